@@ -1,0 +1,182 @@
+"""What routes ask for: the caller and a scope, the parts of the running application, a page of a list."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+from uuid import UUID
+
+from anyio import to_thread
+from fastapi import Depends, Query, Request, Response, Security
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from sqlmodel import Session
+
+from app.accounts import Credentials, credentials_by_id
+from app.db import Database, SessionDep, Side
+from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
+from app.handlers import Postbox
+from app.limits import AccountLimits, client_address
+from app.models import utcnow
+from app.models.token import SessionPublic
+from app.oauth2 import AuthorizationServer, Caller, is_unsettled
+from app.passwords import PasswordHasher
+from app.scopes import SCOPES
+from app.security import Signers
+from app.sessions import live_sessions
+from app.settings import Settings
+
+MAX_PAGE = 200
+
+Row = TypeVar("Row")
+
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the lifespan builds once for the whole application."""
+
+    settings: Settings
+    database: Database
+    signers: Signers
+    server: AuthorizationServer
+    hasher: PasswordHasher
+    account_limits: AccountLimits
+    postbox: Postbox
+
+
+def parts_of(request: Request) -> Parts:
+    return cast(Parts, request.app.state.parts)
+
+
+async def get_parts(request: Request) -> Parts:
+    return parts_of(request)
+
+
+PartsDep = Annotated[Parts, Depends(get_parts)]
+
+
+class StrictBearer(OAuth2PasswordBearer):
+    """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1); never the query or a form."""
+
+    async def __call__(self, request: Request) -> str:
+        headers = request.headers.getlist("authorization")
+        if not headers or not headers[0].lower().startswith("bearer"):
+            raise Unauthenticated
+        found = _BEARER.fullmatch(headers[0].strip())
+        if len(headers) > 1 or found is None:
+            raise InvalidToken
+        return found[1]
+
+
+bearer = StrictBearer(
+    tokenUrl="/api/auth/token",
+    refreshUrl="/api/auth/token",
+    scopes=SCOPES,
+    scheme_name="muster",
+    description="Sign in with e-mail and password; leave the client fields empty. No scope ticked means all of yours.",
+)
+BearerToken = Annotated[str, Depends(bearer)]
+
+
+async def current_user(
+    request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep
+) -> Caller:
+    database = parts_of(request).database
+    return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
+
+
+async def current_credentials(request: Request, wanted: SecurityScopes, token: BearerToken) -> "SignedIn":
+    """For routes that hash: the caller and what to check the password against, in a session that is closed again."""
+    database = parts_of(request).database
+    async with database.session_scope(database.read, request) as session:
+        caller = await _authenticate(request, database.read, session, token, wanted.scopes)
+        account = await to_thread.run_sync(credentials_by_id, session, caller.state.user_id)
+    if account is None or account.auth_epoch != caller.state.auth_epoch:
+        raise InvalidToken
+    return SignedIn(caller, account, client_address(request))
+
+
+async def _authenticate(request: Request, side: Side, session: Session, token: str, wanted: list[str]) -> Caller:
+    parts = parts_of(request)
+    now = utcnow()
+    caller = await to_thread.run_sync(parts.server.authenticate, session, token, now)
+    if is_unsettled(caller):
+        # Before the route runs and committed at once: a later 4xx must not lose it.
+        if side.commits:
+            await to_thread.run_sync(parts.server.settle, session, caller, now)
+        else:
+            async with parts.database.side_write() as writer:
+                await to_thread.run_sync(parts.server.settle, writer, caller, now)
+    request.state.session_id = caller.state.id
+    for scope in wanted:
+        if scope not in caller.scopes:
+            raise InsufficientScope(scope)
+    return caller
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A caller who is about to prove the password once more."""
+
+    caller: Caller
+    account: Credentials
+    address: str
+
+
+def requires(scope: str) -> Any:
+    """The dependency of a route that needs a scope: `dependencies=[requires("users:read")]`."""
+    return Security(current_user, scopes=[scope])
+
+
+CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
+CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
+
+
+class Page:
+    """One page of a list: at most `limit` rows behind the position `after`. Links the next page (RFC 8288)."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
+        after: Annotated[
+            str | None, Query(max_length=500, description="The cursor of the next page, from the Link header.")
+        ] = None,
+    ) -> None:
+        self.limit = limit
+        self.position = self._decode(request, after) if after else None
+        self._request = request
+        self._response = response
+
+    def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
+        """The page of `rows`, which were read with limit + 1: one more than fits means that there is a next page."""
+        if len(rows) > self.limit:
+            self._link_next(position(rows[self.limit - 1]))
+        return list(rows[: self.limit])
+
+    def _link_next(self, position: list[str]) -> None:
+        cursor = parts_of(self._request).signers.cursor.sign(position, self._request.url.path)
+        url = self._request.url.include_query_params(after=cursor)
+        self._response.headers["Link"] = f'<{url}>; rel="next"'
+
+    @staticmethod
+    def _decode(request: Request, after: str) -> list[str]:
+        position = parts_of(request).signers.cursor.verify(after, request.url.path)
+        if position is None:
+            message = "This is not a cursor of this list. Take it from the Link header."
+            raise Invalid(message, errors=[{"loc": ["query", "after"], "msg": message, "type": "cursor"}])
+        return position
+
+
+PageDep = Annotated[Page, Depends()]
+
+
+def page_of_sessions(
+    session: Session, page: Page, user_id: UUID, current: UUID | None = None
+) -> list[SessionPublic]:
+    """One page of a user's live sessions; `current` is the caller's own."""
+    before = UUID(page.position[0]) if page.position else None
+    rows = live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())
+    return [SessionPublic.of(row, current=current) for row in page.cut(rows, lambda row: [str(row.id)])]

@@ -1,0 +1,212 @@
+"""What can go wrong, each kind once (RFC 9457): a route raises it, app/middleware.py and app/main.py answer it."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class AppError(Exception):
+    """A refusal that the client is told about. `detail` is a sentence for a person and never holds a secret."""
+
+    status: ClassVar[int]
+    type: ClassVar[str]
+    title: ClassVar[str]
+    detail: str
+
+    def __init__(
+        self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        self.detail = detail or type(self).detail
+        self.headers = dict(headers or {})
+        self.members = members
+        super().__init__(self.detail)
+
+
+class BadRequest(AppError):
+    status, type, title = 400, "bad-request", "Bad request"
+    detail = "The request could not be understood."
+
+
+class Unauthenticated(AppError):
+    """No credentials were sent: the challenge names no error (RFC 6750 section 3.1)."""
+
+    status, type, title = 401, "unauthenticated", "Sign in first"
+    detail = "This needs an access token in the Authorization header."
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="muster"'})
+
+
+class InvalidToken(AppError):
+    status, type, title = 401, "invalid-token", "The access token does not hold"
+    detail = "The access token is expired, revoked or malformed. Refresh it or sign in again."
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="muster", error="invalid_token"'})
+
+
+class InsufficientScope(AppError):
+    status, type, title = 403, "insufficient-scope", "The token lacks a scope"
+    detail = "The access token does not allow this."
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This needs the scope {scope}.",
+            headers={"WWW-Authenticate": f'Bearer realm="muster", error="insufficient_scope", scope="{scope}"'},
+            scope=scope,
+        )
+
+
+class WrongPassword(AppError):
+    status, type, title = 403, "wrong-password", "The current password is wrong"
+    detail = "The current password is wrong."
+
+
+class NotFound(AppError):
+    status, type, title = 404, "not-found", "Not found"
+    detail = "There is nothing at this address."
+
+
+class UserNotFound(NotFound):
+    type, title = "user-not-found", "No such user"
+    detail = "There is no user with this id."
+
+
+class SessionNotFound(NotFound):
+    type, title = "session-not-found", "No such session"
+    detail = "You have no session with this id."
+
+
+class RoleNotFound(NotFound):
+    type, title = "role-not-found", "No such role"
+    detail = "There is no role with this name."
+
+
+class MethodNotAllowed(AppError):
+    status, type, title = 405, "method-not-allowed", "Method not allowed"
+    detail = "This address does not take this method."
+
+
+class Conflict(AppError):
+    """Two changes met, or a rule of the database refused one."""
+
+    status, type, title = 409, "conflict", "Conflict"
+    detail = "The change conflicts with the current state. Read it again, then repeat."
+
+
+class EmailTaken(Conflict):
+    type, title = "email-taken", "This e-mail address is taken"
+    detail = "An account with this e-mail address exists. Sign in, or reset its password."
+
+    def __init__(self) -> None:
+        super().__init__(field="email")
+
+
+class LastAdmin(Conflict):
+    type, title = "last-admin", "The last admin stays"
+    detail = "This would leave nobody who can administer. Make another admin first."
+
+
+class ContentTooLarge(AppError):
+    status, type, title = 413, "content-too-large", "The body is too large"
+    detail = "The request body is larger than this server accepts."
+
+
+class Invalid(AppError):
+    """`errors` lists {loc, msg, type}; the input itself is never repeated."""
+
+    status, type, title = 422, "invalid", "The request is not valid"
+    detail = "At least one field is not valid."
+
+
+class InvalidLink(AppError):
+    """A reset, verification or e-mail change token that is used up, too old or not ours."""
+
+    status, type, title = 400, "invalid-link", "The link no longer works"
+    detail = "The link is used, expired or incomplete. Ask for a new one."
+
+
+class TooManyRequests(AppError):
+    status, type, title = 429, "too-many-requests", "Too many requests"
+    detail = "Too many requests. Wait as long as Retry-After says."
+
+
+class Internal(AppError):
+    status, type, title = 500, "internal", "Something broke here"
+    detail = "The server failed. The ticket id names the log line."
+
+
+class Unavailable(AppError):
+    status, type, title = 503, "unavailable", "Not available right now"
+    detail = "The service is busy or a part of it is away. Try again shortly."
+
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class RolesMissing(Unavailable):
+    type, title = "roles-missing", "The roles are not loaded"
+    detail = "The roles are not loaded. The operator runs ./scripts/seed.py."
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=60)
+
+
+class OAuthError(AppError):
+    """An error of the token endpoint (RFC 6749 section 5.2); `error` is its code."""
+
+    status, type, title = 400, "oauth", "The token request failed"
+    detail = "The token request failed."
+    error: ClassVar[str] = "invalid_request"
+
+
+class InvalidRequest(OAuthError):
+    error = "invalid_request"
+    detail = "The request lacks a parameter, repeats one or is malformed."
+
+
+class InvalidGrant(OAuthError):
+    """One text for every reason, so that a guess learns nothing."""
+
+    error = "invalid_grant"
+    detail = "The credentials or the refresh token are not valid."
+
+
+class InvalidScope(OAuthError):
+    error = "invalid_scope"
+    detail = "The scope is unknown, malformed or goes beyond what was granted."
+
+
+class UnsupportedGrantType(OAuthError):
+    error = "unsupported_grant_type"
+    detail = "The grant types are password and refresh_token."
+
+
+class InvalidClient(OAuthError):
+    status = 401
+    error = "invalid_client"
+    detail = "The client is unknown. Leave client authentication out."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"WWW-Authenticate": 'Basic realm="muster"'})
+
+
+def problem(error: AppError) -> dict[str, Any]:
+    """The members of an RFC 9457 document."""
+    return {
+        "type": f"/problems/{error.type}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        **error.members,
+    }
+
+
+def oauth_error(error: AppError) -> dict[str, Any]:
+    """RFC 6749 section 5.2, for the three OAuth endpoints; any other kind of error is `temporarily_unavailable` or a bad request."""
+    if isinstance(error, OAuthError):
+        code = error.error
+    else:
+        code = "temporarily_unavailable" if error.status in {429, 503} else "invalid_request"
+    if error.status == 500:
+        code = "server_error"
+    return {"error": code, "error_description": error.detail, "detail": error.detail, **error.members}

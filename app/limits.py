@@ -1,0 +1,153 @@
+"""Limits: slowapi's decorator for requests, its engine `limits` for the wrong passwords of an account.
+
+Both count in Redis when REDIS_URL is set. While Redis is away each process counts for itself.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from fastapi import Request
+from limits import RateLimitItem, RateLimitItemPerHour, parse_many
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, Storage, storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+from redis.exceptions import RedisError
+from slowapi import Limiter
+from slowapi.errors import RateLimitExceeded
+
+from app import metrics
+from app.errors import TooManyRequests
+from app.settings import get_settings
+
+# However many networks an attacker owns, an account is guessed at most this often.
+ACCOUNT_CEILING = RateLimitItemPerHour(100)
+_REDIS_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
+
+
+def client_address(request: Request) -> str:
+    """The client's IP; of X-Forwarded-For only what TRUSTED_PROXIES vouch for (main.py)."""
+    return request.client.host if request.client else "unknown"
+
+
+def network(address: str) -> str:
+    """What one household or office shares: the address in IPv4, the /64 in IPv6."""
+    try:
+        return str(ip_network(f"{address}/64", strict=False)) if ip_address(address).version == 6 else address
+    except ValueError:
+        return address
+
+
+def by_network(request: Request) -> str:
+    return network(client_address(request))
+
+
+def by_session(request: Request) -> str:
+    """The session once it is authenticated (deps.py notes it), else the network."""
+    session_id = getattr(request.state, "session_id", None)
+    return str(session_id) if session_id else by_network(request)
+
+
+_settings = get_settings()
+limiter = Limiter(
+    key_func=by_session,
+    strategy="moving-window",
+    storage_uri=_settings.redis_url or "memory://",
+    storage_options=_REDIS_OPTIONS if _settings.redis_url else {},
+    in_memory_fallback_enabled=bool(_settings.redis_url),
+    key_style="endpoint",  # one bucket for /users/{id}, whatever the id
+    key_prefix="muster",
+)
+
+
+def limited(
+    limit: str, *, key: Callable[[Request], str] = by_network, exempt_when: Callable[[Request], bool] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Mark a route with a limit of its own beside LIMIT_DEFAULT; app/routing.py applies both through slowapi."""
+
+    def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        marks = getattr(endpoint, "limits", ())
+        endpoint.limits = (*marks, (limit, key, exempt_when))  # type: ignore[attr-defined]  # a note on the function
+        return endpoint
+
+    return mark
+
+
+def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
+    """A function that counts a request to `endpoint` and raises RateLimitExceeded. It may do I/O: call it in a thread."""
+
+    def check(request: Request) -> None:
+        """slowapi counts before it calls this."""
+
+    check.__module__, check.__name__ = endpoint.__module__, endpoint.__name__
+    counted: Callable[[Request], None] = limiter.limit(_settings.limit_default)(check)
+    for limit, key, exempt_when in getattr(endpoint, "limits", ()):
+        counted = limiter.limit(limit, key_func=key, exempt_when=exempt_when)(counted)
+    return counted
+
+
+def too_many_requests(request: Request, error: RateLimitExceeded) -> TooManyRequests:
+    """The answer to slowapi's exception, with the fields of the IETF's RateLimit header draft. It may do I/O."""
+    item, arguments = request.state.view_rate_limit
+    return _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
+
+
+def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequests:
+    metrics.count("limit_hits", kind=kind)
+    seconds = max(1, math.ceil(reset_time - time.time()))
+    return TooManyRequests(
+        headers={
+            "Retry-After": str(seconds),
+            "RateLimit-Policy": f'"{kind}";q={item.amount};w={item.get_expiry()}',
+            "RateLimit": f'"{kind}";r=0;t={seconds}',
+        }
+    )
+
+
+class AccountLimits:
+    """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
+
+    An attempt is counted before its hash is computed, so that racing attempts cannot pass together; the right
+    password gives the network's attempts back.
+    """
+
+    def __init__(self, limit: str, redis_url: str | None) -> None:
+        self._items = parse_many(limit)
+        self._local = MovingWindowRateLimiter(MemoryStorage())
+        self._shared = MovingWindowRateLimiter(_shared_storage(redis_url)) if redis_url else None
+
+    def attempt(self, account: str, address: str) -> None:
+        """Count one attempt; raise TooManyRequests when it is one too many. It may do I/O."""
+        name = _account_key(account)
+        for item in self._items:
+            self._hit(item, name, network(address))
+        self._hit(ACCOUNT_CEILING, name, "all")
+
+    def succeeded(self, account: str, address: str) -> None:
+        for item in self._items:
+            self._on_storage(lambda window, item=item: window.clear(item, _account_key(account), network(address)))
+
+    def _hit(self, item: RateLimitItem, *key: str) -> None:
+        if not self._on_storage(lambda window: window.hit(item, *key)):
+            stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
+            raise _refusal(item, stats.reset_time, "password")
+
+    def _on_storage(self, use: Callable[[MovingWindowRateLimiter], Any]) -> Any:
+        if self._shared is not None:
+            try:
+                return use(self._shared)
+            except (RedisError, StorageError):
+                metrics.count("limit_storage_failures")
+        return use(self._local)
+
+
+def _shared_storage(redis_url: str) -> Storage:
+    return storage_from_string(redis_url, **_REDIS_OPTIONS)
+
+
+def _account_key(account: str) -> str:
+    """Addresses stay out of Redis: a dump of it names nobody."""
+    return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]

@@ -1,0 +1,107 @@
+"""What every request passes, as plain ASGI: its id, its log line, the headers of its answer, and a last catch."""
+
+import logging
+import re
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import metrics
+from app.db import ClientGone
+from app.models import utcnow
+from app.responses import answer
+
+log = logging.getLogger("muster.request")
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestContext:
+    """Outermost: X-Request-ID (the client's if it is sane), the moment of arrival, caching headers, one log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        identifier = _client_id(scope) or uuid4().hex
+        request_id.set(identifier)
+        scope.setdefault("state", {})["arrived"] = utcnow()
+        started, status = perf_counter(), 499  # 499: the client left before the answer
+
+        async def send_ours(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message["headers"], identifier)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_ours)
+        finally:
+            metrics.count("requests", status=f"{status // 100}xx")
+            milliseconds = (perf_counter() - started) * 1000
+            log.info("%s %s %d %.1f ms", scope["method"], _template(scope), status, milliseconds)
+
+
+class CatchAll:
+    """Innermost but for the router: no exception reaches the server, which would drop the client's connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noting)
+        except ClientGone:
+            metrics.count("clients_gone")
+        except Exception as error:
+            if started:
+                raise  # half an answer cannot be mended: dropping the connection is what tells the client
+            response = await answer(Request(scope), error)
+            await response(scope, receive, send)
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives every log record the id of its request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+def _client_id(scope: Scope) -> str | None:
+    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return sent.decode() if _SANE_ID.fullmatch(sent) else None
+
+
+def _add_headers(headers: list[tuple[bytes, bytes]], identifier: str) -> None:
+    names = {name for name, _ in headers}
+    headers.append((b"x-request-id", identifier.encode()))
+    headers.append((b"x-content-type-options", b"nosniff"))
+    if b"cache-control" not in names:
+        # Private answers: a shared cache keeps none, and the browser asks before it shows its own copy.
+        headers.append((b"cache-control", b"private, no-cache"))
+        headers.append((b"vary", b"Authorization, Cookie"))
+
+
+def _template(scope: Scope) -> str:
+    route: Any = scope.get("route")
+    return getattr(route, "path", "-")

@@ -1,0 +1,66 @@
+"""Tables and schemas, one file a family; here what they share: constraint names, ids, times and text."""
+
+import os
+import time
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from sqlmodel import SQLModel
+
+# Before the first table: these names are what a violated constraint is known by on both databases.
+SQLModel.metadata.naming_convention = {
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+}
+
+
+def utcnow() -> datetime:
+    """Aware UTC."""
+    return datetime.now(UTC)
+
+
+def uuid7() -> UUID:
+    """A version 7 UUID (RFC 9562 section 5.7): sorts by its millisecond, so an index grows at its end."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10))
+    return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
+
+
+def email_address(value: str) -> str:
+    """The address as it is stored and compared: valid by RFC 5321/6531, normalised, without case."""
+    try:
+        # Reserved names such as example.test stay allowed: developers and tests live there.
+        return validate_email(value.strip(), check_deliverability=False, test_environment=True).normalized.lower()
+    except EmailNotValidError as error:
+        raise ValueError("this is not an e-mail address") from error
+
+
+def _one_form(value: str) -> str:
+    return unicodedata.normalize("NFC", value)
+
+
+# No control characters: PostgreSQL cannot store NUL, and nobody wants the others in a name.
+PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]*$"
+
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    AfterValidator(email_address),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254, "examples": ["ada@example.com"]}),
+]
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN), AfterValidator(_one_form)
+]
+
+
+class Body(SQLModel):
+    """What a client sends: a field that is not named here is a mistake, not a wish."""
+
+    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows ConfigDict

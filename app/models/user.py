@@ -1,0 +1,100 @@
+"""People: the roles, the accounts, and what is read and written of them."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import MISSING, StringConstraints
+from sqlalchemy import JSON
+from sqlmodel import Field, SQLModel, UniqueConstraint
+
+from app.models import PLAIN, Body, Email, Name, utcnow, uuid7
+
+# Length is judged by the policy in app/passwords.py; this bound only keeps absurd input out.
+Secret = Annotated[str, StringConstraints(max_length=1024)]
+
+
+class RoleBase(SQLModel):
+    name: str = Field(max_length=50)
+    scopes: list[str] = Field(sa_type=JSON)
+
+
+class Role(RoleBase, table=True):
+    __table_args__ = (UniqueConstraint("name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+
+
+class RolePublic(RoleBase):
+    pass
+
+
+class RoleUpdate(Body):
+    scopes: list[str] = Field(min_length=1, max_length=100, schema_extra={"examples": [["me", "operations:read"]]})
+
+
+class UserBase(SQLModel):
+    email: Email = Field(max_length=254)
+    name: Name | None = Field(default=None, max_length=100)
+
+
+class User(UserBase, table=True):
+    __table_args__ = (UniqueConstraint("email"),)
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    role_id: int = Field(foreign_key="role.id", index=True)
+    password_hash: str = Field(max_length=255)
+    auth_epoch: int = Field(default=1)
+    is_active: bool = True
+    is_verified: bool = False
+    new_email: str | None = Field(default=None, max_length=254)
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class UserCreate(Body, UserBase):
+    password: Secret = Field(schema_extra={"examples": ["violet-tandem-harbour"]})
+
+
+class UserUpdate(Body):
+    """What a person may change of their own account without a password."""
+
+    name: Name | None | MISSING = Field(default=MISSING)
+
+
+class UserAdminUpdate(UserUpdate):
+    role: str | MISSING = Field(default=MISSING, max_length=50)
+    is_active: bool | MISSING = Field(default=MISSING)
+
+
+class UserPublic(UserBase):
+    id: UUID
+    role: str
+    scopes: list[str]
+    is_active: bool
+    is_verified: bool
+    created_at: datetime
+
+
+class EmailBody(Body):
+    email: Email
+
+
+class EmailChange(EmailBody):
+    current_password: Secret
+
+
+class PasswordChange(Body):
+    current_password: Secret
+    new_password: Secret
+
+
+class PasswordConfirmation(Body):
+    current_password: Secret
+
+
+class TokenBody(Body):
+    token: str = Field(max_length=200, regex=PLAIN)
+
+
+class PasswordReset(TokenBody):
+    new_password: Secret

@@ -1,0 +1,173 @@
+"""What OpenAPI says beside the routes: each error with its problem type, the OAuth forms, and how signing in works."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.errors import (
+    AppError,
+    BadRequest,
+    ContentTooLarge,
+    InsufficientScope,
+    Internal,
+    Invalid,
+    InvalidToken,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    problem,
+)
+from app.scopes import SCOPES
+
+DESCRIPTION = """
+The backend that a mobile app needs on day one.
+
+**Sign in.** Register, then *Authorize* with e-mail and password; leave the client fields empty. From a shell:
+`POST /api/auth/token` with `grant_type=password`.
+
+**Go on.** An access token lives ten minutes. `POST /api/auth/token` with `grant_type=refresh_token` gives the next pair;
+the refresh token rotates each time. Store the new pair before you use it, and have one refresh under way at a time. Did
+the answer get lost? Send the same request again, now or in five days: you get a valid pair. Only `invalid_grant` means
+that you are signed out; 429, 503 and network errors never do.
+
+**Errors** are `application/problem+json` (RFC 9457). `detail` is a sentence for people, `type` is stable for programs.
+"""
+
+TAGS = [
+    {"name": "auth", "description": "Register, get and refresh tokens (RFC 6749), sign out (RFC 7009), mailed links."},
+    {"name": "account", "description": "Your own account."},
+    {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
+    {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
+    {"name": "health", "description": "For load balancers and whoever operates this."},
+]
+
+_PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "Stable: what a program decides by."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "A sentence for a person."},
+        "errors": {
+            "type": "array",
+            "description": "With 422: where and why. Never repeats the input.",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg", "type"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "msg": {"type": "string"},
+                    "type": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+_OAUTH_ERROR_SCHEMA = {
+    "title": "OAuthError",
+    "description": "RFC 6749 section 5.2.",
+    "type": "object",
+    "required": ["error", "error_description", "detail"],
+    "properties": {name: {"type": "string"} for name in ("error", "error_description", "detail")},
+}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+
+def problems(*kinds: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can raise these."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        answer = answers.setdefault(kind.status, _answer(kind.title, "application/problem+json", "Problem"))
+        example = {"summary": kind.title, "value": problem(_instance(kind))}
+        answer["content"]["application/problem+json"].setdefault("examples", {})[kind.type] = example
+        if kind.status in {429, 503}:
+            answer["headers"] = _RETRY_AFTER
+    return answers
+
+
+def _instance(kind: type[AppError]) -> AppError:
+    return InsufficientScope("users:read") if kind is InsufficientScope else kind()
+
+
+def _answer(description: str, media_type: str, schema: str) -> dict[str, Any]:
+    content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": description, "content": content}
+
+
+# What any route may answer; routes name only what is their own.
+EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, Internal, Unavailable)
+SECURED = problems(Unauthenticated, InvalidToken, InsufficientScope)
+
+OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
+    status: _answer(description, "application/json", "OAuthError")
+    for status, description in {
+        400: "`invalid_request`, `invalid_grant`, `invalid_scope` or `unsupported_grant_type`",
+        401: "`invalid_client`",
+        413: "`invalid_request`: the body is too large",
+        429: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
+        500: "`server_error`",
+        503: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
+    }.items()
+}
+
+
+def _form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": required, "properties": properties}
+    return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+
+
+_TEXT = {"type": "string"}
+TOKEN_FORM = _form(
+    ["grant_type"],
+    grant_type={"type": "string", "enum": ["password", "refresh_token"]},
+    username={"type": "string", "description": "Your e-mail address (password grant).", "example": "ada@example.com"},
+    password={"type": "string", "format": "password", "description": "Password grant."},
+    refresh_token={"type": "string", "description": "Refresh grant."},
+    scope={"type": "string", "description": "Separated by spaces. Left out: all of yours.", "example": "me"},
+    client_id={"type": "string", "maxLength": 100, "description": "A label kept with the session."},
+    device={"type": "string", "maxLength": 100, "description": "The device's name in the list of sessions."},
+)
+REVOCATION_FORM = _form(
+    ["token"], token=_TEXT, token_type_hint={"type": "string", "enum": ["access_token", "refresh_token"]}
+)
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make `app.openapi()` complete: the shared schemas, and the answers that every secured route may give."""
+
+    def complete() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+                license_info=app.license_info,
+            )
+            schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
+            for operation in _operations(schema):
+                _describe(operation)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in schema["paths"].values() for operation in path.values()]
+
+
+def _describe(operation: dict[str, Any]) -> None:
+    general = EVERYWHERE | (SECURED if operation.get("security") else {})
+    for status, answer in general.items():
+        operation["responses"].setdefault(str(status), answer)
+    for requirement in operation.get("security", []):
+        scopes = [scope for names in requirement.values() for scope in names]
+        if scopes:
+            needed = ", ".join(f"`{scope}` ({SCOPES[scope].lower()})" for scope in scopes)
+            operation["description"] = f"{operation.get('description', '')}\n\nScope: {needed}."

@@ -1,0 +1,84 @@
+"""Passwords: which are good enough, and Argon2id (RFC 9106) in threads that leave the rest of the service its time."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+from passlib.context import CryptContext
+from zxcvbn import zxcvbn
+
+from app.errors import Invalid, Unavailable
+
+MAX_LENGTH = 128
+# One thread a process: measured, a second one more than doubles the tail of everybody else's requests.
+HASH_THREADS = 1
+# At 25 to 35 ms a hash the last in the queue waits about a second; beyond that a 503 is kinder.
+HASH_QUEUE = 32
+_ZXCVBN_LENGTH = 72  # its work grows faster than the length
+_GUESSES_FLOOR = 2  # zxcvbn's score: below it fewer than a million guesses are enough
+
+_context = CryptContext(
+    schemes=["argon2"], argon2__type="ID", argon2__memory_cost=19456, argon2__time_cost=2, argon2__parallelism=1
+)
+
+T = TypeVar("T")
+
+
+def normalise(password: str) -> str:
+    """NFKC, so that the same keys on another phone give the same password (NIST SP 800-63B section 3.1.1.2)."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def check_policy(password: str, *, min_length: int, related: Sequence[str], field: str) -> None:
+    """Raise Invalid with the reason for a password that is too short, too long, common or made from `related`."""
+    text = normalise(password)
+    if len(text) < min_length:
+        raise _refusal(field, f"The password needs at least {min_length} characters.", "password_too_short")
+    if len(text) > MAX_LENGTH:
+        raise _refusal(field, f"The password may have at most {MAX_LENGTH} characters.", "password_too_long")
+    words = [word for text in related for word in (text, text.partition("@")[0]) if word]
+    estimate = zxcvbn(text[:_ZXCVBN_LENGTH], user_inputs=["muster", *words])
+    if estimate["score"] < _GUESSES_FLOOR:
+        hint = estimate["feedback"]["warning"] or "It is too easy to guess."
+        raise _refusal(field, f"The password is common or easy to guess: {hint}", "password_too_common")
+
+
+def _refusal(field: str, message: str, kind: str) -> Invalid:
+    return Invalid(message, errors=[{"loc": ["body", field], "msg": message, "type": kind}])
+
+
+class PasswordHasher:
+    """Hashing behind a limiter and a bounded queue of its own. Holds no session: call it between two of them."""
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(HASH_THREADS)
+        self._waiting = 0
+        # An unknown account costs a real verification of this; making it here also pays libpass's slow first call.
+        self._decoy = _context.hash("decoy")
+
+    async def hash(self, password: str) -> str:
+        return await self._run(lambda: str(_context.hash(normalise(password))))
+
+    async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        """(does it match, the stronger hash to store or None). Without a hash it takes as long and says no."""
+
+        def compare() -> tuple[bool, str | None]:
+            matches, stronger = _context.verify_and_update(normalise(password), password_hash or self._decoy)
+            return matches and password_hash is not None, stronger
+
+        return await self._run(compare)
+
+    async def check_policy(self, password: str, *, min_length: int, related: Sequence[str], field: str) -> None:
+        """check_policy in a thread: an estimate takes up to some 30 ms."""
+        await self._run(lambda: check_policy(password, min_length=min_length, related=related, field=field))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._waiting >= HASH_QUEUE:
+            raise Unavailable("Too many sign-ins at once. Try again in a moment.", retry_after=2)
+        self._waiting += 1
+        try:
+            return await to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,97 @@
+"""One place that turns errors into answers: problem+json (RFC 9457), or RFC 6749's JSON at the OAuth endpoints."""
+
+import logging
+from secrets import token_hex
+from typing import Any
+
+from anyio import to_thread
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from slowapi.errors import RateLimitExceeded
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from app import metrics
+from app.db import as_app_error
+from app.errors import (
+    AppError,
+    BadRequest,
+    ContentTooLarge,
+    Internal,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    oauth_error,
+    problem,
+)
+from app.limits import too_many_requests
+
+log = logging.getLogger("muster.error")
+
+PROBLEM = "application/problem+json"
+OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The answer to any error: what the client may know, and no more."""
+    return respond(request, await _as_app_error(request, error))
+
+
+def respond(request: Request, error: AppError) -> Response:
+    metrics.count("errors", type=error.type)
+    if request.url.path in OAUTH_PATHS:
+        return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
+    return JSONResponse(problem(error), error.status, error.headers, media_type=PROBLEM)
+
+
+async def _as_app_error(request: Request, error: Exception) -> AppError:
+    match error:
+        case AppError():
+            return error
+        case RateLimitExceeded():
+            return await to_thread.run_sync(too_many_requests, request, error)
+        case RequestValidationError():
+            return _invalid(error)
+        case HTTPException():
+            return _of_http_exception(error)
+        case SQLAlchemyError():
+            return as_app_error(error) or _unexpected(request, error)
+        case _:
+            return _unexpected(request, error)
+
+
+def _invalid(error: RequestValidationError) -> Invalid:
+    """Where and why, never what: the input may be a password."""
+    errors = [{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return Invalid(f"{place}: {first['msg']}", errors=errors)
+
+
+def _of_http_exception(error: HTTPException) -> AppError:
+    """What the framework itself refuses."""
+    kinds: dict[int, type[AppError]] = {404: NotFound, 405: MethodNotAllowed, 413: ContentTooLarge}
+    kind = kinds.get(error.status_code, BadRequest)
+    return kind(headers=error.headers) if error.headers else kind()
+
+
+def _unexpected(request: Request, error: Exception) -> Internal:
+    ticket = token_hex(6)
+    log.error("ticket %s: %s %s", ticket, request.method, _template(request), exc_info=_without_values(error))
+    return Internal(f"The server failed. The ticket {ticket} names the log line.", ticket=ticket)
+
+
+def _without_values(error: Exception) -> Exception:
+    """SQLAlchemy repeats a statement's parameters, which may be secrets, unless it is told not to."""
+    for cause in (error, error.__cause__, error.__context__):
+        if isinstance(cause, SQLAlchemyError) and hasattr(cause, "hide_parameters"):
+            cause.hide_parameters = True
+    return error
+
+
+def _template(request: Request) -> str:
+    """The route's template: the path itself may hold what somebody mistyped."""
+    route: Any = request.scope.get("route")
+    return getattr(route, "path", "-")

@@ -1,0 +1,1 @@
+"""The routes, one flat file a resource."""

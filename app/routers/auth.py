@@ -1,0 +1,247 @@
+"""Accounts begin here: register, the token endpoint (RFC 6749), revocation (RFC 7009), forgotten passwords, links."""
+
+from base64 import b64decode
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request, Response
+from sqlmodel import Session
+
+from app import accounts, links, metrics
+from app.db import SessionDep
+from app.deps import Parts, PartsDep
+from app.errors import (
+    EmailTaken,
+    InvalidClient,
+    InvalidGrant,
+    InvalidLink,
+    InvalidRequest,
+    RolesMissing,
+    UnsupportedGrantType,
+)
+from app.limits import client_address, limited
+from app.models import email_address, utcnow
+from app.models.token import TokenPair, device_label, printable
+from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
+from app.oauth2 import PARAMETERS, Device, parse_form, parse_scope, scope_at_login
+from app.openapi import OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
+from app.responses import NO_STORE
+from app.routing import Route
+from app.settings import get_settings
+
+router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=Route)
+settings = get_settings()
+
+
+@router.post(
+    "/register",
+    status_code=201,
+    operation_id="register",
+    responses=problems(EmailTaken, RolesMissing),
+)
+@limited(settings.limit_register)
+async def register(request: Request, response: Response, body: UserCreate, parts: PartsDep) -> UserPublic:
+    """Make an account with the role `user`. A link to verify the address is mailed; signing in works at once."""
+    await parts.hasher.check_policy(
+        body.password,
+        min_length=parts.settings.password_min_length,
+        related=[body.email, body.name or ""],
+        field="password",
+    )
+    password_hash = await parts.hasher.hash(body.password)
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        user = await to_thread.run_sync(_register, session, body, password_hash)
+    parts.postbox.verification(user.email)
+    response.headers["Location"] = "/api/users/me"
+    return user
+
+
+def _register(session: Session, body: UserCreate, password_hash: str) -> UserPublic:
+    return accounts.new_user(session, email=body.email, name=body.name, password_hash=password_hash)
+
+
+# ---- The token endpoint ----
+
+
+async def oauth_form(request: Request) -> dict[str, str]:
+    """The parameters of an OAuth request, each once and not empty. What is wrong is RFC 6749's error, never a 422."""
+    _refuse_client_authentication(request.headers.get("authorization"))
+    if PARAMETERS.intersection(request.query_params):
+        raise InvalidRequest("Parameters belong in the body, never in the URL.")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise InvalidRequest("The body must be application/x-www-form-urlencoded.")
+    form = parse_form(await request.body())
+    request.state.grant_type = form.get("grant_type")
+    return form
+
+
+def _refuse_client_authentication(header: str | None) -> None:
+    """There is no client registry. Basic with an empty id, which Swagger UI sends, is no client at all."""
+    scheme, _, credentials = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return
+    try:
+        client_id = b64decode(credentials, validate=True).decode().partition(":")[0]
+    except ValueError:
+        raise InvalidClient from None
+    if client_id:
+        raise InvalidClient
+
+
+OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
+
+
+def _is_no_password_grant(request: Request) -> bool:
+    return getattr(request.state, "grant_type", None) != "password"
+
+
+@router.post("/token", operation_id="token", openapi_extra=TOKEN_FORM, responses=OAUTH_ANSWERS)
+@limited(settings.limit_login_ip, exempt_when=_is_no_password_grant)
+async def token(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> TokenPair:
+    """Sign in with `grant_type=password`, or go on with `grant_type=refresh_token`.
+
+    A refresh token rotates at each use: store the new pair before using it, have one refresh under way at a time, and
+    when an answer is lost repeat the same request, however late. 429, 503 and network errors never mean signed out;
+    only `invalid_grant` does. A refresh may ask for fewer scopes; the next one without `scope` gives all of them again.
+    """
+    response.headers.update(NO_STORE)
+    match form.get("grant_type"):
+        case None:
+            raise InvalidRequest("grant_type is missing.")
+        case "password":
+            return await _password_grant(request, form, parts)
+        case "refresh_token":
+            return await _refresh_grant(request, form, parts)
+        case _:
+            raise UnsupportedGrantType
+
+
+async def _password_grant(request: Request, form: dict[str, str], parts: Parts) -> TokenPair:
+    """RFC 6749 section 4.3; docs/decisions/0001-password-grant.md says why."""
+    if "username" not in form or "password" not in form:
+        raise InvalidRequest("username and password are needed.")
+    if "scope" in form:
+        parse_scope(form["scope"])
+    device = _device(request, form)
+    email = _as_email(form["username"])
+    await to_thread.run_sync(parts.account_limits.attempt, email, device.ip)
+    async with parts.database.session_scope(parts.database.read, request) as session:
+        account = await to_thread.run_sync(accounts.credentials_by_email, session, email)
+    matches, stronger = await parts.hasher.verify(form["password"], account.password_hash if account else None)
+    if account is None or not matches or not account.is_active:
+        metrics.count("logins", result="refused")
+        raise InvalidGrant
+    scope = scope_at_login(form.get("scope"), account.role_scopes)
+
+    def sign_in(session: Session) -> TokenPair:
+        if stronger:
+            accounts.store_stronger_hash(session, account, stronger)
+        return parts.server.start_session(
+            session, user_id=account.user_id, auth_epoch=account.auth_epoch, device=device, scope=scope, now=utcnow()
+        )
+
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        pair = await to_thread.run_sync(sign_in, session)
+    await to_thread.run_sync(parts.account_limits.succeeded, email, device.ip)
+    metrics.count("logins", result="ok")
+    return pair
+
+
+async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -> TokenPair:
+    if "refresh_token" not in form:
+        raise InvalidRequest("refresh_token is needed.")
+
+    def refresh(session: Session) -> TokenPair:
+        return parts.server.refresh(
+            session,
+            form["refresh_token"],
+            client_id=form.get("client_id"),
+            scope=form.get("scope"),
+            arrived=request.state.arrived,
+            now=utcnow(),
+        )
+
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        return await to_thread.run_sync(refresh, session)
+
+
+def _device(request: Request, form: dict[str, str]) -> Device:
+    user_agent = printable(request.headers.get("user-agent", ""), 255)
+    client_id = form.get("client_id", "app")
+    if len(client_id) > 100 or client_id != printable(client_id, 100):
+        raise InvalidRequest("client_id is longer than 100 characters or not printable.")
+    label = printable(form.get("device", ""), 100) or device_label(user_agent)
+    return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
+
+
+def _as_email(username: str) -> str:
+    """What is no address is looked up all the same: it costs the time of an unknown one."""
+    try:
+        return email_address(username)
+    except ValueError:
+        return username
+
+
+@router.post("/revoke", operation_id="revoke", openapi_extra=REVOCATION_FORM, responses=OAUTH_ANSWERS)
+def revoke(response: Response, form: OAuthForm, parts: PartsDep, session: SessionDep) -> None:
+    """Sign out (RFC 7009): end the session of a refresh token of any age, or of an access token, even an expired one.
+
+    Acts at once, also on the access tokens. An unknown or used-up token is answered 200 too.
+    """
+    response.headers.update(NO_STORE)
+    if "token" not in form:
+        raise InvalidRequest("token is needed.")
+    parts.server.revoke(session, form["token"], utcnow())
+
+
+# ---- Forgotten passwords and links ----
+
+
+@router.post("/forgot-password", status_code=202, operation_id="forgotPassword")
+@limited(settings.limit_register)
+def forgot_password(request: Request, body: EmailBody, parts: PartsDep) -> None:
+    """Mail a link that resets the password. The answer, and its time, are the same for every address."""
+    parts.account_limits.attempt(f"mail/{body.email}", client_address(request))
+    parts.postbox.reset(body.email)
+
+
+@router.post("/request-verification", status_code=202, operation_id="requestVerification")
+@limited(settings.limit_register)
+def request_verification(request: Request, body: EmailBody, parts: PartsDep) -> None:
+    """Mail the link that verifies an address once more. The answer is the same for every address."""
+    parts.account_limits.attempt(f"mail/{body.email}", client_address(request))
+    parts.postbox.verification(body.email)
+
+
+@router.post(
+    "/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink)
+)
+async def reset_password(request: Request, body: PasswordReset, parts: PartsDep) -> None:
+    """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
+    async with parts.database.session_scope(parts.database.read, request) as session:
+        account = await to_thread.run_sync(links.redeem_reset, session, parts.signers, body.token, utcnow())
+    await parts.hasher.check_policy(
+        body.new_password,
+        min_length=parts.settings.password_min_length,
+        related=account.related_words,
+        field="new_password",
+    )
+    password_hash = await parts.hasher.hash(body.new_password)
+
+    def reset(session: Session) -> bool:
+        return accounts.replace_password(
+            session, account, password_hash, reason="password-reset", now=utcnow(), is_verified=True
+        )
+
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        if not await to_thread.run_sync(reset, session):
+            raise InvalidLink
+    parts.postbox.password_changed(account.email)
+
+
+@router.post(
+    "/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken)
+)
+def verify_email(body: TokenBody, parts: PartsDep, session: SessionDep) -> None:
+    """Verify an address, or finish the change to a new one, by a mailed token."""
+    links.redeem_verification(session, parts.signers, body.token, utcnow())

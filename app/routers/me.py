@@ -1,0 +1,145 @@
+"""One's own account: its name, password and address, and its sessions, which are the signed-in devices."""
+
+from uuid import UUID
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from sqlmodel import Session, col
+
+from app import accounts
+from app.db import SessionDep
+from app.deps import CurrentCredentials, CurrentUser, PageDep, Parts, PartsDep, SignedIn, page_of_sessions
+from app.errors import Conflict, InvalidToken, LastAdmin, SessionNotFound, WrongPassword
+from app.models import utcnow
+from app.models.token import RefreshToken, SessionPublic, TokenPair
+from app.models.user import EmailChange, PasswordChange, PasswordConfirmation, UserPublic, UserUpdate
+from app.oauth2 import Device
+from app.openapi import problems
+from app.routing import Route
+from app.sessions import revoke_sessions
+
+router = APIRouter(prefix="/api/users/me", route_class=Route)
+
+
+# ---- One's own account ----
+
+
+@router.get("", tags=["account"], operation_id="readMe")
+def read_me(me: CurrentUser) -> UserPublic:
+    """Your account, its role and what the role allows."""
+    return accounts.public_user(me.state)
+
+
+@router.patch("", tags=["account"], operation_id="updateMe")
+def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPublic:
+    """Change your name. What is left out stays; null takes the name away."""
+    return accounts.update_user(session, me.state.user_id, body.model_dump())
+
+
+@router.delete(
+    "", status_code=204, tags=["account"], operation_id="deleteMe", responses=problems(WrongPassword, LastAdmin)
+)
+async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCredentials, parts: PartsDep) -> None:
+    """Delete your account and all that belongs to it. Cannot be undone."""
+    await _prove(parts, me, body.current_password)
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        if not await to_thread.run_sync(accounts.delete_account, session, me.account):
+            raise Conflict
+
+
+@router.put(
+    "/password",
+    tags=["account"],
+    operation_id="changePassword",
+    responses=problems(WrongPassword, Conflict),
+)
+async def change_password(
+    request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep
+) -> TokenPair:
+    """Change your password. Ends every session, this one too, and answers with this device's new pair of tokens."""
+    await _prove(parts, me, body.current_password)
+    await parts.hasher.check_policy(
+        body.new_password,
+        min_length=parts.settings.password_min_length,
+        related=me.account.related_words,
+        field="new_password",
+    )
+    password_hash = await parts.hasher.hash(body.new_password)
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        pair = await to_thread.run_sync(_change_password, session, parts, me, password_hash)
+    parts.postbox.password_changed(me.account.email)
+    return pair
+
+
+def _change_password(session: Session, parts: Parts, me: SignedIn, password_hash: str) -> TokenPair:
+    state, now = me.caller.state, utcnow()
+    if not accounts.replace_password(session, me.account, password_hash, reason="password-changed", now=now):
+        raise Conflict
+    row = session.get_one(RefreshToken, state.id)
+    if row.revoke_reason != "password-changed":  # this device was signed out while the password was being hashed
+        raise InvalidToken
+    device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
+    return parts.server.start_session(
+        session,
+        user_id=state.user_id,
+        auth_epoch=me.account.auth_epoch + 1,
+        device=device,
+        scope=row.scope,
+        now=now,
+    )
+
+
+@router.put(
+    "/email",
+    status_code=202,
+    tags=["account"],
+    operation_id="changeEmail",
+    responses=problems(WrongPassword, Conflict),
+)
+async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, parts: PartsDep) -> None:
+    """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
+    await _prove(parts, me, body.current_password)
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        if not await to_thread.run_sync(accounts.request_email_change, session, me.account, body.email):
+            raise Conflict
+    parts.postbox.email_change(me.account.user_id)
+
+
+async def _prove(parts: Parts, me: SignedIn, password: str) -> None:
+    """The current password, counted like a sign-in: a stolen access token is no licence to guess."""
+    await to_thread.run_sync(parts.account_limits.attempt, me.account.email, me.address)
+    matches, _ = await parts.hasher.verify(password, me.account.password_hash)
+    if not matches:
+        raise WrongPassword
+    await to_thread.run_sync(parts.account_limits.succeeded, me.account.email, me.address)
+
+
+# ---- Sessions: the signed-in devices ----
+
+
+@router.get("/sessions", tags=["sessions"], operation_id="listMySessions")
+def list_my_sessions(me: CurrentUser, session: SessionDep, page: PageDep) -> list[SessionPublic]:
+    """Your signed-in devices, the latest sign-in first."""
+    return page_of_sessions(session, page, me.state.user_id, current=me.state.id)
+
+
+@router.delete("/sessions", status_code=204, tags=["sessions"], operation_id="revokeMyOtherSessions")
+def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
+    """Sign out every other device, at once."""
+    accounts.lock_user(session, me.state.user_id)
+    others = (col(RefreshToken.user_id) == me.state.user_id, col(RefreshToken.id) != me.state.id)
+    revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow())
+
+
+@router.delete(
+    "/sessions/{session_id}",
+    status_code=204,
+    tags=["sessions"],
+    operation_id="revokeMySession",
+    responses=problems(SessionNotFound),
+)
+def revoke_my_session(session_id: UUID, me: CurrentUser, session: SessionDep) -> None:
+    """Sign out one device, at once."""
+    one = (col(RefreshToken.user_id) == me.state.user_id, col(RefreshToken.id) == session_id)
+    if revoke_sessions(session, *one, reason="revoked-by-owner", now=utcnow()) == 0:
+        raise SessionNotFound

@@ -1,0 +1,145 @@
+"""Other people's accounts and the roles, for those who may."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path
+from pydantic import MISSING
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from app import accounts
+from app.db import SessionDep
+from app.deps import PageDep, page_of_sessions, requires
+from app.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
+from app.models import utcnow
+from app.models.token import RefreshToken, SessionPublic
+from app.models.user import Role, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
+from app.openapi import problems
+from app.routing import Route
+from app.scopes import ADMIN, SCOPES, in_order
+from app.sessions import revoke_sessions
+
+router = APIRouter(prefix="/api", tags=["users"], route_class=Route)
+
+
+@router.get("/users", operation_id="listUsers", dependencies=[requires("users:read")])
+def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
+    """All accounts, the oldest first."""
+    after = UUID(page.position[0]) if page.position else None
+    return page.cut(accounts.list_users(session, after=after, limit=page.limit + 1), lambda user: [str(user.id)])
+
+
+@router.get(
+    "/users/{user_id}",
+    operation_id="readUser",
+    dependencies=[requires("users:read")],
+    responses=problems(UserNotFound),
+)
+def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
+    """One account."""
+    return accounts.read_user(session, user_id)
+
+
+@router.patch(
+    "/users/{user_id}",
+    operation_id="updateUser",
+    dependencies=[requires("users:write")],
+    responses=problems(UserNotFound, LastAdmin),
+)
+def update_user(user_id: UUID, body: UserAdminUpdate, session: SessionDep) -> UserPublic:
+    """Change a name or a role, or disable an account, which ends its sessions. Acts at the next request."""
+    accounts.lock_user(session, user_id)
+    current = accounts.read_user(session, user_id)
+    changes = body.model_dump()
+    disabled = changes.get("is_active") is False
+    if current.role == ADMIN and (disabled or changes.get("role", ADMIN) != ADMIN):
+        accounts.keep_an_admin(session, without=user_id)
+    if "role" in changes:
+        changes["role_id"] = _role_id(session, changes.pop("role"))
+    if disabled:
+        changes["auth_epoch"] = col(User.auth_epoch) + 1
+        revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
+    return accounts.update_user(session, user_id, changes)
+
+
+@router.delete(
+    "/users/{user_id}",
+    status_code=204,
+    operation_id="deleteUser",
+    dependencies=[requires("users:write")],
+    responses=problems(UserNotFound, LastAdmin),
+)
+def delete_user(user_id: UUID, session: SessionDep) -> None:
+    """Delete an account and all that belongs to it. Cannot be undone."""
+    accounts.keep_an_admin(session, without=user_id)
+    user = session.get(User, user_id)
+    if user is None:
+        raise UserNotFound
+    session.delete(user)
+    session.flush()
+
+
+@router.get(
+    "/users/{user_id}/sessions",
+    operation_id="listSessions",
+    dependencies=[requires("users:read")],
+    responses=problems(UserNotFound),
+)
+def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[SessionPublic]:
+    """The signed-in devices of an account, the latest sign-in first."""
+    accounts.read_user(session, user_id)
+    return page_of_sessions(session, page, user_id)
+
+
+@router.delete(
+    "/users/{user_id}/sessions",
+    status_code=204,
+    operation_id="revokeSessions",
+    dependencies=[requires("users:write")],
+    responses=problems(UserNotFound),
+)
+def revoke_all_sessions(user_id: UUID, session: SessionDep) -> None:
+    """Sign an account out everywhere, at once."""
+    accounts.lock_user(session, user_id)
+    accounts.read_user(session, user_id)
+    revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="revoked-by-admin", now=utcnow())
+
+
+@router.get("/roles", operation_id="listRoles", dependencies=[requires("users:read")])
+def list_roles(session: SessionDep) -> list[RolePublic]:
+    """The roles and what they allow, by name."""
+    return [RolePublic.model_validate(role) for role in session.scalars(select(Role).order_by(col(Role.name)))]
+
+
+@router.patch(
+    "/roles/{name}",
+    operation_id="updateRole",
+    dependencies=[requires("users:write")],
+    responses=problems(RoleNotFound, LastAdmin),
+)
+def update_role(name: Annotated[str, Path(max_length=50)], body: RoleUpdate, session: SessionDep) -> RolePublic:
+    """Replace the scopes of a role. Acts at the next request of everybody who has it."""
+    scopes = in_order(set(body.scopes))
+    if unknown := set(body.scopes) - SCOPES.keys():
+        raise _refused("scopes", f"There is no scope {min(unknown)!r}.")
+    if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
+        raise LastAdmin("The role admin keeps users:read and users:write, or nobody could give them back.")
+    role = session.scalars(select(Role).where(col(Role.name) == name)).one_or_none()
+    if role is None:
+        raise RoleNotFound
+    role.scopes = scopes
+    session.add(role)
+    session.flush()
+    return RolePublic.model_validate(role)
+
+
+def _role_id(session: Session, name: str) -> int:
+    role_id = session.scalars(select(col(Role.id)).where(col(Role.name) == name)).one_or_none()
+    if role_id is None:
+        raise _refused("role", "There is no role with this name.")
+    return role_id
+
+
+def _refused(field: str, message: str) -> Invalid:
+    return Invalid(message, errors=[{"loc": ["body", field], "msg": message, "type": "value_error"}])

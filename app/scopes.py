@@ -1,0 +1,30 @@
+"""The scopes that exist, and the scopes that the two roles start with (RFC 6749 section 3.3)."""
+
+SCOPES: dict[str, str] = {
+    "me": "Read and change your own account and sessions",
+    "operations:read": "Read your own operations",
+    "operations:write": "Add, change and delete your own operations",
+    "heroes:read": "Read heroes and teams",
+    "heroes:write": "Change heroes and teams",
+    "heroes:secrets": "See a hero's secret name",
+    "tasks": "Read and change tasks",
+    "chat": "Read and write chat messages",
+    "jobs": "Start and watch your own jobs",
+    "users:read": "Read other accounts, the roles and all jobs",
+    "users:write": "Change other accounts and the roles",
+    "tokens:introspect": "Ask whether a token is live (RFC 7662)",
+}
+
+ADMIN = "admin"
+USER = "user"
+
+# What scripts/seed.py creates. Afterwards the rows are the truth, not this table.
+ROLES: dict[str, list[str]] = {
+    USER: ["me", "operations:read", "operations:write", "heroes:read", "tasks", "chat", "jobs"],
+    ADMIN: list(SCOPES),
+}
+
+
+def in_order(names: set[str] | frozenset[str]) -> list[str]:
+    """The known scopes among `names`, each once, in the order of the table above."""
+    return [scope for scope in SCOPES if scope in names]

@@ -1,0 +1,248 @@
+"""Keys, the tokens made from them, and JOSE: nothing else in the project signs or verifies.
+
+Server keys are derived from SECRET_KEYS by HKDF (RFC 5869), one for each use, so a token of one use is noise to another.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jose import jws
+from jose.exceptions import JOSEError
+
+AUDIENCE = "muster"
+SKEW = timedelta(seconds=60)
+_ALGORITHM = "HS256"
+_TYPES = {"at+jwt", "application/at+jwt"}  # RFC 9068 section 4
+_HEAD = struct.Struct(">BB16sI")
+_VERSION = 1
+_SIGNED_TOKEN = re.compile(r"[A-Za-z0-9_-]{72}", re.ASCII)
+_MAX_JWT_LENGTH = 4096
+_CURSOR_TAG = 12
+
+
+def derive_keys(secret_keys: Sequence[str], use: str) -> list[bytes]:
+    """One 32-byte key for each of SECRET_KEYS, newest first; `use` is the HKDF label."""
+    return [
+        HKDF(SHA256(), length=32, salt=None, info=f"muster/{use}".encode()).derive(secret.encode())
+        for secret in secret_keys
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """A parsed token whose MAC is still to be checked: `number` is a generation or a time of expiry."""
+
+    id: UUID
+    number: int
+    key_id: int
+    head: bytes
+    mac: bytes
+
+
+def parse_signed(text: str) -> SignedToken | None:
+    """Strict: 72 characters of the base64url alphabet (RFC 4648 section 5), no padding; else None."""
+    if not _SIGNED_TOKEN.fullmatch(text):
+        return None
+    raw = urlsafe_b64decode(text)
+    version, key_id, row_id, number = _HEAD.unpack_from(raw)
+    if version != _VERSION:
+        return None
+    return SignedToken(UUID(bytes=row_id), number, key_id, raw[: _HEAD.size], raw[_HEAD.size :])
+
+
+class TokenSigner:
+    """Derives the opaque tokens of one use: base64url(version, key id, id, number, HMAC-SHA256(all that, bound)).
+
+    `bound` is what the token hangs on and dies with, such as a row's random secret or a password hash. Nothing that
+    is stored is a token, and any token can be derived again.
+    """
+
+    def __init__(self, secret_keys: Sequence[str], use: str) -> None:
+        self._keys = [(hashlib.sha256(key).digest()[0], key) for key in derive_keys(secret_keys, use)]
+
+    def sign(self, row_id: UUID, number: int, bound: bytes) -> str:
+        key_id, key = self._keys[0]
+        head = _HEAD.pack(_VERSION, key_id, row_id.bytes, number)
+        return urlsafe_b64encode(head + _mac(key, head, bound)).decode()
+
+    def verify(self, token: SignedToken, bound: bytes) -> bool:
+        """In constant time for each key; keys that share an id are each tried."""
+        candidates = [key for key_id, key in self._keys if key_id == token.key_id]
+        return any(hmac.compare_digest(_mac(key, token.head, bound), token.mac) for key in candidates)
+
+
+def _mac(key: bytes, head: bytes, bound: bytes) -> bytes:
+    return hmac.digest(key, head + bound, "sha256")
+
+
+class CursorSigner:
+    """Opaque positions in a list. The MAC keeps strangers' values out of queries; `bound` names the list."""
+
+    def __init__(self, secret_keys: Sequence[str]) -> None:
+        self._keys = derive_keys(secret_keys, "cursor")
+
+    def sign(self, values: Sequence[str], bound: str) -> str:
+        payload = json.dumps(values).encode()
+        return urlsafe_b64encode(self._tag(self._keys[0], payload, bound) + payload).decode().rstrip("=")
+
+    def verify(self, cursor: str, bound: str) -> list[str] | None:
+        try:
+            raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        except ValueError:
+            return None
+        tag, payload = raw[:_CURSOR_TAG], raw[_CURSOR_TAG:]
+        if not any(hmac.compare_digest(self._tag(key, payload, bound), tag) for key in self._keys):
+            return None
+        return [str(value) for value in json.loads(payload)]
+
+    @staticmethod
+    def _tag(key: bytes, payload: bytes, bound: str) -> bytes:
+        return hmac.digest(key, bound.encode() + b"\0" + payload, "sha256")[:_CURSOR_TAG]
+
+
+class InvalidAccessToken(Exception):
+    """The JWT is not one of ours, or its time is over. Carries no reason: nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
+
+    subject: UUID
+    session_id: UUID
+    generation: int
+    client_id: str
+    scope: frozenset[str]
+    auth_time: int
+    issued_at: int
+    expires_at: int
+    not_before: int
+    token_id: str
+
+
+class AccessTokenSigner:
+    """Makes and verifies access tokens: JWT by the profile of RFC 9068, checked by the rules of RFC 8725."""
+
+    def __init__(self, secret_keys: Sequence[str], issuer: str) -> None:
+        keys = derive_keys(secret_keys, "access")
+        self._keys = [(hashlib.sha256(key).hexdigest()[:16], key) for key in keys]
+        self._issuer = issuer
+        # Checking a signature costs more than all else here, and phones repeat a token for ten minutes.
+        self._verified = lru_cache(maxsize=4096)(self._verify)
+
+    def mint(self, claims: AccessClaims) -> str:
+        kid, key = self._keys[0]
+        payload = {
+            "iss": self._issuer,
+            "aud": AUDIENCE,
+            "sub": str(claims.subject),
+            "sid": str(claims.session_id),
+            "gen": claims.generation,
+            "client_id": claims.client_id,
+            "scope": " ".join(sorted(claims.scope)),
+            "auth_time": claims.auth_time,
+            "iat": claims.issued_at,
+            "exp": claims.expires_at,
+            "jti": claims.token_id,
+        }
+        return str(jws.sign(payload, key, headers={"typ": "at+jwt", "kid": kid}, algorithm=_ALGORITHM))
+
+    def verify(self, token: str, now: datetime | None) -> AccessClaims:
+        """The claims, or InvalidAccessToken. `now=None` leaves time out (revocation takes expired tokens)."""
+        if len(token) > _MAX_JWT_LENGTH:
+            raise InvalidAccessToken
+        claims = self._verified(token)
+        if now is not None and not _in_time(claims, now):
+            raise InvalidAccessToken
+        return claims
+
+    def _verify(self, token: str) -> AccessClaims:
+        try:
+            header = jws.get_unverified_header(token)
+            if header.get("alg") != _ALGORITHM or header.get("typ") not in _TYPES or "crit" in header:
+                raise InvalidAccessToken
+            key = next(key for kid, key in self._keys if kid == header.get("kid"))
+            return self._claims(json.loads(jws.verify(token, key, [_ALGORITHM])))
+        except (JOSEError, ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
+            # Whatever a stranger put in there, python-jose's own surprises included, is one answer.
+            raise InvalidAccessToken from error
+
+    def _claims(self, payload: dict[str, Any]) -> AccessClaims:
+        if payload["iss"] != self._issuer or payload["aud"] != AUDIENCE:
+            raise InvalidAccessToken
+        if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
+            raise InvalidAccessToken
+        return AccessClaims(
+            subject=UUID(payload["sub"]),
+            session_id=UUID(payload["sid"]),
+            generation=_whole(payload["gen"]),
+            client_id=payload["client_id"],
+            scope=frozenset(payload["scope"].split()),
+            auth_time=_whole(payload["auth_time"]),
+            issued_at=_whole(payload["iat"]),
+            expires_at=_whole(payload["exp"]),
+            not_before=_whole(payload.get("nbf", payload["iat"])),
+            token_id=payload["jti"],
+        )
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:  # neither True nor 1.5 is a NumericDate of ours
+        raise InvalidAccessToken
+    return value
+
+
+def _in_time(claims: AccessClaims, now: datetime) -> bool:
+    """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
+    moment, skew = now.timestamp(), SKEW.total_seconds()
+    started = moment + skew >= max(claims.not_before, claims.issued_at)
+    return started and moment < claims.expires_at + skew
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Every signer of a running application."""
+
+    access: AccessTokenSigner
+    refresh: TokenSigner
+    reset: TokenSigner
+    verification: TokenSigner
+    email_change: TokenSigner
+    cursor: CursorSigner
+
+    @classmethod
+    def derive(cls, secret_keys: Sequence[str], issuer: str) -> "Signers":
+        return cls(
+            access=AccessTokenSigner(secret_keys, issuer),
+            refresh=TokenSigner(secret_keys, "refresh"),
+            reset=TokenSigner(secret_keys, "reset"),
+            verification=TokenSigner(secret_keys, "verification"),
+            email_change=TokenSigner(secret_keys, "email-change"),
+            cursor=CursorSigner(secret_keys),
+        )
+
+
+def new_secret() -> bytes:
+    """32 random bytes for a new refresh_token row."""
+    return secrets.token_bytes(32)
+
+
+def new_token_id() -> str:
+    return secrets.token_urlsafe(12)
+
+
+def from_timestamp(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,166 @@
+"""Every setting, read once from the environment or .env; a wrong one stops the start with a line that names it."""
+
+import os
+import secrets
+import sys
+from datetime import timedelta
+from functools import cache
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from limits import parse_many
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+SECRET_MIN_LENGTH = 32
+
+
+def _comma_list(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _seconds_or_iso8601(value: object) -> object:
+    return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
+
+
+def _limit(value: str) -> str:
+    parse_many(value)
+    return value
+
+
+def _network(value: str) -> str:
+    ip_network(value)
+    return value
+
+
+def _database_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if scheme in {"postgres", "postgresql", "postgresql+psycopg"} and separator:
+        return f"postgresql+psycopg://{rest}"
+    if scheme == "sqlite" and rest.startswith("/") and rest[1:]:
+        return f"sqlite:///{ROOT / rest[1:]}"  # an absolute path on the right wins over ROOT
+    raise ValueError("it may be sqlite:///path/to/file.db or postgresql://user:password@host/database")
+
+
+def _mail_url(value: str) -> str:
+    if value == "outbox" or urlsplit(value).scheme in {"outbox", "smtp"}:
+        return value
+    raise ValueError("it may be outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls")
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment:
+        return value.rstrip("/")
+    raise ValueError("it may be an http:// or https:// URL without a query")
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_comma_list)]
+Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
+Limit = Annotated[str, AfterValidator(_limit)]
+
+
+def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
+    """The secret of this folder, made at the first start; production has to bring its own."""
+    if values.get("environment") == "production":
+        return ()
+    DATA.mkdir(exist_ok=True)
+    path = DATA / "secret.key"
+    draft = DATA / f".secret.{os.getpid()}"
+    if not path.exists():
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(draft, path)  # whole or not at all, and never over another process's
+        except FileExistsError:
+            pass  # another process was first: its secret is the one
+        finally:
+            draft.unlink()
+    return (path.read_text().strip(),)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "test", "production"] = "development"
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        default="sqlite:///data/muster.db", validate_default=True, repr=False
+    )
+    redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
+    secret_keys: Names = Field(default_factory=_development_secret, repr=False)
+
+    access_token_ttl: Duration = timedelta(minutes=10)
+    refresh_idle_ttl: Duration = timedelta(days=30)
+    refresh_absolute_ttl: Duration = timedelta(days=180)
+    refresh_grace: Duration = timedelta(seconds=30)
+    password_min_length: int = Field(default=8, ge=1, le=64)
+
+    limit_login_ip: Limit = "20/minute"
+    limit_login_account: Limit = "10/5minute"
+    limit_register: Limit = "20/hour"
+    limit_default: Limit = "300/minute"
+    trusted_proxies: Networks = ()
+    cors_origins: Names = ()
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=256)
+    public_url: Annotated[str, AfterValidator(_http_url)] = Field(
+        default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}", validate_default=True
+    )
+    mail_url: Annotated[str, AfterValidator(_mail_url)] = Field(default="outbox", repr=False)
+    mail_from: str = "muster@localhost"
+
+    db_slots: int = Field(
+        default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
+        ge=1,
+        le=1000,
+    )
+    slot_timeout: Duration = timedelta(seconds=30)
+    statement_timeout: Duration = timedelta(seconds=10)
+    max_body: int = Field(default=1024 * 1024, ge=1024)
+
+    admin_email: str | None = Field(default=None, repr=False)
+    admin_password: str | None = Field(default=None, repr=False)
+
+    @property
+    def on_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @model_validator(mode="after")
+    def _fit_for_production(self) -> Self:
+        if self.environment != "production":
+            return self
+        if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
+            raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters")
+        if len(set(self.secret_keys[0])) < 10:
+            raise ValueError("SECRET_KEYS: production needs a random secret, not a placeholder")
+        if not self.mail_url.startswith("smtp:"):
+            raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
+        if self.workers > 1 and self.redis_url is None:
+            raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
+        if not self.public_url.startswith("https://"):
+            raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
+        return self
+
+
+def describe(error: ValidationError) -> str:
+    """The first mistake as one line: which setting, what it may be; never the value, which may be a secret."""
+    mistake = error.errors(include_url=False, include_input=False)[0]
+    reason = mistake["msg"].removeprefix("Value error, ")
+    return f"muster: {str(mistake['loc'][0]).upper()}: {reason}" if mistake["loc"] else f"muster: {reason}"
+
+
+@cache
+def get_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        sys.exit(describe(error))

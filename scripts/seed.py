@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Load the roles, and make an admin: idempotent, safe when run by several at once, by name and never by id.
+
+    ./scripts/seed.py                        create the roles that are missing, change nothing that exists
+    ./scripts/seed.py --update               also set the scopes of existing roles to those of app/scopes.py
+    ./scripts/seed.py --admin ada@example.com
+        make this account an admin. A new account needs a password: asked for on a terminal, else taken from
+        ADMIN_PASSWORD, else read from standard input.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if Path(sys.prefix) != ROOT / ".venv":  # run with the project's own interpreter, whatever was called
+        subprocess.run([ROOT / "scripts" / "venv"], check=True)
+        python = str(ROOT / ".venv" / "bin" / "python")
+        os.execv(python, [python, *sys.argv])  # noqa: S606  # our own interpreter, our own arguments
+    sys.path[0] = str(ROOT)
+
+import argparse
+import asyncio
+from getpass import getpass
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from app.accounts import credentials_by_email, new_user
+from app.db import make_engine
+from app.errors import Invalid
+from app.models import email_address
+from app.models.user import Role, User
+from app.passwords import PasswordHasher, check_policy
+from app.scopes import ADMIN, ROLES
+from app.settings import Settings, get_settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Load the roles, and make an admin.")
+    parser.add_argument("--update", action="store_true", help="set existing roles to the scopes of app/scopes.py")
+    parser.add_argument("--admin", metavar="EMAIL", help="make this account an admin")
+    arguments = parser.parse_args()
+    settings = get_settings()
+    load_roles(settings, overwrite=arguments.update)
+    print(f"Roles: {', '.join(ROLES)}.")
+    if arguments.admin:
+        make_admin(settings, arguments.admin, password=None)
+        print("The account is an admin.")
+    else:
+        first_admin_from_settings(settings)
+
+
+def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
+    """Insert what is missing; the unique constraint decides between two that run at once."""
+    insert = sqlite.insert if settings.on_sqlite else postgresql.insert
+    engine = make_engine(settings)
+    with Session(engine) as session:
+        known = set(session.scalars(select(col(Role.name))))
+        for name, scopes in ROLES.items():
+            if name not in known:
+                statement = insert(Role).values(name=name, scopes=scopes)
+                session.connection().execute(statement.on_conflict_do_nothing(index_elements=["name"]))
+            elif overwrite:
+                session.connection().execute(update(Role).where(col(Role.name) == name).values(scopes=scopes))
+        session.commit()
+    engine.dispose()
+
+
+def first_admin_from_settings(settings: Settings) -> None:
+    """ADMIN_EMAIL and ADMIN_PASSWORD, for containers: used only while there is no admin."""
+    if not settings.admin_email or not settings.admin_password:
+        return
+    engine = make_engine(settings, read_only=True)
+    with Session(engine) as session:
+        admins = select(col(User.id)).join(Role, col(Role.id) == col(User.role_id)).where(col(Role.name) == ADMIN)
+        has_admin = session.scalars(admins.limit(1)).first() is not None
+    engine.dispose()
+    if not has_admin:
+        make_admin(settings, settings.admin_email, password=settings.admin_password)
+
+
+def make_admin(settings: Settings, address: str, *, password: str | None) -> None:
+    """Give an existing account the role admin, or make one, its address taken as verified."""
+    try:
+        email = email_address(address)
+    except ValueError as error:
+        sys.exit(f"muster: {error}")
+    engine = make_engine(settings)
+    with Session(engine) as session:
+        exists = credentials_by_email(session, email) is not None
+    if not exists:
+        _insert_admin(settings, email, password or settings.admin_password or _ask())
+    with Session(engine) as session:
+        admin_role = select(col(Role.id)).where(col(Role.name) == ADMIN).scalar_subquery()
+        session.connection().execute(update(User).where(col(User.email) == email).values(role_id=admin_role))
+        session.commit()
+    engine.dispose()
+
+
+def _insert_admin(settings: Settings, email: str, password: str) -> None:
+    try:
+        check_policy(password, min_length=settings.password_min_length, related=[email], field="password")
+    except Invalid as error:
+        sys.exit(f"muster: {error.detail}")
+    password_hash = asyncio.run(_hash(password))
+    engine = make_engine(settings)
+    with Session(engine) as session:
+        try:
+            user = new_user(session, email=email, name=None, password_hash=password_hash, role=ADMIN)
+            session.connection().execute(update(User).where(col(User.id) == user.id).values(is_verified=True))
+            session.commit()
+        except IntegrityError:
+            session.rollback()  # another process made it first
+    engine.dispose()
+
+
+async def _hash(password: str) -> str:
+    return await PasswordHasher().hash(password)
+
+
+def _ask() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass("Password: ")
+    if password != getpass("Once more: "):
+        sys.exit("muster: the passwords differ")
+    return password
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What ./scripts/serve runs: migrate, load the roles, say where everything is, serve. One process, for a quick start."""
+
+import sys
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+from app.settings import DATA, ROOT, Settings, get_settings
+from scripts.seed import first_admin_from_settings, load_roles
+
+GRACEFUL_SHUTDOWN = 10  # seconds for requests under way and open streams
+
+
+def main() -> None:
+    settings = get_settings()
+    prepare(settings)
+    print(banner(settings), flush=True)
+    uvicorn.run(
+        "app.main:app",
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        proxy_headers=False,  # the application itself believes TRUSTED_PROXIES and nobody else
+        server_header=False,
+        access_log=False,  # ours has no query string in it
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
+        log_level="warning",
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the schema and the roles up to date; safe when several processes do it at once."""
+    DATA.mkdir(exist_ok=True)
+    try:
+        if schema_revision(settings) != newest_revision():
+            migrate()
+        load_roles(settings)
+        first_admin_from_settings(settings)
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        sys.exit(f"muster: DATABASE_URL: the database cannot be used: {reason}")
+
+
+def newest_revision() -> str:
+    """By file name, since names begin with the date. Importing Alembic to learn it would cost half a second a start."""
+    newest = max((ROOT / "migrations" / "versions").glob("*.py"))
+    return newest.name.partition("-")[2].partition("_")[0]
+
+
+def schema_revision(settings: Settings) -> str | None:
+    """The revision that the database is at; None when it is empty."""
+    engine = create_engine(settings.database_url, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except (OperationalError, ProgrammingError) as error:
+        if "alembic_version" in str(error.orig):
+            return None
+        raise
+    finally:
+        engine.dispose()
+
+
+def migrate() -> None:
+    from alembic import command  # noqa: PLC0415  # only a start that migrates pays for the import
+    from alembic.config import Config  # noqa: PLC0415  # the same
+
+    command.upgrade(Config(ROOT / "alembic.ini"), "head")
+
+
+def banner(settings: Settings) -> str:
+    url = settings.public_url
+    data = _relative(settings.database_url.removeprefix("sqlite:///")) if settings.on_sqlite else "PostgreSQL"
+    mail = "data/outbox" if settings.mail_url == "outbox" else settings.mail_url.partition("://")[0]
+    return f"Muster      {url}\nSwagger UI  {url}/api/docs\nData        {data}\nMail        {mail}"
+
+
+def _relative(path: str) -> str:
+    return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path
+
+
+if __name__ == "__main__":
+    main()
