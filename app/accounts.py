@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlmodel import Session, col
 
 from app.errors import LastAdmin, RolesMissing, UserNotFound
@@ -35,20 +35,17 @@ class Credentials:
         return [self.email, self.name or ""]
 
 
-_CREDENTIALS = (
-    select(
-        col(User.id),
-        col(User.email),
-        col(User.name),
-        col(User.password_hash),
-        col(User.auth_epoch),
-        col(User.is_active),
-        col(User.is_verified),
-        col(User.new_email),
-        col(Role.scopes),
-    )
-    .join(Role, col(Role.id) == col(User.role_id))
-)
+_CREDENTIALS = select(
+    col(User.id),
+    col(User.email),
+    col(User.name),
+    col(User.password_hash),
+    col(User.auth_epoch),
+    col(User.is_active),
+    col(User.is_verified),
+    col(User.new_email),
+    col(Role.scopes),
+).join(Role, col(Role.id) == col(User.role_id))
 
 
 def credentials_by_email(session: Session, email: str) -> Credentials | None:
@@ -89,7 +86,7 @@ def public_user(state: SessionState) -> UserPublic:
     )
 
 
-_PUBLIC = select(
+_PUBLIC: Select[*tuple[Any, ...]] = select(
     col(User.id),
     col(User.email),
     col(User.name),
@@ -131,9 +128,7 @@ def request_email_change(session: Session, account: Credentials, new_email: str)
 
 
 def store_stronger_hash(session: Session, account: Credentials, stronger: str) -> None:
-    session.connection().execute(
-        update(User).where(_unchanged(account)).values(password_hash=stronger)
-    )
+    session.connection().execute(update(User).where(_unchanged(account)).values(password_hash=stronger))
 
 
 def replace_password(

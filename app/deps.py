@@ -10,6 +10,7 @@ from anyio import to_thread
 from fastapi import Depends, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from sqlmodel import Session
+from starlette.requests import HTTPConnection
 
 from app.accounts import Credentials, credentials_by_id
 from app.db import Database, SessionDep, Side
@@ -46,7 +47,7 @@ class Parts:
 
 
 def parts_of(request: Request) -> Parts:
-    return cast(Parts, request.app.state.parts)
+    return cast("Parts", request.app.state.parts)
 
 
 async def get_parts(request: Request) -> Parts:
@@ -59,7 +60,7 @@ PartsDep = Annotated[Parts, Depends(get_parts)]
 class StrictBearer(OAuth2PasswordBearer):
     """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1); never the query or a form."""
 
-    async def __call__(self, request: Request) -> str:
+    async def __call__(self, request: HTTPConnection) -> str:
         headers = request.headers.getlist("authorization")
         if not headers or not headers[0].lower().startswith("bearer"):
             raise Unauthenticated
@@ -79,9 +80,7 @@ bearer = StrictBearer(
 BearerToken = Annotated[str, Depends(bearer)]
 
 
-async def current_user(
-    request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep
-) -> Caller:
+async def current_user(request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep) -> Caller:
     database = parts_of(request).database
     return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
 
@@ -142,7 +141,8 @@ class Page:
         response: Response,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
         after: Annotated[
-            str | None, Query(max_length=500, description="The cursor of the next page, from the Link header.")
+            str | None,
+            Query(max_length=500, description="The cursor of the next page, from the Link header."),
         ] = None,
     ) -> None:
         self.limit = limit
@@ -173,9 +173,7 @@ class Page:
 PageDep = Annotated[Page, Depends()]
 
 
-def page_of_sessions(
-    session: Session, page: Page, user_id: UUID, current: UUID | None = None
-) -> list[SessionPublic]:
+def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
     """One page of a user's live sessions; `current` is the caller's own."""
     before = UUID(page.position[0]) if page.position else None
     rows = live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())

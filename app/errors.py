@@ -12,9 +12,7 @@ class AppError(Exception):
     title: ClassVar[str]
     detail: str
 
-    def __init__(
-        self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any
-    ) -> None:
+    def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
         self.detail = detail or type(self).detail
         self.headers = dict(headers or {})
         self.members = members
@@ -202,7 +200,7 @@ def problem(error: AppError) -> dict[str, Any]:
 
 
 def oauth_error(error: AppError) -> dict[str, Any]:
-    """RFC 6749 section 5.2, for the three OAuth endpoints; any other kind of error is `temporarily_unavailable` or a bad request."""
+    """RFC 6749 section 5.2, for the OAuth endpoints; an error of another kind becomes the code nearest to it."""
     if isinstance(error, OAuthError):
         code = error.error
     else:

@@ -49,7 +49,7 @@ class Postbox:
         self._later(self._send_email_change, user_id)
 
     def password_changed(self, email: str) -> None:
-        self._later(self._send, email, "Your password was changed", _PASSWORD_CHANGED)
+        self._later(self._send, email, "Your password was changed", _CHANGED)
 
     def reuse(self, state: SessionState) -> None:
         """To the owner of a session whose token two people held."""
@@ -116,7 +116,7 @@ _EMAIL_CHANGE = """Somebody, probably you, asked to move this account to another
 It takes effect when the link that was sent there is opened. If it was not you, change your password now.
 """
 
-_PASSWORD_CHANGED = """The password of this account was changed, and every other device was signed out.
+_CHANGED = """The password of this account was changed, and every other device was signed out.
 
 If it was not you, reset the password at once.
 """

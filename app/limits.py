@@ -13,11 +13,10 @@ from typing import Any
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerHour, parse_many
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, Storage, storage_from_string
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from redis.exceptions import RedisError
 from slowapi import Limiter
-from slowapi.errors import RateLimitExceeded
 
 from app import metrics
 from app.errors import TooManyRequests
@@ -25,7 +24,7 @@ from app.settings import get_settings
 
 # However many networks an attacker owns, an account is guessed at most this often.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
-_REDIS_OPTIONS = {"socket_timeout": 1, "socket_connect_timeout": 1}
+_REDIS_TIMEOUTS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}  # seconds
 
 
 def client_address(request: Request) -> str:
@@ -56,7 +55,7 @@ limiter = Limiter(
     key_func=by_session,
     strategy="moving-window",
     storage_uri=_settings.redis_url or "memory://",
-    storage_options=_REDIS_OPTIONS if _settings.redis_url else {},
+    storage_options=_REDIS_TIMEOUTS if _settings.redis_url else {},
     in_memory_fallback_enabled=bool(_settings.redis_url),
     key_style="endpoint",  # one bucket for /users/{id}, whatever the id
     key_prefix="muster",
@@ -64,7 +63,10 @@ limiter = Limiter(
 
 
 def limited(
-    limit: str, *, key: Callable[[Request], str] = by_network, exempt_when: Callable[[Request], bool] | None = None
+    limit: str,
+    *,
+    key: Callable[[Request], str] = by_network,
+    exempt_when: Callable[[Request], bool] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Mark a route with a limit of its own beside LIMIT_DEFAULT; app/routing.py applies both through slowapi."""
 
@@ -77,7 +79,7 @@ def limited(
 
 
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """A function that counts a request to `endpoint` and raises RateLimitExceeded. It may do I/O: call it in a thread."""
+    """A function that counts a request to `endpoint` or raises RateLimitExceeded. It may do I/O: use a thread."""
 
     def check(request: Request) -> None:
         """slowapi counts before it calls this."""
@@ -89,8 +91,8 @@ def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     return counted
 
 
-def too_many_requests(request: Request, error: RateLimitExceeded) -> TooManyRequests:
-    """The answer to slowapi's exception, with the fields of the IETF's RateLimit header draft. It may do I/O."""
+def too_many_requests(request: Request) -> TooManyRequests:
+    """The answer to slowapi's RateLimitExceeded, with the fields of the IETF's RateLimit header draft. It may do I/O."""
     item, arguments = request.state.view_rate_limit
     return _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
 
@@ -117,7 +119,7 @@ class AccountLimits:
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
         self._local = MovingWindowRateLimiter(MemoryStorage())
-        self._shared = MovingWindowRateLimiter(_shared_storage(redis_url)) if redis_url else None
+        self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS_TIMEOUTS)) if redis_url else None
 
     def attempt(self, account: str, address: str) -> None:
         """Count one attempt; raise TooManyRequests when it is one too many. It may do I/O."""
@@ -128,7 +130,8 @@ class AccountLimits:
 
     def succeeded(self, account: str, address: str) -> None:
         for item in self._items:
-            self._on_storage(lambda window, item=item: window.clear(item, _account_key(account), network(address)))
+            key = (_account_key(account), network(address))
+            self._on_storage(lambda window, item=item, key=key: window.clear(item, *key))
 
     def _hit(self, item: RateLimitItem, *key: str) -> None:
         if not self._on_storage(lambda window: window.hit(item, *key)):
@@ -142,10 +145,6 @@ class AccountLimits:
             except (RedisError, StorageError):
                 metrics.count("limit_storage_failures")
         return use(self._local)
-
-
-def _shared_storage(redis_url: str) -> Storage:
-    return storage_from_string(redis_url, **_REDIS_OPTIONS)
 
 
 def _account_key(account: str) -> str:

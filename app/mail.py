@@ -19,7 +19,8 @@ def compose(*, sender: str, recipient: str, subject: str, text: str) -> EmailMes
     message["From"], message["To"], message["Subject"] = sender, recipient, subject
     message["Date"], message["Message-ID"] = formatdate(localtime=False), make_msgid(domain="muster")
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies
-    message.set_content(text)
+    # 7bit keeps a link on one line, also for whoever reads the outbox with grep.
+    message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     return message
 
 

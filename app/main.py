@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.db import Database
@@ -49,7 +50,6 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=settings.max_body,
     )
     for router in (ops.router, ops.pages, auth.router, me.router, users.router):
         app.include_router(router)
@@ -68,9 +68,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + SPARE_THREADS
     database = Database(settings)
     signers = Signers.derive(settings.secret_keys, settings.public_url)
-    postbox = Postbox(
-        database, signers, mailer_for(settings), sender=settings.mail_from, url=settings.public_url
-    )
+    postbox = Postbox(database, signers, mailer_for(settings), sender=settings.mail_from, url=settings.public_url)
     server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
@@ -97,6 +95,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added is the first one passed."""
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body)
     app.add_middleware(CatchAll)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     if settings.cors_origins:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
 from app.db import ClientGone
+from app.errors import ContentTooLarge
 from app.models import utcnow
 from app.responses import answer
 
@@ -65,6 +66,8 @@ class CatchAll:
 
         async def send_noting(message: Message) -> None:
             nonlocal started
+            if _is_frameworks_413(message):
+                raise ContentTooLarge
             started = True
             await send(message)
 
@@ -85,6 +88,12 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
         return True
+
+
+def _is_frameworks_413(message: Message) -> bool:
+    """Starlette's body limit answers in plain text, also over an answer of ours."""
+    start = message["type"] == "http.response.start" and message["status"] == 413
+    return start and (b"content-type", b"text/plain; charset=utf-8") in message["headers"]
 
 
 def _client_id(scope: Scope) -> str | None:

@@ -21,8 +21,8 @@ from app.scopes import SCOPES, in_order
 from app.security import (
     AccessClaims,
     InvalidAccessToken,
-    Signers,
     SignedToken,
+    Signers,
     new_secret,
     new_token_id,
     parse_signed,
@@ -71,7 +71,7 @@ _MAX_PARAMETERS = 50
 
 
 def parse_form(body: bytes) -> dict[str, str]:
-    """A form by RFC 6749 appendix B: UTF-8, no parameter twice, an empty one counts as left out; else InvalidRequest."""
+    """A form by RFC 6749 appendix B: UTF-8, no parameter twice, an empty one is left out; else InvalidRequest."""
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError:
@@ -191,7 +191,7 @@ class AuthorizationServer:
         return Caller(state, claims, state.scopes() & claims.scope)
 
     def settle(self, session: Session, caller: Caller, now: datetime) -> None:
-        """Write, and commit, what this use of an access token shows: its generation arrived, or somebody else has it."""
+        """Write and commit what this use of an access token shows: its generation arrived, or two people have it."""
         while True:
             state = self._of_claims(session, caller.claims, now)
             if is_superseded(caller.claims.generation, state):

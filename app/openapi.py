@@ -26,16 +26,19 @@ The backend that a mobile app needs on day one.
 **Sign in.** Register, then *Authorize* with e-mail and password; leave the client fields empty. From a shell:
 `POST /api/auth/token` with `grant_type=password`.
 
-**Go on.** An access token lives ten minutes. `POST /api/auth/token` with `grant_type=refresh_token` gives the next pair;
-the refresh token rotates each time. Store the new pair before you use it, and have one refresh under way at a time. Did
-the answer get lost? Send the same request again, now or in five days: you get a valid pair. Only `invalid_grant` means
-that you are signed out; 429, 503 and network errors never do.
+**Go on.** An access token lives ten minutes. `POST /api/auth/token` with `grant_type=refresh_token` gives the next
+pair; the refresh token rotates each time. Store the new pair before you use it, and have one refresh under way at a
+time. Did the answer get lost? Send the same request again, now or in five days: you get a valid pair. Only
+`invalid_grant` means that you are signed out; 429, 503 and network errors never do.
 
 **Errors** are `application/problem+json` (RFC 9457). `detail` is a sentence for people, `type` is stable for programs.
 """
 
 TAGS = [
-    {"name": "auth", "description": "Register, get and refresh tokens (RFC 6749), sign out (RFC 7009), mailed links."},
+    {
+        "name": "auth",
+        "description": "Register, get and refresh tokens (RFC 6749), sign out (RFC 7009), mailed links.",
+    },
     {"name": "account", "description": "Your own account."},
     {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
     {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
@@ -48,7 +51,11 @@ _PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
-        "type": {"type": "string", "format": "uri-reference", "description": "Stable: what a program decides by."},
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Stable: what a program decides by.",
+        },
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "A sentence for a person."},
@@ -117,14 +124,23 @@ OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
 
 def _form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "required": required, "properties": properties}
-    return {"requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": schema}},
+        }
+    }
 
 
 _TEXT = {"type": "string"}
 TOKEN_FORM = _form(
     ["grant_type"],
     grant_type={"type": "string", "enum": ["password", "refresh_token"]},
-    username={"type": "string", "description": "Your e-mail address (password grant).", "example": "ada@example.com"},
+    username={
+        "type": "string",
+        "description": "Your e-mail address (password grant).",
+        "example": "ada@example.com",
+    },
     password={"type": "string", "format": "password", "description": "Password grant."},
     refresh_token={"type": "string", "description": "Refresh grant."},
     scope={"type": "string", "description": "Separated by spaces. Left out: all of yours.", "example": "me"},

@@ -20,7 +20,11 @@ _ZXCVBN_LENGTH = 72  # its work grows faster than the length
 _GUESSES_FLOOR = 2  # zxcvbn's score: below it fewer than a million guesses are enough
 
 _context = CryptContext(
-    schemes=["argon2"], argon2__type="ID", argon2__memory_cost=19456, argon2__time_cost=2, argon2__parallelism=1
+    schemes=["argon2"],
+    argon2__type="ID",
+    argon2__memory_cost=19456,
+    argon2__time_cost=2,
+    argon2__parallelism=1,
 )
 
 T = TypeVar("T")

@@ -51,7 +51,7 @@ async def _as_app_error(request: Request, error: Exception) -> AppError:
         case AppError():
             return error
         case RateLimitExceeded():
-            return await to_thread.run_sync(too_many_requests, request, error)
+            return await to_thread.run_sync(too_many_requests, request)
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():

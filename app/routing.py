@@ -23,21 +23,24 @@ class Route(APIRoute):
 def _served(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     check = request_check(endpoint)
     is_async = inspect.iscoroutinefunction(endpoint)
+    signature = inspect.signature(endpoint)
+    wants_request = "request" in signature.parameters
 
     def counted(request: Request, values: dict[str, Any]) -> Any:
         check(request)
         return endpoint(**values)
 
     @wraps(endpoint)
-    async def run(_request: Request, **values: Any) -> Any:
+    async def run(request: Request, **values: Any) -> Any:
+        if wants_request:
+            values["request"] = request
         if is_async:
-            await to_thread.run_sync(check, _request)  # limits may wait for Redis: never on the loop
+            await to_thread.run_sync(check, request)  # limits may wait for Redis: never on the loop
             return await endpoint(**values)
-        return await to_thread.run_sync(counted, _request, values)
+        return await to_thread.run_sync(counted, request, values)
 
-    signature = inspect.signature(endpoint)
-    ours = inspect.Parameter("_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-    run.__signature__ = signature.replace(  # type: ignore[attr-defined]  # inspect reads it
-        parameters=[*signature.parameters.values(), ours]
-    )
+    if not wants_request:
+        ours = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+        parameters = [*signature.parameters.values(), ours]
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # FastAPI reads it
     return run

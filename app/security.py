@@ -1,6 +1,6 @@
 """Keys, the tokens made from them, and JOSE: nothing else in the project signs or verifies.
 
-Server keys are derived from SECRET_KEYS by HKDF (RFC 5869), one for each use, so a token of one use is noise to another.
+Server keys are derived from SECRET_KEYS by HKDF (RFC 5869), one for each use: a token of one use is noise to another.
 """
 
 import hashlib
@@ -176,7 +176,15 @@ class AccessTokenSigner:
                 raise InvalidAccessToken
             key = next(key for kid, key in self._keys if kid == header.get("kid"))
             return self._claims(json.loads(jws.verify(token, key, [_ALGORITHM])))
-        except (JOSEError, ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
+        except (
+            JOSEError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            StopIteration,
+            RecursionError,
+        ) as error:
             # Whatever a stranger put in there, python-jose's own surprises included, is one answer.
             raise InvalidAccessToken from error
 

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlmodel import Session, col
 
 from app.models.token import RefreshToken
@@ -57,7 +57,7 @@ class SessionState:
         return role if self.scope is None else role.intersection(self.scope.split())
 
 
-_SESSION = (
+_SESSION: Select[*tuple[Any, ...]] = (
     select(
         col(RefreshToken.id),
         col(RefreshToken.client_id),
@@ -155,7 +155,10 @@ def live_sessions(
     """The sessions that could still be used, the latest sign-in first."""
     statement = (
         select(RefreshToken)
-        .join(User, (col(User.id) == col(RefreshToken.user_id)) & (col(User.auth_epoch) == col(RefreshToken.auth_epoch)))
+        .join(
+            User,
+            (col(User.id) == col(RefreshToken.user_id)) & (col(User.auth_epoch) == col(RefreshToken.auth_epoch)),
+        )
         .where(
             col(RefreshToken.user_id) == user_id,
             col(RefreshToken.revoked_at).is_(None),

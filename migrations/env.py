@@ -42,9 +42,7 @@ def _postgres(url: str) -> Engine:
 
 def _sqlite(url: str) -> Engine:
     """Batch mode rebuilds tables: with foreign keys on, dropping the old one would delete the rows that refer to it."""
-    engine = create_engine(
-        url, poolclass=NullPool, connect_args={"timeout": WAIT_FOR_OTHERS, "isolation_level": None}
-    )
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": WAIT_FOR_OTHERS, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:

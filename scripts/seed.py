@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Load the roles, and make an admin: idempotent, safe when run by several at once, by name and never by id.
 
-    ./scripts/seed.py                        create the roles that are missing, change nothing that exists
-    ./scripts/seed.py --update               also set the scopes of existing roles to those of app/scopes.py
-    ./scripts/seed.py --admin ada@example.com
-        make this account an admin. A new account needs a password: asked for on a terminal, else taken from
-        ADMIN_PASSWORD, else read from standard input.
+./scripts/seed.py                        create the roles that are missing, change nothing that exists
+./scripts/seed.py --update               also set the scopes of existing roles to those of app/scopes.py
+./scripts/seed.py --admin ada@example.com
+    make this account an admin. A new account needs a password: asked for on a terminal, else taken from
+    ADMIN_PASSWORD, else read from standard input.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What ./scripts/serve runs: migrate, load the roles, say where everything is, serve. One process, for a quick start."""
+"""What ./scripts/serve runs: migrate, load the roles, say where things are, serve. One process, to start quickly."""
 
 import sys
 from pathlib import Path

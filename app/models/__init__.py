@@ -8,7 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, StringConstraints, WithJsonSchema
 from sqlmodel import SQLModel
 
 # Before the first table: these names are what a violated constraint is known by on both databases.
@@ -56,7 +56,9 @@ Email = Annotated[
     WithJsonSchema({"type": "string", "format": "email", "maxLength": 254, "examples": ["ada@example.com"]}),
 ]
 Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN), AfterValidator(_one_form)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN),
+    AfterValidator(_one_form),
 ]
 
 

