@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -79,7 +80,7 @@ def limited(
 
 
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """A function that counts a request to `endpoint` or raises RateLimitExceeded. It may do I/O: use a thread."""
+    """Counts a request to `endpoint`, or raises RateLimitExceeded. It may do I/O: call it in a thread."""
 
     def check(request: Request) -> None:
         """slowapi counts before it calls this."""
@@ -129,9 +130,9 @@ class AccountLimits:
         self._hit(ACCOUNT_CEILING, name, "all")
 
     def succeeded(self, account: str, address: str) -> None:
+        key = (_account_key(account), network(address))
         for item in self._items:
-            key = (_account_key(account), network(address))
-            self._on_storage(lambda window, item=item, key=key: window.clear(item, *key))
+            self._on_storage(partial(_clear, item=item, key=key))
 
     def _hit(self, item: RateLimitItem, *key: str) -> None:
         if not self._on_storage(lambda window: window.hit(item, *key)):
@@ -150,3 +151,7 @@ class AccountLimits:
 def _account_key(account: str) -> str:
     """Addresses stay out of Redis: a dump of it names nobody."""
     return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]
+
+
+def _clear(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, str]) -> None:
+    window.clear(item, *key)
