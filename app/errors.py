@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
+# These speak RFC 6749's JSON; everything else speaks problem+json.
+OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke"})
+
+
 class AppError(Exception):
     """A refusal that the client is told about. `detail` is a sentence for a person and never holds a secret."""
 

@@ -93,7 +93,7 @@ def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
 
 
 def too_many_requests(request: Request) -> TooManyRequests:
-    """The answer to slowapi's RateLimitExceeded, with the fields of the IETF's RateLimit header draft. It may do I/O."""
+    """The answer to slowapi's RateLimitExceeded, with the IETF draft's RateLimit fields. It may do I/O."""
     item, arguments = request.state.view_rate_limit
     return _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.errors import (
+    OAUTH_PATHS,
     AppError,
     BadRequest,
     ContentTooLarge,
@@ -142,10 +143,15 @@ TOKEN_FORM = _form(
         "example": "ada@example.com",
     },
     password={"type": "string", "format": "password", "description": "Password grant."},
-    refresh_token={"type": "string", "description": "Refresh grant."},
-    scope={"type": "string", "description": "Separated by spaces. Left out: all of yours.", "example": "me"},
-    client_id={"type": "string", "maxLength": 100, "description": "A label kept with the session."},
-    device={"type": "string", "maxLength": 100, "description": "The device's name in the list of sessions."},
+    refresh_token={"type": "string", "description": "Refresh grant.", "example": ""},
+    scope={"type": "string", "description": "Separated by spaces. Left out: all of yours.", "example": ""},
+    client_id={"type": "string", "maxLength": 100, "description": "A label kept with the session.", "example": "app"},
+    device={
+        "type": "string",
+        "maxLength": 100,
+        "description": "Its name in the list of sessions.",
+        "example": "Ada's phone",
+    },
 )
 REVOCATION_FORM = _form(
     ["token"], token=_TEXT, token_type_hint={"type": "string", "enum": ["access_token", "refresh_token"]}
@@ -166,20 +172,17 @@ def install_openapi(app: FastAPI) -> None:
                 license_info=app.license_info,
             )
             schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
-            for operation in _operations(schema):
-                _describe(operation)
+            for path, operations in schema["paths"].items():
+                for operation in operations.values():
+                    _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    return [operation for path in schema["paths"].values() for operation in path.values()]
-
-
-def _describe(operation: dict[str, Any]) -> None:
-    general = EVERYWHERE | (SECURED if operation.get("security") else {})
+def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:
+    general = everywhere | (SECURED if operation.get("security") else {})
     for status, answer in general.items():
         operation["responses"].setdefault(str(status), answer)
     for requirement in operation.get("security", []):

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from app import metrics
 from app.db import as_app_error
 from app.errors import (
+    OAUTH_PATHS,
     AppError,
     BadRequest,
     ContentTooLarge,
@@ -30,7 +31,6 @@ from app.limits import too_many_requests
 log = logging.getLogger("muster.error")
 
 PROBLEM = "application/problem+json"
-OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
 

@@ -145,7 +145,8 @@ class Account:
 class Muster:
     """A served instance: real processes, started as ./scripts/serve starts them, with settings of the test's choice."""
 
-    def __init__(self, database_url: str, folder: Path, **settings: str) -> None:
+    def __init__(self, database_url: str, folder: Path, *, app: str | None = None, **settings: str) -> None:
+        """`app` serves another application than ./scripts/serve does, such as tests.extra_routes:app."""
         self.folder = folder / uuid4().hex[:12]
         self.folder.mkdir()
         self.port = free_port()
@@ -165,6 +166,9 @@ class Muster:
             "LIMIT_DEFAULT": "1000000/minute",
             **settings,
         }
+        self.command = [sys.executable, "-m", "scripts.start"]
+        if app is not None:
+            self.command[2:] = ["uvicorn", app, "--port", str(self.port), "--no-access-log", "--no-proxy-headers"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -180,7 +184,7 @@ class Muster:
     def start(self) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "scripts.start"],
+                self.command,
                 cwd=ROOT,
                 env={**os.environ, **self.settings},
                 stdout=log,

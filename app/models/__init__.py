@@ -59,6 +59,7 @@ Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN),
     AfterValidator(_one_form),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 100, "pattern": PLAIN, "examples": ["Ada"]}),
 ]
 
 

@@ -1,0 +1,58 @@
+"""The application with routes that only tests need: a slow read, a counter, a failure. Served like the real one."""
+
+import time
+
+from fastapi import APIRouter
+from sqlalchemy import text
+
+from app.db import SessionDep
+from app.errors import NotFound
+from app.main import create_app
+from app.routing import Route
+
+router = APIRouter(prefix="/test", route_class=Route)
+
+
+@router.get("/held")
+def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
+    """A read that holds its slot and its connection for so long."""
+    session.connection().execute(text("SELECT 1"))
+    time.sleep(seconds)
+    return {"ok": True}
+
+
+@router.post("/number")
+def add_one(session: SessionDep) -> dict[str, int]:
+    """Read, think, write, in one transaction: what loses updates wherever isolation is a hope."""
+    connection = session.connection()
+    lock = " FOR UPDATE" if connection.dialect.name == "postgresql" else ""
+    before = connection.execute(text("SELECT value FROM number WHERE id = 1" + lock)).scalar_one()
+    connection.execute(text("UPDATE number SET value = :value WHERE id = 1"), {"value": before + 1})
+    return {"value": before + 1}
+
+
+@router.get("/number")
+def read_number(session: SessionDep) -> dict[str, int]:
+    return {"value": session.connection().execute(text("SELECT value FROM number WHERE id = 1")).scalar_one()}
+
+
+@router.post("/number/refused")
+def add_one_and_refuse(session: SessionDep) -> None:
+    """Writes, then answers an error: nothing of it may stay."""
+    add_one(session)
+    raise NotFound
+
+
+@router.get("/write")
+def write_in_a_safe_method(session: SessionDep) -> None:
+    """The database itself must refuse this."""
+    session.connection().execute(text("UPDATE number SET value = 0"))
+
+
+@router.get("/broken")
+def broken() -> None:
+    raise RuntimeError("a secret that no client may see")
+
+
+app = create_app()
+app.include_router(router)
