@@ -6,10 +6,12 @@ that commits before the response leaves. At most DB_SLOTS requests hold a sessio
 
 import select
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from threading import Event
+from typing import Annotated, Any, TypeVar
 
 import anyio
 import psycopg
@@ -27,8 +29,34 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECT_TIMEOUT = 5  # seconds
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
 
+T = TypeVar("T")
+
 # Which constraint, once violated, is which answer.
 CONFLICTS: dict[str, type[EmailTaken]] = {"uq_user_email": EmailTaken}
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work` in a worker thread and never part from it.
+
+    Anyio's own cancellation waits for the thread anyway. A native one (a server that shuts down) does not, and what
+    cleans up behind it would then share the session with a thread that still uses it.
+    """
+    started, finished = Event(), Event()
+
+    def run() -> T:
+        started.set()
+        try:
+            return work(*arguments)
+        finally:
+            finished.set()
+
+    try:
+        return await to_thread.run_sync(run)
+    except CancelledError:
+        if started.is_set():
+            with CancelScope(shield=True):
+                await to_thread.run_sync(finished.wait)
+        raise
 
 
 class ClientGone(Exception):
@@ -117,11 +145,11 @@ async def _session(side: Side) -> AsyncIterator[Session]:
     try:
         yield session
         if side.commits and session.in_transaction():
-            await to_thread.run_sync(session.commit)
+            await in_thread(session.commit)
     finally:
         if side.commits and session.in_transaction():
             with CancelScope(shield=True):
-                await to_thread.run_sync(session.close)
+                await in_thread(session.close)
         else:
             session.close()  # no I/O: the read side has no transaction to end
 

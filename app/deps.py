@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
-from anyio import to_thread
 from fastapi import Depends, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
 from app.accounts import Credentials, credentials_by_id
-from app.db import Database, SessionDep, Side
+from app.db import Database, SessionDep, Side, in_thread
 from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
 from app.handlers import Postbox
 from app.limits import AccountLimits, client_address
@@ -90,7 +89,7 @@ async def current_credentials(request: Request, wanted: SecurityScopes, token: B
     database = parts_of(request).database
     async with database.session_scope(database.read, request) as session:
         caller = await _authenticate(request, database.read, session, token, wanted.scopes)
-        account = await to_thread.run_sync(credentials_by_id, session, caller.state.user_id)
+        account = await in_thread(credentials_by_id, session, caller.state.user_id)
     if account is None or account.auth_epoch != caller.state.auth_epoch:
         raise InvalidToken
     return SignedIn(caller, account, client_address(request))
@@ -99,14 +98,14 @@ async def current_credentials(request: Request, wanted: SecurityScopes, token: B
 async def _authenticate(request: Request, side: Side, session: Session, token: str, wanted: list[str]) -> Caller:
     parts = parts_of(request)
     now = utcnow()
-    caller = await to_thread.run_sync(parts.server.authenticate, session, token, now)
+    caller = await in_thread(parts.server.authenticate, session, token, now)
     if is_unsettled(caller):
         # Before the route runs and committed at once: a later 4xx must not lose it.
         if side.commits:
-            await to_thread.run_sync(parts.server.settle, session, caller, now)
+            await in_thread(parts.server.settle, session, caller, now)
         else:
             async with parts.database.side_write() as writer:
-                await to_thread.run_sync(parts.server.settle, writer, caller, now)
+                await in_thread(parts.server.settle, writer, caller, now)
     request.state.session_id = caller.state.id
     for scope in wanted:
         if scope not in caller.scopes:

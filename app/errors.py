@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-
 # These speak RFC 6749's JSON; everything else speaks problem+json.
 OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke"})
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from anyio import to_thread
 from fastapi import Request
 from fastapi.routing import APIRoute
 
+from app.db import in_thread
 from app.limits import request_check
 
 
@@ -35,9 +35,9 @@ def _served(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if wants_request:
             values["request"] = request
         if is_async:
-            await to_thread.run_sync(check, request)  # limits may wait for Redis: never on the loop
+            await in_thread(check, request)  # limits may wait for Redis: never on the loop
             return await endpoint(**values)
-        return await to_thread.run_sync(counted, request, values)
+        return await in_thread(counted, request, values)
 
     if not wants_request:
         ours = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)

@@ -25,8 +25,9 @@ def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
 def add_one(session: SessionDep) -> dict[str, int]:
     """Read, think, write, in one transaction: what loses updates wherever isolation is a hope."""
     connection = session.connection()
+    read = "SELECT value FROM number WHERE id = 1"
     lock = " FOR UPDATE" if connection.dialect.name == "postgresql" else ""
-    before = connection.execute(text("SELECT value FROM number WHERE id = 1" + lock)).scalar_one()
+    before = connection.execute(text(read + lock)).scalar_one()
     connection.execute(text("UPDATE number SET value = :value WHERE id = 1"), {"value": before + 1})
     return {"value": before + 1}
 

@@ -125,13 +125,14 @@ def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Must
         assert again.extensions["network_stream"].get_extra_info("client_addr") == stream
 
 
-def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_step(muster: Muster) -> None:
+def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_moment(muster: Muster) -> None:
     tokens = muster.register().sign_in()
     script = [sys.executable, "-m", "tests.cancel_everywhere", tokens.access]
     done = subprocess.run(script, cwd=ROOT, env={**os.environ, **muster.settings}, capture_output=True, check=True)
     report = json.loads(done.stdout)
     assert report["cancelled"] > 10
-    assert report["finished"] == 2
+    assert report["finished"] > 10
     assert report["checked_out"] == {"read": 0, "write": 0}
-    assert report["free"] == {"read": report["slots"], "write": 1 if "sqlite" in muster.database_url else report["slots"]}
+    writers = 1 if "sqlite" in muster.database_url else report["slots"]
+    assert report["free"] == {"read": report["slots"], "write": writers}
     assert muster.me(tokens).status_code == 200

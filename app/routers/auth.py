@@ -3,12 +3,11 @@
 from base64 import b64decode
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel import Session
 
 from app import accounts, links, metrics
-from app.db import SessionDep
+from app.db import SessionDep, in_thread
 from app.deps import Parts, PartsDep
 from app.errors import (
     EmailTaken,
@@ -50,7 +49,7 @@ async def register(request: Request, response: Response, body: UserCreate, parts
     )
     password_hash = await parts.hasher.hash(body.password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        user = await to_thread.run_sync(_register, session, body, password_hash)
+        user = await in_thread(_register, session, body, password_hash)
     parts.postbox.verification(user.email)
     response.headers["Location"] = "/api/users/me"
     return user
@@ -124,9 +123,9 @@ async def _password_grant(request: Request, form: dict[str, str], parts: Parts) 
         parse_scope(form["scope"])
     device = _device(request, form)
     email = _as_email(form["username"])
-    await to_thread.run_sync(parts.account_limits.attempt, email, device.ip)
+    await in_thread(parts.account_limits.attempt, email, device.ip)
     async with parts.database.session_scope(parts.database.read, request) as session:
-        account = await to_thread.run_sync(accounts.credentials_by_email, session, email)
+        account = await in_thread(accounts.credentials_by_email, session, email)
     matches, stronger = await parts.hasher.verify(form["password"], account.password_hash if account else None)
     if account is None or not matches or not account.is_active:
         metrics.count("logins", result="refused")
@@ -146,8 +145,8 @@ async def _password_grant(request: Request, form: dict[str, str], parts: Parts) 
         )
 
     async with parts.database.session_scope(parts.database.write, request) as session:
-        pair = await to_thread.run_sync(sign_in, session)
-    await to_thread.run_sync(parts.account_limits.succeeded, email, device.ip)
+        pair = await in_thread(sign_in, session)
+    await in_thread(parts.account_limits.succeeded, email, device.ip)
     metrics.count("logins", result="ok")
     return pair
 
@@ -167,7 +166,7 @@ async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -
         )
 
     async with parts.database.session_scope(parts.database.write, request) as session:
-        return await to_thread.run_sync(refresh, session)
+        return await in_thread(refresh, session)
 
 
 def _device(request: Request, form: dict[str, str]) -> Device:
@@ -230,7 +229,7 @@ def request_verification(request: Request, body: EmailBody, parts: PartsDep) -> 
 async def reset_password(request: Request, body: PasswordReset, parts: PartsDep) -> None:
     """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
     async with parts.database.session_scope(parts.database.read, request) as session:
-        account = await to_thread.run_sync(links.redeem_reset, session, parts.signers, body.token, utcnow())
+        account = await in_thread(links.redeem_reset, session, parts.signers, body.token, utcnow())
     await parts.hasher.check_policy(
         body.new_password,
         min_length=parts.settings.password_min_length,
@@ -245,7 +244,7 @@ async def reset_password(request: Request, body: PasswordReset, parts: PartsDep)
         )
 
     async with parts.database.session_scope(parts.database.write, request) as session:
-        if not await to_thread.run_sync(reset, session):
+        if not await in_thread(reset, session):
             raise InvalidLink
     parts.postbox.password_changed(account.email)
 

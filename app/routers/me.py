@@ -2,12 +2,11 @@
 
 from uuid import UUID
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from sqlmodel import Session, col
 
 from app import accounts
-from app.db import SessionDep
+from app.db import SessionDep, in_thread
 from app.deps import CurrentCredentials, CurrentUser, PageDep, Parts, PartsDep, SignedIn, page_of_sessions
 from app.errors import Conflict, InvalidToken, LastAdmin, SessionNotFound, WrongPassword
 from app.models import utcnow
@@ -47,7 +46,7 @@ async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCre
     """Delete your account and all that belongs to it. Cannot be undone."""
     await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        if not await to_thread.run_sync(accounts.delete_account, session, me.account):
+        if not await in_thread(accounts.delete_account, session, me.account):
             raise Conflict
 
 
@@ -68,7 +67,7 @@ async def change_password(request: Request, body: PasswordChange, me: CurrentCre
     )
     password_hash = await parts.hasher.hash(body.new_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        pair = await to_thread.run_sync(_change_password, session, parts, me, password_hash)
+        pair = await in_thread(_change_password, session, parts, me, password_hash)
     parts.postbox.password_changed(me.account.email)
     return pair
 
@@ -103,7 +102,7 @@ async def change_email(request: Request, body: EmailChange, me: CurrentCredentia
     """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
     await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        if not await to_thread.run_sync(accounts.request_email_change, session, me.account, body.email):
+        if not await in_thread(accounts.request_email_change, session, me.account, body.email):
             raise Conflict
     parts.postbox.email_change(me.account.user_id)
     return Response(status_code=202)
@@ -111,11 +110,11 @@ async def change_email(request: Request, body: EmailChange, me: CurrentCredentia
 
 async def _prove(parts: Parts, me: SignedIn, password: str) -> None:
     """The current password, counted like a sign-in: a stolen access token is no licence to guess."""
-    await to_thread.run_sync(parts.account_limits.attempt, me.account.email, me.address)
+    await in_thread(parts.account_limits.attempt, me.account.email, me.address)
     matches, _ = await parts.hasher.verify(password, me.account.password_hash)
     if not matches:
         raise WrongPassword
-    await to_thread.run_sync(parts.account_limits.succeeded, me.account.email, me.address)
+    await in_thread(parts.account_limits.succeeded, me.account.email, me.address)
 
 
 # ---- Sessions: the signed-in devices ----

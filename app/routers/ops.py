@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from anyio import to_thread
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel, col
 
-from app.db import Database
+from app.db import Database, in_thread
 from app.deps import PartsDep
 from app.errors import RolesMissing, Unavailable
 from app.models.user import Role
@@ -34,7 +33,7 @@ async def is_live() -> Health:
 @router.get("/health/ready", operation_id="isReady", responses={503: {"description": "Not yet, or not any more"}})
 async def is_ready(parts: PartsDep) -> Health:
     """The database answers, is migrated and has its roles: requests may be sent here."""
-    await to_thread.run_sync(_check_database, parts.database)
+    await in_thread(_check_database, parts.database)
     return Health()
 
 

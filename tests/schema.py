@@ -1,0 +1,64 @@
+"""What a database itself says of its tables: the names of their constraints and indexes, and their rows."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Inspector, MetaData, create_engine, event, inspect, select
+from sqlalchemy.pool import NullPool
+
+
+def engine_for(url: str, *, foreign_keys: bool = False) -> Engine:
+    """Opens transactions as migrations/env.py does: on SQLite real ones, also for DDL, and without foreign keys."""
+    if not url.startswith("sqlite"):
+        return create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA foreign_keys={foreign_keys:d}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def table_names(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names()) - {"alembic_version"}
+
+
+def constraint_names(connection: Connection) -> dict[str, dict[str, str]]:
+    """For each table: the name of each constraint and index -> what the naming convention calls it."""
+    return {table: dict(_constraints(inspect(connection), table)) for table in table_names(connection)}
+
+
+def _constraints(schema: Inspector, table: str) -> Iterator[tuple[str, str]]:
+    yield str(schema.get_pk_constraint(table)["name"]), f"pk_{table}"
+    for unique in schema.get_unique_constraints(table):
+        yield str(unique["name"]), _convention("uq", table, unique["column_names"])
+    for key in schema.get_foreign_keys(table):
+        columns = [*key["constrained_columns"], key["referred_table"]]
+        yield str(key["name"]), _convention("fk", table, columns)
+    for index in schema.get_indexes(table):
+        if "duplicates_constraint" not in index:  # PostgreSQL lists the index of a unique constraint too
+            yield str(index["name"]), _convention("ix", table, index["column_names"])
+    for check in schema.get_check_constraints(table):
+        name = str(check["name"])
+        yield name, _convention("ck", table, [name.removeprefix(f"ck_{table}_")])
+
+
+def _convention(kind: str, table: str, parts: Sequence[str | None]) -> str:
+    return "_".join([kind, table, *(part or "?" for part in parts)])
+
+
+def rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables, in the order of their primary keys."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return {
+        name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+        for name, table in metadata.tables.items()
+        if name != "alembic_version"
+    }

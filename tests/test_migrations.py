@@ -1,0 +1,228 @@
+"""Migrations on both databases: every step down and up keeps the rows, and ends at what the models say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Column, Connection, MetaData, Table, inspect, text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import SQLModel
+
+from app.settings import get_settings
+from scripts.start import newest_revision
+from tests.schema import constraint_names, engine_for, rows, table_names
+from tests.servers import ROOT, SECRET_KEY, fresh_database
+
+Rows = dict[str, list[dict[str, Any]]]
+
+SCRIPTS = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
+
+
+def configure(url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Alembic in this process, on a database of the test's choice."""
+    for name, value in {"DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    return Config(ROOT / "alembic.ini", stdout=StringIO())
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_one_test() -> Iterator[None]:
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def config(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    return configure(empty_database_url, monkeypatch)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_step_down_and_up_again_keeps_every_row(config: Config, empty_database_url: str, revision: str) -> None:
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, revision)
+    with engine.begin() as connection:
+        fill(connection)
+        above = rows(connection)
+    command.downgrade(config, "-1")
+    with engine.begin() as connection:
+        below = rows(connection)
+    command.upgrade(config, revision)
+    with engine.begin() as connection:
+        again = rows(connection)
+    assert in_common(above, below) == in_common(below, above)
+    assert in_common(above, below) == in_common(in_common(again, below), above)
+
+
+def in_common(ours: Rows, theirs: Rows) -> Rows:
+    """Our rows of the tables, and in them of the columns, that they have too."""
+    return {
+        table: [{name: value for name, value in row.items() if name in theirs[table][0]} for row in ours[table]]
+        for table in ours.keys() & theirs.keys()
+        if theirs[table] and ours[table]
+    }
+
+
+def fill(connection: Connection) -> None:
+    """Three rows in every table, whatever tables there are; the third leaves out what may be null."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    values: dict[Column[Any], list[Any]] = {}
+    for table in metadata.sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        choices = _choices(connection, table)
+        for column in table.columns:
+            values[column] = [_value(column, number, choices, values) for number in (1, 2, 3)]
+        for index in range(3):
+            row = {column.name: values[column][index] for column in table.columns}
+            connection.execute(table.insert().values(row))
+
+
+def _choices(connection: Connection, table: Table) -> dict[str, str]:
+    """The first value that a check such as "state IN ('queued', 'running')" allows for a column."""
+    checks = [str(check["sqltext"]) for check in inspect(connection).get_check_constraints(table.name)]
+    return {
+        column.name: literals[0]
+        for column in table.columns
+        for check in checks
+        if re.search(rf"\b{column.name}\b", check) and (literals := re.findall(r"'([^']+)'", check))
+    }
+
+
+def _value(column: Column[Any], number: int, choices: dict[str, str], values: dict[Column[Any], list[Any]]) -> Any:
+    if column.nullable and number == 3:
+        return None
+    if column.foreign_keys:
+        referred = next(iter(column.foreign_keys)).column
+        return values[referred][number - 1] if referred in values else None
+    length = getattr(column.type, "length", None) or 32
+    made: dict[type, Any] = {
+        bool: number == 1,
+        int: number,
+        Decimal: Decimal(number),
+        float: float(number),
+        bytes: bytes([number]) * 32,
+        datetime: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+        UUID: UUID(int=number),
+        object: ["me", str(number)],  # JSON
+        str: choices.get(column.name, f"{number:032x}"[-length:]),
+    }
+    return made[column.type.python_type]
+
+
+def test_down_to_nothing_and_up_again_gives_the_same_schema(config: Config, empty_database_url: str) -> None:
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        before = constraint_names(connection)
+    command.downgrade(config, "base")
+    with engine.begin() as connection:
+        assert table_names(connection) == set()
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        assert constraint_names(connection) == before
+
+
+def test_the_migrations_give_what_the_models_say(config: Config, empty_database_url: str) -> None:
+    command.upgrade(config, "head")
+    command.check(config)
+    with engine_for(empty_database_url).begin() as connection:
+        connection.execute(text("ALTER TABLE role ADD COLUMN forgotten INTEGER"))
+    with pytest.raises(CommandError, match="forgotten"):
+        command.check(config)
+
+
+def test_constraint_names_are_those_of_the_convention_and_of_the_models(
+    config: Config, empty_database_url: str
+) -> None:
+    """`alembic check` compares neither the names of all constraints nor the checks."""
+    command.upgrade(config, "head")
+    with engine_for(empty_database_url).begin() as connection:
+        found = constraint_names(connection)
+    for table, names in found.items():
+        assert names == {convention: convention for convention in names.values()}
+        model = SQLModel.metadata.tables[table]
+        assert set(names) == {str(constraint.name) for constraint in model.constraints} | {
+            str(index.name) for index in model.indexes
+        }
+
+
+def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:
+    files = sorted(path.name for path in (ROOT / "migrations" / "versions").glob("*.py"))
+    pattern = re.compile(r"\d{4}_\d\d_\d\d_\d{4}-([0-9a-f]{12})_[a-z0-9_]+\.py")
+    assert [match and match[1] for match in map(pattern.fullmatch, files)] == REVISIONS
+    assert SCRIPTS.get_heads() == [newest_revision()]
+
+
+def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(empty_database_url: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": empty_database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
+    migrate = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    both = [subprocess.Popen(migrate, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    with engine_for(empty_database_url).begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == REVISIONS[-1:]
+
+
+def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "pass") -> None:
+    """Lets Alembic write one more migration, into a copy of ours."""
+    location = folder / "migrations"
+    shutil.copytree(ROOT / "migrations", location)
+    config.set_main_option("script_location", str(location))
+    script = command.revision(config, "One more")
+    path = Path(script.path)  # type: ignore[union-attr]  # one revision is one script
+    ours = "from migrations.rename import rename_table\n\nrevision = "
+    first, second, third = path.read_text().replace("revision = ", ours, 1).split("    pass\n")
+    path.write_text(f"{first}    {upgrade}\n{second}    {downgrade}\n{third}")
+
+
+def test_a_migration_may_rename_a_table(config: Config, empty_database_url: str, tmp_path: Path) -> None:
+    there, back = 'rename_table(op, "user", "person")', 'rename_table(op, "person", "user")'
+    throw_away(config, tmp_path, upgrade=there, downgrade=back)
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, REVISIONS[-1])
+    with engine.begin() as connection:
+        fill(connection)
+        before = rows(connection), constraint_names(connection)
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        after, names = rows(connection), constraint_names(connection)
+    assert after["person"] == before[0]["user"]
+    assert {**after, "user": after.pop("person")} == before[0]
+    assert all(name == convention for table in names.values() for name, convention in table.items())
+    command.downgrade(config, "-1")
+    with engine.begin() as connection:
+        assert (rows(connection), constraint_names(connection)) == before
+
+
+def test_on_postgresql_a_migration_gives_up_on_a_held_lock_and_changes_nothing(
+    folder: Path, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_database("postgresql", folder, postgres) as url:
+        config = configure(url, monkeypatch)
+        throw_away(config, tmp_path, upgrade="op.drop_column('user', 'name')")
+        engine = engine_for(url)
+        with engine.begin() as reader:
+            reader.execute(text('SELECT name FROM "user"'))
+            with pytest.raises(OperationalError, match="lock timeout"):
+                command.upgrade(config, "head")
+            reader.execute(text('SELECT name FROM "user"'))
+            version = reader.execute(text("SELECT version_num FROM alembic_version"))
+            assert version.scalars().all() == REVISIONS[-1:]
