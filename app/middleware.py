@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import metrics
 from app.db import ClientGone
 from app.errors import ContentTooLarge
-from app.models import utcnow
 from app.responses import answer
 
 log = logging.getLogger("muster.request")
@@ -23,7 +22,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContext:
-    """Outermost: X-Request-ID (the client's if it is sane), the moment of arrival, caching headers, one log line."""
+    """Outermost: X-Request-ID (the client's if it is sane), caching headers, one log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -34,7 +33,6 @@ class RequestContext:
             return
         identifier = _client_id(scope) or uuid4().hex
         request_id.set(identifier)
-        scope.setdefault("state", {})["arrived"] = utcnow()
         started, status = perf_counter(), 499  # 499: the client left before the answer
 
         async def send_ours(message: Message) -> None:
@@ -62,11 +60,12 @@ class CatchAll:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started = too_large = False
 
         async def send_noting(message: Message) -> None:
-            nonlocal started
+            nonlocal started, too_large
             if _is_frameworks_413(message):
+                too_large = True
                 raise ContentTooLarge
             started = True
             await send(message)
@@ -78,7 +77,8 @@ class CatchAll:
         except Exception as error:
             if started:
                 raise  # half an answer cannot be mended: dropping the connection is what tells the client
-            response = await answer(Request(scope), error)
+            # Starlette wraps what is raised over an answer that it has already begun.
+            response = await answer(Request(scope), ContentTooLarge() if too_large else error)
             await response(scope, receive, send)
 
 

@@ -150,8 +150,8 @@ class AuthorizationServer:
         arrived: datetime,
         now: datetime,
     ) -> TokenPair:
-        """RFC 6749 section 6 with the rotation of RFC 9700 section 4.14.2. `arrived` is when the request came in,
-        before it waited for anything: the grace is measured by that."""
+        """RFC 6749 section 6 with the rotation of RFC 9700 section 4.14.2. `arrived` is when the request was
+        complete, before it waited for a slot: the grace is measured by that."""
         presented = parse_signed(token)
         if presented is None:
             raise InvalidGrant

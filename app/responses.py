@@ -64,10 +64,17 @@ async def _as_app_error(request: Request, error: Exception) -> AppError:
 
 def _invalid(error: RequestValidationError) -> Invalid:
     """Where and why, never what: the input may be a password."""
-    errors = [{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in error.errors()]
-    first = errors[0]
-    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return Invalid(f"{place}: {first['msg']}", errors=errors)
+    errors = [{"loc": list(e["loc"]), "msg": _sentence(e), "type": e["type"]} for e in error.errors()]
+    names = [str(part) for part in errors[0]["loc"] if isinstance(part, str)]
+    return Invalid(f"In {'.'.join(names)}: {errors[0]['msg']}", errors=errors)
+
+
+def _sentence(mistake: dict[str, Any]) -> str:
+    """Pydantic's message for a person: without its prefix, and without a regular expression."""
+    if mistake["type"] == "string_pattern_mismatch":
+        return "This has characters or a form that are not allowed here."
+    message = str(mistake["msg"]).removeprefix("Value error, ")
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
 
 
 def _of_http_exception(error: HTTPException) -> AppError:

@@ -110,16 +110,14 @@ def test_a_revoked_token_is_refused(muster: Muster) -> None:
     assert_refused(muster.me(tokens), INVALID_TOKEN)
 
 
-@pytest.mark.parametrize("part", [0, 1, 2])
-def test_a_token_with_any_other_last_character_in_a_part_is_refused(muster: Muster, part: int) -> None:
-    parts = muster.register().sign_in().access.split(".")
+def test_a_token_with_any_other_last_character_is_refused(muster: Muster) -> None:
+    token = muster.register().sign_in().access
     for character in BASE64URL:
-        altered = [*parts[:part], parts[part][:-1] + character, *parts[part + 1 :]]
-        status = use(muster, f"Bearer {'.'.join(altered)}").status_code
-        assert status == (200 if altered == parts else 401), f"{character} for {parts[part][-1]}"
+        status = use(muster, f"Bearer {token[:-1]}{character}").status_code
+        assert status == (200 if character == token[-1] else 401), f"{character} for {token[-1]}"
 
 
-NOT_OURS: dict[str, list[object]] = {
+NOT_OURS: dict[str, list[Any]] = {
     "alg": [ABSENT, None, "none", "None", "RS256", "HS512", ["HS256"]],
     "typ": [ABSENT, None, "JWT", "AT+JWT", "at+jwt ", ["at+jwt"]],
     "kid": [ABSENT, None, "0" * 16, "", [HEADER["kid"]]],
@@ -160,7 +158,7 @@ def test_keys_that_a_token_brings_along_are_ignored(muster: Muster) -> None:
     assert_refused(use(muster, f"Bearer {forged(tokens, header=brought, key=OTHER_KEY)}"), INVALID_TOKEN)
 
 
-WRONG: dict[str, list[object]] = {
+WRONG: dict[str, list[Any]] = {
     "iss": ["https://attacker.example", "", ["x"], 1],
     "aud": ["other", "", ["other"], None],
     "sub": ["nobody", "", 1, None, str(uuid4())],
@@ -202,22 +200,13 @@ def test_a_claim_gives_no_scope_that_the_session_lacks(muster: Muster, scope: st
     assert use(muster, f"Bearer {forged(tokens, scope=scope)}").status_code == 403
 
 
-@pytest.mark.parametrize(
-    ("claims", "status"),
-    [
-        ({"exp": -30}, 200),
-        ({"exp": -61}, 401),
-        ({"iat": 30}, 200),
-        ({"iat": 120}, 401),
-        ({"nbf": 30}, 200),
-        ({"nbf": 120}, 401),
-    ],
-    ids=str,
-)
-def test_clocks_may_differ_by_a_minute(muster: Muster, claims: dict[str, int], status: int) -> None:
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+def test_clocks_may_differ_by_a_minute(muster: Muster, claim: str) -> None:
     tokens = muster.register().sign_in()
-    moved: dict[str, Any] = {name: int(time()) + seconds for name, seconds in claims.items()}
-    assert use(muster, f"Bearer {forged(tokens, **moved)}").status_code == status
+    direction = -1 if claim == "exp" else 1
+    for seconds, status in ((30, 200), (100, 401)):
+        times: dict[str, Any] = {claim: int(time()) + direction * seconds}
+        assert use(muster, f"Bearer {forged(tokens, **times)}").status_code == status
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ async def oauth_form(request: Request) -> dict[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise InvalidRequest("The body must be application/x-www-form-urlencoded.")
     form = parse_form(await request.body())
+    # The grace of a refresh counts from here: after the body, which a client could hold back for as long as it likes,
+    # and before the wait for a slot, which is ours.
+    request.state.arrived = utcnow()
     request.state.grant_type = form.get("grant_type")
     return form
 

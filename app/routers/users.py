@@ -120,8 +120,8 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
 def update_role(name: Annotated[str, Path(max_length=50)], body: RoleUpdate, session: SessionDep) -> RolePublic:
     """Replace the scopes of a role. Acts at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))
-    if unknown := set(body.scopes) - SCOPES.keys():
-        raise _refused("scopes", f"There is no scope {min(unknown)!r}.")
+    if not set(body.scopes) <= SCOPES.keys():
+        raise _refused("scopes", "There is no such scope. GET /api/roles shows those of admin, which are all.")
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
         raise LastAdmin("The role admin keeps users:read and users:write, or nobody could give them back.")
     role = session.scalars(select(Role).where(col(Role.name) == name)).one_or_none()

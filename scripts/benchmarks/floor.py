@@ -16,7 +16,6 @@ from sqlite3 import Connection, connect
 from typing import Any
 from uuid import UUID
 
-import uvicorn
 from anyio import to_thread
 from psycopg import AsyncConnection
 from pydantic_core import to_json
@@ -67,7 +66,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _on_postgres(stack: AsyncExitStack) -> ReadState:
-    statement = str(_SESSION.compile(dialect=postgresql.psycopg.dialect()))
+    statement = str(_SESSION.compile(dialect=postgresql.psycopg.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy's
     url = settings.database_url.replace("+psycopg", "")
     pool: LifoQueue[AsyncConnection] = LifoQueue()
     for _ in range(settings.db_slots):
@@ -120,13 +119,8 @@ def _of_text(row: tuple[Any, ...]) -> SessionState:
     return SessionState(*values)
 
 
-if __name__ == "__main__":
-    uvicorn.run(
-        Starlette(routes=[Route("/api/users/me", me)], lifespan=lifespan),
-        host=settings.host,
-        port=settings.port,
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_level="warning",
-    )
+async def is_ready(_request: Request) -> Response:
+    return Response()
+
+
+app = Starlette(routes=[Route("/api/users/me", me), Route("/health/ready", is_ready)], lifespan=lifespan)

@@ -1,15 +1,12 @@
 """What every scenario stands on: databases, served instances, the floor, and sessions that are signed in already."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import update
 from sqlmodel import Session
 
@@ -19,24 +16,19 @@ from app.models import utcnow
 from app.models.token import RefreshToken
 from app.oauth2 import AuthorizationServer, Device
 from app.security import Signers
-from app.settings import ROOT, Settings
+from app.settings import Settings
 from tests.servers import SECRET_KEY, Muster, fresh_database
 
-# Instances that are compared share it: a token of one is good for the others.
+# Instances that are compared share it, so that a token of one is good for the others.
 ISSUER = "http://localhost:8000"
-# As many phones as are active at once. Each is a bucket of LIMIT_DEFAULT and a verified signature of its own.
+# Phones that are active at once: each is a bucket of LIMIT_DEFAULT and a verified signature of its own.
 SESSIONS = 500
-
-
-class Floor(Muster):
-    """The floor of floor.py, served like an instance of Muster."""
-
-    command = ("-m", "scripts.benchmarks.floor")
+LIFE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a run of scenarios takes place, and how long it measures."""
+    """Where a run of scenarios takes place, and how long it measures. Each round lasts `seconds`."""
 
     folder: Path
     postgres: str
@@ -46,11 +38,44 @@ class Stage:
 
     @contextmanager
     def database(self, kind: str, *, migrated: bool = True) -> Iterator[str]:
+        """The URL of a database for this use alone."""
         with fresh_database(kind, self.folder, self.postgres, migrated=migrated) as url:
             yield url
 
-    @contextmanager
-    def muster(self, kind: str, **settings: str) -> Iterator[Muster]:
-        """One instance on a database of its own."""
-        with self.database(kind) as url, Muster(url, self.folder, **settings) as served:
-            yield served
+    def muster(self, url: str, **settings: str) -> Muster:
+        return Muster(url, self.folder, PUBLIC_URL=ISSUER, **settings)
+
+    def floor(self, url: str) -> Muster:
+        return Muster(url, self.folder, app="scripts.benchmarks.floor:app", PUBLIC_URL=ISSUER)
+
+    def access_tokens(self, url: str) -> list[str]:
+        """Those of SESSIONS sessions of one user, each used before: a first use writes."""
+        settings = Settings(environment="test", database_url=url, secret_keys=(SECRET_KEY,), public_url=ISSUER)
+        signers = Signers.derive(settings.secret_keys, settings.public_url)
+        server = AuthorizationServer(
+            signers, access_ttl=LIFE, idle_ttl=LIFE, absolute_ttl=LIFE, grace=LIFE, on_reuse=lambda _: None
+        )
+        device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
+        engine = make_engine(settings)
+        with Session(engine) as session:
+            user = new_user(session, email="bench@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
+            pairs = [
+                server.start_session(session, user_id=user.id, auth_epoch=1, device=device, scope=None, now=utcnow())
+                for _ in range(SESSIONS)
+            ]
+            session.connection().execute(update(RefreshToken).values(confirmed=True))
+            session.commit()
+        engine.dispose()
+        return [pair.access_token for pair in pairs]
+
+
+def server_process(served: Muster) -> psutil.Process:
+    if served.process is None:
+        raise ValueError("this instance is not running")
+    return psutil.Process(served.process.pid)
+
+
+def cpu_seconds(served: Muster) -> float:
+    """What the server has used so far, in user and kernel; the database's own processes are not in it."""
+    times = server_process(served).cpu_times()
+    return float(times.user + times.system)

@@ -1,0 +1,128 @@
+"""Load by wrk, from this machine on this machine, and the numbers that compare interleaved rounds of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from scripts.benchmarks.stage import cpu_seconds
+from tests.servers import Muster
+
+CONNECTIONS = 32
+PATH = "/api/users/me"
+
+# Every request carries the next token; the results come out as one line of JSON. Times are in microseconds.
+SCRIPT = """
+local requests, turn = {}, 0
+function init(arguments)
+  for token in io.lines(arguments[1]) do
+    requests[#requests + 1] = wrk.format("GET", nil, {Authorization = "Bearer " .. token})
+  end
+end
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+function done(summary, latency)
+  local e = summary.errors
+  local errors = e.connect + e.read + e.write + e.timeout + e.status
+  print(string.format('RESULT {"requests": %d, "duration": %d, "p50": %d, "p99": %d, "errors": %d}',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One round: requests a second, latencies and CPU of the server in milliseconds, answers that were not 200."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+    errors: int
+
+
+class Wrk:
+    """A load of GET /api/users/me with these access tokens in turn."""
+
+    def __init__(self, folder: Path, tokens: Sequence[str]) -> None:
+        self.script, self.tokens = folder / "wrk.lua", folder / "tokens"
+        self.script.write_text(SCRIPT)
+        self.tokens.write_text("\n".join(tokens))
+
+    def run(self, served: Muster, *, seconds: int, connections: int = CONNECTIONS) -> Sample:
+        _let_rest(served)
+        before = cpu_seconds(served)
+        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+        command += ["--timeout", "10s", "--script", str(self.script), served.url + PATH, "--", str(self.tokens)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
+        used = cpu_seconds(served) - before
+        result = json.loads(done.stdout.partition("RESULT ")[2])
+        return Sample(
+            rate=result["requests"] / result["duration"] * 1e6,
+            p50=result["p50"] / 1000,
+            p99=result["p99"] / 1000,
+            cpu=used / max(result["requests"], 1) * 1000,
+            errors=result["errors"],
+        )
+
+
+def _let_rest(served: Muster) -> None:
+    """Wait until the server is done with what the round before left behind."""
+    before = -1.0
+    while (now := cpu_seconds(served)) > before:
+        before = now
+        time.sleep(0.1)
+
+
+def require_wrk() -> None:
+    if shutil.which("wrk"):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        print("muster: installing wrk", file=sys.stderr)
+        for step in (["update"], ["install", "--yes", "--no-install-recommends", "wrk"]):
+            subprocess.run(["apt-get", "--quiet", *step], check=False, stdout=subprocess.DEVNULL)
+    if not shutil.which("wrk"):
+        sys.exit("muster: the load is made by wrk, which is missing: sudo apt-get install wrk")
+
+
+def interleave(rounds: int, runs: Mapping[str, Callable[[], Sample]]) -> dict[str, list[Sample]]:
+    """One warm-up of each, then a, b, a, b, ...: what disturbs the machine disturbs all of them."""
+    for run in runs.values():
+        run()
+    samples: dict[str, list[Sample]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            samples[name].append(run())
+    return samples
+
+
+def report(samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Medians, each with its relative spread; the ratios are medians of the ratios to the first, round by round."""
+    first = next(iter(samples.values()))
+    for name, own in samples.items():
+        rate = [sample.rate for sample in own]
+        line = f"  {name:<14} {median(rate):6.0f}/s ({spread(rate)})  CPU {median(s.cpu for s in own):5.3f} ms"
+        line += f"  p50 {median(s.p50 for s in own):5.1f} ms  p99 {median(s.p99 for s in own):6.1f} ms"
+        if own is not first:
+            line += f"  throughput x {_ratio(own, first, 'rate')}  CPU x {_ratio(own, first, 'cpu')}"
+        if errors := sum(sample.errors for sample in own):
+            line += f"  {errors} ERRORS"
+        print(line, flush=True)
+
+
+def _ratio(own: Sequence[Sample], base: Sequence[Sample], field: str) -> str:
+    ratios = [getattr(a, field) / getattr(b, field) for a, b in zip(own, base, strict=True)]
+    return f"{median(ratios):.2f} ({spread(ratios)})"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Half the distance between the smallest and the largest, relative to the median."""
+    return f"±{(max(values) - min(values)) / 2 / median(values):.0%}"

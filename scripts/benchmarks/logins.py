@@ -1,0 +1,127 @@
+"""Signing in: whether its time tells accounts apart, what it does to other people's requests, and a burst of it."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from itertools import cycle
+from statistics import median, quantiles
+from threading import Event, Thread
+
+import httpx
+
+from scripts.benchmarks.load import Sample, Wrk, interleave, report
+from scripts.benchmarks.stage import Stage, server_process
+from tests.servers import PASSWORD, Muster
+
+ATTEMPTS = 40
+LOGINS_A_SECOND = 4
+BURST = 100
+ACCOUNTS = 10  # an account may be tried 100 times an hour, whatever the settings
+
+SignIn = Callable[[], httpx.Response]
+
+
+def login(stage: Stage) -> None:
+    """Whether the time of a refusal tells a known, an unknown and a disabled account apart (AUTH.md, T7)"""
+    for kind in stage.databases:
+        with stage.database(kind) as url, stage.muster(url) as served:
+            disabled = served.register().email
+            served.sql('UPDATE "user" SET is_active = false WHERE email = :email', email=disabled)
+            cases = {
+                "known": _sign_in(served, served.register().email, "not-" + PASSWORD),
+                "unknown": _sign_in(served, "nobody@example.com", PASSWORD),
+                "disabled": _sign_in(served, disabled, PASSWORD),
+            }
+            print(f"login on {kind}: {ATTEMPTS} interleaved refusals each")
+            _report_refusals(cases)
+
+
+def _sign_in(served: Muster, email: str, password: str) -> SignIn:
+    return partial(served.token, grant_type="password", username=email, password=password)
+
+
+def _report_refusals(cases: dict[str, SignIn]) -> None:
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(ATTEMPTS):
+        for name, sign_in in cases.items():
+            status, milliseconds = _timed(sign_in)
+            if status != 400:
+                raise SystemExit(f"muster: a refused login answered {status}")
+            times[name].append(milliseconds)
+    known = median(times["known"])
+    for name, own in times.items():
+        lower, middle, upper = quantiles(own, n=4)
+        print(f"  {name:<14} median {middle:.2f} ms ({middle - known:+.2f}), quartiles {lower:.2f} and {upper:.2f} ms")
+
+
+def _timed(sign_in: SignIn) -> tuple[int, float]:
+    started = time.perf_counter()
+    status = sign_in().status_code
+    return status, (time.perf_counter() - started) * 1000
+
+
+def logins_beside_reads(stage: Stage) -> None:
+    """What 4 logins a second do to the latency of 32 connections that read"""
+    for kind in stage.databases:
+        with stage.database(kind) as url, stage.muster(url) as served:
+            read = partial(Wrk(stage.folder, stage.access_tokens(url)).run, served, seconds=stage.seconds)
+            people = _people(served)
+            logins: list[tuple[int, float]] = []
+            runs = {"quiet": read, "with logins": partial(_beside_logins, read, people, logins)}
+            print(f"logins-beside-reads on {kind}: {stage.rounds} interleaved rounds of {stage.seconds} s")
+            report(interleave(stage.rounds, runs))
+            _report_logins(logins)
+
+
+def _people(served: Muster) -> list[SignIn]:
+    return [_sign_in(served, served.register().email, PASSWORD) for _ in range(ACCOUNTS)]
+
+
+def _beside_logins(read: Callable[[], Sample], people: Sequence[SignIn], logins: list[tuple[int, float]]) -> Sample:
+    with _signing_in(people, logins):
+        return read()
+
+
+@contextmanager
+def _signing_in(people: Sequence[SignIn], logins: list[tuple[int, float]]) -> Iterator[None]:
+    """LOGINS_A_SECOND by the clock, whether or not the earlier ones were answered."""
+    stop = Event()
+
+    def knock() -> None:
+        turns = cycle(people)
+        while not stop.wait(1 / LOGINS_A_SECOND):
+            pool.submit(lambda sign_in: logins.append(_timed(sign_in)), next(turns))
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        thread = Thread(target=knock)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def login_burst(stage: Stage) -> None:
+    """100 logins at once: how many are let in, and the memory that takes"""
+    for kind in stage.databases:
+        with stage.database(kind) as url, stage.muster(url) as served:
+            people = _people(served)
+            process = server_process(served)
+            before = peak = process.memory_info().rss
+            with ThreadPoolExecutor(max_workers=BURST) as pool:
+                pending = [pool.submit(_timed, people[i % ACCOUNTS]) for i in range(BURST)]
+                while wait(pending, timeout=0.01).not_done:
+                    peak = max(peak, process.memory_info().rss)
+            print(f"login-burst on {kind}: {BURST} logins at once")
+            _report_logins([login.result() for login in pending])
+            print(f"  memory         {before >> 20} MiB before, {peak >> 20} MiB at most")
+
+
+def _report_logins(logins: Sequence[tuple[int, float]]) -> None:
+    for status, count in sorted(Counter(status for status, _ in logins).items()):
+        times = [milliseconds for own, milliseconds in logins if own == status]
+        print(f"  login {status}      {count} times, median {median(times):.0f} ms, longest {max(times):.0f} ms")

@@ -1,0 +1,47 @@
+"""Do the migrations end at what the models say? `alembic check` on a fresh SQLite file and on a fresh PostgreSQL."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from io import StringIO
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from app.settings import ROOT, get_settings
+from tests.servers import SECRET_KEY, fresh_database, start_postgres
+
+DATABASES = ("sqlite", "postgresql")
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="muster-check-"))
+    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own handler has stopped it
+    postgres = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
+    for kind in DATABASES:
+        with fresh_database(kind, folder, postgres, migrated=False) as url:
+            if difference := _difference(url):
+                sys.exit(f"check_migrations: on {kind} the migrations do not give what the models say: {difference}")
+    print(f"check_migrations: {' and '.join(DATABASES)} have what the models say")
+
+
+def _difference(url: str) -> str | None:
+    """What `alembic revision --autogenerate` would write, or None."""
+    os.environ.update(DATABASE_URL=url, ENVIRONMENT="test", SECRET_KEYS=SECRET_KEY)
+    get_settings.cache_clear()
+    config = Config(ROOT / "alembic.ini", stdout=StringIO())
+    command.upgrade(config, "head")
+    try:
+        command.check(config)
+    except CommandError as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    main()

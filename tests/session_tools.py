@@ -1,0 +1,121 @@
+"""What the tests of sessions share: rows, their age, tokens signed by the test, and whether a session is dead."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import httpx
+
+from app.models.token import RefreshToken
+from app.security import AccessClaims, AccessTokenSigner, TokenSigner
+from tests.servers import SECRET_KEY, Muster, Tokens, claims_of
+
+GRACE = timedelta(seconds=30)  # the default of REFRESH_GRACE
+WITHIN_GRACE = timedelta(seconds=20)
+BEYOND_GRACE = timedelta(seconds=31)
+
+COLUMNS = list(RefreshToken.model_fields)
+
+T = TypeVar("T")
+
+
+def session_id(tokens: Tokens) -> UUID:
+    return UUID(claims_of(tokens.access)["sid"])
+
+
+def row_of(muster: Muster, tokens: Tokens) -> Any:
+    """The session's refresh_token row."""
+    return muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=session_id(tokens).hex)[0]
+
+
+def make_older(muster: Muster, tokens: Tokens, age: timedelta) -> None:
+    """Let time pass for one session: every moment in its row moves that far into the past."""
+    on_sqlite = muster.database_url.startswith("sqlite")
+    earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
+    moments = [name for name in COLUMNS if name.endswith("_at")]
+    changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in moments)
+    # Our own column names and a number.
+    muster.sql(f"UPDATE refresh_token SET {changes} WHERE id = :id", id=session_id(tokens).hex)  # noqa: S608
+
+
+def sign_refresh(row: Any, generation: int) -> str:
+    """A refresh token of this row as the service makes it: what a restored database could have handed out before."""
+    return TokenSigner([SECRET_KEY], "refresh").sign(UUID(str(row.id)), generation, row.secret)
+
+
+def sign_access(tokens: Tokens, generation: int) -> Tokens:
+    """The same pair, but for an access token of another generation."""
+    claims = claims_of(tokens.access)
+    signer = AccessTokenSigner([SECRET_KEY], claims["iss"])
+    minted = signer.mint(
+        AccessClaims(
+            subject=UUID(claims["sub"]),
+            session_id=UUID(claims["sid"]),
+            generation=generation,
+            client_id=claims["client_id"],
+            scope=frozenset(claims["scope"].split()),
+            auth_time=claims["auth_time"],
+            issued_at=claims["iat"],
+            expires_at=claims["exp"],
+            not_before=claims["iat"],
+            token_id=uuid4().hex,
+        )
+    )
+    return Tokens({**tokens, "access_token": minted})
+
+
+def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
+    """Sessions like this one, with ids of their own, after a first refresh: many sign-ins without hashing."""
+    row = row_of(muster, tokens)
+    others = ", ".join(name for name in COLUMNS if name != "id")
+    # Our own column names.
+    copy = f"INSERT INTO refresh_token (id, {others}) SELECT :copy, {others} FROM refresh_token WHERE id = :id"  # noqa: S608
+    devices = []
+    for _ in range(number):
+        copy_id = uuid4()
+        muster.sql(copy, copy=copy_id.hex, id=session_id(tokens).hex)
+        refresh = TokenSigner([SECRET_KEY], "refresh").sign(copy_id, row.generation, row.secret)
+        devices.append(refreshed(muster, Tokens(refresh_token=refresh)))
+    return devices
+
+
+def refreshed(muster: Muster, tokens: Tokens) -> Tokens:
+    """The pair that follows."""
+    answer = muster.refresh(tokens.refresh)
+    assert answer.status_code == 200, answer.text
+    return Tokens(answer.json())
+
+
+def is_refused(answer: httpx.Response) -> bool:
+    """Refused as a dead token is: by the token endpoint, or as a bearer."""
+    if answer.request.url.path == "/api/auth/token":
+        return answer.status_code == 400 and answer.json()["error"] == "invalid_grant"
+    return answer.status_code == 401 and 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+def assert_signed_out(muster: Muster, *handed_out: Tokens) -> None:
+    """None of these tokens, of whatever session, is good for anything."""
+    for tokens in handed_out:
+        assert is_refused(muster.me(tokens))
+        assert is_refused(muster.refresh(tokens.refresh))
+
+
+def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
+    """Both tokens are good; the pair that follows."""
+    assert muster.me(tokens).status_code == 200
+    return refreshed(muster, tokens)
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """Run the calls in threads that start together, on a connection each; their results in order."""
+    start = Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        start.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
