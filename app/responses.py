@@ -65,8 +65,8 @@ async def _as_app_error(request: Request, error: Exception) -> AppError:
 def _invalid(error: RequestValidationError) -> Invalid:
     """Where and why, never what: the input may be a password."""
     errors = [{"loc": list(e["loc"]), "msg": _sentence(e), "type": e["type"]} for e in error.errors()]
-    names = [str(part) for part in errors[0]["loc"] if isinstance(part, str)]
-    return Invalid(f"In {'.'.join(names)}: {errors[0]['msg']}", errors=errors)
+    where, *inside = [str(part) for part in errors[0]["loc"] if isinstance(part, str)]
+    return Invalid(f"In {'.'.join(inside) or where}: {errors[0]['msg']}", errors=errors)
 
 
 def _sentence(mistake: dict[str, Any]) -> str:

@@ -1,13 +1,17 @@
 """What the tests of sessions share: rows, their age, tokens signed by the test, and whether a session is dead."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Barrier
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
 
 from app.models.token import RefreshToken
 from app.security import AccessClaims, AccessTokenSigner, TokenSigner
@@ -22,6 +26,14 @@ COLUMNS = list(RefreshToken.model_fields)
 T = TypeVar("T")
 
 
+@contextmanager
+def connected(muster: Muster) -> Iterator[Connection]:
+    """A connection beside the service's, in a transaction that is committed at the end."""
+    engine = create_engine(muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
 def session_id(tokens: Tokens) -> UUID:
     return UUID(claims_of(tokens.access)["sid"])
 
@@ -31,29 +43,49 @@ def row_of(muster: Muster, tokens: Tokens) -> Any:
     return muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=session_id(tokens).hex)[0]
 
 
-def make_older(muster: Muster, tokens: Tokens, age: timedelta) -> None:
-    """Let time pass for one session: every moment in its row moves that far into the past."""
+def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
+    """Let time pass for these sessions, without waiting: every moment in their rows moves that far into the past."""
     on_sqlite = muster.database_url.startswith("sqlite")
     earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
     moments = [name for name in COLUMNS if name.endswith("_at")]
     changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in moments)
     # Our own column names and a number.
-    muster.sql(f"UPDATE refresh_token SET {changes} WHERE id = :id", id=session_id(tokens).hex)  # noqa: S608
+    statement = text(f"UPDATE refresh_token SET {changes} WHERE id = :id")  # noqa: S608
+    with connected(muster) as connection:
+        connection.execute(statement, [{"id": session_id(tokens).hex} for tokens in sessions])
 
 
-def sign_refresh(row: Any, generation: int) -> str:
+def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
+    """Copies of a session under ids of their own, with the tokens of their generation: sign-ins without hashing."""
+    row, ids = row_of(muster, tokens), [uuid4() for _ in range(number)]
+    others = ", ".join(name for name in COLUMNS if name != "id")
+    # Our own column names.
+    copy = f"INSERT INTO refresh_token (id, {others}) SELECT :copy, {others} FROM refresh_token WHERE id = :id"  # noqa: S608
+    with connected(muster) as connection:
+        connection.execute(text(copy), [{"copy": copy_id.hex, "id": session_id(tokens).hex} for copy_id in ids])
+    return [
+        Tokens(
+            access_token=sign_access(tokens, row.generation, session=copy_id),
+            refresh_token=sign_refresh(row, row.generation, session=copy_id),
+        )
+        for copy_id in ids
+    ]
+
+
+def sign_refresh(row: Any, generation: int, *, session: UUID | None = None) -> str:
     """A refresh token of this row as the service makes it: what a restored database could have handed out before."""
-    return TokenSigner([SECRET_KEY], "refresh").sign(UUID(str(row.id)), generation, row.secret)
+    signer = TokenSigner([SECRET_KEY], "refresh")
+    return signer.sign(session or UUID(str(row.id)), generation, row.secret)
 
 
-def sign_access(tokens: Tokens, generation: int) -> Tokens:
-    """The same pair, but for an access token of another generation."""
+def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None) -> str:
+    """The access token of this pair, but of another generation."""
     claims = claims_of(tokens.access)
     signer = AccessTokenSigner([SECRET_KEY], claims["iss"])
-    minted = signer.mint(
+    return signer.mint(
         AccessClaims(
             subject=UUID(claims["sub"]),
-            session_id=UUID(claims["sid"]),
+            session_id=session or UUID(claims["sid"]),
             generation=generation,
             client_id=claims["client_id"],
             scope=frozenset(claims["scope"].split()),
@@ -64,22 +96,6 @@ def sign_access(tokens: Tokens, generation: int) -> Tokens:
             token_id=uuid4().hex,
         )
     )
-    return Tokens({**tokens, "access_token": minted})
-
-
-def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
-    """Sessions like this one, with ids of their own, after a first refresh: many sign-ins without hashing."""
-    row = row_of(muster, tokens)
-    others = ", ".join(name for name in COLUMNS if name != "id")
-    # Our own column names.
-    copy = f"INSERT INTO refresh_token (id, {others}) SELECT :copy, {others} FROM refresh_token WHERE id = :id"  # noqa: S608
-    devices = []
-    for _ in range(number):
-        copy_id = uuid4()
-        muster.sql(copy, copy=copy_id.hex, id=session_id(tokens).hex)
-        refresh = TokenSigner([SECRET_KEY], "refresh").sign(copy_id, row.generation, row.secret)
-        devices.append(refreshed(muster, Tokens(refresh_token=refresh)))
-    return devices
 
 
 def refreshed(muster: Muster, tokens: Tokens) -> Tokens:
@@ -110,7 +126,7 @@ def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:
-    """Run the calls in threads that start together, on a connection each; their results in order."""
+    """Run the calls in threads that start together, in any order, on a connection each; their results in order."""
     start = Barrier(len(calls))
 
     def run(call: Callable[[], T]) -> T:
@@ -118,4 +134,5 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
         return call()
 
     with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
+        started = {index: pool.submit(run, calls[index]) for index in random.sample(range(len(calls)), len(calls))}
+        return [started[index].result() for index in range(len(calls))]

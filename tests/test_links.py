@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from sqlmodel import Session
 from app.accounts import Credentials, credentials_by_email
 from app.links import email_change_token, reset_token, verification_token
 from app.security import Signers
+from tests.answers import assert_problem, assert_signed_out
 from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens
 
 NEW_PASSWORD = "copper-lantern-meadow"
@@ -56,8 +58,7 @@ def sign_in(muster: Muster, email: str, password: str = PASSWORD) -> httpx.Respo
 
 
 def assert_dead(answer: httpx.Response) -> None:
-    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json"), answer.text
-    assert answer.json()["type"] == "/problems/invalid-link"
+    assert_problem(answer, 400, "invalid-link")
 
 
 # ---- A forgotten password ----
@@ -75,7 +76,7 @@ def test_the_answer_is_the_same_for_every_address_and_only_an_open_account_gets_
     assert {(answer.status_code, answer.content) for answer in answers} == {(202, b"")}
     assert len({frozenset(answer.headers) for answer in answers}) == 1
     assert len(muster.mails(known.email, at_least=2)) == 2
-    assert [len(muster.mails(account.email, at_least=0) or []) for account in (disabled,)] == [1]
+    assert len(muster.mails(disabled.email)) == 1
 
 
 def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(muster: Muster) -> None:
@@ -84,9 +85,7 @@ def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(m
     token = forgotten(muster, account)
     assert muster.me(phone).status_code == 200
     assert reset(muster, token).status_code == 204
-    for tokens in (phone, tablet):
-        assert muster.me(tokens).status_code == 401
-        assert muster.refresh(tokens.refresh).json()["error"] == "invalid_grant"
+    assert_signed_out(muster, phone, tablet)
     assert sign_in(muster, account.email).json()["error"] == "invalid_grant"
     tokens = Tokens(sign_in(muster, account.email, NEW_PASSWORD).json())
     assert muster.me(tokens).json()["is_verified"] is True
@@ -97,7 +96,7 @@ def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(m
 def test_a_refused_password_does_not_use_the_link_up(muster: Muster) -> None:
     account = muster.register()
     token = forgotten(muster, account)
-    for refused in ("short", account.email, "password1"):
+    for refused in ("tiny-9", account.email, "password1"):
         answer = reset(muster, token, refused)
         assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "new_password"])
         assert refused not in answer.text
@@ -190,8 +189,7 @@ def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
     account = muster.register()
     tokens = account.sign_in()
     email = f"{uuid4().hex}@example.com"
-    answer = change_email(muster, tokens, email, "a-wrong-password")
-    assert (answer.status_code, answer.json()["type"]) == (403, "/problems/wrong-password")
+    assert_problem(change_email(muster, tokens, email, "a-wrong-password"), 403, "wrong-password")
     assert_dead(verify(muster, made(muster, account, email_change_token, new_email=email)))
 
 
@@ -207,8 +205,7 @@ def test_an_address_that_was_taken_meanwhile_stays_where_it_is(muster: Muster) -
     tokens = muster.register().sign_in()
     email, token = moving(muster, tokens)
     assert muster.client.post("/api/auth/register", json={"email": email, "password": PASSWORD}).status_code == 201
-    answer = verify(muster, token)
-    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/email-taken")
+    assert_problem(verify(muster, token), 409, "email-taken")
     assert muster.me(tokens).json()["email"] != email
 
 
@@ -223,10 +220,7 @@ def made(
     with Session(create_engine(url, poolclass=NullPool)) as session:
         credentials = credentials_by_email(session, account.email)
     assert credentials is not None
-    if new_email:
-        credentials = Credentials(
-            **{**{n: getattr(credentials, n) for n in credentials.__slots__}, "new_email": new_email}
-        )
+    credentials = replace(credentials, new_email=new_email or credentials.new_email)
     return make(Signers.derive([SECRET_KEY], muster.url), credentials, datetime.now(UTC) - age)
 
 

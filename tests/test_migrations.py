@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -167,13 +169,12 @@ def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(empty
     environment = {**os.environ, "DATABASE_URL": empty_database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
     migrate = [sys.executable, "-m", "alembic", "upgrade", "head"]
     engine = engine_for(empty_database_url)
-    with engine.connect() as holder:
+    with ExitStack() as stack, engine.connect() as holder:
         hold(holder)
-        both = [subprocess.Popen(migrate, cwd=ROOT, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
+        start = partial(subprocess.Popen, migrate, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        both = [stack.enter_context(start()) for _ in range(2)]
         wait_for(lambda: are_waiting(holder, both), what="both at the same point")
-    for process in both:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()
+    assert [process.wait() for process in both] == [0, 0]
     with engine.begin() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == REVISIONS[-1:]
 
@@ -186,14 +187,16 @@ def hold(connection: Connection) -> None:
         connection.execute(text("SELECT 1"))  # begins, which takes the lock for writing
 
 
-def are_waiting(connection: Connection, processes: list[subprocess.Popen[bytes]]) -> bool:
+def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) -> bool:
+    assert [process.poll() for process in processes] == [None, None], "one did not wait"
     if connection.dialect.name == "postgresql":
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database ="
-        count = connection.execute(text(f"{waiting} (SELECT oid FROM pg_database WHERE datname = current_database())"))
-        return count.scalar_one() == len(processes)
-    path = str(connection.engine.url.database)
-    opened = [any(file.path == path for file in psutil.Process(process.pid).open_files()) for process in processes]
-    return all(opened)
+        waiting = text(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+        )
+        return bool(connection.execute(waiting).scalar_one() == len(processes))
+    path = connection.engine.url.database
+    return all(path in [file.path for file in psutil.Process(process.pid).open_files()] for process in processes)
 
 
 def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "pass") -> None:

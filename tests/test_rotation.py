@@ -49,7 +49,7 @@ def assert_theft(muster: Muster, use: Callable[[], httpx.Response], *handed_out:
 def test_a_retry_within_seconds_gets_the_same_successor(muster: Muster, ada: Account) -> None:
     phone = ada.sign_in()
     lost = refreshed(muster, phone)
-    make_older(muster, phone, timedelta(seconds=5))
+    make_older(muster, phone, age=timedelta(seconds=5))
     again = refreshed(muster, phone)
     assert again.refresh == lost.refresh
     assert_lives(muster, again)
@@ -59,7 +59,7 @@ def test_a_retry_within_seconds_gets_the_same_successor(muster: Muster, ada: Acc
 def test_a_late_retry_gets_a_new_successor_and_no_longer_life(muster: Muster, ada: Account, delay: timedelta) -> None:
     phone = ada.sign_in()
     lost = refreshed(muster, phone)
-    make_older(muster, phone, delay)
+    make_older(muster, phone, age=delay)
     before = row_of(muster, phone)
     again = refreshed(muster, phone)
     after = row_of(muster, phone)
@@ -78,7 +78,7 @@ def test_the_use_of_an_answer_that_was_replaced_is_theft(
     lost = []
     for delay in (timedelta(minutes=5), 5 * DAY):
         lost.append(refreshed(muster, phone))
-        make_older(muster, phone, delay)
+        make_older(muster, phone, age=delay)
     newest = refreshed(muster, phone)
     assert_theft(muster, lambda: use(muster, lost[which]), phone, *lost, newest, other=tablet)
 
@@ -87,7 +87,7 @@ def test_answers_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -
     phone = ada.sign_in()
     for _ in range(5):
         refreshed(muster, phone)
-        make_older(muster, phone, 5 * DAY)
+        make_older(muster, phone, age=5 * DAY)
     assert_lives(muster, refreshed(muster, phone))
 
 
@@ -100,10 +100,10 @@ def test_a_parent_is_good_for_a_moment_after_its_successor_was_used_and_then_the
     phone, tablet = ada.sign_in(), ada.sign_in()
     successor = refreshed(muster, phone)
     assert muster.me(successor).status_code == 200
-    make_older(muster, phone, WITHIN_GRACE)
+    make_older(muster, phone, age=WITHIN_GRACE)
     again = refreshed(muster, phone)
     assert again.refresh == successor.refresh
-    make_older(muster, phone, BEYOND_GRACE - WITHIN_GRACE)
+    make_older(muster, phone, age=BEYOND_GRACE - WITHIN_GRACE)
     assert_theft(muster, lambda: muster.refresh(phone.refresh), phone, successor, again, other=tablet)
 
 
@@ -181,9 +181,9 @@ def test_an_access_token_ahead_of_the_row_lives_and_confirms_nothing(muster: Mus
     phone = ada.sign_in()
     lost = refreshed(muster, phone)
     for generation in (3, 2**31):
-        assert muster.me(sign_access(phone, generation)).status_code == 200
+        assert muster.me(Tokens(access_token=sign_access(phone, generation))).status_code == 200
     assert not row_of(muster, phone).confirmed
-    make_older(muster, phone, BEYOND_GRACE)
+    make_older(muster, phone, age=BEYOND_GRACE)
     assert refreshed(muster, phone).refresh != lost.refresh
 
 
@@ -192,24 +192,24 @@ def test_an_access_token_ahead_of_the_row_lives_and_confirms_nothing(muster: Mus
 
 def test_a_session_ends_when_it_was_not_refreshed_for_the_idle_time(muster: Muster, ada: Account) -> None:
     phone = ada.sign_in()
-    make_older(muster, phone, IDLE - timedelta(minutes=1))
+    make_older(muster, phone, age=IDLE - timedelta(minutes=1))
     phone = assert_lives(muster, phone)
-    make_older(muster, phone, IDLE - timedelta(minutes=1))
+    make_older(muster, phone, age=IDLE - timedelta(minutes=1))
     phone = assert_lives(muster, phone)
-    make_older(muster, phone, IDLE)
+    make_older(muster, phone, age=IDLE)
     assert_signed_out(muster, phone)
 
 
 def test_refreshing_often_does_not_outlive_the_absolute_limit(muster: Muster, ada: Account) -> None:
     phone = ada.sign_in()
     for _ in range(11):
-        make_older(muster, phone, 16 * DAY)
+        make_older(muster, phone, age=16 * DAY)
         phone = assert_lives(muster, phone)
-    make_older(muster, phone, 4 * DAY - timedelta(minutes=5))
+    make_older(muster, phone, age=4 * DAY - timedelta(minutes=5))
     phone = assert_lives(muster, phone)
     assert 0 < phone["expires_in"] <= 300
     assert row_of(muster, phone).idle_expires_at == row_of(muster, phone).absolute_expires_at
-    make_older(muster, phone, timedelta(minutes=5))
+    make_older(muster, phone, age=timedelta(minutes=5))
     assert_signed_out(muster, phone)
 
 
@@ -217,15 +217,15 @@ def test_lost_answers_do_not_extend_the_idle_time(muster: Muster, ada: Account) 
     phone = ada.sign_in()
     lost = [refreshed(muster, phone)]
     for _ in range(5):
-        make_older(muster, phone, 5 * DAY)
+        make_older(muster, phone, age=5 * DAY)
         lost.append(refreshed(muster, phone))
-    make_older(muster, phone, 5 * DAY)
+    make_older(muster, phone, age=5 * DAY)
     assert_signed_out(muster, phone, *lost)
 
 
 def test_a_used_up_token_of_a_session_that_has_ended_is_no_theft(muster: Muster, ada: Account) -> None:
     phone = ada.sign_in()
     refreshed(muster, refreshed(muster, phone))
-    make_older(muster, phone, IDLE)
+    make_older(muster, phone, age=IDLE)
     assert_signed_out(muster, phone)
     assert row_of(muster, phone).revoked_at is None

@@ -2,16 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from tests.servers import PASSWORD, Account, Muster, Tokens, claims_of, wait_for
 from tests.session_tools import (
@@ -20,6 +19,7 @@ from tests.session_tools import (
     assert_lives,
     assert_signed_out,
     at_once,
+    connected,
     is_refused,
     make_older,
     more_devices,
@@ -50,7 +50,7 @@ def test_twenty_late_retries_at_once_all_get_one_new_successor(muster: Muster, a
     phone = ada.sign_in()
     lost = refreshed(muster, phone)
     for generation in range(3, 8):
-        make_older(muster, phone, BEYOND_GRACE)
+        make_older(muster, phone, age=BEYOND_GRACE)
         newest = same_answer(at_once(*[partial(muster.refresh, phone.refresh)] * 20))
         assert newest.refresh != lost.refresh
         assert (row_of(muster, phone).parent_generation, row_of(muster, phone).generation) == (1, generation)
@@ -81,7 +81,7 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
     phone = ada.sign_in()
     successor = refreshed(muster, phone)
     assert muster.me(successor).status_code == 200
-    make_older(muster, phone, GRACE - timedelta(seconds=2))
+    make_older(muster, phone, age=GRACE - timedelta(seconds=2))
     ends = datetime.fromisoformat(str(row_of(muster, phone).rotated_at)).replace(tzinfo=UTC) + GRACE
     with ThreadPoolExecutor(1) as pool:
         with sessions_locked(muster):
@@ -92,14 +92,11 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
 
 @contextmanager
 def sessions_locked(muster: Muster) -> Iterator[None]:
-    """Nobody else can refresh."""
-    url = muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else "LOCK TABLE refresh_token IN ACCESS EXCLUSIVE MODE"
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        connection.execute(text(lock))
+    """The service's requests for sessions wait."""
+    on_sqlite = muster.database_url.startswith("sqlite")
+    with connected(muster) as connection:
+        connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))
         yield
-    engine.dispose()
 
 
 # ---- Refresh against whatever ends or confirms a session: R8 ----
@@ -136,8 +133,8 @@ def refresh_until_refused(muster: Muster, tokens: Tokens) -> list[Tokens]:
 
 def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
     tablet = ada.sign_in()
-    for _ in range(10):
-        devices = more_devices(muster, tablet, 20)
+    for _ in range(5):
+        devices = more_devices(muster, tablet, 40)
         change = partial(change_password, muster, ada, tablet)
         changed, *handed_out = at_once(change, *[partial(refresh_until_refused, muster, device) for device in devices])
         assert_signed_out(muster, tablet, *chain(*handed_out))
@@ -151,3 +148,99 @@ def change_password(muster: Muster, account: Account, tokens: Tokens) -> list[To
     answer = muster.client.put("/api/users/me/password", json=body, headers=tokens.bearer)
     assert answer.status_code == 200, answer.text
     return [Tokens(answer.json())]
+
+
+def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muster) -> None:
+    for _ in range(8):
+        ada = muster.register()  # the ceiling of sign-ins to one account is a hundred an hour
+        tablet = ada.sign_in()
+        old = {"grant_type": "password", "username": ada.email, "password": ada.password}
+        with ThreadPoolExecutor() as pool:
+            change = pool.submit(change_password, muster, ada, tablet)
+            # One hash at a time, in order: once this one is answered, the change is about to hash the new password,
+            # and most of the sign-ins that come now have read the old one and are judged when it is gone.
+            muster.token(**old)
+            answers = at_once(*[partial(muster.token, **old)] * 25)
+        handed_out = [Tokens(answer.json()) for answer in answers if answer.status_code == 200]
+        assert len(handed_out) + sum(map(is_refused, answers)) == len(answers)
+        assert_signed_out(muster, tablet, *handed_out)
+        assert_lives(muster, *change.result())
+
+
+def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_them(muster: Muster, ada: Account) -> None:
+    phone = ada.sign_in()
+    for _ in range(100):
+        read = partial(muster.me, phone)
+        write = partial(muster.client.patch, "/api/users/me", json={}, headers=phone.bearer)
+        answers = at_once(partial(muster.refresh, phone.refresh), read, read, write, write)
+        assert [answer.status_code for answer in answers] == [200] * 5
+        phone = Tokens(answers[0].json())
+        assert not row_of(muster, phone).confirmed
+    assert_lives(muster, phone)
+
+
+def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(muster: Muster, ada: Account) -> None:
+    first = ada.sign_in()
+    for _ in range(5):
+        parents = more_devices(muster, first, 20)
+        lost = [refreshed(muster, parent) for parent in parents]
+        make_older(muster, *parents, age=BEYOND_GRACE)
+        retries = [partial(muster.refresh, parent.refresh) for parent in parents]
+        answers = at_once(*retries, *[partial(muster.me, pair) for pair in lost])
+        for retry, use in zip(answers[:20], answers[20:], strict=True):
+            assert sorted([retry.status_code == 200, use.status_code == 200]) == [False, True]
+            assert is_refused(retry) or is_refused(use)
+        replacements = [Tokens(retry.json()) for retry in answers[:20] if retry.status_code == 200]
+        assert_signed_out(muster, *parents, *lost, *replacements)
+    assert_lives(muster, first)
+
+
+# ---- A service that is killed: R11 ----
+
+
+def test_a_service_killed_at_any_moment_leaves_whole_rows_and_every_retry_works(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    phones = more_devices(muster, muster.register().sign_in(), 16)
+    kills = lost = 0
+    while kills < 3 or lost == 0:
+        phones = kill_while_refreshing(muster, phones)
+        muster.start()
+        kills += 1
+        lost += sum(answer_was_lost(muster, phone) for phone in phones)
+        phones = [assert_lives(muster, refreshed(muster, phone)) for phone in phones]
+
+
+def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
+    """What each phone had stored last when the service was killed."""
+    answered: list[Tokens] = []
+
+    def go_on(tokens: Tokens) -> Tokens:
+        while True:
+            try:
+                tokens = refreshed(muster, tokens)
+                answered.append(tokens)
+                assert muster.me(tokens).status_code == 200
+            except httpx.TransportError:
+                return tokens
+
+    generations = text("SELECT sum(generation) FROM refresh_token")
+    with ThreadPoolExecutor(len(phones)) as pool, connected(muster) as connection:
+        stored = [pool.submit(go_on, phone) for phone in phones]
+        wait_for(lambda: len(answered) > len(phones), what="refreshes")
+        before = connection.scalar(generations)
+        while connection.scalar(generations) == before and not all(phone.done() for phone in stored):
+            pass  # at full speed: the answer to this change is about to leave
+        muster.kill()
+        return [phone.result() for phone in stored]
+
+
+def answer_was_lost(muster: Muster, phone: Tokens) -> bool:
+    """Whether the service changed the row and its answer never came; the row is whole either way."""
+    row, held = row_of(muster, phone), claims_of(phone.access)["gen"]
+    rotated_at, idle_expires_at = (datetime.fromisoformat(str(at)) for at in (row.rotated_at, row.idle_expires_at))
+    assert row.generation in {held, held + 1}
+    assert row.parent_generation == row.generation - 1
+    assert row.rotated_at == row.last_used_at
+    assert idle_expires_at - rotated_at == timedelta(days=30)
+    assert row.revoked_at is None
+    return bool(row.generation > held)

@@ -119,7 +119,7 @@ def live_a_little(muster: Muster) -> tuple[Account, list[str]]:
     phone, laptop = ada.sign_in(), ada.sign_in()
     pairs = [phone, laptop, second := refreshed(muster, phone), refreshed(muster, second)]
     misuse(muster, pairs[-1])
-    make_older(muster, phone, BEYOND_GRACE)
+    make_older(muster, phone, age=BEYOND_GRACE)
     assert is_refused(muster.refresh(phone.refresh))
 
     change = {"email": "new." + ada.email, "current_password": PASSWORD}

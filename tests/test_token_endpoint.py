@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, text
 
+from tests.answers import assert_oauth_error
 from tests.servers import PASSWORD, Muster, Tokens, claims_of
 
 TOKEN = "/api/auth/token"
@@ -26,16 +27,6 @@ def post(muster: Muster, body: str | bytes, **headers: str) -> httpx.Response:
 
 def basic(credentials: str) -> dict[str, str]:
     return {"Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
-
-
-def assert_refused(answer: httpx.Response, status: int, error: str) -> None:
-    """RFC 6749 section 5.2, and the headers of section 5.1."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
-    body = answer.json()
-    assert body["error"] == error
-    assert body["detail"] == body["error_description"]
-    assert re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]+", body["error_description"])
-    assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
 
 
 def sign_in_form(muster: Muster, **fields: str) -> dict[str, str]:
@@ -77,7 +68,7 @@ def test_a_sign_in_gets_the_scopes_it_asked_for_as_far_as_its_role_has_them(
 
 @pytest.mark.parametrize("scope", ["nonsense", "me nonsense", "users:read", "me  chat", " me", "me\tchat", 'me"', "ü"])
 def test_a_scope_that_is_unknown_malformed_or_none_of_the_role_is_refused(muster: Muster, scope: str) -> None:
-    assert_refused(muster.token(**sign_in_form(muster, scope=scope)), 400, "invalid_scope")
+    assert_oauth_error(muster.token(**sign_in_form(muster, scope=scope)), 400, "invalid_scope")
 
 
 def test_a_refresh_may_narrow_the_scope_for_one_access_token(muster: Muster) -> None:
@@ -91,7 +82,7 @@ def test_a_refresh_may_narrow_the_scope_for_one_access_token(muster: Muster) -> 
 @pytest.mark.parametrize("scope", ["me tasks", "me users:read", "me nonsense", "nonsense"])
 def test_a_refresh_that_asks_for_more_is_refused_and_uses_up_nothing(muster: Muster, scope: str) -> None:
     pair = muster.register().sign_in(scope="me chat")
-    assert_refused(muster.refresh(pair.refresh, scope=scope), 400, "invalid_scope")
+    assert_oauth_error(muster.refresh(pair.refresh, scope=scope), 400, "invalid_scope")
     following = Tokens(muster.refresh(pair.refresh).json())
     assert claims_of(following.access)["gen"] == 2
     assert set(following["scope"].split()) == {"me", "chat"}
@@ -100,7 +91,7 @@ def test_a_refresh_that_asks_for_more_is_refused_and_uses_up_nothing(muster: Mus
 def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> None:
     pair = muster.register().sign_in(client_id="ios")
     assert claims_of(pair.access)["client_id"] == "ios"
-    assert_refused(muster.refresh(pair.refresh, client_id="android"), 400, "invalid_grant")
+    assert_oauth_error(muster.refresh(pair.refresh, client_id="android"), 400, "invalid_grant")
     pair = Tokens(muster.refresh(pair.refresh, client_id="ios").json())
     assert muster.refresh(pair.refresh).status_code == 200
 
@@ -124,14 +115,14 @@ def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> No
     ],
 )
 def test_a_missing_or_empty_parameter_is_invalid_request(muster: Muster, body: str) -> None:
-    assert_refused(post(muster, body), 400, "invalid_request")
+    assert_oauth_error(post(muster, body), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "client_secret"])
 def test_a_known_parameter_twice_is_invalid_request(muster: Muster, name: str) -> None:
     fields = sign_in_form(muster)
     value = fields.setdefault(name, "x")
-    assert_refused(post(muster, f"{urlencode(fields)}&{urlencode({name: value})}"), 400, "invalid_request")
+    assert_oauth_error(post(muster, f"{urlencode(fields)}&{urlencode({name: value})}"), 400, "invalid_request")
 
 
 def test_unknown_parameters_are_ignored(muster: Muster) -> None:
@@ -141,7 +132,7 @@ def test_unknown_parameters_are_ignored(muster: Muster) -> None:
 
 @pytest.mark.parametrize("grant_type", ["foo", "authorization_code", "client_credentials", "Password", "password "])
 def test_another_grant_type_is_unsupported(muster: Muster, grant_type: str) -> None:
-    assert_refused(muster.token(**sign_in_form(muster) | {"grant_type": grant_type}), 400, "unsupported_grant_type")
+    assert_oauth_error(muster.token(**sign_in_form(muster) | {"grant_type": grant_type}), 400, "unsupported_grant_type")
 
 
 def test_nobody_learns_which_accounts_exist(muster: Muster) -> None:
@@ -156,7 +147,7 @@ def test_nobody_learns_which_accounts_exist(muster: Muster) -> None:
     ]
     answers = [muster.token(grant_type="password", username=name, password=word) for name, word in attempts]
     for answer in answers:
-        assert_refused(answer, 400, "invalid_grant")
+        assert_oauth_error(answer, 400, "invalid_grant")
     assert len({answer.content for answer in answers}) == 1
     assert len({frozenset(answer.headers) for answer in answers}) == 1
 
@@ -166,7 +157,7 @@ def test_nobody_learns_which_accounts_exist(muster: Muster) -> None:
 def test_a_client_in_basic_is_unknown(muster: Muster, header: dict[str, str], path: str) -> None:
     body = {**sign_in_form(muster), "token": "x"}
     answer = muster.client.post(path, data=body, headers=header)
-    assert_refused(answer, 401, "invalid_client")
+    assert_oauth_error(answer, 401, "invalid_client")
     assert answer.headers["www-authenticate"] == 'Basic realm="muster"'
 
 
@@ -182,7 +173,7 @@ def test_a_token_of_one_kind_is_no_token_of_another(muster: Muster) -> None:
     reset = muster.link_token(account.email, subject="Reset")
     verification = muster.link_token(account.email, subject="Confirm")
     for other in (pair.access, reset, verification):
-        assert_refused(muster.refresh(other), 400, "invalid_grant")
+        assert_oauth_error(muster.refresh(other), 400, "invalid_grant")
     for other in (pair.refresh, reset, verification):
         answer = muster.client.get("/api/users/me", headers={"Authorization": f"Bearer {other}"})
         assert answer.status_code == 401
@@ -194,14 +185,14 @@ def test_a_token_of_one_kind_is_no_token_of_another(muster: Muster) -> None:
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_only_post_is_allowed(muster: Muster, method: str, path: str) -> None:
     answer = muster.client.request(method, path)
-    assert_refused(answer, 405, "invalid_request")
+    assert_oauth_error(answer, 405, "invalid_request")
     assert answer.headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize("name", [*FIELDS, "token", "client_secret"])
 def test_parameters_in_the_url_are_refused(muster: Muster, name: str) -> None:
     answer = muster.client.post(TOKEN, params={name: "x"}, data=sign_in_form(muster))
-    assert_refused(answer, 400, "invalid_request")
+    assert_oauth_error(answer, 400, "invalid_request")
 
 
 def test_only_a_form_is_read(muster: Muster) -> None:
@@ -213,7 +204,7 @@ def test_only_a_form_is_read(muster: Muster) -> None:
         muster.client.post(TOKEN, content=b"\x00\xff", headers={"Content-Type": "application/octet-stream"}),
     ]
     for answer in answers:
-        assert_refused(answer, 400, "invalid_request")
+        assert_oauth_error(answer, 400, "invalid_request")
     assert post(muster, urlencode(form), **{"Content-Type": f"{FORM['Content-Type']}; charset=UTF-8"}).is_success
 
 
@@ -223,12 +214,12 @@ def test_nul_and_invalid_utf8_are_invalid_request_in_every_field(muster: Muster,
     form = {"grant_type": "password", "username": "ada@example.com", "password": "x"}
     form.pop(name, None)
     body = urlencode(form).encode() + b"&" + name.encode() + b"=" + value
-    assert_refused(post(muster, body), 400, "invalid_request")
+    assert_oauth_error(post(muster, body), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("client_id", ["x" * 101, "a\nb", " padded ", "a\u2028b"])
 def test_a_client_id_that_fits_no_row_is_invalid_request(muster: Muster, client_id: str) -> None:
-    assert_refused(muster.token(**sign_in_form(muster, client_id=client_id)), 400, "invalid_request")
+    assert_oauth_error(muster.token(**sign_in_form(muster, client_id=client_id)), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke"])
@@ -237,7 +228,7 @@ def test_a_body_over_the_limit_is_413(muster: Muster, path: str, *, in_chunks: b
     body = b"token=" + b"x" * MAX_BODY
     content = (body[start : start + 65_536] for start in range(0, len(body), 65_536)) if in_chunks else body
     answer = muster.client.post(path, content=content, headers=FORM)
-    assert_refused(answer, 413, "invalid_request")
+    assert_oauth_error(answer, 413, "invalid_request")
 
 
 @pytest.mark.parametrize("name", ["username", "password"])
@@ -245,7 +236,7 @@ def test_text_that_is_slow_to_normalise_stops_nobody(serve: Callable[..., Muster
     muster = serve()  # of its own: a service that normalises all of this text answers nobody for minutes
     pairs = "\u0301\u0327" * 200_000  # in the wrong order: sorting them takes the square of their number
     form = sign_in_form(muster) | {name: f"a{pairs}@example.com"}
-    assert_refused(
+    assert_oauth_error(
         post(muster, "&".join(f"{key}={value}" for key, value in form.items()).encode()), 400, "invalid_grant"
     )
 
@@ -271,6 +262,6 @@ def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable
     with locked(muster), ThreadPoolExecutor() as pool:
         answers = list(pool.map(lambda _: muster.refresh(pair.refresh), range(2)))
     for answer in answers:
-        assert_refused(answer, 503, "temporarily_unavailable")
+        assert_oauth_error(answer, 503, "temporarily_unavailable")
         assert int(answer.headers["retry-after"]) > 0
     assert muster.refresh(pair.refresh).status_code == 200

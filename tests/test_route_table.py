@@ -1,0 +1,145 @@
+"""Every route in one table: who may call it. Compared with OpenAPI, then called by those who may and who may not.
+
+A new route fails here until it stands in the table, and until OpenAPI says the same of it.
+"""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from app.scopes import SCOPES
+from tests.servers import Muster, Tokens, claims_of
+
+PUBLIC = None
+
+ROUTES: dict[tuple[str, str], str | None] = {
+    ("GET", "/health/live"): PUBLIC,
+    ("GET", "/health/ready"): PUBLIC,
+    ("POST", "/api/auth/register"): PUBLIC,
+    ("POST", "/api/auth/token"): PUBLIC,
+    ("POST", "/api/auth/revoke"): PUBLIC,
+    ("POST", "/api/auth/forgot-password"): PUBLIC,
+    ("POST", "/api/auth/request-verification"): PUBLIC,
+    ("POST", "/api/auth/reset-password"): PUBLIC,
+    ("POST", "/api/auth/verify-email"): PUBLIC,
+    ("GET", "/api/users/me"): "me",
+    ("PATCH", "/api/users/me"): "me",
+    ("DELETE", "/api/users/me"): "me",
+    ("PUT", "/api/users/me/password"): "me",
+    ("PUT", "/api/users/me/email"): "me",
+    ("GET", "/api/users/me/sessions"): "me",
+    ("DELETE", "/api/users/me/sessions"): "me",
+    ("DELETE", "/api/users/me/sessions/{session_id}"): "me",
+    ("GET", "/api/users"): "users:read",
+    ("GET", "/api/users/{user_id}"): "users:read",
+    ("PATCH", "/api/users/{user_id}"): "users:write",
+    ("DELETE", "/api/users/{user_id}"): "users:write",
+    ("GET", "/api/users/{user_id}/sessions"): "users:read",
+    ("DELETE", "/api/users/{user_id}/sessions"): "users:write",
+    ("GET", "/api/roles"): "users:read",
+    ("PATCH", "/api/roles/{name}"): "users:write",
+}
+# For people and browsers, so not in OpenAPI.
+PAGES = ["/", "/api/docs", "/api/openapi.json", "/static/docs.html"]
+
+# How somebody else's thing is named in the address of a route that knows only one's own things.
+FOREIGN: dict[tuple[str, str], Callable[[Muster, Tokens], str]] = {
+    ("DELETE", "/api/users/me/sessions/{session_id}"): lambda _, other: claims_of(other.access)["sid"],
+}
+# These reach other people's things on purpose: that is what their scopes are for.
+ADMINISTRATIVE = {"users:read", "users:write"}
+
+SECURED = {route: scope for route, scope in ROUTES.items() if scope is not PUBLIC}
+
+
+def call(muster: Muster, route: tuple[str, str], tokens: Tokens | None = None, part: str = "") -> httpx.Response:
+    """Without a body, so that nothing happens where one is needed; `part` fills what is in braces."""
+    method, path = route
+    part = part or str(uuid4())
+    headers = tokens.bearer if tokens else {}
+    return muster.client.request(
+        method, path.format(session_id=part, user_id=part, name=part), headers=headers, follow_redirects=True
+    )
+
+
+def shown(route: tuple[str, str]) -> str:
+    return " ".join(route)
+
+
+def test_openapi_says_the_same_as_the_table(muster: Muster) -> None:
+    described: dict[tuple[str, str], str | None] = {}
+    for path, operations in muster.client.get("/api/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            needed = [scope for one in operation.get("security", []) for scopes in one.values() for scope in scopes]
+            assert len(needed) <= 1
+            described[method.upper(), path] = needed[0] if needed else PUBLIC
+            assert {"401", "403"}.issubset(operation["responses"]) == bool(needed)
+            assert bool(needed) == bool(operation.get("security")), "signed in, but without a scope"
+    assert described == ROUTES
+
+
+def test_each_scope_of_the_table_exists() -> None:
+    assert set(SECURED.values()) <= SCOPES.keys()
+
+
+@pytest.mark.parametrize("route", SECURED, ids=shown)
+def test_nobody_calls_a_secured_route_without_a_token(muster: Muster, route: tuple[str, str]) -> None:
+    answer = call(muster, route)
+    assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthenticated")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="muster"'
+
+
+@pytest.mark.parametrize("route", SECURED, ids=shown)
+def test_nobody_calls_a_secured_route_with_a_made_up_token(muster: Muster, route: tuple[str, str]) -> None:
+    answer = call(muster, route, Tokens(access_token="made.up.token"))
+    assert (answer.status_code, answer.json()["type"]) == (401, "/problems/invalid-token")
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("route", [*(route for route in ROUTES if route not in SECURED), *[("GET", p) for p in PAGES]])
+def test_anybody_calls_a_public_route(muster: Muster, route: tuple[str, str]) -> None:
+    """A body is missing where one is needed; no answer asks for a token."""
+    answer = call(muster, route)
+    assert answer.status_code in ({200} if route[0] == "GET" else {400, 422})
+    assert "www-authenticate" not in answer.headers
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(muster: Muster, scope: str) -> None:
+    tokens = muster.admin().sign_in(scope=scope)
+    assert tokens["scope"] == scope
+    for route, needed in SECURED.items():
+        answer = call(muster, route, tokens)
+        if scope == needed:
+            assert answer.status_code in {200, 204, 404, 422}, (shown(route), answer.text)
+        else:
+            assert (answer.status_code, answer.json()["type"]) == (403, "/problems/insufficient-scope"), shown(route)
+            challenge = f'Bearer realm="muster", error="insufficient_scope", scope="{needed}"'
+            assert answer.headers["www-authenticate"] == challenge
+
+
+@pytest.mark.parametrize("route", FOREIGN, ids=shown)
+def test_another_persons_thing_is_a_404_like_none_at_all_and_stays_as_it_is(
+    muster: Muster, route: tuple[str, str]
+) -> None:
+    mine, theirs = muster.admin().sign_in(), muster.register().sign_in()
+    before = muster.client.get("/api/users/me/sessions", headers=theirs.bearer).json()
+    foreign, none = call(muster, route, mine, FOREIGN[route](muster, theirs)), call(muster, route, mine)
+    assert (foreign.status_code, foreign.json()) == (404, none.json())
+    assert muster.client.get("/api/users/me/sessions", headers=theirs.bearer).json() == before
+
+
+def test_each_route_that_names_a_thing_of_ones_own_is_tried_with_somebody_elses() -> None:
+    named = {route for route, scope in SECURED.items() if "{" in route[1] and scope not in ADMINISTRATIVE}
+    assert named == FOREIGN.keys()
+
+
+@pytest.mark.parametrize("path", sorted({path for _, path in ROUTES}))
+def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(muster: Muster, path: str) -> None:
+    taken = {method for method, known in ROUTES if known == path}
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - taken:
+        answer = call(muster, (method, path))
+        assert answer.status_code == 405, method
+        assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == taken
