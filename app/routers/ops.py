@@ -13,6 +13,7 @@ from app.db import Database, in_thread
 from app.deps import PartsDep
 from app.errors import RolesMissing, Unavailable
 from app.models.user import Role
+from app.openapi import problems
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
@@ -30,7 +31,7 @@ async def is_live() -> Health:
     return Health()
 
 
-@router.get("/health/ready", operation_id="isReady", responses={503: {"description": "Not yet, or not any more"}})
+@router.get("/health/ready", operation_id="isReady", responses=problems(Unavailable, RolesMissing))
 async def is_ready(parts: PartsDep) -> Health:
     """The database answers, is migrated and has its roles: requests may be sent here."""
     await in_thread(_check_database, parts.database)

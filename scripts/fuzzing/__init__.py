@@ -1,0 +1,1 @@
+"""Fuzzing a served instance by its own OpenAPI document, with schemathesis."""

@@ -1,0 +1,55 @@
+"""The command line of ./scripts/fuzz: both databases in turn, as a user and as an admin, with seeds of chance."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from secrets import randbelow
+
+from app.scopes import ROLES
+from scripts.fuzzing.run import LOST, SETTINGS, fuzz
+from tests.servers import Muster, fresh_database, make_templates, start_postgres
+
+DATABASES = ("postgresql", "sqlite")
+UNBOUNDED = 100_000  # examples of one operation: time ends a run
+
+
+def main() -> None:
+    options = parse()
+    with tempfile.TemporaryDirectory(prefix="muster-fuzz-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+        postgres = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
+        make_templates(folder, postgres)
+        seconds = round(options.minutes * 60 / len(ROLES))
+        clean = [
+            run(kind, role, folder, postgres, seed=options.seed or randbelow(2**31), seconds=seconds)
+            for kind in ((options.on,) if options.on else DATABASES)
+            for role in ROLES
+        ]
+    sys.exit(not all(clean))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./scripts/fuzz", description="Fuzz Muster by its OpenAPI document.")
+    parser.add_argument("--on", choices=DATABASES, help="on this database only")
+    parser.add_argument("--minutes", type=float, default=5, help="how long on each database (default 5)")
+    parser.add_argument("--seed", type=int, help="the seed of an earlier run (default: another one each time)")
+    return parser.parse_args()
+
+
+def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds: int) -> bool:
+    """Whether nothing was found, in the answers or in the log."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **SETTINGS) as muster:
+        outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds)
+        broken = "ticket" in muster.log
+        lost = sum(outcome.answers.get(LOST, {}).values())
+        print(f"{kind}, {role}, seed {seed}: {outcome.requests} requests, {lost} new callers", flush=True)
+        if broken or not outcome.is_clean:
+            print(outcome.report, muster.log if broken else "", sep="\n", flush=True)
+        return outcome.is_clean and not broken
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Loaded into schemathesis: a caller who cannot get lost, credentials that can be left out, and a tally of the answers.
+
+The fuzzer may do everything: sign itself out, delete its account, take the scopes from its role. Before the next
+request the caller is then made whole again, so that no later answer is a mere 401 or 403.
+"""
+
+import atexit
+import json
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import schemathesis
+from schemathesis import AuthContext, Case, HookContext, Response
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from app.scopes import ROLES
+
+PASSWORD = "violet-tandem-harbour"  # noqa: S105  # of accounts that live for one run
+SAFE = {"GET", "HEAD", "OPTIONS"}
+
+tally: defaultdict[str, Counter[int]] = defaultdict(Counter)
+
+
+class Caller:
+    """An account with FUZZ_ROLE on the instance that FUZZ_URL and FUZZ_DATABASE_URL name."""
+
+    def __init__(self) -> None:
+        self._http = httpx.Client(base_url=os.environ["FUZZ_URL"], timeout=30)
+        self._engine = create_engine(os.environ["FUZZ_DATABASE_URL"], poolclass=NullPool)
+        self._role = os.environ["FUZZ_ROLE"]
+        self._token = ""
+        self.email = ""
+        self.may_be_lost = True
+
+    def token(self) -> str:
+        """A live access token with every scope of the role."""
+        if self.may_be_lost and not self._is_whole():
+            self._make_whole()
+        self.may_be_lost = False
+        return self._token
+
+    def _is_whole(self) -> bool:
+        me = self._http.get("/api/users/me", headers={"Authorization": f"Bearer {self._token}"})
+        return me.status_code == 200 and (me.json()["role"], me.json()["scopes"]) == (self._role, ROLES[self._role])
+
+    def _make_whole(self) -> None:
+        for role, scopes in ROLES.items():
+            self._sql("UPDATE role SET scopes = :scopes WHERE name = :role", scopes=json.dumps(scopes), role=role)
+        self.email = f"{uuid4().hex}@example.com"
+        self._http.post("/api/auth/register", json={"email": self.email, "password": PASSWORD}).raise_for_status()
+        role_id = "(SELECT id FROM role WHERE name = :role)"
+        # A constant of ours.
+        self._sql(f'UPDATE "user" SET role_id = {role_id} WHERE email = :email', role=self._role, email=self.email)  # noqa: S608
+        form = {"grant_type": "password", "username": self.email, "password": PASSWORD}
+        self._token = self._http.post("/api/auth/token", data=form).raise_for_status().json()["access_token"]
+        tally["(the caller was lost)"][self.may_be_lost] += 1
+
+    def _sql(self, statement: str, **values: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(text(statement), values)
+
+
+caller = Caller()
+
+
+@schemathesis.auth(refresh_interval=None)
+class Bearer:
+    """What schemathesis asks before each request."""
+
+    def get(self, _case: Case[Any], _context: AuthContext) -> str:
+        return caller.token()
+
+    def set(self, case: Case[Any], data: str, _context: AuthContext) -> None:
+        case.headers["Authorization"] = f"Bearer {data}"
+
+
+@schemathesis.hook
+def before_load_schema(_context: HookContext, raw_schema: dict[str, Any]) -> None:
+    """The check that leaves credentials out, or sends wrong ones, knows them of this type only, not of OAuth 2."""
+    raw_schema["components"]["securitySchemes"]["muster"] = {"type": "http", "scheme": "bearer"}
+
+
+@schemathesis.hook
+def map_body(_context: HookContext, body: Any) -> Any:
+    """The caller's own password, where it is asked for: otherwise nothing would ever come of it."""
+    if isinstance(body, dict) and isinstance(body.get("current_password"), str):
+        return {**body, "current_password": PASSWORD}
+    if isinstance(body, dict) and body.get("grant_type") == "password":
+        return {**body, "username": caller.email, "password": PASSWORD}
+    return body
+
+
+@schemathesis.hook
+def after_call(_context: HookContext, case: Case[Any], response: Response) -> None:
+    tally[str(case.operation.definition.raw.get("operationId"))][response.status_code] += 1
+    caller.may_be_lost |= case.method not in SAFE and response.status_code < 300
+
+
+@atexit.register
+def write_tally() -> None:
+    Path(os.environ["FUZZ_TALLY"]).write_text(json.dumps(tally))

@@ -1,0 +1,60 @@
+"""One run of schemathesis against a served instance, as a caller with one role."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.servers import ROOT, Muster
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+LOST = "(the caller was lost)"
+
+# High enough to stay out of the way, and no token that expires half way.
+SETTINGS = {"ACCESS_TOKEN_TTL": "P1D", "REFRESH_GRACE": "P1D"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`answers` counts the answers of each operation by status."""
+
+    is_clean: bool
+    report: str
+    answers: dict[str, Counter[int]]
+
+    @property
+    def requests(self) -> int:
+        return sum(sum(statuses.values()) for name, statuses in self.answers.items() if name != LOST)
+
+    def succeeded(self) -> set[str]:
+        """The operations that did what they are for, at least once."""
+        return {name for name, statuses in self.answers.items() if any(200 <= status < 300 for status in statuses)}
+
+
+def fuzz(muster: Muster, role: str, *, seed: int, max_examples: int, max_seconds: int | None = None) -> Outcome:
+    """All checks in all phases; the same requests for the same seed, unless `max_seconds` ends them earlier."""
+    folder = muster.folder / f"fuzz-{role}-{seed}"
+    folder.mkdir()
+    # Not its console script, whose first line has a limit on some systems.
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
+    command += [f"{muster.url}/api/openapi.json", "--checks", "all", "--no-color"]
+    command += ["--seed", str(seed), "--max-examples", str(max_examples)]
+    if max_seconds is not None:
+        command += ["--max-time", str(max_seconds)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "SCHEMATHESIS_HOOKS": "scripts.fuzzing.hooks",
+        "FUZZ_URL": muster.url,
+        "FUZZ_DATABASE_URL": muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1),
+        "FUZZ_ROLE": role,
+        "FUZZ_TALLY": str(folder / "tally.json"),
+    }
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    report = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
+    tally = json.loads((folder / "tally.json").read_text())
+    answers = {name: Counter({int(status): n for status, n in counts.items()}) for name, counts in tally.items()}
+    return Outcome(done.returncode == 0, report, answers)
