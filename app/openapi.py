@@ -90,11 +90,11 @@ def problems(*kinds: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can raise these."""
     answers: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        answer = answers.setdefault(kind.status, _answer(kind.title, "application/problem+json", "Problem"))
+        answer = answers.setdefault(
+            kind.status, _answer(kind.status, kind.title, "application/problem+json", "Problem")
+        )
         example = {"summary": kind.title, "value": problem(_instance(kind))}
         answer["content"]["application/problem+json"].setdefault("examples", {})[kind.type] = example
-        if kind.status in {429, 503}:
-            answer["headers"] = _RETRY_AFTER
     return answers
 
 
@@ -102,9 +102,10 @@ def _instance(kind: type[AppError]) -> AppError:
     return InsufficientScope("users:read") if kind is InsufficientScope else kind()
 
 
-def _answer(description: str, media_type: str, schema: str) -> dict[str, Any]:
+def _answer(status: int, description: str, media_type: str, schema: str) -> dict[str, Any]:
     content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"description": description, "content": content}
+    headers = {"headers": _RETRY_AFTER} if status in {429, 503} else {}
+    return {"description": description, "content": content, **headers}
 
 
 # What any route may answer; routes name only what is their own.
@@ -112,7 +113,7 @@ EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, Int
 SECURED = problems(Unauthenticated, InvalidToken, InsufficientScope)
 
 OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
-    status: _answer(description, "application/json", "OAuthError")
+    status: _answer(status, description, "application/json", "OAuthError")
     for status, description in {
         400: "`invalid_request`, `invalid_grant`, `invalid_scope` or `unsupported_grant_type`",
         401: "`invalid_client`",
@@ -204,5 +205,3 @@ def _add_examples(own: dict[str, Any], general: dict[str, Any]) -> None:
     for media_type, content in general["content"].items():
         mine = own.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
         mine["examples"] = content["examples"] | mine.get("examples", {})
-    if "headers" in general:
-        own["headers"] = general["headers"] | own.get("headers", {})

@@ -39,7 +39,7 @@ class Caller:
 
     def token(self) -> str:
         """A live access token with every scope of the role."""
-        if self.may_be_lost and not self._is_whole():
+        if not self._token or (self.may_be_lost and not self._is_whole()):
             self._make_whole()
         self.may_be_lost = False
         return self._token
