@@ -81,7 +81,7 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
     phone = ada.sign_in()
     successor = refreshed(muster, phone)
     assert muster.me(successor).status_code == 200
-    make_older(muster, phone, age=GRACE - timedelta(seconds=2))
+    make_older(muster, phone, age=GRACE - timedelta(seconds=3))
     ends = datetime.fromisoformat(str(row_of(muster, phone).rotated_at)).replace(tzinfo=UTC) + GRACE
     with ThreadPoolExecutor(1) as pool:
         with sessions_locked(muster):

@@ -117,8 +117,10 @@ def live_a_little(muster: Muster) -> tuple[Account, list[str]]:
     """An account with all kinds of tokens, mails, errors and a theft; every token that was given out."""
     ada = muster.register()
     phone, laptop = ada.sign_in(), ada.sign_in()
-    pairs = [phone, laptop, second := refreshed(muster, phone), refreshed(muster, second)]
-    misuse(muster, pairs[-1])
+    pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second), laptop]
+    for _ in range(30):
+        pairs.append(laptop := assert_lives(muster, laptop))
+    misuse(muster, laptop)
     make_older(muster, phone, age=BEYOND_GRACE)
     assert is_refused(muster.refresh(phone.refresh))
 

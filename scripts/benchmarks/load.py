@@ -75,11 +75,14 @@ class Wrk:
 
 
 def _let_rest(served: Muster) -> None:
-    """Wait until the server is done with what the round before left behind."""
-    before = -1.0
-    while (now := cpu_seconds(served)) > before:
-        before = now
+    """Wait, for some seconds at most, until the server is done with what the round before left behind."""
+    before = cpu_seconds(served)
+    for _ in range(100):
         time.sleep(0.1)
+        now = cpu_seconds(served)
+        if now == before:
+            return
+        before = now
 
 
 def require_wrk() -> None:

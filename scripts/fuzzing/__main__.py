@@ -8,7 +8,7 @@ from pathlib import Path
 from secrets import randbelow
 
 from app.scopes import ROLES
-from scripts.fuzzing.run import LOST, SETTINGS, fuzz
+from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
 from tests.servers import Muster, fresh_database, make_templates, start_postgres
 
 DATABASES = ("postgresql", "sqlite")
@@ -44,8 +44,8 @@ def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **SETTINGS) as muster:
         outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds)
         broken = "ticket" in muster.log
-        lost = sum(outcome.answers.get(LOST, {}).values())
-        print(f"{kind}, {role}, seed {seed}: {outcome.requests} requests, {lost} new callers", flush=True)
+        callers = sum(outcome.answers.get(NEW_CALLER, {}).values())
+        print(f"{kind}, {role}, seed {seed}: {outcome.requests} requests, {callers} callers", flush=True)
         if broken or not outcome.is_clean:
             print(outcome.report, muster.log if broken else "", sep="\n", flush=True)
         return outcome.is_clean and not broken

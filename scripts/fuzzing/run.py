@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.servers import ROOT, Muster
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-LOST = "(the caller was lost)"
+NEW_CALLER = "(a new caller)"
 
 # High enough to stay out of the way, and no token that expires half way.
 SETTINGS = {"ACCESS_TOKEN_TTL": "P1D", "REFRESH_GRACE": "P1D"}
@@ -27,7 +27,7 @@ class Outcome:
 
     @property
     def requests(self) -> int:
-        return sum(sum(statuses.values()) for name, statuses in self.answers.items() if name != LOST)
+        return sum(sum(statuses.values()) for name, statuses in self.answers.items() if name != NEW_CALLER)
 
     def succeeded(self) -> set[str]:
         """The operations that did what they are for, at least once."""
