@@ -114,7 +114,7 @@ class AccountLimits:
     """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
 
     An attempt is counted before its hash is computed, so that racing attempts cannot pass together; the right
-    password gives the network's attempts back.
+    password gives the attempts back.
     """
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
@@ -133,6 +133,7 @@ class AccountLimits:
         key = (_account_key(account), network(address))
         for item in self._items:
             self._on_storage(partial(_clear, item=item, key=key))
+        self._on_storage(partial(_clear, item=ACCOUNT_CEILING, key=(key[0], "all")))
 
     def _hit(self, item: RateLimitItem, *key: str) -> None:
         if not self._on_storage(lambda window: window.hit(item, *key)):

@@ -1,11 +1,12 @@
 """What ./scripts/serve runs: migrate, load the roles, say where things are, serve. One process, to start quickly."""
 
+import socket
 import sys
 from pathlib import Path
 
 import uvicorn
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from app.settings import DATA, ROOT, Settings, get_settings
@@ -16,6 +17,7 @@ GRACEFUL_SHUTDOWN = 10  # seconds for requests under way and open streams
 
 def main() -> None:
     settings = get_settings()
+    refuse_busy_port(settings)
     prepare(settings)
     print(banner(settings), flush=True)
     uvicorn.run(
@@ -31,15 +33,23 @@ def main() -> None:
     )
 
 
+def refuse_busy_port(settings: Settings) -> None:
+    """Uvicorn would say so too, but after the migration and in several lines."""
+    try:
+        socket.create_server((settings.host, settings.port)).close()
+    except OSError as error:
+        sys.exit(f"muster: PORT: {settings.port} at HOST {settings.host} cannot be used: {error.strerror}")
+
+
 def prepare(settings: Settings) -> None:
     """Bring the schema and the roles up to date; safe when several processes do it at once."""
     DATA.mkdir(exist_ok=True)
     try:
         if schema_revision(settings) != newest_revision():
-            migrate()
+            migrate(settings)
         load_roles(settings)
         first_admin_from_settings(settings)
-    except OperationalError as error:
+    except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         sys.exit(f"muster: DATABASE_URL: the database cannot be used: {reason}")
 
@@ -64,11 +74,16 @@ def schema_revision(settings: Settings) -> str | None:
         engine.dispose()
 
 
-def migrate() -> None:
+def migrate(settings: Settings) -> None:
     from alembic import command  # noqa: PLC0415  # only a start that migrates pays for the import
     from alembic.config import Config  # noqa: PLC0415  # the same
+    from alembic.util import CommandError  # noqa: PLC0415  # the same
 
-    command.upgrade(Config(ROOT / "alembic.ini"), "head")
+    try:
+        command.upgrade(Config(ROOT / "alembic.ini"), "head")
+    except CommandError:
+        at = schema_revision(settings)
+        sys.exit(f"muster: DATABASE_URL: the schema, revision {at}, is of another release than this one")
 
 
 def banner(settings: Settings) -> str:

@@ -56,7 +56,7 @@ async def cancel_after(app: Any, seconds: float, method: str, path: str, token: 
     async def send(_message: dict[str, Any]) -> None:
         await asyncio.sleep(0)
 
-    task = asyncio.ensure_future(app(scope, receive, send))
+    task: asyncio.Future[None] = asyncio.ensure_future(app(scope, receive, send))
     await asyncio.wait([task], timeout=seconds)
     still_running = task.cancel()
     await asyncio.wait([task])

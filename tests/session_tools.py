@@ -25,6 +25,12 @@ COLUMNS = list(RefreshToken.model_fields)
 
 T = TypeVar("T")
 
+Use = Callable[[Muster, Tokens], httpx.Response]
+USES: dict[str, Use] = {
+    "as bearer": lambda muster, tokens: muster.me(tokens),
+    "to refresh": lambda muster, tokens: muster.refresh(tokens.refresh),
+}
+
 
 @contextmanager
 def connected(muster: Muster) -> Iterator[Connection]:

@@ -9,7 +9,9 @@ import pytest
 from tests.servers import Account, Muster, Tokens, claims_of
 from tests.session_tools import (
     BEYOND_GRACE,
+    USES,
     WITHIN_GRACE,
+    Use,
     assert_lives,
     assert_signed_out,
     is_refused,
@@ -23,11 +25,6 @@ from tests.session_tools import (
 DAY = timedelta(days=1)
 IDLE, ABSOLUTE = 30 * DAY, 180 * DAY  # the defaults
 REUSE_MAIL = "A device was signed out"
-
-USES: dict[str, Callable[[Muster, Tokens], httpx.Response]] = {
-    "as bearer": lambda muster, tokens: muster.me(tokens),
-    "to refresh": lambda muster, tokens: muster.refresh(tokens.refresh),
-}
 
 
 @pytest.fixture
@@ -71,9 +68,7 @@ def test_a_late_retry_gets_a_new_successor_and_no_longer_life(muster: Muster, ad
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("which", [0, 1], ids=["the first", "the last"])
-def test_the_use_of_an_answer_that_was_replaced_is_theft(
-    muster: Muster, ada: Account, which: int, use: Callable[[Muster, Tokens], httpx.Response]
-) -> None:
+def test_the_use_of_an_answer_that_was_replaced_is_theft(muster: Muster, ada: Account, which: int, use: Use) -> None:
     phone, tablet = ada.sign_in(), ada.sign_in()
     lost = []
     for delay in (timedelta(minutes=5), 5 * DAY):

@@ -4,6 +4,7 @@ import subprocess
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,7 @@ def live_a_little(muster: Muster) -> tuple[Account, list[str]]:
     ada = muster.register()
     phone, laptop = ada.sign_in(), ada.sign_in()
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second), laptop]
-    for _ in range(30):
-        pairs.append(laptop := assert_lives(muster, laptop))
+    pairs.extend(laptop := assert_lives(muster, laptop) for _ in range(30))
     misuse(muster, laptop)
     make_older(muster, phone, age=BEYOND_GRACE)
     assert is_refused(muster.refresh(phone.refresh))
@@ -172,11 +172,12 @@ def dump_database(muster: Muster) -> bytes:
     if muster.database_url.startswith("sqlite"):
         path = Path(muster.database_url.removeprefix("sqlite:///"))
         files = [path, path.with_name(path.name + "-wal")]
-        secrets = muster.sql("SELECT hex(secret) AS secret FROM refresh_token")
-        return b"".join(file.read_bytes() for file in files) + repr(secrets).lower().encode()
+        secrets = muster.sql("SELECT lower(hex(secret)) AS secret FROM refresh_token")
+        return b"".join([file.read_bytes() for file in files] + [row.secret.encode() for row in secrets])
     tables = muster.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    rows = [muster.sql(f'SELECT t::text FROM "{table.tablename}" t') for table in tables]  # noqa: S608  # our own tables
-    return repr(rows).encode()
+    # Our own tables. A row's repr() would be cut short.
+    rows = [muster.sql(f'SELECT t::text AS row FROM "{table.tablename}" t') for table in tables]  # noqa: S608
+    return "\n".join(row.row for row in chain(*rows)).encode()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from sqlmodel import Field, SQLModel, UniqueConstraint
 from app.models import PLAIN, Body, Email, Name, utcnow, uuid7
 
 # Length is judged by the policy in app/passwords.py; this bound only keeps absurd input out.
-Secret = Annotated[str, StringConstraints(max_length=1024)]
+Secret = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00]*$")]
 
 
 class RoleBase(SQLModel):
