@@ -1,10 +1,14 @@
-"""What a database itself says of its tables: the names of their constraints and indexes, and their rows."""
+"""What a database itself says of its tables: the names of their constraints, their rows; and rows to fill them with."""
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Inspector, MetaData, create_engine, event, inspect, select
+from sqlalchemy import Column, Connection, Engine, Inspector, MetaData, Table, create_engine, event, inspect, select
 from sqlalchemy.pool import NullPool
 
 
@@ -62,3 +66,51 @@ def rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
         for name, table in metadata.tables.items()
         if name != "alembic_version"
     }
+
+
+def fill(connection: Connection) -> None:
+    """Three rows in every table, whatever tables there are; the third leaves out what may be null."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    values: dict[Column[Any], list[Any]] = {}
+    for table in metadata.sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        choices = _choices(connection, table)
+        for column in table.columns:
+            values[column] = [_value(column, number, choices, values) for number in (1, 2, 3)]
+        for index in range(3):
+            row = {column.name: values[column][index] for column in table.columns}
+            connection.execute(table.insert().values(row))
+
+
+def _choices(connection: Connection, table: Table) -> dict[str, str]:
+    """The first value that a check such as "state IN ('queued', 'running')" allows for a column."""
+    checks = [str(check["sqltext"]) for check in inspect(connection).get_check_constraints(table.name)]
+    return {
+        column.name: literals[0]
+        for column in table.columns
+        for check in checks
+        if re.search(rf"\b{column.name}\b", check) and (literals := re.findall(r"'([^']+)'", check))
+    }
+
+
+def _value(column: Column[Any], number: int, choices: dict[str, str], values: dict[Column[Any], list[Any]]) -> Any:
+    if column.nullable and number == 3:
+        return None
+    if column.foreign_keys:
+        referred = next(iter(column.foreign_keys)).column
+        return values[referred][number - 1] if referred in values else None
+    length = getattr(column.type, "length", None) or 32
+    made: dict[type, Any] = {
+        bool: number == 1,
+        int: number,
+        Decimal: Decimal(number),
+        float: float(number),
+        bytes: bytes([number]) * 32,
+        datetime: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+        UUID: UUID(int=number),
+        object: ["me", str(number)],  # JSON
+        str: choices.get(column.name, f"{number:032x}"[-length:]),
+    }
+    return made[column.type.python_type]

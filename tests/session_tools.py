@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from app.models.token import RefreshToken
 from app.security import AccessClaims, AccessTokenSigner, TokenSigner
-from tests.servers import SECRET_KEY, Muster, Tokens, claims_of
+from tests.servers import SECRET_KEY, Account, Muster, Tokens, claims_of
 
 GRACE = timedelta(seconds=30)  # the default of REFRESH_GRACE
 WITHIN_GRACE = timedelta(seconds=20)
@@ -129,6 +129,14 @@ def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
     """Both tokens are good; the pair that follows."""
     assert muster.me(tokens).status_code == 200
     return refreshed(muster, tokens)
+
+
+def thefts_mailed(muster: Muster, account: Account) -> int:
+    """How many mails told of a theft, once there is one. Mails leave in order, so once a later one is there all of them are."""
+    answer = muster.client.post("/api/auth/forgot-password", json={"email": account.email})
+    assert answer.status_code == 202
+    muster.mails(account.email, subject="Reset your password")
+    return len(muster.mails(account.email, subject="A device was signed out"))
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:

@@ -7,13 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
@@ -21,13 +18,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Column, Connection, MetaData, Table, inspect, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from app.settings import get_settings
 from scripts.start import newest_revision
-from tests.schema import constraint_names, engine_for, rows, table_names
+from tests.schema import constraint_names, engine_for, fill, rows, table_names
 from tests.servers import ROOT, SECRET_KEY, fresh_database, wait_for
 
 SCRIPTS = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
@@ -71,54 +68,6 @@ def test_a_step_down_and_up_again_keeps_every_row(config: Config, empty_database
         shared = above[table][0].keys() & below[table][0].keys()
         kept = [[{name: row[name] for name in shared} for row in state[table]] for state in (above, below, again)]
         assert kept[0] == kept[1] == kept[2]
-
-
-def fill(connection: Connection) -> None:
-    """Three rows in every table, whatever tables there are; the third leaves out what may be null."""
-    metadata = MetaData()
-    metadata.reflect(connection)
-    values: dict[Column[Any], list[Any]] = {}
-    for table in metadata.sorted_tables:
-        if table.name == "alembic_version":
-            continue
-        choices = _choices(connection, table)
-        for column in table.columns:
-            values[column] = [_value(column, number, choices, values) for number in (1, 2, 3)]
-        for index in range(3):
-            row = {column.name: values[column][index] for column in table.columns}
-            connection.execute(table.insert().values(row))
-
-
-def _choices(connection: Connection, table: Table) -> dict[str, str]:
-    """The first value that a check such as "state IN ('queued', 'running')" allows for a column."""
-    checks = [str(check["sqltext"]) for check in inspect(connection).get_check_constraints(table.name)]
-    return {
-        column.name: literals[0]
-        for column in table.columns
-        for check in checks
-        if re.search(rf"\b{column.name}\b", check) and (literals := re.findall(r"'([^']+)'", check))
-    }
-
-
-def _value(column: Column[Any], number: int, choices: dict[str, str], values: dict[Column[Any], list[Any]]) -> Any:
-    if column.nullable and number == 3:
-        return None
-    if column.foreign_keys:
-        referred = next(iter(column.foreign_keys)).column
-        return values[referred][number - 1] if referred in values else None
-    length = getattr(column.type, "length", None) or 32
-    made: dict[type, Any] = {
-        bool: number == 1,
-        int: number,
-        Decimal: Decimal(number),
-        float: float(number),
-        bytes: bytes([number]) * 32,
-        datetime: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
-        UUID: UUID(int=number),
-        object: ["me", str(number)],  # JSON
-        str: choices.get(column.name, f"{number:032x}"[-length:]),
-    }
-    return made[column.type.python_type]
 
 
 def test_down_to_nothing_and_up_again_gives_the_same_schema(config: Config, empty_database_url: str) -> None:
@@ -188,7 +137,7 @@ def hold(connection: Connection) -> None:
 
 
 def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) -> bool:
-    assert [process.poll() for process in processes] == [None, None], "one did not wait"
+    assert not any(process.poll() is not None for process in processes), "one did not wait"
     if connection.dialect.name == "postgresql":
         waiting = text(
             "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
@@ -197,6 +146,21 @@ def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) 
         return bool(connection.execute(waiting).scalar_one() == len(processes))
     path = connection.engine.url.database
     return all(path in [file.path for file in psutil.Process(process.pid).open_files()] for process in processes)
+
+
+def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_whoever_holds_it(
+    folder: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_database("sqlite", folder, postgres, migrated=False) as url:
+        command.upgrade(configure(url, monkeypatch), "head")
+        with ExitStack() as stack, engine_for(url).connect() as holder:
+            hold(holder)
+            seed = subprocess.Popen([sys.executable, "-m", "scripts.seed"], cwd=ROOT, stdout=subprocess.DEVNULL)
+            stack.enter_context(seed)
+            wait_for(lambda: are_waiting(holder, [seed]), what="an open file")
+            with pytest.raises(subprocess.TimeoutExpired):
+                seed.wait(1)  # by now it has asked for the lock
+        assert seed.returncode == 0
 
 
 def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "pass") -> None:

@@ -128,6 +128,23 @@ def test_serve_works_from_another_folder(database_url: str, tmp_path: Path) -> N
         assert list(tmp_path.iterdir()) == []
 
 
+def test_the_host_may_be_an_ipv6_address(database_url: str, folder: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
+    muster = Muster(database_url, folder, HOST="::1")
+    muster.url = f"http://[::1]:{muster.port}"
+    with muster:
+        assert muster.client.get("/health/live").status_code == 200
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_path: Path) -> None:
     port = free_port()
     project = tmp_path / "project"

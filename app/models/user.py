@@ -14,6 +14,9 @@ from app.models import PLAIN, Body, Email, Name, utcnow, uuid7
 Secret = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00]*$")]
 
 
+RoleName = Annotated[str, StringConstraints(max_length=50, pattern=PLAIN)]
+
+
 class RoleBase(SQLModel):
     name: str = Field(max_length=50)
     scopes: list[str] = Field(sa_type=JSON)
@@ -62,7 +65,7 @@ class UserUpdate(Body):
 
 
 class UserAdminUpdate(UserUpdate):
-    role: str | MISSING = Field(default=MISSING, max_length=50)
+    role: RoleName | MISSING = Field(default=MISSING)
     is_active: bool | MISSING = Field(default=MISSING)
 
 

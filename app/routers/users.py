@@ -13,7 +13,7 @@ from app.deps import PageDep, page_of_sessions, requires
 from app.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic
-from app.models.user import Role, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
+from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
 from app.openapi import problems
 from app.routing import Route
 from app.scopes import ADMIN, SCOPES, in_order
@@ -48,12 +48,12 @@ def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
 )
 def update_user(user_id: UUID, body: UserAdminUpdate, session: SessionDep) -> UserPublic:
     """Change a name or a role, or disable an account, which ends its sessions. Acts at the next request."""
-    accounts.lock_user(session, user_id)
-    current = accounts.read_user(session, user_id)
     changes = body.model_dump()
     disabled = changes.get("is_active") is False
-    if current.role == ADMIN and (disabled or changes.get("role", ADMIN) != ADMIN):
-        accounts.keep_an_admin(session, without=user_id)
+    if disabled or changes.get("role", ADMIN) != ADMIN:
+        accounts.keep_an_admin(session, without=user_id)  # locks the admins first, so two of them cannot deadlock
+    accounts.lock_user(session, user_id)
+    accounts.read_user(session, user_id)
     if "role" in changes:
         changes["role_id"] = _role_id(session, changes.pop("role"))
     if disabled:
@@ -117,7 +117,7 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
     dependencies=[requires("users:write")],
     responses=problems(RoleNotFound, LastAdmin),
 )
-def update_role(name: Annotated[str, Path(max_length=50)], body: RoleUpdate, session: SessionDep) -> RolePublic:
+def update_role(name: Annotated[RoleName, Path()], body: RoleUpdate, session: SessionDep) -> RolePublic:
     """Replace the scopes of a role. Acts at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))
     if not set(body.scopes) <= SCOPES.keys():
