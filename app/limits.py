@@ -30,7 +30,11 @@ _REDIS_TIMEOUTS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout"
 
 def client_address(request: Request) -> str:
     """The client's IP; of X-Forwarded-For only what TRUSTED_PROXIES vouch for (main.py)."""
-    return request.client.host if request.client else "unknown"
+    host = request.client.host if request.client else ""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return "unknown"  # a proxy may pass on anything
 
 
 def network(address: str) -> str:

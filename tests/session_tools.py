@@ -132,7 +132,7 @@ def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
 
 
 def thefts_mailed(muster: Muster, account: Account) -> int:
-    """How many mails told of a theft, once there is one. Mails leave in order, so once a later one is there all of them are."""
+    """How many mails told of a theft, once there is one. They leave in order: when a later one is there, all are."""
     answer = muster.client.post("/api/auth/forgot-password", json={"email": account.email})
     assert answer.status_code == 202
     muster.mails(account.email, subject="Reset your password")
