@@ -36,7 +36,8 @@ def main() -> None:
 def refuse_busy_port(settings: Settings) -> None:
     """Uvicorn would say so too, but after the migration and in several lines."""
     try:
-        socket.create_server((settings.host, settings.port)).close()
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        socket.create_server((settings.host, settings.port), family=family).close()
     except OSError as error:
         sys.exit(f"muster: PORT: {settings.port} at HOST {settings.host} cannot be used: {error.strerror}")
 
