@@ -51,10 +51,11 @@ def _report_refusals(cases: dict[str, SignIn]) -> None:
             if status != 400:
                 raise SystemExit(f"muster: a refused login answered {status}")
             times[name].append(milliseconds)
-    known = median(times["known"])
     for name, own in times.items():
-        lower, middle, upper = quantiles(own, n=4)
-        print(f"  {name:<14} median {middle:.2f} ms ({middle - known:+.2f}), quartiles {lower:.2f} and {upper:.2f} ms")
+        differences = [a - b for a, b in zip(own, times["known"], strict=True)]
+        lower, middle, upper = quantiles(differences, n=4)
+        print(f"  {name:<14} median {median(own):.2f} ms, beside a known one {middle:+.2f} ms", end="")
+        print(f" (quartiles {lower:+.2f} and {upper:+.2f})" if any(differences) else "")
 
 
 def _timed(sign_in: SignIn) -> tuple[int, float]:
