@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from threading import Event
+from time import monotonic, sleep
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -184,7 +185,8 @@ def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         # FULL: an acknowledged write survives a power cut, not only a crash of the process.
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+        _use_wal(connection)
+        for pragma in ("foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
@@ -197,6 +199,19 @@ def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite changes the journal mode at once or not at all, whatever its timeout: wait here instead."""
+    deadline = monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            if monotonic() > deadline:
+                raise
+            sleep(0.02)
 
 
 def _postgres_engine(settings: Settings, read_only: bool) -> Engine:

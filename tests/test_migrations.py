@@ -148,7 +148,6 @@ def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) 
     return all(path in [file.path for file in psutil.Process(process.pid).open_files()] for process in processes)
 
 
-@pytest.mark.xfail(reason="the switch to WAL after a migration does not wait for a lock: an open defect", strict=False)
 def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_whoever_holds_it(
     folder: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
