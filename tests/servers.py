@@ -216,7 +216,8 @@ class Muster:
 
     @cached_property
     def client(self) -> httpx.Client:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        # Uvicorn closes an idle connection after 5 s, which is httpx's own default too: let go of it well before.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
         return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits)
 
     @property

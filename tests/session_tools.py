@@ -149,4 +149,8 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         started = {index: pool.submit(run, calls[index]) for index in random.sample(range(len(calls)), len(calls))}
-        return [started[index].result() for index in range(len(calls))]
+    running = [started[index] for index in range(len(calls))]
+    # All of what went wrong: the first in order may only follow from another.
+    if errors := [error for each in running if (error := each.exception())]:
+        raise BaseExceptionGroup("calls failed", errors)
+    return [each.result() for each in running]
