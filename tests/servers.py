@@ -1,11 +1,13 @@
 """Real parts for the tests: a PostgreSQL, a Redis, migrated databases, and served instances of Muster itself."""
 
+import fcntl
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -47,7 +49,14 @@ def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = S
 
 
 def free_port() -> int:
+    """No other run of the tests on this machine gets it while this process lives: its server would answer for ours."""
     for port in _ports:
+        claim = os.open(Path(tempfile.gettempdir()) / f"muster-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
+        except OSError:
+            os.close(claim)
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
