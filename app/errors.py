@@ -126,6 +126,11 @@ class InvalidLink(AppError):
     detail = "The link is used, expired or incomplete. Ask for a new one."
 
 
+class HeadTooLarge(AppError):
+    status, type, title = 431, "head-too-large", "The address or the headers are too large"
+    detail = "The address and the headers together are larger than this server accepts."
+
+
 class TooManyRequests(AppError):
     status, type, title = 429, "too-many-requests", "Too many requests"
     detail = "Too many requests. Wait as long as Retry-After says."

@@ -8,17 +8,21 @@ from typing import Any
 from uuid import uuid4
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
 from app.db import ClientGone
-from app.errors import ContentTooLarge
+from app.errors import ContentTooLarge, HeadTooLarge, NotFound
 from app.responses import answer
 
 log = logging.getLogger("muster.request")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_MAX_HEAD = 32 * 1024  # bytes of the address and all headers
+# A slash, a backslash or a NUL in disguise: whoever decodes a path at another moment would see another path.
+_DISGUISED = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
 
 class RequestContext:
@@ -71,8 +75,9 @@ class CatchAll:
             await send(message)
 
         try:
+            _check_head(scope)
             await self.app(scope, receive, send_noting)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             metrics.count("clients_gone")
         except Exception as error:
             if started:
@@ -88,6 +93,15 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
         return True
+
+
+def _check_head(scope: Scope) -> None:
+    """Raise what is wrong with the head of a request, whatever its route."""
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    if size + sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEAD:
+        raise HeadTooLarge
+    if _DISGUISED.search(scope["raw_path"]):
+        raise NotFound
 
 
 def _is_frameworks_413(message: Message) -> bool:

@@ -150,13 +150,12 @@ TOKEN_FORM = _form(
     client_id={"type": "string", "maxLength": 100, "description": "A label kept with the session.", "example": "app"},
     device={
         "type": "string",
-        "maxLength": 100,
         "description": "Its name in the list of sessions.",
         "example": "Ada's phone",
     },
 )
 REVOCATION_FORM = _form(
-    ["token"], token=_TEXT, token_type_hint={"type": "string", "enum": ["access_token", "refresh_token"]}
+    ["token"], token=_TEXT | {"minLength": 1}, token_type_hint=_TEXT | {"examples": ["refresh_token", "access_token"]}
 )
 
 

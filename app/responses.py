@@ -1,6 +1,7 @@
 """One place that turns errors into answers: problem+json (RFC 9457), or RFC 6749's JSON at the OAuth endpoints."""
 
 import logging
+import re
 from secrets import token_hex
 from typing import Any
 
@@ -29,6 +30,8 @@ from app.errors import (
 from app.limits import too_many_requests
 
 log = logging.getLogger("muster.error")
+
+_FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
@@ -64,17 +67,32 @@ async def _as_app_error(request: Request, error: Exception) -> AppError:
 
 def _invalid(error: RequestValidationError) -> Invalid:
     """Where and why, never what: the input may be a password."""
-    errors = [{"loc": list(e["loc"]), "msg": _sentence(e), "type": e["type"]} for e in error.errors()]
+    errors = [
+        {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]} for e in error.errors()
+    ]
     where, *inside = [str(part) for part in errors[0]["loc"] if isinstance(part, str)]
     return Invalid(f"In {'.'.join(inside) or where}: {errors[0]['msg']}", errors=errors)
 
 
 def _sentence(mistake: dict[str, Any]) -> str:
     """Pydantic's message for a person: without its prefix, and without a regular expression."""
-    if mistake["type"] == "string_pattern_mismatch":
-        return "This has characters or a form that are not allowed here."
-    message = str(mistake["msg"]).removeprefix("Value error, ")
-    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+    match mistake["type"]:
+        case "string_pattern_mismatch":
+            return "This has characters or a form that are not allowed here."
+        case "json_invalid":
+            return f"This is not JSON: {mistake['ctx']['error'].rstrip('.')}."
+        case "model_attributes_type":
+            return "This must be a JSON object, sent with Content-Type: application/json."
+        case "uuid_parsing":
+            return "This is not a UUID."
+        case _:
+            message = str(mistake["msg"]).removeprefix("Value error, ")
+            return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+
+
+def _place(part: str | int) -> str | int:
+    """A part of a location. The name of an unknown field is the client's own: it comes back if it looks like one."""
+    return part if isinstance(part, int) or _FIELD.fullmatch(part) else "?"
 
 
 def _of_http_exception(error: HTTPException) -> AppError:

@@ -1,15 +1,22 @@
-"""The route class of every API route: counts the request, then runs the endpoint, in one thread hop."""
+"""The route class of every API route: strict JSON in, the request counted, the endpoint run in one thread hop."""
 
 import inspect
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from app.db import in_thread
+from app.errors import MethodNotAllowed
 from app.limits import request_check
+from app.strict_json import StrictRequest
+
+# Which methods a path takes: each route knows only its own.
+_methods: defaultdict[str, set[str]] = defaultdict(set)
 
 
 class Route(APIRoute):
@@ -18,6 +25,21 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _served(endpoint), **options)
+        _methods[path].update(self.methods or ())
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        taken = _methods[self.path]
+        if scope["method"] not in taken:
+            raise MethodNotAllowed(headers={"Allow": ", ".join(sorted(taken))})
+        await super().handle(scope, receive, send)
 
 
 def _served(endpoint: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """What ./scripts/serve runs: migrate, load the roles, say where things are, serve. One process, to start quickly."""
 
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -19,18 +20,26 @@ def main() -> None:
     settings = get_settings()
     refuse_busy_port(settings)
     prepare(settings)
+    allow_many_connections()
     print(banner(settings), flush=True)
     uvicorn.run(
         "app.main:app",
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        http="app.server:Protocol",
         proxy_headers=False,  # the application itself believes TRUSTED_PROXIES and nobody else
         server_header=False,
         access_log=False,  # ours has no query string in it
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         log_level="warning",
     )
+
+
+def allow_many_connections() -> None:
+    """Each is an open file, and a shell's usual limit of 1,024 would turn away the next client."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def refuse_busy_port(settings: Settings) -> None:

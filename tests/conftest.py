@@ -12,15 +12,6 @@ import pytest
 
 from tests.servers import Muster, fresh_database, make_templates, start_postgres
 
-# Written ahead of the service: they show defects that are still open (README, "Known defects"), or were not yet seen
-# to pass on both databases. To run one, take its line out.
-collect_ignore = [
-    "test_hostile_input.py",
-    "test_hostile_requests.py",
-    "test_schemathesis.py",
-    "test_slow_clients.py",
-]
-
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"

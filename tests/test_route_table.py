@@ -136,7 +136,6 @@ def test_each_route_that_names_a_thing_of_ones_own_is_tried_with_somebody_elses(
     assert named == FOREIGN.keys()
 
 
-@pytest.mark.xfail(reason="FastAPI's Allow names the first route of a path alone: an open defect", strict=False)
 @pytest.mark.parametrize("path", sorted({path for _, path in ROUTES}))
 def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(muster: Muster, path: str) -> None:
     taken = {method for method, known in ROUTES if known == path}

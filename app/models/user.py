@@ -96,7 +96,7 @@ class PasswordConfirmation(Body):
 
 
 class TokenBody(Body):
-    token: str = Field(max_length=200, regex=PLAIN)
+    token: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)]
 
 
 class PasswordReset(TokenBody):
