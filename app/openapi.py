@@ -10,6 +10,7 @@ from app.errors import (
     AppError,
     BadRequest,
     ContentTooLarge,
+    HeadTooLarge,
     InsufficientScope,
     Internal,
     Invalid,
@@ -109,7 +110,7 @@ def _answer(status: int, description: str, media_type: str, schema: str) -> dict
 
 
 # What any route may answer; routes name only what is their own.
-EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, Internal, Unavailable)
+EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, HeadTooLarge, Internal, Unavailable)
 SECURED = problems(Unauthenticated, InvalidToken, InsufficientScope)
 
 OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -119,6 +120,7 @@ OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
         401: "`invalid_client`",
         413: "`invalid_request`: the body is too large",
         429: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
+        431: "`invalid_request`: the address and the headers are too large",
         500: "`server_error`",
         503: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
     }.items()

@@ -8,7 +8,7 @@ import resource
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -155,16 +155,18 @@ def test_a_body_that_never_ends_holds_no_slot_and_no_thread(
     ids=["headers", "a header", "empty headers", "an address", "trailers"],
 )
 def test_a_head_that_never_ends_is_refused(muster: Muster, tokens: Tokens, start: bytes, more: bytes) -> None:
-    """A client could fill the memory otherwise: what has not ended is kept until it does."""
+    """A client could fill the memory otherwise: what has not ended is kept until it does. Who goes on sending may lose
+    the 400 to the reset that ends the connection."""
     with connections(muster, 1) as [endless]:
         endless.sendall(start)
-        for _ in range(32):
-            endless.sendall(more * (MIB // len(more)))
-            if select.select([endless], [], [], 0)[0]:
-                break
-        else:
-            raise AssertionError("32 MiB were taken")
-        assert endless.recv(100).startswith(b"HTTP/1.1 4")
+        with suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(32):
+                endless.sendall(more * (MIB // len(more)))
+                if select.select([endless], [], [], 0)[0]:
+                    assert endless.recv(10) in {b"HTTP/1.1 4", b""}
+                    break
+            else:
+                raise AssertionError("32 MiB were taken")
         assert_others_are_served(muster, tokens)
 
 

@@ -4,16 +4,24 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import MISSING, StringConstraints
+from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
 from sqlalchemy import JSON
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models import PLAIN, Body, Email, Name, utcnow, uuid7
+from app.scopes import SCOPES
 
 # Length is judged by the policy in app/passwords.py; this bound only keeps absurd input out.
 Secret = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00]*$")]
 
 
+def _known_scope(value: str) -> str:
+    if value not in SCOPES:
+        raise ValueError("there is no such scope: GET /api/roles shows those of admin, which are all")
+    return value
+
+
+Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
 RoleName = Annotated[str, StringConstraints(max_length=50, pattern=PLAIN)]
 
 
@@ -33,7 +41,7 @@ class RolePublic(RoleBase):
 
 
 class RoleUpdate(Body):
-    scopes: list[str] = Field(min_length=1, max_length=100, schema_extra={"examples": [["me", "operations:read"]]})
+    scopes: list[Scope] = Field(min_length=1, max_length=100, schema_extra={"examples": [["me", "operations:read"]]})
 
 
 class UserBase(SQLModel):
