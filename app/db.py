@@ -10,7 +10,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from threading import Event
+from threading import Lock
 from time import monotonic, sleep
 from typing import Annotated, Any, TypeVar
 
@@ -42,21 +42,23 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     Anyio's own cancellation waits for the thread anyway. A native one (a server that shuts down) does not, and what
     cleans up behind it would then share the session with a thread that still uses it.
     """
-    started, finished = Event(), Event()
+    begun, running = Lock(), Lock()  # whoever takes `begun` decides whether the work takes place
 
     def run() -> T:
-        started.set()
+        if not begun.acquire(blocking=False):
+            raise CancelledError
         try:
             return work(*arguments)
         finally:
-            finished.set()
+            running.release()
 
+    running.acquire()  # the thread releases it
     try:
         return await to_thread.run_sync(run)
     except CancelledError:
-        if started.is_set():
+        if not begun.acquire(blocking=False):
             with CancelScope(shield=True):
-                await to_thread.run_sync(finished.wait)
+                await to_thread.run_sync(running.acquire)
         raise
 
 

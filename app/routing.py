@@ -13,10 +13,12 @@ from starlette.types import Receive, Scope, Send
 from app.db import in_thread
 from app.errors import MethodNotAllowed
 from app.limits import request_check
+from app.settings import get_settings
 from app.strict_json import StrictRequest
 
 # Which methods a path takes: each route knows only its own.
 _methods: defaultdict[str, set[str]] = defaultdict(set)
+_limits_wait = get_settings().redis_url is not None  # for Redis: then never on the loop
 
 
 class Route(APIRoute):
@@ -57,7 +59,10 @@ def _served(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if wants_request:
             values["request"] = request
         if is_async:
-            await in_thread(check, request)  # limits may wait for Redis: never on the loop
+            if _limits_wait:
+                await in_thread(check, request)
+            else:
+                check(request)
             return await endpoint(**values)
         return await in_thread(counted, request, values)
 

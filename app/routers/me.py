@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api/users/me", route_class=Route)
 
 
 @router.get("", tags=["account"], operation_id="readMe")
-def read_me(me: CurrentUser) -> UserPublic:
+async def read_me(me: CurrentUser) -> UserPublic:
     """Your account, its role and what the role allows."""
     return accounts.public_user(me.state)
 
