@@ -19,7 +19,6 @@ from limits import RateLimitItem, RateLimitItemPerHour, parse_many
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from redis.exceptions import RedisError
 from slowapi import Limiter
 
 from app import metrics
@@ -28,7 +27,7 @@ from app.settings import get_settings
 
 # However many networks an attacker owns, an account is guessed at most this often.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
-_REDIS_TIMEOUTS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}  # seconds
+_REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}  # seconds
 
 
 def client_address(request: Request) -> str:
@@ -120,7 +119,7 @@ limiter = Limiter(
     key_func=by_session,
     strategy="moving-window",
     storage_uri=_settings.redis_url or "buckets://",
-    storage_options=_REDIS_TIMEOUTS if _settings.redis_url else {},
+    storage_options=_REDIS if _settings.redis_url else {},
     in_memory_fallback_enabled=bool(_settings.redis_url),
     key_style="endpoint",  # one bucket for /users/{id}, whatever the id
     key_prefix="muster",
@@ -184,7 +183,7 @@ class AccountLimits:
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
         self._local = MovingWindowRateLimiter(Buckets())
-        self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS_TIMEOUTS)) if redis_url else None
+        self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
 
     def attempt(self, account: str, address: str) -> None:
         """Count one attempt; raise TooManyRequests when it is one too many. It may do I/O."""
@@ -208,7 +207,7 @@ class AccountLimits:
         if self._shared is not None:
             try:
                 return use(self._shared)
-            except (RedisError, StorageError):
+            except StorageError:
                 metrics.count("limit_storage_failures")
         return use(self._local)
 
