@@ -144,14 +144,27 @@ def limited(
 
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """Counts a request to `endpoint`, or raises RateLimitExceeded. With Redis it does I/O: call it in a thread."""
+    counted = _counted_by_default(endpoint, endpoint.__name__)
+    for limit, key, exempt_when in getattr(endpoint, "limits", ()):
+        counted = limiter.limit(limit, key_func=key, exempt_when=exempt_when)(counted)
+    return counted
 
+
+def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
+    """The same for a request that was refused before `endpoint` ran, such as a 401: counted apart, by LIMIT_DEFAULT."""
+    return _counted_by_default(endpoint, f"{endpoint.__name__}/refused")
+
+
+def is_counted(request: Request) -> bool:
+    return hasattr(request.state, "view_rate_limit")  # slowapi's note
+
+
+def _counted_by_default(endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
     def check(request: Request) -> None:
         """slowapi counts before it calls this."""
 
-    check.__module__, check.__name__ = endpoint.__module__, endpoint.__name__
+    check.__module__, check.__name__ = endpoint.__module__, name  # what slowapi names the bucket by
     counted: Callable[[Request], None] = limiter.limit(_settings.limit_default)(check)
-    for limit, key, exempt_when in getattr(endpoint, "limits", ()):
-        counted = limiter.limit(limit, key_func=key, exempt_when=exempt_when)(counted)
     return counted
 
 
@@ -176,8 +189,9 @@ def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyReques
 class AccountLimits:
     """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
 
-    An attempt is counted before its hash is computed, so that racing attempts cannot pass together; the right
-    password gives the attempts back.
+    An attempt is counted for its network before its hash is computed, so that racing attempts cannot pass together;
+    the right password gives that network's attempts back. The ceiling counts wrong passwords alone, once they are
+    known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
     """
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
@@ -186,22 +200,34 @@ class AccountLimits:
         self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
 
     def attempt(self, account: str, address: str) -> None:
-        """Count one attempt; raise TooManyRequests when it is one too many. It may do I/O."""
+        """Count one attempt; raise TooManyRequests when it is one too many. Each method may do I/O."""
         name = _account_key(account)
         for item in self._items:
-            self._hit(item, name, network(address))
-        self._hit(ACCOUNT_CEILING, name, "all")
+            key = (name, network(address))
+            if not self._on_storage(partial(_hit, item=item, key=key)):
+                raise self._refusal(item, key)
+        if not self._on_storage(lambda window: window.test(ACCOUNT_CEILING, name, "all")):
+            raise self._refusal(ACCOUNT_CEILING, (name, "all"))
+
+    def failed(self, account: str) -> None:
+        """The attempt was wrong: one towards the ceiling."""
+        name = _account_key(account)
+        self._on_storage(partial(_hit, item=ACCOUNT_CEILING, key=(name, "all")))
 
     def succeeded(self, account: str, address: str) -> None:
-        key = (_account_key(account), network(address))
         for item in self._items:
+            key = (_account_key(account), network(address))
             self._on_storage(partial(_clear, item=item, key=key))
-        self._on_storage(partial(_clear, item=ACCOUNT_CEILING, key=(key[0], "all")))
 
-    def _hit(self, item: RateLimitItem, *key: str) -> None:
-        if not self._on_storage(lambda window: window.hit(item, *key)):
-            stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
-            raise _refusal(item, stats.reset_time, "password")
+    def mail(self, address_of_mail: str, address: str) -> None:
+        """Count a mail that somebody asks for, by the same numbers: there is no right one that gives it back."""
+        account = f"mail/{address_of_mail}"
+        self.attempt(account, address)
+        self.failed(account)
+
+    def _refusal(self, item: RateLimitItem, key: tuple[str, str]) -> TooManyRequests:
+        stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
+        return _refusal(item, stats.reset_time, "password")
 
     def _on_storage(self, use: Callable[[MovingWindowRateLimiter], Any]) -> Any:
         if self._shared is not None:
@@ -215,6 +241,10 @@ class AccountLimits:
 def _account_key(account: str) -> str:
     """Addresses stay out of Redis: a dump of it names nobody."""
     return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]
+
+
+def _hit(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, str]) -> bool:
+    return window.hit(item, *key)
 
 
 def _clear(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, str]) -> None:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.db import in_thread
 from app.errors import MethodNotAllowed
-from app.limits import request_check
+from app.limits import is_counted, refusal_check, request_check
 from app.settings import get_settings
 from app.strict_json import StrictRequest
 
@@ -26,6 +26,7 @@ class Route(APIRoute):
     validation. Seen from FastAPI the endpoints here are async, so the result is validated where it arrives."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        self._count_refused = refusal_check(endpoint)
         super().__init__(path, _served(endpoint), **options)
         _methods[path].update(self.methods or ())
 
@@ -33,7 +34,12 @@ class Route(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            try:
+                return await handle(StrictRequest(request.scope, request.receive))
+            except Exception:
+                if not is_counted(request):
+                    await in_thread(self._count_refused, request)
+                raise
 
         return handle_strictly
 

@@ -102,6 +102,15 @@ def test_wrong_passwords_from_everywhere_together_have_a_ceiling(strict: Muster)
     assert_limited(guess(strict, email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
 
 
+def test_the_owners_sign_ins_make_no_room_for_a_guesser(strict: Muster) -> None:
+    account = strict.register()
+    for number in range(CEILING):
+        assert guess(strict, account.email, address=f"192.0.2.{number}").status_code == 400
+        if number % 20 == 0:
+            account.sign_in()
+    assert_limited(guess(strict, account.email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
+
+
 def test_the_right_password_never_reaches_the_ceiling(strict: Muster) -> None:
     account = strict.register()
     for _ in range(CEILING + 1):

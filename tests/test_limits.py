@@ -84,6 +84,20 @@ def test_without_a_session_the_address_is_counted(narrow: Muster) -> None:
     assert_limited(verify(), "request", "q=4;w=60")
 
 
+def test_what_is_refused_before_its_route_runs_is_counted_too(narrow: Muster) -> None:
+    def ask(method: str, path: str, address: str) -> httpx.Response:
+        headers = {"X-Forwarded-For": address, "Authorization": "Bearer made.up.token"}
+        return narrow.client.request(method, path, headers=headers, json={})
+
+    for method, path, refused, address in [
+        ("GET", "/api/users/me", 401, "192.0.2.6"),
+        ("POST", "/api/auth/verify-email", 422, "192.0.2.7"),
+    ]:
+        assert [ask(method, path, address).status_code for _ in range(4)] == [refused] * 4
+        assert_limited(ask(method, path, address), "request", "q=4;w=60")
+        assert ask(method, path, "192.0.2.8").status_code == refused
+
+
 def test_health_has_no_limit(narrow: Muster) -> None:
     assert {narrow.client.get("/health/ready").status_code for _ in range(10)} == {200}
 

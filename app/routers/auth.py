@@ -132,6 +132,7 @@ async def _password_grant(request: Request, form: dict[str, str], parts: Parts) 
     matches, stronger = await parts.hasher.verify(form["password"], account.password_hash if account else None)
     if account is None or not matches or not account.is_active:
         metrics.count("logins", result="refused")
+        await in_thread(parts.account_limits.failed, email)
         raise InvalidGrant
     scope = scope_at_login(form.get("scope"), account.role_scopes)
 
@@ -214,7 +215,7 @@ def revoke(form: OAuthForm, parts: PartsDep, session: SessionDep) -> Response:
 @limited(settings.limit_register)
 def forgot_password(request: Request, body: EmailBody, parts: PartsDep) -> Response:
     """Mail a link that resets the password. The answer, and its time, are the same for every address."""
-    parts.account_limits.attempt(f"mail/{body.email}", client_address(request))
+    parts.account_limits.mail(body.email, client_address(request))
     parts.postbox.reset(body.email)
     return Response(status_code=202)
 
@@ -223,7 +224,7 @@ def forgot_password(request: Request, body: EmailBody, parts: PartsDep) -> Respo
 @limited(settings.limit_register)
 def request_verification(request: Request, body: EmailBody, parts: PartsDep) -> Response:
     """Mail the link that verifies an address once more. The answer is the same for every address."""
-    parts.account_limits.attempt(f"mail/{body.email}", client_address(request))
+    parts.account_limits.mail(body.email, client_address(request))
     parts.postbox.verification(body.email)
     return Response(status_code=202)
 

@@ -113,6 +113,7 @@ async def _prove(parts: Parts, me: SignedIn, password: str) -> None:
     await in_thread(parts.account_limits.attempt, me.account.email, me.address)
     matches, _ = await parts.hasher.verify(password, me.account.password_hash)
     if not matches:
+        await in_thread(parts.account_limits.failed, me.account.email)
         raise WrongPassword
     await in_thread(parts.account_limits.succeeded, me.account.email, me.address)
 
