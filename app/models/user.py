@@ -104,7 +104,7 @@ class PasswordConfirmation(Body):
 
 
 class TokenBody(Body):
-    token: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PLAIN)]
+    token: Annotated[str, StringConstraints(max_length=200, pattern=PLAIN)]
 
 
 class PasswordReset(TokenBody):
