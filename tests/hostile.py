@@ -31,6 +31,10 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/api/users/me/email"): {"email": "", "current_password": PASSWORD},
     ("PATCH", "/api/users/{user_id}"): {"name": "Ada", "role": "user", "is_active": True},
     ("PATCH", "/api/roles/{name}"): {"scopes": ["me"]},
+    ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
+    ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
 }
 
 
@@ -56,7 +60,7 @@ def targets(muster: Muster) -> list[Target]:
     return [
         Target(
             method,
-            path.format(user_id=other, name="nobody"),
+            path.format(user_id=other, name="nobody", hero_id=1, team_id=1),
             {field: value or f"{uuid4().hex}@example.com" for field, value in body.items()},
             admin,
         )
