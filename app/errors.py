@@ -62,6 +62,11 @@ class WrongPassword(AppError):
     detail = "The current password is wrong."
 
 
+class NotYourTask(AppError):
+    status, type, title = 403, "not-your-task", "This task is not yours to change"
+    detail = "Only its author and its assignee change a task."
+
+
 class NotFound(AppError):
     status, type, title = 404, "not-found", "Not found"
     detail = "There is nothing at this address."
@@ -90,6 +95,11 @@ class HeroNotFound(NotFound):
 class TeamNotFound(NotFound):
     type, title = "team-not-found", "No such team"
     detail = "There is no team with this id."
+
+
+class TaskNotFound(NotFound):
+    type, title = "task-not-found", "No such task"
+    detail = "There is no task with this id."
 
 
 class MethodNotAllowed(AppError):

@@ -45,6 +45,10 @@ TAGS = [
     {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
     {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
     {"name": "heroes", "description": "Heroes and their teams. To change them, `heroes:write`."},
+    {
+        "name": "tasks",
+        "description": "Everybody's tasks. Author and assignee change one; who had it before is its history.",
+    },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.servers import Muster, Tokens
+from tests.servers import Muster, Tokens, wait_for
 
 
 def call(muster: Muster, tokens: Tokens, method: str, path: str, body: Any = None) -> httpx.Response:
@@ -36,6 +36,20 @@ def new_hero(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
 
 def new_team(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
     return _made(call(muster, tokens, "POST", "/teams", {"name": unique("Team"), "headquarters": "Tower", **fields}))
+
+
+def new_task(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
+    return _made(call(muster, tokens, "POST", "/tasks", {"title": "Water the plants", **fields}))
+
+
+def wait_until_blocked(muster: Muster) -> None:
+    """A request waits for a lock of ours. SQLite cannot tell; there, whoever writes waits for the one writer."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND application_name = 'muster'"
+    )
+    if not muster.database_url.startswith("sqlite"):
+        wait_for(lambda: muster.sql(waiting)[0][0], what="a request that waits for a lock")
 
 
 def _made(answer: httpx.Response) -> dict[str, Any]:

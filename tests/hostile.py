@@ -33,6 +33,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/api/roles/{name}"): {"scopes": ["me"]},
     ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
     ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("POST", "/api/tasks"): {"title": "Water the plants", "assignee_id": None},
+    ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
     ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
     ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
 }
@@ -60,8 +62,8 @@ def targets(muster: Muster) -> list[Target]:
     return [
         Target(
             method,
-            path.format(user_id=other, name="nobody", hero_id=1, team_id=1),
-            {field: value or f"{uuid4().hex}@example.com" for field, value in body.items()},
+            path.format(user_id=other, name="nobody", hero_id=1, team_id=1, task_id=1),
+            {field: f"{uuid4().hex}@example.com" if value == "" else value for field, value in body.items()},
             admin,
         )
         for (method, path), body in BODIES.items()

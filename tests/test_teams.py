@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.answers import assert_problem
-from tests.heroes import call, new_hero, new_team, pages, unique
-from tests.servers import Muster, Tokens, wait_for
+from tests.heroes import call, new_hero, new_team, pages, unique, wait_until_blocked
+from tests.servers import Muster, Tokens
 from tests.session_tools import at_once, connected
 
 
@@ -151,9 +151,7 @@ def test_joining_while_a_hero_or_team_is_being_deleted_is_a_404(muster: Muster, 
         with connected(muster) as connection:
             connection.execute(text(f"DELETE FROM {what} WHERE id = {ids[what]}"))  # noqa: S608  # our own words
             joining = thread.submit(call, muster, admin, "PUT", link)
-            if connection.dialect.name == "postgresql":
-                waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                wait_for(lambda: muster.sql(waiting)[0][0], what="a request that waits for the deletion")
+            wait_until_blocked(muster)
         assert_problem(joining.result(), 404, f"{what}-not-found")
     assert_problem(call(muster, admin, "DELETE", link), 404, f"{what}-not-found")
 

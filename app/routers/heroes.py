@@ -36,6 +36,7 @@ Reader = Annotated[Caller, requires("heroes:read")]
 Writer = Annotated[Caller, requires("heroes:write")]
 NO_HERO, NO_TEAM = problems(HeroNotFound), problems(TeamNotFound)
 
+_Rows = Select[*tuple[Any, ...]]
 _TEAM = (col(Team.id), col(Team.name), col(Team.headquarters))
 
 
@@ -51,7 +52,7 @@ def _hero(me: Caller) -> Sequence[Any]:
 @router.get("/heroes", operation_id="listHeroes")
 def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPublic]:
     """All heroes, by name."""
-    return [HeroPublic(**row) for row in _page(session, page, select(*_hero(me)).where(_behind(page, Hero)), Hero)]
+    return [HeroPublic(**row) for row in _page(session, page, select(*_hero(me)).where(_behind(page, Hero)))]
 
 
 @router.post("/heroes", status_code=201, operation_id="createHero", responses=problems(HeroNameTaken) | CREATED)
@@ -86,7 +87,7 @@ def delete_hero(hero_id: RowId, session: SessionDep) -> None:
 @router.get("/teams", operation_id="listTeams", dependencies=READ)
 def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     """All teams, by name."""
-    return [TeamPublic(**row) for row in _page(session, page, select(*_TEAM).where(_behind(page, Team)), Team)]
+    return [TeamPublic(**row) for row in _page(session, page, select(*_TEAM).where(_behind(page, Team)))]
 
 
 @router.post(
@@ -137,8 +138,7 @@ def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[
     teams = join(HeroTeamLink, Team, col(HeroTeamLink.team_id) == col(Team.id))
     of_hero = and_(col(HeroTeamLink.hero_id) == col(Hero.id), _behind(page, Team))
     found = select(*_TEAM, col(HeroTeamLink.joined_at)).select_from(Hero).outerjoin(teams, of_hero)
-    rows = _page(session, page, found.where(col(Hero.id) == hero_id), Team, HeroNotFound)
-    return [TeamOfHero(**row) for row in rows]
+    return [TeamOfHero(**row) for row in _page(session, page, found.where(col(Hero.id) == hero_id), HeroNotFound)]
 
 
 @router.get("/teams/{team_id}/heroes", operation_id="listTeamHeroes", responses=NO_TEAM)
@@ -147,8 +147,7 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
     heroes = join(HeroTeamLink, Hero, col(HeroTeamLink.hero_id) == col(Hero.id))
     of_team = and_(col(HeroTeamLink.team_id) == col(Team.id), _behind(page, Hero))
     found = select(*_hero(me), col(HeroTeamLink.joined_at)).select_from(Team).outerjoin(heroes, of_team)
-    rows = _page(session, page, found.where(col(Team.id) == team_id), Hero, TeamNotFound)
-    return [HeroOfTeam(**row) for row in rows]
+    return [HeroOfTeam(**row) for row in _page(session, page, found.where(col(Team.id) == team_id), TeamNotFound)]
 
 
 @router.put(_ADDRESS, status_code=204, operation_id="joinTeam", dependencies=WRITE, responses=_NEITHER)
@@ -186,15 +185,9 @@ def _behind(page: Page, table: type[Hero | Team]) -> ColumnElement[bool]:
     return col(table.name) > page.position[0] if page.position else true()
 
 
-def _page(
-    session: Session,
-    page: Page,
-    found: Select[*tuple[Any, ...]],
-    table: type[Hero | Team],
-    missing: type[NotFound] | None = None,
-) -> list[dict[str, Any]]:
+def _page(session: Session, page: Page, found: _Rows, missing: type[NotFound] | None = None) -> list[dict[str, Any]]:
     """A page by name. `missing`: an outer join from one row, so that no rows mean none, and an empty one no members."""
-    rows = session.connection().execute(found.order_by(col(table.name)).limit(page.limit + 1)).all()
+    rows = session.connection().execute(found.order_by(found.selected_columns.name).limit(page.limit + 1)).all()
     if missing and not rows:
         raise missing
     return [row._asdict() for row in page.cut([row for row in rows if row.id is not None], lambda row: [row.name])]
