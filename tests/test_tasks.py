@@ -141,7 +141,7 @@ def test_closed_is_true_or_false(muster: Muster, ada: Tokens, closed: object) ->
     assert answer.json()["errors"][0]["loc"] == ["body", "closed"]
 
 
-@pytest.mark.parametrize("task_id", ["0", "-1", "x", "%00", "9223372036854775807", "9223372036854775808", "9" * 5000])
+@pytest.mark.parametrize("task_id", ["0", "-1", "x", "9223372036854775807", "9223372036854775808", "9" * 5000])
 def test_an_id_that_is_none_is_a_404_or_a_422(muster: Muster, ada: Tokens, task_id: str) -> None:
     expected = (404, "task-not-found") if task_id == "9223372036854775807" else (422, "invalid")
     for method in ("GET", "PATCH", "DELETE"):
