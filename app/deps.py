@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
-from fastapi import Depends, Query, Request, Response, Security
+from fastapi import Depends, Path, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
@@ -16,7 +16,7 @@ from app.db import Database, SessionDep, Side, in_thread
 from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
 from app.handlers import Postbox
 from app.limits import AccountLimits, client_address
-from app.models import utcnow
+from app.models import MAX_ID, utcnow
 from app.models.token import SessionPublic
 from app.oauth2 import AuthorizationServer, Caller, is_unsettled
 from app.passwords import PasswordHasher
@@ -131,6 +131,10 @@ CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 
+# The id of a row in an address: what the database can hold, and no more.
+RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
 class Page:
     """One page of a list: at most `limit` rows behind the position `after`. Links the next page (RFC 8288)."""
 
@@ -141,7 +145,7 @@ class Page:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
         after: Annotated[
             str | None,
-            Query(max_length=500, description="The cursor of the next page, from the Link header."),
+            Query(max_length=2000, description="The cursor of the next page, from the Link header."),
         ] = None,
     ) -> None:
         self.limit = limit

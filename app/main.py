@@ -28,7 +28,7 @@ from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, me, ops, users
+from app.routers import auth, heroes, me, ops, tasks, users
 from app.security import Signers
 from app.settings import ROOT, Settings, get_settings
 
@@ -52,7 +52,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (ops.router, ops.pages, auth.router, me.router, users.router):
+    for router in (ops.router, ops.pages, auth.router, me.router, users.router, heroes.router, tasks.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
     for kind in (AppError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):

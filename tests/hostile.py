@@ -31,6 +31,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/api/users/me/email"): {"email": "", "current_password": PASSWORD},
     ("PATCH", "/api/users/{user_id}"): {"name": "Ada", "role": "user", "is_active": True},
     ("PATCH", "/api/roles/{name}"): {"scopes": ["me"]},
+    ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("POST", "/api/tasks"): {"title": "Water the plants", "assignee_id": None},
+    ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
+    ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
+    ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
 }
 
 
@@ -56,8 +62,8 @@ def targets(muster: Muster) -> list[Target]:
     return [
         Target(
             method,
-            path.format(user_id=other, name="nobody"),
-            {field: value or f"{uuid4().hex}@example.com" for field, value in body.items()},
+            path.format(user_id=other, name="nobody", hero_id=1, team_id=1, task_id=1),
+            {field: f"{uuid4().hex}@example.com" if value == "" else value for field, value in body.items()},
             admin,
         )
         for (method, path), body in BODIES.items()
