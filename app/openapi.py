@@ -44,6 +44,10 @@ TAGS = [
     {"name": "account", "description": "Your own account."},
     {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
     {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
+    {
+        "name": "operations",
+        "description": "Your ledger: what changed since a revision, totals, and CSV in and out.",
+    },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]
 
