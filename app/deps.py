@@ -148,28 +148,25 @@ OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 
-class OperationFilters:
+async def operation_filters(
+    kind: Annotated[Kind | None, Query(alias="type")] = None,
+    instrument_type: Annotated[Instrument | None, Query()] = None,
+    figi: Annotated[Figi | None, Query()] = None,
+    since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
+    until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
+) -> list[Any]:
     """Which operations a list shows, as conditions on their table."""
-
-    def __init__(
-        self,
-        kind: Annotated[Kind | None, Query(alias="type")] = None,
-        instrument_type: Annotated[Instrument | None, Query()] = None,
-        figi: Annotated[Figi | None, Query()] = None,
-        since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
-        until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
-    ) -> None:
-        wanted = (
-            (kind, col(Operation.type) == kind),
-            (instrument_type, col(Operation.instrument_type) == instrument_type),
-            (figi, col(Operation.figi) == figi),
-            (since, col(Operation.date) >= since),
-            (until, col(Operation.date) < until),
-        )
-        self.conditions = [condition for value, condition in wanted if value is not None]
+    wanted: list[tuple[Any, Callable[[Any], Any]]] = [
+        (kind, col(Operation.type).__eq__),
+        (instrument_type, col(Operation.instrument_type).__eq__),
+        (figi, col(Operation.figi).__eq__),
+        (since, col(Operation.date).__ge__),
+        (until, col(Operation.date).__lt__),
+    ]
+    return [condition(value) for value, condition in wanted if value is not None]
 
 
-OperationFiltersDep = Annotated[OperationFilters, Depends()]
+OperationFilters = Annotated[list[Any], Depends(operation_filters)]
 
 
 def _key(value: str) -> str:

@@ -6,6 +6,7 @@ that revisions are gapless and appear in the order of their commits.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -109,16 +110,21 @@ def summarize(session: Session, owner_id: UUID) -> list[Total]:
     """Totals by type, instrument type and month (UTC); the latest month first."""
     connection = session.connection()
     on_sqlite = connection.dialect.name == "sqlite"
-    month: ColumnElement[str] = literal_column(
-        "substr(date, 1, 7)" if on_sqlite else "to_char(date, 'YYYY-MM')"
-    )  # in UTC: db.py
+    in_utc = "substr(date, 1, 7)" if on_sqlite else "to_char(date, 'YYYY-MM')"  # db.py: the connection's zone is UTC
+    month: ColumnElement[str] = literal_column(in_utc)
     total = (func.exact_sum if on_sqlite else func.sum)(col(Operation.quantity), type_=ExactDecimal)
     by = (col(Operation.type), col(Operation.instrument_type), month)
     live = (col(Operation.owner_id) == owner_id, col(Operation.deleted_at).is_(None))
     rows = connection.execute(select(*by, func.count(), total).where(*live).group_by(*by))
-    totals = [Total.model_construct(**dict(zip(Total.model_fields, row, strict=True))) for row in rows]
+    totals = [_total(*row) for row in rows]
     totals.sort(key=lambda total: (total.type, total.instrument_type or ""))  # here: no two databases collate alike
     return sorted(totals, key=lambda total: total.month, reverse=True)
+
+
+def _total(kind: str, instrument_type: str | None, month: str, count: int, quantity: Decimal) -> Total:
+    return Total.model_construct(
+        type=kind, instrument_type=instrument_type, month=month, count=count, quantity=quantity
+    )
 
 
 # ---- What is written ----

@@ -37,7 +37,6 @@ class Operation(OperationBase, table=True):
         _live_index("type"),
         _live_index("instrument_type"),
         _live_index("figi"),
-        {"sqlite_autoincrement": True},  # an id is never used again, not even that of a purged tombstone
     )
 
     id: int | None = Field(

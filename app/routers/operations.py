@@ -1,5 +1,6 @@
 """The operations ledger: one's own operations, what changed since a revision, and totals."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -11,7 +12,7 @@ from app.db import SessionDep
 from app.deps import (
     MAX_PAGE,
     IdempotencyKey,
-    OperationFiltersDep,
+    OperationFilters,
     OperationsReader,
     OperationsWriter,
     PageDep,
@@ -38,20 +39,14 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing 
 _CHANGE = problems(OperationNotFound, PreconditionFailed)
 
 
+@dataclass(frozen=True, slots=True)
 class Since:
     """How far a client's copy goes: all that happened up to a revision, or the first part of a fill."""
 
-    def __init__(
-        self,
-        since: Revision = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-        full: Annotated[bool, Query(description="With every request that fills an empty copy.")] = False,
-        began: Annotated[Revision | None, Query(description="In the Link header of a fill: where it began.")] = None,
-    ) -> None:
-        self.revision = since
-        self.limit = limit
-        self.fills = full or since == 0
-        self._began = began
+    revision: int
+    limit: int
+    fills: bool
+    began: int | None
 
     def known(self, revision: int) -> int:
         """The revision up to which a purge hides nothing from this client; `revision` is the owner's present one.
@@ -62,10 +57,19 @@ class Since:
             return self.revision
         if self.revision == 0:
             return revision
-        return MAX_ID if self._began is None else self._began
+        return MAX_ID if self.began is None else self.began
 
 
-SinceDep = Annotated[Since, Depends()]
+async def since_of(
+    since: Revision = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    full: Annotated[bool, Query(description="With every request that fills an empty copy.")] = False,
+    began: Annotated[Revision | None, Query(description="In the Link header of a fill: where it began.")] = None,
+) -> Since:
+    return Since(since, limit, full or since == 0, began)
+
+
+SinceDep = Annotated[Since, Depends(since_of)]
 
 
 @router.get("", operation_id="listOperations", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
@@ -73,7 +77,7 @@ def list_operations(
     response: Response,
     me: OperationsReader,
     session: SessionDep,
-    filters: OperationFiltersDep,
+    filters: OperationFilters,
     page: PageDep,
     if_none_match: IfNoneMatch = None,
 ) -> list[OperationPublic] | Response:
@@ -82,9 +86,7 @@ def list_operations(
     if _has(if_none_match, tag):
         return _not_modified(tag)
     response.headers["ETag"] = tag
-    rows = ledger.list_operations(
-        session, me.state.user_id, filters.conditions, after=page.position, limit=page.limit + 1
-    )
+    rows = ledger.list_operations(session, me.state.user_id, filters, after=page.position, limit=page.limit + 1)
     return page.cut(rows, ledger.position)
 
 

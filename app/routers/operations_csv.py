@@ -1,7 +1,7 @@
 """Operations as CSV: out as a stream of any length, in as one body, all or nothing."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -13,7 +13,6 @@ from app.db import ClientGone, in_thread
 from app.deps import (
     IdempotencyKey,
     OperationFilters,
-    OperationFiltersDep,
     OperationsReader,
     Parts,
     PartsDep,
@@ -41,18 +40,18 @@ router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Ro
     response_class=StreamingResponse,
     responses={200: {"description": "The operations, the newest first.", **_TABLE}},
 )
-def export_operations(me: OperationsReader, filters: OperationFiltersDep, parts: PartsDep) -> StreamingResponse:
+def export_operations(me: OperationsReader, filters: OperationFilters, parts: PartsDep) -> StreamingResponse:
     """Your operations as CSV, the newest first, however many. What a spreadsheet would take for a formula begins with
     an apostrophe; the import takes it off again."""
     headers = {"Content-Disposition": 'attachment; filename="operations.csv"'}
     return StreamingResponse(_lines(me, filters, parts), media_type=CSV, headers=headers)
 
 
-async def _lines(me: Caller, filters: OperationFilters, parts: Parts) -> AsyncIterator[bytes]:
+async def _lines(me: Caller, filters: list[Any], parts: Parts) -> AsyncIterator[bytes]:
     """Each batch in a short session of its own, closed before it is sent: a slow reader holds nothing."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = ledger.list_operations(session, me.state.user_id, filters.conditions, after=after, limit=BATCH)
+        rows = ledger.list_operations(session, me.state.user_id, filters, after=after, limit=BATCH)
         return csv_format.encode(rows), ledger.position(rows[-1]) if len(rows) == BATCH else None
 
     after: list[str] | None = None

@@ -32,7 +32,6 @@ def upgrade() -> None:
         sa.Column("deleted_at", sqlmodel.UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(["owner_id"], ["user.id"], name=op.f("fk_operation_owner_id_user"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operation")),
-        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_operation_owner_id_revision"), "operation", ["owner_id", "revision"])
     live = sa.text("deleted_at IS NULL")
