@@ -78,7 +78,7 @@ def test_an_old_key_is_a_new_one(ada: Ledger) -> None:
     assert told(ada.post(headers=keyed("old"), figi="other")) == told(second)
 
 
-@pytest.mark.parametrize("key", ["", '""', " ", "a b", "é", "a" * 256, "\x7f", '"' + "a" * 256 + '"'], ids=ascii)
+@pytest.mark.parametrize("key", ["", '""', "a b", "é", "a" * 256, "a\tb", '"' + "a" * 256 + '"'], ids=ascii)
 def test_a_key_that_is_none_is_refused(ada: Ledger, key: str) -> None:
     headers = {**ada.tokens.bearer, "Content-Type": "application/json"}
     in_bytes = [(name.encode(), value.encode("latin-1")) for name, value in {**headers, **keyed(key)}.items()]

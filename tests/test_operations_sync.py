@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ def ada(muster: Muster) -> Ledger:
     return Ledger(muster)
 
 
-def at_once(*requests: Callable[[], httpx.Response]) -> list[httpx.Response]:
+def at_once(requests: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
     with ThreadPoolExecutor(len(requests)) as pool:
         return [request.result() for request in [pool.submit(request) for request in requests]]
 
@@ -124,9 +125,7 @@ def test_a_fill_that_follows_its_links_learns_of_a_purge_that_hides_a_delete(ada
     assert_problem(ada.get("changes", since=phone.next), 410, "resync-required")
 
 
-@pytest.mark.parametrize(
-    "query", ["since=-1", "since=x", "since=9223372036854775808", "limit=0", "limit=201", "full=2"]
-)
+@pytest.mark.parametrize("query", ["since=-1", "since=x", f"since={2**63}", "limit=0", "limit=201", "full=2"])
 def test_a_query_that_makes_no_sense_is_refused(ada: Ledger, query: str) -> None:
     assert_problem(ada.get(f"changes?{query}"), 422, "invalid")
 
@@ -175,7 +174,7 @@ def test_changes_of_different_fields_at_once_both_survive(ada: Ledger) -> None:
     for number in range(5):
         row = ada.add()
         changes: list[dict[str, Any]] = [{"figi": f"f{number}"}, {"type": f"t{number}"}, {"quantity": "7"}]
-        answers = at_once(*(lambda change=change: ada.patch(row["id"], **change) for change in changes))  # type: ignore[misc]
+        answers = at_once([partial(ada.patch, row["id"], **change) for change in changes])
         assert [answer.status_code for answer in answers] == [200] * 3
         kept = ada.get(row["id"]).json()
         assert (kept["figi"], kept["type"], kept["quantity"]) == (f"f{number}", f"t{number}", "7")
@@ -184,7 +183,7 @@ def test_changes_of_different_fields_at_once_both_survive(ada: Ledger) -> None:
 def test_of_changes_at_once_with_the_same_if_match_one_wins(ada: Ledger) -> None:
     row = ada.add()
     match = {"If-Match": ada.get(row["id"]).headers["etag"]}
-    answers = at_once(*(lambda n=n: ada.patch(row["id"], headers=match, figi=f"f{n}") for n in range(6)))  # type: ignore[misc]
+    answers = at_once([partial(ada.patch, row["id"], headers=match, figi=f"f{n}") for n in range(6)])
     assert sorted(answer.status_code for answer in answers) == [200] + [412] * 5
     winner = next(answer for answer in answers if answer.status_code == 200)
     assert ada.get(row["id"]).json() == winner.json()
