@@ -10,7 +10,6 @@ from uuid import UUID
 
 from cachetools import LRUCache
 from dogpile.cache import make_region
-from redis.exceptions import RedisError
 
 from app import metrics
 
@@ -44,7 +43,11 @@ class Cache:
     def __init__(self, redis_url: str | None, *, memory: int = MEMORY) -> None:
         # Bytes go in and come out as they are: a pickle from Redis could run anything here.
         self._region = make_region(serializer=_as_it_is, deserializer=_as_it_is)
+        self._away: tuple[type[Exception], ...] = ()
         if redis_url:
+            from redis.exceptions import RedisError  # noqa: PLC0415  # a tenth of a second that others need not wait
+
+            self._away = (RedisError,)
             arguments = {"url": redis_url, "redis_expiration_time": KEPT_IN_REDIS, **_TIMEOUTS}
             self._region.configure("dogpile.cache.redis", arguments=arguments)
         else:
@@ -60,6 +63,6 @@ class Cache:
 
         try:
             return bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make_once))
-        except RedisError:
+        except self._away:
             metrics.count("cache_failures")
             return made[0] if made else make()

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 
+from tests.phones import COURSE
 from tests.servers import PASSWORD, STARTUP, Muster, Tokens
 
 JSON = "application/json"
@@ -31,6 +32,9 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/api/users/me/email"): {"email": "", "current_password": PASSWORD},
     ("PATCH", "/api/users/{user_id}"): {"name": "Ada", "role": "user", "is_active": True},
     ("PATCH", "/api/roles/{name}"): {"scopes": ["me"]},
+    ("POST", "/api/operations"): COURSE,
+    ("PUT", "/api/operations/{operation_id}"): COURSE,
+    ("PATCH", "/api/operations/{operation_id}"): COURSE,
 }
 
 
@@ -53,10 +57,11 @@ def targets(muster: Muster) -> list[Target]:
     """Every route that takes JSON, as an admin of its own, who does not mind what happens to the account."""
     admin = muster.admin().sign_in()
     other = muster.me(muster.register().sign_in()).json()["id"]
+    operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
     return [
         Target(
             method,
-            path.format(user_id=other, name="nobody"),
+            path.format(user_id=other, name="nobody", operation_id=operation),
             {field: value or f"{uuid4().hex}@example.com" for field, value in body.items()},
             admin,
         )

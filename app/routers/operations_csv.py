@@ -6,10 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
-from starlette.requests import ClientDisconnect
 
 from app import csv_format, ledger
-from app.db import ClientGone, in_thread
+from app.db import in_thread
 from app.deps import (
     IdempotencyKey,
     OperationFilters,
@@ -84,10 +83,7 @@ async def import_operations(
     `instrument_type` may be missing or empty. With an Idempotency-Key the request can be repeated until an answer
     arrives.
     """
-    try:
-        content = await request.body()
-    except ClientDisconnect:
-        raise ClientGone from None
+    content = await request.body()
     rows = await in_thread(csv_format.decode, content)
     attempt = attempt_of(me, parts, idempotency_key, fingerprint("importOperations", content))
 
