@@ -58,7 +58,8 @@ def once(session: Session, attempt: Attempt, work: Callable[[], Answer]) -> Answ
         if kept.fingerprint != attempt.fingerprint:
             raise IdempotencyKeyReused
         return Answer(kept.status, kept.answer["headers"], kept.answer["body"])
-    session.connection().execute(_FORGET, own)
+    if kept is not None:
+        session.connection().execute(_FORGET, own)
     answer = work()
     row = IdempotencyKey(
         owner_id=attempt.owner_id,

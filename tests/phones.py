@@ -32,7 +32,7 @@ class Ledger:
         self, method: str, path: str | int = "", headers: dict[str, str] | None = None, **more: Any
     ) -> httpx.Response:
         """`json` is sent in ASCII, so that it may hold what UTF-8 does not."""
-        url = PATH if path == "" else f"{PATH}/{path}"
+        url = f"{PATH}/{path}" if str(path)[:1] not in {"", "?"} else f"{PATH}{path}"
         sent = {**self.tokens.bearer, **(headers or {})}
         if "json" in more:
             more["content"] = json.dumps(more.pop("json"))
