@@ -10,6 +10,7 @@ from uuid import UUID
 
 from cachetools import LRUCache
 from dogpile.cache import make_region
+from dogpile.cache.proxy import ProxyBackend
 
 from app import metrics
 
@@ -35,6 +36,13 @@ class _Memory(LRUCache[str, bytes]):
                 super().__setitem__(key, value)
 
 
+class _Expiring(ProxyBackend):
+    """Redis forgets a value after a day; dogpile's own way is deprecated in redis-py."""
+
+    def set_serialized(self, key: str, value: bytes) -> None:
+        self.proxied.writer_client.set(key, value, ex=KEPT_IN_REDIS)
+
+
 def _as_it_is(value: bytes) -> bytes:
     return value
 
@@ -48,8 +56,7 @@ class Cache:
             from redis.exceptions import RedisError  # noqa: PLC0415  # a tenth of a second that others need not wait
 
             self._away = (RedisError,)
-            arguments = {"url": redis_url, "redis_expiration_time": KEPT_IN_REDIS, **_TIMEOUTS}
-            self._region.configure("dogpile.cache.redis", arguments=arguments)
+            self._region.configure("dogpile.cache.redis", arguments={"url": redis_url, **_TIMEOUTS}, wrap=[_Expiring])
         else:
             self._region.configure("dogpile.cache.memory", arguments={"cache_dict": _Memory(memory)})
 
