@@ -40,7 +40,8 @@ class _Expiring(ProxyBackend):
     """Redis forgets a value after a day; dogpile's own way is deprecated in redis-py."""
 
     def set_serialized(self, key: str, value: bytes) -> None:
-        self.proxied.writer_client.set(key, value, ex=KEPT_IN_REDIS)
+        backend: Any = self.proxied
+        backend.writer_client.set(key, value, ex=KEPT_IN_REDIS)
 
 
 def _as_it_is(value: bytes) -> bytes:

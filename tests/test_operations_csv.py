@@ -156,7 +156,7 @@ def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: 
 # ---- Any number of rows ----
 
 
-def test_100_000_rows_go_in_and_come_out_in_little_memory_and_gzip_does_not_hold_them_back(
+def test_100_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(
     serve: Callable[..., Muster], tmp_path: Path
 ) -> None:
     ada = Ledger(serve())

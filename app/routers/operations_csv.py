@@ -26,7 +26,7 @@ from app.openapi import problems
 from app.routing import Route
 from app.settings import get_settings
 
-BATCH = 500
+BATCH = 1000
 CSV = "text/csv"
 _TABLE = {"content": {CSV: {"schema": {"type": "string"}}}}
 
