@@ -24,6 +24,7 @@ from sqlmodel import Session, SQLModel
 
 from app import metrics
 from app.errors import AppError, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
+from app.models.values import ExactSum
 from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -196,6 +197,7 @@ def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
+        connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # typeshed: int only
 
     if not read_only:
 
@@ -223,6 +225,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
     milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
     options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
+    options += " -c timezone=UTC"  # the months of a summary are UTC's, wherever the server stands
     engine = create_engine(
         settings.database_url,
         pool_size=settings.db_slots + 1,  # one more for the thread that makes mail

@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
-from fastapi import Depends, Path, Query, Request, Response, Security
+from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
-from sqlmodel import Session
+from pydantic import AfterValidator
+from sqlmodel import Session, col
 from starlette.requests import HTTPConnection
 
 from app.accounts import Credentials, credentials_by_id
+from app.cache import Cache
 from app.db import Database, SessionDep, Side, in_thread
 from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
 from app.handlers import Postbox
+from app.idempotency import Attempt
 from app.limits import AccountLimits, client_address
 from app.models import MAX_ID, utcnow
+from app.models.operation import Operation
 from app.models.token import SessionPublic
+from app.models.values import Bound, Figi, Instrument, Kind
 from app.oauth2 import AuthorizationServer, Caller, is_unsettled
 from app.passwords import PasswordHasher
 from app.scopes import SCOPES
@@ -29,6 +34,8 @@ MAX_PAGE = 200
 
 Row = TypeVar("Row")
 
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
 
@@ -43,6 +50,7 @@ class Parts:
     hasher: PasswordHasher
     account_limits: AccountLimits
     postbox: Postbox
+    cache: Cache
 
 
 def parts_of(request: Request) -> Parts:
@@ -82,6 +90,13 @@ BearerToken = Annotated[str, Depends(bearer)]
 async def current_user(request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep) -> Caller:
     database = parts_of(request).database
     return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
+
+
+async def current_caller(request: Request, wanted: SecurityScopes, token: BearerToken) -> Caller:
+    """For routes that take long over their body: the caller, authenticated in a session that is closed again."""
+    database = parts_of(request).database
+    async with database.session_scope(database.read, request) as session:
+        return await _authenticate(request, database.read, session, token, wanted.scopes)
 
 
 async def current_credentials(request: Request, wanted: SecurityScopes, token: BearerToken) -> "SignedIn":
@@ -128,11 +143,53 @@ def requires(scope: str) -> Any:
 
 
 CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
+OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:read"])]
+OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 
 # The id of a row in an address: what the database can hold, and no more.
 RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+async def operation_filters(
+    kind: Annotated[Kind | None, Query(alias="type")] = None,
+    instrument_type: Annotated[Instrument | None, Query()] = None,
+    figi: Annotated[Figi | None, Query()] = None,
+    since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
+    until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
+) -> list[Any]:
+    """Which operations a list shows, as conditions on their table."""
+    wanted: list[tuple[Any, Callable[[Any], Any]]] = [
+        (kind, col(Operation.type).__eq__),
+        (instrument_type, col(Operation.instrument_type).__eq__),
+        (figi, col(Operation.figi).__eq__),
+        (since, col(Operation.date).__ge__),
+        (until, col(Operation.date).__lt__),
+    ]
+    return [condition(value) for value, condition in wanted if value is not None]
+
+
+OperationFilters = Annotated[list[Any], Depends(operation_filters)]
+
+
+def _key(value: str) -> str:
+    """Bare, or quoted like a structured field's string."""
+    value = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("a key is 1 to 255 visible ASCII characters")
+    return value
+
+
+IdempotencyKey = Annotated[
+    Annotated[str, AfterValidator(_key)] | None,
+    Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
+]
+
+
+def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:
+    now = utcnow()
+    return Attempt(me.state.user_id, key, fingerprint, now, now - parts.settings.refresh_absolute_ttl)
 
 
 class Page:

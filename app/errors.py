@@ -102,6 +102,11 @@ class TaskNotFound(NotFound):
     detail = "There is no task with this id."
 
 
+class OperationNotFound(NotFound):
+    type, title = "operation-not-found", "No such operation"
+    detail = "You have no operation with this id."
+
+
 class MethodNotAllowed(AppError):
     status, type, title = 405, "method-not-allowed", "Method not allowed"
     detail = "This address does not take this method."
@@ -143,6 +148,20 @@ class LastAdmin(Conflict):
     detail = "This would leave nobody who can administer. Make another admin first."
 
 
+class ResyncRequired(AppError):
+    """What the client has cannot be brought up to date by changes alone."""
+
+    status, type, title = 410, "resync-required", "Fill an empty copy"
+    detail = "These changes are no longer known. Empty the copy and fill it from since=0 with full=true."
+
+
+class PreconditionFailed(AppError):
+    """RFC 9110 section 13.1.1: somebody else's change is not overwritten."""
+
+    status, type, title = 412, "precondition-failed", "Changed in the meantime"
+    detail = "It is no longer what If-Match names. Read it again, then repeat."
+
+
 class ContentTooLarge(AppError):
     status, type, title = 413, "content-too-large", "The body is too large"
     detail = "The request body is larger than this server accepts."
@@ -153,6 +172,11 @@ class Invalid(AppError):
 
     status, type, title = 422, "invalid", "The request is not valid"
     detail = "At least one field is not valid."
+
+
+class IdempotencyKeyReused(AppError):
+    status, type, title = 422, "idempotency-key-reused", "The key belongs to another request"
+    detail = "This Idempotency-Key was sent with another request. Make a new key for each request."
 
 
 class InvalidLink(AppError):

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.cache import Cache
 from app.db import Database
 from app.deps import Parts
 from app.errors import AppError
@@ -28,7 +29,7 @@ from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, heroes, me, ops, tasks, users
+from app.routers import auth, heroes, me, operations, operations_csv, ops, tasks, users
 from app.security import Signers
 from app.settings import ROOT, Settings, get_settings
 
@@ -52,7 +53,17 @@ def create_app() -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (ops.router, ops.pages, auth.router, me.router, users.router, heroes.router, tasks.router):
+    for router in (
+        ops.router,
+        ops.pages,
+        auth.router,
+        me.router,
+        users.router,
+        operations_csv.router,
+        operations.router,
+        heroes.router,
+        tasks.router,
+    ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
     for kind in (AppError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
@@ -86,6 +97,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         hasher=PasswordHasher(),
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
         postbox=postbox,
+        cache=Cache(settings.redis_url),
     )
     # What lives as long as the process is no garbage: looking through it each time took some 5 % of the CPU.
     gc.collect()

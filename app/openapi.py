@@ -49,6 +49,10 @@ TAGS = [
         "name": "tasks",
         "description": "Everybody's tasks. Author and assignee change one; who had it before is its history.",
     },
+    {
+        "name": "operations",
+        "description": "Your ledger: what changed since a revision, totals, and CSV in and out.",
+    },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]
 

@@ -39,6 +39,8 @@ class SessionState:
     is_verified: bool
     user_epoch: int
     user_created_at: datetime
+    operations_revision: int
+    operations_floor: int
     role: str
     role_scopes: list[str]
 
@@ -80,6 +82,8 @@ _SESSION: Select[*tuple[Any, ...]] = (
         col(User.is_verified),
         col(User.auth_epoch),
         col(User.created_at),
+        col(User.operations_revision),
+        col(User.operations_floor),
         col(Role.name),
         col(Role.scopes),
     )

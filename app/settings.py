@@ -163,6 +163,7 @@ class Settings(BaseSettings):
     slot_timeout: Duration = timedelta(seconds=30)
     statement_timeout: Duration = timedelta(seconds=10)
     max_body: int = Field(default=1024 * 1024, ge=1024)
+    import_max_body: int = Field(default=16 * 1024 * 1024, ge=1024)
 
     admin_email: str | None = Field(default=None, repr=False)
     admin_password: str | None = Field(default=None, repr=False)

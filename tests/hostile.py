@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 
+from tests.phones import COURSE
 from tests.servers import PASSWORD, STARTUP, Muster, Tokens
 
 JSON = "application/json"
@@ -37,6 +38,9 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
     ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
     ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
+    ("POST", "/api/operations"): COURSE,
+    ("PUT", "/api/operations/{operation_id}"): COURSE,
+    ("PATCH", "/api/operations/{operation_id}"): COURSE,
 }
 
 
@@ -59,10 +63,11 @@ def targets(muster: Muster) -> list[Target]:
     """Every route that takes JSON, as an admin of its own, who does not mind what happens to the account."""
     admin = muster.admin().sign_in()
     other = muster.me(muster.register().sign_in()).json()["id"]
+    operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
     return [
         Target(
             method,
-            path.format(user_id=other, name="nobody", hero_id=1, team_id=1, task_id=1),
+            path.format(user_id=other, name="nobody", hero_id=1, team_id=1, task_id=1, operation_id=operation),
             {field: f"{uuid4().hex}@example.com" if value == "" else value for field, value in body.items()},
             admin,
         )

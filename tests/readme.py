@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.servers import ROOT
 
-HEADING = "A first conversation"
+HEADINGS = ("A first conversation", "Operations")  # the second one goes on where the first one ends
 
 # What differs from one conversation to the next.
 _VARIES = re.compile(
@@ -28,7 +28,8 @@ class Turn:
 
 
 def conversation() -> list[Turn]:
-    section = (ROOT / "README.md").read_text().partition(f"\n## {HEADING}\n")[2].partition("\n## ")[0]
+    text = (ROOT / "README.md").read_text()
+    section = "\n".join(text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0] for heading in HEADINGS)
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     turns = []
     for (language, typed), (follower, answer) in zip(blocks, [*blocks[1:], ("", "")], strict=True):

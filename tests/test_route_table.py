@@ -5,12 +5,15 @@ A new route fails here until it stands in the table, and until OpenAPI says the 
 
 import re
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from app.scopes import SCOPES
+from tests.hostile import BODIES
+from tests.phones import COURSE
 from tests.servers import Muster, Tokens, claims_of
 
 PUBLIC = None
@@ -62,13 +65,32 @@ ROUTES: dict[tuple[str, str], str | None] = {
     ("PATCH", "/api/tasks/{task_id}"): "tasks",
     ("DELETE", "/api/tasks/{task_id}"): "tasks",
     ("GET", "/api/tasks/{task_id}/history"): "tasks",
+    ("GET", "/api/operations"): "operations:read",
+    ("POST", "/api/operations"): "operations:write",
+    ("GET", "/api/operations/changes"): "operations:read",
+    ("GET", "/api/operations/summary"): "operations:read",
+    ("GET", "/api/operations/export"): "operations:read",
+    ("POST", "/api/operations/import"): "operations:write",
+    ("GET", "/api/operations/{operation_id}"): "operations:read",
+    ("PUT", "/api/operations/{operation_id}"): "operations:write",
+    ("PATCH", "/api/operations/{operation_id}"): "operations:write",
+    ("DELETE", "/api/operations/{operation_id}"): "operations:write",
 }
 # For people and browsers, so not in OpenAPI.
 PAGES = ["/", "/api/docs", "/api/openapi.json", "/static/docs.html"]
 
+
+def _operation(muster: Muster, tokens: Tokens) -> int:
+    return int(muster.client.post("/api/operations", json=COURSE, headers=tokens.bearer).json()["id"])
+
+
 # How somebody else's thing is named in the address of a route that knows only one's own things.
 FOREIGN: dict[tuple[str, str], Callable[[Muster, Tokens], str]] = {
     ("DELETE", "/api/users/me/sessions/{session_id}"): lambda _, other: claims_of(other.access)["sid"],
+    **{
+        (method, "/api/operations/{operation_id}"): lambda muster, other: str(_operation(muster, other))
+        for method in ("GET", "PUT", "PATCH", "DELETE")
+    },
 }
 # These reach other people's things on purpose: that is what their scopes are for.
 ADMINISTRATIVE = {"users:read", "users:write"}
@@ -78,13 +100,15 @@ SHARED = {"heroes:read", "heroes:write", "tasks"}
 SECURED = {route: scope for route, scope in ROUTES.items() if scope is not PUBLIC}
 
 
-def call(muster: Muster, route: tuple[str, str], tokens: Tokens | None = None, part: str = "") -> httpx.Response:
-    """Without a body, so that nothing happens where one is needed; `part` fills what is in braces."""
+def call(
+    muster: Muster, route: tuple[str, str], tokens: Tokens | None = None, part: str = "", body: Any = None
+) -> httpx.Response:
+    """Without a body nothing happens where one is needed; `part` fills what is in braces."""
     method, path = route
     part = part or str(uuid4())
     headers = tokens.bearer if tokens else {}
     url = re.sub(r"\{\w+\}", lambda _: part, path)
-    return muster.client.request(method, url, headers=headers, follow_redirects=True)
+    return muster.client.request(method, url, headers=headers, json=body, follow_redirects=True)
 
 
 def shown(route: tuple[str, str]) -> str:
@@ -148,10 +172,17 @@ def test_another_persons_thing_is_a_404_like_none_at_all_and_stays_as_it_is(
     muster: Muster, route: tuple[str, str]
 ) -> None:
     mine, theirs = muster.admin().sign_in(), muster.register().sign_in()
-    before = muster.client.get("/api/users/me/sessions", headers=theirs.bearer).json()
-    foreign, none = call(muster, route, mine, FOREIGN[route](muster, theirs)), call(muster, route, mine)
-    assert (foreign.status_code, foreign.json()) == (404, none.json())
-    assert muster.client.get("/api/users/me/sessions", headers=theirs.bearer).json() == before
+    thing = FOREIGN[route](muster, theirs)
+    before = _things(muster, theirs)
+    none = str(uuid4()) if "session" in route[1] else str(2**63 - 1)
+    foreign, unknown = (call(muster, route, mine, part, BODIES.get(route)) for part in (thing, none))
+    assert (foreign.status_code, foreign.json()) == (404, unknown.json())
+    assert _things(muster, theirs) == before
+
+
+def _things(muster: Muster, tokens: Tokens) -> list[Any]:
+    paths = ("/api/users/me/sessions", "/api/operations")
+    return [muster.client.get(path, headers=tokens.bearer).json() for path in paths]
 
 
 def test_each_route_that_names_a_thing_of_ones_own_is_tried_with_somebody_elses() -> None:
@@ -162,7 +193,7 @@ def test_each_route_that_names_a_thing_of_ones_own_is_tried_with_somebody_elses(
 @pytest.mark.parametrize("path", sorted({path for _, path in ROUTES}))
 def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(muster: Muster, path: str) -> None:
     taken = {method for method, known in ROUTES if known == path}
-    # "assignees" stands where an id does too: with another method it is asked for as one, and is none.
+    # "assignees" and "changes" stand where an id does too: with another method they are asked for as one, and are none.
     as_an_id = {method for method, known in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", known), path)}
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - taken - as_an_id:
         answer = call(muster, (method, path))

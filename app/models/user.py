@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
-from sqlalchemy import JSON
+from sqlalchemy import JSON, BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models import PLAIN, Body, Email, Name, utcnow, uuid7
@@ -60,6 +60,9 @@ class User(UserBase, table=True):
     is_verified: bool = False
     new_email: str | None = Field(default=None, max_length=254)
     created_at: datetime = Field(default_factory=utcnow)
+    # The revision of the last change to this user's operations, and the highest of a tombstone that is gone.
+    operations_revision: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    operations_floor: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
 
 class UserCreate(Body, UserBase):

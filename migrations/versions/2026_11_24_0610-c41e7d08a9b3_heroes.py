@@ -5,7 +5,7 @@ import sqlmodel
 from alembic import op
 
 revision = "c41e7d08a9b3"
-down_revision = "b7d90e46c12f"
+down_revision = "c41d8e2f7a90"
 branch_labels = None
 depends_on = None
 

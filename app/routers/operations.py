@@ -1,0 +1,221 @@
+"""The operations ledger: one's own operations, what changed since a revision, and totals."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
+
+from app import ledger
+from app.db import SessionDep
+from app.deps import (
+    MAX_PAGE,
+    IdempotencyKey,
+    OperationFilters,
+    OperationsReader,
+    OperationsWriter,
+    PageDep,
+    PartsDep,
+    attempt_of,
+)
+from app.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
+from app.etags import etag, if_none_match
+from app.idempotency import Answer, fingerprint, once
+from app.models import utcnow
+from app.models.operation import MAX_ID, Changes, OperationCreate, OperationPublic, OperationUpdate, Total
+from app.openapi import problems
+from app.routing import Route
+
+router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Route)
+
+OperationId = Annotated[int, Path(ge=1, le=MAX_ID)]
+Revision = Annotated[int, Query(ge=0, le=MAX_ID)]
+IfMatch = Annotated[list[str] | None, Header(description="The ETag you know: 412 if it is another one by now.")]
+IfNoneMatch = Annotated[list[str] | None, Header(description="The ETag you have: 304 if it is still the same.")]
+
+_TOTALS = TypeAdapter(list[Total])
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed since your ETag."}}
+_CHANGE = problems(OperationNotFound, PreconditionFailed)
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """How far a client's copy goes: all that happened up to a revision, or the first part of a fill."""
+
+    revision: int
+    limit: int
+    fills: bool
+    began: int | None
+
+    def known(self, revision: int) -> int:
+        """The revision up to which a purge hides nothing from this client; `revision` is the owner's present one.
+
+        A copy that is up to `since` lacks what was deleted after it. A fill lacks what was deleted after it began.
+        """
+        if not self.fills:
+            return self.revision
+        if self.revision == 0:
+            return revision
+        return MAX_ID if self.began is None else self.began
+
+
+async def since_of(
+    since: Revision = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    full: Annotated[bool, Query(description="With every request that fills an empty copy.")] = False,
+    began: Annotated[Revision | None, Query(description="In the Link header of a fill: where it began.")] = None,
+) -> Since:
+    return Since(since, limit, full or since == 0, began)
+
+
+SinceDep = Annotated[Since, Depends(since_of)]
+
+
+@router.get("", operation_id="listOperations", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
+def list_operations(
+    response: Response,
+    me: OperationsReader,
+    session: SessionDep,
+    filters: OperationFilters,
+    page: PageDep,
+    if_none_match: IfNoneMatch = None,
+) -> list[OperationPublic] | Response:
+    """Your operations, the newest first. The ETag is that of the whole ledger: any change of yours changes it."""
+    tag = etag(me.state.user_id, me.state.operations_revision)
+    if _has(if_none_match, tag):
+        return _not_modified(tag)
+    response.headers["ETag"] = tag
+    rows = ledger.list_operations(session, me.state.user_id, filters, after=page.position, limit=page.limit + 1)
+    return page.cut(rows, ledger.position)
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="createOperation",
+    response_model=OperationPublic,
+    responses=problems(IdempotencyKeyReused),
+)
+def create_operation(
+    body: OperationCreate,
+    me: OperationsWriter,
+    session: SessionDep,
+    parts: PartsDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Record an operation. With an Idempotency-Key the request can be repeated until an answer arrives."""
+    attempt = attempt_of(me, parts, idempotency_key, fingerprint("createOperation", body.model_dump_json().encode()))
+
+    def create() -> Answer:
+        made = ledger.create_operation(session, me.state.user_id, body, attempt.now)
+        headers = {"Location": f"/api/operations/{made.id}", "ETag": etag(made.owner_id, made.revision)}
+        return Answer(201, headers, made.model_dump(mode="json"))
+
+    answer = once(session, attempt, create)
+    return JSONResponse(answer.body, answer.status, answer.headers)
+
+
+@router.get("/changes", operation_id="listChanges", responses=problems(ResyncRequired))
+def list_changes(
+    request: Request, response: Response, me: OperationsReader, session: SessionDep, since: SinceDep
+) -> Changes:
+    """What changed after the revision `since`, in the order of the changes: an operation as it is now, or what is left
+    of a deleted one. Apply them in this order, keep `next`, and ask again from there, at once while `more` is true.
+
+    410 says that your copy cannot be brought up to date: empty it, and fill it with `full=true` from `since=0` until
+    `more` is false.
+    """
+    known = since.known(me.state.operations_revision)
+    changes = ledger.read_changes(session, me.state, since=since.revision, limit=since.limit, known=known)
+    if changes.more:
+        also = {"full": "true", "began": known} if since.fills else {}
+        url = request.url.include_query_params(since=changes.next, **also)
+        response.headers["Link"] = f'<{url}>; rel="next"'
+    return changes
+
+
+@router.get("/summary", operation_id="summarizeOperations", response_model=list[Total], responses=_NOT_MODIFIED)
+def summarize_operations(
+    me: OperationsReader, session: SessionDep, parts: PartsDep, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Totals by type, instrument type and month (UTC), the latest month first."""
+    owner_id, revision = me.state.user_id, me.state.operations_revision
+    tag = etag(owner_id, revision)
+    if _has(if_none_match, tag):
+        return _not_modified(tag)
+
+    def make() -> bytes:
+        return _TOTALS.dump_json(ledger.summarize(session, owner_id))
+
+    content = parts.cache.get_or_make(owner_id, revision, "summary", make)
+    return Response(content, headers={"ETag": tag}, media_type="application/json")
+
+
+@router.get(
+    "/{operation_id}",
+    operation_id="readOperation",
+    response_model=OperationPublic,
+    responses={**_NOT_MODIFIED, **problems(OperationNotFound)},
+)
+def read_operation(
+    operation_id: OperationId,
+    response: Response,
+    me: OperationsReader,
+    session: SessionDep,
+    if_none_match: IfNoneMatch = None,
+) -> OperationPublic | Response:
+    """One operation, with an ETag of its own."""
+    operation = ledger.read_operation(session, me.state.user_id, operation_id)
+    tag = etag(operation.owner_id, operation.revision)
+    return _not_modified(tag) if _has(if_none_match, tag) else _tagged(response, operation)
+
+
+@router.put("/{operation_id}", operation_id="replaceOperation", responses=_CHANGE)
+def replace_operation(
+    operation_id: OperationId,
+    body: OperationCreate,
+    response: Response,
+    me: OperationsWriter,
+    session: SessionDep,
+    if_match: IfMatch = None,
+) -> OperationPublic:
+    """Replace all fields of an operation. One that changes nothing raises no revision."""
+    current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
+    return _tagged(response, ledger.change_operation(session, current, dict(body), utcnow()))
+
+
+@router.patch("/{operation_id}", operation_id="updateOperation", responses=_CHANGE)
+def update_operation(
+    operation_id: OperationId,
+    body: OperationUpdate,
+    response: Response,
+    me: OperationsWriter,
+    session: SessionDep,
+    if_match: IfMatch = None,
+) -> OperationPublic:
+    """Change the fields that are sent. One that changes nothing raises no revision."""
+    current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
+    return _tagged(response, ledger.change_operation(session, current, body.model_dump(), utcnow()))
+
+
+@router.delete("/{operation_id}", status_code=204, operation_id="deleteOperation", responses=_CHANGE)
+def delete_operation(
+    operation_id: OperationId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None
+) -> None:
+    """Delete an operation. Its id and a revision stay, so that phones hear of it."""
+    current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
+    ledger.delete_operation(session, current, utcnow())
+
+
+def _has(sent: list[str] | None, tag: str) -> bool:
+    return sent is not None and not if_none_match(sent, tag)
+
+
+def _not_modified(tag: str) -> Response:
+    return Response(status_code=304, headers={"ETag": tag})
+
+
+def _tagged(response: Response, operation: OperationPublic) -> OperationPublic:
+    response.headers["ETag"] = etag(operation.owner_id, operation.revision)
+    return operation

@@ -1,0 +1,99 @@
+"""Operations as CSV: out as a stream of any length, in as one body, all or nothing."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response, Security
+from fastapi.responses import JSONResponse, StreamingResponse
+from sqlmodel import Session
+
+from app import csv_format, ledger
+from app.db import in_thread
+from app.deps import (
+    IdempotencyKey,
+    OperationFilters,
+    OperationsReader,
+    Parts,
+    PartsDep,
+    attempt_of,
+    current_caller,
+)
+from app.errors import IdempotencyKeyReused
+from app.idempotency import Answer, fingerprint, once
+from app.models.operation import Imported
+from app.oauth2 import Caller
+from app.openapi import problems
+from app.routing import Route
+from app.settings import get_settings
+
+BATCH = 1000
+CSV = "text/csv"
+_TABLE = {"content": {CSV: {"schema": {"type": "string"}}}}
+
+router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Route)
+
+
+@router.get(
+    "/export",
+    operation_id="exportOperations",
+    response_class=StreamingResponse,
+    responses={200: {"description": "The operations, the newest first.", **_TABLE}},
+)
+def export_operations(me: OperationsReader, filters: OperationFilters, parts: PartsDep) -> StreamingResponse:
+    """Your operations as CSV, the newest first, however many. What a spreadsheet would take for a formula begins with
+    an apostrophe; the import takes it off again."""
+    headers = {"Content-Disposition": 'attachment; filename="operations.csv"'}
+    return StreamingResponse(_lines(me, filters, parts), media_type=CSV, headers=headers)
+
+
+async def _lines(me: Caller, filters: list[Any], parts: Parts) -> AsyncIterator[bytes]:
+    """Each batch in a short session of its own, closed before it is sent: a slow reader holds nothing."""
+
+    def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
+        rows = ledger.list_operations(session, me.state.user_id, filters, after=after, limit=BATCH)
+        return csv_format.encode(rows), ledger.position(rows[-1]) if len(rows) == BATCH else None
+
+    after: list[str] | None = None
+    yield csv_format.header()
+    while True:
+        async with parts.database.session_scope(parts.database.read) as session:
+            lines, after = await in_thread(read, session, after)
+        yield lines
+        if after is None:
+            break
+
+
+@router.post(
+    "/import",
+    status_code=201,
+    operation_id="importOperations",
+    response_model=Imported,
+    responses=problems(IdempotencyKeyReused),
+    openapi_extra={"requestBody": {"required": True, **_TABLE}},
+    max_body_size=get_settings().import_max_body,
+)
+async def import_operations(
+    request: Request,
+    me: Annotated[Caller, Security(current_caller, scopes=["operations:write"])],
+    parts: PartsDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Record the operations of a CSV file such as the export gives: all of them, or none and the line that is wrong.
+
+    `instrument_type` may be missing or empty. With an Idempotency-Key the request can be repeated until an answer
+    arrives.
+    """
+    content = await request.body()
+    rows = await in_thread(csv_format.decode, content)
+    attempt = attempt_of(me, parts, idempotency_key, fingerprint("importOperations", content))
+
+    def write(session: Session) -> Answer:
+        def work() -> Answer:
+            imported = ledger.import_operations(session, attempt.owner_id, rows, attempt.now)
+            return Answer(201, {}, imported.model_dump())
+
+        return once(session, attempt, work)
+
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        answer = await in_thread(write, session)
+    return JSONResponse(answer.body, answer.status, answer.headers)
