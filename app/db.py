@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
 from app import metrics
-from app.errors import AppError, Conflict, EmailTaken, Unavailable
+from app.errors import AppError, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
 from app.models.values import ExactSum
 from app.settings import Settings
 
@@ -34,7 +34,11 @@ BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
 T = TypeVar("T")
 
 # Which constraint, once violated, is which answer.
-CONFLICTS: dict[str, type[EmailTaken]] = {"uq_user_email": EmailTaken}
+CONFLICTS: dict[str, type[Conflict]] = {
+    "uq_user_email": EmailTaken,
+    "uq_hero_name": HeroNameTaken,
+    "uq_team_name": TeamNameTaken,
+}
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
-from fastapi import Depends, Header, Query, Request, Response, Security
+from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from pydantic import AfterValidator
 from sqlmodel import Session, col
@@ -19,7 +19,7 @@ from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
 from app.handlers import Postbox
 from app.idempotency import Attempt
 from app.limits import AccountLimits, client_address
-from app.models import utcnow
+from app.models import MAX_ID, utcnow
 from app.models.operation import Operation
 from app.models.token import SessionPublic
 from app.models.values import Bound, Figi, Instrument, Kind
@@ -148,6 +148,10 @@ OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 
+# The id of a row in an address: what the database can hold, and no more.
+RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
 async def operation_filters(
     kind: Annotated[Kind | None, Query(alias="type")] = None,
     instrument_type: Annotated[Instrument | None, Query()] = None,
@@ -198,7 +202,7 @@ class Page:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
         after: Annotated[
             str | None,
-            Query(max_length=500, description="The cursor of the next page, from the Link header."),
+            Query(max_length=2000, description="The cursor of the next page, from the Link header."),
         ] = None,
     ) -> None:
         self.limit = limit

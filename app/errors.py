@@ -62,6 +62,11 @@ class WrongPassword(AppError):
     detail = "The current password is wrong."
 
 
+class NotYourTask(AppError):
+    status, type, title = 403, "not-your-task", "This task is not yours to change"
+    detail = "Only its author and its assignee change a task."
+
+
 class NotFound(AppError):
     status, type, title = 404, "not-found", "Not found"
     detail = "There is nothing at this address."
@@ -80,6 +85,21 @@ class SessionNotFound(NotFound):
 class RoleNotFound(NotFound):
     type, title = "role-not-found", "No such role"
     detail = "There is no role with this name."
+
+
+class HeroNotFound(NotFound):
+    type, title = "hero-not-found", "No such hero"
+    detail = "There is no hero with this id."
+
+
+class TeamNotFound(NotFound):
+    type, title = "team-not-found", "No such team"
+    detail = "There is no team with this id."
+
+
+class TaskNotFound(NotFound):
+    type, title = "task-not-found", "No such task"
+    detail = "There is no task with this id."
 
 
 class OperationNotFound(NotFound):
@@ -105,6 +125,22 @@ class EmailTaken(Conflict):
 
     def __init__(self) -> None:
         super().__init__(field="email")
+
+
+class HeroNameTaken(Conflict):
+    type, title = "hero-name-taken", "This hero name is taken"
+    detail = "A hero with this name exists. Choose another name."
+
+    def __init__(self) -> None:
+        super().__init__(field="name")
+
+
+class TeamNameTaken(Conflict):
+    type, title = "team-name-taken", "This team name is taken"
+    detail = "A team with this name exists. Choose another name."
+
+    def __init__(self) -> None:
+        super().__init__(field="name")
 
 
 class LastAdmin(Conflict):

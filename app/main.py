@@ -29,7 +29,7 @@ from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, me, operations, operations_csv, ops, users
+from app.routers import auth, heroes, me, operations, operations_csv, ops, tasks, users
 from app.security import Signers
 from app.settings import ROOT, Settings, get_settings
 
@@ -61,6 +61,8 @@ def create_app() -> FastAPI:
         users.router,
         operations_csv.router,
         operations.router,
+        heroes.router,
+        tasks.router,
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")

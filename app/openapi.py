@@ -48,6 +48,11 @@ TAGS = [
         "name": "operations",
         "description": "Your ledger: what changed since a revision, totals, and CSV in and out.",
     },
+    {"name": "heroes", "description": "Heroes and their teams. To change them, `heroes:write`."},
+    {
+        "name": "tasks",
+        "description": "Everybody's tasks. Author and assignee change one; who had it before is its history.",
+    },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]
 
@@ -128,6 +133,11 @@ OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
         500: "`server_error`",
         503: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
     }.items()
+}
+
+
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: {"headers": {"Location": {"description": "The address of what was made.", "schema": {"type": "string"}}}}
 }
 
 

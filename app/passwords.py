@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -21,9 +21,8 @@ MAX_INPUT = 1024
 # At 25 to 35 ms a hash the last in the queue waits about a second; beyond that a 503 is kinder.
 HASH_QUEUE = 32
 _ZXCVBN_LENGTH = 72  # its work grows faster than the length
-_LEET = "@48({[<3691!|705$+%2"
-_LETTERS = str.maketrans(_LEET, "aabccccegglillosstxz")
-_MAX_LEET = 10  # kinds: at most 50 ms; all twenty of them took 2 s
+_SIGNS = str.maketrans("@({[<!|$+%", "accccilstx")  # with the ten digits, what zxcvbn reads as letters
+_MAX_READ_AS_LETTERS = 10  # kinds: at most 50 ms; all twenty of them took 2 s
 _GUESSES_FLOOR = 2  # zxcvbn's score: below it fewer than a million guesses are enough
 
 _context = CryptContext(
@@ -53,17 +52,20 @@ def check_policy(password: str, *, min_length: int, related: Sequence[str], fiel
     if len(text) > MAX_LENGTH:
         raise _refusal(field, f"The password may have at most {MAX_LENGTH} characters.", "password_too_long")
     words = [word for text in related for word in (text, text.partition("@")[0]) if word]
-    estimate = zxcvbn(_for_estimate(text), user_inputs=["muster", *words])
+    estimate = _estimate(text, ["muster", *words])
     if estimate["score"] < _GUESSES_FLOOR:
         hint = estimate["feedback"]["warning"] or "It is too easy to guess."
         raise _refusal(field, f"The password is common or easy to guess: {hint}", "password_too_common")
 
 
-def _for_estimate(text: str) -> str:
-    """zxcvbn tries every reading of the digits and signs that stand for letters, which takes seconds if there are many
-    kinds of them, and a line break at the end upsets its dates."""
-    text = re.sub(r"\s", " ", text[:_ZXCVBN_LENGTH])
-    return text.translate(_LETTERS) if len(set(text).intersection(_LEET)) > _MAX_LEET else text
+def _estimate(text: str, words: Sequence[str]) -> dict[str, Any]:
+    """zxcvbn's view. It tries every reading of the digits and signs that stand for letters, which takes seconds if
+    there are many kinds of them, so then the signs become letters first; a line break at the end upsets its dates."""
+    kinds = {sign for sign in text if sign.isascii() and (sign.isdigit() or ord(sign) in _SIGNS)}
+    signs = _SIGNS if len(kinds) > _MAX_READ_AS_LETTERS else {}
+    plain = [re.sub(r"\s", " ", word[:_ZXCVBN_LENGTH]).translate(signs) for word in (text, *words)]
+    estimate: dict[str, Any] = zxcvbn(plain[0], user_inputs=plain[1:])
+    return estimate
 
 
 def _refusal(field: str, message: str, kind: str) -> Invalid:

@@ -3,6 +3,7 @@
 
 ./scripts/seed.py                        create the roles that are missing, change nothing that exists
 ./scripts/seed.py --update               also set the scopes of existing roles to those of app/scopes.py
+./scripts/seed.py --demo                 also load a demo account with heroes, teams and tasks (scripts/demo.py)
 ./scripts/seed.py --admin ada@example.com
     make this account an admin. A new account needs a password: asked for on a terminal, else taken from
     ADMIN_PASSWORD, else read from standard input.
@@ -44,10 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Load the roles, and make an admin.")
     parser.add_argument("--update", action="store_true", help="set existing roles to the scopes of app/scopes.py")
     parser.add_argument("--admin", metavar="EMAIL", help="make this account an admin")
+    parser.add_argument("--demo", action="store_true", help="load a demo account, not in production")
     arguments = parser.parse_args()
     settings = get_settings()
     load_roles(settings, overwrite=arguments.update)
     print(f"Roles: {', '.join(ROLES)}.")
+    if arguments.demo:
+        from scripts.demo import account, load_demo  # noqa: PLC0415  # which imports scripts.start, and that imports us
+
+        load_demo(settings)
+        print(account())
     if arguments.admin:
         make_admin(settings, arguments.admin, password=None)
         print("The account is an admin.")

@@ -35,6 +35,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/operations"): COURSE,
     ("PUT", "/api/operations/{operation_id}"): COURSE,
     ("PATCH", "/api/operations/{operation_id}"): COURSE,
+    ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
+    ("POST", "/api/tasks"): {"title": "Water the plants", "assignee_id": None},
+    ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
+    ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
+    ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
 }
 
 
@@ -61,8 +67,8 @@ def targets(muster: Muster) -> list[Target]:
     return [
         Target(
             method,
-            path.format(user_id=other, name="nobody", operation_id=operation),
-            {field: value or f"{uuid4().hex}@example.com" for field, value in body.items()},
+            path.format(user_id=other, name="nobody", hero_id=1, team_id=1, task_id=1, operation_id=operation),
+            {field: f"{uuid4().hex}@example.com" if value == "" else value for field, value in body.items()},
             admin,
         )
         for (method, path), body in BODIES.items()

@@ -70,7 +70,7 @@ def test_whatever_password_is_accepted_signs_in(muster: Muster, password: str) -
 def test_a_password_is_refused_with_the_reason_and_never_repeated(
     muster: Muster, password: object, reason: str
 ) -> None:
-    local = f"hopper{uuid4().int % 10**8}"
+    local = f"hopper0123456789-{uuid4().int % 10**8}"  # as many kinds of digits as there are
     email = f"{local}@example.com"
     if isinstance(password, str) and "{" in password:
         password = password.format(email=email, local=local, LOCAL=local.upper())

@@ -1,0 +1,160 @@
+"""A demonstration: people, heroes, teams, and tasks with a history, as they might stand after some months of use.
+
+./scripts/seed.py --demo loads it, ./scripts/serve --demo loads it and serves; never in production, for the password is
+known. It is one transaction: where the demo account exists, nothing is changed, whatever has become of the rest.
+"""
+
+import asyncio
+import sys
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, SQLModel, col
+
+from app.accounts import credentials_by_email, new_user
+from app.db import make_engine
+from app.models import utcnow
+from app.models.hero import Hero, HeroTeamLink, Team
+from app.models.task import Task, TaskHistory
+from app.models.user import User
+from app.passwords import PasswordHasher
+from app.settings import Settings, get_settings
+from scripts import start
+
+DEMO_EMAIL = "demo@example.com"
+DEMO_PASSWORD = "violet-tandem-harbour"  # noqa: S105  # meant to be known
+PEOPLE = {DEMO_EMAIL: "Demo", "mira.demo@example.com": "Mira", "tomas.demo@example.com": "Tomás"}
+
+# Team -> its headquarters and its heroes, each with a secret name and an age that may be unknown.
+TEAMS: dict[str, tuple[str, dict[str, tuple[str, int | None]]]] = {
+    "Harbour Watch": (
+        "The old lighthouse",
+        {"Foghorn": ("Piet Claasen", 52), "Tidewalker": ("Ines Duarte", 29), "Anchor": ("Bo Lindqvist", 41)},
+    ),
+    "Night Shift": (
+        "Platform 9, Central Station",
+        {"Lantern Fox": ("Hana Ito", 24), "Owl Eye": ("Samir Haddad", 37), "Sleepless": ("Ruth Oyelaran", 33)},
+    ),
+    "The Gardeners": (
+        "Greenhouse 4",
+        {"Thornback": ("Jorge Pardo", 46), "Mossgiant": ("unknown", None), "Pollen": ("Lea Brandt", 19)},
+    ),
+    "Quick Answer": (
+        "An unmarked van",
+        {"Redial": ("Tess Kowalski", 31), "Shortcut": ("Dmitri Vale", 27), "Half Past": ("Noor Rahman", 58)},
+    ),
+    "Founders' Table": (
+        "Back room of the Copper Kettle",
+        {"Granite": ("Aldo Ferri", 71), "Silver Needle": ("Mei Castellan", 68), "Everyman": ("John Smith", 50)},
+    ),
+}
+# Who also belongs to another team, and who to none.
+GUESTS = [("Foghorn", "Founders' Table"), ("Owl Eye", "Quick Answer"), ("Pollen", "Night Shift")]
+LONERS: dict[str, tuple[str, int | None]] = {
+    "Deadpond": ("Dive Wilson", None),
+    "Spider-Boy": ("Pedro Parqueador", 16),
+    "Rusty-Man": ("Tommy Sharp", 48),
+}
+TASKS = """
+Repaint the lighthouse door; Order spare capes; Renew the van's registration; Fix the alarm on platform 9;
+Water the greenhouse; Find out who Mossgiant is; Insure the unmarked van; Return the borrowed jet pack;
+Translate the rules into Japanese; Update the emergency numbers; Plan the summer exercise; Replace the foghorn;
+Answer the mayor's letter; Count the grappling hooks; Clean the trophy case; Book the back room for March;
+Test the signal lamp; Write down the handshake; Sharpen the silver needle; Teach Pollen the radio code;
+Mend the net; Check the first-aid kits; Choose a new motto; Reply to three applications; Archive last year's cases
+""".split(";")  # noqa: SIM905  # a list of so many strings takes three times the lines
+
+
+def main() -> None:
+    """What ./scripts/serve --demo runs."""
+    settings = get_settings()
+    refuse_in_production(settings)
+    start.prepare(settings)
+    load_demo(settings)
+    print(account())
+    start.main()
+
+
+def refuse_in_production(settings: Settings) -> None:
+    if settings.environment == "production":
+        sys.exit("muster: ENVIRONMENT: production takes no demo account, whose password everybody knows")
+
+
+def account() -> str:
+    return f"Demo        {DEMO_EMAIL}, password {DEMO_PASSWORD}"
+
+
+def load_demo(settings: Settings) -> None:
+    """Everything or, where the demo account exists, nothing; the unique address decides between two at once."""
+    refuse_in_production(settings)
+    engine = make_engine(settings)
+    with Session(engine) as session:
+        exists = credentials_by_email(session, DEMO_EMAIL) is not None
+    if not exists:
+        password_hash = asyncio.run(_hash())
+        with Session(engine) as session:
+            try:
+                _load(session, password_hash, utcnow())
+                session.commit()
+            except IntegrityError:
+                session.rollback()  # another process loaded it first
+    engine.dispose()
+
+
+async def _hash() -> str:
+    return await PasswordHasher().hash(DEMO_PASSWORD)
+
+
+def _load(session: Session, password_hash: str, now: datetime) -> None:
+    people = [
+        new_user(session, email=email, name=name, password_hash=password_hash).id for email, name in PEOPLE.items()
+    ]
+    session.connection().execute(update(User).where(col(User.id).in_(people)).values(is_verified=True))
+    _load_heroes(session, now)
+    for number, title in enumerate(TASKS):
+        _load_task(session, people, number, title.strip(), now - timedelta(days=75 - 3 * number, hours=number % 7))
+
+
+def _load_heroes(session: Session, now: datetime) -> None:
+    """By name, beside those that there are: a hero or a team of this name is taken as it is."""
+    heroes = LONERS | {name: known for _, members in TEAMS.values() for name, known in members.items()}
+    for name, (secret_name, age) in heroes.items():
+        _insert_missing(session, Hero, name=name, secret_name=secret_name, age=age)
+    for name, (headquarters, _) in TEAMS.items():
+        _insert_missing(session, Team, name=name, headquarters=headquarters)
+    pairs = [(hero, team) for team, (_, members) in TEAMS.items() for hero in members] + GUESTS
+    hero_ids = dict(session.connection().execute(select(col(Hero.name), col(Hero.id))).all())
+    team_ids = dict(session.connection().execute(select(col(Team.name), col(Team.id))).all())
+    for number, (hero, team) in enumerate(pairs):
+        joined_at = now - timedelta(days=400 - 17 * number)
+        ids = {"hero_id": hero_ids[hero], "team_id": team_ids[team]}
+        _insert_missing(session, HeroTeamLink, **ids, joined_at=joined_at)
+
+
+def _insert_missing(session: Session, table: type[SQLModel], **values: object) -> None:
+    new = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
+    session.connection().execute(new(table).values(**values).on_conflict_do_nothing())
+
+
+def _load_task(session: Session, people: list[UUID], number: int, title: str, created_at: datetime) -> None:
+    """Handed on up to three times, day after day; about two of five are closed by now."""
+    author = people[number % len(people)]
+    holders = [people[(number + step) % len(people)] for step in range(1, 1 + number % 4)]
+    moments = [created_at + timedelta(days=step) for step in range(len(holders) + 1)]
+    closed_at = moments[-1] + timedelta(hours=5) if number % 5 in {1, 3} and moments[-1] < utcnow() else None
+    task = Task(title=title, author_id=author, created_at=created_at, closed_at=closed_at)
+    task.assignee_id = holders[-1] if holders else None
+    session.add(task)
+    session.flush()
+    hands = zip([None, *holders], holders, [author, *holders], moments, strict=False)
+    for previous, new, by, changed_at in hands:
+        change = {"task_id": task.id, "changed_by": by, "changed_at": changed_at}
+        change |= {"previous_assignee_id": previous, "new_assignee_id": new}
+        session.connection().execute(insert(TaskHistory).values(change))
+
+
+if __name__ == "__main__":
+    main()

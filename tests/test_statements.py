@@ -1,0 +1,84 @@
+"""What a list costs: one statement beside the one that authenticates, however many rows, and no scan of a table."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tests.heroes import call, new_hero, new_task, new_team
+from tests.servers import Muster, Tokens, fresh_database
+from tests.session_tools import connected
+
+AUTHENTICATION = 1
+
+LISTS = [
+    *("/heroes", "/heroes?limit=1", "/teams", "/teams/{team}/heroes", "/heroes/{hero}/teams", "/heroes/{alone}/teams"),
+    *("/tasks", "/tasks?author={me}&assignee={me}&open=true", "/tasks/{task}/history", "/tasks/{quiet}/history"),
+    *("/tasks/assignees", "/heroes/{hero}", "/teams/{team}", "/tasks/{task}"),
+]
+
+
+@pytest.fixture(scope="module")
+def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app="tests.counting:app") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def admin(counting: Muster) -> Tokens:
+    tokens = counting.admin().sign_in()
+    counting.me(tokens)  # the first use of a token confirms it
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def names(counting: Muster, admin: Tokens) -> dict[str, object]:
+    """Some rows of each kind, and what stands for which of them in an address."""
+    me = counting.me(admin).json()["id"]
+    heroes, teams = [new_hero(counting, admin) for _ in range(4)], [new_team(counting, admin) for _ in range(4)]
+    for hero in heroes[:3]:
+        for team in teams[:3]:
+            call(counting, admin, "PUT", f"/heroes/{hero['id']}/teams/{team['id']}")
+    tasks = [new_task(counting, admin, assignee_id=me) for _ in range(3)]
+    call(counting, admin, "PATCH", f"/tasks/{tasks[0]['id']}", {"assignee_id": None})
+    quiet = new_task(counting, admin)["id"]
+    ids = {"hero": heroes[0]["id"], "alone": heroes[3]["id"], "team": teams[0]["id"], "task": tasks[0]["id"]}
+    return {**ids, "quiet": quiet, "me": me}
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_read_is_one_statement_beside_authentication(
+    counting: Muster, admin: Tokens, names: dict[str, object], path: str
+) -> None:
+    answer = call(counting, admin, "GET", path.format(**names))
+    assert answer.status_code == 200
+    assert int(answer.headers["statements"]) == AUTHENTICATION + 1
+
+
+# The lists as SQL, each with what its plan has to name.
+PLANS = {
+    "SELECT name FROM hero WHERE name > 'a' ORDER BY name LIMIT 51": "uq_hero_name|sqlite_autoindex_hero_1",
+    "SELECT name FROM team WHERE name > 'a' ORDER BY name LIMIT 51": "uq_team_name|sqlite_autoindex_team_1",
+    "SELECT hero_id FROM hero_team_link WHERE team_id = 1": "ix_hero_team_link_team_id",
+    "SELECT title FROM task WHERE author_id = :me ORDER BY id DESC LIMIT 51": "ix_task_author_id_id",
+    "SELECT title FROM task WHERE assignee_id = :me ORDER BY id DESC LIMIT 51": "ix_task_assignee_id_id",
+    "SELECT title FROM task WHERE closed_at IS NULL ORDER BY id DESC LIMIT 51": "ix_task_id",
+    "SELECT id FROM task_history WHERE task_id = 1 ORDER BY id LIMIT 51": "ix_task_history_task_id_id",
+}
+
+
+@pytest.mark.parametrize("query", PLANS)
+def test_a_list_has_an_index_that_gives_its_order(counting: Muster, names: dict[str, object], query: str) -> None:
+    with connected(counting) as connection:
+        on_sqlite = connection.dialect.name == "sqlite"
+        if not on_sqlite:
+            # So few rows are read faster without an index: ask what could be done.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            connection.execute(text("SET LOCAL enable_sort = off"))
+        explain = "EXPLAIN QUERY PLAN " if on_sqlite else "EXPLAIN "
+        values = {"me": str(names["me"])} if ":me" in query else {}
+        plan = "\n".join(str(row) for row in connection.execute(text(explain + query), values))
+    assert any(name in plan for name in PLANS[query].split("|")), plan
+    assert "TEMP B-TREE" not in plan
+    assert "Sort" not in plan
