@@ -44,14 +44,14 @@ TAGS = [
     {"name": "account", "description": "Your own account."},
     {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
     {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
+    {
+        "name": "operations",
+        "description": "Your ledger: what changed since a revision, totals, and CSV in and out.",
+    },
     {"name": "heroes", "description": "Heroes and their teams. To change them, `heroes:write`."},
     {
         "name": "tasks",
         "description": "Everybody's tasks. Author and assignee change one; who had it before is its history.",
-    },
-    {
-        "name": "operations",
-        "description": "Your ledger: what changed since a revision, totals, and CSV in and out.",
     },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]

@@ -32,15 +32,15 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/api/users/me/email"): {"email": "", "current_password": PASSWORD},
     ("PATCH", "/api/users/{user_id}"): {"name": "Ada", "role": "user", "is_active": True},
     ("PATCH", "/api/roles/{name}"): {"scopes": ["me"]},
+    ("POST", "/api/operations"): COURSE,
+    ("PUT", "/api/operations/{operation_id}"): COURSE,
+    ("PATCH", "/api/operations/{operation_id}"): COURSE,
     ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
     ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
     ("POST", "/api/tasks"): {"title": "Water the plants", "assignee_id": None},
     ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
     ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
     ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
-    ("POST", "/api/operations"): COURSE,
-    ("PUT", "/api/operations/{operation_id}"): COURSE,
-    ("PATCH", "/api/operations/{operation_id}"): COURSE,
 }
 
 

@@ -13,6 +13,8 @@ from tests.hostile import BODIES, FORM, JSON, OAUTH, SECRET, Target, assert_refu
 from tests.servers import PASSWORD, Muster, Tokens
 
 DEEP = 10_000
+# In at least one body.
+MAY_BE_NULL = {"name", "age", "assignee_id", "instrument_type"}
 LISTS = ("/api/users/me/sessions", "/api/users", "/api/users/{user_id}/sessions")
 
 # In each, %s is the secret: it stands in what is refused.
@@ -99,15 +101,11 @@ def test_text_that_no_database_keeps_is_refused_in_every_field(
             assert_refused(target.send(muster, json.dumps(body).encode()))
 
 
-# In at least one body these may be taken away, and 1.5 is an amount.
-TAKEN = {("name", None), ("age", None), ("assignee_id", None), ("instrument_type", None), ("quantity", 1.5)}
-
-
 @pytest.mark.parametrize("wrong", [None, [], {}, 1.5, 10**30], ids=repr)
 def test_what_is_no_value_of_a_field_is_refused(muster: Muster, every_target: list[Target], wrong: object) -> None:
     for target in every_target:
         for field in target.body:
-            if isinstance(wrong, list | dict) or (field, wrong) not in TAKEN:
+            if (wrong is not None or field not in MAY_BE_NULL) and (field, wrong) != ("quantity", 1.5):
                 answer = target.send(muster, json.dumps({**target.body, field: wrong}).encode())
                 assert_refused(answer, 422)
                 assert answer.json()["errors"][0]["loc"] == ["body", field]

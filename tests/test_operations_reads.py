@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.models.operation import MAX_ID
+from app.models import MAX_ID
 from tests.answers import assert_problem
 from tests.phones import Ledger
 from tests.servers import Muster, fresh_database

@@ -44,6 +44,16 @@ ROUTES: dict[tuple[str, str], str | None] = {
     ("DELETE", "/api/users/{user_id}/sessions"): "users:write",
     ("GET", "/api/roles"): "users:read",
     ("PATCH", "/api/roles/{name}"): "users:write",
+    ("GET", "/api/operations"): "operations:read",
+    ("POST", "/api/operations"): "operations:write",
+    ("GET", "/api/operations/changes"): "operations:read",
+    ("GET", "/api/operations/summary"): "operations:read",
+    ("GET", "/api/operations/export"): "operations:read",
+    ("POST", "/api/operations/import"): "operations:write",
+    ("GET", "/api/operations/{operation_id}"): "operations:read",
+    ("PUT", "/api/operations/{operation_id}"): "operations:write",
+    ("PATCH", "/api/operations/{operation_id}"): "operations:write",
+    ("DELETE", "/api/operations/{operation_id}"): "operations:write",
     ("GET", "/api/heroes"): "heroes:read",
     ("POST", "/api/heroes"): "heroes:write",
     ("GET", "/api/heroes/{hero_id}"): "heroes:read",
@@ -65,16 +75,6 @@ ROUTES: dict[tuple[str, str], str | None] = {
     ("PATCH", "/api/tasks/{task_id}"): "tasks",
     ("DELETE", "/api/tasks/{task_id}"): "tasks",
     ("GET", "/api/tasks/{task_id}/history"): "tasks",
-    ("GET", "/api/operations"): "operations:read",
-    ("POST", "/api/operations"): "operations:write",
-    ("GET", "/api/operations/changes"): "operations:read",
-    ("GET", "/api/operations/summary"): "operations:read",
-    ("GET", "/api/operations/export"): "operations:read",
-    ("POST", "/api/operations/import"): "operations:write",
-    ("GET", "/api/operations/{operation_id}"): "operations:read",
-    ("PUT", "/api/operations/{operation_id}"): "operations:write",
-    ("PATCH", "/api/operations/{operation_id}"): "operations:write",
-    ("DELETE", "/api/operations/{operation_id}"): "operations:write",
 }
 # For people and browsers, so not in OpenAPI.
 PAGES = ["/", "/api/docs", "/api/openapi.json", "/static/docs.html"]
@@ -193,7 +193,9 @@ def test_each_route_that_names_a_thing_of_ones_own_is_tried_with_somebody_elses(
 @pytest.mark.parametrize("path", sorted({path for _, path in ROUTES}))
 def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(muster: Muster, path: str) -> None:
     taken = {method for method, known in ROUTES if known == path}
-    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - taken:
+    # "changes" and "assignees" stand where an id does too: with another method one is asked for as an id, and is none.
+    as_an_id = {method for method, known in ROUTES if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", known), path)}
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - taken - as_an_id:
         answer = call(muster, (method, path))
         assert answer.status_code == 405, method
         assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == taken

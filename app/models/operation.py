@@ -5,13 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import MISSING
-from sqlalchemy import JSON, BigInteger, Index, Integer, text
+from sqlalchemy import JSON, BigInteger, Index, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models import Body, utcnow
+from app.models import BigId, Body, utcnow
 from app.models.values import MAX_TEXT, Amount, ExactDecimal, Figi, Instrument, Kind, Moment
 
-MAX_ID = 2**63 - 1
 _LIVE = text("deleted_at IS NULL")
 
 
@@ -39,11 +38,7 @@ class Operation(OperationBase, table=True):
         _live_index("figi"),
     )
 
-    id: int | None = Field(
-        default=None,
-        primary_key=True,
-        sa_type=BigInteger().with_variant(Integer, "sqlite"),
-    )
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     owner_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE")
     created_at: datetime = Field(default_factory=utcnow)
     updated_at: datetime = Field(default_factory=utcnow)
@@ -57,7 +52,7 @@ class IdempotencyKey(SQLModel, table=True):
     __tablename__ = "idempotency_key"
     __table_args__ = (UniqueConstraint("owner_id", "key"),)
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     owner_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE")
     key: str = Field(max_length=255)
     fingerprint: str = Field(max_length=64)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
@@ -17,19 +17,19 @@ from app.deps import (
     OperationsWriter,
     PageDep,
     PartsDep,
+    RowId,
     attempt_of,
 )
 from app.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.etags import etag, if_none_match
 from app.idempotency import Answer, fingerprint, once
-from app.models import utcnow
-from app.models.operation import MAX_ID, Changes, OperationCreate, OperationPublic, OperationUpdate, Total
+from app.models import MAX_ID, utcnow
+from app.models.operation import Changes, OperationCreate, OperationPublic, OperationUpdate, Total
 from app.openapi import problems
 from app.routing import Route
 
 router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Route)
 
-OperationId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Revision = Annotated[int, Query(ge=0, le=MAX_ID)]
 IfMatch = Annotated[list[str] | None, Header(description="The ETag you know: 412 if it is another one by now.")]
 IfNoneMatch = Annotated[list[str] | None, Header(description="The ETag you have: 304 if it is still the same.")]
@@ -159,7 +159,7 @@ def summarize_operations(
     responses={**_NOT_MODIFIED, **problems(OperationNotFound)},
 )
 def read_operation(
-    operation_id: OperationId,
+    operation_id: RowId,
     response: Response,
     me: OperationsReader,
     session: SessionDep,
@@ -173,7 +173,7 @@ def read_operation(
 
 @router.put("/{operation_id}", operation_id="replaceOperation", responses=_CHANGE)
 def replace_operation(
-    operation_id: OperationId,
+    operation_id: RowId,
     body: OperationCreate,
     response: Response,
     me: OperationsWriter,
@@ -187,7 +187,7 @@ def replace_operation(
 
 @router.patch("/{operation_id}", operation_id="updateOperation", responses=_CHANGE)
 def update_operation(
-    operation_id: OperationId,
+    operation_id: RowId,
     body: OperationUpdate,
     response: Response,
     me: OperationsWriter,
@@ -200,9 +200,7 @@ def update_operation(
 
 
 @router.delete("/{operation_id}", status_code=204, operation_id="deleteOperation", responses=_CHANGE)
-def delete_operation(
-    operation_id: OperationId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None
-) -> None:
+def delete_operation(operation_id: RowId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None) -> None:
     """Delete an operation. Its id and a revision stay, so that phones hear of it."""
     current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
     ledger.delete_operation(session, current, utcnow())

@@ -41,7 +41,7 @@ def upgrade() -> None:
         op.create_index(name, "operation", columns, sqlite_where=live, postgresql_where=live)
     op.create_table(
         "idempotency_key",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", BIG_ID, nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=False),
         sa.Column("key", sqlmodel.AutoString(length=255), nullable=False),
         sa.Column("fingerprint", sqlmodel.AutoString(length=64), nullable=False),
