@@ -1,4 +1,4 @@
-"""A demonstration: people, heroes, teams, and tasks with a history, as they might stand after some months of use.
+"""A demonstration: people, heroes, teams, tasks with a history, and a year of operations, as use might leave them.
 
 ./scripts/seed.py --demo loads it, ./scripts/serve --demo loads it and serves; never in production, for the password is
 known. It is one transaction: where the demo account exists, nothing is changed, whatever has become of the rest.
@@ -7,6 +7,7 @@ known. It is one transaction: where the demo account exists, nothing is changed,
 import asyncio
 import sys
 from datetime import datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
@@ -16,8 +17,10 @@ from sqlmodel import Session, SQLModel, col
 
 from app.accounts import credentials_by_email, new_user
 from app.db import make_engine
+from app.ledger import import_operations
 from app.models import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team
+from app.models.operation import OperationCreate
 from app.models.task import Task, TaskHistory
 from app.models.user import User
 from app.passwords import PasswordHasher
@@ -51,6 +54,13 @@ TEAMS: dict[str, tuple[str, dict[str, tuple[str, int | None]]]] = {
         {"Granite": ("Aldo Ferri", 71), "Silver Needle": ("Mei Castellan", 68), "Everyman": ("John Smith", 50)},
     ),
 }
+# What the demo account saves in: instrument type, FIGI and the usual quantity.
+INSTRUMENTS = [
+    ("share", "BBG000B9XRY4", "4"),
+    ("etf", "BBG000BDTBL9", "2.5"),
+    ("bond", "BBG00QNDZ1K6", "10"),
+    ("btc", "KKG00000DV14", "0.0125"),
+]
 # Who also belongs to another team, and who to none.
 GUESTS = [("Foghorn", "Founders' Table"), ("Owl Eye", "Quick Answer"), ("Pollen", "Night Shift")]
 LONERS: dict[str, tuple[str, int | None]] = {
@@ -114,6 +124,7 @@ def _load(session: Session, password_hash: str, now: datetime) -> None:
     ]
     session.connection().execute(update(User).where(col(User.id).in_(people)).values(is_verified=True))
     _load_heroes(session, now)
+    _load_operations(session, people[0], now)
     for number, title in enumerate(TASKS):
         _load_task(session, people, number, title.strip(), now - timedelta(days=75 - 3 * number, hours=number % 7))
 
@@ -132,6 +143,18 @@ def _load_heroes(session: Session, now: datetime) -> None:
         joined_at = now - timedelta(days=400 - 17 * number)
         ids = {"hero_id": hero_ids[hero], "team_id": team_ids[team]}
         _insert_missing(session, HeroTeamLink, **ids, joined_at=joined_at)
+
+
+def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:
+    """Every third day of a year, the oldest first: mostly bought, sometimes sold."""
+    rows = []
+    for number in range(122):
+        instrument_type, figi, usual = INSTRUMENTS[number * number % 7 % len(INSTRUMENTS)]
+        moment = now - timedelta(days=365 - 3 * number, minutes=37 * number % 480)
+        row = {"type": "sell" if number % 5 == 4 else "buy", "instrument_type": instrument_type, "figi": figi}
+        row |= {"quantity": f"{Decimal(usual) * (1 + number % 3):f}", "date": moment.isoformat()}
+        rows.append(OperationCreate.model_validate(row))
+    import_operations(session, owner_id, rows, now)
 
 
 def _insert_missing(session: Session, table: type[SQLModel], **values: object) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.servers import ROOT
 
-HEADINGS = ("A first conversation", "Operations")  # the second one goes on where the first one ends
+HEADINGS = ("A first conversation", "Operations", "Heroes, teams and tasks")  # each goes on where the one before ends
 
 # What differs from one conversation to the next.
 _VARIES = re.compile(

@@ -11,7 +11,7 @@ from tests.servers import Muster, Tokens
 from tests.session_tools import at_once
 from tests.test_seed import seed
 
-TABLES = ("user", "hero", "team", "hero_team_link", "task", "task_history")
+TABLES = ("user", "hero", "team", "hero_team_link", "task", "operation", "task_history")
 
 
 def contents(url: str) -> dict[str, list[dict[str, object]]]:
@@ -23,7 +23,7 @@ def test_several_at_once_load_it_once_and_another_time_changes_nothing(database_
     said = at_once(*[lambda: seed(database_url, "--demo")] * 2)
     assert said == [(0, f"Roles: user, admin.\nDemo        {DEMO_EMAIL}, password {DEMO_PASSWORD}\n")] * 2
     first = contents(database_url)
-    assert [len(first[name]) for name in TABLES[:-1]] == [3, 18, 5, 18, 25]
+    assert [len(first[name]) for name in TABLES[:-1]] == [3, 18, 5, 18, 25, 122]
     assert seed(database_url, "--demo")[0] == 0
     assert contents(database_url) == first
 
@@ -49,6 +49,9 @@ def test_served_with_it_the_account_signs_in_and_finds_a_history_that_holds(data
         assert f"{DEMO_EMAIL}, password {DEMO_PASSWORD}" in muster.log
         tokens = Tokens(muster.token(grant_type="password", username=DEMO_EMAIL, password=DEMO_PASSWORD).json())
         assert muster.me(tokens).json()["role"] == "user"
+        totals = call(muster, tokens, "GET", "/operations/summary").json()
+        assert sum(total["count"] for total in totals) == 122
+        assert len({total["month"] for total in totals}) >= 12
         assert "secret_name" not in call(muster, tokens, "GET", "/heroes").text
         handed_on = 0
         for task in pages(muster, tokens, "/tasks?limit=200")[0]:
