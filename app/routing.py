@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.db import in_thread
@@ -42,6 +43,12 @@ class Route(APIRoute):
                 raise
 
         return handle_strictly
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is Match.PARTIAL and scope["method"] not in _methods[self.path]:
+            match = Match.FULL  # the address is ours: without this, /tasks/assignees would be tried as /tasks/{task_id}
+        return match, child_scope
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         taken = _methods[self.path]
