@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session, col
 from starlette.requests import HTTPConnection
 
@@ -182,7 +182,7 @@ def _key(value: str) -> str:
 
 
 IdempotencyKey = Annotated[
-    Annotated[str, AfterValidator(_key)] | None,
+    Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})] | None,
     Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
 ]
 

@@ -154,6 +154,8 @@ def test_a_list_is_one_walk_along_an_index(counting: Muster, ada: Ledger, query:
         counting.sql("ANALYZE operation")
     with connected(counting) as connection:
         on_sqlite = connection.dialect.name == "sqlite"
+        if not on_sqlite:  # a few rows are sorted as fast: ask what could be done
+            connection.execute(text("SET LOCAL enable_bitmapscan = off"))
         me = ada.owner_id.replace("-", "") if on_sqlite else ada.owner_id
         explain = "EXPLAIN QUERY PLAN " if on_sqlite else "EXPLAIN "
         plan = "\n".join(str(row) for row in connection.execute(text(explain + query), {"me": me}))

@@ -110,14 +110,21 @@ def _text_schema(example: str) -> WithJsonSchema:
 
 
 _MOMENT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2023-10-26T08:29:31.139Z"]}
-_AMOUNT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "number"}], "examples": ["10"]}
+_AMOUNT_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,8})?$"},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": _TOO_LARGE},
+    ],
+    "examples": ["10"],
+}
+_BOUND_SCHEMA = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d", "examples": ["2023-10-26"]}
 _RAW = StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN)
 
 Kind = Annotated[str, _RAW, AfterValidator(_folded), _text_schema("sell")]
 Instrument = Annotated[str, _RAW, AfterValidator(_folded), _text_schema("BTC")]
 Figi = Annotated[str, _RAW, AfterValidator(_short), _text_schema("BBG000B9XRY4")]
 Moment = Annotated[datetime, BeforeValidator(_date_time), AfterValidator(_utc), WithJsonSchema(_MOMENT_SCHEMA)]
-Bound = Annotated[datetime, BeforeValidator(_day_or_time), AfterValidator(_utc), WithJsonSchema({"type": "string"})]
+Bound = Annotated[datetime, BeforeValidator(_day_or_time), AfterValidator(_utc), WithJsonSchema(_BOUND_SCHEMA)]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_amount),

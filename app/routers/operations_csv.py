@@ -28,7 +28,8 @@ from app.settings import get_settings
 
 BATCH = 1000
 CSV = "text/csv"
-_TABLE = {"content": {CSV: {"schema": {"type": "string"}}}}
+_EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
+_TABLE = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
 
 router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Route)
 
