@@ -7,7 +7,7 @@ that commits before the response leaves. At most DB_SLOTS requests hold a sessio
 import select
 import sqlite3
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -19,6 +19,7 @@ import psycopg
 from anyio import CancelScope, to_thread
 from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event, exc, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
@@ -170,6 +171,13 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
 
 # "function": the commit happens before the response is sent, so a failed one can still be told.
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+
+
+def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:
+    """Insert a row unless there is one with the same `key`; the unique constraint decides between two at once."""
+    new = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
+    statement = new(table).values(**values).on_conflict_do_nothing(index_elements=key)
+    session.connection().execute(statement)
 
 
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:

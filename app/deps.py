@@ -226,7 +226,7 @@ class Page:
         position = parts_of(request).signers.cursor.verify(after, request.url.path)
         if position is None:
             message = "This is not a cursor of this list. Take it from the Link header."
-            raise Invalid(message, errors=[{"loc": ["query", "after"], "msg": message, "type": "cursor"}])
+            raise Invalid.at("query", "after", message=message, kind="cursor")
         return position
 
 

@@ -113,34 +113,32 @@ class MethodNotAllowed(AppError):
 
 
 class Conflict(AppError):
-    """Two changes met, or a rule of the database refused one."""
+    """Two changes met, or a rule of the database refused one: `field` names the value that another row has."""
 
     status, type, title = 409, "conflict", "Conflict"
     detail = "The change conflicts with the current state. Read it again, then repeat."
+    field: ClassVar[str | None] = None
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, **({"field": self.field} if self.field else {}))
 
 
 class EmailTaken(Conflict):
+    field = "email"
     type, title = "email-taken", "This e-mail address is taken"
     detail = "An account with this e-mail address exists. Sign in, or reset its password."
 
-    def __init__(self) -> None:
-        super().__init__(field="email")
-
 
 class HeroNameTaken(Conflict):
+    field = "name"
     type, title = "hero-name-taken", "This hero name is taken"
     detail = "A hero with this name exists. Choose another name."
 
-    def __init__(self) -> None:
-        super().__init__(field="name")
-
 
 class TeamNameTaken(Conflict):
+    field = "name"
     type, title = "team-name-taken", "This team name is taken"
     detail = "A team with this name exists. Choose another name."
-
-    def __init__(self) -> None:
-        super().__init__(field="name")
 
 
 class LastAdmin(Conflict):
@@ -172,6 +170,11 @@ class Invalid(AppError):
 
     status, type, title = 422, "invalid", "The request is not valid"
     detail = "At least one field is not valid."
+
+    @classmethod
+    def at(cls, *loc: str, message: str, kind: str = "value_error") -> "Invalid":
+        """One mistake, such as at("body", "scopes", message="There is no such scope.")."""
+        return cls(message, errors=[{"loc": list(loc), "msg": message, "type": kind}])
 
 
 class IdempotencyKeyReused(AppError):

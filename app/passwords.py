@@ -48,14 +48,20 @@ def check_policy(password: str, *, min_length: int, related: Sequence[str], fiel
     """Raise Invalid with the reason for a password that is too short, too long, common or made from `related`."""
     text = normalise(password)
     if len(text) < min_length:
-        raise _refusal(field, f"The password needs at least {min_length} characters.", "password_too_short")
+        raise Invalid.at(
+            "body", field, message=f"The password needs at least {min_length} characters.", kind="password_too_short"
+        )
     if len(text) > MAX_LENGTH:
-        raise _refusal(field, f"The password may have at most {MAX_LENGTH} characters.", "password_too_long")
+        raise Invalid.at(
+            "body", field, message=f"The password may have at most {MAX_LENGTH} characters.", kind="password_too_long"
+        )
     words = [word for text in related for word in (text, text.partition("@")[0]) if word]
     estimate = _estimate(text, ["muster", *words])
     if estimate["score"] < _GUESSES_FLOOR:
         hint = estimate["feedback"]["warning"] or "It is too easy to guess."
-        raise _refusal(field, f"The password is common or easy to guess: {hint}", "password_too_common")
+        raise Invalid.at(
+            "body", field, message=f"The password is common or easy to guess: {hint}", kind="password_too_common"
+        )
 
 
 def _estimate(text: str, words: Sequence[str]) -> dict[str, Any]:
@@ -66,10 +72,6 @@ def _estimate(text: str, words: Sequence[str]) -> dict[str, Any]:
     plain = [re.sub(r"\s", " ", word[:_ZXCVBN_LENGTH]).translate(signs) for word in (text, *words)]
     estimate: dict[str, Any] = zxcvbn(plain[0], user_inputs=plain[1:])
     return estimate
-
-
-def _refusal(field: str, message: str, kind: str) -> Invalid:
-    return Invalid(message, errors=[{"loc": ["body", field], "msg": message, "type": kind}])
 
 
 class PasswordHasher:

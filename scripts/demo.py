@@ -11,12 +11,11 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, SQLModel, col
+from sqlmodel import Session, col
 
 from app.accounts import credentials_by_email, new_user
-from app.db import make_engine
+from app.db import insert_missing, make_engine
 from app.ledger import import_operations
 from app.models import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team
@@ -133,16 +132,16 @@ def _load_heroes(session: Session, now: datetime) -> None:
     """By name, beside those that there are: a hero or a team of this name is taken as it is."""
     heroes = LONERS | {name: known for _, members in TEAMS.values() for name, known in members.items()}
     for name, (secret_name, age) in heroes.items():
-        _insert_missing(session, Hero, name=name, secret_name=secret_name, age=age)
+        insert_missing(session, Hero, ["name"], name=name, secret_name=secret_name, age=age)
     for name, (headquarters, _) in TEAMS.items():
-        _insert_missing(session, Team, name=name, headquarters=headquarters)
+        insert_missing(session, Team, ["name"], name=name, headquarters=headquarters)
     pairs = [(hero, team) for team, (_, members) in TEAMS.items() for hero in members] + GUESTS
     hero_ids = dict(session.connection().execute(select(col(Hero.name), col(Hero.id))).all())
     team_ids = dict(session.connection().execute(select(col(Team.name), col(Team.id))).all())
     for number, (hero, team) in enumerate(pairs):
         joined_at = now - timedelta(days=400 - 17 * number)
         ids = {"hero_id": hero_ids[hero], "team_id": team_ids[team]}
-        _insert_missing(session, HeroTeamLink, **ids, joined_at=joined_at)
+        insert_missing(session, HeroTeamLink, list(ids), **ids, joined_at=joined_at)
 
 
 def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:
@@ -155,11 +154,6 @@ def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:
         row |= {"quantity": f"{Decimal(usual) * (1 + number % 3):f}", "date": moment.isoformat()}
         rows.append(OperationCreate.model_validate(row))
     import_operations(session, owner_id, rows, now)
-
-
-def _insert_missing(session: Session, table: type[SQLModel], **values: object) -> None:
-    new = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
-    session.connection().execute(new(table).values(**values).on_conflict_do_nothing())
 
 
 def _load_task(session: Session, people: list[UUID], number: int, title: str, created_at: datetime) -> None:

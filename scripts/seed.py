@@ -27,12 +27,11 @@ import asyncio
 from getpass import getpass
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts import credentials_by_email, new_user
-from app.db import make_engine
+from app.db import insert_missing, make_engine
 from app.errors import Invalid
 from app.models import email_address
 from app.models.user import Role, User
@@ -64,14 +63,12 @@ def main() -> None:
 
 def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
     """Insert what is missing; the unique constraint decides between two that run at once."""
-    insert = sqlite.insert if settings.on_sqlite else postgresql.insert
     engine = make_engine(settings)
     with Session(engine) as session:
         known = set(session.scalars(select(col(Role.name))))
         for name, scopes in ROLES.items():
             if name not in known:
-                statement = insert(Role).values(name=name, scopes=scopes)
-                session.connection().execute(statement.on_conflict_do_nothing(index_elements=["name"]))
+                insert_missing(session, Role, ["name"], name=name, scopes=scopes)
             elif overwrite:
                 session.connection().execute(update(Role).where(col(Role.name) == name).values(scopes=scopes))
         session.commit()

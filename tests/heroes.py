@@ -1,6 +1,7 @@
-"""What the tests of heroes, teams and tasks share: one call, all pages of a list, and rows with names of their own."""
+"""What tests of lists and rows share: one call, all pages of a list, and heroes, teams and tasks of their own."""
 
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ def pages(muster: Muster, tokens: Tokens, path: str) -> list[list[dict[str, Any]
         answer = muster.client.get(url, headers=tokens.bearer)
         assert answer.status_code == 200, answer.text
         found.append(answer.json())
+        link = answer.headers.get("link")
+        assert link is None or re.fullmatch(r'<[^>]+>; rel="next"', link)
         url = answer.links.get("next", {}).get("url", "")
     return found
 

@@ -4,33 +4,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.answers import assert_problem, assert_signed_out
+from tests.heroes import call, pages
 from tests.servers import PASSWORD, Muster, Tokens, claims_of
 
 NOBODY = "01a20be7-0000-7000-8000-000000000000"  # fixed: every worker has to collect the same tests
 
 
-def call(muster: Muster, tokens: Tokens, method: str, path: str, body: Any = None) -> httpx.Response:
-    return muster.client.request(method, f"/api{path}", json=body, headers=tokens.bearer)
-
-
 def id_of(tokens: Tokens) -> str:
     return str(claims_of(tokens.access)["sub"])
-
-
-def pages(muster: Muster, tokens: Tokens, path: str) -> list[list[dict[str, Any]]]:
-    """Every page of a list, by following its Link headers."""
-    found, url = [], f"{muster.url}/api{path}"
-    while url:
-        answer = muster.client.get(url, headers=tokens.bearer)
-        assert answer.status_code == 200, answer.text
-        found.append(answer.json())
-        link = re.fullmatch(r'<([^>]+)>; rel="next"', answer.headers.get("link", '<>; rel="next"'))
-        url = link[1] if link else ""
-    return found
 
 
 # ---- Who may ----

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from sqlalchemy import ColumnElement, Select, and_, delete, insert, join, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
-from app.db import SessionDep
+from app.db import SessionDep, insert_missing
 from app.deps import Page, PageDep, RowId, requires
 from app.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
 from app.models import utcnow
@@ -154,9 +153,8 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
 def join_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
     """Put a hero in a team. Who is in it already keeps the time of joining."""
     _keep(session, hero_id, team_id)
-    insert_into = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
-    row = insert_into(HeroTeamLink).values(hero_id=hero_id, team_id=team_id, joined_at=utcnow())
-    session.connection().execute(row.on_conflict_do_nothing())
+    pair = {"hero_id": hero_id, "team_id": team_id}
+    insert_missing(session, HeroTeamLink, list(pair), **pair, joined_at=utcnow())
 
 
 @router.delete(_ADDRESS, status_code=204, operation_id="leaveTeam", dependencies=WRITE, responses=_NEITHER)

@@ -163,8 +163,7 @@ def _locked(session: Session, task_id: int) -> Task:
 
 def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:
     if assignee_id is not None and assignee_id not in active:
-        message = "There is no active user with this id."
-        raise Invalid(message, errors=[{"loc": ["body", "assignee_id"], "msg": message, "type": "value_error"}])
+        raise Invalid.at("body", "assignee_id", message="There is no active user with this id.")
 
 
 def _record(session: Session, task: Task, me: Caller, *, previous: UUID | None) -> None:

@@ -134,9 +134,5 @@ def update_role(name: Annotated[RoleName, Path()], body: RoleUpdate, session: Se
 def _role_id(session: Session, name: str) -> int:
     role_id = session.scalars(select(col(Role.id)).where(col(Role.name) == name)).one_or_none()
     if role_id is None:
-        raise _refused("role", "There is no role with this name.")
+        raise Invalid.at("body", "role", message="There is no role with this name.")
     return role_id
-
-
-def _refused(field: str, message: str) -> Invalid:
-    return Invalid(message, errors=[{"loc": ["body", field], "msg": message, "type": "value_error"}])
