@@ -120,7 +120,8 @@ class Conflict(AppError):
     field: ClassVar[str | None] = None
 
     def __init__(self, detail: str | None = None) -> None:
-        super().__init__(detail, **({"field": self.field} if self.field else {}))
+        members: dict[str, Any] = {"field": self.field} if self.field else {}
+        super().__init__(detail, **members)
 
 
 class EmailTaken(Conflict):
