@@ -191,13 +191,21 @@ def install_openapi(app: FastAPI) -> None:
             schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
             for path, operations in schema["paths"].items():
                 for operation in operations.values():
+                    _summarize(operation)
                     _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE)
+            # In the documentation a collection stands before what is in it, whichever route is tried first.
+            schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/") > 2))
             for unused in (_VALIDATION_ERROR, "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _summarize(operation: dict[str, Any]) -> None:
+    """The line that Swagger UI shows of a route is the first sentence of its docstring, and not its function's name."""
+    operation["summary"] = " ".join(operation["description"].split()).partition(". ")[0].removesuffix(".")
 
 
 def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:

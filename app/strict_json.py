@@ -18,9 +18,9 @@ class StrictRequest(Request):
 
 
 def parse(body: bytes) -> Any:
-    """The value in `body`, numbers with a fraction or an exponent as Decimal; else JSONDecodeError with the reason.
+    """The value in `body`; else JSONDecodeError with the reason. A number that is not whole is a Decimal.
 
-    A byte order mark is ignored, as RFC 8259 section 8.1 allows.
+    8.0 and 1e2 are whole, as JSON Schema's `integer` has it. A byte order mark is ignored (RFC 8259 section 8.1).
     """
     try:
         return _decoder.decode(body.decode("utf-8-sig"))
@@ -43,9 +43,11 @@ def _integer(text: str) -> int:
     return int(text) if len(text) <= _MAX_DIGITS else _refuse("a number has too many digits")
 
 
-def _fraction(text: str) -> Decimal:
+def _fraction(text: str) -> Decimal | int:
     number = Decimal(text) if len(text) <= _MAX_DIGITS else _refuse("a number has too many digits")
-    return number if abs(number.adjusted()) <= _MAX_EXPONENT else _refuse("a number is out of range")
+    if abs(number.adjusted()) > _MAX_EXPONENT:
+        _refuse("a number is out of range")
+    return int(number) if number == number.to_integral_value() else number
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -62,7 +62,7 @@ class Target:
 def targets(muster: Muster) -> list[Target]:
     """Every route that takes JSON, as an admin of its own, who does not mind what happens to the account."""
     admin = muster.admin().sign_in()
-    other = muster.me(muster.register().sign_in()).json()["id"]
+    other = muster.me(muster.new_account().sign_in()).json()["id"]
     operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
     return [
         Target(

@@ -24,7 +24,7 @@ class Ledger:
 
     def __init__(self, muster: Muster) -> None:
         self.muster = muster
-        self.account: Account = muster.register()
+        self.account: Account = muster.new_account()
         self.tokens: Tokens = self.account.sign_in()
         self.owner_id: str = muster.me(self.tokens).json()["id"]
 

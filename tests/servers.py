@@ -1,10 +1,12 @@
 """Real parts for the tests: a PostgreSQL, a Redis, migrated databases, and served instances of Muster itself."""
 
+import asyncio
 import fcntl
 import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from email import message_from_bytes
 from email.message import Message
 from email.policy import default as email_policy
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +25,17 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import httpx
-from sqlalchemy import CursorResult, create_engine, text
+from sqlalchemy import CursorResult, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
+from sqlmodel import Session
+
+from app.accounts import new_user
+from app.passwords import PasswordHasher
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "violet-tandem-harbour"
 SECRET_KEY = "the-secret-of-the-tests-0123456789-abcdefghij"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
 STARTUP = 30.0  # seconds; a condition is waited for, this only ends a wait that is lost
 
 # Every worker has a range of ports of its own, below those that the system hands out.
@@ -227,7 +234,11 @@ class Muster:
     def client(self) -> httpx.Client:
         # Uvicorn closes an idle connection after 5 s, which is httpx's own default too: let go of it well before.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
-        return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits)
+        return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits, verify=NO_TLS)
+
+    def another_client(self) -> httpx.Client:
+        """With connections of its own, as if from another machine."""
+        return httpx.Client(base_url=self.url, timeout=2 * STARTUP, verify=NO_TLS)
 
     @property
     def log(self) -> str:
@@ -240,11 +251,16 @@ class Muster:
         assert answer.status_code == 201, answer.text
         return Account(self, email, password)
 
+    def new_account(self, *, password: str = PASSWORD, name: str | None = None, role: str = "user") -> Account:
+        """As registering leaves it, at once: hashing a password for each test took a tenth of the run."""
+        email = f"{uuid4().hex}@example.com"
+        with Session(self.engine) as session:
+            new_user(session, email=email, name=name, password_hash=hash_of(password), role=role)
+            session.commit()
+        return Account(self, email, password)
+
     def admin(self) -> Account:
-        account = self.register()
-        admin_role = self.sql("SELECT id FROM role WHERE name = 'admin'")[0].id
-        self.sql('UPDATE "user" SET role_id = :role WHERE email = :email', role=admin_role, email=account.email)
-        return account
+        return self.new_account(role="admin")
 
     def token(self, **form: str) -> httpx.Response:
         return self.client.post("/api/auth/token", data=form)
@@ -257,12 +273,16 @@ class Muster:
 
     def sql(self, statement: str, **values: Any) -> list[Any]:
         """Run one statement beside the service, committed; the rows if it gives any."""
-        url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-        options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
-        engine = create_engine(url, poolclass=NullPool, **options)
-        with engine.begin() as connection:
+        with self.engine.begin() as connection:
             result: CursorResult[Any] = connection.execute(text(statement), values)
             return list(result) if result.returns_rows else []
+
+    @cached_property
+    def engine(self) -> Engine:
+        """For looking at the database beside the service; it keeps no connection."""
+        url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
+        return create_engine(url, poolclass=NullPool, **options)
 
     def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[Message]:
         """The mails to an address, oldest first, once there are enough of them."""
@@ -281,6 +301,11 @@ class Muster:
         """The token in the newest mail with this subject."""
         body = str(self.mails(to, subject=subject)[-1].get_payload())
         return body.partition("#token=")[2].split()[0]
+
+
+@cache
+def hash_of(password: str) -> str:
+    return asyncio.run(PasswordHasher().hash(password))
 
 
 def claims_of(access_token: str) -> dict[str, Any]:

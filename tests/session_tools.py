@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, text
 
 from app.models.token import RefreshToken
 from app.security import AccessClaims, AccessTokenSigner, TokenSigner
@@ -35,8 +34,7 @@ USES: dict[str, Use] = {
 @contextmanager
 def connected(muster: Muster) -> Iterator[Connection]:
     """A connection beside the service's, in a transaction that is committed at the end."""
-    engine = create_engine(muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
-    with engine.begin() as connection:
+    with muster.engine.begin() as connection:
         yield connection
 
 

@@ -34,14 +34,14 @@ def guesses(muster: Muster, email: str, *passwords: str) -> list[int]:
 
 
 def test_an_account_known_or_not_is_guessed_only_so_often(strict: Muster) -> None:
-    for email in (strict.register().email, f"{uuid4().hex}@example.com", uuid4().hex):
+    for email in (strict.new_account().email, f"{uuid4().hex}@example.com", uuid4().hex):
         spellings = [email, email.upper() if "@" in email else email, f" {email}" if "@" in email else email]
         assert [guess(strict, spelling).status_code for spelling in spellings] == [400, 400, 400]
         assert_limited(guess(strict, email, PASSWORD), "password", "q=3;w=300")
 
 
 def test_nobody_else_is_kept_out(strict: Muster) -> None:
-    account, other = strict.register(), strict.register()
+    account, other = strict.new_account(), strict.new_account()
     tokens = account.sign_in()
     assert guesses(strict, account.email, WRONG, WRONG, WRONG, PASSWORD) == [400, 400, 400, 429]
     assert strict.me(tokens).status_code == strict.refresh(tokens.refresh).status_code == 200
@@ -50,14 +50,14 @@ def test_nobody_else_is_kept_out(strict: Muster) -> None:
 
 
 def test_the_right_password_gives_the_attempts_back(strict: Muster) -> None:
-    email = strict.register().email
+    email = strict.new_account().email
     for _ in range(3):
         assert guesses(strict, email, WRONG, WRONG, PASSWORD) == [400, 400, 200]
     assert guesses(strict, email, WRONG, WRONG, WRONG, PASSWORD) == [400, 400, 400, 429]
 
 
 def test_guesses_at_once_do_not_pass_together(strict: Muster) -> None:
-    email = strict.register().email
+    email = strict.new_account().email
     with ThreadPoolExecutor(16) as pool:
         statuses = list(pool.map(lambda _: guess(strict, email).status_code, range(16)))
     assert sorted(statuses) == [400] * 3 + [429] * 13
@@ -72,7 +72,7 @@ def test_guesses_at_once_do_not_pass_together(strict: Muster) -> None:
     ],
 )
 def test_who_holds_a_token_guesses_no_more_often(strict: Muster, method: str, path: str, body: dict[str, Any]) -> None:
-    account = strict.register()
+    account = strict.new_account()
     tokens = account.sign_in()
 
     def prove(password: str) -> httpx.Response:
@@ -86,7 +86,7 @@ def test_who_holds_a_token_guesses_no_more_often(strict: Muster, method: str, pa
 
 @pytest.mark.parametrize("what", ["forgot-password", "request-verification"])
 def test_an_address_known_or_not_is_mailed_only_so_often(strict: Muster, what: str) -> None:
-    account = strict.register()
+    account = strict.new_account()
     for email in (account.email, f"{uuid4().hex}@example.com"):
         answers = [strict.client.post(f"/api/auth/{what}", json={"email": email}) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
@@ -95,7 +95,7 @@ def test_an_address_known_or_not_is_mailed_only_so_often(strict: Muster, what: s
 
 
 def test_wrong_passwords_from_everywhere_together_have_a_ceiling(strict: Muster) -> None:
-    email = strict.register().email
+    email = strict.new_account().email
     with ThreadPoolExecutor(8) as pool:
         statuses = pool.map(lambda n: guess(strict, email, address=f"192.0.2.{n}").status_code, range(CEILING))
         assert set(statuses) == {400}
@@ -103,7 +103,7 @@ def test_wrong_passwords_from_everywhere_together_have_a_ceiling(strict: Muster)
 
 
 def test_the_owners_sign_ins_make_no_room_for_a_guesser(strict: Muster) -> None:
-    account = strict.register()
+    account = strict.new_account()
     for number in range(CEILING):
         assert guess(strict, account.email, address=f"192.0.2.{number}").status_code == 400
         if number % 20 == 0:
@@ -112,6 +112,6 @@ def test_the_owners_sign_ins_make_no_room_for_a_guesser(strict: Muster) -> None:
 
 
 def test_the_right_password_never_reaches_the_ceiling(strict: Muster) -> None:
-    account = strict.register()
+    account = strict.new_account()
     for _ in range(CEILING + 1):
         account.sign_in()

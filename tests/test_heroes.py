@@ -22,7 +22,7 @@ def admin(muster: Muster) -> Tokens:
 
 @pytest.fixture(scope="module")
 def reader(muster: Muster) -> Tokens:
-    return muster.register().sign_in()
+    return muster.new_account().sign_in()
 
 
 def test_a_hero_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens) -> None:
@@ -108,6 +108,12 @@ def test_a_taken_name_is_a_conflict_that_names_the_field(muster: Muster, admin: 
 
 
 # ---- Bodies and addresses ----
+
+
+def test_a_whole_number_may_be_written_with_a_point(muster: Muster, admin: Tokens) -> None:
+    changed = call(muster, admin, "PATCH", f"/heroes/{new_hero(muster, admin)['id']}", {"age": 8.0})
+    assert (changed.status_code, changed.json()["age"]) == (200, 8)
+
 
 AGES: list[Any] = [-1, 10_001, 10**30, 1.5, True, "12", "x", []]
 NAMES: list[Any] = [None, "", "  ", "a\0b", "\ud800", "a\nb", "x" * 101, "\u0958" * 51, 1, []]

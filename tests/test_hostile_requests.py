@@ -4,7 +4,6 @@ import gzip
 from collections.abc import Iterator
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from tests.hostile import FORM, JSON, OAUTH, SECRET, assert_refused, head, raw
@@ -182,7 +181,7 @@ def test_a_hostile_host_is_not_where_links_lead(muster: Muster, ada: Tokens) -> 
 
 
 def test_what_a_client_says_of_itself_is_kept_printable_and_short(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     form = {"grant_type": "password", "username": account.email, "password": account.password}
     device = {"device": f"\x1b[31m{'a' * 500}\u2028"}
     headers = [(b"User-Agent", b"\x80\xff" * 1000)]
@@ -215,7 +214,7 @@ def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent(muster:
 
 
 def test_a_connection_lives_on_after_a_body_beyond_the_limit(muster: Muster) -> None:
-    with httpx.Client(base_url=muster.url) as client:
+    with muster.another_client() as client:
         refused = client.post(REGISTER, content=b"a" * 10_000_000, headers={"Content-Type": JSON})
         before = refused.extensions["network_stream"].get_extra_info("client_addr")
         again = client.get("/health/live")

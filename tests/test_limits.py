@@ -120,7 +120,7 @@ def test_a_trusted_proxy_names_the_client(narrow: Muster) -> None:
 
 def test_a_session_shows_the_address_that_a_proxy_named_if_it_is_one(serve: Serve) -> None:
     muster = serve(TRUSTED_PROXIES="127.0.0.1")
-    email = muster.register().email
+    email = muster.new_account().email
     named = {"203.0.113.7": "203.0.113.7", "2001:DB8::7": "2001:db8::7", "203.0.113.8:443": "203.0.113.8"}
     named |= dict.fromkeys(["x" * 300, "unknown", "<b>", "999.1.1.1", "\u00e9"], "unknown")
     for sent, shown in named.items():

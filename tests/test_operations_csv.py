@@ -156,12 +156,10 @@ def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: 
 # ---- Any number of rows ----
 
 
-def test_100_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(
-    serve: Callable[..., Muster], tmp_path: Path
-) -> None:
-    ada = Ledger(serve())
-    content = "\n".join([HEADER, *(f"sell,btc,f{n},{n + 1}e-8,2023-10-26T08:29:31Z" for n in range(100_000))])
-    assert import_csv(ada, content).json() == {"created": 100_000, "revision": 100_000}
+def test_30_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster: Muster, tmp_path: Path) -> None:
+    ada = Ledger(muster)
+    content = "\n".join([HEADER, *(f"sell,btc,f{n},{n + 1}e-8,2023-10-26T08:29:31Z" for n in range(30_000))])
+    assert import_csv(ada, content).json() == {"created": 30_000, "revision": 30_000}
     figis, chunks, unpack = set(), 0, zlib.decompressobj(16 + zlib.MAX_WBITS)
     headers = {**ada.tokens.bearer, "Accept-Encoding": "gzip"}
     path = tmp_path / "export.csv"
@@ -173,10 +171,10 @@ def test_100_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(
     assert unpack.eof
     with path.open(newline="") as file:
         figis = {row["figi"] for row in csv.DictReader(file)}
-    assert len(figis) == 100_000
+    assert len(figis) == 30_000
     assert chunks > 20
     total = ada.get("summary").json()[0]
-    assert (total["count"], total["quantity"]) == (100_000, "50.0005")
+    assert (total["count"], total["quantity"]) == (30_000, "4.50015")
 
 
 def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connection(

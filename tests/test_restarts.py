@@ -65,7 +65,8 @@ class Traffic:
     def go_on(self, number: int) -> int:
         """The number of connections that this client needed."""
         ports = set()
-        with httpx.Client(base_url=self.muster.url, headers=self.tokens.bearer, timeout=60) as client:
+        with self.muster.another_client() as client:
+            client.headers.update(self.tokens.bearer)
             while not self.stopped.is_set():
                 answer = (
                     client.patch("/api/users/me", json={"name": "Ada"}) if number % 2 else client.get("/api/users/me")
@@ -80,7 +81,7 @@ class Traffic:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster, cluster: Cluster, mode: str) -> None:
-    traffic = Traffic(muster, muster.register().sign_in())
+    traffic = Traffic(muster, muster.new_account().sign_in())
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(traffic.go_on, number) for number in range(CLIENTS)]
         wait_for(lambda: len(traffic.answers) > 200, what="traffic")
@@ -101,7 +102,7 @@ def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_nobody_notices_a_restart_while_idle(muster: Muster, cluster: Cluster, mode: str) -> None:
-    tokens = muster.register().sign_in()
+    tokens = muster.new_account().sign_in()
     with ThreadPoolExecutor(CLIENTS) as pool:
         assert {answer.status_code for answer in pool.map(lambda _: muster.me(tokens), range(50))} == {200}
         cluster.stop(mode)

@@ -57,7 +57,7 @@ def flipped(token: str) -> str:
 def test_revoking_either_token_ends_that_session_at_once_and_no_other(
     muster: Muster, which: str, hint: str | None
 ) -> None:
-    account = muster.register()
+    account = muster.new_account()
     phone, tablet = account.sign_in(), account.sign_in()
     assert_accepted(revoke(muster, phone[which], hint))
     assert not is_signed_in(muster, phone)
@@ -66,7 +66,7 @@ def test_revoking_either_token_ends_that_session_at_once_and_no_other(
 
 @pytest.mark.parametrize("generations", [1, 2, 3])
 def test_any_earlier_refresh_token_ends_the_session_too(muster: Muster, generations: int) -> None:
-    first = newest = muster.register().sign_in()
+    first = newest = muster.new_account().sign_in()
     for _ in range(generations):
         newest = rotated(muster, newest)
     assert_accepted(revoke(muster, first.refresh))
@@ -75,7 +75,7 @@ def test_any_earlier_refresh_token_ends_the_session_too(muster: Muster, generati
 
 @pytest.mark.parametrize("is_expired", [False, True])
 def test_an_earlier_access_token_ends_the_session_too(muster: Muster, *, is_expired: bool) -> None:
-    first = muster.register().sign_in()
+    first = muster.new_account().sign_in()
     newest = rotated(muster, first)
     assert_accepted(revoke(muster, expired(muster, first) if is_expired else first.access))
     assert not is_signed_in(muster, newest)
@@ -83,7 +83,7 @@ def test_an_earlier_access_token_ends_the_session_too(muster: Muster, *, is_expi
 
 @pytest.mark.parametrize("hint", HINTS)
 def test_a_token_that_ends_nothing_is_answered_alike(muster: Muster, hint: str | None) -> None:
-    account = muster.register()
+    account = muster.new_account()
     tokens, gone = account.sign_in(), account.sign_in()
     muster.client.post("/api/auth/forgot-password", json={"email": account.email})
     assert_accepted(revoke(muster, gone.refresh, hint))
@@ -104,7 +104,7 @@ def test_a_token_that_ends_nothing_is_answered_alike(muster: Muster, hint: str |
 )
 def test_a_session_past_its_time_can_still_be_revoked(muster: Muster, time_passes: str) -> None:
     device = uuid4().hex
-    tokens = muster.register().sign_in(device=device)
+    tokens = muster.new_account().sign_in(device=device)
     muster.sql(time_passes, device=device)
     assert_accepted(revoke(muster, tokens.refresh))
     row = muster.sql("SELECT revoked_at, revoke_reason FROM refresh_token WHERE device = :device", device=device)[0]
@@ -121,7 +121,7 @@ def test_a_missing_repeated_or_malformed_token_is_invalid_request(muster: Muster
 
 
 def test_a_token_in_the_url_or_in_json_is_refused_and_ends_nothing(muster: Muster) -> None:
-    tokens = muster.register().sign_in()
+    tokens = muster.new_account().sign_in()
     token = {"token": tokens.refresh}
     for answer in (muster.client.post(REVOKE, params=token), muster.client.post(REVOKE, json=token)):
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")

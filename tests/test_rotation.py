@@ -30,7 +30,7 @@ REUSE_MAIL = "A device was signed out"
 
 @pytest.fixture
 def ada(muster: Muster) -> Account:
-    return muster.register()
+    return muster.new_account()
 
 
 def assert_theft(muster: Muster, use: Callable[[], httpx.Response], *handed_out: Tokens, other: Tokens) -> None:
@@ -139,13 +139,13 @@ def test_rotations_within_a_second_keep_their_order(muster: Muster, ada: Account
 
 def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_tells_of_it(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    ada = muster.register()
+    ada = muster.new_account()
     phone = ada.sign_in(device="Ada's phone")
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second)]
     assert is_refused(muster.refresh(phone.refresh))
     assert "Ada's phone" in str(muster.mails(ada.email, subject=REUSE_MAIL)[0].get_payload())
 
-    with httpx.Client(base_url=muster.url) as stranger:
+    with muster.another_client() as stranger:
         form = {"grant_type": "refresh_token", "refresh_token": pairs[-1].refresh}
         assert is_refused(stranger.post("/api/auth/token", data=form))
     assert_signed_out(muster, *pairs)

@@ -27,7 +27,7 @@ from tests.session_tools import (
 
 @pytest.fixture
 def ada(muster: Muster) -> Account:
-    return muster.register()
+    return muster.new_account()
 
 
 # ---- Forged tokens: R10 ----
@@ -214,7 +214,7 @@ def dump_redis(url: str) -> bytes:
 def test_tokens_live_while_their_key_is_in_the_list(serve: Callable[..., Muster]) -> None:
     old, new = SECRET_KEY, SECRET_KEY[::-1]
     muster = serve()
-    ada = muster.register()
+    ada = muster.new_account()
     phone, idle_tablet = ada.sign_in(), ada.sign_in()
 
     restart(muster, SECRET_KEYS=f"{old},{new}")

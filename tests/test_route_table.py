@@ -171,7 +171,7 @@ def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(muste
 def test_another_persons_thing_is_a_404_like_none_at_all_and_stays_as_it_is(
     muster: Muster, route: tuple[str, str]
 ) -> None:
-    mine, theirs = muster.admin().sign_in(), muster.register().sign_in()
+    mine, theirs = muster.admin().sign_in(), muster.new_account().sign_in()
     thing = FOREIGN[route](muster, theirs)
     before = _things(muster, theirs)
     none = str(uuid4()) if "session" in route[1] else str(2**63 - 1)

@@ -4,7 +4,7 @@ from tests.servers import Muster, Tokens
 
 
 def test_a_phone_lives_through_a_lost_answer_until_it_is_signed_out(muster: Muster) -> None:
-    ada = muster.register(name="Ada")
+    ada = muster.new_account(name="Ada")
     phone = ada.sign_in(device="Ada's phone")
     assert muster.me(phone).json()["name"] == "Ada"
 

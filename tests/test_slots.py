@@ -31,13 +31,12 @@ def extra(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 
 def _get(muster: Muster, path: str) -> httpx.Response:
-    """On a connection of its own, as if from another machine."""
-    return httpx.get(f"{muster.url}{path}", timeout=120)
+    return muster.client.get(path, timeout=120)
 
 
 def _worst_health(muster: Muster, until: Callable[[], bool]) -> float:
     worst = 0.0
-    with httpx.Client(base_url=muster.url, timeout=60) as client:
+    with muster.another_client() as client:
         while not until():
             started = time.perf_counter()
             assert client.get("/health/live").status_code == 200
@@ -89,10 +88,10 @@ def test_20_clients_that_read_and_write_lose_nothing_while_readers_go_on(extra: 
     before = _get(extra, "/test/number").json()["value"]
 
     def fifty() -> set[int]:
-        with httpx.Client(base_url=extra.url, timeout=60) as client:
+        with extra.another_client() as client:
             return {client.post("/test/number").status_code for _ in range(50)}
 
-    with ThreadPoolExecutor(20) as pool, httpx.Client(base_url=extra.url, timeout=60) as reader:
+    with ThreadPoolExecutor(20) as pool, extra.another_client() as reader:
         writers = [pool.submit(fifty) for _ in range(20)]
         seen = [before]
         while not all(writer.done() for writer in writers):
@@ -104,7 +103,7 @@ def test_20_clients_that_read_and_write_lose_nothing_while_readers_go_on(extra: 
 
 def test_an_error_rolls_back_what_its_request_wrote(extra: Muster) -> None:
     before = _get(extra, "/test/number").json()["value"]
-    assert httpx.post(f"{extra.url}/test/number/refused").status_code == 404
+    assert extra.client.post("/test/number/refused").status_code == 404
     assert _get(extra, "/test/number").json()["value"] == before
 
 
@@ -115,7 +114,7 @@ def test_the_database_refuses_a_write_in_a_safe_method(extra: Muster) -> None:
 
 
 def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Muster) -> None:
-    with httpx.Client(base_url=extra.url) as client:
+    with extra.another_client() as client:
         broken = client.get("/test/broken", headers={"Origin": "http://elsewhere.example"})
         assert broken.status_code == 500
         assert "secret" not in broken.text
@@ -126,7 +125,7 @@ def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Must
 
 
 def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_moment(muster: Muster) -> None:
-    tokens = muster.register().sign_in()
+    tokens = muster.new_account().sign_in()
     script = [sys.executable, "-m", "tests.cancel_everywhere", tokens.access]
     done = subprocess.run(script, cwd=ROOT, env={**os.environ, **muster.settings}, capture_output=True, check=True)
     report = json.loads(done.stdout)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
@@ -44,7 +43,7 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture(scope="module")
 def tokens(muster: Muster) -> Tokens:
-    return muster.register().sign_in()
+    return muster.new_account().sign_in()
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +71,7 @@ def clients_of(muster: Muster, process: psutil.Process) -> list[Any]:
 def assert_others_are_served(muster: Muster, tokens: Tokens) -> None:
     """By every part of the service: the loop, the reading and the writing slots, the threads, the hashing; each on a
     connection of its own, as from another machine."""
-    with httpx.Client(base_url=muster.url, timeout=STARTUP) as client:
+    with muster.another_client() as client:
         assert client.get("/health/ready", headers={"Connection": "close"}).status_code == 200
         assert client.get("/api/users/me/sessions", headers=tokens.bearer).status_code == 200
         assert client.patch("/api/users/me", headers=tokens.bearer, json={"name": "Ada"}).status_code == 200
@@ -180,7 +179,7 @@ def test_a_head_that_stays_unfinished_keeps_nobody_out(muster: Muster, tokens: T
 
 def test_who_never_reads_the_answers_holds_no_slot(muster: Muster, tokens: Tokens) -> None:
     """More than the buffers between here and there hold, asked for by more clients than there are slots."""
-    reader = muster.register().sign_in()
+    reader = muster.new_account().sign_in()
     more_devices(muster, reader, 200)
     bearer = f"Authorization: {reader.bearer['Authorization']}"
     with connections(muster, SLOTS + 2) as deaf:

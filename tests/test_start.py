@@ -16,7 +16,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from app.settings import Settings
-from tests.servers import ROOT, SECRET_KEY, Muster, free_port, wait_for
+from tests.servers import NO_TLS, ROOT, SECRET_KEY, Muster, free_port, wait_for
 
 START = [sys.executable, "-m", "scripts.start"]
 
@@ -54,7 +54,7 @@ def started(command: list[str], *, folder: Path, port: int, **settings: str) -> 
 def is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
     assert process.poll() is None, "it ended"
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", verify=NO_TLS).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -20,7 +20,7 @@ def id_of(tokens: Tokens) -> str:
 @pytest.fixture(scope="module")
 def people(muster: Muster) -> list[Tokens]:
     """Ada, Bob and Cyd."""
-    return [muster.register(name=name).sign_in() for name in ("Ada", "Bob", "Cyd")]
+    return [muster.new_account(name=name).sign_in() for name in ("Ada", "Bob", "Cyd")]
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_an_id_that_is_none_is_a_404_or_a_422(muster: Muster, ada: Tokens, task_
 
 
 def test_the_list_is_newest_first_and_filtered_page_after_page(muster: Muster, bob: Tokens, cyd: Tokens) -> None:
-    author = muster.register().sign_in()
+    author = muster.new_account().sign_in()
     wanted = [(bob, False), (bob, True), (cyd, False), (None, True), (None, False)]
     tasks = [new_task(muster, author, assignee_id=who and id_of(who)) for who, _ in wanted]
     for task, (_, closed) in zip(tasks, wanted, strict=True):
@@ -185,7 +185,7 @@ def test_a_wrong_filter_is_refused_by_its_name(muster: Muster, ada: Tokens, quer
 
 def test_assignees_are_the_active_people_by_id(muster: Muster, ada: Tokens) -> None:
     name = f"Dan {uuid4().hex}"
-    dan = muster.register(name=name).sign_in()
+    dan = muster.new_account(name=name).sign_in()
     found = [person for page in pages(muster, ada, "/tasks/assignees?limit=200") for person in page]
     assert {"id": id_of(dan), "name": name} in found
     assert [person["id"] for person in found] == sorted(person["id"] for person in found)
@@ -203,7 +203,7 @@ def test_assignees_are_the_active_people_by_id(muster: Muster, ada: Tokens) -> N
 
 
 def test_tasks_stay_when_an_account_is_deleted(muster: Muster, ada: Tokens) -> None:
-    admin, gone = muster.admin().sign_in(), muster.register().sign_in()
+    admin, gone = muster.admin().sign_in(), muster.new_account().sign_in()
     written, given = new_task(muster, gone, assignee_id=id_of(ada)), new_task(muster, ada, assignee_id=id_of(gone))
     call(muster, gone, "PATCH", f"/tasks/{written['id']}", {"assignee_id": id_of(gone)})
     assert call(muster, admin, "DELETE", f"/users/{id_of(gone)}").status_code == 204

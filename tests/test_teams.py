@@ -21,7 +21,7 @@ def admin(muster: Muster) -> Tokens:
 
 @pytest.fixture(scope="module")
 def reader(muster: Muster) -> Tokens:
-    return muster.register().sign_in()
+    return muster.new_account().sign_in()
 
 
 def test_a_team_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens, reader: Tokens) -> None:

@@ -30,14 +30,14 @@ def basic(credentials: str) -> dict[str, str]:
 
 
 def sign_in_form(muster: Muster, **fields: str) -> dict[str, str]:
-    return {"grant_type": "password", "username": muster.register().email, "password": PASSWORD, **fields}
+    return {"grant_type": "password", "username": muster.new_account().email, "password": PASSWORD, **fields}
 
 
 # ---- What it grants ----
 
 
 def test_a_password_grant_answers_a_pair_of_tokens(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     answer = muster.token(grant_type="password", username=account.email, password=account.password)
     assert answer.status_code == 200
     assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
@@ -60,7 +60,7 @@ def test_a_password_grant_answers_a_pair_of_tokens(muster: Muster) -> None:
 def test_a_sign_in_gets_the_scopes_it_asked_for_as_far_as_its_role_has_them(
     muster: Muster, asked: str | None, granted: str
 ) -> None:
-    pair = muster.register().sign_in(**({} if asked is None else {"scope": asked}))
+    pair = muster.new_account().sign_in(**({} if asked is None else {"scope": asked}))
     assert set(pair["scope"].split()) == set(granted.split())
     assert muster.refresh(pair.refresh).json()["scope"] == pair["scope"]
 
@@ -71,7 +71,7 @@ def test_a_scope_that_is_unknown_malformed_or_none_of_the_role_is_refused(muster
 
 
 def test_a_refresh_may_narrow_the_scope_for_one_access_token(muster: Muster) -> None:
-    pair = muster.register().sign_in()
+    pair = muster.new_account().sign_in()
     narrow = Tokens(muster.refresh(pair.refresh, scope="chat").json())
     assert narrow["scope"] == "chat"
     assert muster.me(narrow).status_code == 403
@@ -80,7 +80,7 @@ def test_a_refresh_may_narrow_the_scope_for_one_access_token(muster: Muster) -> 
 
 @pytest.mark.parametrize("scope", ["me tasks", "me users:read", "me nonsense", "nonsense"])
 def test_a_refresh_that_asks_for_more_is_refused_and_uses_up_nothing(muster: Muster, scope: str) -> None:
-    pair = muster.register().sign_in(scope="me chat")
+    pair = muster.new_account().sign_in(scope="me chat")
     assert_oauth_error(muster.refresh(pair.refresh, scope=scope), 400, "invalid_scope")
     following = Tokens(muster.refresh(pair.refresh).json())
     assert claims_of(following.access)["gen"] == 2
@@ -88,7 +88,7 @@ def test_a_refresh_that_asks_for_more_is_refused_and_uses_up_nothing(muster: Mus
 
 
 def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> None:
-    pair = muster.register().sign_in(client_id="ios")
+    pair = muster.new_account().sign_in(client_id="ios")
     assert claims_of(pair.access)["client_id"] == "ios"
     assert_oauth_error(muster.refresh(pair.refresh, client_id="android"), 400, "invalid_grant")
     pair = Tokens(muster.refresh(pair.refresh, client_id="ios").json())
@@ -132,7 +132,7 @@ def test_another_grant_type_is_unsupported(muster: Muster, grant_type: str) -> N
 
 
 def test_nobody_learns_which_accounts_exist(muster: Muster) -> None:
-    known, disabled = muster.register(), muster.register()
+    known, disabled = muster.new_account(), muster.new_account()
     muster.sql('UPDATE "user" SET is_active = false WHERE email = :email', email=disabled.email)
     attempts = [
         (known.email, "a-wrong-password"),
@@ -239,7 +239,7 @@ def test_text_that_is_slow_to_normalise_stops_nobody(serve: Callable[..., Muster
 
 def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable[..., Muster]) -> None:
     muster = serve(STATEMENT_TIMEOUT="1", SLOT_TIMEOUT="1", DB_SLOTS="1")
-    pair = muster.register().sign_in()
+    pair = muster.new_account().sign_in()
     lock = "BEGIN IMMEDIATE" if muster.database_url.startswith("sqlite") else "LOCK TABLE refresh_token"
     with connected(muster) as connection, ThreadPoolExecutor() as pool:
         connection.execute(text(lock))

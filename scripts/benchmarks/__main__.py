@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.benchmarks.load import require_wrk
 from scripts.benchmarks.logins import login, login_burst, logins_beside_reads
 from scripts.benchmarks.reads import connections, log_line, me
+from scripts.benchmarks.slots import slots
 from scripts.benchmarks.stage import Stage
 from scripts.benchmarks.starts import cold_start
 from tests.servers import make_templates, start_postgres
@@ -18,6 +19,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "me": me,
     "log-line": log_line,
     "connections": connections,
+    "slots": slots,
     "login": login,
     "logins-beside-reads": logins_beside_reads,
     "login-burst": login_burst,

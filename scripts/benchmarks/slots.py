@@ -1,0 +1,75 @@
+"""More slow requests at once than there are slots: whether all are answered in time, and whether health stays green."""
+
+import http.client
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from statistics import median
+from threading import Event
+
+from scripts.benchmarks.stage import Stage
+from tests.servers import Muster
+
+READS = 200
+HELD = 2  # seconds that each read holds its slot
+SLOTS = 16
+REQUEST = f"GET /test/held?seconds={HELD} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+PROBE_PAUSE = 0.02  # seconds between two looks at the health
+
+
+def slots(stage: Stage) -> None:
+    """200 reads at once, each held 2 s, through 16 slots: their time beside the arithmetic, and the worst of health"""
+    arithmetic = READS * HELD / SLOTS
+    for kind in stage.databases:
+        with (
+            stage.database(kind) as url,
+            stage.muster(url, app="tests.extra_routes:app", DB_SLOTS=str(SLOTS), SLOT_TIMEOUT="60") as served,
+        ):
+            answered = Event()
+            with ThreadPoolExecutor(1) as pool:
+                health = pool.submit(_health, served, answered)
+                try:
+                    statuses, seconds = _read_at_once(served)
+                finally:
+                    answered.set()
+            probes = health.result()
+            print(f"slots on {kind}: {READS} reads of {HELD} s at once, {SLOTS} slots")
+            print(f"  answers        {dict(Counter(statuses))}, the last after {seconds:.1f} s", end="")
+            print(f", x {seconds / arithmetic:.2f} of {arithmetic} s")
+            print(f"  health         {len(probes)} times, median {median(probes):.1f} ms, longest {max(probes):.1f} ms")
+
+
+def _read_at_once(served: Muster) -> tuple[list[int], float]:
+    """The status of every answer, and the seconds until the last one came."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(_connected(served))) for _ in range(READS)]
+        started = time.perf_counter()
+        for client in clients:
+            client.sendall(REQUEST)
+        statuses = [_status(client) for client in clients]
+        return statuses, time.perf_counter() - started
+
+
+def _connected(served: Muster) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", served.port), timeout=120)
+
+
+def _status(client: socket.socket) -> int:
+    answer = http.client.HTTPResponse(client)
+    answer.begin()
+    return answer.status
+
+
+def _health(served: Muster, answered: Event) -> Sequence[float]:
+    """Milliseconds of each look at /health/live, on one connection, until all reads are answered."""
+    times = []
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as client:
+        while not answered.wait(PROBE_PAUSE):
+            started = time.perf_counter()
+            client.request("GET", "/health/live")
+            client.getresponse().read()
+            times.append((time.perf_counter() - started) * 1000)
+    return times
