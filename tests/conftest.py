@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Fork
 from tests.servers import Muster, fresh_database, make_templates, start_postgres
 
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"
+
+Muster.launch = Fork
 
 
 def pytest_configure(config: pytest.Config) -> None:

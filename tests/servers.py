@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -158,8 +158,33 @@ class Account:
         return Tokens(answer.json())
 
 
+class Process(Protocol):
+    """A running `python -m module arguments…`."""
+
+    def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None: ...
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self, timeout: float) -> int: ...
+
+
+class PlainProcess(subprocess.Popen[bytes]):
+    """One that the system starts, behind `prefix` if there is any."""
+
+    prefix: ClassVar[list[str]] = []
+
+    def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None:
+        command = [*self.prefix, sys.executable, "-m", *module]
+        with log_file.open("ab") as log:
+            super().__init__(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+
 class Muster:
     """A served instance: real processes, started as ./scripts/serve starts them, with settings of the test's choice."""
+
+    launch: type[Process] = PlainProcess
 
     def __init__(self, database_url: str, folder: Path, *, app: str | None = None, **settings: str) -> None:
         """`app` serves another application than ./scripts/serve does, such as tests.extra_routes:app."""
@@ -182,10 +207,10 @@ class Muster:
             "LIMIT_DEFAULT": "1000000/minute",
             **settings,
         }
-        self.command = [sys.executable, "-m", "scripts.start"]
+        self.module = ["scripts.start"]
         if app is not None:
-            self.command[2:] = ["uvicorn", app, "--port", str(self.port), "--no-access-log", "--no-proxy-headers"]
-        self.process: subprocess.Popen[bytes] | None = None
+            self.module = ["uvicorn", app, "--port", str(self.port), "--no-access-log", "--no-proxy-headers"]
+        self.process: Process | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -198,14 +223,7 @@ class Muster:
         self.client.close()
 
     def start(self) -> None:
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env={**os.environ, **self.settings},
-                stdout=log,
-                stderr=log,
-            )
+        self.process = self.launch(self.module, {**os.environ, **self.settings}, self.log_file)
         wait_for(self._is_ready, what=f"a ready service, log: {self.log_file}")
 
     def _is_ready(self) -> bool:

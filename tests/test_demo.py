@@ -1,7 +1,6 @@
 """--demo: data that look like some months of use, loaded once and whole, and never in production."""
 
 import re
-import sys
 from pathlib import Path
 
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
@@ -44,7 +43,7 @@ def test_production_refuses_it_and_stays_empty(database_url: str) -> None:
 
 def test_served_with_it_the_account_signs_in_and_finds_a_history_that_holds(database_url: str, folder: Path) -> None:
     muster = Muster(database_url, folder)
-    muster.command = [sys.executable, "-m", "scripts.demo"]
+    muster.module = ["scripts.demo"]
     with muster:
         assert f"{DEMO_EMAIL}, password {DEMO_PASSWORD}" in muster.log
         tokens = Tokens(muster.token(grant_type="password", username=DEMO_EMAIL, password=DEMO_PASSWORD).json())

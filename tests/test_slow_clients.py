@@ -10,13 +10,13 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.servers import PASSWORD, STARTUP, Muster, Tokens, fresh_database, wait_for
+from tests.servers import PASSWORD, STARTUP, Muster, PlainProcess, Tokens, fresh_database, wait_for
 from tests.session_tools import more_devices
 
 JSON = "Content-Type: application/json"
@@ -31,12 +31,16 @@ def request(method: str, path: str, *headers: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
 
 
+class WithUsualLimit(PlainProcess):
+    prefix: ClassVar[list[str]] = ["sh", "-c", f'ulimit -S -n {USUAL_SOFT_LIMIT}; exec "$@"', "sh"]
+
+
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
     """An instance of this module's own, since its sockets are counted; started by a shell with the usual limit."""
     with fresh_database(kind, folder, postgres) as url:
         served = Muster(url, folder, DB_SLOTS=str(SLOTS))
-        served.command = ["sh", "-c", f'ulimit -S -n {USUAL_SOFT_LIMIT}; exec "$@"', "sh", *served.command]
+        served.launch = WithUsualLimit
         with served:
             yield served
 
@@ -197,4 +201,4 @@ def test_slow_clients_do_not_hold_up_the_end(serve: Callable[..., Muster]) -> No
         assert muster.process is not None
         process = muster.process
         muster.stop()
-    assert process.returncode in {0, -15}
+    assert process.poll() in {0, -15}
