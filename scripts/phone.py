@@ -309,13 +309,16 @@ class Phone:
 
     def _pull(self) -> None:
         """Page by page, each in one transaction with the place to go on from. `link` also says when a fill began."""
-        more = True
+        more, refilled = True, False
         while more:
             [(since, link)] = self._read("SELECT since, link FROM state")
             start = f"{PATH}/changes?since={since}&limit={self._page}" + ("" if since else "&full=true")
             answer = self.call("GET", link or start)
             if answer.status_code == 410:
                 self._empty()
+                if refilled:
+                    raise Offline("What changes overtakes the copy again and again: later.")
+                refilled = True
                 continue
             page = answer.raise_for_status().json()
             with self._storing, self._db:
