@@ -1,11 +1,20 @@
-"""What the tests of the ledger share: somebody's operations over HTTP, and a phone that keeps a copy of them."""
+"""What the tests of the ledger share: somebody's operations over HTTP, and the reference client with a bad network."""
 
 import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
-from tests.servers import Account, Muster, Tokens
+from scripts.phone import Offline, Phone
+from scripts.phone_demo import Lossy
+from tests.servers import Account, Muster, Tokens, claims_of
+from tests.session_tools import sign_access
 
 PATH = "/api/operations"
 # The body that the course sends.
@@ -62,9 +71,13 @@ class Ledger:
         answer = self.get(**query)
         rows = list(answer.json())
         while "next" in answer.links:
-            answer = self.muster.client.get(answer.links["next"]["url"], headers=self.tokens.bearer)
+            answer = self.follow(answer)
             rows += answer.json()
         return rows
+
+    def follow(self, answer: httpx.Response) -> httpx.Response:
+        """What its Link header calls next."""
+        return self.muster.client.get(answer.links["next"]["url"], headers=self.tokens.bearer)
 
     @property
     def revision(self) -> int:
@@ -93,8 +106,9 @@ FROM numbers, (SELECT * FROM operation WHERE id = :id) AS model
 """
 _RAISE = 'UPDATE "user" SET operations_revision = operations_revision + :count WHERE email = :email'
 _RAISE_FLOOR = """
-UPDATE "user" SET operations_floor =
-    (SELECT max(revision) FROM operation WHERE owner_id = "user".id AND deleted_at IS NOT NULL)
+UPDATE "user" SET operations_floor = coalesce(
+    (SELECT max(revision) FROM operation WHERE owner_id = "user".id AND deleted_at IS NOT NULL), operations_floor
+)
 WHERE email = :email
 """
 _FORGET = """
@@ -103,37 +117,89 @@ WHERE owner_id = (SELECT id FROM "user" WHERE email = :email) AND deleted_at IS 
 """
 
 
-class Phone:
-    """An offline copy, kept up to date as the README tells clients to."""
+class Network(Lossy):
+    """A network that fails as a test wants, and notes what it carried."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.copy: dict[int, dict[str, Any]] = {}
-        self.next = 0
-        self.revisions: list[int] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.carried: list[httpx.Request] = []
+        self.revisions: list[int] = []  # of the changes that arrived
+        self.pages: int | None = None  # how many more of them it carries; None: all
+        self.lost: set[int] = set()  # which answers from now on get lost: 0 is the next one
 
-    def pull(self, *, limit: int = 3, full: bool = False) -> httpx.Response:
-        """One request; what it answers is applied."""
-        query: dict[str, Any] = {"since": self.next, "limit": limit, **({"full": "true"} if full else {})}
-        answer = self.ledger.get("changes", **query)
-        if answer.status_code == 200:
-            self.apply(answer.json())
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        asks_for_changes = request.url.path.endswith("/changes")
+        if asks_for_changes and self.pages is not None:
+            if self.pages == 0:
+                raise httpx.ConnectError("the network has gone", request=request)
+            self.pages -= 1
+        self.carried.append(request)
+        loses, self.lost = 0 in self.lost, {number - 1 for number in self.lost if number}
+        self.loses = lambda _request: loses
+        answer = super().handle_request(request)
+        if asks_for_changes and answer.status_code == 200:
+            answer.read()
+            self.revisions += [change["revision"] for change in answer.json()["changes"]]
         return answer
 
-    def apply(self, body: dict[str, Any]) -> None:
-        for change in body["changes"]:
-            self.revisions.append(change["revision"])
-            if change.get("deleted_at"):
-                assert change.keys() == {"id", "revision", "deleted_at"}
-                self.copy.pop(change["id"], None)
-            else:
-                self.copy[change["id"]] = change
-        self.next = body["next"]
+    def sent(self, method: str, path: str) -> int:
+        """How many such requests it carried."""
+        return Counter((request.method, request.url.path) for request in self.carried)[method, path]
 
-    def sync(self, *, limit: int = 3, full: bool = False) -> None:
-        while self.pull(limit=limit, full=full).json()["more"]:
+
+class Device:
+    """A reference client on a network of the test's own; `reopen` is what a killed app finds when it starts again."""
+
+    def __init__(
+        self, ledger: Ledger, folder: Path, *, page: int = 3, sleep: Callable[[float], object] = lambda _seconds: None
+    ) -> None:
+        self.ledger, self.page, self.sleep = ledger, page, sleep
+        self.file = folder / f"{uuid4().hex}.db"
+        self.waits: list[float] = []  # how long it backed off, each time
+        self.open()
+        self.phone.sign_in(ledger.account.email, ledger.account.password)
+
+    def open(self) -> None:
+        self.network = Network()
+        self.phone = Phone(
+            self.ledger.muster.url, self.file, page=self.page, transport=self.network, sleep=self._back_off
+        )
+
+    def _back_off(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.sleep(seconds)
+
+    def reopen(self) -> None:
+        self.phone.close()
+        self.open()
+
+    def pull(self, pages: int) -> None:
+        """Sync, on a network that goes after so many pages."""
+        self.network.pages = pages
+        try:
+            self.phone.sync()
+        except Offline:
             pass
+        finally:
+            self.network.pages = None
+
+    def expire(self) -> str:
+        """Put an access token that has expired in the place of the present one."""
+        present = Tokens(access_token=self.phone.access)
+        stale = sign_access(present, claims_of(present.access)["gen"], age=3600)
+        with closing(sqlite3.connect(self.file)) as file, file:
+            file.execute("UPDATE state SET access = ?", (stale,))
+        return stale
 
     def has_all(self) -> bool:
-        server = {row["id"]: row for row in self.ledger.all()}
-        return self.copy == server
+        """Whether the copy is the server's list."""
+        return self.phone.copy == {row["id"]: row for row in self.ledger.all()}
+
+
+@contextmanager
+def device_of(ledger: Ledger, folder: Path, **options: Any) -> Iterator[Device]:
+    device = Device(ledger, folder, **options)
+    try:
+        yield device
+    finally:
+        device.phone.close()

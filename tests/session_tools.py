@@ -82,8 +82,8 @@ def sign_refresh(row: Any, generation: int, *, session: UUID | None = None) -> s
     return signer.sign(session or UUID(str(row.id)), generation, row.secret)
 
 
-def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None) -> str:
-    """The access token of this pair, but of another generation."""
+def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None, age: int = 0) -> str:
+    """The access token of this pair, but of another generation, and made so many seconds earlier."""
     claims = claims_of(tokens.access)
     signer = AccessTokenSigner([SECRET_KEY], claims["iss"])
     return signer.mint(
@@ -94,9 +94,9 @@ def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None)
             client_id=claims["client_id"],
             scope=frozenset(claims["scope"].split()),
             auth_time=claims["auth_time"],
-            issued_at=claims["iat"],
-            expires_at=claims["exp"],
-            not_before=claims["iat"],
+            issued_at=claims["iat"] - age,
+            expires_at=claims["exp"] - age,
+            not_before=claims["iat"] - age,
             token_id=uuid4().hex,
         )
     )

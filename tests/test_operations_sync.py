@@ -1,21 +1,28 @@
 """What follows from one revision per owner: changes for offline phones, ETags, and nothing lost when people race."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.answers import assert_problem
-from tests.phones import COURSE, Ledger, Phone
+from tests.phones import COURSE, Device, Ledger, device_of
 from tests.servers import Muster
 
 
 @pytest.fixture
 def ada(muster: Muster) -> Ledger:
     return Ledger(muster)
+
+
+@pytest.fixture
+def device(ada: Ledger, tmp_path: Path) -> Iterator[Device]:
+    with device_of(ada, tmp_path) as device:
+        yield device
 
 
 def at_once(requests: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
@@ -50,25 +57,27 @@ def test_changes_are_rows_and_tombstones_in_the_order_of_their_revisions(ada: Le
     assert ([change["id"] for change in page["changes"]], page["next"], page["more"]) == ([second["id"]], 4, True)
 
 
-def test_a_phone_that_applies_the_changes_converges_whatever_happens_between_its_requests(ada: Ledger) -> None:
-    phone = Phone(ada)
+def test_a_phone_that_applies_the_changes_converges_whatever_happens_between_its_requests(device: Device) -> None:
+    ada = device.ledger
     rows = [ada.add(figi=str(number)) for number in range(7)]
-    phone.pull()
+    device.pull(1)
+    assert len(device.phone.copy) == 3
     ada.delete(rows[0]["id"])
     ada.patch(rows[1]["id"], type="buy")
-    phone.pull()
+    device.pull(1)
     ada.delete(rows[6]["id"])
     ada.add()
-    phone.pull()
+    device.pull(1)
     ada.patch(rows[5]["id"], type="buy")
-    phone.sync()
-    assert phone.has_all()
-    assert phone.revisions == sorted(phone.revisions)
-    assert phone.next == ada.revision == 12
+    device.phone.sync()
+    assert device.has_all()
+    revisions = device.network.revisions
+    assert revisions == sorted(revisions)
+    assert revisions[-1] == ada.revision == 12
 
 
-def test_a_phone_that_syncs_while_others_write_converges_and_revisions_have_no_gaps(ada: Ledger) -> None:
-    phone = Phone(ada)
+def test_a_phone_that_syncs_while_others_write_converges_and_revisions_have_no_gaps(device: Device) -> None:
+    ada = device.ledger
 
     def write(number: int) -> None:
         row = ada.add(figi=str(number))
@@ -79,12 +88,13 @@ def test_a_phone_that_syncs_while_others_write_converges_and_revisions_have_no_g
     with ThreadPoolExecutor(8) as pool:
         writers = [pool.submit(write, number) for number in range(24)]
         while not all(writer.done() for writer in writers):
-            phone.sync(limit=5)
+            device.phone.sync()
     assert [writer.exception() for writer in writers] == [None] * 24
-    phone.sync()
-    assert phone.has_all()
-    assert phone.revisions == sorted(set(phone.revisions))
-    assert phone.next == ada.revision == 24 * 2 + 12
+    device.phone.sync()
+    assert device.has_all()
+    revisions = device.network.revisions
+    assert revisions == sorted(set(revisions))
+    assert revisions[-1] == ada.revision == 24 * 2 + 12
     kept = ada.muster.sql(
         'SELECT revision FROM operation JOIN "user" ON "user".id = owner_id WHERE email = :email',
         email=ada.account.email,
@@ -92,7 +102,8 @@ def test_a_phone_that_syncs_while_others_write_converges_and_revisions_have_no_g
     assert len({row.revision for row in kept}) == len(kept) == 24
 
 
-def test_who_is_ahead_of_the_server_or_behind_the_floor_has_to_fill_an_empty_copy(ada: Ledger) -> None:
+def test_who_is_ahead_of_the_server_or_behind_the_floor_has_to_fill_an_empty_copy(device: Device) -> None:
+    ada = device.ledger
     rows = [ada.add() for _ in range(4)]
     ada.delete(rows[0]["id"])
     ada.delete(rows[1]["id"])
@@ -101,10 +112,9 @@ def test_who_is_ahead_of_the_server_or_behind_the_floor_has_to_fill_an_empty_cop
         assert_problem(ada.get("changes", since=since), 410, "resync-required")
     assert ada.get("changes", since=6).json() == {"changes": [], "next": 6, "more": False}
     assert_problem(ada.get("changes", since=7, full=True), 410, "resync-required")
-    phone = Phone(ada)
-    phone.sync(limit=1, full=True)
-    assert phone.has_all()
-    assert phone.next == 6
+    device.phone.sync()
+    assert device.has_all()
+    assert ada.get("changes", since=0, full=True).json()["next"] == 6
     assert ada.get("changes", since=0).status_code == 200
 
 
@@ -112,17 +122,13 @@ def test_a_fill_that_follows_its_links_learns_of_a_purge_that_hides_a_delete(ada
     rows = [ada.add() for _ in range(4)]
     ada.delete(rows[3]["id"])
     ada.purge()  # before the fill begins: harms nobody
-    phone = Phone(ada)
-    first = phone.pull(limit=1)
-    second = ada.muster.client.get(first.links["next"]["url"], headers=ada.tokens.bearer)
-    phone.apply(second.json())
-    assert list(phone.copy) == [rows[0]["id"], rows[1]["id"]]
+    first = ada.get("changes", since=0, limit=1, full=True)
+    second = ada.follow(first)
+    assert [page.json()["changes"] for page in (first, second)] == [[rows[0]], [rows[1]]]
     ada.delete(rows[0]["id"])
     ada.purge()
-    assert_problem(
-        ada.muster.client.get(second.links["next"]["url"], headers=ada.tokens.bearer), 410, "resync-required"
-    )
-    assert_problem(ada.get("changes", since=phone.next), 410, "resync-required")
+    assert_problem(ada.follow(second), 410, "resync-required")
+    assert_problem(ada.get("changes", since=second.json()["next"]), 410, "resync-required")
 
 
 @pytest.mark.parametrize("query", ["since=-1", "since=x", f"since={2**63}", "limit=0", "limit=201", "full=2"])
