@@ -164,7 +164,9 @@ def test_every_parameter_field_header_and_error_has_an_example(
 def has_example(field: dict[str, Any]) -> bool:
     """Swagger UI makes one for the formats by itself."""
     inner = field.get("anyOf", [field])[0]
-    shown = {"examples", "enum", "const", "$ref"} & inner.keys() or inner.get("type") == "boolean" or "$ref" in str(inner)
+    shown = (
+        {"examples", "enum", "const", "$ref"} & inner.keys() or inner.get("type") == "boolean" or "$ref" in str(inner)
+    )
     return bool(shown) or inner.get("format") in {"uuid", "date-time"}
 
 
