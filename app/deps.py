@@ -29,6 +29,7 @@ from app.scopes import SCOPES
 from app.security import Signers
 from app.sessions import live_sessions
 from app.settings import Settings
+from app.turns import Turns
 
 MAX_PAGE = 200
 
@@ -51,6 +52,7 @@ class Parts:
     account_limits: AccountLimits
     postbox: Postbox
     cache: Cache
+    imports: Turns
 
 
 def parts_of(request: Request) -> Parts:
@@ -95,7 +97,8 @@ async def current_user(request: Request, wanted: SecurityScopes, token: BearerTo
 async def current_caller(request: Request, wanted: SecurityScopes, token: BearerToken) -> Caller:
     """For routes that take long over their body: the caller, authenticated in a session that is closed again."""
     database = parts_of(request).database
-    async with database.session_scope(database.read, request) as session:
+    # Without the request: to ask whether its client has gone would swallow the body, which is still to be read.
+    async with database.session_scope(database.read) as session:
         return await _authenticate(request, database.read, session, token, wanted.scopes)
 
 

@@ -19,7 +19,6 @@ from app.models.operation import (
     Changes,
     Imported,
     Operation,
-    OperationBase,
     OperationCreate,
     OperationPublic,
     Tombstone,
@@ -30,6 +29,7 @@ from app.models.values import ExactDecimal
 from app.sessions import SessionState
 
 _BATCH = 1000
+_SENT = tuple(OperationCreate.model_fields)
 _NAMES = tuple(OperationPublic.model_fields)
 _COLUMNS = [col(getattr(Operation, name)) for name in _NAMES]
 _OWN = select(*_COLUMNS).where(col(Operation.owner_id) == bindparam("owner"))
@@ -142,13 +142,16 @@ def create_operation(session: Session, owner_id: UUID, body: OperationCreate, no
     return _public(session.connection().execute(_INSERT.returning(*_COLUMNS), values).one())
 
 
-def import_operations(session: Session, owner_id: UUID, rows: Sequence[OperationBase], now: datetime) -> Imported:
-    """All of them, each with a revision of its own, in their order."""
+def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime) -> Imported:
+    """All of them, each with a revision of its own, in their order. A row is the values of OperationCreate's fields."""
     last = _take_revisions(session, owner_id, len(rows))
     stamps = {"owner_id": owner_id, "created_at": now, "updated_at": now}
     for start in range(0, len(rows), _BATCH):
         first = last - len(rows) + 1 + start
-        batch = [{**dict(row), **stamps, "revision": first + n} for n, row in enumerate(rows[start : start + _BATCH])]
+        batch = [
+            {**dict(zip(_SENT, row, strict=True)), **stamps, "revision": first + n}
+            for n, row in enumerate(rows[start : start + _BATCH])
+        ]
         session.connection().execute(_INSERT, batch)
     return Imported(created=len(rows), revision=last)
 

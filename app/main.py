@@ -32,9 +32,12 @@ from app.responses import answer
 from app.routers import auth, heroes, me, operations, operations_csv, ops, tasks, users
 from app.security import Signers
 from app.settings import ROOT, Settings, get_settings
+from app.turns import Turns
 
 # Beside the slots' threads: hashing, health and limits need some too.
 SPARE_THREADS = 24
+# One at work, which may take some hundred MB, and few waiting, each with its body in memory.
+IMPORTS = 5
 EXPOSED = ["ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 ALLOWED = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"]
 
@@ -98,6 +101,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
         postbox=postbox,
         cache=Cache(settings.redis_url),
+        imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
     )
     # What lives as long as the process is no garbage: looking through it each time took some 5 % of the CPU.
     gc.collect()

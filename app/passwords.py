@@ -5,12 +5,12 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import anyio
 from anyio import to_thread
 from passlib.context import CryptContext
 from zxcvbn import zxcvbn
 
-from app.errors import Invalid, Unavailable
+from app.errors import Invalid
+from app.turns import Turns
 
 MAX_LENGTH = 128
 # One thread a process: measured, a second one more than doubles the tail of everybody else's requests.
@@ -78,8 +78,9 @@ class PasswordHasher:
     """Hashing behind a limiter and a bounded queue of its own. Holds no session: call it between two of them."""
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(HASH_THREADS)
-        self._waiting = 0
+        self._turns = Turns(
+            HASH_THREADS, HASH_QUEUE, busy="Too many sign-ins at once. Try again in a moment.", retry_after=2
+        )
         # An unknown account costs a real verification of this; making it here also pays libpass's slow first call.
         self._decoy = _context.hash("decoy")
 
@@ -100,10 +101,5 @@ class PasswordHasher:
         await self._run(lambda: check_policy(password, min_length=min_length, related=related, field=field))
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._waiting >= HASH_QUEUE:
-            raise Unavailable("Too many sign-ins at once. Try again in a moment.", retry_after=2)
-        self._waiting += 1
-        try:
-            return await to_thread.run_sync(work, limiter=self._limiter)
-        finally:
-            self._waiting -= 1
+        async with self._turns.turn():
+            return await to_thread.run_sync(work)

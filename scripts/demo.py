@@ -152,7 +152,7 @@ def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:
         moment = now - timedelta(days=365 - 3 * number, minutes=37 * number % 480)
         row = {"type": "sell" if number % 5 == 4 else "buy", "instrument_type": instrument_type, "figi": figi}
         row |= {"quantity": f"{Decimal(usual) * (1 + number % 3):f}", "date": moment.isoformat()}
-        rows.append(OperationCreate.model_validate(row))
+        rows.append(tuple(dict(OperationCreate.model_validate(row)).values()))
     import_operations(session, owner_id, rows, now)
 
 

@@ -3,18 +3,22 @@
 import csv
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app.csv_format import decode
 from app.errors import Invalid
+from app.main import IMPORTS
 from tests.answers import assert_problem
 from tests.phones import COURSE, FIELDS, Ledger
 from tests.servers import Muster
+from tests.session_tools import connected
 
 HEADER = "type,instrument_type,figi,quantity,date"
 ROW = "sell,btc,string,10,2023-10-26T08:29:31.139Z"
@@ -63,8 +67,8 @@ def test_what_is_exported_is_imported_as_new_operations_whatever_the_text(ada: L
         "'quoted'",
         "a'b",
     ]
-    for text in texts:
-        ada.add(figi=text, type=text, instrument_type=None if text == '"' else text, quantity="0.00000001")
+    for cell in texts:
+        ada.add(figi=cell, type=cell, instrument_type=None if cell == '"' else cell, quantity="0.00000001")
     exported = ada.get("export")
     cells = [cell for line in csv.reader(StringIO(exported.text, newline="")) for cell in line]
     assert [cell for cell in cells if cell[:1] in {"=", "+", "-", "@", "\t", "\r"}] == []
@@ -175,6 +179,20 @@ def test_30_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster:
     assert chunks > 20
     total = ada.get("summary").json()[0]
     assert (total["count"], total["quantity"]) == (30_000, "4.50015")
+
+
+def test_of_many_imports_at_once_few_wait_and_the_others_get_503(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    ada = Ledger(muster)
+    lock = "BEGIN IMMEDIATE" if "sqlite" in muster.database_url else "LOCK TABLE operation"
+    with ThreadPoolExecutor(IMPORTS + 3) as pool, connected(muster) as connection:
+        connection.execute(text(lock))  # no import can be written
+        imports = [pool.submit(import_csv, ada, f"{HEADER}\n{ROW}\n") for _ in range(IMPORTS + 3)]
+        refused = [next(done).result() for done in [as_completed(imports)] * 3]
+        assert_problem(refused[0], 503, "unavailable")
+        assert [int(answer.headers["retry-after"]) for answer in refused] == [10] * 3
+    assert sorted(each.result().status_code for each in imports) == [201] * IMPORTS + [503] * 3
+    assert ada.revision == IMPORTS
 
 
 def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connection(

@@ -85,8 +85,13 @@ async def import_operations(
     arrives.
     """
     content = await request.body()
+    async with parts.imports.turn():
+        return await _import(request, me, parts, content, idempotency_key)
+
+
+async def _import(request: Request, me: Caller, parts: Parts, content: bytes, key: str | None) -> Response:
     rows = await in_thread(csv_format.decode, content)
-    attempt = attempt_of(me, parts, idempotency_key, fingerprint("importOperations", content))
+    attempt = attempt_of(me, parts, key, fingerprint("importOperations", content))
 
     def write(session: Session) -> Answer:
         def work() -> Answer:
