@@ -12,8 +12,9 @@ from tests.servers import Muster
 EXAMPLES = 4
 SEED = 20_261_124
 
-# Nobody can guess what these need: a mailed token; a task of one's own, two ids that are there at that moment.
-NEVER_SUCCEED = {"resetPassword", "verifyEmail", "deleteTask", "joinTeam", "leaveTeam"}
+# Nobody can guess what these need: a mailed token; a task of one's own, two ids that are there at that moment; a job
+# that has ended, or one that has not.
+NEVER_SUCCEED = {"resetPassword", "verifyEmail", "deleteTask", "joinTeam", "leaveTeam", "readJobResult", "cancelJob"}
 FOR_ADMINS = {
     "listUsers",
     "readUser",
