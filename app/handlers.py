@@ -1,6 +1,6 @@
 """What each kind of job does. Each may be begun again at any time: it leaves one row, one file, or one mail twice."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from app import ledger, letters
 from app.accounts import credentials_by_email, credentials_by_id
 from app.db import Database
-from app.jobs import Jobs
+from app.jobs import ByKind, Jobs
 from app.mail import mailer_for
 from app.models import utcnow
 from app.models.job import Job
@@ -26,6 +26,7 @@ from app.work import Outcome, Work
 
 BATCH = 1000
 JOBS_KEPT = timedelta(days=30)
+MOST_ATTACHED = 2**20  # bytes of an archive: unpacked, some ten times as many, and mail servers refuse more
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Handlers:
     signers: Signers
     jobs: Jobs
 
-    def by_kind(self) -> Mapping[str, Callable[[Work], Outcome]]:
+    def by_kind(self) -> ByKind:
         return {"mail": self.mail, "statement": self.statement, "purge": self.purge}
 
     def mail(self, work: Work) -> Outcome:
@@ -49,7 +50,7 @@ class Handlers:
             archive = _result_of(session, UUID(told["job"])) if "job" in told else None
         message = letters.write(work.id, told, account, self.settings, self.signers)
         if message is not None:
-            if archive is not None:
+            if archive is not None and len(archive) <= MOST_ATTACHED:
                 for name, subtype in FILES.items():
                     message.add_attachment(read_file(archive, name), maintype="text", subtype=subtype, filename=name)
             mailer_for(self.settings).send(message)
@@ -103,7 +104,7 @@ class Handlers:
         """In batches, and never waiting for a row that somebody else changes: so it cannot deadlock."""
         some = select(key).where(condition).limit(BATCH).with_for_update(skip_locked=True)
         deleted = BATCH
-        while deleted == BATCH:
+        while deleted >= BATCH:
             with self._writing() as session:
                 deleted = session.connection().execute(delete(key.table).where(key.in_(some))).rowcount
             work.progress(0.1)

@@ -35,7 +35,7 @@ FIRST_RETRY, LAST_RETRY = timedelta(seconds=10), timedelta(minutes=15)  # each w
 BATCH = 500
 
 
-Handlers = Mapping[str, Callable[[Work], Outcome]]  # by kind
+ByKind = Mapping[str, Callable[[Work], Outcome]]
 
 
 class Plan(NamedTuple):
@@ -57,13 +57,13 @@ class Jobs:
 
     def __init__(self, database: Database, redis_url: str | None) -> None:
         self._database = database
-        self._handlers: Handlers = {}
+        self._handlers: ByKind = {}
         self._engine: Broker | Threads = Broker(redis_url, self._note_sent) if redis_url else Threads(self.run)
         self._purge = ""
         self._closing = Event()
         self._sweeper = Thread(target=self._sweep_on, daemon=True, name="sweep")
 
-    def start(self, handlers: Handlers) -> None:
+    def start(self, handlers: ByKind) -> None:
         self._handlers = handlers
         self._sweeper.start()
 

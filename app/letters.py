@@ -55,8 +55,8 @@ LETTERS = {
     ),
     "statement": Letter(
         "Your statement",
-        "Here is the statement that you asked for: a page to read, and a table to calculate with.",
-        "If you did not ask for it, change your password.",
+        "The statement that you asked for is ready: a page to read, and a table to calculate with.",
+        "Both are attached, unless they are too large for a mail. For 30 days you can download them as well.",
     ),
     "job-failed": Letter(
         "A job of yours failed",

@@ -56,5 +56,5 @@ def read_file(archive: bytes, name: str) -> bytes:
 
 
 def _period(since: datetime | None, until: datetime | None) -> str:
-    start = f"From {since:%Y-%m-%d %H:%M}" if since else "From the beginning"
-    return f"{start} to {until:%Y-%m-%d %H:%M} (UTC)" if until else f"{start} until today (UTC)"
+    start, end = (f"{moment:%Y-%m-%d %H:%M}" if moment else None for moment in (since, until))
+    return f"From {start or 'the first'} to {end or 'the last'} (UTC)"

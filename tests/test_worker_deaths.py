@@ -2,14 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.servers import Muster, fresh_database, wait_for
-from tests.workers import TOLD_SERVICE, Board, RedisServer, Worker, in_order, with_effects
+from tests.servers import ROOT, Muster, fresh_database, wait_for
+from tests.workers import TOLD_SERVICE, Board, RedisServer, Worker, with_effects
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +78,17 @@ def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
     with ExitStack() as stack:
         for _ in range(workers):
             stack.enter_context(Worker(muster, "--concurrency", "1"))
-        busy = [board.write(until=str(go_on)) for _ in range(workers)]
-        for job_id in busy:
+        for job_id in board.write_many(workers, until=str(go_on)):
             board.wait(job_id, "running")
-        waiting = [board.write() for _ in range(100)]
-        wait_for(lambda: set(waiting) <= set(redis.holds("default")), what="100 messages")
+        waiting = set(board.write_many(100))
+        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages")
         high = board.write(queue="high")
         wait_for(lambda: high in redis.holds("high"), what="one more")
         go_on.touch()
-        for job_id in (*waiting, high):
-            board.wait(job_id)
-    # Two workers look at the same moment: the other one takes a default job then.
-    assert in_order(board, [*waiting, high]).index(high) < workers
+        begun = board.wait(high)["started_at"]
+        first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
+        board.forget(waiting)
+    assert len(first) < workers  # two workers look at the same moment: the other one takes a default job then
 
 
 def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Board) -> None:
@@ -100,3 +101,21 @@ def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Boa
 def test_redis_holds_the_id_of_a_job_and_nothing_else_of_it(board: Board, redis: RedisServer) -> None:
     job_id = board.start(mail=True)
     wait_for(lambda: job_id in redis.holds("default"), what="a message")
+
+
+def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board, tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "worker"), "--queues", "default"]
+    job_id = board.start()
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **muster.settings}) as process:
+        board.wait(job_id)
+        process.terminate()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_redis_it_says_in_one_line_what_is_missing(muster: Muster) -> None:
+    environment = {**os.environ, **muster.settings, "REDIS_URL": ""}
+    command = [sys.executable, "-m", "celery", "--app", "app.worker", "worker"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("muster: REDIS_URL: a worker needs redis://")
+    assert done.stderr.count("\n") == 1

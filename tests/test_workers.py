@@ -94,7 +94,7 @@ def test_a_service_killed_between_commit_and_dispatch_has_lost_nothing(
 
 @pytest.mark.usefixtures("worker")
 def test_redis_is_gone_for_a_while_in_the_middle_of_100_jobs(board: Board, redis: RedisServer) -> None:
-    jobs = [board.write() for _ in range(80)]
+    jobs = board.write_many(80)
     jobs += [board.start() for _ in range(20)]
     wait_for(lambda: len(board.effects()) > 10, what="some of them")
     redis.stop()
@@ -112,7 +112,7 @@ def test_cancelling_ends_what_runs(muster: Muster, board: Board, tmp_path: Path)
     assert 0 <= job["progress"] < 1
     path = f"/api/jobs/{job_id}"
     assert [muster.client.delete(path, headers=board.tokens.bearer).status_code for _ in range(2)] == [204, 204]
-    others = [board.write() for _ in range(4)]  # as many as the worker runs at once
+    others = board.write_many(4)  # as many as the worker runs at once
     for other in others:
         board.wait(other)
     assert board.read(job_id)["state"] == "cancelled"

