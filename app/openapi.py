@@ -1,5 +1,6 @@
 """What OpenAPI says beside the routes: each error with its problem type, the OAuth forms, and how signing in works."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,12 +15,19 @@ from app.errors import (
     InsufficientScope,
     Internal,
     Invalid,
+    InvalidClient,
+    InvalidGrant,
+    InvalidRequest,
+    InvalidScope,
     InvalidToken,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnsupportedGrantType,
+    oauth_error,
     problem,
 )
+from app.examples import describe_fields, describe_parameter, describe_success, headers
 from app.scopes import SCOPES
 
 DESCRIPTION = """
@@ -97,52 +105,55 @@ _OAUTH_ERROR_SCHEMA = {
     "properties": {name: {"type": "string"} for name in ("error", "error_description", "detail")},
 }
 _VALIDATION_ERROR = "HTTPValidationError"
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+# Which headers go with which status.
+_HEADERS = {
+    401: headers("WWW-Authenticate"),
+    403: headers("WWW-Authenticate"),
+    405: headers("Allow"),
+    429: headers("Retry-After", "RateLimit-Policy", "RateLimit"),
+    503: headers("Retry-After"),
+}
 
 
-def problems(*kinds: type[AppError]) -> dict[int | str, dict[str, Any]]:
+def problems(*kinds: type[AppError] | AppError) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can raise these."""
+    return _answers("application/problem+json", "Problem", problem, kinds)
+
+
+def _answers(
+    media_type: str,
+    schema: str,
+    members: Callable[[AppError], dict[str, Any]],
+    kinds: Iterable[type[AppError] | AppError],
+) -> dict[int | str, dict[str, Any]]:
+    """By status, with an example of each kind."""
     answers: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
-        answer = answers.setdefault(
-            kind.status, _answer(kind.status, kind.title, "application/problem+json", "Problem")
-        )
-        example = {"summary": kind.title, "value": problem(_instance(kind))}
-        answer["content"]["application/problem+json"].setdefault("examples", {})[kind.type] = example
+        content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}, "examples": {}}}
+        new = {"description": kind.title, "content": content}
+        if kind.status in _HEADERS:
+            new["headers"] = _HEADERS[kind.status]
+        answer = answers.setdefault(kind.status, new)
+        example = {"summary": kind.title, "value": members(kind if isinstance(kind, AppError) else kind())}
+        answer["content"][media_type]["examples"][getattr(kind, "error", kind.type)] = example
     return answers
-
-
-def _instance(kind: type[AppError]) -> AppError:
-    return InsufficientScope("users:read") if kind is InsufficientScope else kind()
-
-
-def _answer(status: int, description: str, media_type: str, schema: str) -> dict[str, Any]:
-    content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    headers = {"headers": _RETRY_AFTER} if status in {429, 503} else {}
-    return {"description": description, "content": content, **headers}
 
 
 # What any route may answer; routes name only what is their own.
 EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, HeadTooLarge, Internal, Unavailable)
-SECURED = problems(Unauthenticated, InvalidToken, InsufficientScope)
 
-OAUTH_ANSWERS: dict[int | str, dict[str, Any]] = {
-    status: _answer(status, description, "application/json", "OAuthError")
-    for status, description in {
-        400: "`invalid_request`, `invalid_grant`, `invalid_scope` or `unsupported_grant_type`",
-        401: "`invalid_client`",
-        413: "`invalid_request`: the body is too large",
-        429: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
-        431: "`invalid_request`: the address and the headers are too large",
-        500: "`server_error`",
-        503: "`temporarily_unavailable`: wait as long as Retry-After says; you are still signed in",
-    }.items()
-}
+# RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
+OAUTH_ANSWERS = _answers(
+    "application/json",
+    "OAuthError",
+    oauth_error,
+    (
+        *(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient),
+        *(ContentTooLarge, TooManyRequests, HeadTooLarge, Internal, Unavailable),
+    ),
+)
 
-
-CREATED: dict[int | str, dict[str, Any]] = {
-    201: {"headers": {"Location": {"description": "The address of what was made.", "schema": {"type": "string"}}}}
-}
+CREATED: dict[int | str, dict[str, Any]] = {201: {"headers": headers("Location")}}
 
 
 def _form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
@@ -196,11 +207,16 @@ def install_openapi(app: FastAPI) -> None:
             for path, operations in schema["paths"].items():
                 for operation in operations.values():
                     _summarize(operation)
+                    describe_success(operation)
+                    for parameter in operation.get("parameters", []):
+                        describe_parameter(parameter)
                     _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE)
             # In the documentation a collection stands before what is in it, whichever route is tried first.
             schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/") > 2))
             for unused in (_VALIDATION_ERROR, "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
+            for name, described in schema["components"]["schemas"].items():
+                describe_fields(name, described)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -213,18 +229,17 @@ def _summarize(operation: dict[str, Any]) -> None:
 
 
 def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:
-    general = everywhere | (SECURED if operation.get("security") else {})
+    scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
+    general = everywhere | (problems(Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)) if scopes else {})
     for status, answer in general.items():
         own = operation["responses"].get(str(status))
         if own is None or _VALIDATION_ERROR in str(own):  # FastAPI's own 422, which is not what we answer
             operation["responses"][str(status)] = answer
         else:
             _add_examples(own, answer)
-    for requirement in operation.get("security", []):
-        scopes = [scope for names in requirement.values() for scope in names]
-        if scopes:
-            needed = ", ".join(f"`{scope}` ({SCOPES[scope].lower()})" for scope in scopes)
-            operation["description"] = f"{operation.get('description', '')}\n\nScope: {needed}."
+    if scopes:
+        needed = ", ".join(f"`{scope}` ({SCOPES[scope].lower()})" for scope in scopes)
+        operation["description"] = f"{operation['description']}\n\nScope: {needed}."
 
 
 def _add_examples(own: dict[str, Any], general: dict[str, Any]) -> None:

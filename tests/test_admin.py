@@ -152,6 +152,7 @@ def test_a_disabled_account_is_out_at_once_and_comes_back_signed_out(muster: Mus
     account, admin = muster.new_account(), muster.admin().sign_in()
     phone, tablet = account.sign_in(), account.sign_in()
     path = f"/users/{id_of(phone)}"
+    assert_problem(call(muster, admin, "PATCH", path, {"is_active": 0}), 422, "invalid")
     assert call(muster, admin, "PATCH", path, {"is_active": False}).json()["is_active"] is False
     assert_signed_out(muster, phone, tablet)
     sign_in = {"grant_type": "password", "username": account.email, "password": PASSWORD}

@@ -144,6 +144,32 @@ def test_a_summary_is_what_the_route_does_and_a_collection_comes_before_what_is_
     assert paths.index("/api/operations") < paths.index("/api/operations/export")
 
 
+def test_every_parameter_field_header_and_error_has_an_example(
+    schema: dict[str, Any], operations: list[Operation]
+) -> None:
+    for each in operations:
+        for parameter in each.description.get("parameters", []):
+            words, _, example = parameter["description"].rpartition("Example: ")
+            assert len(words) > 10, (each.name, parameter["name"])
+            assert example.strip("`"), (each.name, parameter["name"])
+        for status, answer in each.description["responses"].items():
+            assert all("example" in header for header in answer.get("headers", {}).values()), (each.name, status)
+            if status >= "400":
+                assert all(content["examples"] for content in answer["content"].values()), (each.name, status)
+    for name, described in schema["components"]["schemas"].items():
+        if name not in {"Problem", "OAuthError"}:  # shown whole, with each error
+            assert [field for field, one in described.get("properties", {}).items() if not has_example(one)] == [], name
+
+
+def has_example(field: dict[str, Any]) -> bool:
+    """Swagger UI makes one for the formats by itself."""
+    inner = field.get("anyOf", [field])[0]
+    shown = (
+        {"examples", "enum", "const", "$ref"} & inner.keys() or inner.get("type") == "boolean" or "$ref" in str(inner)
+    )
+    return bool(shown) or inner.get("format") in {"uuid", "date-time"}
+
+
 def test_every_answer_with_a_body_has_a_schema(operations: list[Operation]) -> None:
     for each in operations:
         successes = [answer for code, answer in each.description["responses"].items() if code in {"200", "201"}]

@@ -66,10 +66,7 @@ class JobPublic(JobBase):
     kind: Literal["mail", "statement", "purge"]
     queue: Literal["high", "default"]
     state: State
-    result: str | None = Field(
-        description="Where the result is, once there is one.",
-        schema_extra={"examples": ["/api/jobs/01a20be7-e9f0-7d83-a135-45a95c2b934a/result"]},
-    )
+    result: str | None = Field(description="Where the result is, once there is one.")
 
 
 class StatementCreate(Body):

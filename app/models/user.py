@@ -5,6 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
+from pydantic import Field as Limits
 from sqlalchemy import JSON, BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
@@ -77,7 +78,7 @@ class UserUpdate(Body):
 
 class UserAdminUpdate(UserUpdate):
     role: RoleName | MISSING = Field(default=MISSING)
-    is_active: bool | MISSING = Field(default=MISSING)
+    is_active: Annotated[bool, Limits(strict=True)] | MISSING = Field(default=MISSING)
 
 
 class UserPublic(UserBase):

@@ -23,7 +23,7 @@ from app.models import email_address, utcnow
 from app.models.token import TokenPair, device_label, printable
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
 from app.oauth2 import PARAMETERS, Device, parse_form, parse_scope, scope_at_login
-from app.openapi import OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
+from app.openapi import CREATED, OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
 from app.responses import NO_STORE
 from app.routing import Route
 from app.settings import get_settings
@@ -36,7 +36,7 @@ settings = get_settings()
     "/register",
     status_code=201,
     operation_id="register",
-    responses=problems(EmailTaken, RolesMissing),
+    responses=problems(EmailTaken, RolesMissing) | CREATED,
 )
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, parts: PartsDep) -> UserPublic:

@@ -10,6 +10,7 @@ from sqlmodel import Session, col
 from app.db import SessionDep
 from app.deps import JobsUser, PageDep, PartsDep
 from app.errors import JobEnded, JobNotFound, ResultNotFound
+from app.examples import headers
 from app.models import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
 from app.oauth2 import Caller
@@ -20,8 +21,6 @@ from app.statements import CSV, PAGE, read_file
 router = APIRouter(prefix="/api/jobs", tags=["jobs"], route_class=Route)
 
 RETRY_AFTER = 2  # seconds
-_LOCATION = {"Location": {"description": "The address of the job.", "schema": {"type": "string"}}}
-_WATCHED = {"Retry-After": {"description": "Seconds; while it waits or runs.", "schema": {"type": "integer"}}}
 # A page of somebody's own words, shown from this address: it may load nothing and run nothing.
 _SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
 
@@ -34,7 +33,9 @@ def _theirs(me: Caller, everybodys: str) -> list[Any]:
     return [] if everybodys in me.scopes else [col(Job.owner_id) == me.state.user_id, col(Job.kind).in_(ASKED_FOR)]
 
 
-@router.post("/statement", status_code=202, operation_id="startStatement", responses={202: {"headers": _LOCATION}})
+@router.post(
+    "/statement", status_code=202, operation_id="startStatement", responses={202: {"headers": headers("Location")}}
+)
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, parts: PartsDep
 ) -> JobPublic:
@@ -57,7 +58,9 @@ def list_jobs(
     return page.cut([_public(row) for row in session.connection().execute(statement)], lambda job: [str(job.id)])
 
 
-@router.get("/{job_id}", operation_id="readJob", responses={200: {"headers": _WATCHED}, **problems(JobNotFound)})
+@router.get(
+    "/{job_id}", operation_id="readJob", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)}
+)
 def read_job(job_id: UUID, response: Response, me: JobsUser, session: SessionDep) -> JobPublic:
     """How far a job is. While it waits or runs, Retry-After says when to look again."""
     job = _read(session, _theirs(me, "users:read"), job_id)

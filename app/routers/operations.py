@@ -22,6 +22,7 @@ from app.deps import (
 )
 from app.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.etags import etag, if_none_match
+from app.examples import headers
 from app.idempotency import Answer, fingerprint, once
 from app.models import MAX_ID, utcnow
 from app.models.operation import Changes, OperationCreate, OperationPublic, OperationUpdate, Total
@@ -95,7 +96,7 @@ def list_operations(
     status_code=201,
     operation_id="createOperation",
     response_model=OperationPublic,
-    responses=problems(IdempotencyKeyReused),
+    responses=problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}},
 )
 def create_operation(
     body: OperationCreate,
