@@ -68,6 +68,7 @@ FIELDS: dict[str, Any] = {
     "scopes": ["me", "operations:read"],
     "status": "ok",
     "title": "Water the plants",
+    "token_type": "Bearer",
     "token": "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
     "type": "sell",
     "user_agent": "Muster/1.0 (iPhone; iOS 20)",

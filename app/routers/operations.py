@@ -110,8 +110,8 @@ def create_operation(
 
     def create() -> Answer:
         made = ledger.create_operation(session, me.state.user_id, body, attempt.now)
-        headers = {"Location": f"/api/operations/{made.id}", "ETag": etag(made.owner_id, made.revision)}
-        return Answer(201, headers, made.model_dump(mode="json"))
+        about = {"Location": f"/api/operations/{made.id}", "ETag": etag(made.owner_id, made.revision)}
+        return Answer(201, about, made.model_dump(mode="json"))
 
     answer = once(session, attempt, create)
     return JSONResponse(answer.body, answer.status, answer.headers)

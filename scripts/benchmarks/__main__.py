@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts.benchmarks.ledger import export, pages
 from scripts.benchmarks.load import require_wrk
 from scripts.benchmarks.logins import login, login_burst, logins_beside_reads
 from scripts.benchmarks.reads import connections, log_line, me
@@ -23,6 +24,8 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "login": login,
     "logins-beside-reads": logins_beside_reads,
     "login-burst": login_burst,
+    "pages": pages,
+    "export": export,
     "cold-start": cold_start,
 }
 DATABASES = ("postgresql", "sqlite")

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import cycle
@@ -13,7 +13,7 @@ from threading import Event, Thread
 import httpx
 
 from scripts.benchmarks.load import Sample, Wrk, interleave, report
-from scripts.benchmarks.stage import Stage, server_process
+from scripts.benchmarks.stage import Stage, watch_memory
 from tests.servers import PASSWORD, Muster
 
 ATTEMPTS = 40
@@ -111,15 +111,11 @@ def login_burst(stage: Stage) -> None:
     for kind in stage.databases:
         with stage.database(kind) as url, stage.muster(url) as served:
             people = _people(served)
-            process = server_process(served)
-            before = peak = process.memory_info().rss
-            with ThreadPoolExecutor(max_workers=BURST) as pool:
-                pending = [pool.submit(_timed, people[i % ACCOUNTS]) for i in range(BURST)]
-                while wait(pending, timeout=0.01).not_done:
-                    peak = max(peak, process.memory_info().rss)
+            with watch_memory(served) as memory, ThreadPoolExecutor(max_workers=BURST) as pool:
+                logins = [pool.submit(_timed, people[i % ACCOUNTS]) for i in range(BURST)]
             print(f"login-burst on {kind}: {BURST} logins at once")
-            _report_logins([login.result() for login in pending])
-            print(f"  memory         {before >> 20} MiB before, {peak >> 20} MiB at most")
+            _report_logins([login.result() for login in logins])
+            print(f"  memory         {memory.before >> 20} MiB before, {memory.peak >> 20} MiB at most")
 
 
 def _report_logins(logins: Sequence[tuple[int, float]]) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import update
@@ -84,3 +85,30 @@ def cpu_seconds(served: Muster) -> float:
     """What the server has used so far, in user and kernel; the database's own processes are not in it."""
     times = server_process(served).cpu_times()
     return float(times.user + times.system)
+
+
+@dataclass
+class Memory:
+    """Of a server process, in bytes (resident set)."""
+
+    before: int
+    peak: int
+
+
+@contextmanager
+def watch_memory(served: Muster) -> Iterator[Memory]:
+    """Looks every 20 ms."""
+    process, finished = server_process(served), Event()
+    memory = Memory(process.memory_info().rss, 0)
+
+    def watch() -> None:
+        while not finished.wait(0.02):
+            memory.peak = max(memory.peak, process.memory_info().rss)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        yield memory
+    finally:
+        finished.set()
+        watcher.join()
