@@ -86,7 +86,7 @@ def make_celery(redis_url: str) -> Any:
     app: Any = Celery("muster", broker=redis_url, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
+        broker_connection_max_retries=None,  # Redis may be away for as long as it likes
         broker_transport_options={
             "queue_order_strategy": "priority",  # in the order of QUEUES, always; the default takes turns
             "priority_steps": [0],  # one list for each queue: Redis priorities are not used
@@ -105,6 +105,5 @@ def make_celery(redis_url: str) -> Any:
         worker_concurrency=4,
         worker_send_task_events=True,  # for flower
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the row says whose job it is, not the connection
-        worker_enable_remote_control=True,
     )
     return app

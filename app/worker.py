@@ -8,6 +8,7 @@ from uuid import UUID
 
 from anyio.from_thread import start_blocking_portal
 from celery import signals
+from kombu.transport.redis import Channel, QoS
 
 from app.db import Database
 from app.engines import TASK, make_celery
@@ -21,6 +22,19 @@ settings = get_settings()
 if settings.redis_url is None:
     sys.exit("muster: REDIS_URL: a worker needs redis://host:port/0; without it, jobs run in the service itself")
 
+
+class LenientQoS(QoS):
+    """When Redis goes away, kombu acknowledges and puts back messages on a channel that is closed, and the worker ends
+    of an AttributeError. Neither is needed: a message that comes again finds its job done, and the sweep puts back."""
+
+    restore_at_shutdown = False
+
+    def ack(self, delivery_tag: str) -> None:
+        if not self.channel.closed:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu types a part of itself
+
+
+Channel.QoS = LenientQoS
 celery = make_celery(settings.redis_url)
 _running = ExitStack()
 

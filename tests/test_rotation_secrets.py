@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens
+from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens, wait_for
 from tests.session_tools import (
     BEYOND_GRACE,
     assert_lives,
@@ -102,7 +102,9 @@ def test_no_dump_and_no_log_holds_a_token_or_its_mac(serve: Callable[..., Muster
         muster = serve(ENVIRONMENT="development", REDIS_URL=redis.url)
         with Worker(muster, app="app.worker") as worker:
             ada, issued = live_a_little(muster)
-            kept_in_redis = dump_redis(redis.url)
+        assert muster.client.post("/api/auth/forgot-password", json={"email": ada.email}).status_code == 202
+        wait_for(lambda: redis.holds("high"), what="a message that waits")
+        kept_in_redis = dump_redis(redis.url)
     needles = [needle for token in issued for needle in forms_of(token)]
     database = dump_database(muster)
     assert row_of(muster, Tokens(access_token=issued[0])).secret.hex().encode() in database  # the dump is a real one

@@ -72,7 +72,7 @@ class Worker:
 
     def __init__(self, muster: Muster, *options: str, app: str = "tests.told_worker") -> None:
         self.log_file = muster.folder / f"worker-{uuid4().hex[:8]}.log"
-        module = ["celery", "--quiet", "--app", app, "worker", *options]
+        module = ["celery", "--quiet", "--app", app, "worker", "--without-mingle", "--without-gossip", *options]
         self.process = muster.launch(module, {**os.environ, **muster.settings}, self.log_file)
 
     def __enter__(self) -> Self:
