@@ -160,8 +160,10 @@ def is_counted(request: Request) -> bool:
 
 
 def _counted_by_default(endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
-    def check(request: Request) -> None:
-        """slowapi counts before it calls this."""
+    def check(request: Request) -> None:  # noqa: ARG001  # slowapi looks for it by name
+        """slowapi counts before it calls this: in this process while Redis is away, which is counted too."""
+        if limiter._storage_dead:  # noqa: SLF001  # it has no public sign of it
+            metrics.count("limit_storage_failures")
 
     check.__module__, check.__name__ = endpoint.__module__, name  # what slowapi names the bucket by
     counted: Callable[[Request], None] = limiter.limit(_settings.limit_default)(check)

@@ -55,7 +55,10 @@ def main() -> None:
         load_demo(settings)
         print(account())
     if arguments.admin:
-        make_admin(settings, arguments.admin, password=None)
+        try:
+            make_admin(settings, arguments.admin, password=None)
+        except (ValueError, Invalid) as error:
+            sys.exit(f"muster: {error}")
         print("The account is an admin.")
     else:
         first_admin_from_settings(settings)
@@ -84,16 +87,22 @@ def first_admin_from_settings(settings: Settings) -> None:
         admins = select(col(User.id)).join(Role, col(Role.id) == col(User.role_id)).where(col(Role.name) == ADMIN)
         has_admin = session.scalars(admins.limit(1)).first() is not None
     engine.dispose()
-    if not has_admin:
+    if has_admin:
+        return
+    try:
         make_admin(settings, settings.admin_email, password=settings.admin_password)
+    except ValueError as error:
+        sys.exit(f"muster: ADMIN_EMAIL: {error}")
+    except Invalid as error:
+        sys.exit(f"muster: ADMIN_PASSWORD: {error}")
 
 
 def make_admin(settings: Settings, address: str, *, password: str | None) -> None:
-    """Give an existing account the role admin, or make one, its address taken as verified."""
-    try:
-        email = email_address(address)
-    except ValueError as error:
-        sys.exit(f"muster: {error}")
+    """Give an existing account the role admin, or make one, its address taken as verified.
+
+    Raises ValueError if it is no address, Invalid if the password does not do.
+    """
+    email = email_address(address)
     engine = make_engine(settings)
     with Session(engine) as session:
         exists = credentials_by_email(session, email) is not None
@@ -107,10 +116,7 @@ def make_admin(settings: Settings, address: str, *, password: str | None) -> Non
 
 
 def _insert_admin(settings: Settings, email: str, password: str) -> None:
-    try:
-        check_policy(password, min_length=settings.password_min_length, related=[email], field="password")
-    except Invalid as error:
-        sys.exit(f"muster: {error.detail}")
+    check_policy(password, min_length=settings.password_min_length, related=[email], field="password")
     password_hash = asyncio.run(_hash(password))
     engine = make_engine(settings)
     with Session(engine) as session:

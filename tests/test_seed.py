@@ -222,6 +222,22 @@ def test_the_first_admin_of_the_settings_is_made_at_the_start_and_only_while_the
     assert admins(muster.database_url) == ["first@example.com"]
 
 
+@pytest.mark.parametrize(
+    ("email", "password", "line"),
+    [
+        ("ada@example.com", WEAK, "muster: ADMIN_PASSWORD: The password is common"),
+        ("nonsense", PASSWORD, "muster: ADMIN_EMAIL: this is not an e-mail address"),
+    ],
+)
+def test_a_first_admin_who_cannot_be_made_is_one_line_that_names_the_setting(
+    database_url: str, email: str, password: str, line: str
+) -> None:
+    status, said = seed(database_url, ADMIN_EMAIL=email, ADMIN_PASSWORD=password)
+    assert status == 1
+    assert said.splitlines()[-1].startswith(line)
+    assert admins(database_url) == []
+
+
 def test_the_first_admin_of_the_settings_may_be_an_account_that_exists(serve: Callable[..., Muster]) -> None:
     muster = serve()
     ada = muster.register()

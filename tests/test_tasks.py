@@ -211,3 +211,15 @@ def test_tasks_stay_when_an_account_is_deleted(muster: Muster, ada: Tokens) -> N
     assert left == {**written, "author_id": None, "assignee_id": None}
     assert call(muster, ada, "GET", f"/tasks/{given['id']}").json() == {**given, "assignee_id": None}
     assert history(muster, ada, written) == [(None, None, id_of(ada)), (None, id_of(ada), None)]
+
+
+def test_a_task_of_a_deleted_account_can_still_be_deleted(muster: Muster, ada: Tokens, bob: Tokens) -> None:
+    admin, gone = muster.admin().sign_in(), muster.new_account().sign_in()
+    given, free = new_task(muster, gone, assignee_id=id_of(ada)), new_task(muster, gone)
+    assert_problem(call(muster, ada, "DELETE", f"/tasks/{given['id']}"), 403, "not-your-task")
+    assert_problem(call(muster, admin, "DELETE", f"/tasks/{free['id']}"), 403, "not-your-task")
+    assert call(muster, admin, "DELETE", f"/users/{id_of(gone)}").status_code == 204
+    for task in (given, free):
+        assert_problem(call(muster, bob, "DELETE", f"/tasks/{task['id']}"), 403, "not-your-task")
+    assert call(muster, ada, "DELETE", f"/tasks/{given['id']}").status_code == 204
+    assert call(muster, admin, "DELETE", f"/tasks/{free['id']}").status_code == 204

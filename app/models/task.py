@@ -44,6 +44,12 @@ class Task(TaskBase, table=True):
     def may_be_edited_by(self, user_id: UUID) -> bool:
         return user_id in (self.author_id, self.assignee_id)
 
+    def may_be_deleted_by(self, user_id: UUID, *, administers: bool) -> bool:
+        """Its author; once the author's account is deleted, its assignee or somebody who administers accounts."""
+        if self.author_id is not None:
+            return user_id == self.author_id
+        return administers or user_id == self.assignee_id
+
     def changes(self, wanted: dict[str, Any], now: datetime) -> dict[str, Any]:
         """What of a TaskUpdate is not so already. Closing what is closed keeps its time."""
         fields = {field: value for field, value in wanted.items() if field != "closed"}

@@ -113,9 +113,10 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     responses=problems(TaskNotFound, NotYourTask),
 )
 def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
-    """Delete a task that you wrote, and its history."""
+    """Delete a task that you wrote, and its history. Once its author's account is deleted its assignee may do so, and
+    whoever has the scope `users:write`."""
     task = _locked(session, task_id)
-    if task.author_id != me.state.user_id:
+    if not task.may_be_deleted_by(me.state.user_id, administers="users:write" in me.scopes):
         raise NotYourTask("Only its author deletes a task.")
     session.delete(task)
     session.flush()
