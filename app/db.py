@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import anyio
 import psycopg
 from anyio import CancelScope, to_thread
+from anyio.from_thread import BlockingPortal
 from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
@@ -84,7 +85,8 @@ class Side:
 class Database:
     """Both sides. On PostgreSQL they share their slots; on SQLite the writer has one and the readers the rest."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
+        self._portal = portal
         self._timeout = settings.slot_timeout.total_seconds()
         slots = anyio.Semaphore(settings.db_slots, fast_acquire=True)
         writers = anyio.Semaphore(1, fast_acquire=True) if settings.on_sqlite else slots
@@ -126,8 +128,14 @@ class Database:
                 yield session
 
     @contextmanager
+    def thread_scope(self, side: Side) -> Iterator[Session]:
+        """The same as session_scope, for a thread of our own, such as one that runs a job."""
+        with self._portal.wrap_async_context_manager(self.session_scope(side)) as session:
+            yield session
+
+    @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A short reading session for a thread of our own, outside any request."""
+        """A short reading session without a slot, so that health is told however busy the slots are."""
         with Session(self.read.engine) as session:
             yield session
 
@@ -236,7 +244,7 @@ def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
     options += " -c timezone=UTC"  # the months of a summary are UTC's, wherever the server stands
     engine = create_engine(
         settings.database_url,
-        pool_size=settings.db_slots + 1,  # one more for the thread that makes mail
+        pool_size=settings.db_slots + 1,  # one more for health
         max_overflow=0,
         pool_timeout=settings.slot_timeout.total_seconds(),
         connect_args={

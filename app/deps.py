@@ -16,8 +16,8 @@ from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
 from app.db import Database, SessionDep, Side, in_thread
 from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
-from app.handlers import Postbox
 from app.idempotency import Attempt
+from app.jobs import Jobs
 from app.limits import AccountLimits, client_address
 from app.models import MAX_ID, utcnow
 from app.models.operation import Operation
@@ -50,7 +50,7 @@ class Parts:
     server: AuthorizationServer
     hasher: PasswordHasher
     account_limits: AccountLimits
-    postbox: Postbox
+    jobs: Jobs
     cache: Cache
     imports: Turns
 
@@ -148,6 +148,7 @@ def requires(scope: str) -> Any:
 CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
 OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:read"])]
 OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
+JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 

@@ -107,6 +107,16 @@ class OperationNotFound(NotFound):
     detail = "You have no operation with this id."
 
 
+class JobNotFound(NotFound):
+    type, title = "job-not-found", "No such job"
+    detail = "You have no job with this id."
+
+
+class ResultNotFound(NotFound):
+    type, title = "result-not-found", "There is no result"
+    detail = "The job has no result: it has not ended, or it failed. Its state says which."
+
+
 class MethodNotAllowed(AppError):
     status, type, title = 405, "method-not-allowed", "Method not allowed"
     detail = "This address does not take this method."
@@ -145,6 +155,11 @@ class TeamNameTaken(Conflict):
 class LastAdmin(Conflict):
     type, title = "last-admin", "The last admin stays"
     detail = "This would leave nobody who can administer. Make another admin first."
+
+
+class JobEnded(Conflict):
+    type, title = "job-ended", "The job has ended"
+    detail = "The job has ended, so it cannot be cancelled."
 
 
 class ResyncRequired(AppError):

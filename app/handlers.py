@@ -1,127 +1,124 @@
-"""The mails that the service sends, made and sent after the answer in a thread of their own.
+"""What each kind of job does. Each may be begun again at any time: it leaves one row, one file, or one mail twice."""
 
-A link's token is derived here, when the mail is made: it is in no row and no queue, and in the link it stands in the
-fragment, which a browser sends to nobody.
-"""
-
-import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
 from uuid import UUID
 
-from app import metrics
-from app.accounts import Credentials, credentials_by_email, credentials_by_id
+from sqlalchemy import delete, select
+from sqlmodel import Session, col
+
+from app import ledger, letters
+from app.accounts import credentials_by_email, credentials_by_id
 from app.db import Database
-from app.links import email_change_token, reset_token, verification_token
-from app.mail import Outbox, Smtp, compose
+from app.jobs import ByKind, Jobs
+from app.mail import mailer_for
 from app.models import utcnow
+from app.models.job import Job
+from app.models.operation import IdempotencyKey, Operation, OperationPublic
+from app.models.token import RefreshToken
 from app.security import Signers
-from app.sessions import SessionState
+from app.settings import Settings
+from app.statements import FILES, make_statement, read_file
+from app.work import Outcome, Work
 
-log = logging.getLogger("muster.mail")
-
-
-class Postbox:
-    """Each method returns at once; what it asks for is sent in order, and a failure is logged and counted."""
-
-    def __init__(self, database: Database, signers: Signers, mailer: Outbox | Smtp, *, sender: str, url: str) -> None:
-        self._database = database
-        self._signers = signers
-        self._mailer = mailer
-        self._sender = sender
-        self._url = url
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mail")
-
-    def close(self) -> None:
-        """Send what waits, then stop."""
-        self._thread.shutdown(wait=True)
-
-    def reset(self, email: str) -> None:
-        """The account is looked up later, so that a known address answers no slower than an unknown one."""
-        self._later(self._send_reset, email)
-
-    def verification(self, email: str) -> None:
-        self._later(self._send_verification, email)
-
-    def email_change(self, user_id: UUID) -> None:
-        """A link to the new address, a warning to the old one."""
-        self._later(self._send_email_change, user_id)
-
-    def password_changed(self, email: str) -> None:
-        self._later(self._send, email, "Your password was changed", _CHANGED)
-
-    def reuse(self, state: SessionState) -> None:
-        """To the owner of a session whose token two people held."""
-        self._later(self._send, state.email, "A device was signed out", _REUSE.format(device=state.device))
-
-    def _later(self, work: Callable[..., None], *arguments: Any) -> None:
-        self._thread.submit(self._guarded, work, *arguments)
-
-    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except Exception as error:  # the thread goes on whatever a mail server does
-            metrics.count("mail_failures")
-            # The class alone: an SMTP error repeats the recipient.
-            log.error("mail not sent: %s", type(error).__name__)  # noqa: TRY400
-
-    def _send_reset(self, email: str) -> None:
-        account = self._account(email)
-        if account is not None and account.is_active:
-            link = self._link("reset-password", reset_token(self._signers, account, utcnow()))
-            self._send(account.email, "Reset your password", _RESET.format(link=link))
-
-    def _send_verification(self, email: str) -> None:
-        account = self._account(email)
-        if account is not None and account.is_active and not account.is_verified:
-            link = self._link("verify-email", verification_token(self._signers, account, utcnow()))
-            self._send(account.email, "Confirm your e-mail address", _VERIFY.format(link=link))
-
-    def _send_email_change(self, user_id: UUID) -> None:
-        with self._database.reading() as session:
-            account = credentials_by_id(session, user_id)
-        if account is not None and account.new_email:
-            link = self._link("verify-email", email_change_token(self._signers, account, utcnow()))
-            self._send(account.new_email, "Confirm your new e-mail address", _VERIFY.format(link=link))
-            self._send(account.email, "Your e-mail address is about to change", _EMAIL_CHANGE)
-
-    def _account(self, email: str) -> Credentials | None:
-        with self._database.reading() as session:
-            return credentials_by_email(session, email)
-
-    def _link(self, page: str, token: str) -> str:
-        return f"{self._url}/{page}#token={token}"
-
-    def _send(self, recipient: str, subject: str, text: str) -> None:
-        self._mailer.send(compose(sender=self._sender, recipient=recipient, subject=subject, text=text))
+BATCH = 1000
+JOBS_KEPT = timedelta(days=30)
+MOST_ATTACHED = 2**20  # bytes of an archive: unpacked, some ten times as many, and mail servers refuse more
 
 
-_RESET = """Somebody, probably you, asked to reset the password of this account.
+@dataclass(frozen=True)
+class Handlers:
+    """One method for each kind, and what they work with."""
 
-{link}
+    settings: Settings
+    database: Database
+    signers: Signers
+    jobs: Jobs
 
-The link works once, for one hour. If it was not you, ignore this mail: nothing has changed.
-"""
+    def by_kind(self) -> ByKind:
+        return {"mail": self.mail, "statement": self.statement, "purge": self.purge}
 
-_VERIFY = """Confirm that this address is yours:
+    def mail(self, work: Work) -> Outcome:
+        """Sent before its job ends, so perhaps again: always with the same Message-ID."""
+        told = work.arguments
+        with self._reading() as session:
+            known = work.owner_id
+            account = credentials_by_id(session, known) if known else credentials_by_email(session, told["to"])
+            archive = _result_of(session, UUID(told["job"])) if "job" in told else None
+        message = letters.write(work.id, told, account, self.settings, self.signers)
+        if message is not None:
+            if archive is not None and len(archive) <= MOST_ATTACHED:
+                for name, subtype in FILES.items():
+                    message.add_attachment(read_file(archive, name), maintype="text", subtype=subtype, filename=name)
+            mailer_for(self.settings).send(message)
+        return Outcome()
 
-{link}
+    def statement(self, work: Work) -> Outcome:
+        """The archive is written into the job's own row as it ends, and the mail is asked for then."""
+        since, until = (_moment(work.arguments[name]) for name in ("since", "until"))
+        conditions = [col(Operation.date) >= since] if since else []
+        conditions += [col(Operation.date) < until] if until else []
+        archive = make_statement(self._batches(work, conditions), since, until)
 
-The link works once, for one hour. If you did not ask for it, ignore this mail.
-"""
+        def mail(session: Session) -> None:
+            self.jobs.mail(session, "statement", owner_id=work.owner_id, job=str(work.id))
 
-_EMAIL_CHANGE = """Somebody, probably you, asked to move this account to another e-mail address.
+        return Outcome(archive, mail) if work.arguments["mail"] else Outcome(archive)
 
-It takes effect when the link that was sent there is opened. If it was not you, change your password now.
-"""
+    def _batches(self, work: Work, conditions: list[Any]) -> Iterator[list[OperationPublic]]:
+        """Each in a short session of its own, as an export reads them."""
+        owner_id = cast("UUID", work.owner_id)
+        with self._reading() as session:
+            count = ledger.count_operations(session, owner_id, conditions)
+        after, done = None, 0
+        while True:
+            with self._reading() as session:
+                rows = ledger.list_operations(session, owner_id, conditions, after=after, limit=BATCH)
+            yield rows
+            done += len(rows)
+            work.progress(min(done / max(count, 1), 1.0))
+            if len(rows) < BATCH:
+                break
+            after = ledger.position(rows[-1])
 
-_CHANGED = """The password of this account was changed, and every other device was signed out.
+    def purge(self, work: Work) -> Outcome:
+        """What nothing can ask for any more, in short transactions."""
+        now = utcnow()
+        oldest = now - self.settings.refresh_absolute_ttl
+        expired = (col(RefreshToken.idle_expires_at) <= now) | (col(RefreshToken.absolute_expires_at) <= now)
+        self._delete(work, col(RefreshToken.id), expired)
+        self._delete(work, col(IdempotencyKey.id), col(IdempotencyKey.created_at) <= oldest)
+        self._delete(work, col(Job.id), col(Job.finished_at) <= now - JOBS_KEPT)
+        with self._reading() as session:
+            owners = ledger.owners_of_tombstones(session, oldest)
+        for owner_id in owners:
+            with self._writing() as session:
+                ledger.purge_tombstones(session, owner_id, oldest)
+            work.progress(0.5)
+        return Outcome()
 
-If it was not you, reset the password at once.
-"""
+    def _delete(self, work: Work, key: Any, condition: Any) -> None:
+        """In batches, and never waiting for a row that somebody else changes: so it cannot deadlock."""
+        some = select(key).where(condition).limit(BATCH).with_for_update(skip_locked=True)
+        deleted = BATCH
+        while deleted >= BATCH:
+            with self._writing() as session:
+                deleted = session.connection().execute(delete(key.table).where(key.in_(some))).rowcount
+            work.progress(0.1)
 
-_REUSE = """One sign-in of this account was used from two places, so we ended it: {device}.
+    def _reading(self) -> AbstractContextManager[Session]:
+        return self.database.thread_scope(self.database.read)
 
-If you did nothing unusual, somebody may have copied that device's token. Sign in again there and change your password.
-"""
+    def _writing(self) -> AbstractContextManager[Session]:
+        return self.database.thread_scope(self.database.write)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _result_of(session: Session, job_id: UUID) -> bytes | None:
+    return session.connection().execute(select(col(Job.result)).where(col(Job.id) == job_id)).scalar()

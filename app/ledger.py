@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, literal_column, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_column, select, tuple_, update
 from sqlmodel import Session, col
 
 from app.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
@@ -76,6 +76,11 @@ def list_operations(
         date, operation_id = datetime.fromisoformat(after[0]), int(after[1])
         statement = statement.where(tuple_(col(Operation.date), col(Operation.id)) < (date, operation_id))
     return [_public(row) for row in session.connection().execute(statement, {"owner": owner_id})]
+
+
+def count_operations(session: Session, owner_id: UUID, conditions: Sequence[Any]) -> int:
+    live = (col(Operation.owner_id) == owner_id, col(Operation.deleted_at).is_(None), *conditions)
+    return session.connection().execute(select(func.count()).select_from(Operation).where(*live)).scalar_one()
 
 
 def position(operation: OperationPublic) -> list[str]:
@@ -193,3 +198,34 @@ def _take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
     if taken is None:
         raise InvalidToken
     return int(taken)
+
+
+# ---- What is purged ----
+
+
+def _purgeable(before: datetime) -> list[ColumnElement[bool]]:
+    """Old tombstones. The highest id stays whatever it is: SQLite would give it to another operation."""
+    highest = select(func.max(col(Operation.id))).scalar_subquery()
+    return [col(Operation.deleted_at) < before, col(Operation.id) < highest]
+
+
+def owners_of_tombstones(session: Session, before: datetime) -> Sequence[UUID]:
+    """Whose operations were deleted before then."""
+    return (
+        session.connection()
+        .execute(select(col(Operation.owner_id)).where(*_purgeable(before)).distinct())
+        .scalars()
+        .all()
+    )
+
+
+def purge_tombstones(session: Session, owner_id: UUID, before: datetime) -> None:
+    """Forget what was deleted before then. The owner's floor rises with it: an older copy has to be filled anew."""
+    session.connection().execute(_LOCK, {"owner": owner_id})
+    own = (col(Operation.owner_id) == owner_id, *_purgeable(before))
+    gone = (
+        session.connection().execute(delete(Operation).where(*own).returning(col(Operation.revision))).scalars().all()
+    )
+    floor = max(gone, default=0)
+    lower = (col(User.id) == owner_id, col(User.operations_floor) < floor)
+    session.connection().execute(update(User).where(*lower).values(operations_floor=floor))

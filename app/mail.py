@@ -4,7 +4,7 @@ import smtplib
 import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import uuid4
@@ -14,19 +14,18 @@ from app.settings import DATA, Settings
 TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
 
 
-def compose(*, sender: str, recipient: str, subject: str, text: str) -> EmailMessage:
+def compose(*, message_id: str, sender: str, recipient: str, subject: str) -> EmailMessage:
+    """The head of a mail; a mail that is sent again keeps its `message_id`."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = sender, recipient, subject
-    message["Date"], message["Message-ID"] = formatdate(localtime=False), make_msgid(domain="muster")
+    message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies
-    # 7bit keeps a link on one line, also for whoever reads the outbox with grep.
-    message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     return message
 
 
 @dataclass(frozen=True)
 class Outbox:
-    """Each message is one .eml file, complete as soon as it is there."""
+    """Each message is one .eml file, complete as soon as it is there; sent again it is the same file."""
 
     folder: Path
 
@@ -34,7 +33,7 @@ class Outbox:
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f".{uuid4()}.tmp"
         draft.write_bytes(message.as_bytes())
-        draft.rename(self.folder / f"{message['Date'].datetime:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}.eml")
+        draft.rename(self.folder / f"{message['Message-ID'][1:].partition('@')[0]}.eml")
 
 
 @dataclass(frozen=True)

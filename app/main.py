@@ -1,11 +1,11 @@
 """The application: its parts, its middleware, its routes, its errors. Serve it with ./scripts/serve."""
 
 import gc
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
+from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -13,6 +13,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -21,16 +22,17 @@ from app.cache import Cache
 from app.db import Database
 from app.deps import Parts
 from app.errors import AppError
-from app.handlers import Postbox
+from app.handlers import Handlers
+from app.jobs import Jobs
 from app.limits import AccountLimits
-from app.mail import mailer_for
-from app.middleware import CatchAll, RequestContext, RequestIdFilter
+from app.middleware import CatchAll, RequestContext, configure_logging
 from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, heroes, me, operations, operations_csv, ops, tasks, users
+from app.routers import auth, heroes, jobs, me, operations, operations_csv, ops, tasks, users
 from app.security import Signers
+from app.sessions import SessionState
 from app.settings import ROOT, Settings, get_settings
 from app.turns import Turns
 
@@ -66,6 +68,7 @@ def create_app() -> FastAPI:
         operations.router,
         heroes.router,
         tasks.router,
+        jobs.router,
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
@@ -81,36 +84,46 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Builds the parts on the loop they live on, and ends them in reverse."""
     settings = get_settings()
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + SPARE_THREADS
-    database = Database(settings)
+    async with BlockingPortal() as portal:
+        parts = make_parts(settings, Database(settings, portal))
+        app.state.parts = parts
+        parts.jobs.start(Handlers(settings, parts.database, parts.signers, parts.jobs).by_kind())
+        # What lives as long as the process is no garbage: looking through it each time took some 5 % of the CPU.
+        gc.collect()
+        gc.freeze()
+        try:
+            yield
+        finally:
+            await to_thread.run_sync(parts.jobs.close)
+            parts.database.close()
+
+
+def make_parts(settings: Settings, database: Database) -> Parts:
     signers = Signers.derive(settings.secret_keys, settings.public_url)
-    postbox = Postbox(database, signers, mailer_for(settings), sender=settings.mail_from, url=settings.public_url)
+    jobs = Jobs(database, settings.redis_url)
+
+    def mail_reuse(session: Session, state: SessionState) -> None:
+        jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
+
     server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
         idle_ttl=settings.refresh_idle_ttl,
         absolute_ttl=settings.refresh_absolute_ttl,
         grace=settings.refresh_grace,
-        on_reuse=postbox.reuse,
+        on_reuse=mail_reuse,
     )
-    app.state.parts = Parts(
+    return Parts(
         settings=settings,
         database=database,
         signers=signers,
         server=server,
         hasher=PasswordHasher(),
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
-        postbox=postbox,
+        jobs=jobs,
         cache=Cache(settings.redis_url),
         imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
     )
-    # What lives as long as the process is no garbage: looking through it each time took some 5 % of the CPU.
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        await to_thread.run_sync(postbox.close)
-        database.close()
 
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
@@ -130,17 +143,6 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(RequestContext)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
-
-
-def configure_logging(settings: Settings) -> None:
-    """One readable line a record, with the id of its request."""
-    handler = logging.StreamHandler()
-    handler.addFilter(RequestIdFilter())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
-    logger = logging.getLogger("muster")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.INFO if settings.environment != "test" else logging.WARNING)
 
 
 app = create_app()

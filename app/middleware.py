@@ -15,6 +15,7 @@ from app import metrics
 from app.db import ClientGone
 from app.errors import ContentTooLarge, HeadTooLarge, NotFound
 from app.responses import answer
+from app.settings import Settings
 
 log = logging.getLogger("muster.request")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
@@ -87,12 +88,23 @@ class CatchAll:
             await response(scope, receive, send)
 
 
-class RequestIdFilter(logging.Filter):
+class _RequestIdFilter(logging.Filter):
     """Gives every log record the id of its request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
         return True
+
+
+def configure_logging(settings: Settings) -> None:
+    """One readable line a record, with the id of its request."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_RequestIdFilter())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
+    logger = logging.getLogger("muster")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if settings.environment != "test" else logging.WARNING)
 
 
 def _check_head(scope: Scope) -> None:

@@ -95,7 +95,7 @@ class AuthorizationServer:
         idle_ttl: timedelta,
         absolute_ttl: timedelta,
         grace: timedelta,
-        on_reuse: Callable[[SessionState], None],
+        on_reuse: Callable[[Session, SessionState], None],
     ) -> None:
         self._signers = signers
         self._access_ttl = access_ttl
@@ -276,10 +276,10 @@ class AuthorizationServer:
         """End this one session for good: committed here, because the error that follows rolls everything back."""
         if not swap(session, state, revoked_at=now, revoke_reason="reuse"):
             return False
+        self._on_reuse(session, state)
         session.commit()
         metrics.count("thefts")
         security_log.warning("refresh token reuse: session %s of user %s revoked", state.id, state.user_id)
-        self._on_reuse(state)
         return True
 
 

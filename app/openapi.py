@@ -61,6 +61,10 @@ TAGS = [
         "name": "tasks",
         "description": "Everybody's tasks. Author and assignee change one; who had it before is its history.",
     },
+    {
+        "name": "jobs",
+        "description": "What takes longer than an answer: start it, watch it, fetch its result.",
+    },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]
 

@@ -100,7 +100,8 @@ def banner(settings: Settings) -> str:
     url = settings.public_url
     data = _relative(settings.database_url.removeprefix("sqlite:///")) if settings.on_sqlite else "PostgreSQL"
     mail = "data/outbox" if settings.mail_url == "outbox" else settings.mail_url.partition("://")[0]
-    return f"Muster      {url}\nSwagger UI  {url}/api/docs\nData        {data}\nMail        {mail}"
+    jobs = "\nJobs        run by ./scripts/worker" if settings.redis_url else ""
+    return f"Muster      {url}\nSwagger UI  {url}/api/docs\nData        {data}\nMail        {mail}{jobs}"
 
 
 def _relative(path: str) -> str:

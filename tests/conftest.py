@@ -12,6 +12,7 @@ import pytest
 
 from tests.forks import Fork
 from tests.servers import Muster, fresh_database, make_templates, start_postgres
+from tests.workers import RedisServer
 
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"
@@ -55,6 +56,13 @@ def postgres() -> str:
 @pytest.fixture(scope="session", params=DATABASES)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def redis(folder: Path) -> Iterator[RedisServer]:
+    """A Redis of this worker of the run, which tests may stop and start."""
+    with RedisServer(folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
-"""The application, telling in a header how many statements an answer took. Served like the real one, one by one."""
+"""The application, telling in a header how many statements an answer took; those of its jobs are not among them."""
 
+from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
@@ -8,12 +9,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.main import create_app
 
-_statements = count()
+_statements: ContextVar["count[int] | None"] = ContextVar("statements", default=None)  # of one request
 
 
 @event.listens_for(Engine, "before_cursor_execute")
 def _count(*_: Any) -> None:
-    next(_statements)
+    statements = _statements.get()
+    if statements is not None:
+        next(statements)
 
 
 class Counting:
@@ -21,12 +24,12 @@ class Counting:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        before = next(_statements)
+        statements = count()
+        _statements.set(statements)
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                taken = str(next(_statements) - before - 1)
-                message["headers"] = [*message["headers"], (b"statements", taken.encode())]
+                message["headers"] = [*message["headers"], (b"statements", str(next(statements)).encode())]
             await send(message)
 
         await self.app(scope, receive, tell if scope["type"] == "http" else send)

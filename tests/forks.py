@@ -16,9 +16,14 @@ from tests.servers import ROOT
 # What an instance imports before it knows its settings.
 LIBRARIES = [
     "alembic.command",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.thread",
     "dogpile.cache",
     "fastapi",
+    "jinja2",
     "jose.jws",
+    "kombu.transport.redis",
     "limits.storage",
     "passlib.handlers.argon2",
     "psycopg",

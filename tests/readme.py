@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tests.servers import ROOT
 
-HEADINGS = ("A first conversation", "Operations", "Heroes, teams and tasks")  # each goes on where the one before ends
+# Each goes on where the one before ends.
+HEADINGS = ("A first conversation", "Operations", "Heroes, teams and tasks", "Jobs")
 
 # What differs from one conversation to the next.
 _VARIES = re.compile(

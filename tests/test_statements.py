@@ -56,6 +56,16 @@ def test_a_read_is_one_statement_beside_authentication(
     assert int(answer.headers["statements"]) == AUTHENTICATION + 1
 
 
+@pytest.mark.parametrize("path", ["forgot-password", "request-verification"])
+def test_a_mail_by_address_takes_the_same_statements_whether_or_not_there_is_an_account(
+    counting: Muster, path: str
+) -> None:
+    known, unknown = counting.new_account().email, "nobody@example.com"
+    answers = [counting.client.post(f"/api/auth/{path}", json={"email": email}) for email in (known, unknown)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert answers[0].headers["statements"] == answers[1].headers["statements"]
+
+
 # The lists as SQL, each with what its plan has to name.
 PLANS = {
     "SELECT name FROM hero WHERE name > 'a' ORDER BY name LIMIT 51": "uq_hero_name|sqlite_autoindex_hero_1",
@@ -65,6 +75,8 @@ PLANS = {
     "SELECT title FROM task WHERE assignee_id = :me ORDER BY id DESC LIMIT 51": "ix_task_assignee_id_id",
     "SELECT title FROM task WHERE closed_at IS NULL ORDER BY id DESC LIMIT 51": "ix_task_id",
     "SELECT id FROM task_history WHERE task_id = 1 ORDER BY id LIMIT 51": "ix_task_history_task_id_id",
+    "SELECT kind FROM job WHERE owner_id = :me ORDER BY id DESC LIMIT 51": "ix_job_owner_id_id",
+    "SELECT owner_id FROM operation WHERE deleted_at < '2020-01-01'": "ix_operation_deleted_at",
 }
 
 

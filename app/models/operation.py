@@ -12,6 +12,7 @@ from app.models import BigId, Body, utcnow
 from app.models.values import MAX_TEXT, Amount, ExactDecimal, Figi, Instrument, Kind, Moment
 
 _LIVE = text("deleted_at IS NULL")
+_DELETED = text("deleted_at IS NOT NULL")
 
 
 def _live_index(*columns: str) -> Index:
@@ -36,6 +37,7 @@ class Operation(OperationBase, table=True):
         _live_index("type"),
         _live_index("instrument_type"),
         _live_index("figi"),
+        Index(None, "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)

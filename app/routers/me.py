@@ -67,9 +67,7 @@ async def change_password(request: Request, body: PasswordChange, me: CurrentCre
     )
     password_hash = await parts.hasher.hash(body.new_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        pair = await in_thread(_change_password, session, parts, me, password_hash)
-    parts.postbox.password_changed(me.account.email)
-    return pair
+        return await in_thread(_change_password, session, parts, me, password_hash)
 
 
 def _change_password(session: Session, parts: Parts, me: SignedIn, password_hash: str) -> TokenPair:
@@ -79,6 +77,7 @@ def _change_password(session: Session, parts: Parts, me: SignedIn, password_hash
     row = session.get_one(RefreshToken, state.id)
     if row.revoke_reason != "password-changed":  # this device was signed out while the password was being hashed
         raise InvalidToken
+    parts.jobs.mail(session, "password-changed", owner_id=state.user_id, to=me.account.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
     return parts.server.start_session(
         session,
@@ -102,10 +101,15 @@ async def change_email(request: Request, body: EmailChange, me: CurrentCredentia
     """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
     await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        if not await in_thread(accounts.request_email_change, session, me.account, body.email):
-            raise Conflict
-    parts.postbox.email_change(me.account.user_id)
+        await in_thread(_change_email, session, parts, me.account, body.email)
     return Response(status_code=202)
+
+
+def _change_email(session: Session, parts: Parts, account: accounts.Credentials, new_email: str) -> None:
+    if not accounts.request_email_change(session, account, new_email):
+        raise Conflict
+    parts.jobs.mail(session, "email-change", owner_id=account.user_id)
+    parts.jobs.mail(session, "email-changing", owner_id=account.user_id, to=account.email)
 
 
 async def _prove(parts: Parts, me: SignedIn, password: str) -> None:

@@ -54,7 +54,12 @@ class Stage:
         settings = Settings(environment="test", database_url=url, secret_keys=(SECRET_KEY,), public_url=ISSUER)
         signers = Signers.derive(settings.secret_keys, settings.public_url)
         server = AuthorizationServer(
-            signers, access_ttl=LIFE, idle_ttl=LIFE, absolute_ttl=LIFE, grace=LIFE, on_reuse=lambda _: None
+            signers,
+            access_ttl=LIFE,
+            idle_ttl=LIFE,
+            absolute_ttl=LIFE,
+            grace=LIFE,
+            on_reuse=lambda _session, _state: None,
         )
         device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
         engine = make_engine(settings)
