@@ -2,15 +2,14 @@
 
 import time
 
-from fastapi import APIRouter
 from sqlalchemy import text
 
 from app.db import SessionDep
 from app.errors import NotFound
 from app.main import create_app
-from app.routing import Route
+from app.routing import Router
 
-router = APIRouter(prefix="/test", route_class=Route)
+router = Router("/test")
 
 
 @router.get("/held")

@@ -3,7 +3,7 @@
 from base64 import b64decode
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 from sqlmodel import Session
 
 from app import accounts, links, metrics
@@ -25,10 +25,10 @@ from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, Use
 from app.oauth2 import PARAMETERS, Device, parse_form, parse_scope, scope_at_login
 from app.openapi import CREATED, OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
 from app.responses import NO_STORE
-from app.routing import Route
+from app.routing import Router
 from app.settings import get_settings
 
-router = APIRouter(prefix="/api/auth", tags=["auth"], route_class=Route)
+router = Router("/api/auth", tags=["auth"])
 settings = get_settings()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from sqlalchemy import ColumnElement, Select, and_, delete, insert, join, select, true, update
 from sqlmodel import Session, col
 
@@ -26,9 +26,9 @@ from app.models.hero import (
 )
 from app.oauth2 import Caller
 from app.openapi import CREATED, problems
-from app.routing import Route
+from app.routing import Router
 
-router = APIRouter(prefix="/api", tags=["heroes"], route_class=Route)
+router = Router("/api", tags=["heroes"])
 
 READ, WRITE = [requires("heroes:read")], [requires("heroes:write")]
 Reader = Annotated[Caller, requires("heroes:read")]

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
@@ -15,10 +15,10 @@ from app.models import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
 from app.oauth2 import Caller
 from app.openapi import problems
-from app.routing import Route
+from app.routing import Router
 from app.statements import CSV, PAGE, read_file
 
-router = APIRouter(prefix="/api/jobs", tags=["jobs"], route_class=Route)
+router = Router("/api/jobs", tags=["jobs"])
 
 RETRY_AFTER = 2  # seconds
 # A page of somebody's own words, shown from this address: it may load nothing and run nothing.

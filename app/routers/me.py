@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from sqlmodel import Session, col
 
 from app import accounts
@@ -14,10 +14,10 @@ from app.models.token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import EmailChange, PasswordChange, PasswordConfirmation, UserPublic, UserUpdate
 from app.oauth2 import Device
 from app.openapi import problems
-from app.routing import Route
+from app.routing import Router
 from app.sessions import revoke_sessions
 
-router = APIRouter(prefix="/api/users/me", route_class=Route)
+router = Router("/api/users/me")
 
 
 # ---- One's own account ----

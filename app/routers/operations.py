@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
@@ -27,9 +27,9 @@ from app.idempotency import Answer, fingerprint, once
 from app.models import MAX_ID, utcnow
 from app.models.operation import Changes, OperationCreate, OperationPublic, OperationUpdate, Total
 from app.openapi import problems
-from app.routing import Route
+from app.routing import Router
 
-router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Route)
+router = Router("/api/operations", tags=["operations"])
 
 Revision = Annotated[int, Query(ge=0, le=MAX_ID)]
 IfMatch = Annotated[list[str] | None, Header(description="The ETag you know: 412 if it is another one by now.")]

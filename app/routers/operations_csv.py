@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response, Security
+from fastapi import Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
 
@@ -23,7 +23,7 @@ from app.idempotency import Answer, fingerprint, once
 from app.models.operation import Imported
 from app.oauth2 import Caller
 from app.openapi import problems
-from app.routing import Route
+from app.routing import Router
 from app.settings import get_settings
 
 BATCH = 1000
@@ -31,7 +31,7 @@ CSV = "text/csv"
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _TABLE = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
 
-router = APIRouter(prefix="/api/operations", tags=["operations"], route_class=Route)
+router = Router("/api/operations", tags=["operations"])
 
 
 @router.get(

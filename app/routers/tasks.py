@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from sqlalchemy import and_, insert, select
 from sqlmodel import Session, col
 
@@ -23,9 +23,9 @@ from app.models.task import (
 from app.models.user import User
 from app.oauth2 import Caller
 from app.openapi import CREATED, problems
-from app.routing import Route
+from app.routing import Router
 
-router = APIRouter(prefix="/api/tasks", tags=["tasks"], route_class=Route)
+router = Router("/api/tasks", tags=["tasks"])
 
 ANYBODY = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from sqlalchemy import select
 from sqlmodel import Session, col
 
@@ -15,11 +15,11 @@ from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
 from app.openapi import problems
-from app.routing import Route
+from app.routing import Router
 from app.scopes import ADMIN, in_order
 from app.sessions import revoke_sessions
 
-router = APIRouter(prefix="/api", tags=["users"], route_class=Route)
+router = Router("/api", tags=["users"])
 
 
 @router.get("/users", operation_id="listUsers", dependencies=[requires("users:read")])
