@@ -98,7 +98,7 @@ def test_redis_is_gone_for_a_while_in_the_middle_of_100_jobs(board: Board, redis
     jobs += [board.start() for _ in range(20)]
     wait_for(lambda: len(board.effects()) > 10, what="some of them")
     redis.stop()
-    time.sleep(2)  # the outage itself
+    time.sleep(10)  # the outage itself
     redis.start()
     for job_id in jobs:
         board.wait(job_id)
