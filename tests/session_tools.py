@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 
 from app.models.token import RefreshToken
 from app.security import AccessClaims, AccessTokenSigner, TokenSigner
-from tests.servers import SECRET_KEY, Account, Muster, Tokens, claims_of
+from tests.databases import SECRET_KEY
+from tests.servers import Account, Muster, Tokens, claims_of
 
 GRACE = timedelta(seconds=30)  # the default of REFRESH_GRACE
 WITHIN_GRACE = timedelta(seconds=20)

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.answers import assert_limited
-from tests.servers import PASSWORD, Muster, fresh_database
+from tests.databases import fresh_database
+from tests.servers import PASSWORD, Muster
 
 WRONG = "a-wrong-password"
 CEILING = 100

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.answers import assert_oauth_error, assert_problem
-from tests.servers import PASSWORD, Muster, Tokens, fresh_database, wait_for
+from tests.databases import fresh_database
+from tests.servers import PASSWORD, Muster, Tokens, wait_for
 
 ORIGIN = "https://app.example"
 FOREIGN = "https://attacker.example"

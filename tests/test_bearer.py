@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from app.security import AccessTokenSigner, InvalidAccessToken, derive_keys
-from tests.servers import SECRET_KEY, Muster, Tokens, claims_of
+from tests.databases import SECRET_KEY
+from tests.servers import Muster, Tokens, claims_of
 
 KEY = derive_keys([SECRET_KEY], "access")[0]
 OTHER_KEY = derive_keys(["another-secret-of-the-tests-0123456789-abcdef"], "access")[0]

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 
 from tests.answers import assert_problem
+from tests.databases import fresh_database
 from tests.heroes import pages
-from tests.servers import PASSWORD, Muster, Tokens, fresh_database, text_of, wait_for
+from tests.servers import PASSWORD, Muster, Tokens, text_of, wait_for
 from tests.session_tools import is_refused, refreshed
 from tests.workers import TOLD_SERVICE, Board, with_effects
 

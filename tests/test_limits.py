@@ -12,7 +12,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.answers import assert_limited
-from tests.servers import PASSWORD, Muster, Tokens, free_port, fresh_database, wait_for
+from tests.databases import fresh_database
+from tests.servers import PASSWORD, Muster, Tokens, free_port, wait_for
 
 Serve = Callable[..., Muster]
 

@@ -16,7 +16,8 @@ from app.accounts import Credentials, credentials_by_email
 from app.links import email_change_token, reset_token, verification_token
 from app.security import Signers
 from tests.answers import assert_problem, assert_signed_out
-from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens, text_of
+from tests.databases import SECRET_KEY
+from tests.servers import PASSWORD, Account, Muster, Tokens, text_of
 
 NEW_PASSWORD = "copper-lantern-meadow"
 RESET, CONFIRM, CONFIRM_NEW = "Reset your password", "Confirm your e-mail address", "Confirm your new e-mail address"

@@ -24,8 +24,9 @@ from sqlmodel import SQLModel
 
 from app.settings import get_settings
 from scripts.start import newest_revision
+from tests.databases import ROOT, SECRET_KEY, fresh_database
 from tests.schema import constraint_names, engine_for, fill, rows, table_names
-from tests.servers import ROOT, SECRET_KEY, fresh_database, wait_for
+from tests.servers import wait_for
 
 SCRIPTS = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]

@@ -17,7 +17,8 @@ from fastapi import APIRouter
 import app.routers
 from app.errors import AppError, OAuthError
 from app.scopes import SCOPES
-from tests.servers import ROOT, SECRET_KEY, Muster
+from tests.databases import ROOT, SECRET_KEY
+from tests.servers import Muster
 
 PUBLIC = {
     "GET /health/live",

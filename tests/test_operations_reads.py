@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from app.models import MAX_ID
 from tests.answers import assert_problem
+from tests.databases import fresh_database
 from tests.phones import Ledger
-from tests.servers import Muster, fresh_database
+from tests.servers import Muster
 from tests.session_tools import connected
 
 FEW = ("1", "2", "3", "4", "5", "6", "7")

@@ -16,8 +16,9 @@ import pytest
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
 from scripts.phone import PATH, Offline, Phone, SignedOut
 from scripts.phone_demo import DEMO_ACCOUNT
+from tests.databases import ROOT
 from tests.phones import COURSE, Device, Ledger, device_of
-from tests.servers import ROOT, Muster, Tokens, free_port, wait_for
+from tests.servers import Muster, Tokens, free_port, wait_for
 from tests.session_tools import at_once, row_of
 
 TOKEN = "/api/auth/token"

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.databases import ROOT
 from tests.readme import conversation, is_as_shown
-from tests.servers import ROOT, Muster
+from tests.servers import Muster
 
 MARK = "---- the next block ----"
 

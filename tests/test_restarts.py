@@ -12,7 +12,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.servers import Muster, Tokens, fresh_database, migrate, start_postgres, wait_for
+from tests.databases import fresh_database, migrate, start_postgres
+from tests.servers import Muster, Tokens, wait_for
 
 CLIENTS = 8
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from app.security import AccessTokenSigner
-from tests.servers import SECRET_KEY, Muster, Tokens
+from tests.databases import SECRET_KEY
+from tests.servers import Muster, Tokens
 
 REVOKE = "/api/auth/revoke"
 HINTS = [None, "access_token", "refresh_token", "something_else", ""]

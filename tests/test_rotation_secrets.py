@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.servers import PASSWORD, SECRET_KEY, Account, Muster, Tokens, wait_for
+from tests.databases import SECRET_KEY
+from tests.servers import PASSWORD, Account, Muster, Tokens, wait_for
 from tests.session_tools import (
     BEYOND_GRACE,
     assert_lives,

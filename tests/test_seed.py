@@ -16,8 +16,9 @@ from sqlalchemy import text
 from app.scopes import ADMIN, ROLES, USER
 from app.settings import Settings
 from scripts.seed import load_roles
+from tests.databases import ROOT, SECRET_KEY
 from tests.schema import engine_for
-from tests.servers import PASSWORD, ROOT, SECRET_KEY, Muster, Tokens
+from tests.servers import PASSWORD, Muster, Tokens
 
 WEAK = "password1"
 SEED = [sys.executable, str(ROOT / "scripts" / "seed.py")]

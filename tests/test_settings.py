@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings, get_settings
-from tests.servers import ROOT, SECRET_KEY
+from tests.databases import ROOT, SECRET_KEY
 
 NAMES = sorted(name.upper() for name in Settings.model_fields)
 README = (ROOT / "README.md").read_text()

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.servers import ROOT, Muster, fresh_database, wait_for
+from tests.databases import ROOT, fresh_database
+from tests.servers import Muster, wait_for
 
 APP = "tests.extra_routes:app"
 

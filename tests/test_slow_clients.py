@@ -16,7 +16,9 @@ from uuid import uuid4
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from tests.servers import PASSWORD, STARTUP, Muster, PlainProcess, Tokens, fresh_database, wait_for
+from tests.databases import fresh_database
+from tests.processes import PlainProcess
+from tests.servers import PASSWORD, STARTUP, Muster, Tokens, wait_for
 from tests.session_tools import more_devices
 
 JSON = "Content-Type: application/json"

@@ -16,7 +16,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from app.settings import Settings
-from tests.servers import NO_TLS, ROOT, SECRET_KEY, Muster, free_port, wait_for
+from tests.databases import ROOT, SECRET_KEY
+from tests.servers import NO_TLS, Muster, free_port, wait_for
 
 START = [sys.executable, "-m", "scripts.start"]
 

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.answers import assert_problem
+from tests.databases import fresh_database
 from tests.phones import Ledger
-from tests.servers import Muster, fresh_database
+from tests.servers import Muster
 from tests.workers import Board
 
 OPERATIONS: list[dict[str, Any]] = [

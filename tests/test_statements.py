@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.databases import fresh_database
 from tests.heroes import call, new_hero, new_task, new_team
-from tests.servers import Muster, Tokens, fresh_database
+from tests.servers import Muster, Tokens
 from tests.session_tools import connected
 
 AUTHENTICATION = 1

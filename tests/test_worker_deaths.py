@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, Muster, fresh_database, wait_for
+from tests.databases import ROOT, fresh_database
+from tests.servers import Muster, wait_for
 from tests.workers import TOLD_SERVICE, Board, RedisServer, Worker, with_effects
 
 

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.servers import Muster, fresh_database, text_of, wait_for
+from tests.databases import fresh_database
+from tests.servers import Muster, text_of, wait_for
 from tests.told_handlers import MESSAGE
 from tests.workers import TOLD_SERVICE, Board, RedisServer, Worker, with_effects
 

@@ -11,7 +11,8 @@ import httpx
 from app.security import CursorSigner
 from scripts.benchmarks.load import spread
 from scripts.benchmarks.stage import Stage, watch_memory
-from tests.servers import SECRET_KEY, Account, Muster
+from tests.databases import SECRET_KEY
+from tests.servers import Account, Muster
 
 ROWS = 1_000_000
 OTHERS = 10  # people who share as many rows among them

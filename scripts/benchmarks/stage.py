@@ -18,7 +18,8 @@ from app.models.token import RefreshToken
 from app.oauth2 import AuthorizationServer, Device
 from app.security import Signers
 from app.settings import Settings
-from tests.servers import SECRET_KEY, Muster, fresh_database
+from tests.databases import SECRET_KEY, fresh_database
+from tests.servers import Muster
 
 # Instances that are compared share it, so that a token of one is good for the others.
 ISSUER = "http://localhost:8000"

@@ -9,7 +9,8 @@ from secrets import randbelow
 
 from app.scopes import ROLES
 from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
-from tests.servers import Muster, fresh_database, make_templates, start_postgres
+from tests.databases import fresh_database, make_templates, start_postgres
+from tests.servers import Muster
 
 DATABASES = ("postgresql", "sqlite")
 UNBOUNDED = 100_000  # examples of one operation: time ends a run

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import ROOT, Muster
+from tests.databases import ROOT
+from tests.servers import Muster
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 NEW_CALLER = "(a new caller)"

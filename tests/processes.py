@@ -1,17 +1,19 @@
-"""Processes that start in a third of the time: forked from one that has imported the libraries, and nothing of ours.
+"""How instances are started: by the system, or in a third of the time by a fork of a process that has the libraries.
 
-An instance started so runs the same module with the same arguments, environment and log as `python -m` would, in a
-process of its own; only the libraries are in memory already. Benchmarks start theirs the plain way.
+A fork runs the same module with the same arguments, environment and log as `python -m` would, in a process of its own;
+only the libraries, and nothing of ours, are in memory already. Tests take it; benchmarks start theirs the plain way.
 """
 
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import ClassVar, Protocol
 
-from tests.servers import ROOT
+from tests.databases import ROOT
 
 # What an instance imports before it knows its settings.
 LIBRARIES = [
@@ -37,8 +39,31 @@ LIBRARIES = [
 ]
 
 
+class Process(Protocol):
+    """A running `python -m module arguments…`."""
+
+    def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None: ...
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self, timeout: float) -> int: ...
+
+
+class PlainProcess(subprocess.Popen[bytes]):
+    """One that the system starts, behind `prefix` if there is any."""
+
+    prefix: ClassVar[list[str]] = []
+
+    def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None:
+        command = [*self.prefix, sys.executable, "-m", *module]
+        with log_file.open("ab") as log:
+            super().__init__(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+
 class Fork:
-    """A running `python -m module arguments…`, with the part of subprocess.Popen that tests need."""
+    """One that is forked."""
 
     def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None:
         self._process = _server().Process(target=_run, args=(module, environment, log_file))
