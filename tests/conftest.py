@@ -12,8 +12,8 @@ import pytest
 
 from tests.databases import fresh_database, make_templates, start_postgres
 from tests.processes import Fork
+from tests.redis_server import RedisServer
 from tests.servers import Muster
-from tests.workers import RedisServer
 
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"

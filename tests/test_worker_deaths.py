@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.databases import ROOT, fresh_database
+from tests.redis_server import RedisServer
 from tests.servers import Muster, wait_for
-from tests.workers import TOLD_SERVICE, Board, RedisServer, Worker, with_effects
+from tests.workers import TOLD_SERVICE, Board, Worker, with_effects
 
 
 @pytest.fixture(scope="module")

