@@ -57,7 +57,10 @@ def one_form(value: str, *, max_length: int = 100) -> str:
 
 
 # No control characters: PostgreSQL cannot store NUL, and nobody wants the others in a name.
-PLAIN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]*$"
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
+PLAIN = rf"^[^{_CONTROLS}]*$"
+# What OpenAPI says of text that is trimmed and must not be empty then.
+WORDS = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"
 
 Email = Annotated[
     str,
@@ -71,7 +74,7 @@ Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN),
     AfterValidator(one_form),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 100, "pattern": PLAIN, "examples": ["Ada"]}),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 100, "pattern": WORDS, "examples": ["Ada"]}),
 ]
 
 # 64 bits on both databases: SQLite numbers rows by itself only in a column that is called INTEGER.

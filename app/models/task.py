@@ -5,17 +5,18 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import MISSING, AfterValidator, StringConstraints
+from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
 from pydantic import Field as Limits
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from app.models import PLAIN, BigId, Body, one_form, utcnow
+from app.models import PLAIN, WORDS, BigId, Body, one_form, utcnow
 
 Title = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN),
     AfterValidator(partial(one_form, max_length=200)),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200, "pattern": WORDS}),
 ]
 Closed = Annotated[bool, Limits(strict=True, description="true closes the task, false opens it again.")]
 _NULL = "null: nobody."

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 from sqlalchemy import Dialect, Numeric, String, TypeDecorator
 
-from app.models import PLAIN
+from app.models import PLAIN, WORDS
 
 MAX_TEXT = 50
 _DECIMALS = 8
@@ -106,7 +106,9 @@ def _utc(value: datetime) -> datetime:
 
 
 def _text_schema(example: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "examples": [example]})
+    return WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": WORDS, "examples": [example]}
+    )
 
 
 _MOMENT_SCHEMA = {"type": "string", "format": "date-time", "examples": ["2023-10-26T08:29:31.139Z"]}
