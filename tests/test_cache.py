@@ -127,3 +127,21 @@ def test_totals_are_right_with_redis_and_after_it_has_gone(serve: Callable[..., 
     ledger.add(quantity="0.4")
     gone = ledger.get("summary")
     assert (gone.status_code, [total["quantity"] for total in gone.json()]) == (200, ["0.7"])
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["redis", "memory"])
+def test_a_write_is_seen_by_the_next_read_on_every_process_and_by_nobody_else(
+    serve: Callable[..., Muster], redis: RedisServer, shared: bool
+) -> None:
+    settings = {"PUBLIC_URL": "http://localhost:8000", **({"REDIS_URL": redis.url} if shared else {})}
+    both = [serve(**settings), serve(**settings)]
+    ada, bob = Ledger(both[0]), Ledger(both[0])
+    for number in range(1, 5):
+        ada.add(quantity="0.25")
+        for muster in [*both, *both]:
+            answer = muster.client.get("/api/operations/summary", headers=ada.tokens.bearer)
+            assert [total["count"] for total in answer.json()] == [number]
+            assert answer.headers["etag"] == f'"{ada.owner_id}.{number}"'
+            assert answer.headers["cache-control"] == "private, no-cache"
+            assert "Authorization" in answer.headers["vary"]
+            assert muster.client.get("/api/operations/summary", headers=bob.tokens.bearer).json() == []
