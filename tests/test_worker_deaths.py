@@ -66,7 +66,8 @@ def test_a_worker_that_was_only_slow_leaves_nothing_of_a_job_that_was_taken_back
 def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster, board: Board) -> None:
     often, once = board.write(state="running", attempts=4), board.write(state="running", attempts=1)
     job = board.wait(often, "failed")
-    assert job["error"].partition("ticket ")[2][:12] in muster.log
+    ticket = job["error"].partition("ticket ")[2][:12]
+    wait_for(lambda: ticket in muster.log, what="the ticket in the log")  # it is written after the row
     assert board.wait(once, "waiting")["attempts"] == 1
     waiting = muster.sql("SELECT arguments FROM job WHERE kind = 'mail' AND state = 'waiting'")
     assert any("job-failed" in str(row.arguments) for row in waiting)
