@@ -75,8 +75,11 @@ class Board:
         return job
 
     def wait(self, job_id: str, state: str = "done") -> dict[str, Any]:
+        """What got lost is made up for by a sweep, up to two minutes later."""
         return wait_for(
-            lambda: job if (job := self.read(job_id))["state"] == state else None, what=f"{job_id} to be {state}"
+            lambda: job if (job := self.read(job_id))["state"] == state else None,
+            what=f"{job_id} to be {state}",
+            seconds=120,
         )
 
     def all(self) -> list[dict[str, Any]]:
