@@ -103,7 +103,11 @@ class Database:
 
     @asynccontextmanager
     async def session_scope(self, side: Side, request: Request | None = None) -> AsyncIterator[Session]:
-        """A session in a slot: commits on the write side, rolls back on any error, waits at most SLOT_TIMEOUT."""
+        """A session in a slot: commits on the write side, rolls back on any error, waits at most SLOT_TIMEOUT.
+
+        With `request`, a client that has gone while it waited is dropped. Only where the body has been read: to ask
+        takes what comes next from the client.
+        """
         waited = await self._take_slot(side)
         try:
             if waited and request is not None and await request.is_disconnected():

@@ -37,7 +37,7 @@ from app.settings import ROOT, Settings, get_settings
 from app.turns import Turns
 
 # Requests under way are no garbage either: at 1,000 connections the default, 700 new objects, looked through them again
-# and again, which took a third of the throughput.
+# and again, which took a tenth to a fifth of the throughput.
 GC_THRESHOLD = (20_000, 20, 20)
 # Beside the slots' threads: hashing, health and limits need some too.
 SPARE_THREADS = 24

@@ -13,7 +13,7 @@ import pytest
 from tests.databases import fresh_database, make_templates, start_postgres
 from tests.processes import Fork
 from tests.redis_server import RedisServer
-from tests.servers import Muster
+from tests.servers import Muster, Tokens
 
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"
@@ -71,6 +71,24 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
     """One instance for all tests of a worker: each makes accounts of its own and leaves the others' alone."""
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """Another one, which tells in a header how many statements an answer took."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app="tests.counting:app") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def admin(muster: Muster) -> Tokens:
+    return muster.admin().sign_in()
+
+
+@pytest.fixture(scope="module")
+def reader(muster: Muster) -> Tokens:
+    """Somebody who reads heroes and teams, and may not change them."""
+    return muster.new_account().sign_in()
 
 
 @pytest.fixture

@@ -15,16 +15,6 @@ from tests.session_tools import connected
 WRITER = "heroes:read heroes:write"
 
 
-@pytest.fixture(scope="module")
-def admin(muster: Muster) -> Tokens:
-    return muster.admin().sign_in()
-
-
-@pytest.fixture(scope="module")
-def reader(muster: Muster) -> Tokens:
-    return muster.new_account().sign_in()
-
-
 def test_a_hero_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens) -> None:
     body = {"name": unique("Deadpond"), "secret_name": "Dive Wilson", "age": 48}
     made = call(muster, admin, "POST", "/heroes", body)

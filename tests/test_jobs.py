@@ -7,19 +7,18 @@ from uuid import uuid4
 import pytest
 
 from tests.answers import assert_problem
-from tests.databases import fresh_database
 from tests.heroes import pages
 from tests.servers import PASSWORD, Muster, Tokens, text_of, wait_for
 from tests.session_tools import is_refused, refreshed
-from tests.workers import TOLD_SERVICE, Board, with_effects
+from tests.workers import TOLD_SERVICE, Board, told_service, with_effects
 
 Serve = Callable[..., Muster]
 
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app=TOLD_SERVICE) as served:
-        yield with_effects(served)
+    with told_service(kind, folder, postgres) as served:
+        yield served
 
 
 @pytest.fixture

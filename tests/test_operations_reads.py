@@ -1,7 +1,5 @@
 """The lists of the ledger: order, pages, filters; and what each read costs in statements and in rows looked at."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,18 +7,11 @@ from sqlalchemy import text
 
 from app.models import MAX_ID
 from tests.answers import assert_problem
-from tests.databases import fresh_database
 from tests.phones import Ledger
 from tests.servers import Muster
 from tests.session_tools import connected
 
 FEW = ("1", "2", "3", "4", "5", "6", "7")
-
-
-@pytest.fixture(scope="module")
-def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app="tests.counting:app") as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,8 @@
 """What a list costs: one statement beside the one that authenticates, however many rows, and no scan of a table."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import text
 
-from tests.databases import fresh_database
 from tests.heroes import call, new_hero, new_task, new_team
 from tests.servers import Muster, Tokens
 from tests.session_tools import connected
@@ -18,12 +14,6 @@ LISTS = [
     *("/tasks", "/tasks?author={me}&assignee={me}&open=true", "/tasks/{task}/history", "/tasks/{quiet}/history"),
     *("/tasks/assignees", "/heroes/{hero}", "/teams/{team}", "/tasks/{task}"),
 ]
-
-
-@pytest.fixture(scope="module")
-def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app="tests.counting:app") as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

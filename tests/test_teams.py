@@ -14,16 +14,6 @@ from tests.servers import Muster, Tokens
 from tests.session_tools import at_once, connected
 
 
-@pytest.fixture(scope="module")
-def admin(muster: Muster) -> Tokens:
-    return muster.admin().sign_in()
-
-
-@pytest.fixture(scope="module")
-def reader(muster: Muster) -> Tokens:
-    return muster.new_account().sign_in()
-
-
 def test_a_team_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens, reader: Tokens) -> None:
     body = {"name": unique("Preventers"), "headquarters": "Sharp Tower"}
     made = call(muster, admin, "POST", "/teams", body)

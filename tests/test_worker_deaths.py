@@ -10,20 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import ROOT, fresh_database
+from tests.databases import ROOT
 from tests.redis_server import RedisServer
 from tests.servers import Muster, wait_for
-from tests.workers import TOLD_SERVICE, Board, Worker, with_effects
+from tests.workers import Board, Worker, told_service
 
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
     """Without a worker: each test starts its own."""
-    with (
-        fresh_database(kind, folder, postgres) as url,
-        Muster(url, folder, app=TOLD_SERVICE, REDIS_URL=redis.url) as served,
-    ):
-        yield with_effects(served)
+    with told_service(kind, folder, postgres, REDIS_URL=redis.url) as served:
+        yield served
 
 
 @pytest.fixture

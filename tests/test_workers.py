@@ -9,20 +9,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.databases import fresh_database
 from tests.redis_server import RedisServer
 from tests.servers import Muster, text_of, wait_for
 from tests.told_handlers import MESSAGE
-from tests.workers import TOLD_SERVICE, Board, Worker, with_effects
+from tests.workers import Board, Worker, told_service
 
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
-    with (
-        fresh_database(kind, folder, postgres) as url,
-        Muster(url, folder, app=TOLD_SERVICE, REDIS_URL=redis.url) as served,
-    ):
-        yield with_effects(served)
+    with told_service(kind, folder, postgres, REDIS_URL=redis.url) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """What the tests of jobs share: a Redis to stop and start, workers to kill, and jobs written beside the service."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -11,12 +13,20 @@ from sqlmodel import col
 
 from app.models import utcnow
 from app.models.job import Job
+from tests.databases import fresh_database
 from tests.servers import STARTUP, Muster, wait_for
 from tests.session_tools import connected
 
 TOLD_SERVICE = "tests.told_service:app"
 STATEMENT = {"since": None, "until": None, "mail": False}
 ENDED = {"done", "failed", "cancelled"}
+
+
+@contextmanager
+def told_service(kind: str, folder: Path, postgres: str, **settings: str) -> Iterator[Muster]:
+    """An instance with kinds of jobs that only tests need, and a table for their effects."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app=TOLD_SERVICE, **settings) as served:
+        yield with_effects(served)
 
 
 class Worker:
