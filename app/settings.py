@@ -143,6 +143,7 @@ class Settings(BaseSettings):
     limit_login_account: Limit = "10/5minute"
     limit_register: Limit = "20/hour"
     limit_default: Limit = "300/minute"
+    limit_jobs: Limit = "30/hour"
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
 

@@ -121,6 +121,7 @@ class Muster:
             "LIMIT_LOGIN_ACCOUNT": "100000/minute",
             "LIMIT_REGISTER": "100000/minute",
             "LIMIT_DEFAULT": "1000000/minute",
+            "LIMIT_JOBS": "100000/minute",
             **settings,
         }
         self.module = ["scripts.start"]

@@ -18,7 +18,12 @@ Serve = Callable[..., Muster]
 @pytest.fixture(scope="module")
 def narrow(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
     """An instance behind a proxy, with small limits; each test comes from addresses of its own."""
-    limits = {"LIMIT_REGISTER": "2/hour", "LIMIT_LOGIN_IP": "2/minute", "LIMIT_DEFAULT": "4/minute"}
+    limits = {
+        "LIMIT_REGISTER": "2/hour",
+        "LIMIT_LOGIN_IP": "2/minute",
+        "LIMIT_DEFAULT": "4/minute",
+        "LIMIT_JOBS": "2/hour",
+    }
     with (
         fresh_database(kind, folder, postgres) as url,
         Muster(url, folder, TRUSTED_PROXIES="127.0.0.0/8,10.0.0.1", **limits) as served,
@@ -71,6 +76,13 @@ def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster)
     assert_limited(forget(phone), "request", "q=4;w=60")
     assert narrow.me(phone).status_code == 200
     assert forget(tablet).status_code == 404
+
+
+def test_a_session_starts_only_so_many_jobs(narrow: Muster) -> None:
+    tokens = narrow.new_account().sign_in()
+    answers = [narrow.client.post("/api/jobs/statement", json={}, headers=tokens.bearer) for _ in "123"]
+    assert [answer.status_code for answer in answers[:2]] == [202, 202]
+    assert_limited(answers[2], "request", "q=2;w=3600")
 
 
 def test_without_a_session_the_address_is_counted(narrow: Muster) -> None:

@@ -84,12 +84,11 @@ class Board:
         assert ("retry-after" in answer.headers) == (job["state"] not in ENDED)
         return job
 
-    def wait(self, job_id: str, state: str = "done") -> dict[str, Any]:
-        """What got lost is made up for by a sweep, up to two minutes later."""
+    def wait(self, job_id: str, state: str = "done", *, seconds: float = 60) -> dict[str, Any]:
         return wait_for(
             lambda: job if (job := self.read(job_id))["state"] == state else None,
             what=f"{job_id} to be {state}",
-            seconds=120,
+            seconds=seconds,
         )
 
     def all(self) -> list[dict[str, Any]]:

@@ -11,13 +11,16 @@ from app.db import SessionDep
 from app.deps import JobsUser, PageDep, PartsDep
 from app.errors import JobEnded, JobNotFound, ResultNotFound
 from app.examples import headers
+from app.limits import by_session, limited
 from app.models import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
 from app.oauth2 import Caller
 from app.openapi import problems
 from app.routing import Router
+from app.settings import get_settings
 from app.statements import CSV, PAGE, read_file
 
+settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])
 
 RETRY_AFTER = 2  # seconds
@@ -36,6 +39,7 @@ def _theirs(me: Caller, everybodys: str) -> list[Any]:
 @router.post(
     "/statement", status_code=202, operation_id="startStatement", responses={202: {"headers": headers("Location")}}
 )
+@limited(settings.limit_jobs, key=by_session)
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, parts: PartsDep
 ) -> JobPublic:
