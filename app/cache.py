@@ -70,7 +70,9 @@ class Cache:
             return made[0]
 
         try:
-            return bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make_once))
+            found = bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make_once))
         except self._away:
             metrics.count("cache_failures")
             return made[0] if made else make()
+        metrics.count("cache_requests", result="miss" if made else "hit")
+        return found

@@ -10,6 +10,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from time import monotonic, sleep
 from typing import Annotated, Any, TypeVar
@@ -31,6 +32,7 @@ from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECT_TIMEOUT = 5  # seconds
+SOCKET_CONNECTIONS = 8  # of each process, beside two for every slot
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
 
 T = TypeVar("T")
@@ -81,6 +83,11 @@ class Side:
     slots: anyio.Semaphore
     commits: bool
 
+    @cached_property
+    def used(self) -> Any:
+        """The gauge of its sessions."""
+        return metrics.slots("write" if self.commits else "read")
+
 
 class Database:
     """Both sides. On PostgreSQL they share their slots; on SQLite the writer has one and the readers the rest."""
@@ -109,12 +116,14 @@ class Database:
         takes what comes next from the client.
         """
         waited = await self._take_slot(side)
+        side.used.inc()
         try:
             if waited and request is not None and await request.is_disconnected():
                 raise ClientGone
             async with _session(side) as session:
                 yield session
         finally:
+            side.used.dec()
             side.slots.release()
 
     @asynccontextmanager

@@ -124,7 +124,7 @@ async def _authenticate(request: Request, side: Side, session: Session, token: s
         else:
             async with parts.database.side_write() as writer:
                 await in_thread(parts.server.settle, writer, caller, now)
-    request.state.session_id = caller.state.id
+    request.state.user_id, request.state.session_id = caller.state.user_id, caller.state.id
     for scope in wanted:
         if scope not in caller.scopes:
             raise InsufficientScope(scope)

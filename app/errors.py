@@ -57,6 +57,11 @@ class InsufficientScope(AppError):
         )
 
 
+class MetricsRefused(AppError):
+    status, type, title = 403, "metrics-refused", "Metrics are not for you"
+    detail = "Without METRICS_TOKEN, metrics are shown to this machine alone, and never through a proxy."
+
+
 class WrongPassword(AppError):
     status, type, title = 403, "wrong-password", "The current password is wrong"
     detail = "The current password is wrong."

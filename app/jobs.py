@@ -127,7 +127,7 @@ class Jobs:
             if not work.end(session, "done", result=outcome.result, progress=1.0):
                 raise Lost
             outcome.then(session)
-        metrics.count("jobs", kind=work.kind, result="done")
+        metrics.count("jobs_ended", kind=work.kind, result="done")
 
     def _failed(self, work: Work, why: str, *only_if: Any, wait: timedelta) -> None:
         """Another attempt, or the end; the ticket stands in the row and in the log."""
@@ -143,7 +143,7 @@ class Jobs:
             if ours and not again and work.kind in ASKED_FOR:
                 self.mail(session, "job-failed", owner_id=work.owner_id, what=work.kind, ticket=ticket)
         if ours:
-            metrics.count("jobs", kind=work.kind, result="retried" if again else "failed")
+            metrics.count("jobs_ended", kind=work.kind, result="retried" if again else "failed")
             tried = f"attempt {work.attempt} of {most}"
             log.error("ticket %s: job %s (%s), %s: %s", ticket, work.id, work.kind, tried, why)
 

@@ -23,6 +23,7 @@ from slowapi import Limiter
 
 from app import metrics
 from app.errors import TooManyRequests
+from app.logs import security_event
 from app.settings import get_settings
 
 # However many networks an attacker owns, an account is guessed at most this often.
@@ -229,6 +230,7 @@ class AccountLimits:
 
     def _refusal(self, item: RateLimitItem, key: tuple[str, str]) -> TooManyRequests:
         stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
+        security_event("wrong passwords refused", within_seconds=item.get_expiry())
         return _refusal(item, stats.reset_time, "password")
 
     def _on_storage(self, use: Callable[[MovingWindowRateLimiter], Any]) -> Any:

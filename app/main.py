@@ -25,7 +25,8 @@ from app.errors import AppError
 from app.handlers import Handlers
 from app.jobs import Jobs
 from app.limits import AccountLimits
-from app.middleware import CatchAll, RequestContext, configure_logging
+from app.logs import configure_logging
+from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher

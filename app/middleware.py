@@ -2,7 +2,6 @@
 
 import logging
 import re
-from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -14,13 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import metrics
 from app.db import ClientGone
 from app.errors import ContentTooLarge, HeadTooLarge, NotFound
+from app.logs import request_id
 from app.responses import answer
-from app.settings import Settings
 
 log = logging.getLogger("muster.request")
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# A client may write any word there: as a label it would be a series of its own.
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_WHO = ("user_id", "session_id")  # app/deps.py notes them
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # A slash, a backslash or a NUL in disguise: whoever decodes a path at another moment would see another path.
 _DISGUISED = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
@@ -50,9 +51,7 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_ours)
         finally:
-            metrics.count("requests", status=f"{status // 100}xx")
-            milliseconds = (perf_counter() - started) * 1000
-            log.info("%s %s %d %.1f ms", scope["method"], _template(scope), status, milliseconds)
+            _note(scope, status, perf_counter() - started)
 
 
 class CatchAll:
@@ -88,23 +87,13 @@ class CatchAll:
             await response(scope, receive, send)
 
 
-class _RequestIdFilter(logging.Filter):
-    """Gives every log record the id of its request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id.get()
-        return True
-
-
-def configure_logging(settings: Settings) -> None:
-    """One readable line a record, with the id of its request."""
-    handler = logging.StreamHandler()
-    handler.addFilter(_RequestIdFilter())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
-    logger = logging.getLogger("muster")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.INFO if settings.environment != "test" else logging.WARNING)
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+    route, milliseconds = _template(scope), round(seconds * 1000, 1)
+    metrics.count_request(method, route, status, seconds)
+    fields = {"method": method, "route": route, "status": status, "milliseconds": milliseconds}
+    who = {name: str(scope["state"][name]) for name in _WHO if name in scope.get("state", ())}
+    log.info("%s %s %d %.1f ms", method, route, status, milliseconds, extra={"fields": fields | who})
 
 
 def _check_head(scope: Scope) -> None:

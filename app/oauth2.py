@@ -4,7 +4,6 @@ A session is one refresh_token row. Its tokens are derived, not stored: generati
 docs/decisions/0003-derived-refresh-tokens.md walks through the attacks; tests/test_rotation_model.py plays them.
 """
 
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from sqlmodel import Session, col
 
 from app import metrics
 from app.errors import InvalidGrant, InvalidRequest, InvalidScope, InvalidToken
+from app.logs import security_event
 from app.models.token import RefreshToken, TokenPair
 from app.scopes import SCOPES, in_order
 from app.security import (
@@ -37,8 +37,6 @@ from app.sessions import (
     revoke_sessions,
     swap,
 )
-
-security_log = logging.getLogger("muster.security")
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
 
@@ -135,6 +133,7 @@ class AuthorizationServer:
         )
         session.add(row)
         session.flush()
+        security_event("new session", user_id=user_id, session_id=row.id)
         state = read_state(session, row.id)
         if state is None or not state.is_live(now):
             raise InvalidGrant
@@ -279,7 +278,7 @@ class AuthorizationServer:
         self._on_reuse(session, state)
         session.commit()
         metrics.count("thefts")
-        security_log.warning("refresh token reuse: session %s of user %s revoked", state.id, state.user_id)
+        security_event("refresh token reuse, session revoked", session_id=state.id, user_id=state.user_id)
         return True
 
 

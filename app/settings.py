@@ -166,6 +166,7 @@ class Settings(BaseSettings):
     max_body: int = Field(default=1024 * 1024, ge=1024)
     import_max_body: int = Field(default=16 * 1024 * 1024, ge=1024)
 
+    metrics_token: str | None = Field(default=None, min_length=16, repr=False)
     admin_email: str | None = Field(default=None, repr=False)
     admin_password: str | None = Field(default=None, repr=False)
 

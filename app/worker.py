@@ -14,7 +14,7 @@ from app.db import Database
 from app.engines import TASK, make_celery
 from app.handlers import Handlers
 from app.jobs import Jobs
-from app.middleware import configure_logging
+from app.logs import configure_logging
 from app.security import Signers
 from app.settings import get_settings
 

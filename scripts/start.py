@@ -1,6 +1,9 @@
 """What ./scripts/serve runs: migrate, load the roles, say where things are, serve. One process, to start quickly."""
 
+import atexit
+import os
 import resource
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from app.db import SOCKET_CONNECTIONS
 from app.settings import DATA, ROOT, Settings, get_settings
 from scripts.seed import first_admin_from_settings, load_roles
 
@@ -20,6 +24,8 @@ def main() -> None:
     settings = get_settings()
     refuse_busy_port(settings)
     prepare(settings)
+    settings = fit_connections(settings)
+    share_metrics(settings)
     allow_many_connections()
     print(banner(settings), flush=True)
     uvicorn.run(
@@ -62,6 +68,48 @@ def prepare(settings: Settings) -> None:
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         sys.exit(f"muster: DATABASE_URL: the database cannot be used: {reason}")
+
+
+def fit_connections(settings: Settings) -> Settings:
+    """What all processes may hold together has to fit into PostgreSQL: a default DB_SLOTS is lowered, a set one that
+    does not fit stops the start."""
+    if settings.on_sqlite:
+        return settings
+    room = usable_connections(settings)
+    most = (room // settings.workers - SOCKET_CONNECTIONS) // 2
+    if settings.db_slots <= most:
+        return settings
+    needed = settings.workers * (2 * settings.db_slots + SOCKET_CONNECTIONS)
+    why = f"WORKERS={settings.workers} would hold up to {needed} connections, and PostgreSQL has {room} for us"
+    if "db_slots" in settings.model_fields_set or most < 1:
+        sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too much: {why}. At most {max(most, 0)} fits")
+    print(f"muster: DB_SLOTS: lowered from {settings.db_slots} to {most}: {why}", flush=True)
+    os.environ["DB_SLOTS"] = str(most)
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def usable_connections(settings: Settings) -> int:
+    """max_connections less those that PostgreSQL keeps for superusers and for pg_use_reserved_connections."""
+    engine = create_engine(settings.database_url, poolclass=NullPool)
+    reserved = "current_setting('superuser_reserved_connections')::int"
+    newer = "coalesce(current_setting('reserved_connections', true)::int, 0)"  # since PostgreSQL 16
+    with engine.connect() as connection:
+        return int(
+            connection.execute(
+                text(f"SELECT current_setting('max_connections')::int - {reserved} - {newer}")
+            ).scalar_one()
+        )
+
+
+def share_metrics(settings: Settings) -> None:
+    """Several processes: an empty folder that they count in together, before one of them looks for it."""
+    if settings.workers > 1:
+        folder = DATA / f"metrics-{settings.port}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def newest_revision() -> str:

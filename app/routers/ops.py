@@ -1,17 +1,25 @@
-"""For whoever operates it: health, and the API's own documentation page."""
+"""For whoever operates it: health, metrics, and the API's own documentation page."""
 
+from collections import Counter
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
+from secrets import compare_digest
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from sqlalchemy import select
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel, col
 
+from app import metrics
 from app.db import Database, in_thread
 from app.deps import PartsDep
-from app.errors import RolesMissing, Unavailable
+from app.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
+from app.limits import client_address
+from app.models.job import Job
 from app.models.user import Role
 from app.openapi import problems
 
@@ -19,6 +27,11 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 
 router = APIRouter(tags=["health"])
 pages = APIRouter(include_in_schema=False)
+
+_RETRIED = col(Job.attempts) > 0
+_JOBS = select(col(Job.kind), col(Job.state), _RETRIED.label("retried"), func.count().label("number")).group_by(
+    col(Job.kind), col(Job.state), _RETRIED
+)
 
 
 class Health(SQLModel):
@@ -45,6 +58,39 @@ def _check_database(database: Database) -> None:
                 raise RolesMissing
     except SQLAlchemyError:
         raise Unavailable("The database does not answer, or is not migrated.") from None
+
+
+@pages.get("/metrics")
+async def read_metrics(request: Request, parts: PartsDep) -> Response:
+    """For Prometheus: with METRICS_TOKEN whoever bears it, without it this machine."""
+    check_scraper(request, parts.settings.metrics_token)
+    measured = await in_thread(_measure, parts.database)
+    return Response(metrics.page(measured), media_type=CONTENT_TYPE_LATEST)
+
+
+def check_scraper(request: Request, token: str | None) -> None:
+    header = request.headers.get("authorization")
+    if token is None:
+        # Through a proxy on this machine everybody would be a neighbour.
+        forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
+        if forwarded or client_address(request) == "unknown" or not ip_address(client_address(request)).is_loopback:
+            raise MetricsRefused
+    elif header is None:
+        raise Unauthenticated
+    elif not compare_digest(header.encode(), f"Bearer {token}".encode()):
+        raise InvalidToken
+
+
+def _measure(database: Database) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+    try:
+        with database.reading() as session:
+            rows = session.connection().execute(_JOBS).all()
+    except SQLAlchemyError:
+        return {"muster_database_up": {(): 0}}
+    jobs: Counter[tuple[str, ...]] = Counter()
+    for kind, state, retried, number in rows:
+        jobs[kind, "retrying" if retried and state == "waiting" else state] += number
+    return {"muster_jobs": jobs, "muster_database_up": {(): 1}}
 
 
 @pages.get("/")

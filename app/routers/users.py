@@ -11,15 +11,19 @@ from app import accounts
 from app.db import SessionDep
 from app.deps import PageDep, page_of_sessions, requires
 from app.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
+from app.logs import security_event
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
+from app.oauth2 import Caller
 from app.openapi import problems
 from app.routing import Router
 from app.scopes import ADMIN, in_order
 from app.sessions import revoke_sessions
 
 router = Router("/api", tags=["users"])
+
+UsersWriter = Annotated[Caller, requires("users:write")]
 
 
 @router.get("/users", operation_id="listUsers", dependencies=[requires("users:read")])
@@ -43,10 +47,9 @@ def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
 @router.patch(
     "/users/{user_id}",
     operation_id="updateUser",
-    dependencies=[requires("users:write")],
     responses=problems(UserNotFound, LastAdmin),
 )
-def update_user(user_id: UUID, body: UserAdminUpdate, session: SessionDep) -> UserPublic:
+def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
     """Change a name or a role, or disable an account, which ends its sessions. Acts at the next request."""
     changes = body.model_dump()
     disabled = changes.get("is_active") is False
@@ -55,8 +58,10 @@ def update_user(user_id: UUID, body: UserAdminUpdate, session: SessionDep) -> Us
     accounts.lock_user(session, user_id)
     accounts.read_user(session, user_id)
     if "role" in changes:
+        security_event("role changed", user_id=user_id, role=changes["role"], by=me.state.user_id)
         changes["role_id"] = _role_id(session, changes.pop("role"))
     if disabled:
+        security_event("account disabled", user_id=user_id, by=me.state.user_id)
         changes["auth_epoch"] = col(User.auth_epoch) + 1
         revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
     return accounts.update_user(session, user_id, changes)
@@ -114,10 +119,11 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
 @router.patch(
     "/roles/{name}",
     operation_id="updateRole",
-    dependencies=[requires("users:write")],
     responses=problems(RoleNotFound, LastAdmin),
 )
-def update_role(name: Annotated[RoleName, Path()], body: RoleUpdate, session: SessionDep) -> RolePublic:
+def update_role(
+    name: Annotated[RoleName, Path()], body: RoleUpdate, me: UsersWriter, session: SessionDep
+) -> RolePublic:
     """Replace the scopes of a role. Acts at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
@@ -125,6 +131,7 @@ def update_role(name: Annotated[RoleName, Path()], body: RoleUpdate, session: Se
     role = session.scalars(select(Role).where(col(Role.name) == name)).one_or_none()
     if role is None:
         raise RoleNotFound
+    security_event("scopes of a role changed", role=name, by=me.state.user_id)
     role.scopes = scopes
     session.add(role)
     session.flush()
