@@ -23,6 +23,7 @@ from tests.servers import Muster
 PUBLIC = {
     "GET /health/live",
     "GET /health/ready",
+    "GET /metrics",
     "POST /api/auth/register",
     "POST /api/auth/token",
     "POST /api/auth/revoke",

@@ -8,7 +8,7 @@ from secrets import compare_digest
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -60,7 +60,12 @@ def _check_database(database: Database) -> None:
         raise Unavailable("The database does not answer, or is not migrated.") from None
 
 
-@pages.get("/metrics")
+@router.get(
+    "/metrics",
+    operation_id="readMetrics",
+    response_class=PlainTextResponse,
+    responses=problems(Unauthenticated, InvalidToken, MetricsRefused),
+)
 async def read_metrics(request: Request, parts: PartsDep) -> Response:
     """For Prometheus: with METRICS_TOKEN whoever bears it, without it this machine."""
     check_scraper(request, parts.settings.metrics_token)
