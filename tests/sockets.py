@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.servers import STARTUP, Muster, Tokens
 
 Json = dict[str, Any]
+LARGE = "\x01" * 4096  # 24 KiB in JSON
 
 
 def new_room() -> str:
