@@ -32,8 +32,9 @@ from app.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CONNECT_TIMEOUT = 5  # seconds
-SOCKET_CONNECTIONS = 8  # of each process, beside two for every slot
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
+CHAT_SLOTS = 4  # sessions of sockets, streams and long polls at once: they take none from the requests
+SOCKET_CONNECTIONS = 2 * CHAT_SLOTS  # of each process on PostgreSQL, beside two for every slot
 
 T = TypeVar("T")
 
@@ -100,13 +101,17 @@ class Database:
         self.on_sqlite = settings.on_sqlite
         self.read = Side(make_engine(settings, read_only=True), slots, commits=False)
         self.write = Side(make_engine(settings), writers, commits=True)
+        few = settings.model_copy(update={"db_slots": CHAT_SLOTS})
+        chatters = anyio.Semaphore(CHAT_SLOTS, fast_acquire=True)
+        self.chat_read = Side(make_engine(few, read_only=True), chatters, commits=False)
+        self.chat_write = self.write if settings.on_sqlite else Side(make_engine(few), chatters, commits=True)
 
     def side(self, method: str) -> Side:
         return self.read if method in SAFE_METHODS else self.write
 
     def close(self) -> None:
-        self.read.engine.dispose()
-        self.write.engine.dispose()
+        for side in (self.read, self.write, self.chat_read, self.chat_write):
+            side.engine.dispose()
 
     @asynccontextmanager
     async def session_scope(self, side: Side, request: Request | None = None) -> AsyncIterator[Session]:
@@ -192,6 +197,17 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
 
 # "function": the commit happens before the response is sent, so a failed one can still be told.
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+
+
+def after_commit(session: Session, call: Callable[[], object]) -> None:
+    """Have `call` made once this session has committed, in the thread that did."""
+    session.info.setdefault("after_commit", []).append(call)
+
+
+@event.listens_for(Session, "after_commit")
+def _after_commit(session: Session) -> None:
+    for call in session.info.pop("after_commit", ()):
+        call()
 
 
 def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
@@ -14,11 +15,13 @@ from starlette.requests import HTTPConnection
 
 from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
+from app.chat import SCOPE as CHAT
+from app.chat import ChatHub, Reader
 from app.db import Database, SessionDep, Side, in_thread
 from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
 from app.idempotency import Attempt
 from app.jobs import Jobs
-from app.limits import AccountLimits, client_address
+from app.limits import AccountLimits, MessageLimit, client_address
 from app.models import MAX_ID, utcnow
 from app.models.operation import Operation
 from app.models.token import SessionPublic
@@ -53,10 +56,12 @@ class Parts:
     jobs: Jobs
     cache: Cache
     imports: Turns
+    chat: ChatHub
+    message_limit: MessageLimit
 
 
-def parts_of(request: Request) -> Parts:
-    return cast("Parts", request.app.state.parts)
+def parts_of(connection: HTTPConnection) -> Parts:
+    return cast("Parts", connection.app.state.parts)
 
 
 async def get_parts(request: Request) -> Parts:
@@ -95,11 +100,18 @@ async def current_user(request: Request, wanted: SecurityScopes, token: BearerTo
 
 
 async def current_caller(request: Request, wanted: SecurityScopes, token: BearerToken) -> Caller:
-    """For routes that take long over their body: the caller, authenticated in a session that is closed again."""
+    """For routes that take long: the caller, authenticated in a session that is closed again."""
     database = parts_of(request).database
     # Without the request: to ask whether its client has gone would swallow the body, which is still to be read.
     async with database.session_scope(database.read) as session:
         return await _authenticate(request, database.read, session, token, wanted.scopes)
+
+
+async def current_chatter(connection: HTTPConnection, token: str) -> Caller:
+    """The same for a socket, in one of the chat's own sessions."""
+    database = parts_of(connection).database
+    async with database.session_scope(database.chat_read) as session:
+        return await _authenticate(connection, database.chat_read, session, token, [CHAT])
 
 
 async def current_credentials(request: Request, wanted: SecurityScopes, token: BearerToken) -> "SignedIn":
@@ -113,8 +125,10 @@ async def current_credentials(request: Request, wanted: SecurityScopes, token: B
     return SignedIn(caller, account, client_address(request))
 
 
-async def _authenticate(request: Request, side: Side, session: Session, token: str, wanted: list[str]) -> Caller:
-    parts = parts_of(request)
+async def _authenticate(
+    connection: HTTPConnection, side: Side, session: Session, token: str, wanted: list[str]
+) -> Caller:
+    parts = parts_of(connection)
     now = utcnow()
     caller = await in_thread(parts.server.authenticate, session, token, now)
     if is_unsettled(caller):
@@ -124,7 +138,7 @@ async def _authenticate(request: Request, side: Side, session: Session, token: s
         else:
             async with parts.database.side_write() as writer:
                 await in_thread(parts.server.settle, writer, caller, now)
-    request.state.user_id, request.state.session_id = caller.state.user_id, caller.state.id
+    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
     for scope in wanted:
         if scope not in caller.scopes:
             raise InsufficientScope(scope)
@@ -149,6 +163,8 @@ CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
 OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:read"])]
 OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
 JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
+ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
+ChatReader = Annotated[Caller, Security(current_caller, scopes=[CHAT])]
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 
@@ -189,6 +205,12 @@ IdempotencyKey = Annotated[
     Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})] | None,
     Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
 ]
+
+
+def join_chat(parts: Parts, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Reader]:
+    """`me` follows a room, for as long as the access token holds."""
+    person = {"user_id": me.state.user_id, "session_id": me.state.id}
+    return parts.chat.join(room, **person, expires_at=me.claims.expires_at, after=after)
 
 
 def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:

@@ -12,6 +12,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "after": ("", "dGhlIGN1cnNvcg"),
     "assignee": ("", _UUID),
     "author": ("", _UUID),
+    "before": ("Only what has a smaller number: the last rows before it.", 12),
     "began": ("", 12),
     "figi": ("Only operations of this instrument.", "BBG000B9XRY4"),
     "from": ("", "2023-10-01"),
@@ -23,10 +24,12 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "if-none-match": ("", _TAG),
     "instrument_type": ("Only operations of this type of instrument, in any case.", "btc"),
     "job_id": ("The id of the job.", _UUID),
+    "last-event-id": ("The number of the last message that you saw; it wins over `after`.", 12),
     "limit": ("How many rows at most.", 50),
     "name": ("The role's name.", "user"),
     "open": ("", "true"),
     "operation_id": (_ID, 1),
+    "room": ("A slug; a room is there once something is written in it.", "lobby"),
     "session_id": ("The id of the session, from the list of sessions.", _UUID),
     "since": ("The revision that your copy goes up to; 0: it is empty.", 12),
     "state": ("Only jobs in this state.", "failed"),
@@ -35,6 +38,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "to": ("", "2023-11-01T00:00:00Z"),
     "type": ("Only operations of this type, in any case.", "sell"),
     "user_id": ("The id of the account.", _UUID),
+    "wait": ("Seconds to wait for a message if there is none yet.", 25),
 }
 
 # By name; "Schema.name" where a name means several things.
@@ -42,7 +46,9 @@ FIELDS: dict[str, Any] = {
     "access_token": "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl",
     "age": 48,
     "attempts": 1,
+    "author": "Ada",
     "client_id": "app",
+    "client_message_id": "0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f",
     "closed_at": "2026-11-24T12:00:00Z",
     "count": 3,
     "created": 3,
@@ -57,16 +63,19 @@ FIELDS: dict[str, Any] = {
     "name": "Ada",
     "new_password": "copper-lantern-meadow",
     "next": 12,
+    "number": 12,
     "progress": 0.5,
     "quantity": "10",
     "refresh_token": "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
     "result": f"/api/jobs/{_UUID}/result",
     "revision": 12,
     "role": "user",
+    "room": "lobby",
     "RolePublic.name": "user",
     "scope": "me operations:read",
     "scopes": ["me", "operations:read"],
     "status": "ok",
+    "text": "Hello",
     "title": "Water the plants",
     "token_type": "Bearer",
     "token": "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
@@ -99,12 +108,12 @@ def headers(*names: str) -> dict[str, dict[str, Any]]:
 
 def describe_parameter(parameter: dict[str, Any]) -> None:
     """The example goes into the words: as a field of its own Swagger UI would send it with every request."""
-    words, example = PARAMETERS[parameter["name"]]
-    parameter["description"] = f"{parameter.get('description', words)} Example: `{example}`"
+    words, usual = PARAMETERS[parameter["name"]]
     schema = parameter["schema"]
     if parameter["name"].startswith("if-"):
         schema = parameter["schema"] = {"type": "string", "title": schema["title"]}
-    schema.get("anyOf", [schema])[0].setdefault("examples", [example])
+    example = schema.get("anyOf", [schema])[0].setdefault("examples", [usual])[0]
+    parameter["description"] = f"{parameter.get('description', words)} Example: `{example}`"
 
 
 def describe_success(operation: dict[str, Any]) -> None:
@@ -112,7 +121,7 @@ def describe_success(operation: dict[str, Any]) -> None:
     asked = {parameter["name"] for parameter in operation.get("parameters", [])}
     for status, answer in operation["responses"].items():
         names = [
-            *(["Link"] if status == "200" and asked & {"after", "since"} else []),
+            *(["Link"] if status == "200" and "limit" in asked else []),
             *(["ETag"] if status in {"200", "304"} and asked & {"if-match", "if-none-match"} else []),
         ]
         if names:

@@ -16,11 +16,11 @@ from traceback import format_tb
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from app import metrics
-from app.db import Database, insert_missing
+from app.db import Database, after_commit, insert_missing
 from app.engines import QUEUES, Broker, Threads
 from app.models import utcnow
 from app.models.job import ASKED_FOR, Job
@@ -44,12 +44,6 @@ class Plan(NamedTuple):
 
 
 PLANS = {"mail": Plan("high", 8), "statement": Plan("default", 4), "purge": Plan("default", 4)}
-
-
-@event.listens_for(Session, "after_commit")
-def _after_commit(session: Session) -> None:
-    for send in session.info.pop("enqueued", ()):
-        send()
 
 
 class Jobs:
@@ -83,7 +77,7 @@ class Jobs:
         job = Job(kind=kind, queue=PLANS[kind].queue, owner_id=owner_id, arguments=arguments)
         session.add(job)
         session.flush()
-        session.info.setdefault("enqueued", []).append(partial(self._engine.send, job.id, job.queue))
+        after_commit(session, partial(self._engine.send, job.id, job.queue))
         return job.id
 
     # ---- Run: claim, handle, end ----

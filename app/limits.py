@@ -13,6 +13,7 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from threading import Lock
 from typing import Any
+from uuid import UUID
 
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerHour, parse_many
@@ -20,6 +21,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from slowapi import Limiter
+from starlette.requests import HTTPConnection
 
 from app import metrics
 from app.errors import TooManyRequests
@@ -171,7 +173,7 @@ def _counted_by_default(endpoint: Callable[..., Any], name: str) -> Callable[[Re
     return counted
 
 
-def too_many_requests(request: Request) -> TooManyRequests:
+def too_many_requests(request: HTTPConnection) -> TooManyRequests:
     """The answer to slowapi's RateLimitExceeded, with the IETF draft's RateLimit fields. It may do I/O."""
     item, arguments = request.state.view_rate_limit
     return _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
@@ -179,6 +181,8 @@ def too_many_requests(request: Request) -> TooManyRequests:
 
 def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequests:
     metrics.count("limit_hits", kind=kind)
+    if kind == "password":
+        security_event("wrong passwords refused", within_seconds=item.get_expiry())
     seconds = max(1, math.ceil(reset_time - time.time()))
     return TooManyRequests(
         headers={
@@ -189,7 +193,41 @@ def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyReques
     )
 
 
-class AccountLimits:
+class Windows:
+    """Moving windows beside slowapi's: in Redis, or in this process without it and while it is away."""
+
+    def __init__(self, limit: str, redis_url: str | None) -> None:
+        self._items = parse_many(limit)
+        self._local = MovingWindowRateLimiter(Buckets())
+        self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
+
+    def _hit(self, key: tuple[str, ...], kind: str) -> None:
+        """Count one, or raise TooManyRequests when it is one too many. It may do I/O, as each method here."""
+        for item in self._items:
+            if not self._on_storage(partial(_hit, item=item, key=key)):
+                raise self._refusal(item, key, kind)
+
+    def _refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
+        stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
+        return _refusal(item, stats.reset_time, kind)
+
+    def _on_storage(self, use: Callable[[MovingWindowRateLimiter], Any]) -> Any:
+        if self._shared is not None:
+            try:
+                return use(self._shared)
+            except StorageError:
+                metrics.count("limit_storage_failures")
+        return use(self._local)
+
+
+class MessageLimit(Windows):
+    """Chat messages of one person, however they are sent."""
+
+    def hit(self, user_id: UUID) -> None:
+        self._hit(("chat", str(user_id)), "message")
+
+
+class AccountLimits(Windows):
     """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
 
     An attempt is counted for its network before its hash is computed, so that racing attempts cannot pass together;
@@ -197,20 +235,12 @@ class AccountLimits:
     known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
     """
 
-    def __init__(self, limit: str, redis_url: str | None) -> None:
-        self._items = parse_many(limit)
-        self._local = MovingWindowRateLimiter(Buckets())
-        self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
-
     def attempt(self, account: str, address: str) -> None:
-        """Count one attempt; raise TooManyRequests when it is one too many. Each method may do I/O."""
+        """Count one attempt; raise TooManyRequests when it is one too many."""
         name = _account_key(account)
-        for item in self._items:
-            key = (name, network(address))
-            if not self._on_storage(partial(_hit, item=item, key=key)):
-                raise self._refusal(item, key)
+        self._hit((name, network(address)), "password")
         if not self._on_storage(lambda window: window.test(ACCOUNT_CEILING, name, "all")):
-            raise self._refusal(ACCOUNT_CEILING, (name, "all"))
+            raise self._refusal(ACCOUNT_CEILING, (name, "all"), "password")
 
     def failed(self, account: str) -> None:
         """The attempt was wrong: one towards the ceiling."""
@@ -228,26 +258,13 @@ class AccountLimits:
         self.attempt(account, address)
         self.failed(account)
 
-    def _refusal(self, item: RateLimitItem, key: tuple[str, str]) -> TooManyRequests:
-        stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
-        security_event("wrong passwords refused", within_seconds=item.get_expiry())
-        return _refusal(item, stats.reset_time, "password")
-
-    def _on_storage(self, use: Callable[[MovingWindowRateLimiter], Any]) -> Any:
-        if self._shared is not None:
-            try:
-                return use(self._shared)
-            except StorageError:
-                metrics.count("limit_storage_failures")
-        return use(self._local)
-
 
 def _account_key(account: str) -> str:
     """Addresses stay out of Redis: a dump of it names nobody."""
     return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]
 
 
-def _hit(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, str]) -> bool:
+def _hit(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, ...]) -> bool:
     return window.hit(item, *key)
 
 

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
@@ -19,21 +20,22 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.cache import Cache
-from app.db import Database
+from app.chat import ChatHub
+from app.db import CHAT_SLOTS, Database
 from app.deps import Parts
 from app.errors import AppError
 from app.handlers import Handlers
 from app.jobs import Jobs
-from app.limits import AccountLimits
+from app.limits import AccountLimits, MessageLimit
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, heroes, jobs, me, operations, operations_csv, ops, tasks, users
+from app.routers import auth, chat, chat_socket, heroes, jobs, me, operations, operations_csv, ops, tasks, users
 from app.security import Signers
-from app.sessions import SessionState
+from app.sessions import SessionState, live_scopes
 from app.settings import ROOT, Settings, get_settings
 from app.turns import Turns
 
@@ -73,6 +75,8 @@ def create_app() -> FastAPI:
         heroes.router,
         tasks.router,
         jobs.router,
+        chat.router,
+        chat_socket.router,
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
@@ -84,10 +88,10 @@ def create_app() -> FastAPI:
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Builds the parts on the loop they live on, and ends them in reverse."""
     settings = get_settings()
-    to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + SPARE_THREADS
+    to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
     async with BlockingPortal() as portal:
         parts = make_parts(settings, Database(settings, portal))
         app.state.parts = parts
@@ -97,7 +101,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
         try:
-            yield
+            async with parts.chat.running():
+                yield {"on_shutdown": parts.chat.stop}  # app/server.py calls it: this generator goes on too late
         finally:
             await to_thread.run_sync(parts.jobs.close)
             parts.database.close()
@@ -128,6 +133,8 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         jobs=jobs,
         cache=Cache(settings.redis_url),
         imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
+        chat=ChatHub(database, settings.redis_url, live_scopes),
+        message_limit=MessageLimit(settings.limit_chat, settings.redis_url),
     )
 
 

@@ -33,6 +33,11 @@ _counters = {
         ("limit_storage_failures", "", "Limits counted in this process, because Redis was away."),
         ("cache_requests", "result", "Answers found in the cache (hit) or made (miss)."),
         ("cache_failures", "", "Answers made because the cache's Redis was away."),
+        ("messages", "", "Messages of the chat that were stored."),
+        ("readers_ended", "ending", "Sockets, streams and long polls of the chat that ended: left is their own wish."),
+        ("chat_gaps", "", "Times that a room was caught up with from the database."),
+        ("chat_failures", "", "Times that the chat could not read the database, and went on later."),
+        ("relay_failures", "", "Messages that Redis did not pass on between processes; the database fills the gap."),
         ("jobs_ended", "kind result", "Attempts of jobs run by this process: done, retried or failed."),
         ("dispatch_failures", "", "Messages to the workers that Redis did not take; the sweep sends them again."),
         ("sweep_failures", "", "Sweeps of the jobs that could not be done."),
@@ -41,6 +46,12 @@ _counters = {
 }
 _slots_used = Gauge(
     "muster_slots_used", "Sessions open now, by side.", ["side"], registry=_ours, multiprocess_mode="livesum"
+)
+readers = Gauge(
+    "muster_readers",
+    "Sockets, streams and long polls of the chat, open now.",
+    registry=_ours,
+    multiprocess_mode="livesum",
 )
 _requests = Counter("http_requests", "Requests answered.", ["method", "route", "status"], registry=_ours)
 _seconds = Histogram(

@@ -65,6 +65,10 @@ TAGS = [
         "name": "jobs",
         "description": "What takes longer than an answer: start it, watch it, fetch its result.",
     },
+    {
+        "name": "chat",
+        "description": "Rooms that everybody reads and writes; also `WS /api/chat/ws`, see the README.",
+    },
     {"name": "health", "description": "For load balancers and whoever operates this."},
 ]
 

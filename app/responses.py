@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from app import metrics
 from app.db import as_app_error
@@ -39,7 +40,7 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 secti
 
 async def answer(request: Request, error: Exception) -> Response:
     """The answer to any error: what the client may know, and no more."""
-    return respond(request, await _as_app_error(request, error))
+    return respond(request, await as_refusal(request, error))
 
 
 def respond(request: Request, error: AppError) -> Response:
@@ -49,7 +50,8 @@ def respond(request: Request, error: AppError) -> Response:
     return JSONResponse(problem(error), error.status, error.headers, media_type=PROBLEM)
 
 
-async def _as_app_error(request: Request, error: Exception) -> AppError:
+async def as_refusal(request: HTTPConnection, error: Exception) -> AppError:
+    """What the client may know of an error; the rest goes to the log."""
     match error:
         case AppError():
             return error
@@ -102,9 +104,10 @@ def _of_http_exception(error: HTTPException) -> AppError:
     return kind(headers=error.headers) if error.headers else kind()
 
 
-def _unexpected(request: Request, error: Exception) -> Internal:
+def _unexpected(request: HTTPConnection, error: Exception) -> Internal:
     ticket = token_hex(6)
-    log.error("ticket %s: %s %s", ticket, request.method, _template(request), exc_info=_without_values(error))
+    method = request.scope.get("method", "socket")
+    log.error("ticket %s: %s %s", ticket, method, _template(request), exc_info=_without_values(error))
     return Internal(f"The server failed. The ticket {ticket} names the log line.", ticket=ticket)
 
 
@@ -116,7 +119,7 @@ def _without_values(error: Exception) -> Exception:
     return error
 
 
-def _template(request: Request) -> str:
+def _template(request: HTTPConnection) -> str:
     """The route's template: the path itself may hold what somebody mistyped."""
     route: Any = request.scope.get("route")
     return getattr(route, "path", "-")

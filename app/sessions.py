@@ -1,6 +1,6 @@
 """Sessions as rows: the one query that reads them, the one way to change them, and the rotation table of AUTH.md."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -89,8 +89,8 @@ _SESSION: Select[*tuple[Any, ...]] = (
     )
     .join(User, col(User.id) == col(RefreshToken.user_id))
     .join(Role, col(Role.id) == col(User.role_id))
-    .where(col(RefreshToken.id) == bindparam("session_id"))
 )
+_ONE_SESSION = _SESSION.where(col(RefreshToken.id) == bindparam("session_id"))
 
 
 class Move(Enum):
@@ -103,8 +103,14 @@ class Move(Enum):
 
 
 def read_state(session: Session, session_id: UUID) -> SessionState | None:
-    row = session.connection().execute(_SESSION, {"session_id": session_id}).first()
+    row = session.connection().execute(_ONE_SESSION, {"session_id": session_id}).first()
     return SessionState(*row) if row else None
+
+
+def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
+    """What those of these sessions may do today that could still be used."""
+    rows = session.connection().execute(_SESSION.where(col(RefreshToken.id).in_(ids)))
+    return {state.id: state.scopes() for state in (SessionState(*row) for row in rows) if state.is_live(now)}
 
 
 def swap(session: Session, state: SessionState, **changes: Any) -> bool:

@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     limit_register: Limit = "20/hour"
     limit_default: Limit = "300/minute"
     limit_jobs: Limit = "30/hour"
+    limit_chat: Limit = "60/minute"
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
 

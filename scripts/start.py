@@ -17,6 +17,7 @@ from app.db import SOCKET_CONNECTIONS
 from app.settings import DATA, ROOT, Settings, get_settings
 from scripts.seed import first_admin_from_settings, load_roles
 
+MAX_FRAME = 32 * 1024  # bytes: a text of 4 KiB whose every byte is escaped has 24
 GRACEFUL_SHUTDOWN = 10  # seconds for requests under way and open streams
 
 
@@ -34,6 +35,9 @@ def main() -> None:
         port=settings.port,
         workers=settings.workers,
         http="app.server:Protocol",
+        ws="app.server:SocketProtocol",
+        ws_max_size=MAX_FRAME,
+        ws_per_message_deflate=False,  # messages are short, and each socket would keep two windows of 4 KiB and more
         proxy_headers=False,  # the application itself believes TRUSTED_PROXIES and nobody else
         server_header=False,
         access_log=False,  # ours has no query string in it

@@ -41,6 +41,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
     ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
     ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
+    ("POST", "/api/chat/messages"): {"text": "Hello", "room": "lobby", "client_message_id": "7f3a"},
     ("POST", "/api/jobs/statement"): {"from": "2023-10-01", "to": "2023-11-01", "mail": False},
 }
 

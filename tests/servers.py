@@ -122,6 +122,7 @@ class Muster:
             "LIMIT_REGISTER": "100000/minute",
             "LIMIT_DEFAULT": "1000000/minute",
             "LIMIT_JOBS": "100000/minute",
+            "LIMIT_CHAT": "1000000/minute",
             **settings,
         }
         self.module = ["scripts.start"]

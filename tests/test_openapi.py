@@ -32,7 +32,7 @@ PUBLIC = {
     "POST /api/auth/reset-password",
     "POST /api/auth/verify-email",
 }
-UNDOCUMENTED = {"GET /", "GET /api/docs"}  # pages, and public too
+UNDOCUMENTED = {"GET /", "GET /api/docs", "WS /api/chat/ws"}  # public pages, and what OpenAPI cannot say
 OAUTH = {"/api/auth/token", "/api/auth/revoke"}
 UNROUTED = {"not-found", "method-not-allowed"}  # what no route answers
 

@@ -76,6 +76,9 @@ ROUTES: dict[tuple[str, str], str | None] = {
     ("PATCH", "/api/tasks/{task_id}"): "tasks",
     ("DELETE", "/api/tasks/{task_id}"): "tasks",
     ("GET", "/api/tasks/{task_id}/history"): "tasks",
+    ("GET", "/api/chat/messages"): "chat",
+    ("POST", "/api/chat/messages"): "chat",
+    ("GET", "/api/chat/events"): "chat",
     ("GET", "/api/jobs"): "jobs",
     ("POST", "/api/jobs/statement"): "jobs",
     ("GET", "/api/jobs/{job_id}"): "jobs",
@@ -108,7 +111,7 @@ FOREIGN: dict[tuple[str, str], Callable[[Muster, Tokens], str]] = {
 # These reach other people's things on purpose: that is what their scopes are for.
 ADMINISTRATIVE = {"users:read", "users:write"}
 # And these open what belongs to everybody who has them.
-SHARED = {"heroes:read", "heroes:write", "tasks"}
+SHARED = {"heroes:read", "heroes:write", "tasks", "chat"}
 
 SECURED = {route: scope for route, scope in ROUTES.items() if scope is not PUBLIC}
 
@@ -121,7 +124,10 @@ def call(
     part = part or str(uuid4())
     headers = tokens.bearer if tokens else {}
     url = re.sub(r"\{\w+\}", lambda _: part, path)
-    return muster.client.request(method, url, headers=headers, json=body, follow_redirects=True)
+    with muster.client.stream(method, url, headers=headers, json=body, follow_redirects=True) as answer:
+        if "event-stream" not in answer.headers.get("content-type", ""):  # it has no end
+            answer.read()
+    return answer
 
 
 def shown(route: tuple[str, str]) -> str:

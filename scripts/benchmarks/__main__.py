@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts.benchmarks.chat import chat
 from scripts.benchmarks.ledger import export, pages
 from scripts.benchmarks.load import require_wrk
 from scripts.benchmarks.logins import login, login_burst, logins_beside_reads
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "login-burst": login_burst,
     "pages": pages,
     "export": export,
+    "chat": chat,
     "cold-start": cold_start,
 }
 DATABASES = ("postgresql", "sqlite")

@@ -1,0 +1,131 @@
+"""The chat over plain HTTP: history, long polling, server-sent events, and writing. app/routers/chat_socket.py has the
+sockets; all three read one sequence of numbers (docs/decisions/0009-chat.md)."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import anyio
+from fastapi import Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.chat import SCOPE, Ending
+from app.db import SessionDep
+from app.deps import MAX_PAGE, ChatReader, ChatUser, Parts, PartsDep, join_chat
+from app.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
+from app.messages import Message
+from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
+from app.oauth2 import Caller
+from app.openapi import problems
+from app.routing import Router
+
+router = Router("/api/chat", tags=["chat"])
+
+LONGEST_WAIT = 25  # seconds
+PING = 15  # seconds of silence in a stream before a comment shows that it lives
+
+RoomQuery = Annotated[RoomName, Query()]
+After = Annotated[Number | None, Query(description="Only what has a greater number: the first rows after it.")]
+
+_EVENTS = "text/event-stream"
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The messages as they come, each an event with its number as id and its JSON as data.",
+        "content": {_EVENTS: {"schema": {"type": "string"}, "example": 'id: 12\nevent: message\ndata: {"id": 7}\n\n'}},
+    }
+}
+
+
+@router.post("/messages", status_code=201, operation_id="createMessage", responses=problems(IdempotencyKeyReused))
+def create_message(body: ChatMessageCreate, me: ChatUser, session: SessionDep, parts: PartsDep) -> ChatMessagePublic:
+    """Write a message. With a client_message_id it can be sent again until an answer arrives, and is one message."""
+    parts.message_limit.hit(me.state.user_id)
+    public, _is_new = parts.chat.post(session, me.state.user_id, me.state.name, body)
+    return public
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which part of a room's history."""
+
+    room: str
+    after: int | None
+    before: int | None
+    limit: int
+
+
+async def asked_for(
+    room: RoomQuery = LOBBY,
+    after: After = None,
+    before: Annotated[Number | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+) -> Asked:
+    if after is not None and before is not None:
+        raise Invalid.at("query", "before", message="Send after or before, not both.")
+    return Asked(room, after, before, limit)
+
+
+@router.get("/messages", operation_id="listMessages", response_model=list[ChatMessagePublic])
+async def list_messages(
+    request: Request,
+    me: ChatReader,
+    parts: PartsDep,
+    asked: Annotated[Asked, Depends(asked_for)],
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 0,
+) -> Response:
+    """The messages of a room in the order of their numbers: after one, before one, or the newest. With `wait` an answer
+    that would be empty comes as soon as there is a message (long polling), or empty after that time."""
+    limit = asked.limit
+    found = await parts.chat.read(asked.room, after=asked.after, before=asked.before, limit=limit + 1)
+    if not found and wait and asked.before is None:
+        found = await _next_messages(request, parts, me, asked, wait)
+    headers = {}
+    if len(found) > limit:
+        found = found[1:] if asked.after is None else found[:-1]
+        cut = {"before": found[0].number} if asked.after is None else {"after": found[-1].number}
+        headers["Link"] = f'<{request.url.include_query_params(**cut)}>; rel="next"'
+    content = f"[{','.join(message.json for message in found)}]"
+    return Response(content, headers=headers, media_type="application/json")
+
+
+async def _next_messages(request: Request, parts: Parts, me: Caller, asked: Asked, wait: float) -> list[Message]:
+    """Those that come first, within `wait` seconds; none when the client leaves, or the service ends."""
+    found: list[Message] = []
+    async with join_chat(parts, me, asked.room, asked.after or 0) as reader:
+        with anyio.move_on_after(wait):
+            async with aclosing(parts.chat.follow(reader, every=1)) as batches:
+                async for batch in batches:
+                    found = batch[: asked.limit]
+                    if found or await request.is_disconnected():
+                        break
+    if reader.ending is Ending.SIGNED_OUT:
+        raise InvalidToken
+    if reader.ending is Ending.FORBIDDEN:
+        raise InsufficientScope(SCOPE)
+    return found
+
+
+@router.get("/events", operation_id="followMessages", response_class=StreamingResponse, responses=_STREAM)
+async def follow_messages(
+    me: ChatReader,
+    parts: PartsDep,
+    room: RoomQuery = LOBBY,
+    after: After = None,
+    last_event_id: Annotated[Number | None, Header()] = None,
+) -> StreamingResponse:
+    """A room as server-sent events, from the number `after` on, or from now. A browser's EventSource resumes by itself.
+    The stream ends when the access token does, or when you read too slowly: resume with a new one."""
+    parts.chat.admit(me.state.user_id)
+    events = _events(parts, me, room, after if last_event_id is None else last_event_id)
+    return StreamingResponse(
+        events, media_type=_EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+async def _events(parts: Parts, me: Caller, room: str, after: int | None) -> AsyncIterator[bytes]:
+    async with join_chat(parts, me, room, after) as reader:
+        yield f": the last number is {reader.start}\n\n".encode()
+        async with aclosing(parts.chat.follow(reader, every=PING)) as batches:
+            async for batch in batches:
+                yield b"".join(message.event for message in batch) or b":\n\n"

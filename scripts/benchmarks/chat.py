@@ -1,0 +1,89 @@
+"""Many sockets in one room: whether each message reaches each of them once, how soon, and what the sockets cost."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, ExitStack
+from statistics import median, quantiles
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from scripts.benchmarks.stage import Stage, server_process
+from tests.redis_server import RedisServer
+from tests.servers import Muster
+
+MESSAGES = 20
+PAUSE = 0.25  # seconds from one message to the next
+PATIENCE = 60  # seconds for anything
+MIB = 1024 * 1024
+
+
+def chat(stage: Stage) -> None:
+    """500 sockets, 20 messages, on one process and on two with Redis: each once, how soon, and their memory"""
+    for kind in stage.databases:
+        for processes in (1, 2):
+            with stage.database(kind) as url, ExitStack() as stack:
+                settings = {"LIMIT_CHAT": "100000/minute"}
+                if processes > 1:
+                    settings["REDIS_URL"] = stack.enter_context(RedisServer(stage.folder)).url
+                served = [stack.enter_context(stage.muster(url, **settings)) for _ in range(processes)]
+                tokens = stage.access_tokens(url)
+                asyncio.run(_warm_up(served, tokens[0]))
+                before = _memory(served)
+                delays, after = asyncio.run(_broadcast(served, tokens))
+                cuts = quantiles(delays, n=100)
+                grown = [f"{(now - then) / MIB:.0f} MiB" for then, now in zip(before, after, strict=True)]
+                print(f"chat on {kind}, {processes} process(es): {len(tokens)} sockets, {MESSAGES} messages")
+                print("  delivered      each message to each socket once, in order")
+                print(
+                    f"  after          median {median(delays):.0f} ms, p99 {cuts[98]:.0f} ms, last {max(delays):.0f} ms"
+                )
+                print(f"  memory         {' and '.join(grown)} more for the sockets")
+
+
+def _memory(served: Sequence[Muster]) -> list[int]:
+    return [server_process(each).memory_info().rss for each in served]
+
+
+async def _warm_up(served: Sequence[Muster], token: str) -> None:
+    for each in served:
+        async with _socket(each, token) as socket:
+            await socket.recv()
+            await socket.send(json.dumps({"text": "warm"}))
+            await socket.recv()
+
+
+def _socket(served: Muster, token: str) -> Any:
+    url = f"ws://127.0.0.1:{served.port}/api/chat/ws?room=bench"
+    headers = {"Authorization": f"Bearer {token}"}
+    return connect(url, additional_headers=headers, compression=None, ping_interval=None, open_timeout=PATIENCE)
+
+
+async def _broadcast(served: Sequence[Muster], tokens: Sequence[str]) -> tuple[list[float], list[int]]:
+    """Milliseconds from sending a message to each of its arrivals, and the memory of the servers at the end."""
+    delays: list[float] = []
+
+    async def receive(socket: ClientConnection) -> list[int]:
+        numbers = []
+        for _ in range(MESSAGES):
+            message = json.loads(await socket.recv())
+            delays.append((time.perf_counter() - float(message["text"])) * 1000)
+            numbers.append(message["number"])
+        return numbers
+
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
+        sockets: list[ClientConnection] = []
+        for index, token in enumerate(tokens):
+            sockets.append(await stack.enter_async_context(_socket(served[index % len(served)], token)))
+            await sockets[-1].recv()  # "ready"
+        receivers = [asyncio.create_task(receive(socket)) for socket in sockets]
+        for sender in sockets[:MESSAGES]:
+            await sender.send(json.dumps({"text": str(time.perf_counter())}))
+            await asyncio.sleep(PAUSE)
+        seen = await asyncio.gather(*receivers)
+        first = seen[0]
+        if any(numbers != first for numbers in seen) or first != list(range(first[0], first[0] + MESSAGES)):
+            raise AssertionError("a message was lost, doubled or out of order")
+        return delays, _memory(served)

@@ -1,0 +1,139 @@
+"""How following the chat ends: by the token, by the session, by reading too slowly, by the end of the service."""
+
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from os import kill
+from socket import SHUT_RDWR
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+
+from tests.servers import PASSWORD, Muster, Tokens, wait_for
+from tests.sockets import LARGE, Socket, events, history, new_room
+
+
+def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) -> None:
+    muster = serve(ACCESS_TOKEN_TTL="4")
+    account, room = muster.new_account(), new_room()
+    tokens = account.sign_in()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Socket(muster, tokens, room=room) as socket,
+        events(muster, tokens, room) as stream,
+    ):
+        url = f"/api/chat/messages?room={room}&wait=25"
+        poll = pool.submit(lambda: muster.client.get(url, headers=tokens.bearer))
+        assert socket.ready() == 0
+        assert socket.closed() == 4401
+        assert list(stream) == []
+        answer = poll.result()
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/invalid-token")
+    with Socket(muster, tokens) as socket:
+        assert socket.closed() == 4401
+    with Socket(muster, account.sign_in(), room=room, after=0) as socket:
+        assert socket.ready() == 0
+
+
+def test_whoever_is_signed_out_or_loses_the_scope_is_closed_within_30_seconds(muster: Muster, admin: Tokens) -> None:
+    """All at once, since each would wait for the same look at the sessions."""
+    accounts = [muster.new_account() for _ in range(5)]
+    pairs = [account.sign_in() for account in accounts]
+    ids = [muster.me(tokens).json()["id"] for tokens in pairs]
+    room, bystander = new_room(), muster.new_account().sign_in()
+
+    def patch(user_id: str, **changes: Any) -> None:
+        answer = muster.client.patch(f"/api/users/{user_id}", json=changes, headers=admin.bearer)
+        assert answer.status_code == 200, answer.text
+
+    with (
+        Socket(muster, pairs[0], room=room) as revoked,
+        Socket(muster, pairs[1], room=room) as changed,
+        Socket(muster, pairs[2], room=room) as disabled,
+        Socket(muster, pairs[3], room=room) as demoted,
+        events(muster, pairs[4], room) as stream,
+        Socket(muster, bystander, room=room) as stays,
+    ):
+        for socket in (revoked, changed, disabled, demoted, stays):
+            socket.ready()
+        assert muster.client.post("/api/auth/revoke", data={"token": pairs[0].refresh}).status_code == 200
+        assert muster.client.post("/api/auth/revoke", data={"token": pairs[4].refresh}).status_code == 200
+        body = {"current_password": PASSWORD, "new_password": "copper-lantern-meadow"}
+        answer = muster.client.put("/api/users/me/password", json=body, headers=pairs[1].bearer)
+        assert answer.status_code == 200
+        patch(ids[2], is_active=False)
+        muster.sql("UPDATE refresh_token SET scope = 'me' WHERE user_id = :id", id=_stored(muster, ids[3]))
+        assert [socket.closed() for socket in (revoked, changed, disabled, demoted)] == [4401, 4401, 4401, 4403]
+        assert list(stream) == []
+        stays.say("Hello")
+        assert stays.message()["text"] == "Hello"
+
+
+def _stored(muster: Muster, user_id: str) -> str:
+    return user_id.replace("-", "") if muster.database_url.startswith("sqlite") else user_id
+
+
+def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with (
+        Socket(muster, reader, room=room, small=True) as slow,
+        Socket(muster, reader, room=room, small=True) as dead,
+        Socket(muster, reader, room=room) as other,
+    ):
+        last = slow.ready()
+        dead.ready()
+        assert other.ready() == last == 0
+        # More than its queue holds, and all buffers between here and there; each reaches the other one at once.
+        sent = []
+        for _ in range(400):
+            other.say(LARGE)
+            sent.append(other.message())
+        seen: list[int] = []
+        with suppress(ConnectionClosed):
+            while True:
+                seen.append(slow.message()["number"])
+        assert slow.connection.close_code == 1013
+        assert 0 < len(seen) < len(sent)
+        dead.plain.shutdown(SHUT_RDWR)
+    assert seen == [message["number"] for message in sent[: len(seen)]]
+    with Socket(muster, reader, room=room, after=seen[-1]) as again:
+        assert again.ready() == len(sent)
+        assert again.messages(len(sent) - len(seen)) == sent[len(seen) :]
+
+
+def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with Socket(muster, reader, room=room) as other:
+        other.ready()
+        for _ in range(5):
+            with Socket(muster, reader, room=room) as gone:
+                gone.ready()
+                gone.plain.shutdown(SHUT_RDWR)
+            other.say("Hello")
+            assert other.message()["text"] == "Hello"
+    assert "Traceback" not in muster.log
+
+
+def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    tokens, room = muster.new_account().sign_in(), new_room()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Socket(muster, tokens, room=room) as socket,
+        events(muster, tokens, room) as stream,
+    ):
+        socket.ready()
+        poll = pool.submit(history, muster, tokens, room, wait=25)
+        with Socket(muster, tokens, room=room) as later:
+            later.ready()
+        process = muster.process
+        assert process is not None
+        kill(process.pid, signal.SIGTERM)
+        assert poll.result() == []
+        assert list(stream) == []
+        assert socket.closed() == 1012
+        wait_for(lambda: process.poll() is not None, what="the end", seconds=8)
+        assert process.poll() in {0, -15}
+    assert "Traceback" not in muster.log
+    assert "error" not in muster.log.lower()
