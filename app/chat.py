@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import math
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class Reader:
     start: int = 0  # the room's last number when it joined
     ending: Ending | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    _waiting: deque[Message] = field(default_factory=deque)
+    _waiting: list[Message] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, message: Message) -> None:
@@ -86,16 +86,12 @@ class Reader:
         """Until there is something to take, or it is ended."""
         await self._more.wait()
 
-    def take(self, most: int = QUEUE) -> list[Message]:
+    def take(self) -> list[Message]:
         """What waits, without what was handed out already."""
-        taken: list[Message] = []
-        while self._waiting and len(taken) < most:
-            message = self._waiting.popleft()
-            if message.number > self.last:
-                self.last = message.number
-                taken.append(message)
-        if not self._waiting:
-            self._more.clear()
+        taken = [message for message in self._waiting if message.number > self.last]
+        self._waiting.clear()
+        self._more.clear()
+        self.last = taken[-1].number if taken else self.last
         return taken
 
 

@@ -50,7 +50,7 @@ class Socket:
             sock=plain,
             additional_headers=sent,
             open_timeout=STARTUP,
-            close_timeout=STARTUP,
+            close_timeout=1 if small else STARTUP,
             compression=None,
             max_queue=1 if small else 1000,
             ping_interval=None,

@@ -3,13 +3,16 @@
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from os import kill
+from pathlib import Path
 from socket import SHUT_RDWR
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]  # it ships no types
 from websockets.exceptions import ConnectionClosed
 
+from tests.answers import assert_problem
 from tests.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.sockets import LARGE, Socket, events, history, new_room
 
@@ -95,11 +98,39 @@ def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, rea
                 seen.append(slow.message()["number"])
         assert slow.connection.close_code == 1013
         assert 0 < len(seen) < len(sent)
-        dead.plain.shutdown(SHUT_RDWR)
+        assert muster.process is not None
+        service, dead_one = psutil.Process(muster.process.pid), dead.plain.getsockname()
+        wait_for(
+            lambda: dead_one not in [each.raddr for each in service.net_connections()], what="the end of the dead one"
+        )
     assert seen == [message["number"] for message in sent[: len(seen)]]
     with Socket(muster, reader, room=room, after=seen[-1]) as again:
         assert again.ready() == len(sent)
         assert again.messages(len(sent) - len(seen)) == sent[len(seen) :]
+
+
+def test_only_so_many_follow_at_once(database_url: str, folder: Path) -> None:
+    with Muster(database_url, folder, app="tests.few_readers:app") as muster:
+        phone, other = (muster.new_account().sign_in() for _ in range(2))
+        with ExitStack() as stack:
+
+            def follow(tokens: Tokens) -> Socket:
+                return stack.enter_context(Socket(muster, tokens))
+
+            assert [follow(phone).ready() for _ in range(2)] == [0, 0]
+            assert follow(phone).closed() == 1013
+            refused = muster.client.get("/api/chat/events", headers=phone.bearer)
+            assert_problem(refused, 429, "too-many-requests")
+            assert refused.headers["retry-after"] == "60"
+            assert history(muster, phone, "lobby") == [], "who does not wait takes no place"
+            assert follow(other).ready() == 0
+            assert follow(other).closed() == 1013
+            for path in ("/api/chat/events", "/api/chat/messages?wait=25"):
+                full = muster.client.get(path, headers=other.bearer)
+                assert_problem(full, 503, "unavailable")
+                assert full.headers["retry-after"] == "10"
+        url = "/api/chat/messages?wait=0.1"
+        wait_for(lambda: muster.client.get(url, headers=phone.bearer).status_code == 200, what="a place that is free")
 
 
 def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> None:

@@ -14,7 +14,7 @@ from tests.servers import PASSWORD, Muster, Tokens
 
 DEEP = 10_000
 # In at least one body.
-MAY_BE_NULL = {"name", "age", "assignee_id", "instrument_type", "from", "to"}
+MAY_BE_NULL = {"name", "age", "assignee_id", "instrument_type", "from", "to", "client_message_id"}
 LISTS = ("/api/users/me/sessions", "/api/users", "/api/users/{user_id}/sessions")
 
 # In each, %s is the secret: it stands in what is refused.
