@@ -33,7 +33,7 @@ from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, chat, chat_socket, heroes, jobs, me, operations, operations_csv, ops, tasks, users
+from app.routers import auth, chat, chat_socket, cookie, heroes, jobs, me, operations, operations_csv, ops, tasks, users
 from app.security import Signers
 from app.sessions import SessionState, live_scopes
 from app.settings import ROOT, Settings, get_settings
@@ -67,6 +67,7 @@ def create_app() -> FastAPI:
     for router in (
         ops.router,
         ops.pages,
+        cookie.router,
         auth.router,
         me.router,
         users.router,

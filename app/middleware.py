@@ -46,6 +46,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(message["headers"], identifier)
+                if cookie := scope.get("state", {}).get("set_cookie"):  # app/deps.py's
+                    message["headers"].append((b"set-cookie", cookie.encode()))
             await send(message)
 
         try:

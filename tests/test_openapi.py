@@ -27,6 +27,8 @@ PUBLIC = {
     "POST /api/auth/register",
     "POST /api/auth/token",
     "POST /api/auth/revoke",
+    "POST /api/auth/cookie/login",
+    "POST /api/auth/cookie/logout",
     "POST /api/auth/forgot-password",
     "POST /api/auth/request-verification",
     "POST /api/auth/reset-password",
