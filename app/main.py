@@ -127,7 +127,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
 
 
 class Together:
-    """Both behind one address. The API has the lifespan, and what operates the process: health and metrics."""
+    """Both behind one address. The API has the lifespan (a scope without a path), health and metrics."""
 
     OF_THE_API = ("api", ".well-known", "health", "metrics")
 
@@ -135,10 +135,8 @@ class Together:
         self.api, self.web = api, web
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = (
-            scope["type"] != "lifespan" and scope["path"].removeprefix("/").partition("/")[0] not in self.OF_THE_API
-        )
-        await (self.web if is_page else self.api)(scope, receive, send)
+        first = scope.get("path", "/api").removeprefix("/").partition("/")[0]
+        await (self.api if first in self.OF_THE_API else self.web)(scope, receive, send)
 
 
 @asynccontextmanager

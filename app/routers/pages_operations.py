@@ -52,6 +52,7 @@ def _until(last: str) -> list[str]:
 
 @router.get("/operations/new")
 async def new_operation(request: Request) -> Response:
+    await Api(request).get("/api/users/me")  # who is signed out is told before typing
     # Sent with the form: pressed twice, the button records one operation.
     return page(request, "operation.html", form=Form({"key": str(uuid4())}), etag=None)
 
