@@ -50,7 +50,6 @@ from app.routers import (
     ops,
     pages,
     pages_account,
-    pages_health,
     pages_operations,
     pages_work,
     tasks,
@@ -120,7 +119,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
     web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
     web.state.api = api
     routers = [pages.router, pages_account.router, pages_operations.router, pages_work.router]
-    for router in [*routers, *([] if api else [pages_health.router])]:
+    for router in [*routers, *([] if api else [ops.alone])]:
         web.include_router(router)
     finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
     return web

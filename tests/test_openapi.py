@@ -34,7 +34,7 @@ PUBLIC = {
     "POST /api/auth/reset-password",
     "POST /api/auth/verify-email",
 }
-UNDOCUMENTED = {"GET /", "GET /api/docs", "WS /api/chat/ws"}  # public pages, and what OpenAPI cannot say
+UNDOCUMENTED = {"GET /", "GET /api/docs", "GET /health/live", "GET /health/ready", "GET /metrics", "WS /api/chat/ws"}
 OAUTH = {"/api/auth/token", "/api/auth/revoke"}
 UNROUTED = {"not-found", "method-not-allowed"}  # what no route answers
 

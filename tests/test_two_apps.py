@@ -124,10 +124,11 @@ def test_500(served: Served) -> None:
     assert served.api.log.count(answer.json()["ticket"]) == 1
 
 
-def test_each_has_its_health(served: Served) -> None:
+def test_each_has_its_health_and_its_metrics(served: Served) -> None:
     for muster in (served.api, served.pages):
         for path in ("/health/live", "/health/ready"):
             assert muster.client.get(path).json() == {"status": "ok"}
+        assert "http_requests_total{" in muster.client.get("/metrics").text
 
 
 # ---- A visit ----
