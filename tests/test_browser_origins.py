@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 
 from tests.chromium import Chromium
 from tests.databases import fresh_database
-from tests.servers import PASSWORD, Account, Muster, free_port
+from tests.servers import Account, Muster, free_port
 
 ASK = """async ([url, options]) => {
   try {
@@ -51,11 +51,19 @@ def other_pages(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def api(other_pages: dict[str, str], folder: Path, postgres: str) -> Iterator[Muster]:
+def web(folder: Path) -> Muster:
+    """The pages alone, not started yet: the API has to know their origin, and they its address."""
+    return Muster("sqlite:///nothing.db", folder, app="app.main:web")
+
+
+@pytest.fixture(scope="module")
+def api(other_pages: dict[str, str], web: Muster, folder: Path, postgres: str) -> Iterator[Muster]:
+    settings = {"CORS_ORIGINS": f"{other_pages['friend']},{web.url}", "TRUSTED_PROXIES": "127.0.0.1"}
     with (
         fresh_database("sqlite", folder, postgres) as url,
-        Muster(url, folder, app="tests.broken_apps:api", CORS_ORIGINS=other_pages["friend"]) as served,
+        Muster(url, folder, app="tests.broken_apps:api", **settings) as served,
     ):
+        web.settings["API_URL"] = served.url
         yield served
 
 
@@ -142,12 +150,19 @@ def test_a_stranger_reads_nothing_and_changes_nothing(page: Page, api: Muster, a
     assert still.status_code == 200, "its sign-out was refused, though the cookie came with it"
 
 
-def test_the_pages_on_another_port_sign_in(api: Muster, folder: Path, chromium: Chromium, account: Account) -> None:
-    alone = Muster("sqlite:///nothing.db", folder, app="app.main:web", API_URL=api.url)
-    with alone as web, chromium.visitor(web) as visitor:
-        page = visitor.sign_in(account.email, PASSWORD)
+def test_the_pages_on_another_port_sign_in_and_chat(
+    api: Muster, web: Muster, chromium: Chromium, account: Account
+) -> None:
+    with web, chromium.visitor(web) as visitor:
+        page = visitor.sign_in(account.email)
         expect(page).to_have_url(f"{web.url}/operations")
         page.get_by_role("link", name="Devices").click()
         expect(page.get_by_text("this device")).to_be_visible()
+        page.get_by_role("link", name="Chat").click()
+        expect(page.get_by_role("status")).to_have_text("connected")
+        page.get_by_label("Message", exact=True).fill("From the other port")
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator(".messages .text")).to_have_text("From the other port")
+        expect(page.locator(".unsent")).to_have_count(0)
         page.get_by_role("link", name="API documentation").click()
         expect(page).to_have_url(f"{api.url}/api/docs")
