@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
@@ -17,8 +18,9 @@ from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
 from app.chat import SCOPE as CHAT
 from app.chat import ChatHub, Reader
-from app.db import Database, SessionDep, Side, in_thread
-from app.errors import InsufficientScope, Invalid, InvalidToken, Unauthenticated
+from app.cookies import cookie_token, origin_allowed, set_cookie
+from app.db import SAFE_METHODS, Database, SessionDep, Side, in_thread
+from app.errors import ForeignOrigin, InsufficientScope, Invalid, InvalidToken, Unauthenticated
 from app.idempotency import Attempt
 from app.jobs import Jobs
 from app.limits import AccountLimits, MessageLimit, client_address
@@ -26,7 +28,7 @@ from app.models import MAX_ID, utcnow
 from app.models.operation import Operation
 from app.models.token import SessionPublic
 from app.models.values import Bound, Figi, Instrument, Kind
-from app.oauth2 import AuthorizationServer, Caller, is_unsettled
+from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
 from app.passwords import PasswordHasher
 from app.scopes import SCOPES
 from app.security import Signers
@@ -72,16 +74,44 @@ PartsDep = Annotated[Parts, Depends(get_parts)]
 
 
 class StrictBearer(OAuth2PasswordBearer):
-    """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1); never the query or a form."""
+    """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never the query or a form. Without the
+    header the cookie's; a header, good or bad, never falls back to it."""
 
     async def __call__(self, request: HTTPConnection) -> str:
         headers = request.headers.getlist("authorization")
-        if not headers or not headers[0].lower().startswith("bearer"):
+        if not headers:
+            return _cookie(request)
+        if not headers[0].lower().startswith("bearer"):
             raise Unauthenticated
         found = _BEARER.fullmatch(headers[0].strip())
         if len(headers) > 1 or found is None:
             raise InvalidToken
         return found[1]
+
+
+def _cookie(connection: HTTPConnection) -> str:
+    token = cookie_token(connection, connection.app.state.parts.settings)
+    if token is None:
+        raise Unauthenticated
+    if connection.scope.get("method") not in SAFE_METHODS:
+        require_own_origin(connection)
+    connection.state.by_cookie = True
+    return token
+
+
+def require_own_origin(connection: HTTPConnection) -> None:
+    """Raise ForeignOrigin for what another site's page may have sent with its visitor's cookie."""
+    if not origin_allowed(connection, connection.app.state.parts.settings):
+        raise ForeignOrigin
+
+
+def is_by_cookie(connection: HTTPConnection) -> bool:
+    return getattr(connection.state, "by_cookie", False)
+
+
+def give_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
+    """Set-Cookie with whatever the answer will be (app/middleware.py): the change that it tells of is committed."""
+    connection.state.set_cookie = set_cookie(parts_of(connection).settings, token, max_age)
 
 
 bearer = StrictBearer(
@@ -138,11 +168,27 @@ async def _authenticate(
         else:
             async with parts.database.side_write() as writer:
                 await in_thread(parts.server.settle, writer, caller, now)
+    if is_by_cookie(connection) and is_cookie_due(caller, now):
+        await _renew_cookie(connection, side, session, caller, now)
     connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
     for scope in wanted:
         if scope not in caller.scopes:
             raise InsufficientScope(scope)
     return caller
+
+
+async def _renew_cookie(
+    connection: HTTPConnection, side: Side, session: Session, caller: Caller, now: datetime
+) -> None:
+    """Committed before the route runs, too."""
+    parts = parts_of(connection)
+    if side.commits:
+        cookie = await in_thread(parts.server.renew_cookie, session, caller, now)
+        await in_thread(session.commit)
+    else:
+        async with parts.database.side_write() as writer:
+            cookie = await in_thread(parts.server.renew_cookie, writer, caller, now)
+    give_cookie(connection, cookie.token, cookie.max_age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,20 @@ class InvalidToken(AppError):
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="muster", error="invalid_token"'})
 
 
+class InvalidCredentials(AppError):
+    """One text for every reason, so that a guess learns nothing."""
+
+    status, type, title = 400, "invalid-credentials", "Not signed in"
+    detail = "The e-mail address or the password is not right."
+
+
+class ForeignOrigin(AppError):
+    """Another site's page could send this with the cookie of its visitor (RFC 6265 section 8.2)."""
+
+    status, type, title = 403, "foreign-origin", "Not from a page of ours"
+    detail = "With a cookie this needs an Origin header that names a page of ours, or one of CORS_ORIGINS."
+
+
 class InsufficientScope(AppError):
     status, type, title = 403, "insufficient-scope", "The token lacks a scope"
     detail = "The access token does not allow this."

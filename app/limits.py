@@ -133,13 +133,15 @@ def limited(
     limit: str,
     *,
     key: Callable[[Request], str] = by_network,
+    shared: str | None = None,
     exempt_when: Callable[[Request], bool] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Mark a route with a limit of its own beside LIMIT_DEFAULT; app/routing.py applies both through slowapi."""
+    """Mark a route with a limit of its own beside LIMIT_DEFAULT; app/routing.py applies both through slowapi.
+    Routes that name the same `shared` count together."""
 
     def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         marks = getattr(endpoint, "limits", ())
-        endpoint.limits = (*marks, (limit, key, exempt_when))  # type: ignore[attr-defined]  # a note on the function
+        endpoint.limits = (*marks, (limit, key, shared, exempt_when))  # type: ignore[attr-defined]  # a note on the function
         return endpoint
 
     return mark
@@ -148,8 +150,9 @@ def limited(
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """Counts a request to `endpoint`, or raises RateLimitExceeded. With Redis it does I/O: call it in a thread."""
     counted = _counted_by_default(endpoint, endpoint.__name__)
-    for limit, key, exempt_when in getattr(endpoint, "limits", ()):
-        counted = limiter.limit(limit, key_func=key, exempt_when=exempt_when)(counted)
+    for limit, key, shared, exempt_when in getattr(endpoint, "limits", ()):
+        name = shared or f"{endpoint.__module__}.{endpoint.__name__}"
+        counted = limiter.shared_limit(limit, name, key_func=key, exempt_when=exempt_when)(counted)
     return counted
 
 

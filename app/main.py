@@ -1,13 +1,15 @@
-"""The application: its parts, its middleware, its routes, its errors. Serve it with ./scripts/serve."""
+"""The two applications, API and pages: parts, middleware, routes, errors. Serve both as one with ./scripts/serve."""
 
 import gc
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
@@ -17,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.api_client import Refused
 from app.cache import Cache
 from app.chat import ChatHub
 from app.db import CHAT_SLOTS, Database
@@ -33,11 +37,29 @@ from app.oauth2 import AuthorizationServer
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
-from app.routers import auth, chat, chat_socket, heroes, jobs, me, operations, operations_csv, ops, tasks, users
+from app.routers import (
+    auth,
+    chat,
+    chat_socket,
+    cookie,
+    heroes,
+    jobs,
+    me,
+    operations,
+    operations_csv,
+    ops,
+    pages,
+    pages_account,
+    pages_operations,
+    pages_work,
+    tasks,
+    users,
+)
 from app.security import Signers
 from app.sessions import SessionState, live_scopes
 from app.settings import ROOT, Settings, get_settings
 from app.turns import Turns
+from app.web import answer_page, page_headers
 
 # Requests under way are no garbage either: at 1,000 connections the default, 700 new objects, looked through them again
 # and again, which took a tenth to a fifth of the throughput.
@@ -46,14 +68,17 @@ GC_THRESHOLD = (20_000, 20, 20)
 SPARE_THREADS = 24
 # One at work, which may take some hundred MB, and few waiting, each with its body in memory.
 IMPORTS = 5
+Answer = Callable[[Request, Exception], Awaitable[Response]]
+
+HSTS = "max-age=31536000"  # a year; subdomains are not ours to speak for
 EXPOSED = ["ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 ALLOWED = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"]
 
 
-def create_app() -> FastAPI:
+def create_api() -> FastAPI:
     settings = get_settings()
     configure_logging(settings)
-    app = FastAPI(
+    api = FastAPI(
         title="Muster",
         version="0.1.0",
         description=DESCRIPTION,
@@ -67,6 +92,7 @@ def create_app() -> FastAPI:
     for router in (
         ops.router,
         ops.pages,
+        cookie.router,
         auth.router,
         me.router,
         users.router,
@@ -78,13 +104,38 @@ def create_app() -> FastAPI:
         chat.router,
         chat_socket.router,
     ):
-        app.include_router(router)
-    app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
-    for kind in (AppError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
-        app.add_exception_handler(kind, answer)
-    add_middleware(app, settings)
-    install_openapi(app)
-    return app
+        api.include_router(router)
+    finish(api, settings, answer, headers={}, cors=True)
+    install_openapi(api)
+    return api
+
+
+def create_web(api: FastAPI | None) -> FastAPI:
+    """The pages: in front of `api`, which runs in this process, or alone, in front of API_URL."""
+    settings = get_settings()
+    configure_logging(settings)
+    if api is None and settings.api_url is None:
+        sys.exit("muster: API_URL: the pages alone need the URL where the API runs, such as http://localhost:8000")
+    web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
+    web.state.api = api
+    routers = [pages.router, pages_account.router, pages_operations.router, pages_work.router]
+    for router in [*routers, *([] if api else [ops.alone])]:
+        web.include_router(router)
+    finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
+    return web
+
+
+class Together:
+    """Both behind one address. The API has the lifespan (a scope without a path), health and metrics."""
+
+    OF_THE_API = ("api", ".well-known", "health", "metrics")
+
+    def __init__(self, api: FastAPI, web: FastAPI) -> None:
+        self.api, self.web = api, web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        first = scope.get("path", "/api").removeprefix("/").partition("/")[0]
+        await (self.api if first in self.OF_THE_API else self.web)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -106,6 +157,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         finally:
             await to_thread.run_sync(parts.jobs.close)
             parts.database.close()
+
+
+@asynccontextmanager
+async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
+    """Of the pages alone: the connections to the API."""
+    async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
+        web.state.transport = transport
+        yield
 
 
 def make_parts(settings: Settings, database: Database) -> Parts:
@@ -138,12 +197,16 @@ def make_parts(settings: Settings, database: Database) -> Parts:
     )
 
 
-def add_middleware(app: FastAPI, settings: Settings) -> None:
-    """The last one added is the first one passed."""
+def finish(app: FastAPI, settings: Settings, answer: Answer, *, headers: dict[str, str], cors: bool) -> None:
+    """What both applications have: static files, one answer to all errors, and the middleware, of which the last one
+    added is the first one passed."""
+    app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
+    for kind in (AppError, Refused, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
+        app.add_exception_handler(kind, answer)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body)
-    app.add_middleware(CatchAll)
+    app.add_middleware(CatchAll, answer=answer)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
-    if settings.cors_origins:
+    if cors and settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -152,9 +215,19 @@ def add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_headers=ALLOWED,
             expose_headers=EXPOSED,
         )
-    app.add_middleware(RequestContext)
+    if settings.environment == "production":
+        headers = headers | {"strict-transport-security": HSTS}
+    app.add_middleware(RequestContext, headers=headers)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 
 
-app = create_app()
+def __getattr__(name: str) -> FastAPI:
+    """`web` is the pages alone, made only for who serves them so: it needs an API_URL."""
+    if name == "web":
+        return create_web(None)
+    raise AttributeError(name)
+
+
+api = create_api()
+app = Together(api, create_web(api))

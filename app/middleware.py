@@ -2,11 +2,12 @@
 
 import logging
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,7 +15,6 @@ from app import metrics
 from app.db import ClientGone
 from app.errors import ContentTooLarge, HeadTooLarge, NotFound
 from app.logs import request_id
-from app.responses import answer
 
 log = logging.getLogger("muster.request")
 
@@ -28,10 +28,12 @@ _DISGUISED = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 
 
 class RequestContext:
-    """Outermost: X-Request-ID (the client's if it is sane), caching headers, one log line."""
+    """Outermost: X-Request-ID (the client's if it is sane), caching headers and those of `headers` that an answer has
+    none of itself, one log line."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self.app = app
+        self._headers = [(name.encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +47,9 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message["headers"], identifier)
+                _add_headers(message["headers"], identifier, self._headers)
+                if cookie := scope.get("state", {}).get("set_cookie"):  # app/deps.py's
+                    message["headers"].append((b"set-cookie", cookie.encode()))
             await send(message)
 
         try:
@@ -57,8 +61,9 @@ class RequestContext:
 class CatchAll:
     """Innermost but for the router: no exception reaches the server, which would drop the client's connection."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answer: Callable[[Request, Exception], Awaitable[Response]]) -> None:
         self.app = app
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,7 +88,7 @@ class CatchAll:
             if started:
                 raise  # half an answer cannot be mended: dropping the connection is what tells the client
             # Starlette wraps what is raised over an answer that it has already begun.
-            response = await answer(Request(scope), ContentTooLarge() if too_large else error)
+            response = await self._answer(Request(scope), ContentTooLarge() if too_large else error)
             await response(scope, receive, send)
 
 
@@ -116,8 +121,9 @@ def _client_id(scope: Scope) -> str | None:
     return sent.decode() if _SANE_ID.fullmatch(sent) else None
 
 
-def _add_headers(headers: list[tuple[bytes, bytes]], identifier: str) -> None:
+def _add_headers(headers: list[tuple[bytes, bytes]], identifier: str, ours: list[tuple[bytes, bytes]]) -> None:
     names = {name for name, _ in headers}
+    headers.extend((name, text) for name, text in ours if name not in names)
     headers.append((b"x-request-id", identifier.encode()))
     headers.append((b"x-content-type-options", b"nosniff"))
     if b"cache-control" not in names:

@@ -6,8 +6,9 @@ docs/decisions/0003-derived-refresh-tokens.md walks through the attacks; tests/t
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
@@ -49,6 +50,14 @@ class Device:
     device: str
     ip: str
     user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserCookie:
+    """An access token for a cookie, and for how many seconds it is good."""
+
+    token: str
+    max_age: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,21 @@ class AuthorizationServer:
         if state is None or not state.is_live(now):
             raise InvalidGrant
         return self._pair(state, state.generation, self._granted(state, state.scopes()), now)
+
+    def start_cookie_session(self, session: Session, **new: Any) -> BrowserCookie:
+        """The same for a browser. Nobody is given the pair: its refresh token is derived when it is asked for."""
+        pair = self.start_session(session, **new)
+        return self.renew_cookie(session, self.authenticate(session, pair.access_token, new["now"]), new["now"])
+
+    def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> BrowserCookie:
+        """Move the idle limit, never past the absolute one, and mint an access token that ends with it."""
+        state = caller.state
+        idle = min(now + self._idle_ttl, state.absolute_expires_at)
+        while not swap(session, state, idle_expires_at=idle, last_used_at=now):
+            state = self._of_claims(session, caller.claims, now)
+        claims = self._claims(state, caller.claims.generation, state.scopes(), now, idle)
+        token = self._signers.access.mint(replace(claims, in_cookie=True))
+        return BrowserCookie(token, claims.expires_at - claims.issued_at)
 
     def refresh(
         self,
@@ -251,7 +275,20 @@ class AuthorizationServer:
 
     def _pair(self, state: SessionState, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
         expires_at = min(now + self._access_ttl, state.absolute_expires_at)
-        claims = AccessClaims(
+        claims = self._claims(state, generation, scopes, now, expires_at)
+        return TokenPair(
+            access_token=self._signers.access.mint(claims),
+            token_type="Bearer",  # noqa: S106  # RFC 6750's token type, not a password
+            expires_in=claims.expires_at - claims.issued_at,
+            scope=" ".join(in_order(scopes)),
+            refresh_token=self._signers.refresh.sign(state.id, generation, state.secret),
+        )
+
+    @staticmethod
+    def _claims(
+        state: SessionState, generation: int, scopes: frozenset[str], now: datetime, expires_at: datetime
+    ) -> AccessClaims:
+        return AccessClaims(
             subject=state.user_id,
             session_id=state.id,
             generation=generation,
@@ -262,13 +299,6 @@ class AuthorizationServer:
             expires_at=int(expires_at.timestamp()),
             not_before=int(now.timestamp()),
             token_id=new_token_id(),
-        )
-        return TokenPair(
-            access_token=self._signers.access.mint(claims),
-            token_type="Bearer",  # noqa: S106  # RFC 6750's token type, not a password
-            expires_in=claims.expires_at - claims.issued_at,
-            scope=" ".join(in_order(scopes)),
-            refresh_token=self._signers.refresh.sign(state.id, generation, state.secret),
         )
 
     def _revoke_for_reuse(self, session: Session, state: SessionState, now: datetime) -> bool:
@@ -286,6 +316,13 @@ def is_unsettled(caller: Caller) -> bool:
     """Whether `settle` has something to write."""
     generation, state = caller.claims.generation, caller.state
     return is_unconfirmed(generation, state) or is_superseded(generation, state)
+
+
+def is_cookie_due(caller: Caller, now: datetime) -> bool:
+    """Whether a cookie's token is in its second half, and could live longer than it does."""
+    claims, end = caller.claims, int(caller.state.absolute_expires_at.timestamp())
+    half_time = (claims.issued_at + claims.expires_at) / 2
+    return claims.in_cookie and claims.expires_at < end and now.timestamp() >= half_time
 
 
 def parse_scope(scope: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from app.errors import (
     AppError,
     BadRequest,
     ContentTooLarge,
+    ForeignOrigin,
     HeadTooLarge,
     InsufficientScope,
     Internal,
@@ -171,23 +172,22 @@ def _form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
 
 
 _TEXT = {"type": "string"}
+_DEVICE = _TEXT | {"description": "Its name in the list of sessions.", "example": "Ada's phone"}
 TOKEN_FORM = _form(
     ["grant_type"],
     grant_type={"type": "string", "enum": ["password", "refresh_token"]},
-    username={
-        "type": "string",
-        "description": "Your e-mail address (password grant).",
-        "example": "ada@example.com",
-    },
+    username=_TEXT | {"description": "Your e-mail address (password grant).", "example": "ada@example.com"},
     password={"type": "string", "format": "password", "description": "Password grant."},
     refresh_token={"type": "string", "description": "Refresh grant.", "example": ""},
     scope={"type": "string", "description": "Separated by spaces. Left out: all of yours.", "example": ""},
     client_id={"type": "string", "maxLength": 100, "description": "A label kept with the session.", "example": "app"},
-    device={
-        "type": "string",
-        "description": "Its name in the list of sessions.",
-        "example": "Ada's phone",
-    },
+    device=_DEVICE,
+)
+COOKIE_FORM = _form(
+    ["username", "password"],
+    username=_TEXT | {"description": "Your e-mail address.", "example": "ada@example.com"},
+    password={"type": "string", "format": "password"},
+    device=_DEVICE,
 )
 REVOCATION_FORM = _form(
     ["token"], token=_TEXT | {"minLength": 1}, token_type_hint=_TEXT | {"examples": ["refresh_token", "access_token"]}
@@ -209,12 +209,12 @@ def install_openapi(app: FastAPI) -> None:
             )
             schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
             for path, operations in schema["paths"].items():
-                for operation in operations.values():
+                for method, operation in operations.items():
                     _summarize(operation)
                     describe_success(operation)
                     for parameter in operation.get("parameters", []):
                         describe_parameter(parameter)
-                    _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE)
+                    _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE, method)
             # In the documentation a collection stands before what is in it, whichever route is tried first.
             schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/") > 2))
             for unused in (_VALIDATION_ERROR, "ValidationError"):
@@ -232,9 +232,11 @@ def _summarize(operation: dict[str, Any]) -> None:
     operation["summary"] = " ".join(operation["description"].split()).partition(". ")[0].removesuffix(".")
 
 
-def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:
+def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]], method: str) -> None:
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
-    general = everywhere | (problems(Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)) if scopes else {})
+    refusals: list[type[AppError] | AppError] = [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
+    refusals += [ForeignOrigin] if method != "get" else []
+    general = everywhere | (problems(*refusals) if scopes else {})
     for status, answer in general.items():
         own = operation["responses"].get(str(status))
         if own is None or _VALIDATION_ERROR in str(own):  # FastAPI's own 422, which is not what we answer

@@ -131,6 +131,7 @@ class AccessClaims:
     expires_at: int
     not_before: int
     token_id: str
+    in_cookie: bool = False  # minted for a browser's cookie: it may be prolonged, a bearer token never
 
 
 class AccessTokenSigner:
@@ -157,6 +158,7 @@ class AccessTokenSigner:
             "iat": claims.issued_at,
             "exp": claims.expires_at,
             "jti": claims.token_id,
+            **({"cookie": True} if claims.in_cookie else {}),
         }
         return str(jws.sign(payload, key, headers={"typ": "at+jwt", "kid": kid}, algorithm=_ALGORITHM))
 
@@ -206,6 +208,7 @@ class AccessTokenSigner:
             expires_at=_whole(payload["exp"]),
             not_before=_whole(payload.get("nbf", payload["iat"])),
             token_id=payload["jti"],
+            in_cookie=payload.get("cookie") is True,
         )
 
 

@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_http_url)] = Field(
         default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}", validate_default=True
     )
+    api_url: Annotated[str, AfterValidator(_http_url)] | None = None
     mail_url: Annotated[str, AfterValidator(_mail_url)] = Field(default="outbox", repr=False)
     mail_from: str = "muster@localhost"
 

@@ -9,13 +9,13 @@ from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from app import csv_format
+from app.charts import bars
 from app.models.operation import OperationPublic
 from app.models.values import plain
 from app.templating import render
 
 FILES = {"statement.csv": "csv", "statement.html": "html"}  # each with its kind of text
 CSV, PAGE = FILES
-_HEIGHT = 120  # pixels of the highest bar
 
 
 @dataclass
@@ -40,12 +40,7 @@ def make_statement(batches: Iterable[list[OperationPublic]], since: datetime | N
                     total.count += 1
                     total.quantity += operation.quantity
         rows = [(*key, total.count, plain(total.quantity)) for key, total in sorted(totals.items())]
-        most = max(months.values(), default=1)
-        bars = [
-            {"month": month, "count": count, "height": round(_HEIGHT * count / most)}
-            for month, count in sorted(months.items())
-        ]
-        page = render(PAGE, period=_period(since, until), count=months.total(), bars=bars, rows=rows)
+        page = render(PAGE, period=_period(since, until), count=months.total(), bars=bars(months), rows=rows)
         files.writestr(PAGE, page)
     return archive.getvalue()
 

@@ -8,14 +8,14 @@ import json
 import sys
 from typing import Any
 
-from app.main import create_app
+from app.main import create_api
 from app.settings import get_settings
 
 STEP = 0.0002  # seconds: a request of some 5 ms is cut at some 25 places
 
 
 async def main(token: str) -> None:
-    app = create_app()
+    app = create_api()
     async with app.router.lifespan_context(app):
         database = app.state.parts.database
         counts = {"cancelled": 0, "finished": 0}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chromium import Chromium, launched
 from tests.databases import fresh_database, make_templates, start_postgres
 from tests.processes import Fork
 from tests.redis_server import RedisServer
@@ -78,6 +79,20 @@ def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
     """Another one, which tells in a header how many statements an answer took."""
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app="tests.counting:app") as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def on_sqlite(folder: Path, postgres: str) -> Iterator[Muster]:
+    """An instance for what does not depend on the database."""
+    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """A real browser. Not for the whole session: the driver's loop would be in the way of the tests that have one."""
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.main import create_app
+from app.main import create_api
 
 _statements: ContextVar["count[int] | None"] = ContextVar("statements", default=None)  # of one request
 
@@ -35,5 +35,5 @@ class Counting:
         await self.app(scope, receive, tell if scope["type"] == "http" else send)
 
 
-app = create_app()
+app = create_api()
 app.add_middleware(Counting)

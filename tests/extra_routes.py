@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from app.db import SessionDep
 from app.errors import NotFound
-from app.main import create_app
+from app.main import create_api
 from app.routing import Router
 
 router = Router("/test")
@@ -54,5 +54,5 @@ def broken() -> None:
     raise RuntimeError("a secret that no client may see")
 
 
-app = create_app()
+app = create_api()
 app.include_router(router)

@@ -16,8 +16,10 @@ from tests.servers import PASSWORD, STARTUP, Muster, Tokens
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+PAGE = "/a/page"  # what `raw` notes of an address that is none of the API's
 SECRET = "harbour-tandem-violet-7391"  # stands wherever a password is refused: nothing may repeat it
 OAUTH = ("/api/auth/token", "/api/auth/revoke")
+OF_THE_API = re.compile(rb"[A-Z]+ /(api|\.well-known|health)(?![^/? %])")
 
 # Every route that takes JSON, with a body that it accepts. OpenAPI says whether one is missing.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -80,6 +82,12 @@ def targets(muster: Muster) -> list[Target]:
 def assert_refused(answer: httpx.Response, *statuses: int) -> None:
     """A 4xx (or one of `statuses`) that explains itself, in the form of its endpoint, and repeats no secret."""
     assert answer.status_code in (statuses or range(400, 500)), answer.text[:500]
+    assert SECRET not in answer.text
+    assert PASSWORD not in answer.text
+    if answer.request.url.path == PAGE:
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert "<h1>" in answer.text
+        return
     oauth = answer.request.url.path in OAUTH
     assert answer.headers["content-type"] == (JSON if oauth else "application/problem+json"), answer.text[:500]
     body = answer.json()
@@ -92,8 +100,6 @@ def assert_refused(answer: httpx.Response, *statuses: int) -> None:
         assert body["title"]
         assert body["type"].startswith("/problems/")
     assert re.fullmatch(r"\w[^\x00-\x1f`^]{10,200}\.", body["detail"]), "a sentence, not a regular expression"
-    assert SECRET not in answer.text
-    assert PASSWORD not in answer.text
 
 
 def raw(muster: Muster, request: bytes) -> httpx.Response:
@@ -106,7 +112,8 @@ def raw(muster: Muster, request: bytes) -> httpx.Response:
             content = answer.read()
         except (RemoteDisconnected, ConnectionResetError) as dropped:
             raise AssertionError(f"no answer to {request[:100]!r}") from dropped
-    path = next((path for path in OAUTH if request.startswith(f"POST {path} ".encode())), "/")
+    otherwise = "/" if OF_THE_API.match(request) else PAGE
+    path = next((path for path in OAUTH if request.startswith(f"POST {path} ".encode())), otherwise)
     asked = httpx.Request("POST", muster.url + path)
     return httpx.Response(answer.status, headers=answer.getheaders(), content=content, request=asked)
 

@@ -9,6 +9,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as email_policy
@@ -247,7 +248,8 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
 
 @cache
 def hash_of(password: str) -> str:
-    return asyncio.run(PasswordHasher().hash(password))
+    with ThreadPoolExecutor(1) as thread:  # of its own: where a browser is driven, this one has a loop already
+        return thread.submit(lambda: asyncio.run(PasswordHasher().hash(password))).result()
 
 
 def claims_of(access_token: str) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_every_error_has_the_one_shape_of_its_endpoint(browsed: Muster) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nowhere", "/api", "/api/", "/api/users/me/x", "/static/nothing.js", "/.well-known/x"]
+    "path", ["/health/nowhere", "/api", "/api/", "/api/nowhere", "/api/users/me/x", "/.well-known/x"]
 )
 def test_an_unknown_address_is_a_problem(muster: Muster, path: str) -> None:
     assert_problem(muster.client.get(path), 404, "not-found")

@@ -136,7 +136,7 @@ def test_a_body_beyond_the_limit_is_a_413_everywhere(muster: Muster, every_targe
         assert_refused(target.send(muster, body), 413)
     for path in OAUTH:
         assert_refused(muster.client.post(path, content=body, headers={"Content-Type": FORM}), 413)
-    for path in ("/api/users/me", "/nowhere", "/health/live"):
+    for path in ("/api/users/me", "/api/nowhere", "/health/live"):
         assert_refused(muster.client.request("GET", path, content=body), 413)
 
 

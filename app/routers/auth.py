@@ -1,28 +1,17 @@
 """Accounts begin here: register, the token endpoint (RFC 6749), revocation (RFC 7009), forgotten passwords, links."""
 
-from base64 import b64decode
-from typing import Annotated
-
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 from sqlmodel import Session
 
-from app import accounts, links, metrics
+from app import accounts, links
 from app.db import SessionDep, in_thread
 from app.deps import Parts, PartsDep
-from app.errors import (
-    EmailTaken,
-    InvalidClient,
-    InvalidGrant,
-    InvalidLink,
-    InvalidRequest,
-    RolesMissing,
-    UnsupportedGrantType,
-)
+from app.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
+from app.grants import OAuthForm, password_grant
 from app.limits import client_address, limited
-from app.models import email_address, utcnow
-from app.models.token import TokenPair, device_label, printable
+from app.models import utcnow
+from app.models.token import TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
-from app.oauth2 import PARAMETERS, Device, parse_form, parse_scope, scope_at_login
 from app.openapi import CREATED, OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
 from app.responses import NO_STORE
 from app.routing import Router
@@ -63,43 +52,12 @@ def _register(session: Session, parts: Parts, body: UserCreate, password_hash: s
 # ---- The token endpoint ----
 
 
-async def oauth_form(request: Request) -> dict[str, str]:
-    """The parameters of an OAuth request, each once and not empty. What is wrong is RFC 6749's error, never a 422."""
-    _refuse_client_authentication(request.headers.get("authorization"))
-    if PARAMETERS.intersection(request.query_params):
-        raise InvalidRequest("Parameters belong in the body, never in the URL.")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-        raise InvalidRequest("The body must be application/x-www-form-urlencoded.")
-    form = parse_form(await request.body())
-    # The grace of a refresh counts from here: after the body, which a client could hold back for as long as it likes,
-    # and before the wait for a slot, which is ours.
-    request.state.arrived = utcnow()
-    request.state.grant_type = form.get("grant_type")
-    return form
-
-
-def _refuse_client_authentication(header: str | None) -> None:
-    """There is no client registry. Basic with an empty id, which Swagger UI sends, is no client at all."""
-    scheme, _, credentials = (header or "").partition(" ")
-    if scheme.lower() != "basic":
-        return
-    try:
-        client_id = b64decode(credentials, validate=True).decode().partition(":")[0]
-    except ValueError:
-        raise InvalidClient from None
-    if client_id:
-        raise InvalidClient
-
-
-OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
-
-
 def _is_no_password_grant(request: Request) -> bool:
     return getattr(request.state, "grant_type", None) != "password"
 
 
 @router.post("/token", operation_id="token", openapi_extra=TOKEN_FORM, responses=OAUTH_ANSWERS)
-@limited(settings.limit_login_ip, exempt_when=_is_no_password_grant)
+@limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_no_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> TokenPair:
     """Sign in with `grant_type=password`, or go on with `grant_type=refresh_token`.
 
@@ -112,48 +70,11 @@ async def token(request: Request, response: Response, form: OAuthForm, parts: Pa
         case None:
             raise InvalidRequest("grant_type is missing.")
         case "password":
-            return await _password_grant(request, form, parts)
+            return await password_grant(request, form, parts, parts.server.start_session)
         case "refresh_token":
             return await _refresh_grant(request, form, parts)
         case _:
             raise UnsupportedGrantType
-
-
-async def _password_grant(request: Request, form: dict[str, str], parts: Parts) -> TokenPair:
-    """RFC 6749 section 4.3; docs/decisions/0001-password-grant.md says why."""
-    if "username" not in form or "password" not in form:
-        raise InvalidRequest("username and password are needed.")
-    if "scope" in form:
-        parse_scope(form["scope"])
-    device = _device(request, form)
-    email = _as_email(form["username"])
-    await in_thread(parts.account_limits.attempt, email, device.ip)
-    async with parts.database.session_scope(parts.database.read, request) as session:
-        account = await in_thread(accounts.credentials_by_email, session, email)
-    matches, stronger = await parts.hasher.verify(form["password"], account.password_hash if account else None)
-    if account is None or not matches or not account.is_active:
-        metrics.count("logins", result="refused")
-        await in_thread(parts.account_limits.failed, email)
-        raise InvalidGrant
-    scope = scope_at_login(form.get("scope"), account.role_scopes)
-
-    def sign_in(session: Session) -> TokenPair:
-        if stronger:
-            accounts.store_stronger_hash(session, account, stronger)
-        return parts.server.start_session(
-            session,
-            user_id=account.user_id,
-            auth_epoch=account.auth_epoch,
-            device=device,
-            scope=scope,
-            now=utcnow(),
-        )
-
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        pair = await in_thread(sign_in, session)
-    await in_thread(parts.account_limits.succeeded, email, device.ip)
-    metrics.count("logins", result="ok")
-    return pair
 
 
 async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -> TokenPair:
@@ -172,23 +93,6 @@ async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -
 
     async with parts.database.session_scope(parts.database.write, request) as session:
         return await in_thread(refresh, session)
-
-
-def _device(request: Request, form: dict[str, str]) -> Device:
-    user_agent = printable(request.headers.get("user-agent", ""), 255)
-    client_id = form.get("client_id", "app")
-    if len(client_id) > 100 or client_id != printable(client_id, 100):
-        raise InvalidRequest("client_id is longer than 100 characters or not printable.")
-    label = printable(form.get("device", ""), 100) or device_label(user_agent)
-    return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
-
-
-def _as_email(username: str) -> str:
-    """What is no address is looked up all the same: it costs the time of an unknown one."""
-    try:
-        return email_address(username)
-    except ValueError:
-        return username
 
 
 @router.post(

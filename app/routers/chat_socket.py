@@ -1,6 +1,7 @@
 """The chat as a WebSocket: `WS /api/chat/ws?room=lobby&after=12`.
 
-**Token**: an Authorization header; or the first frame, within 10 s: `{"token": "…"}`. Never in the URL.
+**Token**: an Authorization header; or a browser's cookie, if Origin is a page of ours or of CORS_ORIGINS; or the first
+frame, within 10 s: `{"token": "…"}`. Never in the URL.
 
 **Frames to the client** are JSON objects with a `type`:
 - `{"type": "ready", "room": …, "last": 15}`: you follow the room now, whose last message has this number.
@@ -31,6 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 
 from app.chat import ChatHub, Ending, Reader
+from app.cookies import cookie_token
 from app.db import in_thread
 from app.deps import Parts, bearer, current_chatter, join_chat, parts_of
 from app.errors import AppError, Unauthenticated, problem
@@ -98,7 +100,7 @@ def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
 
 async def _token(websocket: WebSocket) -> str:
     """The access token of a socket, from whichever place has it."""
-    if "authorization" in websocket.headers:
+    if "authorization" in websocket.headers or cookie_token(websocket, parts_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
     with anyio.move_on_after(TIME_FOR_TOKEN), suppress(ValueError, KeyError):

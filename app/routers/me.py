@@ -1,5 +1,7 @@
 """One's own account: its name, password and address, and its sessions, which are the signed-in devices."""
 
+from collections.abc import Callable
+from typing import TypeVar
 from uuid import UUID
 
 from fastapi import Request, Response
@@ -7,7 +9,17 @@ from sqlmodel import Session, col
 
 from app import accounts
 from app.db import SessionDep, in_thread
-from app.deps import CurrentCredentials, CurrentUser, PageDep, Parts, PartsDep, SignedIn, page_of_sessions
+from app.deps import (
+    CurrentCredentials,
+    CurrentUser,
+    PageDep,
+    Parts,
+    PartsDep,
+    SignedIn,
+    give_cookie,
+    is_by_cookie,
+    page_of_sessions,
+)
 from app.errors import Conflict, InvalidToken, LastAdmin, SessionNotFound, WrongPassword
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic, TokenPair
@@ -18,6 +30,8 @@ from app.routing import Router
 from app.sessions import revoke_sessions
 
 router = Router("/api/users/me")
+
+Started = TypeVar("Started")
 
 
 # ---- One's own account ----
@@ -48,15 +62,20 @@ async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCre
     async with parts.database.session_scope(parts.database.write, request) as session:
         if not await in_thread(accounts.delete_account, session, me.account):
             raise Conflict
+    if is_by_cookie(request):
+        give_cookie(request, "", 0)
 
 
 @router.put(
     "/password",
     tags=["account"],
     operation_id="changePassword",
-    responses=problems(WrongPassword, Conflict),
+    response_model=TokenPair,
+    responses=problems(WrongPassword, Conflict) | {204: {"description": "For a browser: a new cookie, and no tokens"}},
 )
-async def change_password(request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep) -> TokenPair:
+async def change_password(
+    request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep
+) -> TokenPair | Response:
     """Change your password. Ends every session, this one too, and answers with this device's new pair of tokens."""
     await _prove(parts, me, body.current_password)
     await parts.hasher.check_policy(
@@ -67,10 +86,17 @@ async def change_password(request: Request, body: PasswordChange, me: CurrentCre
     )
     password_hash = await parts.hasher.hash(body.new_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        return await in_thread(_change_password, session, parts, me, password_hash)
+        if not is_by_cookie(request):
+            return await in_thread(_change_password, session, parts, me, password_hash, parts.server.start_session)
+        start = parts.server.start_cookie_session
+        cookie = await in_thread(_change_password, session, parts, me, password_hash, start)
+    give_cookie(request, cookie.token, cookie.max_age)
+    return Response(status_code=204)
 
 
-def _change_password(session: Session, parts: Parts, me: SignedIn, password_hash: str) -> TokenPair:
+def _change_password(
+    session: Session, parts: Parts, me: SignedIn, password_hash: str, start_session: Callable[..., Started]
+) -> Started:
     state, now = me.caller.state, utcnow()
     if not accounts.replace_password(session, me.account, password_hash, reason="password-changed", now=now):
         raise Conflict
@@ -79,7 +105,7 @@ def _change_password(session: Session, parts: Parts, me: SignedIn, password_hash
         raise InvalidToken
     parts.jobs.mail(session, "password-changed", owner_id=state.user_id, to=me.account.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
-    return parts.server.start_session(
+    return start_session(
         session,
         user_id=state.user_id,
         auth_epoch=me.account.auth_epoch + 1,

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import SQLModel, col
 
 from app import metrics
+from app.api_client import Api, Refused
 from app.db import Database, in_thread
 from app.deps import PartsDep
 from app.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
@@ -22,11 +23,18 @@ from app.limits import client_address
 from app.models.job import Job
 from app.models.user import Role
 from app.openapi import problems
+from app.settings import get_settings
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
+# Strict, as the pages' own: Swagger UI draws its icons as data: images.
+DOCS_POLICY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+}
 
 router = APIRouter(tags=["health"])
 pages = APIRouter(include_in_schema=False)
+alone = APIRouter(include_in_schema=False)  # of the pages, where they run apart from the API
 
 _RETRIED = col(Job.attempts) > 0
 _JOBS = select(col(Job.kind), col(Job.state), _RETRIED.label("retried"), func.count().label("number")).group_by(
@@ -98,6 +106,25 @@ def _measure(database: Database) -> Mapping[str, Mapping[tuple[str, ...], float]
     return {"muster_jobs": jobs, "muster_database_up": {(): 1}}
 
 
+alone.get("/health/live")(is_live)
+
+
+@alone.get("/health/ready")
+async def are_pages_ready(request: Request) -> Health:
+    """The API is ready: a page shows nothing without it."""
+    try:
+        await Api(request).call("GET", "/health/ready")
+    except Refused:
+        raise Unavailable("The API is not ready. Try again shortly.") from None
+    return Health()
+
+
+@alone.get("/metrics")
+async def read_metrics_of_pages(request: Request) -> Response:
+    check_scraper(request, get_settings().metrics_token)
+    return Response(metrics.page({}), media_type=CONTENT_TYPE_LATEST)
+
+
 @pages.get("/")
 async def home() -> RedirectResponse:
     return RedirectResponse("/api/docs")
@@ -106,4 +133,4 @@ async def home() -> RedirectResponse:
 @pages.get("/api/docs")
 async def docs() -> HTMLResponse:
     """Swagger UI from our own files, so that it works on a closed network."""
-    return HTMLResponse((STATIC / "docs.html").read_text())
+    return HTMLResponse((STATIC / "docs.html").read_text(), headers=DOCS_POLICY)

@@ -1,0 +1,95 @@
+"""The pages of one's own account, and of the devices that are signed in to it."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from app.api_client import Api, Refused
+from app.web import Form, next_page, page, read_form, redirect
+
+router = APIRouter(include_in_schema=False)
+
+ME = "/api/users/me"
+
+
+# ---- The account ----
+
+
+@router.get("/account")
+async def account(request: Request) -> Response:
+    return await _account(request)
+
+
+@router.post("/account/name")
+async def change_name(request: Request) -> Response:
+    form = await read_form(request)
+    return await _change(request, form, "PATCH", ME, {"name": form["name"] or None}, done="name")
+
+
+@router.post("/account/password")
+async def change_password(request: Request) -> Response:
+    form = await read_form(request)
+    body = {"current_password": form["current_password"], "new_password": form["new_password"]}
+    return await _change(request, form, "PUT", f"{ME}/password", body, done="password")
+
+
+@router.post("/account/email")
+async def change_email(request: Request) -> Response:
+    form = await read_form(request)
+    body = {"email": form["email"], "current_password": form["current_password"]}
+    return await _change(request, form, "PUT", f"{ME}/email", body, done="email")
+
+
+@router.post("/account/verification")
+async def request_verification(request: Request) -> Response:
+    api = Api(request)
+    body = {"email": (await api.get(ME))["email"]}
+    return await _change(request, Form(), "POST", "/api/auth/request-verification", body, done="verification")
+
+
+@router.post("/account/delete")
+async def delete_account(request: Request) -> Response:
+    form = await read_form(request)
+    try:
+        await Api(request).call("DELETE", ME, json={"current_password": form["current_password"]})
+    except Refused as refused:
+        return await _account(request, form.refused(refused), "delete")
+    return redirect("/sign-in", done="gone")
+
+
+async def _change(request: Request, form: Form, method: str, path: str, body: Any, *, done: str) -> Response:
+    try:
+        await Api(request).call(method, path, json=body)
+    except Refused as refused:
+        return await _account(request, form.refused(refused), done)
+    return redirect("/account", done=done)
+
+
+async def _account(request: Request, form: Form | None = None, which: str = "") -> Response:
+    """With several forms on it, of which `form` is the one named `which`."""
+    me = await Api(request).get(ME)
+    mine = Form({"name": me["name"] or ""})
+    return page(request, "account.html", form=form, which=which, me=me, mine=mine, blank=Form())
+
+
+# ---- Devices ----
+
+
+@router.get("/devices")
+async def devices(request: Request) -> Response:
+    after = {"after": request.query_params["after"]} if "after" in request.query_params else {}
+    answer = await Api(request).call("GET", f"{ME}/sessions", query=after)
+    return page(request, "devices.html", sessions=answer.json(), more=next_page(answer))
+
+
+@router.post("/devices/sign-out-others")
+async def sign_out_others(request: Request) -> Response:
+    await Api(request).call("DELETE", f"{ME}/sessions")
+    return redirect("/devices", done="devices")
+
+
+@router.post("/devices/{session_id:uuid}/sign-out")
+async def sign_out_device(request: Request, session_id: UUID) -> Response:
+    await Api(request).call("DELETE", f"{ME}/sessions/{session_id}")
+    return redirect("/devices", done="device")
