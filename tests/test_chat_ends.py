@@ -10,6 +10,7 @@ from socket import SHUT_RDWR
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.answers import assert_problem
@@ -146,8 +147,9 @@ def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> 
     assert "Traceback" not in muster.log
 
 
-def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., Muster]) -> None:
-    muster = serve()
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., Muster], workers: str) -> None:
+    muster = serve(WORKERS=workers)
     tokens, room = muster.new_account().sign_in(), new_room()
     with (
         ThreadPoolExecutor(1) as pool,
