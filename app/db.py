@@ -101,6 +101,10 @@ class Database:
         self.on_sqlite = settings.on_sqlite
         self.read = Side(make_engine(settings, read_only=True), slots, commits=False)
         self.write = Side(make_engine(settings), writers, commits=True)
+        self.replica: Side | None = None
+        if settings.read_database_url:
+            there = settings.model_copy(update={"database_url": settings.read_database_url})
+            self.replica = Side(make_engine(there, read_only=True), slots, commits=False)
         few = settings.model_copy(update={"db_slots": CHAT_SLOTS})
         chatters = anyio.Semaphore(CHAT_SLOTS, fast_acquire=True)
         self.chat_read = Side(make_engine(few, read_only=True), chatters, commits=False)
@@ -110,8 +114,9 @@ class Database:
         return self.read if method in SAFE_METHODS else self.write
 
     def close(self) -> None:
-        for side in (self.read, self.write, self.chat_read, self.chat_write):
-            side.engine.dispose()
+        for side in (self.read, self.write, self.replica, self.chat_read, self.chat_write):
+            if side is not None:
+                side.engine.dispose()
 
     @asynccontextmanager
     async def session_scope(self, side: Side, request: Request | None = None) -> AsyncIterator[Session]:
@@ -195,8 +200,19 @@ async def get_session(request: Request) -> AsyncIterator[Session]:
         yield session
 
 
+async def get_replica(request: Request, session: "SessionDep") -> AsyncIterator[Session]:
+    database: Database = request.app.state.parts.database
+    if database.replica is None:
+        yield session
+    else:
+        async with _session(database.replica) as replica:  # in the slot of `session`, which authenticated
+            yield replica
+
+
 # "function": the commit happens before the response is sent, so a failed one can still be told.
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+# For rows that may be some seconds old: of READ_DATABASE_URL, if there is one.
+ReplicaDep = Annotated[Session, Depends(get_replica, scope="function")]
 
 
 def after_commit(session: Session, call: Callable[[], object]) -> None:

@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         default="sqlite:///data/muster.db", validate_default=True, repr=False
     )
+    read_database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
     secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
 

@@ -92,7 +92,9 @@ class Form:
         named = "current_password" if problem.get("type") == "/problems/wrong-password" else problem.get("field")
         if named:
             self.errors[named] = problem["detail"]
-        self.message, self.status = _in_words(refused), refused.status
+        is_marked = not self.errors.keys().isdisjoint(self.values)
+        self.message = "Mend what is marked, and send it again." if is_marked else _in_words(refused)
+        self.status = refused.status
         self.retry_after = refused.retry_after
         return self
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -9,7 +10,7 @@ from app.models import utcnow
 from tests.answers import assert_limited, assert_problem
 from tests.browsers import LOGIN, LOGOUT, Browser, cookie_of
 from tests.servers import Account, Muster, claims_of
-from tests.session_tools import make_older, row_of, sign_cookie
+from tests.session_tools import at_once, make_older, row_of, sign_cookie
 
 ME = "/api/users/me"
 
@@ -116,6 +117,23 @@ def test_a_cookie_in_its_second_half_is_prolonged_by_its_first_use(muster: Muste
     assert "set-cookie" not in browser.call("GET", ME).headers, "in its first half again"
 
 
+def test_ten_uses_at_once_prolong_it_without_a_loser(muster: Muster) -> None:
+    browser = Browser(muster).sign_in(muster.new_account())
+    let_pass(muster, browser, timedelta(days=16))
+    headers = {"Cookie": browser.cookie, "Origin": muster.url}
+    answers = at_once(
+        *[
+            partial(muster.client.request, method, ME, headers=headers, json={} if method == "PATCH" else None)
+            for method in ("GET", "PATCH") * 5
+        ]
+    )
+    muster.client.cookies.clear()
+    assert [answer.status_code for answer in answers] == [200] * 10
+    for answer in answers:
+        browser.cookie = answer.headers["set-cookie"].partition(";")[0]
+        assert browser.call("GET", ME).status_code == 200
+
+
 def test_a_cookie_is_prolonged_though_the_request_is_refused(muster: Muster) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     let_pass(muster, browser, timedelta(days=16))
@@ -191,6 +209,8 @@ def test_in_production_the_cookie_is_secure_and_bound_to_the_host(serve: Callabl
     assert browser.call("GET", ME).status_code == 200
     browser.cookie = browser.cookie.removeprefix("__Host-")
     assert_problem(browser.call("GET", ME), 401, "unauthenticated")
+    for path in ("/api/users/me", "/sign-in", "/nowhere"):
+        assert muster.client.get(path).headers["strict-transport-security"] == "max-age=31536000"
     assert cookie["value"] not in muster.log
 
 

@@ -11,10 +11,19 @@ ROLES = {"sqlite": "user", "postgresql": "admin"}
 EXAMPLES = 6
 SEED = 20_261_124
 
-# They succeed by luck or never: a mailed token, a row of one's own, two ids that are there at that moment, a job
-# that has ended, or one that has not; a stream has no end, and is left out.
+# They succeed by luck or never: a password, a mailed token, a row of one's own, two ids that are there at that moment,
+# a job that has ended, or one that has not; a stream has no end, and is left out.
 NEED_LUCK = {
-    *("resetPassword", "verifyEmail", "joinTeam", "leaveTeam", "revokeMySession", "updateTask", "deleteTask"),
+    *(
+        "cookieLogin",
+        "resetPassword",
+        "verifyEmail",
+        "joinTeam",
+        "leaveTeam",
+        "revokeMySession",
+        "updateTask",
+        "deleteTask",
+    ),
     *("readOperation", "replaceOperation", "updateOperation", "deleteOperation"),
     *("readJob", "readJobResult", "cancelJob", "followMessages"),
 }

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.answers import assert_problem
 from tests.databases import fresh_database
 from tests.processes import PlainProcess
-from tests.servers import PASSWORD, Muster, free_port, wait_for
+from tests.servers import PASSWORD, STARTUP, Muster, free_port, wait_for
 
 MAX_BODY = 4096
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -129,6 +131,12 @@ def test_each_has_its_health_and_its_metrics(served: Served) -> None:
         for path in ("/health/live", "/health/ready"):
             assert muster.client.get(path).json() == {"status": "ok"}
         assert "http_requests_total{" in muster.client.get("/metrics").text
+
+
+def test_a_socket_at_a_page_is_refused_and_breaks_nothing(served: Served) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{served.pages.port}/chat", open_timeout=STARTUP)
+    assert refused.value.response.status_code == 403
 
 
 # ---- A visit ----

@@ -7,7 +7,7 @@ from fastapi import Query, Response
 from sqlalchemy import and_, insert, select
 from sqlmodel import Session, col
 
-from app.db import SessionDep
+from app.db import ReplicaDep, SessionDep
 from app.deps import PageDep, RowId, requires
 from app.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
 from app.models import utcnow
@@ -33,7 +33,7 @@ Me = Annotated[Caller, requires("tasks")]
 
 @router.get("", operation_id="listTasks", dependencies=ANYBODY)
 def list_tasks(
-    session: SessionDep,
+    session: ReplicaDep,
     page: PageDep,
     author: Annotated[UUID | None, Query(description="The tasks that this user wrote.")] = None,
     assignee: Annotated[UUID | None, Query(description="The tasks that this user is to do.")] = None,
@@ -68,7 +68,7 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 
 # Before /{task_id}, which would take it for an id.
 @router.get("/assignees", operation_id="listAssignees", dependencies=ANYBODY)
-def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
+def list_assignees(session: ReplicaDep, page: PageDep) -> list[AssigneePublic]:
     """Who a task can be given to: all active accounts, the oldest first."""
     found = select(col(User.id), col(User.name)).where(col(User.is_active)).order_by(col(User.id))
     if page.position:
@@ -78,7 +78,7 @@ def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
 
 
 @router.get("/{task_id}", operation_id="readTask", dependencies=ANYBODY, responses=problems(TaskNotFound))
-def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
+def read_task(task_id: RowId, session: ReplicaDep) -> TaskPublic:
     """The task with this id."""
     task = session.get(Task, task_id)
     if task is None:
@@ -125,7 +125,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
 @router.get(
     "/{task_id}/history", operation_id="listTaskHistory", dependencies=ANYBODY, responses=problems(TaskNotFound)
 )
-def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
+def list_task_history(task_id: RowId, session: ReplicaDep, page: PageDep) -> list[TaskHistoryPublic]:
     """Who gave the task to whom, the oldest change first."""
     of_task = col(TaskHistory.task_id) == col(Task.id)
     if page.position:
