@@ -24,7 +24,7 @@ from app.db import Database, after_commit, insert_missing
 from app.engines import QUEUES, Broker, Threads
 from app.models import utcnow
 from app.models.job import ASKED_FOR, Job
-from app.work import CLAIM, Lost, Outcome, Work
+from app.work import CLAIM, HandedBack, Lost, Outcome, Work
 
 log = logging.getLogger("muster.jobs")
 
@@ -62,10 +62,14 @@ class Jobs:
         self._sweeper.start()
 
     def close(self) -> None:
-        """What runs here is finished; what waits stays in its row."""
-        self._closing.set()
+        """What runs here is handed back or finished; what waits stays in its row."""
+        self.stop()
         self._sweeper.join()
         self._engine.close()
+
+    def stop(self) -> None:
+        """Returns at once: what runs here is handed back when it next tells its progress."""
+        self._closing.set()
 
     # ---- Written: in the caller's transaction ----
 
@@ -102,7 +106,7 @@ class Jobs:
         )
         with self._writing() as session:
             row = session.connection().execute(claim).first()
-        return Work(self._writing, *row) if row else None
+        return Work(self._writing, self._closing.is_set, *row) if row else None
 
     def _try(self, work: Work) -> None:
         try:
@@ -111,6 +115,8 @@ class Jobs:
             self._finish(work, outcome)
         except Lost:
             log.info("job %s (%s): attempt %d no longer counts", work.id, work.kind, work.attempt)
+        except HandedBack:
+            self._hand_back(work)
         except Exception as error:
             where = "".join(format_tb(error.__traceback__))  # lines of code: a message may repeat an address
             wait = min(FIRST_RETRY * int(4 ** (work.attempt - 1)), LAST_RETRY)
@@ -122,6 +128,13 @@ class Jobs:
                 raise Lost
             outcome.then(session)
         metrics.count("jobs_ended", kind=work.kind, result="done")
+
+    def _hand_back(self, work: Work) -> None:
+        """The attempt does not count: nothing was wrong with it."""
+        with self._writing() as session:
+            again = {"state": "waiting", "attempts": work.attempt - 1, "due_at": utcnow(), "sent_at": None}
+            work.change(session, **again)
+        log.info("job %s (%s) handed back", work.id, work.kind)
 
     def _failed(self, work: Work, why: str, *only_if: Any, wait: timedelta) -> None:
         """Another attempt, or the end; the ticket stands in the row and in the log."""
@@ -164,7 +177,7 @@ class Jobs:
         """Whoever ran these is gone. No back-off: that took long enough."""
         stale = (col(Job.state) == "running", col(Job.heartbeat_at) < before)
         for row in self._read(select(*CLAIM).where(*stale).limit(BATCH)):
-            self._failed(Work(self._writing, *row), "no heartbeat", *stale, wait=timedelta(0))
+            self._failed(Work(self._writing, self._closing.is_set, *row), "no heartbeat", *stale, wait=timedelta(0))
 
     def _plan_purge(self, now: datetime) -> None:
         """One a day, whoever is first."""

@@ -23,6 +23,10 @@ class Lost(Exception):
     """The job was cancelled, or taken back because its heartbeat was late: what is done here no longer counts."""
 
 
+class HandedBack(Exception):
+    """This process ends: whoever runs next has the job begun anew."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a handler leaves: written together with the end of its job, once or not at all."""
@@ -36,6 +40,7 @@ class Work:
     """The columns of CLAIM. It is ours while the row is running and no attempt came after this one."""
 
     writing: Callable[[], AbstractContextManager[Session]]
+    is_stopping: Callable[[], bool]
     id: UUID
     kind: str
     attempt: int
@@ -46,12 +51,14 @@ class Work:
     _lost: bool = False
 
     def progress(self, part: float) -> None:
-        """How much is done, 0 to 1. Handlers call it often: this is where a cancelled job ends."""
+        """How much is done, 0 to 1. Handlers call it often: it ends a job that is cancelled, or whose process ends."""
         self._part = part
         if monotonic() - self._told > 1:
             self._beat()
         if self._lost:
             raise Lost
+        if self.is_stopping():
+            raise HandedBack
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:

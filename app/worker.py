@@ -56,6 +56,11 @@ def start(**_: Any) -> None:
     jobs.start(Handlers(settings, database, signers, jobs).by_kind())
 
 
+def hand_back(**_: Any) -> None:
+    """At SIGTERM, before Celery waits for what runs."""
+    celery.jobs.stop()
+
+
 def stop(**_: Any) -> None:
     _running.close()
 
@@ -66,5 +71,6 @@ def run(job_id: str) -> None:
 
 signals.setup_logging.connect(log_like_the_service)
 signals.worker_init.connect(start)
+signals.worker_shutting_down.connect(hand_back)
 signals.worker_shutdown.connect(stop)
 celery.task(name=TASK)(run)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -157,6 +157,19 @@ def test_what_waited_and_what_ran_when_the_service_was_killed_is_done_at_the_nex
         assert board.wait(waiting)["attempts"] == 1
         assert board.wait(running)["attempts"] == 2
         assert sorted(board.effects()) == sorted([running, waiting])
+
+
+def test_a_service_that_is_stopped_hands_back_what_it_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    job_id = board.write(until=str(go_on))
+    board.wait(job_id, "running")
+    muster.stop()
+    rows = muster.sql("SELECT state, attempts FROM job WHERE id = :id", id=UUID(job_id).hex)
+    assert [tuple(row) for row in rows] == [("waiting", 0)]
+    go_on.touch()
+    muster.start()
+    assert board.wait(job_id)["attempts"] == 1
+    assert board.effects().count(job_id) == 1
 
 
 def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, board: Board) -> None:

@@ -42,6 +42,18 @@ def test_a_job_whose_worker_is_killed_runs_again_and_ends_once(muster: Muster, b
     assert board.effects().count(job_id) == 1
 
 
+def test_a_worker_that_is_stopped_hands_back_what_it_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    job_id = board.write(until=str(go_on))
+    with Worker(muster):
+        board.wait(job_id, "running")
+    assert board.read(job_id)["state"] == "waiting"
+    go_on.touch()
+    with Worker(muster):
+        assert board.wait(job_id)["attempts"] == 1
+    assert board.effects().count(job_id) == 1
+
+
 def test_a_worker_that_was_only_slow_leaves_nothing_of_a_job_that_was_taken_back(
     muster: Muster, board: Board, tmp_path: Path
 ) -> None:
