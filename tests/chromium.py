@@ -45,6 +45,7 @@ class Visitor:
         page.get_by_label("E-mail").fill(email)
         page.get_by_label("Password").fill(password)
         page.get_by_role("main").get_by_role("button", name="Sign in").click()
+        page.wait_for_url(lambda url: "/sign-in" not in url)  # else what is opened next would cut it short
         return page
 
 
