@@ -43,6 +43,14 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is not before:  # a socket's handshake makes none
             self._unanswered.append(self.cycle)
 
+    def _should_upgrade_to_ws(self) -> bool:
+        """Half a handshake is none (RFC 6455 section 4.1): the request is answered as if it asked for no socket."""
+        names = {name for name, _ in self.headers}
+        return {b"sec-websocket-key", b"sec-websocket-version"} <= names and super()._should_upgrade_to_ws()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Uvicorn would log the client's mistake as a missing library."""
+
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
         super().on_body(body)
