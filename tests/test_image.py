@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -30,8 +31,8 @@ COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 class Image:
     """The Dockerfile's steps, taken in `folder`."""
 
-    def __init__(self, folder: Path, uid: int) -> None:
-        self.folder, self.uid = folder, uid
+    def __init__(self, folder: Path, uid: int, tools: Path) -> None:
+        self.folder, self.uid, self.tools = folder, uid, tools
         self.variables: dict[str, str] = {}
         self.user = self.stop_signal = ""
         self.commands: dict[str, list[str]] = {}
@@ -78,8 +79,7 @@ class Image:
             shutil.copy(ROOT / source, self.folder / target)
 
     def environment(self, **settings: str) -> dict[str, str]:
-        # With uv, which the image has not, the libraries come from its cache.
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{self.tools}:{os.environ['PATH']}"
         known = {name.upper() for name in Settings.model_fields}
         ours = {name: value for name, value in os.environ.items() if name not in known}
         return {**ours, **self.variables, "PATH": path, **settings}
@@ -105,11 +105,28 @@ class Image:
 @pytest.fixture(scope="module")
 def image(folder: Path) -> Image:
     """Its user is another than root; PostgreSQL's own where that listens on a socket for itself alone."""
-    place = folder / "image"
-    place.mkdir()
     server = folder / "postgres"
     uid = os.getuid() or (server.stat().st_uid if server.exists() else 0) or 10_001
-    return Image(place, uid)
+    place, tools = Path(tempfile.mkdtemp(prefix="image-", dir=folder)), folder / "image-tools"
+    place.chmod(0o755)
+    tools.mkdir(exist_ok=True)
+    # With uv, which the image has not, the libraries come from its cache.
+    for name, program in (("python3", python_for(uid)), ("uv", Path(sys.executable).with_name("uv"))):
+        if not (tools / name).exists():
+            (tools / name).symlink_to(program)
+    return Image(place, uid, tools)
+
+
+def python_for(uid: int) -> str:
+    """One that this user can run: our own may be in root's home."""
+    fits = "import sys; sys.exit(sys.version_info < (3, 11))"
+    for program in (os.path.realpath(sys.executable), "/usr/local/bin/python3", "/usr/bin/python3"):
+        try:
+            if subprocess.run([program, "-c", fits], user=uid, cwd="/", check=False).returncode == 0:
+                return program
+        except OSError:
+            continue
+    pytest.skip("no Python 3.11 here that another user than root can run")
 
 
 def test_the_image_is_run_by_somebody_who_cannot_change_it(image: Image) -> None:
@@ -128,7 +145,8 @@ def test_the_image_serves_on_sqlite_with_no_setting_at_all(image: Image) -> None
     port = str(free_port())
     assert not image.is_healthy(PORT=port)
     with image.started("web", PORT=port, DB_SLOTS="2"):
-        wait_for(lambda: image.is_healthy(PORT=port), what="a healthy container")
+        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}"), what="a first start", seconds=120)
+        assert image.is_healthy(PORT=port)
     assert {path.name for path in (image.folder / "data").iterdir()} >= {"muster.db", "secret.key"}
 
 
@@ -145,7 +163,7 @@ def test_what_compose_starts_works_together(image: Image, folder: Path, postgres
         ):
             web, api = (f"http://127.0.0.1:{settings[name]['PORT']}" for name in ("web", "api"))
             for address in (web, api):
-                wait_for(lambda address=address: is_ready(address), what=f"{address} to be ready")  # type: ignore[misc]
+                wait_for(lambda address=address: is_ready(address), what=f"{address} to be ready", seconds=120)  # type: ignore[misc]
             body = {"email": "ada@example.com", "password": "violet-tandem-harbour"}
             httpx.post(f"{web}/api/auth/register", json=body, verify=NO_TLS).raise_for_status()
             form = {"grant_type": "password", "username": body["email"], "password": body["password"]}
