@@ -161,3 +161,22 @@ def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_
         banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
     assert "Data        data/muster.db\n" in banner
     assert {path.name for path in (project / "data").iterdir()} >= {"muster.db", "secret.key"}
+
+
+def test_the_pages_alone_start_without_a_database() -> None:
+    port, nowhere = free_port(), "postgresql://nobody@127.0.0.1:1/none"
+    pages = environment(
+        ENVIRONMENT="test", SERVES="web", API_URL="http://127.0.0.1:1", DATABASE_URL=nowhere, PORT=str(port)
+    )
+    with subprocess.Popen(START, cwd=ROOT, env=pages, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: is_live(port), what="the pages")
+        finally:
+            process.terminate()
+
+
+def is_live(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", verify=NO_TLS).status_code == 200
+    except httpx.TransportError:
+        return False
