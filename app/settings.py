@@ -149,6 +149,7 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
 
+    serves: Literal["app", "api", "web"] = "app"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)

@@ -24,13 +24,14 @@ GRACEFUL_SHUTDOWN = 10  # seconds for requests under way and open streams
 def main() -> None:
     settings = get_settings()
     refuse_busy_port(settings)
-    prepare(settings)
-    settings = fit_connections(settings)
+    if settings.serves != "web":  # the pages alone have no database
+        prepare(settings)
+        settings = fit_connections(settings)
     share_metrics(settings)
     allow_many_connections()
     print(banner(settings), flush=True)
     uvicorn.run(
-        "app.main:app",
+        f"app.main:{settings.serves}",
         host=settings.host,
         port=settings.port,
         workers=settings.workers,

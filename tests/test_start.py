@@ -79,15 +79,15 @@ def test_a_second_start_goes_on_where_the_first_one_ended(empty_database_url: st
         assert muster.me(phone).status_code == 200
 
 
-def test_two_first_starts_at_once_both_serve(empty_database_url: str, folder: Path) -> None:
-    both = [Muster(empty_database_url, folder, PUBLIC_URL="http://localhost:8000") for _ in range(2)]
+def test_three_first_starts_at_once_all_serve(empty_database_url: str, folder: Path) -> None:
+    three = [Muster(empty_database_url, folder, PUBLIC_URL="http://localhost:8000") for _ in range(3)]
     try:
-        with ThreadPoolExecutor(2) as threads:
-            list(threads.map(Muster.start, both))
-        one, other = both
-        assert other.me(one.register().sign_in()).status_code == 200
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(Muster.start, three))
+        phone = three[0].register().sign_in()
+        assert [muster.me(phone).status_code for muster in three] == [200, 200, 200]
     finally:
-        for muster in both:
+        for muster in three:
             muster.stop()
             muster.client.close()
 
@@ -161,3 +161,22 @@ def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_
         banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
     assert "Data        data/muster.db\n" in banner
     assert {path.name for path in (project / "data").iterdir()} >= {"muster.db", "secret.key"}
+
+
+def test_the_pages_alone_start_without_a_database() -> None:
+    port, nowhere = free_port(), "postgresql://nobody@127.0.0.1:1/none"
+    pages = environment(
+        ENVIRONMENT="test", SERVES="web", API_URL="http://127.0.0.1:1", DATABASE_URL=nowhere, PORT=str(port)
+    )
+    with subprocess.Popen(START, cwd=ROOT, env=pages, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: is_live(port), what="the pages")
+        finally:
+            process.terminate()
+
+
+def is_live(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", verify=NO_TLS).status_code == 200
+    except httpx.TransportError:
+        return False
