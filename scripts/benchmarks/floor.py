@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from app.models import utcnow
 from app.security import AccessTokenSigner
-from app.sessions import _SESSION, SessionState
+from app.sessions import _ONE_SESSION, SessionState
 from app.settings import get_settings
 
 settings = get_settings()
@@ -66,7 +66,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _on_postgres(stack: AsyncExitStack) -> ReadState:
-    statement = str(_SESSION.compile(dialect=postgresql.psycopg.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    statement = str(_ONE_SESSION.compile(dialect=postgresql.psycopg.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy's
     url = settings.database_url.replace("+psycopg", "")
     pool: LifoQueue[AsyncConnection] = LifoQueue()
     for _ in range(settings.db_slots):
@@ -86,7 +86,7 @@ async def _on_postgres(stack: AsyncExitStack) -> ReadState:
 
 
 def _on_sqlite() -> ReadState:
-    statement = str(_SESSION.compile(dialect=sqlite.dialect(paramstyle="qmark")))
+    statement = str(_ONE_SESSION.compile(dialect=sqlite.dialect(paramstyle="qmark")))
     path = settings.database_url.removeprefix("sqlite:///")
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots
     pool = [connect(path, check_same_thread=False, isolation_level=None) for _ in range(settings.db_slots)]
