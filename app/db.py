@@ -228,9 +228,13 @@ def _after_commit(session: Session) -> None:
 
 def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:
     """Insert a row unless there is one with the same `key`; the unique constraint decides between two at once."""
-    new = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
-    statement = new(table).values(**values).on_conflict_do_nothing(index_elements=key)
-    session.connection().execute(statement)
+    session.connection().execute(insert_once(session, table, key).values(**values))
+
+
+def insert_once(session: Session, table: type[SQLModel], key: Sequence[str]) -> sqlite.Insert | postgresql.Insert:
+    """An insert that does nothing where there is a row with the same `key`."""
+    insert = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
+    return insert(table).on_conflict_do_nothing(index_elements=key)
 
 
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:

@@ -90,7 +90,7 @@ class StrictBearer(OAuth2PasswordBearer):
 
 
 def _cookie(connection: HTTPConnection) -> str:
-    token = cookie_token(connection, connection.app.state.parts.settings)
+    token = cookie_token(connection, parts_of(connection).settings)
     if token is None:
         raise Unauthenticated
     if connection.scope.get("method") not in SAFE_METHODS:
@@ -101,7 +101,7 @@ def _cookie(connection: HTTPConnection) -> str:
 
 def require_own_origin(connection: HTTPConnection) -> None:
     """Raise ForeignOrigin for what another site's page may have sent with its visitor's cookie."""
-    if not origin_allowed(connection, connection.app.state.parts.settings):
+    if not origin_allowed(connection, parts_of(connection).settings):
         raise ForeignOrigin
 
 

@@ -11,10 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
-from app.db import insert_missing
+from app.db import insert_missing, insert_once
 from app.errors import Conflict, IdempotencyKeyReused
 from app.models.chat import ChatMessage, ChatMessageCreate, ChatMessagePublic, ChatRoom
 from app.models.user import User
@@ -75,8 +74,7 @@ def store(
     first = _sent(session, author_id, body)
     if first is None:
         values = {**dict(body), "number": _take_number(session, body.room), "author_id": author_id, "created_at": now}
-        insert = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
-        once = insert(ChatMessage).on_conflict_do_nothing(index_elements=["author_id", "client_message_id"])
+        once = insert_once(session, ChatMessage, ["author_id", "client_message_id"])
         new_id = session.connection().execute(once.returning(col(ChatMessage.id)), values).scalar_one_or_none()
         if new_id is not None:
             return ChatMessagePublic(id=new_id, author=author, **values), True

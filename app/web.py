@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app import metrics
-from app.api_client import Refused
+from app.api_client import Api, Refused
 from app.cookies import cookie_token, set_cookie
 from app.errors import BadRequest
 from app.responses import as_refusal
@@ -142,6 +142,13 @@ def next_page(answer: httpx.Response) -> str | None:
     """The cursor of the list's next page, from its Link header (RFC 8288)."""
     link = answer.links.get("next")
     return dict(parse_qsl(urlsplit(link["url"]).query)).get("after") if link else None
+
+
+async def read_list(request: Request, path: str) -> tuple[list[Any], str | None]:
+    """One page of a list of the API, by the cursor in this page's own address; and the cursor of the next one."""
+    after = request.query_params.get("after")
+    answer = await Api(request).call("GET", path, query={"after": after} if after else None)
+    return answer.json(), next_page(answer)
 
 
 def local(path: str, otherwise: str = "/operations") -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app.api_client import Api, Refused
-from app.web import Form, next_page, page, read_form, redirect
+from app.web import Form, page, read_form, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -78,9 +78,8 @@ async def _account(request: Request, form: Form | None = None, which: str = "") 
 
 @router.get("/devices")
 async def devices(request: Request) -> Response:
-    after = {"after": request.query_params["after"]} if "after" in request.query_params else {}
-    answer = await Api(request).call("GET", f"{ME}/sessions", query=after)
-    return page(request, "devices.html", sessions=answer.json(), more=next_page(answer))
+    sessions, more = await read_list(request, f"{ME}/sessions")
+    return page(request, "devices.html", sessions=sessions, more=more)
 
 
 @router.post("/devices/sign-out-others")

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Request, Response
 
 from app.api_client import Api, Refused
-from app.web import Form, next_page, page, read_form, redirect
+from app.web import Form, page, read_form, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -50,9 +50,8 @@ async def result(request: Request, job_id: UUID) -> Response:
 
 
 async def _jobs(request: Request, form: Form | None = None) -> Response:
-    after = {"after": request.query_params["after"]} if "after" in request.query_params else {}
-    answer = await Api(request).call("GET", JOBS, query=after)
-    return page(request, "jobs.html", form=form, jobs=answer.json(), more=next_page(answer))
+    rows, more = await read_list(request, JOBS)
+    return page(request, "jobs.html", form=form, jobs=rows, more=more)
 
 
 # ---- Chat ----
