@@ -211,6 +211,7 @@ OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:
 JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
 ChatReader = Annotated[Caller, Security(current_caller, scopes=[CHAT])]
+Introspector = Security(current_caller, scopes=["tokens:introspect"])
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 

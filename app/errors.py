@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 # These speak RFC 6749's JSON; everything else speaks problem+json.
-OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke"})
+OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
 
 
 class AppError(Exception):
@@ -307,10 +307,15 @@ def problem(error: AppError) -> dict[str, Any]:
 
 def oauth_error(error: AppError) -> dict[str, Any]:
     """RFC 6749 section 5.2, for the OAuth endpoints; an error of another kind becomes the code nearest to it."""
-    if isinstance(error, OAuthError):
-        code = error.error
-    else:
-        code = "temporarily_unavailable" if error.status in {429, 503} else "invalid_request"
-    if error.status == 500:
-        code = "server_error"
+    match error:
+        case OAuthError():
+            code = error.error
+        case Unauthenticated() | InvalidToken():  # RFC 6750 section 3.1
+            code = "invalid_token"
+        case InsufficientScope():
+            code = "insufficient_scope"
+        case _:
+            code = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}.get(
+                error.status, "invalid_request"
+            )
     return {"error": code, "error_description": error.detail, "detail": error.detail, **error.members}

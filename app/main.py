@@ -54,6 +54,7 @@ from app.routers import (
     pages_work,
     tasks,
     users,
+    wellknown,
 )
 from app.security import Signers
 from app.sessions import SessionState, live_scopes
@@ -103,6 +104,7 @@ def create_api() -> FastAPI:
         jobs.router,
         chat.router,
         chat_socket.router,
+        wellknown.router,
     ):
         api.include_router(router)
     finish(api, settings, answer, headers={}, cors=True)
@@ -168,7 +170,7 @@ async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
 
 
 def make_parts(settings: Settings, database: Database) -> Parts:
-    signers = Signers.derive(settings.secret_keys, settings.public_url)
+    signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
     jobs = Jobs(database, settings.redis_url)
 
     def mail_reuse(session: Session, state: SessionState) -> None:

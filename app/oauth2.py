@@ -1,4 +1,4 @@
-"""The authorization server: RFC 6749 (tokens), RFC 6750 (bearer use), RFC 7009 (revocation), by hand and without HTTP.
+"""The authorization server: RFC 6749, 6750 (bearer), 7009 (revocation), 7662 (introspection), by hand, without HTTP.
 
 A session is one refresh_token row. Its tokens are derived, not stored: generation g is the newest one, p its parent.
 docs/decisions/0003-derived-refresh-tokens.md walks through the attacks; tests/test_rotation_model.py plays them.
@@ -17,9 +17,10 @@ from sqlmodel import Session, col
 from app import metrics
 from app.errors import InvalidGrant, InvalidRequest, InvalidScope, InvalidToken
 from app.logs import security_event
-from app.models.token import RefreshToken, TokenPair
+from app.models.token import Introspection, RefreshToken, TokenPair
 from app.scopes import SCOPES, in_order
 from app.security import (
+    AUDIENCE,
     AccessClaims,
     InvalidAccessToken,
     SignedToken,
@@ -242,6 +243,56 @@ class AuthorizationServer:
             return self._signers.access.verify(token, None).session_id
         except (InvalidGrant, InvalidAccessToken):
             return None
+
+    # ---- Introspection: RFC 7662 section 2 ----
+
+    def introspect(self, session: Session, token: str, now: datetime) -> Introspection:
+        """What a live token is; of any other that it is not active. To be asked about is no use: nothing is written."""
+        presented = parse_signed(token)
+        try:
+            if presented is None:
+                return self._described_access(self.authenticate(session, token, now))
+            return self._described_refresh(self._genuine(session, presented), presented.number, now)
+        except (InvalidGrant, InvalidToken):
+            return Introspection(active=False)
+
+    def _described_access(self, caller: Caller) -> Introspection:
+        claims = caller.claims
+        if is_superseded(claims.generation, caller.state):
+            raise InvalidToken
+        return Introspection(
+            active=True,
+            token_type="Bearer",  # noqa: S106  # RFC 6750's token type, not a password
+            aud=AUDIENCE,
+            exp=claims.expires_at,
+            iat=claims.issued_at,
+            nbf=claims.not_before,
+            jti=claims.token_id,
+            **self._described(caller.state, caller.scopes),
+        )
+
+    def _described_refresh(self, state: SessionState, generation: int, now: datetime) -> Introspection:
+        """Without an audience, and of another type: it opens nothing, and nobody shall take it for a bearer token."""
+        move = next_move(generation, state, arrived=now, grace=self._grace)
+        if not state.is_live(now) or move is Move.THEFT:
+            raise InvalidGrant
+        return Introspection(
+            active=True,
+            token_type="refresh_token",  # noqa: S106  # what it is, not a password
+            exp=int(min(state.idle_expires_at, state.absolute_expires_at).timestamp()),
+            iat=int((state.rotated_at if move is Move.ROTATE else state.created_at).timestamp()),
+            jti=f"{state.id}.{generation}",
+            **self._described(state, state.scopes()),
+        )
+
+    def _described(self, state: SessionState, scopes: frozenset[str]) -> dict[str, Any]:
+        return {
+            "scope": " ".join(in_order(scopes)),
+            "client_id": state.client_id,
+            "sub": state.user_id,
+            "iss": self._signers.access.issuer,
+            "sid": state.id,
+        }
 
     # ---- The parts ----
 

@@ -48,8 +48,9 @@ time. Did the answer get lost? Send the same request again, now or in five days:
 TAGS = [
     {
         "name": "auth",
-        "description": "Register, get and refresh tokens (RFC 6749), sign out (RFC 7009), mailed links.",
+        "description": "Register, tokens (RFC 6749), signing out (RFC 7009), introspection (RFC 7662), mailed links.",
     },
+    {"name": "services", "description": "For other services: how our tokens are verified (RFC 8414, RFC 7517)."},
     {"name": "account", "description": "Your own account."},
     {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
     {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
@@ -125,6 +126,11 @@ def problems(*kinds: type[AppError] | AppError) -> dict[int | str, dict[str, Any
     return _answers("application/problem+json", "Problem", problem, kinds)
 
 
+def oauth_answers(*kinds: type[AppError] | AppError) -> dict[int | str, dict[str, Any]]:
+    """The same at an OAuth endpoint."""
+    return _answers("application/json", "OAuthError", oauth_error, kinds)
+
+
 def _answers(
     media_type: str,
     schema: str,
@@ -148,14 +154,9 @@ def _answers(
 EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, HeadTooLarge, Internal, Unavailable)
 
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
-OAUTH_ANSWERS = _answers(
-    "application/json",
-    "OAuthError",
-    oauth_error,
-    (
-        *(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient),
-        *(ContentTooLarge, TooManyRequests, HeadTooLarge, Internal, Unavailable),
-    ),
+OAUTH_ANSWERS = oauth_answers(
+    *(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient),
+    *(ContentTooLarge, TooManyRequests, HeadTooLarge, Internal, Unavailable),
 )
 
 CREATED: dict[int | str, dict[str, Any]] = {201: {"headers": headers("Location")}}
@@ -214,7 +215,7 @@ def install_openapi(app: FastAPI) -> None:
                     describe_success(operation)
                     for parameter in operation.get("parameters", []):
                         describe_parameter(parameter)
-                    _describe(operation, {} if path in OAUTH_PATHS else EVERYWHERE, method)
+                    _describe(operation, path, method)
             # In the documentation a collection stands before what is in it, whichever route is tried first.
             schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/") > 2))
             for unused in (_VALIDATION_ERROR, "ValidationError"):
@@ -232,11 +233,12 @@ def _summarize(operation: dict[str, Any]) -> None:
     operation["summary"] = " ".join(operation["description"].split()).partition(". ")[0].removesuffix(".")
 
 
-def _describe(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]], method: str) -> None:
+def _describe(operation: dict[str, Any], path: str, method: str) -> None:
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
     refusals: list[type[AppError] | AppError] = [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
     refusals += [ForeignOrigin] if method != "get" else []
-    general = everywhere | (problems(*refusals) if scopes else {})
+    everywhere, answers = ({}, oauth_answers) if path in OAUTH_PATHS else (EVERYWHERE, problems)
+    general = everywhere | (answers(*refusals) if scopes else {})
     for status, answer in general.items():
         own = operation["responses"].get(str(status))
         if own is None or _VALIDATION_ERROR in str(own):  # FastAPI's own 422, which is not what we answer

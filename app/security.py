@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from jose import jws
+from jose import jwk, jws
 from jose.exceptions import JOSEError
+
+from app.keys import public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
-_ALGORITHM = "HS256"
 _TYPES = {"at+jwt", "application/at+jwt"}  # RFC 9068 section 4
 _HEAD = struct.Struct(">BB16sI")
 _VERSION = 1
@@ -134,20 +136,46 @@ class AccessClaims:
     in_cookie: bool = False  # minted for a browser's cookie: it may be prolonged, a bearer token never
 
 
-class AccessTokenSigner:
-    """Makes and verifies access tokens: JWT by the profile of RFC 9068, checked by the rules of RFC 8725."""
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key of one algorithm alone, as python-jose parsed it once. What signs and what verifies may be the same."""
 
-    def __init__(self, secret_keys: Sequence[str], issuer: str) -> None:
-        keys = derive_keys(secret_keys, "access")
-        self._keys = [(hashlib.sha256(key).hexdigest()[:16], key) for key in keys]
-        self._issuer = issuer
+    id: str
+    algorithm: str
+    signs: Any
+    verifies: Any
+
+
+def _own_key(key: bytes) -> _Key:
+    parsed = jwk.construct(key, "HS256")
+    return _Key(hashlib.sha256(key).hexdigest()[:16], "HS256", parsed, parsed)
+
+
+class AccessTokenSigner:
+    """Makes and verifies access tokens: JWT by the profile of RFC 9068, checked by the rules of RFC 8725.
+
+    With key files tokens are RS256, so that others can verify them too; those of SECRET_KEYS hold all the same. A
+    cookie's token is for us alone and lives long: it stays HS256, which no other service takes.
+    """
+
+    def __init__(self, secret_keys: Sequence[str], issuer: str, private_key_files: Sequence[Path] = ()) -> None:
+        private = [read_private_key(path) for path in private_key_files]
+        self.public_jwks = [public_jwk(key.public_key()) for key in private]
+        shared = [
+            _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"))
+            for key, public in zip(private, self.public_jwks, strict=True)
+        ]
+        own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
+        self._newest, self._newest_own = (shared or own)[0], own[0]
+        self._keys = shared + own
+        self.issuer = issuer
         # Checking a signature costs more than all else here, and phones repeat a token for ten minutes.
         self._verified = lru_cache(maxsize=4096)(self._verify)
 
     def mint(self, claims: AccessClaims) -> str:
-        kid, key = self._keys[0]
+        key = self._newest_own if claims.in_cookie else self._newest
         payload = {
-            "iss": self._issuer,
+            "iss": self.issuer,
             "aud": AUDIENCE,
             "sub": str(claims.subject),
             "sid": str(claims.session_id),
@@ -160,7 +188,7 @@ class AccessTokenSigner:
             "jti": claims.token_id,
             **({"cookie": True} if claims.in_cookie else {}),
         }
-        return str(jws.sign(payload, key, headers={"typ": "at+jwt", "kid": kid}, algorithm=_ALGORITHM))
+        return str(jws.sign(payload, key.signs, headers={"typ": "at+jwt", "kid": key.id}, algorithm=key.algorithm))
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
         """The claims, or InvalidAccessToken. `now=None` leaves time out (revocation takes expired tokens)."""
@@ -176,10 +204,10 @@ class AccessTokenSigner:
             if not _is_canonical(token):
                 raise InvalidAccessToken
             header = jws.get_unverified_header(token)
-            if header.get("alg") != _ALGORITHM or header.get("typ") not in _TYPES or "crit" in header:
+            key = next(key for key in self._keys if key.id == header.get("kid"))
+            if header.get("alg") != key.algorithm or header.get("typ") not in _TYPES or "crit" in header:
                 raise InvalidAccessToken
-            key = next(key for kid, key in self._keys if kid == header.get("kid"))
-            return self._claims(json.loads(jws.verify(token, key, [_ALGORITHM])))
+            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])))
         except (
             JOSEError,
             ValueError,
@@ -193,7 +221,7 @@ class AccessTokenSigner:
             raise InvalidAccessToken from error
 
     def _claims(self, payload: dict[str, Any]) -> AccessClaims:
-        if payload["iss"] != self._issuer or payload["aud"] != AUDIENCE:
+        if payload["iss"] != self.issuer or payload["aud"] != AUDIENCE:
             raise InvalidAccessToken
         if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
             raise InvalidAccessToken
@@ -245,9 +273,9 @@ class Signers:
     cursor: CursorSigner
 
     @classmethod
-    def derive(cls, secret_keys: Sequence[str], issuer: str) -> "Signers":
+    def derive(cls, secret_keys: Sequence[str], issuer: str, private_key_files: Sequence[Path] = ()) -> "Signers":
         return cls(
-            access=AccessTokenSigner(secret_keys, issuer),
+            access=AccessTokenSigner(secret_keys, issuer, private_key_files),
             refresh=TokenSigner(secret_keys, "refresh"),
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),

@@ -15,6 +15,8 @@ from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.keys import read_private_key
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 SECRET_MIN_LENGTH = 32
@@ -54,6 +56,12 @@ def _database_url(value: str) -> str:
     if scheme == "sqlite" and rest.startswith("/") and rest[1:]:
         return f"sqlite:///{ROOT / rest[1:]}"  # an absolute path on the right wins over ROOT
     raise ValueError("it may be sqlite:///path/to/file.db or postgresql://user:password@host/database")
+
+
+def _key_file(value: Path) -> Path:
+    path = ROOT / value
+    read_private_key(path)
+    return path
 
 
 def _mail_url(value: str) -> str:
@@ -98,6 +106,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 Secrets = Annotated[Names, AfterValidator(_secrets)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_comma_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_comma_list)]
+KeyFiles = Annotated[tuple[Annotated[Path, AfterValidator(_key_file)], ...], NoDecode, BeforeValidator(_comma_list)]
 Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
 Limit = Annotated[str, AfterValidator(_limit)]
 
@@ -133,6 +142,7 @@ class Settings(BaseSettings):
     read_database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
     secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
+    jwt_private_key_files: KeyFiles = ()
 
     access_token_ttl: Duration = timedelta(minutes=10)
     refresh_idle_ttl: Duration = timedelta(days=30)

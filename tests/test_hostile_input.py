@@ -160,15 +160,18 @@ def test_a_body_beyond_the_limit_is_a_413_everywhere(muster: Muster, every_targe
     ],
     ids=lambda body: ascii(body[:20]),
 )
-def test_a_hostile_form_is_refused_as_rfc_6749_says(muster: Muster, path: str, body: bytes) -> None:
-    assert_refused(muster.client.post(path, content=body, headers={"Content-Type": FORM}), 400)
+def test_a_hostile_form_is_refused_as_rfc_6749_says(muster: Muster, admin: Tokens, path: str, body: bytes) -> None:
+    assert_refused(muster.client.post(path, content=body, headers={**admin.bearer, "Content-Type": FORM}), 400)
 
 
 @pytest.mark.parametrize("content_type", WRONG_TYPES, ids=lambda name: ascii(name)[:20])
-def test_a_form_of_another_type_is_refused(muster: Muster, content_type: str) -> None:
+def test_a_form_of_another_type_is_refused(muster: Muster, admin: Tokens, content_type: str) -> None:
     if content_type != FORM:
         for path in OAUTH:
-            headers = {b"Content-Type": content_type.encode("latin-1")}
+            headers = {
+                b"Authorization": admin.bearer["Authorization"].encode(),
+                b"Content-Type": content_type.encode("latin-1"),
+            }
             assert_refused(muster.client.post(path, content=b"token=a&grant_type=a", headers=headers), 400)
 
 

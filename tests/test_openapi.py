@@ -24,6 +24,8 @@ PUBLIC = {
     "GET /health/live",
     "GET /health/ready",
     "GET /metrics",
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
     "POST /api/auth/register",
     "POST /api/auth/token",
     "POST /api/auth/revoke",
@@ -35,7 +37,8 @@ PUBLIC = {
     "POST /api/auth/verify-email",
 }
 UNDOCUMENTED = {"GET /", "GET /api/docs", "GET /health/live", "GET /health/ready", "GET /metrics", "WS /api/chat/ws"}
-OAUTH = {"/api/auth/token", "/api/auth/revoke"}
+OAUTH = {"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"}
+CHALLENGE = 'Bearer realm="muster"'
 UNROUTED = {"not-found", "method-not-allowed"}  # what no route answers
 
 
@@ -113,7 +116,7 @@ def test_a_secured_route_refuses_a_stranger_and_a_token_without_its_scope(
     tokens = {scope: admin.sign_in(scope=other_than(scope)) for each in secured for scope in each.scopes}
     for each in secured:
         stranger = muster.client.request(each.method, each.url)
-        assert (stranger.status_code, stranger.json()["type"]) == (401, "/problems/unauthenticated"), each.name
+        assert (stranger.status_code, stranger.headers["www-authenticate"]) == (401, CHALLENGE), each.name
         for scope in each.scopes:
             without = muster.client.request(each.method, each.url, headers=tokens[scope].bearer)
             assert (without.status_code, without.json().get("scope")) == (403, scope), each.name

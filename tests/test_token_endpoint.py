@@ -177,7 +177,7 @@ def test_a_token_of_one_kind_is_no_token_of_another(muster: Muster) -> None:
     assert muster.me(pair).status_code == 200
 
 
-@pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke"])
+@pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke", "/api/auth/introspect"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_only_post_is_allowed(muster: Muster, method: str, path: str) -> None:
     answer = muster.client.request(method, path)

@@ -2,8 +2,10 @@
 
 import re
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
+from pydantic import MISSING
 from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, SQLModel
 
@@ -69,6 +71,23 @@ class TokenPair(SQLModel):
     expires_in: int
     scope: str
     refresh_token: str
+
+
+class Introspection(SQLModel):
+    """An answer of RFC 7662 section 2.2, times in seconds since 1970. A token that is not live has `active` alone."""
+
+    active: bool
+    scope: str | MISSING = MISSING
+    client_id: str | MISSING = MISSING
+    token_type: Literal["Bearer", "refresh_token"] | MISSING = MISSING
+    exp: int | MISSING = MISSING
+    iat: int | MISSING = MISSING
+    nbf: int | MISSING = MISSING
+    sub: UUID | MISSING = MISSING
+    aud: str | MISSING = MISSING
+    iss: str | MISSING = MISSING
+    jti: str | MISSING = MISSING
+    sid: UUID | MISSING = MISSING
 
 
 def printable(text: str, length: int) -> str:

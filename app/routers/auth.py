@@ -1,16 +1,16 @@
-"""Accounts begin here: register, the token endpoint (RFC 6749), revocation (RFC 7009), forgotten passwords, links."""
+"""Accounts begin here: register, token (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), mailed links."""
 
 from fastapi import Request, Response
 from sqlmodel import Session
 
 from app import accounts, links
 from app.db import SessionDep, in_thread
-from app.deps import Parts, PartsDep
+from app.deps import Introspector, Parts, PartsDep
 from app.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
 from app.grants import OAuthForm, password_grant
 from app.limits import client_address, limited
 from app.models import utcnow
-from app.models.token import TokenPair
+from app.models.token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
 from app.openapi import CREATED, OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
 from app.responses import NO_STORE
@@ -111,6 +111,26 @@ def revoke(form: OAuthForm, parts: PartsDep, session: SessionDep) -> Response:
         raise InvalidRequest("token is needed.")
     parts.server.revoke(session, form["token"], utcnow())
     return Response(headers=NO_STORE)
+
+
+@router.post(
+    "/introspect",
+    operation_id="introspect",
+    openapi_extra=REVOCATION_FORM,
+    responses=OAUTH_ANSWERS,
+    dependencies=[Introspector],
+)
+async def introspect(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> Introspection:
+    """Whether a token is live, and what it is (RFC 7662), for a service that takes our tokens.
+
+    A token that is expired, revoked, superseded or none at all is `{"active": false}`. Asking uses nothing up. Look at
+    `token_type`: only a `Bearer` token opens anything.
+    """
+    if "token" not in form:
+        raise InvalidRequest("token is needed.")
+    response.headers.update(NO_STORE)
+    async with parts.database.session_scope(parts.database.read, request) as session:
+        return await in_thread(parts.server.introspect, session, form["token"], utcnow())
 
 
 # ---- Forgotten passwords and links ----
