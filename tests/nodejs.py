@@ -29,7 +29,15 @@ def installed() -> Path:
     with (FOLDER / ".lock").open("w") as claim:
         fcntl.flock(claim, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.read_bytes() != lock.read_bytes():
-            command = [NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+            command: list[str | Path] = [
+                NODE,
+                _NPM,
+                "ci",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ]
             path = f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"
             ran = subprocess.run(
                 command, cwd=FOLDER, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
