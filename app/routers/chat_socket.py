@@ -30,6 +30,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnected
 
 from app.chat import ChatHub, Ending, Reader
 from app.cookies import cookie_token
@@ -54,6 +55,8 @@ _REASONS = {
     Ending.FORBIDDEN: "This needs the scope chat.",
     BINARY: "A frame is text.",
 }
+# After one failed send, starlette raises the second at the next.
+_GONE = (WebSocketDisconnect, WebSocketDisconnected)
 _ROOM: TypeAdapter[str] = TypeAdapter(RoomName)
 _AFTER: TypeAdapter[int | None] = TypeAdapter(Number | None)
 
@@ -64,14 +67,14 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         await websocket.accept()
         code = await _serve(websocket)
         reason = _REASONS.get(code, "") if code else ""
-    except WebSocketDisconnect:
+    except _GONE:
         return
     except Exception as error:
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
         refusal = await as_refusal(websocket, first)
         code, reason = _CODES.get(refusal.status, Ending.SLOW), refusal.detail
     if code is not None:
-        with suppress(WebSocketDisconnect):
+        with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
 
@@ -111,7 +114,7 @@ async def _token(websocket: WebSocket) -> str:
 
 
 async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) -> None:
-    with suppress(WebSocketDisconnect):  # whoever takes its messages hears of that too
+    with suppress(*_GONE):  # whoever takes its messages hears of that too
         await websocket.send_json({"type": "ready", "room": reader.room, "last": reader.start})
         async for batch in chat.follow(reader):
             for message in batch:
@@ -120,7 +123,7 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) ->
 
 async def _take_messages(websocket: WebSocket, parts: Parts, caller: Caller, room: str) -> int | None:
     """Until the client leaves, or sends what no client of ours would: then the code to close with."""
-    with suppress(WebSocketDisconnect):
+    with suppress(*_GONE):
         while True:
             received = await websocket.receive()
             if received["type"] == "websocket.disconnect":
