@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     refresh_idle_ttl: Duration = timedelta(days=30)
     refresh_absolute_ttl: Duration = timedelta(days=180)
     refresh_grace: Duration = timedelta(seconds=30)
-    password_min_length: int = Field(default=8, ge=1, le=64)
+    password_min_length: int = Field(default=8, ge=8, le=64)
 
     limit_login_ip: Limit = "20/minute"
     limit_login_account: Limit = "10/5minute"

@@ -180,7 +180,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("REFRESH_IDLE_TTL", "-PT30S"),
         ("REFRESH_ABSOLUTE_TTL", "99999999999999999999"),
         ("REFRESH_GRACE", "3²"),
-        ("PASSWORD_MIN_LENGTH", "0"),
+        ("PASSWORD_MIN_LENGTH", "7"),
         ("LIMIT_LOGIN_IP", "sesame"),
         ("LIMIT_LOGIN_ACCOUNT", "10/5sesames"),
         ("LIMIT_REGISTER", "20"),
