@@ -147,9 +147,20 @@ def limited(
     return mark
 
 
+def limited_instead(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Mark a route whose requests count by `limit` in place of LIMIT_DEFAULT, by session all the same."""
+
+    def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        endpoint.default_limit = limit  # type: ignore[attr-defined]  # a note on the function
+        return endpoint
+
+    return mark
+
+
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """Counts a request to `endpoint`, or raises RateLimitExceeded. With Redis it does I/O: call it in a thread."""
-    counted = _counted_by_default(endpoint, endpoint.__name__)
+    by_default = getattr(endpoint, "default_limit", _settings.limit_default)
+    counted = _counted(by_default, endpoint, endpoint.__name__)
     for limit, key, shared, exempt_when in getattr(endpoint, "limits", ()):
         name = shared or f"{endpoint.__module__}.{endpoint.__name__}"
         counted = limiter.shared_limit(limit, name, key_func=key, exempt_when=exempt_when)(counted)
@@ -158,21 +169,21 @@ def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
 
 def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """The same for a request that was refused before `endpoint` ran, such as a 401: counted apart, by LIMIT_DEFAULT."""
-    return _counted_by_default(endpoint, f"{endpoint.__name__}/refused")
+    return _counted(_settings.limit_default, endpoint, f"{endpoint.__name__}/refused")
 
 
 def is_counted(request: Request) -> bool:
     return hasattr(request.state, "view_rate_limit")  # slowapi's note
 
 
-def _counted_by_default(endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
+def _counted(limit: str, endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
     def check(request: Request) -> None:  # noqa: ARG001  # slowapi looks for it by name
         """slowapi counts before it calls this: in this process while Redis is away, which is counted too."""
         if limiter._storage_dead:  # noqa: SLF001  # it has no public sign of it
             metrics.count("limit_storage_failures")
 
     check.__module__, check.__name__ = endpoint.__module__, name  # what slowapi names the bucket by
-    counted: Callable[[Request], None] = limiter.limit(_settings.limit_default)(check)
+    counted: Callable[[Request], None] = limiter.limit(limit)(check)
     return counted
 
 
