@@ -179,9 +179,12 @@ def test_a_browsers_cookie_is_for_us_alone(issuer: Muster) -> None:
 # ---- Keys that change: R13 ----
 
 
-def test_key_files_change_and_nobody_is_signed_out(database_url: str, folder: Path) -> None:
+def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) -> None:
     old, new = key_file(folder, "old"), key_file(folder, "new")
-    with Muster(database_url, folder, JWT_PRIVATE_KEY_FILES=str(old)) as muster:
+    with (
+        fresh_database("sqlite", folder, postgres) as url,
+        Muster(url, folder, JWT_PRIVATE_KEY_FILES=str(old)) as muster,
+    ):
         ada = muster.new_account()
         phone, tablet = ada.sign_in(), ada.sign_in()
         for files in (f"{old},{new}", f"{new},{old}"):
