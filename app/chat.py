@@ -1,4 +1,4 @@
-"""The chat hub: who follows which room on this process, and how a stored message reaches all of them.
+"""The chat hub: how a stored message reaches all who follow its room (app/readers.py) on this process.
 
 A room is one sequence (app/messages.py). The hub passes on what continues it, in order; where a number is missing it
 reads the database, once for all readers. What other processes wrote comes over Redis, or at the latest by a look at the
@@ -13,9 +13,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -30,12 +28,12 @@ from app.errors import TooManyRequests, Unavailable
 from app.messages import Message, last_numbers, read_messages, store
 from app.models import utcnow
 from app.models.chat import ChatMessageCreate, ChatMessagePublic
+from app.readers import Ending, Reader, Room
 from app.relay import Relay
 
 log = logging.getLogger("muster.chat")
 
 SCOPE = "chat"
-QUEUE = 100  # messages that wait for one reader
 BATCH = 200  # messages, rooms or sessions that one statement reads
 LOOK = 1.0  # seconds from one look at the rooms' counters to the next
 CHECK = 15.0  # seconds from one look at the readers' sessions to the next
@@ -46,79 +44,13 @@ T = TypeVar("T")
 LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozenset[str]]]
 
 
-class Ending(IntEnum):
-    """Why a reader was ended, as the close code of a socket (RFC 6455 section 7.4)."""
-
-    STOPPING = 1012
-    SLOW = 1013
-    SIGNED_OUT = 4401
-    FORBIDDEN = 4403
-
-
-@dataclass(eq=False)
-class Reader:
-    """One who follows a room. Whoever serves it does so within `scope`, which is cancelled when the reader is ended."""
-
-    user_id: UUID
-    session_id: UUID
-    room: str
-    last: int = 0  # the number of the message handed out last
-    start: int = 0  # the room's last number when it joined
-    ending: Ending | None = None
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    _waiting: list[Message] = field(default_factory=list)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, message: Message) -> None:
-        if len(self._waiting) == QUEUE:
-            self.end(Ending.SLOW)
-        else:
-            self._waiting.append(message)
-            self._more.set()
-
-    def end(self, ending: Ending) -> None:
-        if self.ending is None:
-            self.ending = ending
-            self._more.set()
-            self.scope.cancel()
-
-    async def wait(self) -> None:
-        """Until there is something to take, or it is ended."""
-        await self._more.wait()
-
-    def take(self) -> list[Message]:
-        """What waits, without what was handed out already."""
-        taken = [message for message in self._waiting if message.number > self.last]
-        self._waiting.clear()
-        self._more.clear()
-        self.last = taken[-1].number if taken else self.last
-        return taken
-
-
-@dataclass(eq=False)
-class Room:
-    """A room that somebody follows here: all up to `last` was passed on, and there is something up to `newest`."""
-
-    name: str
-    last: int | None = None
-    newest: int = 0
-    is_catching_up: bool = False
-    readers: set[Reader] = field(default_factory=set)
-
-    def pass_on(self, message: Message) -> None:
-        if self.last is not None and message.number > self.last:
-            self.last = message.number
-            for reader in self.readers:
-                reader.put(message)
-
-
 class ChatHub:
     def __init__(self, database: Database, redis_url: str | None, live_scopes: LiveScopes) -> None:
         self._database = database
         self._live_scopes = live_scopes
         self._rooms: dict[str, Room] = {}
         self._people: Counter[UUID] = Counter()
-        self._is_stopping = False
+        self._is_stopping = self._has_failed = False
         self._look_now = asyncio.Event()
         self._relay = Relay(redis_url, self._heard, self._look_now.set) if redis_url else None
         self._loop = asyncio.get_running_loop()
@@ -263,7 +195,7 @@ class ChatHub:
                 if len(stored) < BATCH:
                     room.last = max(room.last, newest)  # a number that is missing now was never used, or is deleted
         except Exception as error:  # the database is away: the next look finds the same
-            _note_failure(error)
+            self._note_failure(error)
         finally:
             room.is_catching_up = False
 
@@ -305,7 +237,16 @@ class ChatHub:
             for first in range(0, len(every), BATCH):
                 await work(every[first : first + BATCH])
         except Exception as error:
-            _note_failure(error)
+            self._note_failure(error)
+        else:
+            self._has_failed = False
+
+    def _note_failure(self, error: Exception) -> None:
+        """Counted each time; logged once, until it goes on."""
+        metrics.count("chat_failures")
+        if not self._has_failed:
+            log.warning("the chat goes on later: %s", type(error).__name__)  # a database error repeats what a row holds
+        self._has_failed = True
 
     def _readers(self) -> list[Reader]:
         return [reader for room in self._rooms.values() for reader in room.readers]
@@ -313,8 +254,3 @@ class ChatHub:
     async def _in_session(self, work: Callable[[Session], T]) -> T:
         async with self._database.session_scope(self._database.chat_read) as session:
             return await in_thread(work, session)
-
-
-def _note_failure(error: Exception) -> None:
-    metrics.count("chat_failures")
-    log.warning("the chat goes on later: %s", type(error).__name__)  # a database error repeats what a row holds

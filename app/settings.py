@@ -15,7 +15,7 @@ from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.keys import read_private_key
+from app.keys import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -59,6 +59,8 @@ def _database_url(value: str) -> str:
 
 
 def _key_file(value: Path) -> Path:
+    if value == HS256:
+        return value
     path = ROOT / value
     read_private_key(path)
     return path
@@ -156,6 +158,7 @@ class Settings(BaseSettings):
     limit_default: Limit = "300/minute"
     limit_jobs: Limit = "30/hour"
     limit_chat: Limit = "60/minute"
+    limit_introspect: Limit = "6000/minute"
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
 
@@ -192,6 +195,10 @@ class Settings(BaseSettings):
     def _fit_for_production(self) -> Self:
         if self.environment != "production":
             return self
+        if not self.public_url.startswith("https://"):
+            raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
+        if self.serves == "web":
+            return self  # the pages alone sign, mail and count nothing
         if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
             raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters")
         if len(set(self.secret_keys[0])) < 10:
@@ -200,8 +207,6 @@ class Settings(BaseSettings):
             raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
         if self.workers > 1 and self.redis_url is None:
             raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
-        if not self.public_url.startswith("https://"):
-            raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
         return self
 
 

@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from app.settings import Settings, get_settings
 from tests.databases import ROOT, SECRET_KEY
+from tests.rsa_keys import pem, rsa_key
 
 NAMES = sorted(name.upper() for name in Settings.model_fields)
 README = (ROOT / "README.md").read_text()
@@ -175,6 +183,8 @@ def refusal(set_: Any, **environment: str) -> str:
         ("DATABASE_URL", "sqlite:///"),
         ("REDIS_URL", "http://:sesame@redis"),
         ("SECRET_KEYS", ","),
+        ("JWT_PRIVATE_KEY_FILES", "/etc/sesame.pem"),
+        ("JWT_PRIVATE_KEY_FILES", "sesame" * 100),
         ("ACCESS_TOKEN_TTL", "sesame"),
         ("ACCESS_TOKEN_TTL", "0"),
         ("REFRESH_IDLE_TTL", "-PT30S"),
@@ -214,6 +224,23 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting_and_
     assert "203.0.113" not in line
 
 
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "key.pem"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) -> None:
+    good = rsa_key("settings")
+    encrypted = good.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+    public = good.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    of_a_curve = ec.generate_private_key(ec.SECP256R1())
+    for content in (b"", b"sesame", encrypted, public, pem(rsa_key("short", 1024)), pem(of_a_curve), pem(good)[:-60]):
+        line = refusal(set_, JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, content)}")
+        assert line.startswith(f"muster: JWT_PRIVATE_KEY_FILES: the file {tmp_path}/key.pem ")
+    assert set_(JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, pem(good))}").jwt_private_key_files
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -232,6 +259,12 @@ def test_production_refuses_to_start_and_names_the_setting_to_mend(
     set_: Any, name: str, change: dict[str, str]
 ) -> None:
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
+
+
+def test_the_pages_alone_need_no_secret_in_production(set_: Any) -> None:
+    pages = {"ENVIRONMENT": "production", "SERVES": "web", "PUBLIC_URL": PRODUCTION["PUBLIC_URL"], "SECRET_KEYS": ""}
+    assert set_(**pages, WORKERS="2").secret_keys == ()
+    assert refusal(set_, **{**pages, "PUBLIC_URL": ""}).startswith("muster: PUBLIC_URL: production ")
 
 
 def test_production_starts_once_all_is_set(set_: Any) -> None:

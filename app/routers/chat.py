@@ -10,14 +10,16 @@ import anyio
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.chat import SCOPE, Ending
+from app.chat import SCOPE
 from app.db import SessionDep
-from app.deps import MAX_PAGE, ChatReader, ChatUser, Parts, PartsDep, join_chat
+from app.deps import ChatReader, ChatUser, Parts, PartsDep, join_chat
 from app.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
+from app.lists import MAX_PAGE
 from app.messages import Message
 from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
 from app.oauth2 import Caller
 from app.openapi import problems
+from app.readers import Ending
 from app.routing import Router
 
 router = Router("/api/chat", tags=["chat"])
@@ -40,7 +42,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 @router.post("/messages", status_code=201, operation_id="createMessage", responses=problems(IdempotencyKeyReused))
 def create_message(body: ChatMessageCreate, me: ChatUser, session: SessionDep, parts: PartsDep) -> ChatMessagePublic:
     """Write a message. With a client_message_id it can be sent again until an answer arrives, and is one message."""
-    parts.message_limit.hit(me.state.user_id)
+    parts.chat_limits.message(me.state.user_id)
     public, _is_new = parts.chat.post(session, me.state.user_id, me.state.name, body)
     return public
 

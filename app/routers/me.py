@@ -9,18 +9,9 @@ from sqlmodel import Session, col
 
 from app import accounts
 from app.db import SessionDep, in_thread
-from app.deps import (
-    CurrentCredentials,
-    CurrentUser,
-    PageDep,
-    Parts,
-    PartsDep,
-    SignedIn,
-    give_cookie,
-    is_by_cookie,
-    page_of_sessions,
-)
+from app.deps import CurrentCredentials, CurrentUser, Parts, PartsDep, SignedIn, give_cookie, is_by_cookie
 from app.errors import Conflict, InvalidToken, LastAdmin, SessionNotFound, WrongPassword
+from app.lists import PageDep, page_of_sessions
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import EmailChange, PasswordChange, PasswordConfirmation, UserPublic, UserUpdate
