@@ -209,7 +209,7 @@ class AccessTokenSigner:
             key = next(key for key in self._keys if key.id == header.get("kid"))
             if header.get("alg") != key.algorithm or header.get("typ") not in _TYPES or "crit" in header:
                 raise InvalidAccessToken
-            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])))
+            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])), key)
         except (
             JOSEError,
             ValueError,
@@ -222,9 +222,11 @@ class AccessTokenSigner:
             # Whatever a stranger put in there, python-jose's own surprises included, is one answer.
             raise InvalidAccessToken from error
 
-    def _claims(self, payload: dict[str, Any]) -> AccessClaims:
+    def _claims(self, payload: dict[str, Any], key: _Key) -> AccessClaims:
         if payload["iss"] != self.issuer or payload["aud"] != AUDIENCE:
             raise InvalidAccessToken
+        if "cookie" in payload and key.algorithm != "HS256":
+            raise InvalidAccessToken  # a stolen key file would give cookies, and prolonging them needs it no more
         if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
             raise InvalidAccessToken
         return AccessClaims(
