@@ -34,7 +34,7 @@ from app.limits import AccountLimits, MessageLimit
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
-from app.openapi import DESCRIPTION, TAGS, install_openapi
+from app.openapi import TAGS, description, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
 from app.routers import (
@@ -82,7 +82,7 @@ def create_api() -> FastAPI:
     api = FastAPI(
         title="Muster",
         version="0.1.0",
-        description=DESCRIPTION,
+        description=description(settings),
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
         openapi_tags=TAGS,
@@ -91,6 +91,7 @@ def create_api() -> FastAPI:
         lifespan=lifespan,
     )
     for router in (
+        *([auth.local_accounts, cookie.local_accounts, me.local_accounts] if settings.local_accounts == "on" else []),
         ops.router,
         ops.pages,
         cookie.router,
@@ -108,7 +109,7 @@ def create_api() -> FastAPI:
     ):
         api.include_router(router)
     finish(api, settings, answer, headers={}, cors=True)
-    install_openapi(api)
+    install_openapi(api, settings)
     return api
 
 
@@ -121,6 +122,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
     web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
     web.state.api = api
     routers = [pages.router, pages_account.router, pages_operations.router, pages_work.router]
+    routers += [pages.local_accounts, pages_account.local_accounts] if settings.local_accounts == "on" else []
     for router in [*routers, *([] if api else [ops.alone])]:
         web.include_router(router)
     finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)

@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 
 from app.models.token import RefreshToken
 from app.models.user import Role, User
+from app.settings import get_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class SessionState:
     operations_floor: int
     role: str
     role_scopes: list[str]
+    has_password: bool
 
     def is_live(self, now: datetime) -> bool:
         return (
@@ -51,6 +53,7 @@ class SessionState:
             and self.auth_epoch == self.user_epoch
             and now < self.idle_expires_at
             and now < self.absolute_expires_at
+            and not (self.has_password and get_settings().local_accounts == "off")
         )
 
     def scopes(self) -> frozenset[str]:
@@ -86,6 +89,7 @@ _SESSION: Select[*tuple[Any, ...]] = (
         col(User.operations_floor),
         col(Role.name),
         col(Role.scopes),
+        col(User.password_hash).is_not(None),
     )
     .join(User, col(User.id) == col(RefreshToken.user_id))
     .join(Role, col(Role.id) == col(User.role_id))

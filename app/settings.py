@@ -149,6 +149,8 @@ class Settings(BaseSettings):
     refresh_absolute_ttl: Duration = timedelta(days=180)
     refresh_grace: Duration = timedelta(seconds=30)
     password_min_length: int = Field(default=8, ge=1, le=64)
+    local_accounts: Literal["on", "off"] = "on"
+    oidc_issuer: str | None = None
 
     limit_login_ip: Limit = "20/minute"
     limit_login_account: Limit = "10/5minute"
@@ -187,6 +189,12 @@ class Settings(BaseSettings):
     @property
     def on_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
+
+    @model_validator(mode="after")
+    def _somebody_signs_in(self) -> Self:
+        if self.local_accounts == "off" and self.oidc_issuer is None:
+            raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs the identity provider where people sign in")
+        return self
 
     @model_validator(mode="after")
     def _fit_for_production(self) -> Self:

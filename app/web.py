@@ -121,6 +121,7 @@ def page(request: Request, template: str, *, form: Form | None = None, status: i
         form=form,
         path=request.url.path,
         signed_in=is_signed_in(request),
+        local_accounts=get_settings().local_accounts == "on",
         notice=NOTICES.get(request.query_params.get("done", "")),
         api_url=(get_settings().api_url or "") if request.app.state.api is None else "",
         **values,

@@ -181,6 +181,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("REFRESH_ABSOLUTE_TTL", "99999999999999999999"),
         ("REFRESH_GRACE", "3²"),
         ("PASSWORD_MIN_LENGTH", "0"),
+        ("LOCAL_ACCOUNTS", "sesame"),
         ("LIMIT_LOGIN_IP", "sesame"),
         ("LIMIT_LOGIN_ACCOUNT", "10/5sesames"),
         ("LIMIT_REGISTER", "20"),
@@ -232,6 +233,11 @@ def test_production_refuses_to_start_and_names_the_setting_to_mend(
     set_: Any, name: str, change: dict[str, str]
 ) -> None:
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
+
+
+def test_without_local_accounts_there_has_to_be_a_provider(set_: Any) -> None:
+    assert refusal(set_, LOCAL_ACCOUNTS="off").startswith("muster: OIDC_ISSUER: LOCAL_ACCOUNTS=off needs ")
+    assert set_(LOCAL_ACCOUNTS="off", OIDC_ISSUER="https://provider.example").local_accounts == "off"
 
 
 def test_production_starts_once_all_is_set(set_: Any) -> None:

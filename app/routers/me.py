@@ -30,6 +30,7 @@ from app.routing import Router
 from app.sessions import revoke_sessions
 
 router = Router("/api/users/me")
+local_accounts = Router("/api/users/me")
 
 Started = TypeVar("Started")
 
@@ -66,7 +67,7 @@ async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCre
         give_cookie(request, "", 0)
 
 
-@router.put(
+@local_accounts.put(
     "/password",
     tags=["account"],
     operation_id="changePassword",
@@ -115,7 +116,7 @@ def _change_password(
     )
 
 
-@router.put(
+@local_accounts.put(
     "/email",
     status_code=202,
     tags=["account"],
