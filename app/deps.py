@@ -11,9 +11,11 @@ from uuid import UUID
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from pydantic import AfterValidator, WithJsonSchema
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 from starlette.requests import HTTPConnection
 
+from app import identities
 from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
 from app.chat import SCOPE as CHAT
@@ -29,9 +31,10 @@ from app.models.operation import Operation
 from app.models.token import SessionPublic
 from app.models.values import Bound, Figi, Instrument, Kind
 from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
+from app.oidc import ForeignClaims, Provider
 from app.passwords import PasswordHasher
 from app.scopes import SCOPES
-from app.security import Signers
+from app.security import InvalidAccessToken, Signers
 from app.sessions import live_sessions
 from app.settings import Settings
 from app.turns import Turns
@@ -60,6 +63,7 @@ class Parts:
     imports: Turns
     chat: ChatHub
     message_limit: MessageLimit
+    provider: Provider | None
 
 
 def parts_of(connection: HTTPConnection) -> Parts:
@@ -121,15 +125,59 @@ bearer = StrictBearer(
     scheme_name="muster",
     description="Sign in with e-mail and password; leave the client fields empty. No scope ticked means all of yours.",
 )
-BearerToken = Annotated[str, Depends(bearer)]
 
 
-async def current_user(request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep) -> Caller:
+async def presented(connection: HTTPConnection, token: Annotated[str, Depends(bearer)]) -> str | Caller:
+    """The token, if it is one of ours to look up; else the identity provider's caller, who is known already: nobody
+    waits for the provider with a session. Its tokens are no cookies."""
+    provider = parts_of(connection).provider
+    if provider is None or is_by_cookie(connection) or not provider.issued(token):
+        return token
+    try:
+        claims = await provider.verify(token, utcnow())
+    except InvalidAccessToken:
+        raise InvalidToken from None
+    return await _known_caller(parts_of(connection), provider, token, claims)
+
+
+async def _known_caller(parts: Parts, provider: Provider, token: str, claims: ForeignClaims) -> Caller:
+    """With an account, and the role that the provider gives it: both committed before the route runs."""
+    role_map = parts.settings.oidc_role_map
+    caller = await _recognised(parts, claims)
+    if caller is None:
+        profile = await provider.profile(token, claims)
+        try:
+            async with parts.database.session_scope(parts.database.write) as session:
+                await in_thread(identities.make_account, session, claims, profile, role_map)
+        except IntegrityError:
+            caller = await _recognised(parts, claims)  # another request of the same person was first
+            if caller is None:
+                raise
+    elif identities.is_role_due(caller, claims, role_map):
+        async with parts.database.session_scope(parts.database.write) as session:
+            await in_thread(identities.take_over_role, session, caller, claims, role_map)
+    else:
+        return caller
+    caller = await _recognised(parts, claims)
+    if caller is None:  # deleted meanwhile
+        raise InvalidToken
+    return caller
+
+
+async def _recognised(parts: Parts, claims: ForeignClaims) -> Caller | None:
+    async with parts.database.session_scope(parts.database.read) as session:
+        return await in_thread(identities.recognise, session, claims)
+
+
+Presented = Annotated[str | Caller, Depends(presented)]
+
+
+async def current_user(request: Request, wanted: SecurityScopes, token: Presented, session: SessionDep) -> Caller:
     database = parts_of(request).database
     return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
 
 
-async def current_caller(request: Request, wanted: SecurityScopes, token: BearerToken) -> Caller:
+async def current_caller(request: Request, wanted: SecurityScopes, token: Presented) -> Caller:
     """For routes that take long: the caller, authenticated in a session that is closed again."""
     database = parts_of(request).database
     # Without the request: to ask whether its client has gone would swallow the body, which is still to be read.
@@ -139,12 +187,12 @@ async def current_caller(request: Request, wanted: SecurityScopes, token: Bearer
 
 async def current_chatter(connection: HTTPConnection, token: str) -> Caller:
     """The same for a socket, in one of the chat's own sessions."""
-    database = parts_of(connection).database
+    database, known = parts_of(connection).database, await presented(connection, token)
     async with database.session_scope(database.chat_read) as session:
-        return await _authenticate(connection, database.chat_read, session, token, [CHAT])
+        return await _authenticate(connection, database.chat_read, session, known, [CHAT])
 
 
-async def current_credentials(request: Request, wanted: SecurityScopes, token: BearerToken) -> "SignedIn":
+async def current_credentials(request: Request, wanted: SecurityScopes, token: Presented) -> "SignedIn":
     """For routes that hash: the caller and what to check the password against, in a session that is closed again."""
     database = parts_of(request).database
     async with database.session_scope(database.read, request) as session:
@@ -156,8 +204,17 @@ async def current_credentials(request: Request, wanted: SecurityScopes, token: B
 
 
 async def _authenticate(
-    connection: HTTPConnection, side: Side, session: Session, token: str, wanted: list[str]
+    connection: HTTPConnection, side: Side, session: Session, token: str | Caller, wanted: list[str]
 ) -> Caller:
+    caller = token if isinstance(token, Caller) else await _of_session(connection, side, session, token)
+    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
+    for scope in wanted:
+        if scope not in caller.scopes:
+            raise InsufficientScope(scope)
+    return caller
+
+
+async def _of_session(connection: HTTPConnection, side: Side, session: Session, token: str) -> Caller:
     parts = parts_of(connection)
     now = utcnow()
     caller = await in_thread(parts.server.authenticate, session, token, now)
@@ -170,10 +227,6 @@ async def _authenticate(
                 await in_thread(parts.server.settle, writer, caller, now)
     if is_by_cookie(connection) and is_cookie_due(caller, now):
         await _renew_cookie(connection, side, session, caller, now)
-    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
-    for scope in wanted:
-        if scope not in caller.scopes:
-            raise InsufficientScope(scope)
     return caller
 
 

@@ -34,6 +34,7 @@ from app.limits import AccountLimits, MessageLimit
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
+from app.oidc import Provider
 from app.openapi import DESCRIPTION, TAGS, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
@@ -159,6 +160,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         finally:
             await to_thread.run_sync(parts.jobs.close)
             parts.database.close()
+            if parts.provider is not None:
+                await parts.provider.close()
 
 
 @asynccontextmanager
@@ -176,6 +179,9 @@ def make_parts(settings: Settings, database: Database) -> Parts:
     def mail_reuse(session: Session, state: SessionState) -> None:
         jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
 
+    provider = None
+    if settings.oidc_issuer:
+        provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
     server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
@@ -196,6 +202,7 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
         chat=ChatHub(database, settings.redis_url, live_scopes),
         message_limit=MessageLimit(settings.limit_chat, settings.redis_url),
+        provider=provider,
     )
 
 

@@ -11,6 +11,8 @@ from app.errors import (
     AppError,
     BadRequest,
     ContentTooLarge,
+    EmailMissing,
+    EmailTaken,
     ForeignOrigin,
     HeadTooLarge,
     InsufficientScope,
@@ -21,6 +23,7 @@ from app.errors import (
     InvalidRequest,
     InvalidScope,
     InvalidToken,
+    ProviderUnavailable,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
@@ -30,6 +33,7 @@ from app.errors import (
 )
 from app.examples import describe_fields, describe_parameter, describe_success, headers
 from app.scopes import SCOPES
+from app.settings import get_settings
 
 DESCRIPTION = """
 The backend that a mobile app needs on day one.
@@ -236,6 +240,8 @@ def _summarize(operation: dict[str, Any]) -> None:
 def _describe(operation: dict[str, Any], path: str, method: str) -> None:
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
     refusals: list[type[AppError] | AppError] = [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
+    if get_settings().oidc_issuer:  # an account is made at the first sight of somebody, on whichever route
+        refusals += [EmailMissing, EmailTaken, ProviderUnavailable]
     refusals += [ForeignOrigin] if method != "get" else []
     everywhere, answers = ({}, oauth_answers) if path in OAUTH_PATHS else (EVERYWHERE, problems)
     general = everywhere | (answers(*refusals) if scopes else {})

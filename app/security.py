@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -27,7 +27,7 @@ from app.keys import public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
-_TYPES = {"at+jwt", "application/at+jwt"}  # RFC 9068 section 4
+ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
 _HEAD = struct.Struct(">BB16sI")
 _VERSION = 1
 _SIGNED_TOKEN = re.compile(r"[A-Za-z0-9_-]{72}", re.ASCII)
@@ -119,6 +119,17 @@ class InvalidAccessToken(Exception):
     """The JWT is not one of ours, or its time is over. Carries no reason: nobody is told."""
 
 
+class Timed(Protocol):
+    """Claims that say from when to when they hold, in whole seconds, UTC."""
+
+    @property
+    def issued_at(self) -> int: ...
+    @property
+    def not_before(self) -> int: ...
+    @property
+    def expires_at(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
     """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
@@ -195,17 +206,17 @@ class AccessTokenSigner:
         if len(token) > _MAX_JWT_LENGTH:
             raise InvalidAccessToken
         claims = self._verified(token)
-        if now is not None and not _in_time(claims, now):
+        if now is not None and not in_time(claims, now):
             raise InvalidAccessToken
         return claims
 
     def _verify(self, token: str) -> AccessClaims:
         try:
-            if not _is_canonical(token):
+            if not is_canonical(token):
                 raise InvalidAccessToken
             header = jws.get_unverified_header(token)
             key = next(key for key in self._keys if key.id == header.get("kid"))
-            if header.get("alg") != key.algorithm or header.get("typ") not in _TYPES or "crit" in header:
+            if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
                 raise InvalidAccessToken
             return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])))
         except (
@@ -228,19 +239,19 @@ class AccessTokenSigner:
         return AccessClaims(
             subject=UUID(payload["sub"]),
             session_id=UUID(payload["sid"]),
-            generation=_whole(payload["gen"]),
+            generation=whole(payload["gen"]),
             client_id=payload["client_id"],
             scope=frozenset(payload["scope"].split()),
-            auth_time=_whole(payload["auth_time"]),
-            issued_at=_whole(payload["iat"]),
-            expires_at=_whole(payload["exp"]),
-            not_before=_whole(payload.get("nbf", payload["iat"])),
+            auth_time=whole(payload["auth_time"]),
+            issued_at=whole(payload["iat"]),
+            expires_at=whole(payload["exp"]),
+            not_before=whole(payload.get("nbf", payload["iat"])),
             token_id=payload["jti"],
             in_cookie=payload.get("cookie") is True,
         )
 
 
-def _is_canonical(token: str) -> bool:
+def is_canonical(token: str) -> bool:
     """Base64url leaves bits of a last character unused: of the spellings of a token, only the one we made is ours."""
     return all(
         urlsafe_b64encode(urlsafe_b64decode(part + "=" * (-len(part) % 4))).rstrip(b"=") == part.encode()
@@ -248,13 +259,13 @@ def _is_canonical(token: str) -> bool:
     )
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
     if type(value) is not int:  # neither True nor 1.5 is a NumericDate of ours
         raise InvalidAccessToken
     return value
 
 
-def _in_time(claims: AccessClaims, now: datetime) -> bool:
+def in_time(claims: "Timed", now: datetime) -> bool:
     """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
     moment, skew = now.timestamp(), SKEW.total_seconds()
     started = moment + skew >= max(claims.not_before, claims.issued_at)

@@ -81,6 +81,19 @@ def _http_url(value: str) -> str:
     raise ValueError("it may be an http:// or https:// URL without a query")
 
 
+def _issuer(value: str) -> str:
+    _http_url(value)
+    return value  # it is compared as it stands
+
+
+def _role_pair(value: object) -> object:
+    """`realm-role=role`; a role's own name has no equals sign where this is read."""
+    realm_role, _, role = str(value).rpartition("=")
+    if not realm_role.strip() or not role.strip():
+        raise ValueError("it may be a comma list such as muster-admin=admin,muster-user=user, the most powerful first")
+    return realm_role.strip(), role.strip()
+
+
 def _origin(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme in {"http", "https"} and _is_url(value) and value == f"{parts.scheme}://{parts.netloc}":
@@ -107,6 +120,9 @@ Secrets = Annotated[Names, AfterValidator(_secrets)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_comma_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_comma_list)]
 KeyFiles = Annotated[tuple[Annotated[Path, AfterValidator(_key_file)], ...], NoDecode, BeforeValidator(_comma_list)]
+RoleMap = Annotated[
+    tuple[Annotated[tuple[str, str], BeforeValidator(_role_pair)], ...], NoDecode, BeforeValidator(_comma_list)
+]
 Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
 Limit = Annotated[str, AfterValidator(_limit)]
 
@@ -170,6 +186,12 @@ class Settings(BaseSettings):
     mail_url: Annotated[str, AfterValidator(_mail_url)] = Field(default="outbox", repr=False)
     mail_from: str = "muster@localhost"
 
+    oidc_issuer: Annotated[str, Field(max_length=500), AfterValidator(_issuer)] | None = None
+    oidc_audience: str = "muster"
+    oidc_client_id: Names = ()
+    oidc_client_secret: str | None = Field(default=None, repr=False)
+    oidc_role_map: RoleMap = ()
+
     db_slots: int = Field(
         default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
         ge=1,
@@ -202,6 +224,8 @@ class Settings(BaseSettings):
             raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
         if not self.public_url.startswith("https://"):
             raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
+        if self.oidc_issuer and not self.oidc_issuer.startswith("https://"):
+            raise ValueError("OIDC_ISSUER: production needs the https:// URL of the provider")
         return self
 
 

@@ -143,6 +143,15 @@ def test_the_public_url_follows_the_port_and_loses_its_last_slash(set_: Any) -> 
     assert set_(PUBLIC_URL="https://muster.example.com/").public_url == "https://muster.example.com"
 
 
+def test_the_issuer_stays_as_it_is_written_and_roles_are_pairs_in_order(set_: Any) -> None:
+    settings = set_(
+        OIDC_ISSUER="https://id.example.com/", OIDC_ROLE_MAP="boss=admin, a=b=user", OIDC_CLIENT_ID="app,web"
+    )
+    assert settings.oidc_issuer == "https://id.example.com/"
+    assert settings.oidc_role_map == (("boss", "admin"), ("a=b", "user"))
+    assert settings.oidc_client_id == ("app", "web")
+
+
 def test_the_representation_shows_no_secret(set_: Any) -> None:
     secrets = {
         "DATABASE_URL": "postgresql://ada:sesame@db/muster",
@@ -150,6 +159,7 @@ def test_the_representation_shows_no_secret(set_: Any) -> None:
         "SECRET_KEYS": "sesame" * 6,
         "MAIL_URL": "smtp://ada:sesame@mail",
         "ADMIN_PASSWORD": "sesame-street",
+        "OIDC_CLIENT_SECRET": "sesame",
     }
     assert "sesame" not in repr(set_(**secrets))
 
@@ -198,6 +208,10 @@ def refusal(set_: Any, **environment: str) -> str:
         ("MAIL_URL", "imap://ada:sesame@mail"),
         ("MAIL_URL", "smtp://ada:sesame@mail:sesame"),
         ("MAIL_URL", "smtp://ada:sesame@mail?tls=startls"),
+        ("OIDC_ISSUER", "sesame.example.com"),
+        ("OIDC_ISSUER", "https://id.example.com/?sesame"),
+        ("OIDC_ROLE_MAP", "sesame"),
+        ("OIDC_ROLE_MAP", "muster-admin=admin,sesame="),
         ("DB_SLOTS", "0"),
         ("SLOT_TIMEOUT", "soon"),
         ("STATEMENT_TIMEOUT", "0"),
@@ -226,6 +240,7 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting_and_
         ("REDIS_URL", {"WORKERS": "2"}),
         ("PUBLIC_URL", {"PUBLIC_URL": ""}),
         ("PUBLIC_URL", {"PUBLIC_URL": "http://muster.example.com"}),
+        ("OIDC_ISSUER", {"OIDC_ISSUER": "http://id.example.com/realms/muster"}),
     ],
 )
 def test_production_refuses_to_start_and_names_the_setting_to_mend(
