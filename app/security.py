@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose import jwk, jws
 from jose.exceptions import JOSEError
 
-from app.keys import public_jwk, read_private_key
+from app.keys import HS256, public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
@@ -155,11 +155,18 @@ class _Key:
     algorithm: str
     signs: Any
     verifies: Any
+    public: dict[str, str] | None = None
 
 
 def _own_key(key: bytes) -> _Key:
     parsed = jwk.construct(key, "HS256")
     return _Key(hashlib.sha256(key).hexdigest()[:16], "HS256", parsed, parsed)
+
+
+def _shared_key(path: Path) -> _Key:
+    key = read_private_key(path)
+    public = public_jwk(key.public_key())
+    return _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"), public)
 
 
 class AccessTokenSigner:
@@ -169,22 +176,17 @@ class AccessTokenSigner:
     cookie's token is for us alone and lives long: it stays HS256, which no other service takes.
     """
 
-    def __init__(self, secret_keys: Sequence[str], issuer: str, private_key_files: Sequence[Path] = ()) -> None:
-        private = [read_private_key(path) for path in private_key_files]
-        self.public_jwks = [public_jwk(key.public_key()) for key in private]
-        shared = [
-            _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"))
-            for key, public in zip(private, self.public_jwks, strict=True)
-        ]
+    def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
         own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
-        self._newest, self._newest_own = (shared or own)[0], own[0]
-        self._keys = shared + own
+        self._keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        self._own = own[0]
+        self.public_jwks = [key.public for key in self._keys if key.public]
         self.issuer = issuer
         # Checking a signature costs more than all else here, and phones repeat a token for ten minutes.
         self._verified = lru_cache(maxsize=4096)(self._verify)
 
     def mint(self, claims: AccessClaims) -> str:
-        key = self._newest_own if claims.in_cookie else self._newest
+        key = self._own if claims.in_cookie else self._keys[0]
         payload = {
             "iss": self.issuer,
             "aud": AUDIENCE,
@@ -284,9 +286,9 @@ class Signers:
     cursor: CursorSigner
 
     @classmethod
-    def derive(cls, secret_keys: Sequence[str], issuer: str, private_key_files: Sequence[Path] = ()) -> "Signers":
+    def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
         return cls(
-            access=AccessTokenSigner(secret_keys, issuer, private_key_files),
+            access=AccessTokenSigner(secret_keys, issuer, key_files),
             refresh=TokenSigner(secret_keys, "refresh"),
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),

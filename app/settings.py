@@ -15,7 +15,7 @@ from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.keys import read_private_key
+from app.keys import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -59,6 +59,8 @@ def _database_url(value: str) -> str:
 
 
 def _key_file(value: Path) -> Path:
+    if value == HS256:
+        return value
     path = ROOT / value
     read_private_key(path)
     return path
@@ -172,6 +174,7 @@ class Settings(BaseSettings):
     limit_default: Limit = "300/minute"
     limit_jobs: Limit = "30/hour"
     limit_chat: Limit = "60/minute"
+    limit_introspect: Limit = "6000/minute"
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
 

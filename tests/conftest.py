@@ -13,6 +13,7 @@ import pytest
 from tests.chromium import Chromium, launched
 from tests.databases import fresh_database, make_templates, start_postgres
 from tests.processes import Fork
+from tests.providers import OidcProvider
 from tests.redis_server import RedisServer
 from tests.servers import Muster, Tokens
 
@@ -64,6 +65,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 def redis(folder: Path) -> Iterator[RedisServer]:
     """A Redis of this worker of the run, which tests may stop and start."""
     with RedisServer(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def provider(folder: Path) -> Iterator[OidcProvider]:
+    """A real identity provider of this worker of the run, which tests may stop and start."""
+    with OidcProvider(folder) as server:
         yield server
 
 

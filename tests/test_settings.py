@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from app.settings import Settings, get_settings
 from tests.databases import ROOT, SECRET_KEY
+from tests.rsa_keys import pem, rsa_key
 
 NAMES = sorted(name.upper() for name in Settings.model_fields)
 README = (ROOT / "README.md").read_text()
@@ -185,6 +193,8 @@ def refusal(set_: Any, **environment: str) -> str:
         ("DATABASE_URL", "sqlite:///"),
         ("REDIS_URL", "http://:sesame@redis"),
         ("SECRET_KEYS", ","),
+        ("JWT_PRIVATE_KEY_FILES", "/etc/sesame.pem"),
+        ("JWT_PRIVATE_KEY_FILES", "sesame" * 100),
         ("ACCESS_TOKEN_TTL", "sesame"),
         ("ACCESS_TOKEN_TTL", "0"),
         ("REFRESH_IDLE_TTL", "-PT30S"),
@@ -226,6 +236,23 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting_and_
     assert len(line) > len(f"muster: {name}: ") + 10
     assert "sesame" not in line
     assert "203.0.113" not in line
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "key.pem"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) -> None:
+    good = rsa_key("settings")
+    encrypted = good.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+    public = good.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    of_a_curve = ec.generate_private_key(ec.SECP256R1())
+    for content in (b"", b"sesame", encrypted, public, pem(rsa_key("short", 1024)), pem(of_a_curve), pem(good)[:-60]):
+        line = refusal(set_, JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, content)}")
+        assert line.startswith(f"muster: JWT_PRIVATE_KEY_FILES: the file {tmp_path}/key.pem ")
+    assert set_(JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, pem(good))}").jwt_private_key_files
 
 
 @pytest.mark.parametrize(

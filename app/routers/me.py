@@ -11,17 +11,7 @@ from sqlmodel import Session, col
 
 from app import accounts
 from app.db import SessionDep, in_thread
-from app.deps import (
-    CurrentCredentials,
-    CurrentUser,
-    PageDep,
-    Parts,
-    PartsDep,
-    SignedIn,
-    give_cookie,
-    is_by_cookie,
-    page_of_sessions,
-)
+from app.deps import CurrentCredentials, CurrentUser, Parts, PartsDep, SignedIn, give_cookie, is_by_cookie
 from app.errors import (
     Conflict,
     Invalid,
@@ -32,6 +22,7 @@ from app.errors import (
     SignInAgain,
     WrongPassword,
 )
+from app.lists import PageDep, page_of_sessions
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import Confirmation, EmailChange, PasswordChange, UserPublic, UserUpdate
