@@ -1,4 +1,4 @@
-"""The chat hub: who follows which room on this process, and how a stored message reaches all of them.
+"""The chat hub: how a stored message reaches all who follow its room (app/readers.py) on this process.
 
 A room is one sequence (app/messages.py). The hub passes on what continues it, in order; where a number is missing it
 reads the database, once for all readers. What other processes wrote comes over Redis, or at the latest by a look at the
@@ -13,9 +13,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -30,12 +28,12 @@ from app.errors import TooManyRequests, Unavailable
 from app.messages import Message, last_numbers, read_messages, store
 from app.models import utcnow
 from app.models.chat import ChatMessageCreate, ChatMessagePublic
+from app.readers import Ending, Reader, Room
 from app.relay import Relay
 
 log = logging.getLogger("muster.chat")
 
 SCOPE = "chat"
-QUEUE = 100  # messages that wait for one reader
 BATCH = 200  # messages, rooms or sessions that one statement reads
 LOOK = 1.0  # seconds from one look at the rooms' counters to the next
 CHECK = 15.0  # seconds from one look at the readers' sessions to the next
@@ -44,72 +42,6 @@ MOST_OF_ONE, MOST = 1_000, 5_000  # readers of one person, and of all, on a proc
 T = TypeVar("T")
 
 LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozenset[str]]]
-
-
-class Ending(IntEnum):
-    """Why a reader was ended, as the close code of a socket (RFC 6455 section 7.4)."""
-
-    STOPPING = 1012
-    SLOW = 1013
-    SIGNED_OUT = 4401
-    FORBIDDEN = 4403
-
-
-@dataclass(eq=False)
-class Reader:
-    """One who follows a room. Whoever serves it does so within `scope`, which is cancelled when the reader is ended."""
-
-    user_id: UUID
-    session_id: UUID
-    room: str
-    last: int = 0  # the number of the message handed out last
-    start: int = 0  # the room's last number when it joined
-    ending: Ending | None = None
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    _waiting: list[Message] = field(default_factory=list)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, message: Message) -> None:
-        if len(self._waiting) == QUEUE:
-            self.end(Ending.SLOW)
-        else:
-            self._waiting.append(message)
-            self._more.set()
-
-    def end(self, ending: Ending) -> None:
-        if self.ending is None:
-            self.ending = ending
-            self._more.set()
-            self.scope.cancel()
-
-    async def wait(self) -> None:
-        """Until there is something to take, or it is ended."""
-        await self._more.wait()
-
-    def take(self) -> list[Message]:
-        """What waits, without what was handed out already."""
-        taken = [message for message in self._waiting if message.number > self.last]
-        self._waiting.clear()
-        self._more.clear()
-        self.last = taken[-1].number if taken else self.last
-        return taken
-
-
-@dataclass(eq=False)
-class Room:
-    """A room that somebody follows here: all up to `last` was passed on, and there is something up to `newest`."""
-
-    name: str
-    last: int | None = None
-    newest: int = 0
-    is_catching_up: bool = False
-    readers: set[Reader] = field(default_factory=set)
-
-    def pass_on(self, message: Message) -> None:
-        if self.last is not None and message.number > self.last:
-            self.last = message.number
-            for reader in self.readers:
-                reader.put(message)
 
 
 class ChatHub:

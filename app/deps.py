@@ -1,47 +1,40 @@
-"""What routes ask for: the caller and a scope, the parts of the running application, a page of a list."""
+"""What routes ask for: the caller and a scope, and the parts of the running application."""
 
 import re
-from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar, cast
-from uuid import UUID
+from typing import Annotated, Any, cast
 
-from fastapi import Depends, Header, Path, Query, Request, Response, Security
+from fastapi import Depends, Header, Path, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from pydantic import AfterValidator, WithJsonSchema
-from sqlmodel import Session, col
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
+from app import identities
 from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
 from app.chat import SCOPE as CHAT
-from app.chat import ChatHub, Reader
+from app.chat import ChatHub
 from app.cookies import cookie_token, origin_allowed, set_cookie
 from app.db import SAFE_METHODS, Database, SessionDep, Side, in_thread
-from app.errors import ForeignOrigin, InsufficientScope, Invalid, InvalidToken, Unauthenticated
+from app.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
 from app.idempotency import Attempt
 from app.jobs import Jobs
 from app.limits import AccountLimits, MessageLimit, client_address
 from app.models import MAX_ID, utcnow
-from app.models.operation import Operation
-from app.models.token import SessionPublic
-from app.models.values import Bound, Figi, Instrument, Kind
 from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
+from app.oidc import ForeignClaims, Provider
 from app.passwords import PasswordHasher
+from app.readers import Reader
 from app.scopes import SCOPES
-from app.security import Signers
-from app.sessions import live_sessions
+from app.security import InvalidAccessToken, Signers
 from app.settings import Settings
 from app.turns import Turns
 
-MAX_PAGE = 200
-
-Row = TypeVar("Row")
-
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
-_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
 
@@ -60,6 +53,7 @@ class Parts:
     imports: Turns
     chat: ChatHub
     message_limit: MessageLimit
+    provider: Provider | None
 
 
 def parts_of(connection: HTTPConnection) -> Parts:
@@ -121,15 +115,59 @@ bearer = StrictBearer(
     scheme_name="muster",
     description="Sign in with e-mail and password; leave the client fields empty. No scope ticked means all of yours.",
 )
-BearerToken = Annotated[str, Depends(bearer)]
 
 
-async def current_user(request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep) -> Caller:
+async def presented(connection: HTTPConnection, token: Annotated[str, Depends(bearer)]) -> str | Caller:
+    """The token, if it is one of ours to look up; else the identity provider's caller, who is known already: nobody
+    waits for the provider with a session. Its tokens are no cookies."""
+    provider = parts_of(connection).provider
+    if provider is None or is_by_cookie(connection) or not provider.issued(token):
+        return token
+    try:
+        claims = await provider.verify(token, utcnow())
+    except InvalidAccessToken:
+        raise InvalidToken from None
+    return await _known_caller(parts_of(connection), provider, token, claims)
+
+
+async def _known_caller(parts: Parts, provider: Provider, token: str, claims: ForeignClaims) -> Caller:
+    """With an account, and the role that the provider gives it: both committed before the route runs."""
+    role_map = parts.settings.oidc_role_map
+    caller = await _recognised(parts, claims)
+    if caller is None:
+        profile = await provider.profile(token, claims)
+        try:
+            async with parts.database.session_scope(parts.database.write) as session:
+                await in_thread(identities.make_account, session, claims, profile, role_map)
+        except IntegrityError:
+            caller = await _recognised(parts, claims)  # another request of the same person was first
+            if caller is None:
+                raise
+    elif identities.is_role_due(caller, claims, role_map):
+        async with parts.database.session_scope(parts.database.write) as session:
+            await in_thread(identities.take_over_role, session, caller, claims, role_map)
+    else:
+        return caller
+    caller = await _recognised(parts, claims)
+    if caller is None:  # deleted meanwhile
+        raise InvalidToken
+    return caller
+
+
+async def _recognised(parts: Parts, claims: ForeignClaims) -> Caller | None:
+    async with parts.database.session_scope(parts.database.read) as session:
+        return await in_thread(identities.recognise, session, claims)
+
+
+Presented = Annotated[str | Caller, Depends(presented)]
+
+
+async def current_user(request: Request, wanted: SecurityScopes, token: Presented, session: SessionDep) -> Caller:
     database = parts_of(request).database
     return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
 
 
-async def current_caller(request: Request, wanted: SecurityScopes, token: BearerToken) -> Caller:
+async def current_caller(request: Request, wanted: SecurityScopes, token: Presented) -> Caller:
     """For routes that take long: the caller, authenticated in a session that is closed again."""
     database = parts_of(request).database
     # Without the request: to ask whether its client has gone would swallow the body, which is still to be read.
@@ -139,12 +177,12 @@ async def current_caller(request: Request, wanted: SecurityScopes, token: Bearer
 
 async def current_chatter(connection: HTTPConnection, token: str) -> Caller:
     """The same for a socket, in one of the chat's own sessions."""
-    database = parts_of(connection).database
+    database, known = parts_of(connection).database, await presented(connection, token)
     async with database.session_scope(database.chat_read) as session:
-        return await _authenticate(connection, database.chat_read, session, token, [CHAT])
+        return await _authenticate(connection, database.chat_read, session, known, [CHAT])
 
 
-async def current_credentials(request: Request, wanted: SecurityScopes, token: BearerToken) -> "SignedIn":
+async def current_credentials(request: Request, wanted: SecurityScopes, token: Presented) -> "SignedIn":
     """For routes that hash: the caller and what to check the password against, in a session that is closed again."""
     database = parts_of(request).database
     async with database.session_scope(database.read, request) as session:
@@ -156,8 +194,17 @@ async def current_credentials(request: Request, wanted: SecurityScopes, token: B
 
 
 async def _authenticate(
-    connection: HTTPConnection, side: Side, session: Session, token: str, wanted: list[str]
+    connection: HTTPConnection, side: Side, session: Session, token: str | Caller, wanted: list[str]
 ) -> Caller:
+    caller = token if isinstance(token, Caller) else await _of_session(connection, side, session, token)
+    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
+    for scope in wanted:
+        if scope not in caller.scopes:
+            raise InsufficientScope(scope)
+    return caller
+
+
+async def _of_session(connection: HTTPConnection, side: Side, session: Session, token: str) -> Caller:
     parts = parts_of(connection)
     now = utcnow()
     caller = await in_thread(parts.server.authenticate, session, token, now)
@@ -170,10 +217,6 @@ async def _authenticate(
                 await in_thread(parts.server.settle, writer, caller, now)
     if is_by_cookie(connection) and is_cookie_due(caller, now):
         await _renew_cookie(connection, side, session, caller, now)
-    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
-    for scope in wanted:
-        if scope not in caller.scopes:
-            raise InsufficientScope(scope)
     return caller
 
 
@@ -219,27 +262,6 @@ CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["
 RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
-async def operation_filters(
-    kind: Annotated[Kind | None, Query(alias="type")] = None,
-    instrument_type: Annotated[Instrument | None, Query()] = None,
-    figi: Annotated[Figi | None, Query()] = None,
-    since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
-    until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
-) -> list[Any]:
-    """Which operations a list shows, as conditions on their table."""
-    wanted: list[tuple[Any, Callable[[Any], Any]]] = [
-        (kind, col(Operation.type).__eq__),
-        (instrument_type, col(Operation.instrument_type).__eq__),
-        (figi, col(Operation.figi).__eq__),
-        (since, col(Operation.date).__ge__),
-        (until, col(Operation.date).__lt__),
-    ]
-    return [condition(value) for value, condition in wanted if value is not None]
-
-
-OperationFilters = Annotated[list[Any], Depends(operation_filters)]
-
-
 def _key(value: str) -> str:
     """Bare, or quoted like a structured field's string."""
     value = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
@@ -263,51 +285,3 @@ def join_chat(parts: Parts, me: Caller, room: str, after: int | None) -> Abstrac
 def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:
     now = utcnow()
     return Attempt(me.state.user_id, key, fingerprint, now, now - parts.settings.refresh_absolute_ttl)
-
-
-class Page:
-    """One page of a list: at most `limit` rows behind the position `after`. Links the next page (RFC 8288)."""
-
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
-        after: Annotated[
-            str | None,
-            Query(max_length=2000, description="The cursor of the next page, from the Link header."),
-        ] = None,
-    ) -> None:
-        self.limit = limit
-        self.position = self._decode(request, after) if after else None
-        self._request = request
-        self._response = response
-
-    def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
-        """The page of `rows`, which were read with limit + 1: one more than fits means that there is a next page."""
-        if len(rows) > self.limit:
-            self._link_next(position(rows[self.limit - 1]))
-        return list(rows[: self.limit])
-
-    def _link_next(self, position: list[str]) -> None:
-        cursor = parts_of(self._request).signers.cursor.sign(position, self._request.url.path)
-        url = self._request.url.include_query_params(after=cursor)
-        self._response.headers["Link"] = f'<{url}>; rel="next"'
-
-    @staticmethod
-    def _decode(request: Request, after: str) -> list[str]:
-        position = parts_of(request).signers.cursor.verify(after, request.url.path)
-        if position is None:
-            message = "This is not a cursor of this list. Take it from the Link header."
-            raise Invalid.at("query", "after", message=message, kind="cursor")
-        return position
-
-
-PageDep = Annotated[Page, Depends()]
-
-
-def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
-    """One page of a user's live sessions; `current` is the caller's own."""
-    before = UUID(page.position[0]) if page.position else None
-    rows = live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())
-    return [SessionPublic.of(row, current=current) for row in page.cut(rows, lambda row: [str(row.id)])]

@@ -20,7 +20,8 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from app import metrics
-from app.db import Database, after_commit, insert_missing
+from app.db import Database, after_commit
+from app.dialects import insert_missing
 from app.engines import QUEUES, Broker, Threads
 from app.models import utcnow
 from app.models.job import ASKED_FOR, Job

@@ -10,14 +10,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 MIN_BITS = 2048  # RFC 7518 section 3.3
+HS256 = Path(
+    "HS256"
+)  # stands among the files for SECRET_KEYS: at the front, new files are known before any of them signs
 
 
 def read_private_key(path: Path) -> RSAPrivateKey:
-    """The key in a PEM file that is not encrypted; else a ValueError, whose sentence repeats nothing of the file."""
+    """The key in a PEM file that is not encrypted; else a ValueError, whose sentence repeats nothing of the file, nor
+    a name that is no file's: it may be a key that was pasted there."""
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise ValueError(f"the file {path} cannot be read: {error.strerror}") from None
+        raise ValueError(f"a file of the list cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError(f"the file {path} holds no private key in PEM without a passphrase") from None
     if not isinstance(key, RSAPrivateKey) or key.key_size < MIN_BITS:

@@ -6,24 +6,22 @@ Both count in Redis when REDIS_URL is set. While Redis is away each process coun
 import hashlib
 import math
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address, ip_network
-from threading import Lock
 from typing import Any
 from uuid import UUID
 
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerHour, parse_many
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, RedisStorage
+from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
 
 from app import metrics
+from app.buckets import Buckets
 from app.errors import TooManyRequests
 from app.logs import security_event
 from app.settings import get_settings
@@ -60,63 +58,6 @@ def by_session(request: Request) -> str:
     return str(session_id) if session_id else by_network(request)
 
 
-@dataclass(slots=True)
-class Bucket:
-    """When the requests of one key within the last `expiry` seconds came, the oldest first."""
-
-    expiry: int
-    hits: deque[float] = field(default_factory=deque)
-
-    def forget(self, now: float) -> None:
-        while self.hits and self.hits[0] < now - self.expiry:
-            self.hits.popleft()
-
-
-class Buckets(MemoryStorage):
-    """The moving windows of this process. The class it extends starts a thread every 10 ms that walks all of them,
-    which took a fifth of the CPU at 500 sessions and more with every session (docs/benchmarks.md)."""
-
-    STORAGE_SCHEME = ["buckets"]  # noqa: RUF012  # limits registers the class under it, and types it as a list
-    SWEEP = 60  # seconds from one removal of the empty buckets to the next
-
-    def __init__(self, uri: str | None = None, **options: Any) -> None:
-        super().__init__(uri, **options)
-        self._lock = Lock()
-        self._buckets: dict[str, Bucket] = {}
-        self._sweep_at = time.time() + self.SWEEP
-
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        now = time.time()
-        with self._lock:
-            self._sweep(now)
-            bucket = self._buckets.setdefault(key, Bucket(expiry))
-            bucket.forget(now)
-            if len(bucket.hits) + amount > limit:
-                return False
-            bucket.hits.extend([now] * amount)
-            return True
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002  # limits' own
-        now = time.time()
-        with self._lock:
-            bucket = self._buckets.get(key, Bucket(expiry))
-            bucket.forget(now)
-            return (bucket.hits[0] if bucket.hits else now), len(bucket.hits)
-
-    def clear(self, key: str) -> None:
-        with self._lock:
-            self._buckets.pop(key, None)
-
-    def _sweep(self, now: float) -> None:
-        if now < self._sweep_at:
-            return
-        self._sweep_at = now + self.SWEEP
-        for key, bucket in list(self._buckets.items()):
-            bucket.forget(now)
-            if not bucket.hits:
-                del self._buckets[key]
-
-
 _settings = get_settings()
 limiter = Limiter(
     key_func=by_session,
@@ -147,9 +88,20 @@ def limited(
     return mark
 
 
+def limited_instead(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Mark a route whose requests count by `limit` in place of LIMIT_DEFAULT, by session all the same."""
+
+    def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        endpoint.default_limit = limit  # type: ignore[attr-defined]  # a note on the function
+        return endpoint
+
+    return mark
+
+
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """Counts a request to `endpoint`, or raises RateLimitExceeded. With Redis it does I/O: call it in a thread."""
-    counted = _counted_by_default(endpoint, endpoint.__name__)
+    by_default = getattr(endpoint, "default_limit", _settings.limit_default)
+    counted = _counted(by_default, endpoint, endpoint.__name__)
     for limit, key, shared, exempt_when in getattr(endpoint, "limits", ()):
         name = shared or f"{endpoint.__module__}.{endpoint.__name__}"
         counted = limiter.shared_limit(limit, name, key_func=key, exempt_when=exempt_when)(counted)
@@ -158,21 +110,21 @@ def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
 
 def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """The same for a request that was refused before `endpoint` ran, such as a 401: counted apart, by LIMIT_DEFAULT."""
-    return _counted_by_default(endpoint, f"{endpoint.__name__}/refused")
+    return _counted(_settings.limit_default, endpoint, f"{endpoint.__name__}/refused")
 
 
 def is_counted(request: Request) -> bool:
     return hasattr(request.state, "view_rate_limit")  # slowapi's note
 
 
-def _counted_by_default(endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
+def _counted(limit: str, endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
     def check(request: Request) -> None:  # noqa: ARG001  # slowapi looks for it by name
         """slowapi counts before it calls this: in this process while Redis is away, which is counted too."""
         if limiter._storage_dead:  # noqa: SLF001  # it has no public sign of it
             metrics.count("limit_storage_failures")
 
     check.__module__, check.__name__ = endpoint.__module__, name  # what slowapi names the bucket by
-    counted: Callable[[Request], None] = limiter.limit(_settings.limit_default)(check)
+    counted: Callable[[Request], None] = limiter.limit(limit)(check)
     return counted
 
 

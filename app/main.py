@@ -34,6 +34,7 @@ from app.limits import AccountLimits, MessageLimit
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
+from app.oidc import Provider
 from app.openapi import TAGS, description, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
@@ -82,7 +83,7 @@ def create_api() -> FastAPI:
     api = FastAPI(
         title="Muster",
         version="0.1.0",
-        description=description(settings),
+        description=description(),
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
         openapi_tags=TAGS,
@@ -109,7 +110,7 @@ def create_api() -> FastAPI:
     ):
         api.include_router(router)
     finish(api, settings, answer, headers={}, cors=True)
-    install_openapi(api, settings)
+    install_openapi(api)
     return api
 
 
@@ -161,6 +162,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         finally:
             await to_thread.run_sync(parts.jobs.close)
             parts.database.close()
+            if parts.provider is not None:
+                await parts.provider.close()
 
 
 @asynccontextmanager
@@ -178,6 +181,9 @@ def make_parts(settings: Settings, database: Database) -> Parts:
     def mail_reuse(session: Session, state: SessionState) -> None:
         jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
 
+    provider = None
+    if settings.oidc_issuer:
+        provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
     server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
@@ -198,6 +204,7 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
         chat=ChatHub(database, settings.redis_url, live_scopes),
         message_limit=MessageLimit(settings.limit_chat, settings.redis_url),
+        provider=provider,
     )
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, bindparam, select, update
 from sqlmodel import Session, col
 
-from app.db import insert_missing, insert_once
+from app.dialects import insert_missing, insert_once
 from app.errors import Conflict, IdempotencyKeyReused
 from app.models.chat import ChatMessage, ChatMessageCreate, ChatMessagePublic, ChatRoom
 from app.models.user import User

@@ -11,6 +11,8 @@ from app.errors import (
     AppError,
     BadRequest,
     ContentTooLarge,
+    EmailMissing,
+    EmailTaken,
     ForeignOrigin,
     HeadTooLarge,
     InsufficientScope,
@@ -21,6 +23,7 @@ from app.errors import (
     InvalidRequest,
     InvalidScope,
     InvalidToken,
+    ProviderUnavailable,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
@@ -30,7 +33,7 @@ from app.errors import (
 )
 from app.examples import describe_fields, describe_parameter, describe_success, headers
 from app.scopes import SCOPES
-from app.settings import Settings
+from app.settings import get_settings
 
 _BEGIN = """
 The backend that a mobile app needs on day one.
@@ -201,12 +204,13 @@ REVOCATION_FORM = _form(
 )
 
 
-def description(settings: Settings) -> str:
-    return _BEGIN + (_LOCAL if settings.local_accounts == "on" else _PROVIDER_ALONE) + _END
+def description() -> str:
+    return _BEGIN + (_LOCAL if get_settings().local_accounts == "on" else _PROVIDER_ALONE) + _END
 
 
-def install_openapi(app: FastAPI, settings: Settings) -> None:
+def install_openapi(app: FastAPI) -> None:
     """Make `app.openapi()` complete: the shared schemas, and the answers that every secured route may give."""
+    settings = get_settings()
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -220,7 +224,7 @@ def install_openapi(app: FastAPI, settings: Settings) -> None:
             )
             schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
             if settings.local_accounts == "off":
-                where = f"{settings.oidc_issuer}/.well-known/openid-configuration"
+                where = f"{(settings.oidc_issuer or '').removesuffix('/')}/.well-known/openid-configuration"
                 schema["components"]["securitySchemes"]["muster"] = {"type": "openIdConnect", "openIdConnectUrl": where}
             for path, operations in schema["paths"].items():
                 for method, operation in operations.items():
@@ -249,6 +253,8 @@ def _summarize(operation: dict[str, Any]) -> None:
 def _describe(operation: dict[str, Any], path: str, method: str) -> None:
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
     refusals: list[type[AppError] | AppError] = [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
+    if get_settings().oidc_issuer:  # an account is made at the first sight of somebody, on whichever route
+        refusals += [EmailMissing, EmailTaken, ProviderUnavailable]
     refusals += [ForeignOrigin] if method != "get" else []
     everywhere, answers = ({}, oauth_answers) if path in OAUTH_PATHS else (EVERYWHERE, problems)
     general = everywhere | (answers(*refusals) if scopes else {})

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from app import metrics
-from app.db import as_app_error
+from app.dialects import as_app_error
 from app.errors import (
     OAUTH_PATHS,
     AppError,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose import jwk, jws
 from jose.exceptions import JOSEError
 
-from app.keys import public_jwk, read_private_key
+from app.keys import HS256, public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
-_TYPES = {"at+jwt", "application/at+jwt"}  # RFC 9068 section 4
+ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
 _HEAD = struct.Struct(">BB16sI")
 _VERSION = 1
 _SIGNED_TOKEN = re.compile(r"[A-Za-z0-9_-]{72}", re.ASCII)
@@ -119,6 +119,17 @@ class InvalidAccessToken(Exception):
     """The JWT is not one of ours, or its time is over. Carries no reason: nobody is told."""
 
 
+class Timed(Protocol):
+    """Claims that say from when to when they hold, in whole seconds, UTC."""
+
+    @property
+    def issued_at(self) -> int: ...
+    @property
+    def not_before(self) -> int: ...
+    @property
+    def expires_at(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
     """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
@@ -144,11 +155,18 @@ class _Key:
     algorithm: str
     signs: Any
     verifies: Any
+    public: dict[str, str] | None = None
 
 
 def _own_key(key: bytes) -> _Key:
     parsed = jwk.construct(key, "HS256")
     return _Key(hashlib.sha256(key).hexdigest()[:16], "HS256", parsed, parsed)
+
+
+def _shared_key(path: Path) -> _Key:
+    key = read_private_key(path)
+    public = public_jwk(key.public_key())
+    return _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"), public)
 
 
 class AccessTokenSigner:
@@ -158,22 +176,17 @@ class AccessTokenSigner:
     cookie's token is for us alone and lives long: it stays HS256, which no other service takes.
     """
 
-    def __init__(self, secret_keys: Sequence[str], issuer: str, private_key_files: Sequence[Path] = ()) -> None:
-        private = [read_private_key(path) for path in private_key_files]
-        self.public_jwks = [public_jwk(key.public_key()) for key in private]
-        shared = [
-            _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"))
-            for key, public in zip(private, self.public_jwks, strict=True)
-        ]
+    def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
         own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
-        self._newest, self._newest_own = (shared or own)[0], own[0]
-        self._keys = shared + own
+        self._keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        self._own = own[0]
+        self.public_jwks = [key.public for key in self._keys if key.public]
         self.issuer = issuer
         # Checking a signature costs more than all else here, and phones repeat a token for ten minutes.
         self._verified = lru_cache(maxsize=4096)(self._verify)
 
     def mint(self, claims: AccessClaims) -> str:
-        key = self._newest_own if claims.in_cookie else self._newest
+        key = self._own if claims.in_cookie else self._keys[0]
         payload = {
             "iss": self.issuer,
             "aud": AUDIENCE,
@@ -195,17 +208,17 @@ class AccessTokenSigner:
         if len(token) > _MAX_JWT_LENGTH:
             raise InvalidAccessToken
         claims = self._verified(token)
-        if now is not None and not _in_time(claims, now):
+        if now is not None and not in_time(claims, now):
             raise InvalidAccessToken
         return claims
 
     def _verify(self, token: str) -> AccessClaims:
         try:
-            if not _is_canonical(token):
+            if not is_canonical(token):
                 raise InvalidAccessToken
             header = jws.get_unverified_header(token)
             key = next(key for key in self._keys if key.id == header.get("kid"))
-            if header.get("alg") != key.algorithm or header.get("typ") not in _TYPES or "crit" in header:
+            if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
                 raise InvalidAccessToken
             return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])))
         except (
@@ -228,19 +241,19 @@ class AccessTokenSigner:
         return AccessClaims(
             subject=UUID(payload["sub"]),
             session_id=UUID(payload["sid"]),
-            generation=_whole(payload["gen"]),
+            generation=whole(payload["gen"]),
             client_id=payload["client_id"],
             scope=frozenset(payload["scope"].split()),
-            auth_time=_whole(payload["auth_time"]),
-            issued_at=_whole(payload["iat"]),
-            expires_at=_whole(payload["exp"]),
-            not_before=_whole(payload.get("nbf", payload["iat"])),
+            auth_time=whole(payload["auth_time"]),
+            issued_at=whole(payload["iat"]),
+            expires_at=whole(payload["exp"]),
+            not_before=whole(payload.get("nbf", payload["iat"])),
             token_id=payload["jti"],
             in_cookie=payload.get("cookie") is True,
         )
 
 
-def _is_canonical(token: str) -> bool:
+def is_canonical(token: str) -> bool:
     """Base64url leaves bits of a last character unused: of the spellings of a token, only the one we made is ours."""
     return all(
         urlsafe_b64encode(urlsafe_b64decode(part + "=" * (-len(part) % 4))).rstrip(b"=") == part.encode()
@@ -248,13 +261,13 @@ def _is_canonical(token: str) -> bool:
     )
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
     if type(value) is not int:  # neither True nor 1.5 is a NumericDate of ours
         raise InvalidAccessToken
     return value
 
 
-def _in_time(claims: AccessClaims, now: datetime) -> bool:
+def in_time(claims: "Timed", now: datetime) -> bool:
     """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
     moment, skew = now.timestamp(), SKEW.total_seconds()
     started = moment + skew >= max(claims.not_before, claims.issued_at)
@@ -273,9 +286,9 @@ class Signers:
     cursor: CursorSigner
 
     @classmethod
-    def derive(cls, secret_keys: Sequence[str], issuer: str, private_key_files: Sequence[Path] = ()) -> "Signers":
+    def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
         return cls(
-            access=AccessTokenSigner(secret_keys, issuer, private_key_files),
+            access=AccessTokenSigner(secret_keys, issuer, key_files),
             refresh=TokenSigner(secret_keys, "refresh"),
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),

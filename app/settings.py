@@ -15,7 +15,7 @@ from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.keys import read_private_key
+from app.keys import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -59,6 +59,8 @@ def _database_url(value: str) -> str:
 
 
 def _key_file(value: Path) -> Path:
+    if value == HS256:
+        return value
     path = ROOT / value
     read_private_key(path)
     return path
@@ -79,6 +81,19 @@ def _http_url(value: str) -> str:
     if parts.scheme in {"http", "https"} and parts.hostname and _is_url(value) and not parts.query + parts.fragment:
         return value.rstrip("/")
     raise ValueError("it may be an http:// or https:// URL without a query")
+
+
+def _issuer(value: str) -> str:
+    _http_url(value)
+    return value  # it is compared as it stands
+
+
+def _role_pair(value: object) -> object:
+    """`realm-role=role`; a role's own name has no equals sign where this is read."""
+    realm_role, _, role = str(value).rpartition("=")
+    if not realm_role.strip() or not role.strip():
+        raise ValueError("it may be a comma list such as muster-admin=admin,muster-user=user, the most powerful first")
+    return realm_role.strip(), role.strip()
 
 
 def _origin(value: str) -> str:
@@ -107,6 +122,9 @@ Secrets = Annotated[Names, AfterValidator(_secrets)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_comma_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_comma_list)]
 KeyFiles = Annotated[tuple[Annotated[Path, AfterValidator(_key_file)], ...], NoDecode, BeforeValidator(_comma_list)]
+RoleMap = Annotated[
+    tuple[Annotated[tuple[str, str], BeforeValidator(_role_pair)], ...], NoDecode, BeforeValidator(_comma_list)
+]
 Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
 Limit = Annotated[str, AfterValidator(_limit)]
 
@@ -149,8 +167,6 @@ class Settings(BaseSettings):
     refresh_absolute_ttl: Duration = timedelta(days=180)
     refresh_grace: Duration = timedelta(seconds=30)
     password_min_length: int = Field(default=8, ge=1, le=64)
-    local_accounts: Literal["on", "off"] = "on"
-    oidc_issuer: str | None = None
 
     limit_login_ip: Limit = "20/minute"
     limit_login_account: Limit = "10/5minute"
@@ -158,6 +174,7 @@ class Settings(BaseSettings):
     limit_default: Limit = "300/minute"
     limit_jobs: Limit = "30/hour"
     limit_chat: Limit = "60/minute"
+    limit_introspect: Limit = "6000/minute"
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
 
@@ -171,6 +188,13 @@ class Settings(BaseSettings):
     api_url: Annotated[str, AfterValidator(_http_url)] | None = None
     mail_url: Annotated[str, AfterValidator(_mail_url)] = Field(default="outbox", repr=False)
     mail_from: str = "muster@localhost"
+
+    oidc_issuer: Annotated[str, Field(max_length=500), AfterValidator(_issuer)] | None = None
+    oidc_audience: str = "muster"
+    oidc_client_id: Names = ()
+    oidc_client_secret: str | None = Field(default=None, repr=False)
+    oidc_role_map: RoleMap = ()
+    local_accounts: Literal["on", "off"] = "on"
 
     db_slots: int = Field(
         default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
@@ -210,6 +234,8 @@ class Settings(BaseSettings):
             raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
         if not self.public_url.startswith("https://"):
             raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
+        if self.oidc_issuer and not self.oidc_issuer.startswith("https://"):
+            raise ValueError("OIDC_ISSUER: production needs the https:// URL of the provider")
         return self
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts import credentials_by_email, new_user
-from app.db import insert_missing, make_engine
+from app.dialects import insert_missing, make_engine
 from app.ledger import import_operations
 from app.models import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team

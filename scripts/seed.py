@@ -31,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts import credentials_by_email, new_user
-from app.db import insert_missing, make_engine
+from app.dialects import insert_missing, make_engine
 from app.errors import Invalid
 from app.models import email_address
 from app.models.user import Role, User

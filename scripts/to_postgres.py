@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 import app.models
-from app.db import make_engine
+from app.dialects import make_engine
 from app.models.user import Role
 from app.settings import Settings, get_settings
 from scripts.start import newest_revision, prepare, schema_revision

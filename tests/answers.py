@@ -28,7 +28,7 @@ def assert_oauth_error(answer: httpx.Response, status: int, error: str) -> None:
 
 def assert_limited(answer: httpx.Response, kind: str, policy: str) -> None:
     """429 in the endpoint's own form, with Retry-After and the RateLimit fields; `policy` is such as "q=2;w=60"."""
-    if answer.url.path == "/api/auth/token":
+    if answer.url.path in {"/api/auth/token", "/api/auth/introspect"}:
         assert_oauth_error(answer, 429, "temporarily_unavailable")
     else:
         assert_problem(answer, 429, "too-many-requests")

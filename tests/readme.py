@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.databases import ROOT
 
 # Each goes on where the one before ends.
-HEADINGS = ("A first conversation", "Operations", "Heroes, teams and tasks", "Jobs", "Chat")
+HEADINGS = ("A first conversation", "Operations", "Heroes, teams and tasks", "Jobs", "Chat", "Other services")
 
 # What differs from one conversation to the next.
 _VARIES = re.compile(

@@ -38,10 +38,10 @@ def signed(header: object, payload: object, *, key: bytes = KEY, digest: str = "
 def forged(tokens: Tokens, *, header: dict[str, Any] | None = None, key: bytes = KEY, **claims: Any) -> str:
     """The access token with other claims and header members, signed again with the service's own key."""
     members = {**HEADER, **(header or {})}
-    return signed(_present(members), _present({**claims_of(tokens.access), **claims}), key=key)
+    return signed(present(members), present({**claims_of(tokens.access), **claims}), key=key)
 
 
-def _present(members: dict[str, Any]) -> dict[str, Any]:
+def present(members: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not ABSENT}
 
 

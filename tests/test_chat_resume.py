@@ -87,6 +87,7 @@ def test_a_long_backlog_comes_before_what_is_new(muster: Muster, reader: Tokens)
     first = post(muster, reader, "first", room)
     copies = [{"number": number, "id": first["id"] + 1_000_000 + number} for number in range(2, 702)]
     columns = "author_id, room, text, created_at"
+    # Our own column names.
     statement = f"INSERT INTO chat_message (id, number, {columns}) SELECT :id, :number, {columns} FROM chat_message"  # noqa: S608
     with muster.engine.begin() as connection:
         condition = " WHERE room = :room AND number = 1"

@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from app.settings import Settings, get_settings
 from tests.databases import ROOT, SECRET_KEY
+from tests.rsa_keys import pem, rsa_key
 
 NAMES = sorted(name.upper() for name in Settings.model_fields)
 README = (ROOT / "README.md").read_text()
@@ -143,6 +151,15 @@ def test_the_public_url_follows_the_port_and_loses_its_last_slash(set_: Any) -> 
     assert set_(PUBLIC_URL="https://muster.example.com/").public_url == "https://muster.example.com"
 
 
+def test_the_issuer_stays_as_it_is_written_and_roles_are_pairs_in_order(set_: Any) -> None:
+    settings = set_(
+        OIDC_ISSUER="https://id.example.com/", OIDC_ROLE_MAP="boss=admin, a=b=user", OIDC_CLIENT_ID="app,web"
+    )
+    assert settings.oidc_issuer == "https://id.example.com/"
+    assert settings.oidc_role_map == (("boss", "admin"), ("a=b", "user"))
+    assert settings.oidc_client_id == ("app", "web")
+
+
 def test_the_representation_shows_no_secret(set_: Any) -> None:
     secrets = {
         "DATABASE_URL": "postgresql://ada:sesame@db/muster",
@@ -150,6 +167,7 @@ def test_the_representation_shows_no_secret(set_: Any) -> None:
         "SECRET_KEYS": "sesame" * 6,
         "MAIL_URL": "smtp://ada:sesame@mail",
         "ADMIN_PASSWORD": "sesame-street",
+        "OIDC_CLIENT_SECRET": "sesame",
     }
     assert "sesame" not in repr(set_(**secrets))
 
@@ -175,6 +193,8 @@ def refusal(set_: Any, **environment: str) -> str:
         ("DATABASE_URL", "sqlite:///"),
         ("REDIS_URL", "http://:sesame@redis"),
         ("SECRET_KEYS", ","),
+        ("JWT_PRIVATE_KEY_FILES", "/etc/sesame.pem"),
+        ("JWT_PRIVATE_KEY_FILES", "sesame" * 100),
         ("ACCESS_TOKEN_TTL", "sesame"),
         ("ACCESS_TOKEN_TTL", "0"),
         ("REFRESH_IDLE_TTL", "-PT30S"),
@@ -199,6 +219,10 @@ def refusal(set_: Any, **environment: str) -> str:
         ("MAIL_URL", "imap://ada:sesame@mail"),
         ("MAIL_URL", "smtp://ada:sesame@mail:sesame"),
         ("MAIL_URL", "smtp://ada:sesame@mail?tls=startls"),
+        ("OIDC_ISSUER", "sesame.example.com"),
+        ("OIDC_ISSUER", "https://id.example.com/?sesame"),
+        ("OIDC_ROLE_MAP", "sesame"),
+        ("OIDC_ROLE_MAP", "muster-admin=admin,sesame="),
         ("DB_SLOTS", "0"),
         ("SLOT_TIMEOUT", "soon"),
         ("STATEMENT_TIMEOUT", "0"),
@@ -215,6 +239,23 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting_and_
     assert "203.0.113" not in line
 
 
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "key.pem"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) -> None:
+    good = rsa_key("settings")
+    encrypted = good.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+    public = good.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    of_a_curve = ec.generate_private_key(ec.SECP256R1())
+    for content in (b"", b"sesame", encrypted, public, pem(rsa_key("short", 1024)), pem(of_a_curve), pem(good)[:-60]):
+        line = refusal(set_, JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, content)}")
+        assert line.startswith(f"muster: JWT_PRIVATE_KEY_FILES: the file {tmp_path}/key.pem ")
+    assert set_(JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, pem(good))}").jwt_private_key_files
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -227,6 +268,7 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting_and_
         ("REDIS_URL", {"WORKERS": "2"}),
         ("PUBLIC_URL", {"PUBLIC_URL": ""}),
         ("PUBLIC_URL", {"PUBLIC_URL": "http://muster.example.com"}),
+        ("OIDC_ISSUER", {"OIDC_ISSUER": "http://id.example.com/realms/muster"}),
     ],
 )
 def test_production_refuses_to_start_and_names_the_setting_to_mend(

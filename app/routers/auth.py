@@ -8,7 +8,7 @@ from app.db import SessionDep, in_thread
 from app.deps import Introspector, Parts, PartsDep
 from app.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
 from app.grants import OAuthForm, password_grant
-from app.limits import client_address, limited
+from app.limits import client_address, limited, limited_instead
 from app.models import utcnow
 from app.models.token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
@@ -129,6 +129,7 @@ def revoke(form: OAuthForm, parts: PartsDep, session: SessionDep) -> Response:
     responses=OAUTH_ANSWERS,
     dependencies=[Introspector],
 )
+@limited_instead(settings.limit_introspect)
 async def introspect(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> Introspection:
     """Whether a token is live, and what it is (RFC 7662), for a service that takes our tokens.
 

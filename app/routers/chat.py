@@ -10,14 +10,16 @@ import anyio
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.chat import SCOPE, Ending
+from app.chat import SCOPE
 from app.db import SessionDep
-from app.deps import MAX_PAGE, ChatReader, ChatUser, Parts, PartsDep, join_chat
+from app.deps import ChatReader, ChatUser, Parts, PartsDep, join_chat
 from app.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
+from app.lists import MAX_PAGE
 from app.messages import Message
 from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
 from app.oauth2 import Caller
 from app.openapi import problems
+from app.readers import Ending
 from app.routing import Router
 
 router = Router("/api/chat", tags=["chat"])

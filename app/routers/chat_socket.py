@@ -31,13 +31,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 
-from app.chat import ChatHub, Ending, Reader
+from app.chat import ChatHub
 from app.cookies import cookie_token
 from app.db import in_thread
 from app.deps import Parts, bearer, current_chatter, join_chat, parts_of
 from app.errors import AppError, Unauthenticated, problem
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
 from app.oauth2 import Caller
+from app.readers import Ending, Reader
 from app.responses import as_refusal
 from app.routing import Router
 from app.strict_json import parse

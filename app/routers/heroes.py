@@ -7,9 +7,11 @@ from fastapi import Response
 from sqlalchemy import ColumnElement, Select, and_, delete, insert, join, select, true, update
 from sqlmodel import Session, col
 
-from app.db import ReplicaDep, SessionDep, insert_missing
-from app.deps import Page, PageDep, RowId, requires
+from app.db import ReplicaDep, SessionDep
+from app.deps import RowId, requires
+from app.dialects import insert_missing
 from app.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
+from app.lists import Page, PageDep
 from app.models import utcnow
 from app.models.hero import (
     Hero,

@@ -8,10 +8,11 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from app.db import SessionDep
-from app.deps import JobsUser, PageDep, PartsDep
+from app.deps import JobsUser, PartsDep
 from app.errors import JobEnded, JobNotFound, ResultNotFound
 from app.examples import headers
 from app.limits import by_session, limited
+from app.lists import PageDep
 from app.models import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
 from app.oauth2 import Caller

@@ -8,8 +8,9 @@ from sqlalchemy import and_, insert, select
 from sqlmodel import Session, col
 
 from app.db import ReplicaDep, SessionDep
-from app.deps import PageDep, RowId, requires
+from app.deps import RowId, requires
 from app.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
+from app.lists import PageDep
 from app.models import utcnow
 from app.models.task import (
     AssigneePublic,

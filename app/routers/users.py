@@ -9,8 +9,9 @@ from sqlmodel import Session, col
 
 from app import accounts
 from app.db import SessionDep
-from app.deps import PageDep, page_of_sessions, requires
+from app.deps import requires
 from app.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
+from app.lists import PageDep, page_of_sessions
 from app.logs import security_event
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic

@@ -7,8 +7,8 @@ from app.deps import PartsDep
 from app.routing import Router
 from app.scopes import SCOPES
 
-# Seconds. Long enough to spare us, and how long a new key is published before it may sign (scripts/keys.py says so).
-CACHED = {"Cache-Control": "public, max-age=300"}
+MAX_AGE = 300  # seconds: spares us requests, and is how long a new key is published before it may sign (scripts/keys)
+CACHED = {"Cache-Control": f"public, max-age={MAX_AGE}"}
 
 router = Router("/.well-known", tags=["services"])
 

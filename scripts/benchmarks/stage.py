@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlmodel import Session
 
 from app.accounts import new_user
-from app.db import make_engine
+from app.dialects import make_engine
 from app.models import utcnow
 from app.models.token import RefreshToken
 from app.oauth2 import AuthorizationServer, Device

@@ -1,0 +1,271 @@
+"""The identity provider (OpenID Connect Core and Discovery 1.0): its keys, its access tokens, its userinfo.
+
+It may be slow or away: it is asked only for what cannot be known without it, by all who wait for it together, and so
+seldom that a stranger's tokens make nobody a load on it. Nobody waits for it in a slot of the database.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+from cachetools import LRUCache, TTLCache
+from pydantic import TypeAdapter, ValidationError
+
+from app.errors import ProviderUnavailable
+from app.jwts import ALGORITHMS, Jwt, VerifyingKey, take_apart, verifying_keys
+from app.models import Name, email_address
+from app.security import ACCESS_TOKEN_TYPES, InvalidAccessToken, in_time, whole
+from app.strict_json import parse
+
+log = logging.getLogger("muster.oidc")
+
+TIME_TO_ANSWER = 5  # seconds
+MAX_ANSWER = 256 * 1024  # bytes
+KEYS_TTL = 3600  # seconds that a key lives which the provider has taken back
+REFETCH, BURST = 10, 5  # the keys are asked for once in so many seconds, after a few times at once
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who somebody is to others, as far as the provider says it."""
+
+    email: str | None
+    is_verified: bool
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignClaims:
+    """An access token of the provider. `auth_time` is 0 where it does not say when the person signed in."""
+
+    issuer: str
+    subject: str
+    client_id: str
+    scope: frozenset[str]
+    realm_roles: frozenset[str]
+    profile: Profile
+    auth_time: int
+    issued_at: int
+    not_before: int
+    expires_at: int
+
+
+class Provider:
+    """Lives on the loop."""
+
+    def __init__(self, issuer: str, audience: str, clients: Collection[str]) -> None:
+        self.issuer = issuer
+        self._audience = audience
+        self._clients = clients
+        self._http = httpx.AsyncClient(
+            timeout=TIME_TO_ANSWER, headers={"Accept": "application/json", "Accept-Encoding": "identity"}
+        )
+        self._document: dict[str, Any] = {}
+        self._jwks: Any = None
+        self._keys: list[VerifyingKey] = []
+        self._fetched_at = -math.inf
+        self._fetching: asyncio.Task[bool] | None = None
+        self._allowance, self._counted_at = float(BURST), monotonic()
+        self._verified: LRUCache[str, ForeignClaims] = LRUCache(4096)
+        self._without_address: TTLCache[str, bool] = TTLCache(4096, REFETCH)
+
+    async def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+        await self._http.aclose()
+
+    # ---- Access tokens: RFC 9068 section 4, or as Keycloak makes them ----
+
+    def issued(self, token: str) -> bool:
+        """Whether the token says that it is the provider's; nothing is asked about others."""
+        try:
+            return token in self._verified or take_apart(token).payload.get("iss") == self.issuer
+        except InvalidAccessToken:
+            return False
+
+    async def verify(self, token: str, now: datetime) -> ForeignClaims:
+        """The claims; InvalidAccessToken, or ProviderUnavailable where only the provider could tell."""
+        if monotonic() - self._fetched_at > KEYS_TTL and self._keys and self._may_fetch():
+            self._fetch_soon()  # nobody waits for it: what is known holds until there is something newer
+        claims = self._verified.get(token)
+        if claims is None:
+            jwt = take_apart(token)
+            claims = self._claims(jwt)
+            if not in_time(claims, now) or not (await self._key_of(jwt)).has_signed(jwt):
+                raise InvalidAccessToken
+            self._verified[token] = claims
+        if not in_time(claims, now):
+            raise InvalidAccessToken
+        return claims
+
+    def _claims(self, jwt: Jwt) -> ForeignClaims:
+        """What the token claims, if it is meant for us: the signature is still to be checked."""
+        payload = jwt.payload
+        audience = payload.get("aud")
+        client = payload.get("azp", payload.get("client_id"))
+        subject, scope = payload.get("sub"), payload.get("scope", "")
+        if not _is_bearer_token(jwt) or payload.get("iss") != self.issuer:
+            raise InvalidAccessToken
+        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+            raise InvalidAccessToken
+        if not isinstance(client, str) or (self._clients and client not in self._clients):
+            raise InvalidAccessToken
+        if not _is_subject(subject) or not isinstance(scope, str):
+            raise InvalidAccessToken
+        return ForeignClaims(
+            issuer=self.issuer,
+            subject=subject,
+            client_id=client,
+            scope=frozenset(scope.split()),
+            realm_roles=_realm_roles(payload),
+            profile=_profile(payload),
+            auth_time=whole(payload.get("auth_time", 0)),
+            issued_at=whole(payload.get("iat")),
+            not_before=whole(payload.get("nbf", payload.get("iat"))),
+            expires_at=whole(payload.get("exp")),
+        )
+
+    # ---- Keys: OpenID Connect Discovery section 4, RFC 7517 ----
+
+    async def _key_of(self, jwt: Jwt) -> VerifyingKey:
+        key = self._known_key(jwt)
+        if key is None:
+            if self._fetching is None and not self._may_fetch():
+                raise ProviderUnavailable(retry_after=REFETCH)
+            if not await asyncio.shield(self._fetch_soon()):
+                raise ProviderUnavailable(retry_after=REFETCH)
+            key = self._known_key(jwt)
+        if key is None:
+            raise InvalidAccessToken
+        return key
+
+    def _known_key(self, jwt: Jwt) -> VerifyingKey | None:
+        """The key that the header names; None if it may be a new one, InvalidAccessToken if none will ever fit."""
+        key_id, algorithm = jwt.header.get("kid"), jwt.header.get("alg")
+        if algorithm not in ALGORITHMS or "crit" in jwt.header or not isinstance(key_id, str | None):
+            raise InvalidAccessToken
+        named = [key for key in self._keys if key_id is None or key.id == key_id]
+        fitting = [key for key in named if key.algorithm == algorithm]
+        if named and (not fitting or (key_id is None and len(self._keys) > 1)):
+            raise InvalidAccessToken
+        return fitting[0] if fitting else None
+
+    def _may_fetch(self) -> bool:
+        """Count one more look at the provider, if it is not too much."""
+        now = monotonic()
+        self._allowance = min(BURST, self._allowance + (now - self._counted_at) / REFETCH)
+        self._counted_at = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def _fetch_soon(self) -> asyncio.Task[bool]:
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def _fetch(self) -> bool:
+        """Whether the provider said what its keys are."""
+        try:
+            with anyio.fail_after(TIME_TO_ANSWER):
+                document = await self._get(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration")
+                if document["issuer"] != self.issuer:
+                    raise ValueError("its document names another issuer than OIDC_ISSUER")
+                jwks = await self._get(self._endpoint(document["jwks_uri"]))
+            keys = verifying_keys(jwks)
+            if not keys:
+                raise ValueError("it has none that we take")
+        except _FAILURES as error:
+            log.warning("the identity provider cannot be asked for its keys: %s: %s", type(error).__name__, error)
+            return False
+        finally:
+            self._fetching = None
+        if jwks != self._jwks:
+            self._verified.clear()  # what a key has signed that is gone is nothing any more
+        self._document, self._jwks, self._keys, self._fetched_at = document, jwks, keys, monotonic()
+        return True
+
+    # ---- Userinfo: OpenID Connect Core section 5.3 ----
+
+    async def profile(self, token: str, claims: ForeignClaims) -> Profile:
+        """Who that is, according to the token; else according to userinfo, which is not asked again and again."""
+        if claims.profile.email or claims.subject in self._without_address:
+            return claims.profile
+        try:
+            with anyio.fail_after(TIME_TO_ANSWER):
+                told = await self._get(self._endpoint(self._document["userinfo_endpoint"]), token)
+        except _FAILURES as error:
+            if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500:
+                log.warning("the identity provider cannot be asked who somebody is: %s", type(error).__name__)
+                raise ProviderUnavailable(retry_after=REFETCH) from None
+            told = {}
+        profile = _profile(told) if told.get("sub") == claims.subject else claims.profile
+        if profile.email is None:
+            self._without_address[claims.subject] = True
+        return profile
+
+    # ---- The parts ----
+
+    def _endpoint(self, address: str) -> str:
+        """As the document names it: never without TLS where the issuer has it."""
+        if urlsplit(address).scheme not in {"https", urlsplit(self.issuer).scheme}:
+            raise ValueError("its document names an endpoint without TLS")
+        return address
+
+    async def _get(self, address: str, token: str | None = None) -> Any:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        body = b""
+        async with self._http.stream("GET", address, headers=headers) as answer:
+            answer.raise_for_status()  # a redirect is none of the answers that we take
+            async for part in answer.aiter_raw():
+                body += part
+                if len(body) > MAX_ANSWER:
+                    raise ValueError("its answer is too large")
+        document = parse(body)
+        if not isinstance(document, dict):
+            raise ValueError("its answer is no JSON object")  # noqa: TRY004  # of what was answered, not of our types
+        return document
+
+
+def _is_bearer_token(jwt: Jwt) -> bool:
+    """By the header (RFC 9068), or by Keycloak's claim; never an ID token, a refresh token or one bound to a key of its
+    client (RFC 7800), which is worth nothing without the proof."""
+    header, claim = jwt.header.get("typ", "JWT"), jwt.payload.get("typ")
+    named = header in ACCESS_TOKEN_TYPES or (header == "JWT" and claim is not None)
+    return named and claim in (None, "Bearer") and "cnf" not in jwt.payload
+
+
+def _is_subject(subject: object) -> TypeGuard[str]:
+    """OpenID Connect Core section 2: at most 255 ASCII characters."""
+    return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
+
+
+def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
+    match payload.get("realm_access"):
+        case {"roles": list(roles)}:
+            return frozenset(role for role in roles if isinstance(role, str))
+    return frozenset()
+
+
+def _profile(claims: dict[str, Any]) -> Profile:
+    """OpenID Connect Core section 5.1. What is no address or no name of ours is none."""
+    try:
+        email = email_address(claims["email"]) if isinstance(claims.get("email"), str) else None
+    except ValueError:
+        email = None
+    try:
+        name = _NAME.validate_python(claims.get("name"))
+    except ValidationError:
+        name = None
+    return Profile(email, claims.get("email_verified") is True, name)
