@@ -9,7 +9,6 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Header, Path, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from pydantic import AfterValidator, WithJsonSchema
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
@@ -26,7 +25,7 @@ from app.jobs import Jobs
 from app.limits import AccountLimits, MessageLimit, client_address
 from app.models import MAX_ID, utcnow
 from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
-from app.oidc import ForeignClaims, Provider
+from app.oidc import Provider
 from app.passwords import PasswordHasher
 from app.readers import Reader
 from app.scopes import SCOPES
@@ -127,36 +126,8 @@ async def presented(connection: HTTPConnection, token: Annotated[str, Depends(be
         claims = await provider.verify(token, utcnow())
     except InvalidAccessToken:
         raise InvalidToken from None
-    return await _known_caller(parts_of(connection), provider, token, claims)
-
-
-async def _known_caller(parts: Parts, provider: Provider, token: str, claims: ForeignClaims) -> Caller:
-    """With an account, and the role that the provider gives it: both committed before the route runs."""
-    role_map = parts.settings.oidc_role_map
-    caller = await _recognised(parts, claims)
-    if caller is None:
-        profile = await provider.profile(token, claims)
-        try:
-            async with parts.database.session_scope(parts.database.write) as session:
-                await in_thread(identities.make_account, session, claims, profile, role_map)
-        except IntegrityError:
-            caller = await _recognised(parts, claims)  # another request of the same person was first
-            if caller is None:
-                raise
-    elif identities.is_role_due(caller, claims, role_map):
-        async with parts.database.session_scope(parts.database.write) as session:
-            await in_thread(identities.take_over_role, session, caller, claims, role_map)
-    else:
-        return caller
-    caller = await _recognised(parts, claims)
-    if caller is None:  # deleted meanwhile
-        raise InvalidToken
-    return caller
-
-
-async def _recognised(parts: Parts, claims: ForeignClaims) -> Caller | None:
-    async with parts.database.session_scope(parts.database.read) as session:
-        return await in_thread(identities.recognise, session, claims)
+    parts = parts_of(connection)
+    return await identities.caller_of(parts.database, provider, token, claims, parts.settings.oidc_role_map)
 
 
 Presented = Annotated[str | Caller, Depends(presented)]

@@ -4,19 +4,51 @@ link by that would let whoever sets addresses at the provider into the accounts 
 from collections.abc import Sequence
 
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts import find_role, lock_user, new_user
+from app.db import Database, in_thread
 from app.errors import EmailMissing, InvalidToken
 from app.logs import security_event
 from app.models.user import Identity, User
 from app.oauth2 import Caller
-from app.oidc import ForeignClaims, Profile
+from app.oidc import ForeignClaims, Profile, Provider
 from app.scopes import USER
 from app.security import AccessClaims, from_timestamp
 from app.sessions import read_identity
 
 RoleMap = Sequence[tuple[str, str]]
+
+
+async def caller_of(
+    database: Database, provider: Provider, token: str, claims: ForeignClaims, role_map: RoleMap
+) -> Caller:
+    """Who bears this token: with an account, made at the first sight, and the role that the provider gives. Both are
+    committed here, before the route runs. The provider is asked between two sessions, never within one."""
+    caller = await _recognised(database, claims)
+    if caller is None:
+        profile = await provider.profile(token, claims)
+        try:
+            async with database.session_scope(database.write) as session:
+                await in_thread(make_account, session, claims, profile, role_map)
+        except IntegrityError:
+            if await _recognised(database, claims) is None:
+                raise  # the address is somebody else's; otherwise another request of this person was first
+    elif is_role_due(caller, claims, role_map):
+        async with database.session_scope(database.write) as session:
+            await in_thread(take_over_role, session, caller, claims, role_map)
+    else:
+        return caller
+    caller = await _recognised(database, claims)
+    if caller is None:  # deleted in between
+        raise InvalidToken
+    return caller
+
+
+async def _recognised(database: Database, claims: ForeignClaims) -> Caller | None:
+    async with database.session_scope(database.read) as session:
+        return await in_thread(recognise, session, claims)
 
 
 def recognise(session: Session, claims: ForeignClaims) -> Caller | None:
