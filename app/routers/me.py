@@ -67,7 +67,7 @@ async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials
     if me.account.password_hash is None:
         _require_new_sign_in(me.caller)
     elif body.current_password is MISSING:
-        raise Invalid.at("body", "current_password", message="Field required", kind="missing")
+        raise Invalid.at("body", "current_password", message="The current password is needed.", kind="missing")
     else:
         await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
