@@ -17,6 +17,7 @@ from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
 from app.chat import SCOPE as CHAT
 from app.chat import ChatHub
+from app.code_flow import CodeFlow
 from app.cookies import cookie_token, origin_allowed, set_cookie
 from app.db import SAFE_METHODS, Database, SessionDep, Side, in_thread
 from app.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
@@ -53,6 +54,7 @@ class Parts:
     chat: ChatHub
     message_limit: MessageLimit
     provider: Provider | None
+    code_flow: CodeFlow | None
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

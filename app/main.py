@@ -25,6 +25,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app.api_client import Refused
 from app.cache import Cache
 from app.chat import ChatHub
+from app.code_flow import CodeFlow
 from app.db import CHAT_SLOTS, Database
 from app.deps import Parts
 from app.errors import AppError
@@ -46,6 +47,7 @@ from app.routers import (
     heroes,
     jobs,
     me,
+    oidc,
     operations,
     operations_csv,
     ops,
@@ -92,6 +94,7 @@ def create_api() -> FastAPI:
         lifespan=lifespan,
     )
     for router in (
+        *([oidc.router] if settings.pages_sign_in_there else []),
         *([auth.local_accounts, cookie.local_accounts, me.local_accounts] if settings.local_accounts == "on" else []),
         ops.router,
         ops.pages,
@@ -181,9 +184,17 @@ def make_parts(settings: Settings, database: Database) -> Parts:
     def mail_reuse(session: Session, state: SessionState) -> None:
         jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
 
-    provider = None
+    provider = code_flow = None
     if settings.oidc_issuer:
         provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
+    if provider and settings.pages_sign_in_there:
+        code_flow = CodeFlow(
+            provider,
+            signers.sign_in,
+            client_id=settings.oidc_client_id[0],
+            client_secret=settings.oidc_client_secret,
+            redirect_uri=f"{settings.public_url}/api/auth/oidc/callback",
+        )
     server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
@@ -205,6 +216,7 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         chat=ChatHub(database, settings.redis_url, live_scopes),
         message_limit=MessageLimit(settings.limit_chat, settings.redis_url),
         provider=provider,
+        code_flow=code_flow,
     )
 
 

@@ -95,13 +95,12 @@ class Provider:
 
     async def verify(self, token: str, now: datetime) -> ForeignClaims:
         """The claims; InvalidAccessToken, or ProviderUnavailable where only the provider could tell."""
-        if monotonic() - self._fetched_at > KEYS_TTL and self._keys and self._may_fetch():
-            self._fetch_soon()  # nobody waits for it: what is known holds until there is something newer
+        self._renew()
         claims = self._verified.get(token)
         if claims is None:
             jwt = take_apart(token)
             claims = self._claims(jwt)
-            if not in_time(claims, now) or not (await self._key_of(jwt)).has_signed(jwt):
+            if not in_time(claims, now) or not await self.has_signed(jwt):
                 raise InvalidAccessToken
             self._verified[token] = claims
         if not in_time(claims, now):
@@ -120,15 +119,15 @@ class Provider:
             raise InvalidAccessToken
         if not isinstance(client, str) or (self._clients and client not in self._clients):
             raise InvalidAccessToken
-        if not _is_subject(subject) or not isinstance(scope, str):
+        if not is_subject(subject) or not isinstance(scope, str):
             raise InvalidAccessToken
         return ForeignClaims(
             issuer=self.issuer,
             subject=subject,
             client_id=client,
             scope=frozenset(scope.split()),
-            realm_roles=_realm_roles(payload),
-            profile=_profile(payload),
+            realm_roles=realm_roles_of(payload),
+            profile=profile_of(payload),
             auth_time=whole(payload.get("auth_time", 0)),
             issued_at=whole(payload.get("iat")),
             not_before=whole(payload.get("nbf", payload.get("iat"))),
@@ -137,17 +136,22 @@ class Provider:
 
     # ---- Keys: OpenID Connect Discovery section 4, RFC 7517 ----
 
-    async def _key_of(self, jwt: Jwt) -> VerifyingKey:
+    async def metadata(self) -> dict[str, Any]:
+        """What it says of itself, not much older than its keys; ProviderUnavailable if it has never said it."""
+        self._renew()
+        if not self._document:
+            await self._wait_for_it()
+        return self._document
+
+    async def has_signed(self, jwt: Jwt) -> bool:
+        """InvalidAccessToken if no key of its fits; ProviderUnavailable if only the provider could tell."""
         key = self._known_key(jwt)
         if key is None:
-            if self._fetching is None and not self._may_fetch():
-                raise ProviderUnavailable(retry_after=REFETCH)
-            if not await asyncio.shield(self._fetch_soon()):
-                raise ProviderUnavailable(retry_after=REFETCH)
+            await self._wait_for_it()
             key = self._known_key(jwt)
         if key is None:
             raise InvalidAccessToken
-        return key
+        return key.has_signed(jwt)
 
     def _known_key(self, jwt: Jwt) -> VerifyingKey | None:
         """The key that the header names; None if it may be a new one, InvalidAccessToken if none will ever fit."""
@@ -170,6 +174,17 @@ class Provider:
         self._allowance -= 1
         return True
 
+    def _renew(self) -> None:
+        """Nobody waits for it: what is known holds until there is something newer."""
+        if monotonic() - self._fetched_at > KEYS_TTL and self._keys and self._may_fetch():
+            self._fetch_soon()
+
+    async def _wait_for_it(self) -> None:
+        if self._fetching is None and not self._may_fetch():
+            raise ProviderUnavailable(retry_after=REFETCH)
+        if not await asyncio.shield(self._fetch_soon()):
+            raise ProviderUnavailable(retry_after=REFETCH)
+
     def _fetch_soon(self) -> asyncio.Task[bool]:
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
@@ -182,7 +197,7 @@ class Provider:
                 document = await self._get(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration")
                 if document["issuer"] != self.issuer:
                     raise ValueError("its document names another issuer than OIDC_ISSUER")
-                jwks = await self._get(self._endpoint(document["jwks_uri"]))
+                jwks = await self._get(self._with_tls(document["jwks_uri"]))
             keys = verifying_keys(jwks)
             if not keys:
                 raise ValueError("it has none that we take")
@@ -202,31 +217,46 @@ class Provider:
         """Who that is, according to the token; else according to userinfo, which is not asked again and again."""
         if claims.profile.email or claims.subject in self._without_address:
             return claims.profile
-        try:
-            with anyio.fail_after(TIME_TO_ANSWER):
-                told = await self._get(self._endpoint(self._document["userinfo_endpoint"]), token)
-        except _FAILURES as error:
-            if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500:
-                log.warning("the identity provider cannot be asked who somebody is: %s", type(error).__name__)
-                raise ProviderUnavailable(retry_after=REFETCH) from None
-            told = {}
-        profile = _profile(told) if told.get("sub") == claims.subject else claims.profile
+        told = await self.ask("userinfo_endpoint", {"Authorization": f"Bearer {token}"}) or {}
+        profile = profile_of(told) if told.get("sub") == claims.subject else claims.profile
         if profile.email is None:
             self._without_address[claims.subject] = True
         return profile
 
     # ---- The parts ----
 
-    def _endpoint(self, address: str) -> str:
-        """As the document names it: never without TLS where the issuer has it."""
+    async def endpoint(self, name: str) -> str:
+        """Its address, for a browser to go to."""
+        try:
+            return self._with_tls((await self.metadata())[name])
+        except _FAILURES:
+            raise ProviderUnavailable(retry_after=REFETCH) from None
+
+    async def ask(
+        self, endpoint: str, headers: dict[str, str], form: dict[str, str] | None = None
+    ) -> dict[str, Any] | None:
+        """What it answers at the endpoint that its document names so; None if it refuses, or ProviderUnavailable."""
+        try:
+            with anyio.fail_after(TIME_TO_ANSWER):
+                return await self._get(self._with_tls((await self.metadata())[endpoint]), headers, form)
+        except _FAILURES as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+            log.warning("the identity provider %s: %s", "refuses" if refused else "cannot be asked", endpoint)
+            if refused:
+                return None
+            raise ProviderUnavailable(retry_after=REFETCH) from None
+
+    def _with_tls(self, address: str) -> str:
+        """An address of the document: never without TLS where the issuer has it."""
         if urlsplit(address).scheme not in {"https", urlsplit(self.issuer).scheme}:
             raise ValueError("its document names an endpoint without TLS")
         return address
 
-    async def _get(self, address: str, token: str | None = None) -> Any:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async def _get(
+        self, address: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         body = b""
-        async with self._http.stream("GET", address, headers=headers) as answer:
+        async with self._http.stream("POST" if form else "GET", address, headers=headers, data=form) as answer:
             answer.raise_for_status()  # a redirect is none of the answers that we take
             async for part in answer.aiter_raw():
                 body += part
@@ -246,19 +276,19 @@ def _is_bearer_token(jwt: Jwt) -> bool:
     return named and claim in (None, "Bearer") and "cnf" not in jwt.payload
 
 
-def _is_subject(subject: object) -> TypeGuard[str]:
+def is_subject(subject: object) -> TypeGuard[str]:
     """OpenID Connect Core section 2: at most 255 ASCII characters."""
     return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
 
 
-def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
+def realm_roles_of(payload: dict[str, Any]) -> frozenset[str]:
     match payload.get("realm_access"):
         case {"roles": list(roles)}:
             return frozenset(role for role in roles if isinstance(role, str))
     return frozenset()
 
 
-def _profile(claims: dict[str, Any]) -> Profile:
+def profile_of(claims: dict[str, Any]) -> Profile:
     """OpenID Connect Core section 5.1. What is no address or no name of ours is none."""
     try:
         email = email_address(claims["email"]) if isinstance(claims.get("email"), str) else None

@@ -32,7 +32,7 @@ _HEAD = struct.Struct(">BB16sI")
 _VERSION = 1
 _SIGNED_TOKEN = re.compile(r"[A-Za-z0-9_-]{72}", re.ASCII)
 _MAX_JWT_LENGTH = 4096
-_CURSOR_TAG = 12
+_TAG = 12
 
 
 def derive_keys(secret_keys: Sequence[str], use: str) -> list[bytes]:
@@ -90,29 +90,29 @@ def _mac(key: bytes, head: bytes, bound: bytes) -> bytes:
     return hmac.digest(key, head + bound, "sha256")
 
 
-class CursorSigner:
-    """Opaque positions in a list. The MAC keeps strangers' values out of queries; `bound` names the list."""
+class ValuesSigner:
+    """Makes a few values opaque, and ours: the MAC keeps those of strangers out. `bound` says what they are for."""
 
-    def __init__(self, secret_keys: Sequence[str]) -> None:
-        self._keys = derive_keys(secret_keys, "cursor")
+    def __init__(self, secret_keys: Sequence[str], use: str) -> None:
+        self._keys = derive_keys(secret_keys, use)
 
     def sign(self, values: Sequence[str], bound: str) -> str:
         payload = json.dumps(values).encode()
         return urlsafe_b64encode(self._tag(self._keys[0], payload, bound) + payload).decode().rstrip("=")
 
-    def verify(self, cursor: str, bound: str) -> list[str] | None:
+    def verify(self, signed: str, bound: str) -> list[str] | None:
         try:
-            raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+            raw = urlsafe_b64decode(signed + "=" * (-len(signed) % 4))
         except ValueError:
             return None
-        tag, payload = raw[:_CURSOR_TAG], raw[_CURSOR_TAG:]
+        tag, payload = raw[:_TAG], raw[_TAG:]
         if not any(hmac.compare_digest(self._tag(key, payload, bound), tag) for key in self._keys):
             return None
         return [str(value) for value in json.loads(payload)]
 
     @staticmethod
     def _tag(key: bytes, payload: bytes, bound: str) -> bytes:
-        return hmac.digest(key, bound.encode() + b"\0" + payload, "sha256")[:_CURSOR_TAG]
+        return hmac.digest(key, bound.encode() + b"\0" + payload, "sha256")[:_TAG]
 
 
 class InvalidAccessToken(Exception):
@@ -283,7 +283,8 @@ class Signers:
     reset: TokenSigner
     verification: TokenSigner
     email_change: TokenSigner
-    cursor: CursorSigner
+    cursor: ValuesSigner  # positions in lists
+    sign_in: ValuesSigner  # what waits in a browser for the identity provider
 
     @classmethod
     def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
@@ -293,7 +294,8 @@ class Signers:
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),
             email_change=TokenSigner(secret_keys, "email-change"),
-            cursor=CursorSigner(secret_keys),
+            cursor=ValuesSigner(secret_keys, "cursor"),
+            sign_in=ValuesSigner(secret_keys, "sign-in"),
         )
 
 

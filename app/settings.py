@@ -211,6 +211,11 @@ class Settings(BaseSettings):
     admin_password: str | None = Field(default=None, repr=False)
 
     @property
+    def pages_sign_in_there(self) -> bool:
+        """Whether the pages are a client of the identity provider."""
+        return bool(self.oidc_issuer and self.oidc_client_id)
+
+    @property
     def on_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
 

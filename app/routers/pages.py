@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.api_client import Api, Refused
-from app.web import Form, is_signed_in, local, page, read_form, redirect
+from app.web import PROBLEM, PROBLEMS, Form, is_signed_in, local, page, read_form, redirect
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
@@ -19,7 +19,9 @@ async def home(request: Request) -> Response:
 
 @router.get("/sign-in")
 async def sign_in_form(request: Request) -> Response:
-    return page(request, "sign_in.html", form=Form({"next": request.query_params.get("next", "")}))
+    asked = request.query_params
+    message = PROBLEMS.get(asked["problem"], PROBLEM) if "problem" in asked else ""
+    return page(request, "sign_in.html", form=Form({"next": asked.get("next", "")}, message=message))
 
 
 @local_accounts.post("/sign-in")

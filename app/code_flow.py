@@ -1,0 +1,189 @@
+"""Signing in at the identity provider: authorization code with PKCE, state and nonce (OpenID Connect Core section 3.1,
+RFC 7636, RFC 9207). What ties an answer to the browser that asked is in that browser, signed, and nowhere else."""
+
+import hashlib
+import hmac
+import secrets
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import quote_plus
+
+import httpx
+
+from app.errors import AppError
+from app.jwts import Jwt, take_apart
+from app.oidc import ForeignClaims, Provider, is_subject, profile_of, realm_roles_of
+from app.security import InvalidAccessToken, ValuesSigner, in_time, whole
+
+HANDSHAKE_TTL = timedelta(minutes=10)
+_SCOPE = "openid email profile"
+
+
+class SignInFailed(AppError):
+    """Told by a page, never by a problem document."""
+
+    status, type, title = 400, "sign-in-failed", "Not signed in"
+    detail = "The identity provider's answer does not hold."
+
+
+class SignInStale(SignInFailed):
+    """Too late, a second time, or of another browser: an answer that somebody else began (login CSRF)."""
+
+    type = "sign-in-stale"
+
+
+class SignInRefused(SignInFailed):
+    """The provider says no, or the person did."""
+
+    type = "sign-in-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One attempt, as it waits in the browser: what has to come back, and to which page of whose the person goes."""
+
+    state: str
+    nonce: str
+    verifier: str
+    origin: str
+    path: str
+    began_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who has signed in, and the access token to ask userinfo with. Not every ID token tells roles."""
+
+    claims: ForeignClaims
+    access_token: str
+    tells_roles: bool
+
+
+class CodeFlow:
+    """The pages as a client of the provider: confidential with a secret, else public."""
+
+    def __init__(
+        self, provider: Provider, signer: ValuesSigner, *, client_id: str, client_secret: str | None, redirect_uri: str
+    ) -> None:
+        self.provider = provider
+        self._signer = signer
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._redirect_uri = redirect_uri
+
+    # ---- There ----
+
+    async def begin(self, origin: str, path: str, now: datetime) -> tuple[str, str]:
+        """The provider's address to go to, and what the browser keeps until it is back."""
+        state = self._signer.sign([secrets.token_urlsafe(16), origin], "state")
+        nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
+        handshake = Handshake(state, nonce, verifier, origin, path, str(int(now.timestamp())))
+        request = {
+            "response_type": "code",
+            "client_id": self._client_id,
+            "redirect_uri": self._redirect_uri,
+            "scope": _SCOPE,
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": _digest(verifier, 32),
+            "code_challenge_method": "S256",
+        }
+        address = httpx.URL(await self.provider.endpoint("authorization_endpoint"))
+        return str(address.copy_merge_params(request)), self._signer.sign(astuple(handshake), "handshake")
+
+    # ---- And back ----
+
+    def origin_of(self, state: str) -> str:
+        """Whose page began this, even if its browser has forgotten: nobody is signed in by that."""
+        values = self._signer.verify(state, "state")
+        return values[1] if values else ""
+
+    def resume(self, kept: str, state: str, now: datetime) -> Handshake:
+        """What this browser kept, if the answer is to that; else SignInStale."""
+        values = self._signer.verify(kept, "handshake")
+        if values is None:
+            raise SignInStale
+        handshake = Handshake(*values)
+        is_late = now.timestamp() > int(handshake.began_at) + HANDSHAKE_TTL.total_seconds()
+        if is_late or not hmac.compare_digest(handshake.state.encode(), state.encode()):
+            raise SignInStale
+        return handshake
+
+    async def redeem(self, handshake: Handshake, answer: Mapping[str, str], now: datetime) -> Person:
+        """Who signed in, by the provider's answer in the address (`code` and `iss`, or `error`)."""
+        document = await self.provider.metadata()
+        says_iss = document.get("authorization_response_iss_parameter_supported") is True
+        if answer.get("iss", None if says_iss else self.provider.issuer) != self.provider.issuer:
+            raise SignInFailed  # RFC 9207 section 2.4: another provider's answer
+        if "error" in answer:
+            raise SignInRefused
+        told = await self._tokens(answer.get("code", ""), handshake.verifier)
+        try:
+            return await self._person(told["id_token"], told["access_token"], handshake.nonce, now)
+        except (InvalidAccessToken, KeyError, TypeError, AttributeError):
+            raise SignInFailed from None
+
+    async def _tokens(self, code: str, verifier: str) -> dict[str, str]:
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._redirect_uri,
+            "client_id": self._client_id,
+            "code_verifier": verifier,
+        }
+        headers = {}
+        if self._client_secret is not None:  # RFC 6749 section 2.3.1
+            basic = f"{quote_plus(self._client_id)}:{quote_plus(self._client_secret)}"
+            headers = {"Authorization": f"Basic {b64encode(basic.encode()).decode()}"}
+            del form["client_id"]
+        told = await self.provider.ask("token_endpoint", headers, form)
+        if told is None:
+            raise SignInStale  # a code is good once, and not for long
+        return told
+
+    async def _person(self, id_token: str, access_token: str, nonce: str, now: datetime) -> Person:
+        """OpenID Connect Core section 3.1.3.7. Keycloak puts realm roles into access tokens alone."""
+        jwt = take_apart(id_token)
+        claims = self._claims(jwt, nonce)
+        at_hash = jwt.payload.get("at_hash")
+        if at_hash is not None and at_hash != _digest(access_token, 16):
+            raise InvalidAccessToken
+        if not in_time(claims, now) or not await self.provider.has_signed(jwt):
+            raise InvalidAccessToken
+        try:
+            bearer = await self.provider.verify(access_token, now)
+        except InvalidAccessToken:  # it is for others: opaque, or of another audience
+            return Person(claims, access_token, "realm_access" in jwt.payload)
+        if bearer.subject != claims.subject:
+            raise InvalidAccessToken
+        return Person(replace(claims, realm_roles=bearer.realm_roles), access_token, tells_roles=True)
+
+    def _claims(self, jwt: Jwt, nonce: str) -> ForeignClaims:
+        payload, subject = jwt.payload, jwt.payload.get("sub")
+        audience = payload["aud"] if isinstance(payload["aud"], list) else [payload["aud"]]
+        client = payload.get("azp", self._client_id if len(audience) == 1 else None)
+        if payload.get("iss") != self.provider.issuer or not is_subject(subject):
+            raise InvalidAccessToken
+        if self._client_id not in audience or client != self._client_id:
+            raise InvalidAccessToken
+        if payload.get("nonce") != nonce:
+            raise InvalidAccessToken
+        return ForeignClaims(
+            issuer=self.provider.issuer,
+            subject=subject,
+            client_id=self._client_id,
+            scope=frozenset(),
+            realm_roles=realm_roles_of(payload),
+            profile=profile_of(payload),
+            auth_time=whole(payload.get("auth_time", 0)),
+            issued_at=whole(payload.get("iat")),
+            not_before=whole(payload.get("nbf", payload.get("iat"))),
+            expires_at=whole(payload.get("exp")),
+        )
+
+
+def _digest(text: str, length: int) -> str:
+    """The first bytes of SHA-256, which both algorithms' hashes are made by."""
+    return urlsafe_b64encode(hashlib.sha256(text.encode()).digest()[:length]).decode().rstrip("=")
