@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qs
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
@@ -19,7 +20,12 @@ from jose import jwk, jws
 from tests.servers import free_port
 
 ABSENT = object()  # instead of a claim that is left out
-PATHS = {"/.well-known/openid-configuration": "discovery", "/certs": "jwks", "/userinfo": "userinfo"}
+PATHS = {
+    "/.well-known/openid-configuration": "discovery",
+    "/certs": "jwks",
+    "/userinfo": "userinfo",
+    "/token": "token",
+}
 SCOPE = "openid email profile me chat users:read"
 
 
@@ -53,6 +59,8 @@ class Keycloak:
         self.asked: Counter[str] = Counter()
         self.people: dict[str, Any] = {}
         self.answers: dict[str, Any] = {}  # instead of the usual ones: a document, bytes or a status
+        self.forms: list[dict[str, list[str]]] = []  # what was posted, and with which credentials
+        self.credentials: list[str | None] = []
         self.go = Event()
         self.go.set()  # cleared, it takes questions and answers none
 
@@ -82,8 +90,9 @@ class Keycloak:
             return {"keys": [key.public for key in self.keys]}
         if what == "userinfo":
             return self.people.get(json.loads(jws.get_unverified_claims(token))["sub"], 401)
-        endpoints = {"jwks_uri": f"{self.issuer}/certs", "userinfo_endpoint": f"{self.issuer}/userinfo"}
-        return {"issuer": self.issuer, **endpoints}
+        ends = {"jwks_uri": "certs", "userinfo_endpoint": "userinfo", "token_endpoint": "token"}
+        ends["authorization_endpoint"] = "auth?kc=1"  # nothing of ours looks at it: a browser goes there
+        return {"issuer": self.issuer, **{name: f"{self.issuer}/{path}" for name, path in ends.items()}}
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         """An access token of Keycloak 26, as its demo realm makes it."""
@@ -129,6 +138,11 @@ def _handler(keycloak: Keycloak) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             with suppress(OSError):  # whoever asked has gone
                 self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            keycloak.forms.append(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            keycloak.credentials.append(self.headers.get("Authorization"))
+            self.do_GET()
 
         def log_message(self, *_: Any) -> None:
             """Nothing."""

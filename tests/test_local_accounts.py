@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.answers import assert_oauth_error, assert_problem
 from tests.browsers import Browser
 from tests.hostile import BODIES
+from tests.providers import OidcProvider
 from tests.servers import Muster
 from tests.sockets import Socket
 from tests.test_seed import admins, seed
@@ -28,10 +30,10 @@ PAGES_GONE = ["/register", "/forgot-password", "/reset-password", "/verify-email
 
 
 @pytest.fixture(scope="module")
-def off(muster: Muster, folder: Path) -> Iterator[Muster]:
+def off(muster: Muster, provider: OidcProvider, folder: Path) -> Iterator[Muster]:
     """The same service on the same database, with the setting off; `muster` is the one where it is on."""
     same = {"PUBLIC_URL": f"http://localhost:{muster.port}", "MAIL_URL": muster.settings["MAIL_URL"]}
-    with Muster(muster.database_url, folder, **same, **OFF) as served:
+    with Muster(muster.database_url, folder, **{**same, **OFF, "OIDC_ISSUER": provider.issuer}) as served:
         yield served
 
 
@@ -44,7 +46,7 @@ def test_the_routes_of_local_accounts_do_not_exist(off: Muster, route: tuple[str
     assert_problem(off.client.request(method, path, json=BODIES.get(route, {})), 404, "not-found")
 
 
-def test_openapi_tells_the_truth(muster: Muster, off: Muster) -> None:
+def test_openapi_tells_the_truth(muster: Muster, off: Muster, provider: OidcProvider) -> None:
     on_schema, off_schema = (each.client.get("/api/openapi.json").json() for each in (muster, off))
 
     def routes(schema: dict[str, dict[str, dict[str, object]]]) -> set[tuple[str, str]]:
@@ -53,7 +55,10 @@ def test_openapi_tells_the_truth(muster: Muster, off: Muster) -> None:
     assert routes(on_schema) - routes(off_schema) == {*GONE, ("POST", "/api/auth/token")}
     assert routes(off_schema) <= routes(on_schema)
     scheme = off_schema["components"]["securitySchemes"]["muster"]
-    assert scheme == {"type": "openIdConnect", "openIdConnectUrl": f"{ISSUER}/.well-known/openid-configuration"}
+    assert scheme == {
+        "type": "openIdConnect",
+        "openIdConnectUrl": f"{provider.issuer}/.well-known/openid-configuration",
+    }
     assert "Register" not in off_schema["info"]["description"]
 
 
@@ -104,6 +109,12 @@ def test_a_browser_and_a_socket_are_refused_too(muster: Muster, off: Muster) -> 
     with Socket(off, headers=account.sign_in().bearer) as dead:
         assert dead.closed() == 4401
     assert browser.call("GET", "/api/users/me").status_code == 200
+
+
+def test_whom_the_provider_vouches_for_is_served(muster: Muster, off: Muster, provider: OidcProvider) -> None:
+    tokens = provider.sign_in(f"ada-{uuid4().hex}")
+    assert off.me(tokens).json()["role"] == "user"
+    assert_problem(muster.me(tokens), 401, "invalid-token")  # which knows no provider
 
 
 # ---- The operator's commands ----

@@ -53,7 +53,7 @@ async def request_verification(request: Request) -> Response:
 async def delete_account(request: Request) -> Response:
     form = await read_form(request)
     try:
-        await Api(request).call("DELETE", ME, json={"current_password": form["current_password"]})
+        await Api(request).call("DELETE", ME, json=form.only("current_password"))
     except Refused as refused:
         return await _account(request, form.refused(refused), "delete")
     return redirect("/sign-in", done="gone")
