@@ -10,9 +10,11 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import anyio
 import httpx
@@ -22,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.errors import ProviderUnavailable
 from app.jwts import ALGORITHMS, Jwt, VerifyingKey, take_apart, verifying_keys
 from app.models import Name, email_address
-from app.security import ACCESS_TOKEN_TYPES, InvalidAccessToken, in_time, whole
+from app.security import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, in_time, whole
 from app.strict_json import parse
 
 log = logging.getLogger("muster.oidc")
@@ -32,6 +34,8 @@ MAX_ANSWER = 256 * 1024  # bytes
 KEYS_TTL = 3600  # seconds that a key lives which the provider has taken back
 REFETCH, BURST = 10, 5  # the keys are asked for once in so many seconds, after a few times at once
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+_UNKNOWN = UUID(int=0)
+_LAST_MOMENT = 253_402_300_799  # of the year 9999
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -46,18 +50,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ForeignClaims:
-    """An access token of the provider. `auth_time` is 0 where it does not say when the person signed in."""
+    """An access token of the provider. `access` is what it is here, but for the ids that only the database knows; its
+    auth_time is 0 where the provider does not say when the person signed in."""
 
     issuer: str
     subject: str
-    client_id: str
-    scope: frozenset[str]
     realm_roles: frozenset[str]
     profile: Profile
-    auth_time: int
-    issued_at: int
-    not_before: int
-    expires_at: int
+    access: AccessClaims
 
 
 class Provider:
@@ -74,8 +74,10 @@ class Provider:
         self._jwks: Any = None
         self._keys: list[VerifyingKey] = []
         self._fetched_at = -math.inf
+        self._begun = self._answered = 0  # looks at the keys: how many there were, and which was the last to succeed
         self._fetching: asyncio.Task[bool] | None = None
         self._allowance, self._counted_at = float(BURST), monotonic()
+        self.issued = lru_cache(maxsize=2048)(self._names_issuer)  # our own tokens are looked at once
         self._verified: LRUCache[str, ForeignClaims] = LRUCache(4096)
         self._without_address: TTLCache[str, bool] = TTLCache(4096, REFETCH)
 
@@ -86,25 +88,25 @@ class Provider:
 
     # ---- Access tokens: RFC 9068 section 4, or as Keycloak makes them ----
 
-    def issued(self, token: str) -> bool:
+    def _names_issuer(self, token: str) -> bool:
         """Whether the token says that it is the provider's; nothing is asked about others."""
         try:
-            return token in self._verified or take_apart(token).payload.get("iss") == self.issuer
+            return bool(take_apart(token).payload.get("iss") == self.issuer)
         except InvalidAccessToken:
             return False
 
     async def verify(self, token: str, now: datetime) -> ForeignClaims:
         """The claims; InvalidAccessToken, or ProviderUnavailable where only the provider could tell."""
-        if monotonic() - self._fetched_at > KEYS_TTL and self._keys and self._may_fetch():
-            self._fetch_soon()  # nobody waits for it: what is known holds until there is something newer
+        if self._keys and monotonic() - self._fetched_at > KEYS_TTL:
+            self._look()  # nobody waits for it: what is known holds until there is something newer
         claims = self._verified.get(token)
         if claims is None:
             jwt = take_apart(token)
             claims = self._claims(jwt)
-            if not in_time(claims, now) or not (await self._key_of(jwt)).has_signed(jwt):
+            if not in_time(claims.access, now) or not (await self._key_of(jwt)).has_signed(jwt):
                 raise InvalidAccessToken
             self._verified[token] = claims
-        if not in_time(claims, now):
+        if not in_time(claims.access, now):
             raise InvalidAccessToken
         return claims
 
@@ -122,29 +124,28 @@ class Provider:
             raise InvalidAccessToken
         if not _is_subject(subject) or not isinstance(scope, str):
             raise InvalidAccessToken
-        return ForeignClaims(
-            issuer=self.issuer,
-            subject=subject,
+        access = AccessClaims(
+            subject=_UNKNOWN,
+            session_id=_UNKNOWN,
+            generation=0,
             client_id=client,
             scope=frozenset(scope.split()),
-            realm_roles=_realm_roles(payload),
-            profile=_profile(payload),
-            auth_time=whole(payload.get("auth_time", 0)),
-            issued_at=whole(payload.get("iat")),
-            not_before=whole(payload.get("nbf", payload.get("iat"))),
-            expires_at=whole(payload.get("exp")),
+            auth_time=_moment(payload.get("auth_time", 0)),
+            issued_at=_moment(payload.get("iat")),
+            expires_at=_moment(payload.get("exp")),
+            not_before=_moment(payload.get("nbf", payload.get("iat"))),
+            token_id="",
         )
+        return ForeignClaims(self.issuer, subject, _realm_roles(payload), _profile(payload), access)
 
     # ---- Keys: OpenID Connect Discovery section 4, RFC 7517 ----
 
     async def _key_of(self, jwt: Jwt) -> VerifyingKey:
-        key = self._known_key(jwt)
-        if key is None:
-            if self._fetching is None and not self._may_fetch():
+        begun = self._begun  # a look that began before now may have missed a new key
+        while (key := self._known_key(jwt)) is None and self._answered <= begun:
+            looking = self._look()
+            if looking is None or not await asyncio.shield(looking):
                 raise ProviderUnavailable(retry_after=REFETCH)
-            if not await asyncio.shield(self._fetch_soon()):
-                raise ProviderUnavailable(retry_after=REFETCH)
-            key = self._known_key(jwt)
         if key is None:
             raise InvalidAccessToken
         return key
@@ -170,8 +171,10 @@ class Provider:
         self._allowance -= 1
         return True
 
-    def _fetch_soon(self) -> asyncio.Task[bool]:
-        if self._fetching is None:
+    def _look(self) -> asyncio.Task[bool] | None:
+        """The look at the provider's keys that is under way, or a new one; None if that would be one too many."""
+        if self._fetching is None and self._may_fetch():
+            self._begun += 1
             self._fetching = asyncio.create_task(self._fetch())
         return self._fetching
 
@@ -193,7 +196,8 @@ class Provider:
             self._fetching = None
         if jwks != self._jwks:
             self._verified.clear()  # what a key has signed that is gone is nothing any more
-        self._document, self._jwks, self._keys, self._fetched_at = document, jwks, keys, monotonic()
+        self._document, self._jwks, self._keys = document, jwks, keys
+        self._fetched_at, self._answered = monotonic(), self._begun
         return True
 
     # ---- Userinfo: OpenID Connect Core section 5.3 ----
@@ -206,7 +210,7 @@ class Provider:
             with anyio.fail_after(TIME_TO_ANSWER):
                 told = await self._get(self._endpoint(self._document["userinfo_endpoint"]), token)
         except _FAILURES as error:
-            if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code >= 500:
+            if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in {401, 403}:
                 log.warning("the identity provider cannot be asked who somebody is: %s", type(error).__name__)
                 raise ProviderUnavailable(retry_after=REFETCH) from None
             told = {}
@@ -249,6 +253,14 @@ def _is_bearer_token(jwt: Jwt) -> bool:
 def _is_subject(subject: object) -> TypeGuard[str]:
     """OpenID Connect Core section 2: at most 255 ASCII characters."""
     return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
+
+
+def _moment(value: object) -> int:
+    """A NumericDate that is a time in the calendar, too."""
+    moment = whole(value)
+    if not 0 <= moment <= _LAST_MOMENT:
+        raise InvalidAccessToken
+    return moment
 
 
 def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:

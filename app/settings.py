@@ -214,6 +214,12 @@ class Settings(BaseSettings):
         return self.database_url.startswith("sqlite")
 
     @model_validator(mode="after")
+    def _one_issuer_each(self) -> Self:
+        if self.oidc_issuer == self.public_url:
+            raise ValueError("OIDC_ISSUER: it may be another service's URL, not PUBLIC_URL, which is our own issuer")
+        return self
+
+    @model_validator(mode="after")
     def _fit_for_production(self) -> Self:
         if self.environment != "production":
             return self
