@@ -14,8 +14,8 @@ import httpx
 
 from app.errors import AppError
 from app.jwts import Jwt, take_apart
-from app.oidc import ForeignClaims, Provider, is_subject, profile_of, realm_roles_of
-from app.security import InvalidAccessToken, ValuesSigner, in_time, whole
+from app.oidc import ForeignClaims, Provider, claims_of
+from app.security import InvalidAccessToken, ValuesSigner, in_time
 
 HANDSHAKE_TTL = timedelta(minutes=10)
 _SCOPE = "openid email profile"
@@ -150,7 +150,7 @@ class CodeFlow:
         at_hash = jwt.payload.get("at_hash")
         if at_hash is not None and at_hash != _digest(access_token, 16):
             raise InvalidAccessToken
-        if not in_time(claims, now) or not await self.provider.has_signed(jwt):
+        if not in_time(claims.access, now) or not await self.provider.has_signed(jwt):
             raise InvalidAccessToken
         try:
             bearer = await self.provider.verify(access_token, now)
@@ -161,27 +161,12 @@ class CodeFlow:
         return Person(replace(claims, realm_roles=bearer.realm_roles), access_token, tells_roles=True)
 
     def _claims(self, jwt: Jwt, nonce: str) -> ForeignClaims:
-        payload, subject = jwt.payload, jwt.payload.get("sub")
+        payload = jwt.payload
         audience = payload["aud"] if isinstance(payload["aud"], list) else [payload["aud"]]
         client = payload.get("azp", self._client_id if len(audience) == 1 else None)
-        if payload.get("iss") != self.provider.issuer or not is_subject(subject):
+        if self._client_id not in audience or client != self._client_id or payload.get("nonce") != nonce:
             raise InvalidAccessToken
-        if self._client_id not in audience or client != self._client_id:
-            raise InvalidAccessToken
-        if payload.get("nonce") != nonce:
-            raise InvalidAccessToken
-        return ForeignClaims(
-            issuer=self.provider.issuer,
-            subject=subject,
-            client_id=self._client_id,
-            scope=frozenset(),
-            realm_roles=realm_roles_of(payload),
-            profile=profile_of(payload),
-            auth_time=whole(payload.get("auth_time", 0)),
-            issued_at=whole(payload.get("iat")),
-            not_before=whole(payload.get("nbf", payload.get("iat"))),
-            expires_at=whole(payload.get("exp")),
-        )
+        return claims_of(payload, self.provider.issuer, client, frozenset())
 
 
 def _digest(text: str, length: int) -> str:

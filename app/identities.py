@@ -2,6 +2,7 @@
 link by that would let whoever sets addresses at the provider into the accounts of others."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
@@ -15,7 +16,7 @@ from app.models.user import Identity, User
 from app.oauth2 import Caller
 from app.oidc import ForeignClaims, Profile, Provider
 from app.scopes import USER
-from app.security import AccessClaims, from_timestamp
+from app.security import from_timestamp
 from app.sessions import read_identity
 
 RoleMap = Sequence[tuple[str, str]]
@@ -58,29 +59,18 @@ def recognise(session: Session, claims: ForeignClaims) -> Caller | None:
         return None
     if not state.is_active:
         raise InvalidToken
-    ours = AccessClaims(
-        subject=state.user_id,
-        session_id=state.id,
-        generation=state.generation,
-        client_id=claims.client_id,
-        scope=claims.scope,
-        auth_time=claims.auth_time,
-        issued_at=claims.issued_at,
-        expires_at=claims.expires_at,
-        not_before=claims.not_before,
-        token_id="",
-    )
-    return Caller(state, ours, state.scopes() & claims.scope)
+    access = replace(claims.access, subject=state.user_id, session_id=state.id)
+    return Caller(state, access, state.scopes() & access.scope)
 
 
 def is_role_due(caller: Caller, claims: ForeignClaims, role_map: RoleMap) -> bool:
     """Whether the token is newer than all whose roles were looked at: an older one brings no role back."""
-    return bool(role_map) and from_timestamp(claims.issued_at) > caller.state.rotated_at
+    return bool(role_map) and from_timestamp(claims.access.issued_at) > caller.state.rotated_at
 
 
 def take_over_role(session: Session, caller: Caller, claims: ForeignClaims, role_map: RoleMap) -> None:
     """With a role map the provider decides, also about the last admin."""
-    user_id, issued_at = caller.state.user_id, from_timestamp(claims.issued_at)
+    user_id, issued_at = caller.state.user_id, from_timestamp(claims.access.issued_at)
     lock_user(session, user_id)
     this = (col(Identity.id) == caller.state.id, col(Identity.synced_at) < issued_at)
     if session.connection().execute(update(Identity).where(*this).values(synced_at=issued_at)).rowcount == 0:
@@ -104,7 +94,7 @@ def make_account(session: Session, claims: ForeignClaims, profile: Profile, role
         role=_role(claims, role_map),
         is_verified=profile.is_verified,
     )
-    synced_at = from_timestamp(claims.issued_at)
+    synced_at = from_timestamp(claims.access.issued_at)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=synced_at))
     session.flush()
     security_event("new identity", user_id=user.id)

@@ -10,9 +10,11 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import anyio
 import httpx
@@ -22,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.errors import ProviderUnavailable
 from app.jwts import ALGORITHMS, Jwt, VerifyingKey, take_apart, verifying_keys
 from app.models import Name, email_address
-from app.security import ACCESS_TOKEN_TYPES, InvalidAccessToken, in_time, whole
+from app.security import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, in_time, whole
 from app.strict_json import parse
 
 log = logging.getLogger("muster.oidc")
@@ -32,6 +34,8 @@ MAX_ANSWER = 256 * 1024  # bytes
 KEYS_TTL = 3600  # seconds that a key lives which the provider has taken back
 REFETCH, BURST = 10, 5  # the keys are asked for once in so many seconds, after a few times at once
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+_UNKNOWN = UUID(int=0)
+_LAST_MOMENT = 253_402_300_799  # of the year 9999
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -46,18 +50,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ForeignClaims:
-    """An access token of the provider. `auth_time` is 0 where it does not say when the person signed in."""
+    """An access token of the provider. `access` is what it is here, but for the ids that only the database knows; its
+    auth_time is 0 where the provider does not say when the person signed in."""
 
     issuer: str
     subject: str
-    client_id: str
-    scope: frozenset[str]
     realm_roles: frozenset[str]
     profile: Profile
-    auth_time: int
-    issued_at: int
-    not_before: int
-    expires_at: int
+    access: AccessClaims
 
 
 class Provider:
@@ -74,8 +74,10 @@ class Provider:
         self._jwks: Any = None
         self._keys: list[VerifyingKey] = []
         self._fetched_at = -math.inf
+        self._begun = self._answered = 0  # looks at the keys: how many there were, and which was the last to succeed
         self._fetching: asyncio.Task[bool] | None = None
         self._allowance, self._counted_at = float(BURST), monotonic()
+        self.issued = lru_cache(maxsize=2048)(self._names_issuer)  # our own tokens are looked at once
         self._verified: LRUCache[str, ForeignClaims] = LRUCache(4096)
         self._without_address: TTLCache[str, bool] = TTLCache(4096, REFETCH)
 
@@ -86,10 +88,10 @@ class Provider:
 
     # ---- Access tokens: RFC 9068 section 4, or as Keycloak makes them ----
 
-    def issued(self, token: str) -> bool:
+    def _names_issuer(self, token: str) -> bool:
         """Whether the token says that it is the provider's; nothing is asked about others."""
         try:
-            return token in self._verified or take_apart(token).payload.get("iss") == self.issuer
+            return bool(take_apart(token).payload.get("iss") == self.issuer)
         except InvalidAccessToken:
             return False
 
@@ -100,10 +102,10 @@ class Provider:
         if claims is None:
             jwt = take_apart(token)
             claims = self._claims(jwt)
-            if not in_time(claims, now) or not await self.has_signed(jwt):
+            if not in_time(claims.access, now) or not await self.has_signed(jwt):
                 raise InvalidAccessToken
             self._verified[token] = claims
-        if not in_time(claims, now):
+        if not in_time(claims.access, now):
             raise InvalidAccessToken
         return claims
 
@@ -112,43 +114,24 @@ class Provider:
         payload = jwt.payload
         audience = payload.get("aud")
         client = payload.get("azp", payload.get("client_id"))
-        subject, scope = payload.get("sub"), payload.get("scope", "")
-        if not _is_bearer_token(jwt) or payload.get("iss") != self.issuer:
+        scope = payload.get("scope", "")
+        if not _is_bearer_token(jwt) or not isinstance(scope, str):
             raise InvalidAccessToken
         if self._audience not in (audience if isinstance(audience, list) else [audience]):
             raise InvalidAccessToken
         if not isinstance(client, str) or (self._clients and client not in self._clients):
             raise InvalidAccessToken
-        if not is_subject(subject) or not isinstance(scope, str):
-            raise InvalidAccessToken
-        return ForeignClaims(
-            issuer=self.issuer,
-            subject=subject,
-            client_id=client,
-            scope=frozenset(scope.split()),
-            realm_roles=realm_roles_of(payload),
-            profile=profile_of(payload),
-            auth_time=whole(payload.get("auth_time", 0)),
-            issued_at=whole(payload.get("iat")),
-            not_before=whole(payload.get("nbf", payload.get("iat"))),
-            expires_at=whole(payload.get("exp")),
-        )
+        return claims_of(payload, self.issuer, client, frozenset(scope.split()))
 
     # ---- Keys: OpenID Connect Discovery section 4, RFC 7517 ----
 
-    async def metadata(self) -> dict[str, Any]:
-        """What it says of itself, not much older than its keys; ProviderUnavailable if it has never said it."""
-        self._renew()
-        if not self._document:
-            await self._wait_for_it()
-        return self._document
-
     async def has_signed(self, jwt: Jwt) -> bool:
         """InvalidAccessToken if no key of its fits; ProviderUnavailable if only the provider could tell."""
-        key = self._known_key(jwt)
-        if key is None:
-            await self._wait_for_it()
-            key = self._known_key(jwt)
+        begun = self._begun  # a look that began before now may have missed a new key
+        while (key := self._known_key(jwt)) is None and self._answered <= begun:
+            looking = self._look()
+            if looking is None or not await asyncio.shield(looking):
+                raise ProviderUnavailable(retry_after=REFETCH)
         if key is None:
             raise InvalidAccessToken
         return key.has_signed(jwt)
@@ -176,17 +159,13 @@ class Provider:
 
     def _renew(self) -> None:
         """Nobody waits for it: what is known holds until there is something newer."""
-        if monotonic() - self._fetched_at > KEYS_TTL and self._keys and self._may_fetch():
-            self._fetch_soon()
+        if self._keys and monotonic() - self._fetched_at > KEYS_TTL:
+            self._look()
 
-    async def _wait_for_it(self) -> None:
-        if self._fetching is None and not self._may_fetch():
-            raise ProviderUnavailable(retry_after=REFETCH)
-        if not await asyncio.shield(self._fetch_soon()):
-            raise ProviderUnavailable(retry_after=REFETCH)
-
-    def _fetch_soon(self) -> asyncio.Task[bool]:
-        if self._fetching is None:
+    def _look(self) -> asyncio.Task[bool] | None:
+        """The look at the provider's keys that is under way, or a new one; None if that would be one too many."""
+        if self._fetching is None and self._may_fetch():
+            self._begun += 1
             self._fetching = asyncio.create_task(self._fetch())
         return self._fetching
 
@@ -208,7 +187,8 @@ class Provider:
             self._fetching = None
         if jwks != self._jwks:
             self._verified.clear()  # what a key has signed that is gone is nothing any more
-        self._document, self._jwks, self._keys, self._fetched_at = document, jwks, keys, monotonic()
+        self._document, self._jwks, self._keys = document, jwks, keys
+        self._fetched_at, self._answered = monotonic(), self._begun
         return True
 
     # ---- Userinfo: OpenID Connect Core section 5.3 ----
@@ -218,33 +198,43 @@ class Provider:
         if claims.profile.email or claims.subject in self._without_address:
             return claims.profile
         told = await self.ask("userinfo_endpoint", {"Authorization": f"Bearer {token}"}) or {}
-        profile = profile_of(told) if told.get("sub") == claims.subject else claims.profile
+        profile = _profile(told) if told.get("sub") == claims.subject else claims.profile
         if profile.email is None:
             self._without_address[claims.subject] = True
         return profile
 
-    # ---- The parts ----
+    # ---- What its document says: Discovery section 3 ----
+
+    async def metadata(self) -> dict[str, Any]:
+        """Not much older than the keys; ProviderUnavailable if it was never read."""
+        self._renew()
+        looking = None if self._document else self._look()
+        if not self._document and (looking is None or not await asyncio.shield(looking)):
+            raise ProviderUnavailable(retry_after=REFETCH)
+        return self._document
 
     async def endpoint(self, name: str) -> str:
-        """Its address, for a browser to go to."""
         try:
             return self._with_tls((await self.metadata())[name])
         except _FAILURES:
             raise ProviderUnavailable(retry_after=REFETCH) from None
 
     async def ask(
-        self, endpoint: str, headers: dict[str, str], form: dict[str, str] | None = None
+        self, name: str, headers: dict[str, str], form: dict[str, str] | None = None
     ) -> dict[str, Any] | None:
-        """What it answers at the endpoint that its document names so; None if it refuses, or ProviderUnavailable."""
+        """What an endpoint answers; None if it refuses, ProviderUnavailable where there is no answer to that."""
+        address = await self.endpoint(name)
         try:
             with anyio.fail_after(TIME_TO_ANSWER):
-                return await self._get(self._with_tls((await self.metadata())[endpoint]), headers, form)
+                return await self._get(address, headers, form)
         except _FAILURES as error:
-            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
-            log.warning("the identity provider %s: %s", "refuses" if refused else "cannot be asked", endpoint)
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {400, 401, 403}
+            log.warning("the identity provider %s at its %s", "refuses" if refused else "gives no answer", name)
             if refused:
                 return None
             raise ProviderUnavailable(retry_after=REFETCH) from None
+
+    # ---- The parts ----
 
     def _with_tls(self, address: str) -> str:
         """An address of the document: never without TLS where the issuer has it."""
@@ -268,6 +258,26 @@ class Provider:
         return document
 
 
+def claims_of(payload: dict[str, Any], issuer: str, client_id: str, scope: frozenset[str]) -> ForeignClaims:
+    """What an access or an ID token of this issuer says; InvalidAccessToken if that is not enough."""
+    subject = payload.get("sub")
+    if payload.get("iss") != issuer or not _is_subject(subject):
+        raise InvalidAccessToken
+    access = AccessClaims(
+        subject=_UNKNOWN,
+        session_id=_UNKNOWN,
+        generation=0,
+        client_id=client_id,
+        scope=scope,
+        auth_time=_moment(payload.get("auth_time", 0)),
+        issued_at=_moment(payload.get("iat")),
+        expires_at=_moment(payload.get("exp")),
+        not_before=_moment(payload.get("nbf", payload.get("iat"))),
+        token_id="",
+    )
+    return ForeignClaims(issuer, subject, _realm_roles(payload), _profile(payload), access)
+
+
 def _is_bearer_token(jwt: Jwt) -> bool:
     """By the header (RFC 9068), or by Keycloak's claim; never an ID token, a refresh token or one bound to a key of its
     client (RFC 7800), which is worth nothing without the proof."""
@@ -276,19 +286,27 @@ def _is_bearer_token(jwt: Jwt) -> bool:
     return named and claim in (None, "Bearer") and "cnf" not in jwt.payload
 
 
-def is_subject(subject: object) -> TypeGuard[str]:
+def _is_subject(subject: object) -> TypeGuard[str]:
     """OpenID Connect Core section 2: at most 255 ASCII characters."""
     return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
 
 
-def realm_roles_of(payload: dict[str, Any]) -> frozenset[str]:
+def _moment(value: object) -> int:
+    """A NumericDate that is a time in the calendar, too."""
+    moment = whole(value)
+    if not 0 <= moment <= _LAST_MOMENT:
+        raise InvalidAccessToken
+    return moment
+
+
+def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
     match payload.get("realm_access"):
         case {"roles": list(roles)}:
             return frozenset(role for role in roles if isinstance(role, str))
     return frozenset()
 
 
-def profile_of(claims: dict[str, Any]) -> Profile:
+def _profile(claims: dict[str, Any]) -> Profile:
     """OpenID Connect Core section 5.1. What is no address or no name of ours is none."""
     try:
         email = email_address(claims["email"]) if isinstance(claims.get("email"), str) else None

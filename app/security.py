@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -117,17 +117,6 @@ class ValuesSigner:
 
 class InvalidAccessToken(Exception):
     """The JWT is not one of ours, or its time is over. Carries no reason: nobody is told."""
-
-
-class Timed(Protocol):
-    """Claims that say from when to when they hold, in whole seconds, UTC."""
-
-    @property
-    def issued_at(self) -> int: ...
-    @property
-    def not_before(self) -> int: ...
-    @property
-    def expires_at(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +256,7 @@ def whole(value: object) -> int:
     return value
 
 
-def in_time(claims: "Timed", now: datetime) -> bool:
+def in_time(claims: AccessClaims, now: datetime) -> bool:
     """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
     moment, skew = now.timestamp(), SKEW.total_seconds()
     started = moment + skew >= max(claims.not_before, claims.issued_at)

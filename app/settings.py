@@ -220,7 +220,9 @@ class Settings(BaseSettings):
         return self.database_url.startswith("sqlite")
 
     @model_validator(mode="after")
-    def _somebody_signs_in(self) -> Self:
+    def _one_issuer_each(self) -> Self:
+        if self.oidc_issuer == self.public_url:
+            raise ValueError("OIDC_ISSUER: it may be another service's URL, not PUBLIC_URL, which is our own issuer")
         if self.local_accounts == "off" and self.oidc_issuer is None:
             raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs the identity provider where people sign in")
         return self

@@ -90,11 +90,11 @@ WRONG: dict[str, list[Any]] = {
     "azp": [ABSENT, None, "", 1, "stranger", ["muster-app"]],
     "sub": [ABSENT, None, "", 1, "x" * 256, "a\0b", "é", "\ud800", ["x"]],
     "typ": [ABSENT, None, "ID", "Refresh", "Offline", "Logout", "DPoP", "bearer", ["Bearer"]],
-    "exp": [ABSENT, None, "never", True, 1.5, NOW - 100, float("nan")],
-    "iat": [ABSENT, None, "now", 1.5, NOW + 100_000],
+    "exp": [ABSENT, None, "never", True, 1.5, NOW - 100, 10**30, float("nan")],
+    "iat": [ABSENT, None, "now", 1.5, -1, NOW + 100_000],
     "nbf": [None, "now", 1.5, NOW + 100_000],
     "scope": [None, 1, ["me"]],
-    "auth_time": [None, "now", 1.5],
+    "auth_time": [None, "now", 1.5, 10**30],
     "cnf": [{"jkt": "proof"}, None],
 }
 

@@ -221,6 +221,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("MAIL_URL", "smtp://ada:sesame@mail?tls=startls"),
         ("OIDC_ISSUER", "sesame.example.com"),
         ("OIDC_ISSUER", "https://id.example.com/?sesame"),
+        ("OIDC_ISSUER", "http://localhost:8000"),
         ("OIDC_ROLE_MAP", "sesame"),
         ("OIDC_ROLE_MAP", "muster-admin=admin,sesame="),
         ("DB_SLOTS", "0"),

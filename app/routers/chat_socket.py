@@ -47,7 +47,7 @@ router = Router("/api/chat", tags=["chat"])
 
 TIME_FOR_TOKEN = 10  # seconds
 BINARY, WRONG, BROKEN = 1003, 1008, 1011
-_CODES = {401: Ending.SIGNED_OUT, 403: Ending.FORBIDDEN, 422: WRONG, 500: BROKEN}
+_CODES = {401: Ending.SIGNED_OUT, 403: Ending.FORBIDDEN, 409: Ending.FORBIDDEN, 422: WRONG, 500: BROKEN}
 _REASONS = {
     Ending.STOPPING: "The service stops. Resume after the last number that you saw.",
     Ending.SLOW: "You read too slowly. Resume after the last number that you saw.",
