@@ -277,6 +277,12 @@ def test_production_refuses_to_start_and_names_the_setting_to_mend(
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
 
 
+def test_the_pages_alone_need_no_secret_in_production(set_: Any) -> None:
+    pages = {"ENVIRONMENT": "production", "SERVES": "web", "PUBLIC_URL": PRODUCTION["PUBLIC_URL"], "SECRET_KEYS": ""}
+    assert set_(**pages, WORKERS="2").secret_keys == ()
+    assert refusal(set_, **{**pages, "PUBLIC_URL": ""}).startswith("muster: PUBLIC_URL: production ")
+
+
 def test_production_starts_once_all_is_set(set_: Any) -> None:
     assert set_(**PRODUCTION).environment == "production"
     assert set_(**PRODUCTION, WORKERS="4", REDIS_URL="rediss://:pw@redis/0").workers == 4
