@@ -50,7 +50,7 @@ class ChatHub:
         self._live_scopes = live_scopes
         self._rooms: dict[str, Room] = {}
         self._people: Counter[UUID] = Counter()
-        self._is_stopping = False
+        self._is_stopping = self._has_failed = False
         self._look_now = asyncio.Event()
         self._relay = Relay(redis_url, self._heard, self._look_now.set) if redis_url else None
         self._loop = asyncio.get_running_loop()
@@ -195,7 +195,7 @@ class ChatHub:
                 if len(stored) < BATCH:
                     room.last = max(room.last, newest)  # a number that is missing now was never used, or is deleted
         except Exception as error:  # the database is away: the next look finds the same
-            _note_failure(error)
+            self._note_failure(error)
         finally:
             room.is_catching_up = False
 
@@ -237,7 +237,16 @@ class ChatHub:
             for first in range(0, len(every), BATCH):
                 await work(every[first : first + BATCH])
         except Exception as error:
-            _note_failure(error)
+            self._note_failure(error)
+        else:
+            self._has_failed = False
+
+    def _note_failure(self, error: Exception) -> None:
+        """Counted each time; logged once, until it goes on."""
+        metrics.count("chat_failures")
+        if not self._has_failed:
+            log.warning("the chat goes on later: %s", type(error).__name__)  # a database error repeats what a row holds
+        self._has_failed = True
 
     def _readers(self) -> list[Reader]:
         return [reader for room in self._rooms.values() for reader in room.readers]
@@ -245,8 +254,3 @@ class ChatHub:
     async def _in_session(self, work: Callable[[Session], T]) -> T:
         async with self._database.session_scope(self._database.chat_read) as session:
             return await in_thread(work, session)
-
-
-def _note_failure(error: Exception) -> None:
-    metrics.count("chat_failures")
-    log.warning("the chat goes on later: %s", type(error).__name__)  # a database error repeats what a row holds

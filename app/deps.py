@@ -23,7 +23,7 @@ from app.db import SAFE_METHODS, Database, SessionDep, Side, in_thread
 from app.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
 from app.idempotency import Attempt
 from app.jobs import Jobs
-from app.limits import AccountLimits, MessageLimit, client_address
+from app.limits import AccountLimits, ChatLimits, client_address
 from app.models import MAX_ID, utcnow
 from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
 from app.oidc import Provider
@@ -52,9 +52,9 @@ class Parts:
     cache: Cache
     imports: Turns
     chat: ChatHub
-    message_limit: MessageLimit
     provider: Provider | None
     code_flow: CodeFlow | None
+    chat_limits: ChatLimits
 
 
 def parts_of(connection: HTTPConnection) -> Parts:

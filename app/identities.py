@@ -11,10 +11,11 @@ from sqlmodel import Session, col
 from app.accounts import find_role, lock_user, new_user
 from app.db import Database, in_thread
 from app.errors import EmailMissing, InvalidToken
+from app.jwts import ForeignClaims, Profile
 from app.logs import security_event
 from app.models.user import Identity, User
 from app.oauth2 import Caller
-from app.oidc import ForeignClaims, Profile, Provider
+from app.oidc import Provider
 from app.scopes import USER
 from app.security import from_timestamp
 from app.sessions import read_identity

@@ -31,7 +31,7 @@ ACCOUNT_CEILING = RateLimitItemPerHour(100)
 _REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}  # seconds
 
 
-def client_address(request: Request) -> str:
+def client_address(request: HTTPConnection) -> str:
     """The client's IP; of X-Forwarded-For only what TRUSTED_PROXIES vouch for (main.py)."""
     host = request.client.host if request.client else ""
     try:
@@ -156,7 +156,7 @@ class Windows:
         self._local = MovingWindowRateLimiter(Buckets())
         self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
 
-    def _hit(self, key: tuple[str, ...], kind: str) -> None:
+    def hit(self, key: tuple[str, ...], kind: str) -> None:
         """Count one, or raise TooManyRequests when it is one too many. It may do I/O, as each method here."""
         for item in self._items:
             if not self._on_storage(partial(_hit, item=item, key=key)):
@@ -175,11 +175,17 @@ class Windows:
         return use(self._local)
 
 
-class MessageLimit(Windows):
-    """Chat messages of one person, however they are sent."""
+class ChatLimits:
+    """Chat messages of one person, however they are sent; sockets that one session opens, or one network in vain."""
 
-    def hit(self, user_id: UUID) -> None:
-        self._hit(("chat", str(user_id)), "message")
+    def __init__(self, messages: str, openings: str, redis_url: str | None) -> None:
+        self._messages, self._openings = Windows(messages, redis_url), Windows(openings, redis_url)
+
+    def message(self, user_id: UUID) -> None:
+        self._messages.hit(("chat", str(user_id)), "message")
+
+    def opening(self, key: str) -> None:
+        self._openings.hit(("socket", key), "socket")
 
 
 class AccountLimits(Windows):
@@ -193,7 +199,7 @@ class AccountLimits(Windows):
     def attempt(self, account: str, address: str) -> None:
         """Count one attempt; raise TooManyRequests when it is one too many."""
         name = _account_key(account)
-        self._hit((name, network(address)), "password")
+        self.hit((name, network(address)), "password")
         if not self._on_storage(lambda window: window.test(ACCOUNT_CEILING, name, "all")):
             raise self._refusal(ACCOUNT_CEILING, (name, "all"), "password")
 

@@ -31,7 +31,7 @@ from app.deps import Parts
 from app.errors import AppError
 from app.handlers import Handlers
 from app.jobs import Jobs
-from app.limits import AccountLimits, MessageLimit
+from app.limits import AccountLimits, ChatLimits
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
@@ -214,9 +214,9 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         cache=Cache(settings.redis_url),
         imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
         chat=ChatHub(database, settings.redis_url, live_scopes),
-        message_limit=MessageLimit(settings.limit_chat, settings.redis_url),
         provider=provider,
         code_flow=code_flow,
+        chat_limits=ChatLimits(settings.limit_chat, settings.limit_default, settings.redis_url),
     )
 
 

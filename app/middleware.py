@@ -36,12 +36,15 @@ class RequestContext:
         self._headers = [(name.encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         identifier = _client_id(scope) or uuid4().hex
         request_id.set(identifier)
         started, status = perf_counter(), 499  # 499: the client left before the answer
+        if scope["type"] == "websocket":
+            await self._follow_socket(scope, receive, send, started)
+            return
 
         async def send_ours(message: Message) -> None:
             nonlocal status
@@ -56,6 +59,29 @@ class RequestContext:
             await self.app(scope, receive, send_ours)
         finally:
             _note(scope, status, perf_counter() - started)
+
+    async def _follow_socket(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+        code = 1006  # RFC 6455 section 7.1.5: it broke
+
+        async def receive_noting() -> Message:
+            nonlocal code
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                code = message.get("code", code)
+            return message
+
+        async def send_noting(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        try:
+            await self.app(scope, receive_noting, send_noting)
+        finally:
+            route, seconds = _template(scope), round(perf_counter() - started, 1)
+            fields = {"method": "WS", "route": route, "code": code, "seconds": seconds}
+            log.info("WS %s closed with %d after %.1f s", route, code, seconds, extra={"fields": fields | _who(scope)})
 
 
 class CatchAll:
@@ -97,8 +123,11 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
     route, milliseconds = _template(scope), round(seconds * 1000, 1)
     metrics.count_request(method, route, status, seconds)
     fields = {"method": method, "route": route, "status": status, "milliseconds": milliseconds}
-    who = {name: str(scope["state"][name]) for name in _WHO if name in scope.get("state", ())}
-    log.info("%s %s %d %.1f ms", method, route, status, milliseconds, extra={"fields": fields | who})
+    log.info("%s %s %d %.1f ms", method, route, status, milliseconds, extra={"fields": fields | _who(scope)})
+
+
+def _who(scope: Scope) -> dict[str, str]:
+    return {name: str(scope["state"][name]) for name in _WHO if name in scope.get("state", ())}
 
 
 def _check_head(scope: Scope) -> None:

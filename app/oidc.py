@@ -8,23 +8,29 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from time import monotonic
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import anyio
 import httpx
 from cachetools import LRUCache, TTLCache
-from pydantic import TypeAdapter, ValidationError
 
 from app.errors import ProviderUnavailable
-from app.jwts import ALGORITHMS, Jwt, VerifyingKey, take_apart, verifying_keys
-from app.models import Name, email_address
-from app.security import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, in_time, whole
+from app.jwts import (
+    ALGORITHMS,
+    ForeignClaims,
+    Jwt,
+    Profile,
+    VerifyingKey,
+    claims_of,
+    profile_of,
+    take_apart,
+    verifying_keys,
+)
+from app.security import InvalidAccessToken, in_time
 from app.strict_json import parse
 
 log = logging.getLogger("muster.oidc")
@@ -34,30 +40,6 @@ MAX_ANSWER = 256 * 1024  # bytes
 KEYS_TTL = 3600  # seconds that a key lives which the provider has taken back
 REFETCH, BURST = 10, 5  # the keys are asked for once in so many seconds, after a few times at once
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
-_UNKNOWN = UUID(int=0)
-_LAST_MOMENT = 253_402_300_799  # of the year 9999
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Who somebody is to others, as far as the provider says it."""
-
-    email: str | None
-    is_verified: bool
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignClaims:
-    """An access token of the provider. `access` is what it is here, but for the ids that only the database knows; its
-    auth_time is 0 where the provider does not say when the person signed in."""
-
-    issuer: str
-    subject: str
-    realm_roles: frozenset[str]
-    profile: Profile
-    access: AccessClaims
 
 
 class Provider:
@@ -86,7 +68,7 @@ class Provider:
             self._fetching.cancel()
         await self._http.aclose()
 
-    # ---- Access tokens: RFC 9068 section 4, or as Keycloak makes them ----
+    # ---- Access tokens ----
 
     def _names_issuer(self, token: str) -> bool:
         """Whether the token says that it is the provider's; nothing is asked about others."""
@@ -101,27 +83,13 @@ class Provider:
         claims = self._verified.get(token)
         if claims is None:
             jwt = take_apart(token)
-            claims = self._claims(jwt)
+            claims = claims_of(jwt, self.issuer, self._audience, self._clients)
             if not in_time(claims.access, now) or not await self.has_signed(jwt):
                 raise InvalidAccessToken
             self._verified[token] = claims
         if not in_time(claims.access, now):
             raise InvalidAccessToken
         return claims
-
-    def _claims(self, jwt: Jwt) -> ForeignClaims:
-        """What the token claims, if it is meant for us: the signature is still to be checked."""
-        payload = jwt.payload
-        audience = payload.get("aud")
-        client = payload.get("azp", payload.get("client_id"))
-        scope = payload.get("scope", "")
-        if not _is_bearer_token(jwt) or not isinstance(scope, str):
-            raise InvalidAccessToken
-        if self._audience not in (audience if isinstance(audience, list) else [audience]):
-            raise InvalidAccessToken
-        if not isinstance(client, str) or (self._clients and client not in self._clients):
-            raise InvalidAccessToken
-        return claims_of(payload, self.issuer, client, frozenset(scope.split()))
 
     # ---- Keys: OpenID Connect Discovery section 4, RFC 7517 ----
 
@@ -198,12 +166,12 @@ class Provider:
         if claims.profile.email or claims.subject in self._without_address:
             return claims.profile
         told = await self.ask("userinfo_endpoint", {"Authorization": f"Bearer {token}"}) or {}
-        profile = _profile(told) if told.get("sub") == claims.subject else claims.profile
+        profile = profile_of(told) if told.get("sub") == claims.subject else claims.profile
         if profile.email is None:
             self._without_address[claims.subject] = True
         return profile
 
-    # ---- What its document says: Discovery section 3 ----
+    # ---- What its document names: Discovery section 3 ----
 
     async def metadata(self) -> dict[str, Any]:
         """Not much older than the keys; ProviderUnavailable if it was never read."""
@@ -256,64 +224,3 @@ class Provider:
         if not isinstance(document, dict):
             raise ValueError("its answer is no JSON object")  # noqa: TRY004  # of what was answered, not of our types
         return document
-
-
-def claims_of(payload: dict[str, Any], issuer: str, client_id: str, scope: frozenset[str]) -> ForeignClaims:
-    """What an access or an ID token of this issuer says; InvalidAccessToken if that is not enough."""
-    subject = payload.get("sub")
-    if payload.get("iss") != issuer or not _is_subject(subject):
-        raise InvalidAccessToken
-    access = AccessClaims(
-        subject=_UNKNOWN,
-        session_id=_UNKNOWN,
-        generation=0,
-        client_id=client_id,
-        scope=scope,
-        auth_time=_moment(payload.get("auth_time", 0)),
-        issued_at=_moment(payload.get("iat")),
-        expires_at=_moment(payload.get("exp")),
-        not_before=_moment(payload.get("nbf", payload.get("iat"))),
-        token_id="",
-    )
-    return ForeignClaims(issuer, subject, _realm_roles(payload), _profile(payload), access)
-
-
-def _is_bearer_token(jwt: Jwt) -> bool:
-    """By the header (RFC 9068), or by Keycloak's claim; never an ID token, a refresh token or one bound to a key of its
-    client (RFC 7800), which is worth nothing without the proof."""
-    header, claim = jwt.header.get("typ", "JWT"), jwt.payload.get("typ")
-    named = header in ACCESS_TOKEN_TYPES or (header == "JWT" and claim is not None)
-    return named and claim in (None, "Bearer") and "cnf" not in jwt.payload
-
-
-def _is_subject(subject: object) -> TypeGuard[str]:
-    """OpenID Connect Core section 2: at most 255 ASCII characters."""
-    return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
-
-
-def _moment(value: object) -> int:
-    """A NumericDate that is a time in the calendar, too."""
-    moment = whole(value)
-    if not 0 <= moment <= _LAST_MOMENT:
-        raise InvalidAccessToken
-    return moment
-
-
-def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
-    match payload.get("realm_access"):
-        case {"roles": list(roles)}:
-            return frozenset(role for role in roles if isinstance(role, str))
-    return frozenset()
-
-
-def _profile(claims: dict[str, Any]) -> Profile:
-    """OpenID Connect Core section 5.1. What is no address or no name of ours is none."""
-    try:
-        email = email_address(claims["email"]) if isinstance(claims.get("email"), str) else None
-    except ValueError:
-        email = None
-    try:
-        name = _NAME.validate_python(claims.get("name"))
-    except ValidationError:
-        name = None
-    return Profile(email, claims.get("email_verified") is True, name)

@@ -231,6 +231,10 @@ class Settings(BaseSettings):
     def _fit_for_production(self) -> Self:
         if self.environment != "production":
             return self
+        if not self.public_url.startswith("https://"):
+            raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
+        if self.serves == "web":
+            return self  # the pages alone sign, mail and count nothing
         if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
             raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters")
         if len(set(self.secret_keys[0])) < 10:
@@ -239,8 +243,6 @@ class Settings(BaseSettings):
             raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
         if self.workers > 1 and self.redis_url is None:
             raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
-        if not self.public_url.startswith("https://"):
-            raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
         if self.oidc_issuer and not self.oidc_issuer.startswith("https://"):
             raise ValueError("OIDC_ISSUER: production needs the https:// URL of the provider")
         return self

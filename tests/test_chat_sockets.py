@@ -57,6 +57,20 @@ def test_a_wrong_header_is_closed_with_4401(muster: Muster, header: str) -> None
         assert socket.closed() == 4401
 
 
+def test_sockets_are_not_opened_without_end(serve: Callable[..., Muster]) -> None:
+    muster = serve(LIMIT_DEFAULT="2/minute")
+    phones = [muster.new_account().sign_in() for _ in range(2)]
+    for phone in phones:
+        for _ in range(2):
+            with Socket(muster, phone) as socket:
+                socket.ready()
+        with Socket(muster, phone) as socket:
+            assert socket.closed() == 1013
+    for code in (4401, 4401, 1013):  # of nobody, by the network
+        with Socket(muster, headers={"Authorization": "Bearer made.up.token"}) as socket:
+            assert socket.closed() == code
+
+
 def test_who_never_sends_a_token_is_closed(muster: Muster, reader: Tokens) -> None:
     """Beside one whose token comes as bytes, and one who leaves."""
     with Socket(muster) as silent, Socket(muster) as binary, Socket(muster) as gone:

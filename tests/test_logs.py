@@ -12,6 +12,7 @@ import pytest
 
 from tests.databases import ROOT, fresh_database
 from tests.servers import Muster, claims_of, wait_for
+from tests.sockets import Socket
 from tests.test_start import environment
 
 PRODUCTION = """
@@ -71,9 +72,22 @@ def test_a_request_is_told_with_its_session_and_without_what_was_sent(served: Mu
         assert secret not in served.log
 
 
-def of_request(muster: Muster, request_id: str) -> dict[str, Any] | None:
+def of_request(muster: Muster, request_id: str, of: str = "status") -> dict[str, Any] | None:
     lines = [json.loads(line) for line in muster.log.splitlines() if line.startswith("{")]
-    return next((line for line in lines if line["request_id"] == request_id and "status" in line), None)
+    return next((line for line in lines if line["request_id"] == request_id and of in line), None)
+
+
+def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
+    tokens = served.new_account().sign_in()
+    claims = claims_of(tokens.access)
+    with Socket(served, headers={**tokens.bearer, "X-Request-ID": "socket"}) as socket:
+        socket.ready()
+    with Socket(served, headers={"Authorization": "Bearer made.up.token", "X-Request-ID": "refused"}) as socket:
+        assert socket.closed() == 4401
+    line = wait_for(lambda: of_request(served, "socket", "code"), what="its line")
+    assert line.items() >= {"method": "WS", "route": "/api/chat/ws", "code": 1000, "user_id": claims["sub"]}.items()
+    line = wait_for(lambda: of_request(served, "refused", "code"), what="its line")
+    assert (line["code"], "user_id" in line) == (4401, False)
 
 
 def test_what_happens_to_accounts_has_lines_of_its_own(muster: Muster) -> None:

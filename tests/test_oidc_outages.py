@@ -16,7 +16,8 @@ from app.oidc import BURST, MAX_ANSWER, REFETCH, Provider
 from app.security import InvalidAccessToken
 from tests.answers import assert_problem
 from tests.keycloak import Keycloak, SigningKey, bearer
-from tests.servers import Muster, wait_for
+from tests.servers import STARTUP, Muster, Tokens, wait_for
+from tests.sockets import Socket
 
 SLOW = 2 * BURST  # requests that wait for the provider: more than there are slots on SQLite
 
@@ -56,7 +57,10 @@ def test_while_it_is_away_known_keys_verify_and_nobody_else_is_bothered(serve: C
     assert use(muster, token).status_code == 200
     assert use(muster, keycloak.token()).status_code == 200  # somebody new, of whom the token says enough
     assert_unavailable(use(muster, keycloak.token(email=None)))
-    assert_unavailable(use(muster, keycloak.token(key=SigningKey("RS256"))))
+    unknown = keycloak.token(key=SigningKey("RS256"))
+    assert_unavailable(use(muster, unknown))
+    with Socket(muster, Tokens(access_token=unknown)) as socket:
+        assert socket.closed() == 1013  # come again, and not: sign in again
     assert muster.me(account.sign_in()).status_code == 200
     keycloak.keys.insert(0, SigningKey("RS256"))
     with keycloak:
@@ -103,6 +107,32 @@ async def _verify(keycloak: Keycloak, token: str) -> str:
         return (await provider.verify(token, utcnow())).subject
     finally:
         await provider.close()
+
+
+def test_a_key_that_was_taken_back_dies_within_the_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first use after that time has the keys fetched, and waits for nothing."""
+
+    async def is_taken(provider: Provider, token: str) -> bool:
+        try:
+            return bool(await provider.verify(token, utcnow()))
+        except InvalidAccessToken:
+            return False
+
+    async def use_twice(keycloak: Keycloak, token: str) -> None:
+        provider = Provider(keycloak.issuer, "muster", ())
+        await provider.verify(token, utcnow())
+        keycloak.keys[:] = [SigningKey("ES256")]
+        monkeypatch.setattr("app.oidc.KEYS_TTL", 0)
+        await provider.verify(token, utcnow())
+        monkeypatch.undo()
+        async with asyncio.timeout(STARTUP):
+            while await is_taken(provider, token):
+                await asyncio.sleep(0.01)
+        await provider.close()
+
+    with Keycloak() as keycloak:
+        asyncio.run(use_twice(keycloak, keycloak.token()))
+        assert keycloak.asked["jwks"] <= 3
 
 
 BROKEN: dict[str, dict[str, Any]] = {

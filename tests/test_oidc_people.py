@@ -1,6 +1,7 @@
 """People of an identity provider: an account at first sight, without a password, and what the provider decides."""
 
 from collections.abc import Callable
+from pathlib import Path
 from time import time
 from typing import Any
 
@@ -101,6 +102,13 @@ def test_openapi_tells_what_a_first_sight_may_be_answered(external: Muster) -> N
     responses = external.client.get("/api/openapi.json").json()["paths"]["/api/operations"]["get"]["responses"]
     for status, kind in (("403", "email-missing"), ("409", "email-taken"), ("503", "provider-unavailable")):
         assert kind in responses[status]["content"]["application/problem+json"]["examples"]
+
+
+def test_a_known_person_costs_one_statement(folder: Path, keycloak: Keycloak, database_url: str) -> None:
+    with Muster(database_url, folder, app="tests.counting:app", OIDC_ISSUER=keycloak.issuer) as counting:
+        claims, _me = new_person(counting, keycloak)
+        answers = [use(counting, keycloak.token(**claims)) for _ in range(2)]
+        assert [answer.headers["statements"] for answer in answers] == ["1", "1"]
 
 
 # ---- Without a password ----

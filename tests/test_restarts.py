@@ -14,6 +14,7 @@ import pytest
 
 from tests.databases import fresh_database, migrate, start_postgres
 from tests.servers import Muster, Tokens, wait_for
+from tests.sockets import Socket, new_room
 
 CLIENTS = 8
 
@@ -120,3 +121,25 @@ def test_health_tells_the_load_balancer_while_the_database_is_away(muster: Muste
     assert (token.status_code, token.json()["error"]) == (503, "temporarily_unavailable")
     cluster.start()
     assert muster.client.get("/health/ready").status_code == 200
+
+
+def test_an_open_socket_outlives_postgresql(cluster: Cluster, muster: Muster) -> None:
+    """What is said meanwhile is refused with when to try again; afterwards everything goes on, in one sequence."""
+    ada, eve, room = muster.new_account().sign_in(), muster.new_account().sign_in(), new_room()
+    with Socket(muster, ada, room=room) as speaker, Socket(muster, eve, room=room) as listener:
+        speaker.ready()
+        listener.ready()
+        cluster.stop("immediate")
+        try:
+            speaker.say("into the void")
+            problem = speaker.problem()
+            assert (problem["status"], problem["type"]) == (503, "/problems/unavailable")
+            assert problem["retry_after"] > 0
+        finally:
+            cluster.start()
+        wait_for(lambda: muster.client.get("/health/ready").status_code == 200, what="a ready service")
+        speaker.say("back again")
+        for socket in (speaker, listener):
+            message = socket.message()
+            assert (message["text"], message["number"]) == ("back again", 1)
+    assert muster.log.count("the chat goes on later") <= 1, "said once, however long it takes"

@@ -28,6 +28,7 @@ NEED_LUCK = {
     *("readJob", "readJobResult", "cancelJob", "followMessages"),
 }
 FOR_ADMINS = {
+    "introspect",
     "listUsers",
     "readUser",
     "updateUser",

@@ -283,6 +283,12 @@ def test_without_local_accounts_there_has_to_be_a_provider(set_: Any) -> None:
     assert set_(LOCAL_ACCOUNTS="off", OIDC_ISSUER="https://provider.example").local_accounts == "off"
 
 
+def test_the_pages_alone_need_no_secret_in_production(set_: Any) -> None:
+    pages = {"ENVIRONMENT": "production", "SERVES": "web", "PUBLIC_URL": PRODUCTION["PUBLIC_URL"], "SECRET_KEYS": ""}
+    assert set_(**pages, WORKERS="2").secret_keys == ()
+    assert refusal(set_, **{**pages, "PUBLIC_URL": ""}).startswith("muster: PUBLIC_URL: production ")
+
+
 def test_production_starts_once_all_is_set(set_: Any) -> None:
     assert set_(**PRODUCTION).environment == "production"
     assert set_(**PRODUCTION, WORKERS="4", REDIS_URL="rediss://:pw@redis/0").workers == 4

@@ -42,7 +42,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 @router.post("/messages", status_code=201, operation_id="createMessage", responses=problems(IdempotencyKeyReused))
 def create_message(body: ChatMessageCreate, me: ChatUser, session: SessionDep, parts: PartsDep) -> ChatMessagePublic:
     """Write a message. With a client_message_id it can be sent again until an answer arrives, and is one message."""
-    parts.message_limit.hit(me.state.user_id)
+    parts.chat_limits.message(me.state.user_id)
     public, _is_new = parts.chat.post(session, me.state.user_id, me.state.name, body)
     return public
 

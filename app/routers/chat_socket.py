@@ -16,9 +16,9 @@ frame, within 10 s: `{"token": "…"}`. Never in the URL.
 see it. They count towards LIMIT_CHAT, together with POST /api/chat/messages.
 
 **Resume** after any end with the last number that you saw. **Close codes**: 4401 the token is missing, expired or
-revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, or there are too many sockets;
-1012 the service stops; 1008 `room` or `after` is wrong; 1003 a binary frame; 1007 text that is not UTF-8; 1009 a frame
-above 32 KiB; 1011 something broke here, named by a ticket.
+revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets, or
+you open them too often (LIMIT_DEFAULT); 1012 the service stops; 1008 `room` or `after` is wrong; 1003 a binary frame;
+1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke here, named by a ticket.
 """
 
 import json
@@ -36,6 +36,7 @@ from app.cookies import cookie_token
 from app.db import in_thread
 from app.deps import Parts, bearer, current_chatter, join_chat, parts_of
 from app.errors import AppError, Unauthenticated, problem
+from app.limits import client_address, network
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
 from app.oauth2 import Caller
 from app.readers import Ending, Reader
@@ -80,7 +81,7 @@ async def _serve(websocket: WebSocket) -> int | None:
     """Until it ends; the code to close it with, if it is not closed already."""
     parts = parts_of(websocket)
     room, after = _asked(websocket)
-    caller = await current_chatter(websocket, await _token(websocket))
+    caller = await _caller(websocket, parts)
     code = None
     async with join_chat(parts, caller, room, after) as reader:
         with reader.scope:
@@ -97,6 +98,17 @@ def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
         return _ROOM.validate_python(query.get("room", LOBBY)), _AFTER.validate_python(query.get("after"))
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("query", "room or after")} for each in error.errors()]) from None
+
+
+async def _caller(websocket: WebSocket, parts: Parts) -> Caller:
+    """Who opens it, counted by session; by network where that is nobody who may."""
+    try:
+        caller = await current_chatter(websocket, await _token(websocket))
+    except AppError:
+        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
+        raise
+    await in_thread(parts.chat_limits.opening, str(caller.state.id))
+    return caller
 
 
 async def _token(websocket: WebSocket) -> str:
@@ -137,7 +149,7 @@ async def _post(websocket: WebSocket, parts: Parts, caller: Caller, room: str, t
     """What the sender alone is told: why a frame was refused, or that it is stored already."""
     frame: Any = None
     try:
-        await in_thread(parts.message_limit.hit, caller.state.user_id)
+        await in_thread(parts.chat_limits.message, caller.state.user_id)
         frame = _parsed(text)
         body = ChatMessageCreate(**dict(_validated(frame)), room=room)
         database = parts.database

@@ -1,5 +1,6 @@
 """What every scenario stands on: databases, served instances, the floor, and sessions that are signed in already."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ ISSUER = "http://localhost:8000"
 # Phones that are active at once: each is a bucket of LIMIT_DEFAULT and a verified signature of its own.
 SESSIONS = 500
 LIFE = timedelta(hours=2)
+
+logging.getLogger("muster").addHandler(logging.NullHandler())  # 500 new sessions are no news here
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from secrets import randbelow
 from app.scopes import ROLES
 from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
 from tests.databases import fresh_database, make_templates, start_postgres
+from tests.redis_server import RedisServer
+from tests.rsa_keys import key_file
 from tests.servers import Muster
+from tests.workers import Worker
 
 DATABASES = ("postgresql", "sqlite")
 UNBOUNDED = 100_000  # examples of one operation: time ends a run
@@ -41,8 +44,13 @@ def parse() -> argparse.Namespace:
 
 
 def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds: int) -> bool:
-    """Whether nothing was found, in the answers or in the log."""
-    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **SETTINGS) as muster:
+    """Whether nothing was found, in the answers or in the log, with everything switched on."""
+    with (
+        RedisServer(folder) as redis,
+        fresh_database(kind, folder, postgres) as url,
+        Muster(url, folder, **everything(folder, url, redis), **SETTINGS) as muster,
+        Worker(muster, app="app.worker"),
+    ):
         outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds)
         broken = "ticket" in muster.log
         callers = sum(outcome.answers.get(NEW_CALLER, {}).values())
@@ -50,6 +58,15 @@ def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds
         if broken or not outcome.is_clean:
             print(outcome.report, muster.log if broken else "", sep="\n", flush=True)
         return outcome.is_clean and not broken
+
+
+def everything(folder: Path, url: str, redis: RedisServer) -> dict[str, str]:
+    return {
+        "REDIS_URL": redis.url,
+        "READ_DATABASE_URL": url,
+        "JWT_PRIVATE_KEY_FILES": str(key_file(folder, "fuzz")),
+        "METRICS_TOKEN": "of-the-fuzzer-0123456789",
+    }
 
 
 if __name__ == "__main__":
