@@ -72,7 +72,7 @@ class StrictBearer(OAuth2PasswordBearer):
     """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never the query or a form. Without the
     header the cookie's; a header, good or bad, never falls back to it."""
 
-    async def __call__(self, request: HTTPConnection) -> str:
+    async def __call__(self, request: HTTPConnection) -> str | Caller:  # type: ignore[override]  # what `presented` says
         headers = request.headers.getlist("authorization")
         if not headers:
             return _cookie(request)
@@ -81,7 +81,20 @@ class StrictBearer(OAuth2PasswordBearer):
         found = _BEARER.fullmatch(headers[0].strip())
         if len(headers) > 1 or found is None:
             raise InvalidToken
-        return found[1]
+        return await presented(request, found[1])
+
+
+async def presented(connection: HTTPConnection, token: str) -> str | Caller:
+    """The token, if it is one of ours to look up; else the identity provider's caller, who is known already: nobody
+    waits for the provider with a session."""
+    parts = parts_of(connection)
+    if parts.provider is None or not parts.provider.issued(token):
+        return token
+    try:
+        claims = await parts.provider.verify(token, utcnow())
+    except InvalidAccessToken:
+        raise InvalidToken from None
+    return await identities.caller_of(parts.database, parts.provider, token, claims, parts.settings.oidc_role_map)
 
 
 def _cookie(connection: HTTPConnection) -> str:
@@ -118,21 +131,7 @@ bearer = StrictBearer(
 )
 
 
-async def presented(connection: HTTPConnection, token: Annotated[str, Depends(bearer)]) -> str | Caller:
-    """The token, if it is one of ours to look up; else the identity provider's caller, who is known already: nobody
-    waits for the provider with a session. Its tokens are no cookies."""
-    provider = parts_of(connection).provider
-    if provider is None or is_by_cookie(connection) or not provider.issued(token):
-        return token
-    try:
-        claims = await provider.verify(token, utcnow())
-    except InvalidAccessToken:
-        raise InvalidToken from None
-    parts = parts_of(connection)
-    return await identities.caller_of(parts.database, provider, token, claims, parts.settings.oidc_role_map)
-
-
-Presented = Annotated[str | Caller, Depends(presented)]
+Presented = Annotated[str | Caller, Depends(bearer)]
 
 
 async def current_user(request: Request, wanted: SecurityScopes, token: Presented, session: SessionDep) -> Caller:
@@ -148,11 +147,11 @@ async def current_caller(request: Request, wanted: SecurityScopes, token: Presen
         return await _authenticate(request, database.read, session, token, wanted.scopes)
 
 
-async def current_chatter(connection: HTTPConnection, token: str) -> Caller:
+async def current_chatter(connection: HTTPConnection, token: str | Caller) -> Caller:
     """The same for a socket, in one of the chat's own sessions."""
-    database, known = parts_of(connection).database, await presented(connection, token)
+    database = parts_of(connection).database
     async with database.session_scope(database.chat_read) as session:
-        return await _authenticate(connection, database.chat_read, session, known, [CHAT])
+        return await _authenticate(connection, database.chat_read, session, token, [CHAT])
 
 
 async def current_credentials(request: Request, wanted: SecurityScopes, token: Presented) -> "SignedIn":

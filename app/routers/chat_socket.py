@@ -16,9 +16,10 @@ frame, within 10 s: `{"token": "…"}`. Never in the URL.
 see it. They count towards LIMIT_CHAT, together with POST /api/chat/messages.
 
 **Resume** after any end with the last number that you saw. **Close codes**: 4401 the token is missing, expired or
-revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets, or
-you open them too often (LIMIT_DEFAULT); 1012 the service stops; 1008 `room` or `after` is wrong; 1003 a binary frame;
-1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke here, named by a ticket.
+revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets,
+you open them too often (LIMIT_DEFAULT), or the identity provider is away; 1012 the service stops; 1008 `room` or
+`after` is wrong; 1003 a binary frame; 1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke
+here, named by a ticket.
 """
 
 import json
@@ -34,7 +35,7 @@ from starlette.requests import HTTPConnection
 from app.chat import ChatHub
 from app.cookies import cookie_token
 from app.db import in_thread
-from app.deps import Parts, bearer, current_chatter, join_chat, parts_of
+from app.deps import Parts, bearer, current_chatter, join_chat, parts_of, presented
 from app.errors import AppError, Unauthenticated, problem
 from app.limits import client_address, network
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
@@ -111,8 +112,8 @@ async def _caller(websocket: WebSocket, parts: Parts) -> Caller:
     return caller
 
 
-async def _token(websocket: WebSocket) -> str:
-    """The access token of a socket, from whichever place has it."""
+async def _token(websocket: WebSocket) -> str | Caller:
+    """The access token of a socket, from whichever place has it; a token of the identity provider: who bears it."""
     if "authorization" in websocket.headers or cookie_token(websocket, parts_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
@@ -120,7 +121,7 @@ async def _token(websocket: WebSocket) -> str:
         frame = parse((await websocket.receive_text()).encode())
     if not isinstance(frame, dict) or not isinstance(frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')
-    return str(frame["token"])
+    return await presented(websocket, frame["token"])
 
 
 async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) -> None:
