@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import quote_plus
 
 import httpx
@@ -21,22 +22,19 @@ _SCOPE = "openid email profile"
 
 
 class SignInFailed(AppError):
-    """Told by a page, never by a problem document."""
+    """The provider's answer does not hold. Told by a page, never by a problem document."""
 
-    status, type, title = 400, "sign-in-failed", "Not signed in"
-    detail = "The identity provider's answer does not hold."
+    status, type, title, detail = 400, "sign-in-failed", "Not signed in", "You could not be signed in."
 
 
 class SignInStale(SignInFailed):
-    """Too late, a second time, or of another browser: an answer that somebody else began (login CSRF)."""
-
-    type = "sign-in-stale"
+    type = (
+        "sign-in-stale"  # too late, again, or in another browser, whose answer was begun by somebody else (login CSRF)
+    )
 
 
 class SignInRefused(SignInFailed):
-    """The provider says no, or the person did."""
-
-    type = "sign-in-refused"
+    type = "sign-in-refused"  # the provider says no, or the person did
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +116,16 @@ class CodeFlow:
             raise SignInFailed  # RFC 9207 section 2.4: another provider's answer
         if "error" in answer:
             raise SignInRefused
-        told = await self._tokens(answer.get("code", ""), handshake.verifier)
-        try:
-            return await self._person(told["id_token"], told["access_token"], handshake.nonce, now)
-        except (InvalidAccessToken, KeyError, TypeError, AttributeError):
-            raise SignInFailed from None
+        match await self._tokens(answer.get("code", ""), handshake.verifier):
+            case {"id_token": str(id_token), "access_token": str(access_token)}:
+                try:
+                    return await self._person(id_token, access_token, handshake.nonce, now)
+                except InvalidAccessToken:
+                    raise SignInFailed from None
+            case _:  # a code that is used or too old, or another client's; the log has more
+                raise SignInFailed
 
-    async def _tokens(self, code: str, verifier: str) -> dict[str, str]:
+    async def _tokens(self, code: str, verifier: str) -> dict[str, Any] | None:
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -137,10 +138,7 @@ class CodeFlow:
             basic = f"{quote_plus(self._client_id)}:{quote_plus(self._client_secret)}"
             headers = {"Authorization": f"Basic {b64encode(basic.encode()).decode()}"}
             del form["client_id"]
-        told = await self.provider.ask("token_endpoint", headers, form)
-        if told is None:
-            raise SignInStale  # a code is good once, and not for long
-        return told
+        return await self.provider.ask("token_endpoint", headers, form)
 
     async def _person(self, id_token: str, access_token: str, nonce: str, now: datetime) -> Person:
         """Keycloak puts realm roles into access tokens alone."""

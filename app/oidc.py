@@ -196,9 +196,9 @@ class Provider:
             with anyio.fail_after(TIME_TO_ANSWER):
                 return await self._get(address, headers, form)
         except _FAILURES as error:
-            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {400, 401, 403}
-            log.warning("the identity provider %s at its %s", "refuses" if refused else "gives no answer", name)
-            if refused:
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+            log.warning("the identity provider answers at its %s: %s", name, status or type(error).__name__)
+            if status in {400, 401, 403}:
                 return None
             raise ProviderUnavailable(retry_after=REFETCH) from None
 

@@ -127,6 +127,13 @@ def test_signing_in_never_leads_to_another_site(browser: httpx.Client, provider:
     assert sign_in(browser, provider, "ada", next=elsewhere).headers["location"] == "/operations"
 
 
+def test_a_long_way_to_go_is_forgotten(browser: httpx.Client, provider: OidcProvider) -> None:
+    begin(browser, next=f"/operations?figi={'x' * 2000}")
+    assert len(browser.cookies[KEPT]) < 1000
+    way = f"/operations?figi={'x' * 900}"
+    assert sign_in(browser, provider, "ada", next=way).headers["location"] == way
+
+
 def test_the_sign_in_page_leads_there(on_sqlite: Muster, browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"next": "/devices"}).text
     assert f'href="{LOGIN}?next=/devices"' in page
@@ -175,7 +182,7 @@ def test_an_answer_is_good_once(browser: httpx.Client, provider: OidcProvider) -
     browser.cookies.clear()
     assert_signed_out(browser, browser.get(back), STALE)
     browser.cookies.set(KEPT, kept)  # even if the browser had kept it: the provider takes a code once
-    assert_signed_out(browser, browser.get(back), STALE)
+    assert_signed_out(browser, browser.get(back), FAILED)
 
 
 def test_a_code_that_was_given_to_others_is_worth_nothing_here(
@@ -184,9 +191,9 @@ def test_a_code_that_was_given_to_others_is_worth_nothing_here(
     with served.another_client() as mallory:
         theirs = parse_qs(urlsplit(provider.visit(begin(mallory), "mallory")).query)["code"][0]
     back = provider.visit(begin(browser), "ada")
-    assert_signed_out(browser, browser.get(changed(back, code=theirs)), STALE)  # PKCE: another verifier
+    assert_signed_out(browser, browser.get(changed(back, code=theirs)), FAILED)  # PKCE: another verifier
     back = provider.visit(changed(begin(browser), client_id="stranger"), "ada")
-    assert_signed_out(browser, browser.get(back), STALE)  # another client's
+    assert_signed_out(browser, browser.get(back), FAILED)  # another client's
     assert_signed_out(browser, browser.get("/api/auth/oidc/callback"), STALE)
 
 
