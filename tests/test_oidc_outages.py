@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -133,6 +134,20 @@ def test_a_key_that_was_taken_back_dies_within_the_hour(monkeypatch: pytest.Monk
     with Keycloak() as keycloak:
         asyncio.run(use_twice(keycloak, keycloak.token()))
         assert keycloak.asked["jwks"] <= 3
+
+
+def test_a_token_that_was_seen_before_still_ends_a_minute_after_its_time() -> None:
+    async def use_later(keycloak: Keycloak) -> None:
+        provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
+        token, end = keycloak.token(**claims), datetime.fromtimestamp(claims["exp"] + 60, UTC)
+        for now in (utcnow(), end - timedelta(microseconds=1)):
+            assert (await provider.verify(token, now)).subject == claims["sub"]
+        with pytest.raises(InvalidAccessToken):
+            await provider.verify(token, end)
+        await provider.close()
+
+    with Keycloak() as keycloak:
+        asyncio.run(use_later(keycloak))
 
 
 BROKEN: dict[str, dict[str, Any]] = {

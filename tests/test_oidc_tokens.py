@@ -161,13 +161,14 @@ def test_a_signature_by_another_key_or_of_other_claims_is_refused(external: Must
         assert_refused(use(external, token), INVALID_TOKEN)
 
 
-def test_a_claim_that_stands_there_twice_is_refused(external: Muster, keycloak: Keycloak) -> None:
+def test_claims_that_stand_there_twice_or_are_no_object_are_refused(external: Muster, keycloak: Keycloak) -> None:
     """One reader would take the first, another the last: here neither is taken, however well it is signed."""
     key, claims = keycloak.keys[0], json.dumps(keycloak.claims())
-    text = '{"sub": "somebody else", ' + claims[1:]
+    wrong = ['{"sub": "somebody else", ' + claims[1:], f"[{claims}]", claims[:-1]]
     head = encode(json.dumps({"alg": "RS256", "typ": "JWT", "kid": key.id}).encode())
     assert use(external, _signed(key, head, claims)).status_code == 200
-    assert_refused(use(external, _signed(key, head, text)), INVALID_TOKEN)
+    for text in wrong:
+        assert_refused(use(external, _signed(key, head, text)), INVALID_TOKEN)
 
 
 def _signed(key: SigningKey, head: str, payload: str) -> str:
