@@ -22,7 +22,7 @@ class Credentials:
     user_id: UUID
     email: str
     name: str | None
-    password_hash: str
+    password_hash: str | None
     auth_epoch: int
     is_active: bool
     is_verified: bool
@@ -61,15 +61,29 @@ def _credentials(session: Session, condition: Any) -> Credentials | None:
     return Credentials(*row) if row else None
 
 
-def new_user(session: Session, *, email: str, name: str | None, password_hash: str, role: str = USER) -> UserPublic:
+def new_user(
+    session: Session,
+    *,
+    email: str,
+    name: str | None,
+    password_hash: str | None,
+    role: str = USER,
+    is_verified: bool = False,
+) -> UserPublic:
     """Insert the account; a taken address is the unique constraint's to find."""
-    found = session.connection().execute(select(col(Role.id), col(Role.scopes)).where(col(Role.name) == role)).first()
-    if found is None:
-        raise RolesMissing
-    user = User(email=email, name=name, password_hash=password_hash, role_id=found.id)
+    found = find_role(session, role)
+    user = User(email=email, name=name, password_hash=password_hash, role_id=found.id, is_verified=is_verified)
     session.add(user)
     session.flush()
     return UserPublic.model_validate(user, update={"role": role, "scopes": found.scopes})
+
+
+def find_role(session: Session, name: str) -> Any:
+    """The id and the scopes of a role, or RolesMissing."""
+    found = session.connection().execute(select(col(Role.id), col(Role.scopes)).where(col(Role.name) == name)).first()
+    if found is None:
+        raise RolesMissing
+    return found
 
 
 def public_user(state: SessionState) -> UserPublic:

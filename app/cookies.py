@@ -10,15 +10,15 @@ from starlette.requests import HTTPConnection
 from app.settings import Settings
 
 
-def cookie_name(settings: Settings) -> str:
+def cookie_name(settings: Settings, purpose: str = "") -> str:
     """`__Host-`: no sibling domain and no plain HTTP page can set it (RFC 6265bis section 4.1.3.2)."""
-    return "__Host-muster" if settings.environment == "production" else "muster"
+    return f"__Host-muster{purpose}" if settings.environment == "production" else f"muster{purpose}"
 
 
-def set_cookie(settings: Settings, token: str, max_age: int) -> str:
+def set_cookie(settings: Settings, token: str, max_age: int, purpose: str = "") -> str:
     """The Set-Cookie header. `max_age` is in seconds; 0 takes the cookie away."""
     secure = "; Secure" if settings.environment == "production" else ""
-    return f"{cookie_name(settings)}={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
+    return f"{cookie_name(settings, purpose)}={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
 
 
 def cookie_token(connection: HTTPConnection, settings: Settings) -> str | None:

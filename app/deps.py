@@ -12,10 +12,12 @@ from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
+from app import identities
 from app.accounts import Credentials, credentials_by_id
 from app.cache import Cache
 from app.chat import SCOPE as CHAT
 from app.chat import ChatHub
+from app.code_flow import CodeFlow
 from app.cookies import cookie_token, origin_allowed, set_cookie
 from app.db import SAFE_METHODS, Database, SessionDep, Side, in_thread
 from app.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
@@ -24,10 +26,11 @@ from app.jobs import Jobs
 from app.limits import AccountLimits, ChatLimits, client_address
 from app.models import MAX_ID, utcnow
 from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
+from app.oidc import Provider
 from app.passwords import PasswordHasher
 from app.readers import Reader
 from app.scopes import SCOPES
-from app.security import Signers
+from app.security import InvalidAccessToken, Signers
 from app.settings import Settings
 from app.turns import Turns
 
@@ -49,6 +52,8 @@ class Parts:
     cache: Cache
     imports: Turns
     chat: ChatHub
+    provider: Provider | None
+    code_flow: CodeFlow | None
     chat_limits: ChatLimits
 
 
@@ -67,7 +72,7 @@ class StrictBearer(OAuth2PasswordBearer):
     """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never the query or a form. Without the
     header the cookie's; a header, good or bad, never falls back to it."""
 
-    async def __call__(self, request: HTTPConnection) -> str:
+    async def __call__(self, request: HTTPConnection) -> str | Caller:  # type: ignore[override]  # what `presented` says
         headers = request.headers.getlist("authorization")
         if not headers:
             return _cookie(request)
@@ -76,7 +81,20 @@ class StrictBearer(OAuth2PasswordBearer):
         found = _BEARER.fullmatch(headers[0].strip())
         if len(headers) > 1 or found is None:
             raise InvalidToken
-        return found[1]
+        return await presented(request, found[1])
+
+
+async def presented(connection: HTTPConnection, token: str) -> str | Caller:
+    """The token, if it is one of ours to look up; else the identity provider's caller, who is known already: nobody
+    waits for the provider with a session."""
+    parts = parts_of(connection)
+    if parts.provider is None or not parts.provider.issued(token):
+        return token
+    try:
+        claims = await parts.provider.verify(token, utcnow())
+    except InvalidAccessToken:
+        raise InvalidToken from None
+    return await identities.caller_of(parts.database, parts.provider, token, claims, parts.settings.oidc_role_map)
 
 
 def _cookie(connection: HTTPConnection) -> str:
@@ -111,15 +129,17 @@ bearer = StrictBearer(
     scheme_name="muster",
     description="Sign in with e-mail and password; leave the client fields empty. No scope ticked means all of yours.",
 )
-BearerToken = Annotated[str, Depends(bearer)]
 
 
-async def current_user(request: Request, wanted: SecurityScopes, token: BearerToken, session: SessionDep) -> Caller:
+Presented = Annotated[str | Caller, Depends(bearer)]
+
+
+async def current_user(request: Request, wanted: SecurityScopes, token: Presented, session: SessionDep) -> Caller:
     database = parts_of(request).database
     return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
 
 
-async def current_caller(request: Request, wanted: SecurityScopes, token: BearerToken) -> Caller:
+async def current_caller(request: Request, wanted: SecurityScopes, token: Presented) -> Caller:
     """For routes that take long: the caller, authenticated in a session that is closed again."""
     database = parts_of(request).database
     # Without the request: to ask whether its client has gone would swallow the body, which is still to be read.
@@ -127,14 +147,14 @@ async def current_caller(request: Request, wanted: SecurityScopes, token: Bearer
         return await _authenticate(request, database.read, session, token, wanted.scopes)
 
 
-async def current_chatter(connection: HTTPConnection, token: str) -> Caller:
+async def current_chatter(connection: HTTPConnection, token: str | Caller) -> Caller:
     """The same for a socket, in one of the chat's own sessions."""
     database = parts_of(connection).database
     async with database.session_scope(database.chat_read) as session:
         return await _authenticate(connection, database.chat_read, session, token, [CHAT])
 
 
-async def current_credentials(request: Request, wanted: SecurityScopes, token: BearerToken) -> "SignedIn":
+async def current_credentials(request: Request, wanted: SecurityScopes, token: Presented) -> "SignedIn":
     """For routes that hash: the caller and what to check the password against, in a session that is closed again."""
     database = parts_of(request).database
     async with database.session_scope(database.read, request) as session:
@@ -146,8 +166,17 @@ async def current_credentials(request: Request, wanted: SecurityScopes, token: B
 
 
 async def _authenticate(
-    connection: HTTPConnection, side: Side, session: Session, token: str, wanted: list[str]
+    connection: HTTPConnection, side: Side, session: Session, token: str | Caller, wanted: list[str]
 ) -> Caller:
+    caller = token if isinstance(token, Caller) else await _of_session(connection, side, session, token)
+    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
+    for scope in wanted:
+        if scope not in caller.scopes:
+            raise InsufficientScope(scope)
+    return caller
+
+
+async def _of_session(connection: HTTPConnection, side: Side, session: Session, token: str) -> Caller:
     parts = parts_of(connection)
     now = utcnow()
     caller = await in_thread(parts.server.authenticate, session, token, now)
@@ -160,10 +189,6 @@ async def _authenticate(
                 await in_thread(parts.server.settle, writer, caller, now)
     if is_by_cookie(connection) and is_cookie_due(caller, now):
         await _renew_cookie(connection, side, session, caller, now)
-    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
-    for scope in wanted:
-        if scope not in caller.scopes:
-            raise InsufficientScope(scope)
     return caller
 
 

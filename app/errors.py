@@ -81,6 +81,23 @@ class WrongPassword(AppError):
     detail = "The current password is wrong."
 
 
+class PasswordElsewhere(AppError):
+    status, type, title = 403, "password-elsewhere", "This account has no password here"
+    detail = "The password and the address of this account are kept at the identity provider. Change them there."
+
+
+class SignInAgain(AppError):
+    status, type, title = 403, "sign-in-again", "Sign in once more"
+    detail = "For this, sign in at the identity provider again: it has to be at most five minutes ago."
+
+
+class EmailMissing(AppError):
+    """An account is made at the first sight of a person, and has an address."""
+
+    status, type, title = 403, "email-missing", "The identity provider told no e-mail address"
+    detail = "The identity provider told no valid e-mail address of yours. Ask for the scope email."
+
+
 class NotYourTask(AppError):
     status, type, title = 403, "not-your-task", "This task is not yours to change"
     detail = "Only its author and its assignee change a task."
@@ -253,6 +270,13 @@ class RolesMissing(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(retry_after=60)
+
+
+class ProviderUnavailable(Unavailable):
+    """The token may be good: nobody can say until the identity provider has been asked."""
+
+    type, title = "provider-unavailable", "The identity provider is away"
+    detail = "The identity provider cannot be asked right now. The token may be good: try again shortly."
 
 
 class OAuthError(AppError):

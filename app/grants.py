@@ -59,7 +59,7 @@ async def password_grant(
         raise InvalidRequest("username and password are needed.")
     if "scope" in form:
         parse_scope(form["scope"])
-    device = _device(request, form)
+    device = device_of(request, form)
     email = _as_email(form["username"])
     await in_thread(parts.account_limits.attempt, email, device.ip)
     async with parts.database.session_scope(parts.database.read, request) as session:
@@ -90,7 +90,7 @@ async def password_grant(
     return started
 
 
-def _device(request: Request, form: dict[str, str]) -> Device:
+def device_of(request: Request, form: dict[str, str]) -> Device:
     user_agent = printable(request.headers.get("user-agent", ""), 255)
     client_id = form.get("client_id", "app")
     if len(client_id) > 100 or client_id != printable(client_id, 100):

@@ -98,7 +98,7 @@ def _addressed(
     if account is None:
         return None
     match told["letter"], account:
-        case "reset", Credentials(is_active=True):
+        case "reset", Credentials(is_active=True, password_hash=str()):
             return account.email, reset_token(signers, account, now)
         case "verification", Credentials(is_active=True, is_verified=False):
             return account.email, verification_token(signers, account, now)

@@ -25,6 +25,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app.api_client import Refused
 from app.cache import Cache
 from app.chat import ChatHub
+from app.code_flow import CodeFlow
 from app.db import CHAT_SLOTS, Database
 from app.deps import Parts
 from app.errors import AppError
@@ -34,7 +35,8 @@ from app.limits import AccountLimits, ChatLimits
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
 from app.oauth2 import AuthorizationServer
-from app.openapi import DESCRIPTION, TAGS, install_openapi
+from app.oidc import Provider
+from app.openapi import TAGS, description, install_openapi
 from app.passwords import PasswordHasher
 from app.responses import answer
 from app.routers import (
@@ -45,6 +47,7 @@ from app.routers import (
     heroes,
     jobs,
     me,
+    oidc,
     operations,
     operations_csv,
     ops,
@@ -82,7 +85,7 @@ def create_api() -> FastAPI:
     api = FastAPI(
         title="Muster",
         version="0.1.0",
-        description=DESCRIPTION,
+        description=description(),
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
         openapi_tags=TAGS,
@@ -91,6 +94,8 @@ def create_api() -> FastAPI:
         lifespan=lifespan,
     )
     for router in (
+        *([oidc.router] if settings.pages_sign_in_there else []),
+        *([auth.local_accounts, cookie.local_accounts, me.local_accounts] if settings.local_accounts == "on" else []),
         ops.router,
         ops.pages,
         cookie.router,
@@ -121,6 +126,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
     web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
     web.state.api = api
     routers = [pages.router, pages_account.router, pages_operations.router, pages_work.router]
+    routers += [pages.local_accounts, pages_account.local_accounts] if settings.local_accounts == "on" else []
     for router in [*routers, *([] if api else [ops.alone])]:
         web.include_router(router)
     finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
@@ -159,6 +165,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         finally:
             await to_thread.run_sync(parts.jobs.close)
             parts.database.close()
+            if parts.provider is not None:
+                await parts.provider.close()
 
 
 @asynccontextmanager
@@ -176,6 +184,17 @@ def make_parts(settings: Settings, database: Database) -> Parts:
     def mail_reuse(session: Session, state: SessionState) -> None:
         jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
 
+    provider = code_flow = None
+    if settings.oidc_issuer:
+        provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
+    if provider and settings.pages_sign_in_there:
+        code_flow = CodeFlow(
+            provider,
+            signers.sign_in,
+            client_id=settings.oidc_client_id[0],
+            client_secret=settings.oidc_client_secret,
+            redirect_uri=f"{settings.public_url}/api/auth/oidc/callback",
+        )
     server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
@@ -195,6 +214,8 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         cache=Cache(settings.redis_url),
         imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
         chat=ChatHub(database, settings.redis_url, live_scopes),
+        provider=provider,
+        code_flow=code_flow,
         chat_limits=ChatLimits(settings.limit_chat, settings.limit_default, settings.redis_url),
     )
 

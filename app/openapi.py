@@ -11,6 +11,8 @@ from app.errors import (
     AppError,
     BadRequest,
     ContentTooLarge,
+    EmailMissing,
+    EmailTaken,
     ForeignOrigin,
     HeadTooLarge,
     InsufficientScope,
@@ -21,6 +23,7 @@ from app.errors import (
     InvalidRequest,
     InvalidScope,
     InvalidToken,
+    ProviderUnavailable,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
@@ -30,10 +33,12 @@ from app.errors import (
 )
 from app.examples import describe_fields, describe_parameter, describe_success, headers
 from app.scopes import SCOPES
+from app.settings import get_settings
 
-DESCRIPTION = """
+_BEGIN = """
 The backend that a mobile app needs on day one.
-
+"""
+_LOCAL = """
 **Sign in.** Register, then *Authorize* with e-mail and password; leave the client fields empty. From a shell:
 `POST /api/auth/token` with `grant_type=password`.
 
@@ -41,14 +46,18 @@ The backend that a mobile app needs on day one.
 pair; the refresh token rotates each time. Store the new pair before you use it, and have one refresh under way at a
 time. Did the answer get lost? Send the same request again, now or in five days: you get a valid pair. Only
 `invalid_grant` means that you are signed out; 429, 503 and network errors never do.
-
+"""
+_PROVIDER_ALONE = """
+**Sign in** at the identity provider, and send its access token with each request. There are no passwords here.
+"""
+_END = """
 **Errors** are `application/problem+json` (RFC 9457). `detail` is a sentence for people, `type` is stable for programs.
 """
 
 TAGS = [
     {
         "name": "auth",
-        "description": "Register, tokens (RFC 6749), signing out (RFC 7009), introspection (RFC 7662), mailed links.",
+        "description": "In and out: tokens (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), mailed links.",
     },
     {"name": "services", "description": "For other services: how our tokens are verified (RFC 8414, RFC 7517)."},
     {"name": "account", "description": "Your own account."},
@@ -195,8 +204,13 @@ REVOCATION_FORM = _form(
 )
 
 
+def description() -> str:
+    return _BEGIN + (_LOCAL if get_settings().local_accounts == "on" else _PROVIDER_ALONE) + _END
+
+
 def install_openapi(app: FastAPI) -> None:
     """Make `app.openapi()` complete: the shared schemas, and the answers that every secured route may give."""
+    settings = get_settings()
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -209,6 +223,9 @@ def install_openapi(app: FastAPI) -> None:
                 license_info=app.license_info,
             )
             schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
+            if settings.local_accounts == "off":
+                where = f"{(settings.oidc_issuer or '').removesuffix('/')}/.well-known/openid-configuration"
+                schema["components"]["securitySchemes"]["muster"] = {"type": "openIdConnect", "openIdConnectUrl": where}
             for path, operations in schema["paths"].items():
                 for method, operation in operations.items():
                     _summarize(operation)
@@ -217,7 +234,7 @@ def install_openapi(app: FastAPI) -> None:
                         describe_parameter(parameter)
                     _describe(operation, path, method)
             # In the documentation a collection stands before what is in it, whichever route is tried first.
-            schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/") > 2))
+            schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
             for unused in (_VALIDATION_ERROR, "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
             for name, described in schema["components"]["schemas"].items():
@@ -236,6 +253,8 @@ def _summarize(operation: dict[str, Any]) -> None:
 def _describe(operation: dict[str, Any], path: str, method: str) -> None:
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
     refusals: list[type[AppError] | AppError] = [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
+    if get_settings().oidc_issuer:  # an account is made at the first sight of somebody, on whichever route
+        refusals += [EmailMissing, EmailTaken, ProviderUnavailable]
     refusals += [ForeignOrigin] if method != "get" else []
     everywhere, answers = ({}, oauth_answers) if path in OAUTH_PATHS else (EVERYWHERE, problems)
     general = everywhere | (answers(*refusals) if scopes else {})

@@ -8,7 +8,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -35,6 +35,8 @@ log = logging.getLogger("muster.error")
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
+# Where a person is on the way, and no program: a page says what went wrong.
+FOR_BROWSERS = frozenset({"/api/auth/oidc/login", "/api/auth/oidc/callback"})
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
 
@@ -45,6 +47,9 @@ async def answer(request: Request, error: Exception) -> Response:
 
 def respond(request: Request, error: AppError) -> Response:
     metrics.count("errors", type=error.type)
+    if _template(request) in FOR_BROWSERS and request.method == "GET":
+        where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
+        return RedirectResponse(where, 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
         return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
     return JSONResponse(problem(error), error.status, error.headers, media_type=PROBLEM)

@@ -27,12 +27,12 @@ from app.keys import HS256, public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
-_TYPES = {"at+jwt", "application/at+jwt"}  # RFC 9068 section 4
+ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
 _HEAD = struct.Struct(">BB16sI")
 _VERSION = 1
 _SIGNED_TOKEN = re.compile(r"[A-Za-z0-9_-]{72}", re.ASCII)
 _MAX_JWT_LENGTH = 4096
-_CURSOR_TAG = 12
+_TAG = 12
 
 
 def derive_keys(secret_keys: Sequence[str], use: str) -> list[bytes]:
@@ -90,29 +90,29 @@ def _mac(key: bytes, head: bytes, bound: bytes) -> bytes:
     return hmac.digest(key, head + bound, "sha256")
 
 
-class CursorSigner:
-    """Opaque positions in a list. The MAC keeps strangers' values out of queries; `bound` names the list."""
+class ValuesSigner:
+    """Makes a few values opaque, and ours: the MAC keeps those of strangers out. `bound` says what they are for."""
 
-    def __init__(self, secret_keys: Sequence[str]) -> None:
-        self._keys = derive_keys(secret_keys, "cursor")
+    def __init__(self, secret_keys: Sequence[str], use: str) -> None:
+        self._keys = derive_keys(secret_keys, use)
 
     def sign(self, values: Sequence[str], bound: str) -> str:
         payload = json.dumps(values).encode()
         return urlsafe_b64encode(self._tag(self._keys[0], payload, bound) + payload).decode().rstrip("=")
 
-    def verify(self, cursor: str, bound: str) -> list[str] | None:
+    def verify(self, signed: str, bound: str) -> list[str] | None:
         try:
-            raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+            raw = urlsafe_b64decode(signed + "=" * (-len(signed) % 4))
         except ValueError:
             return None
-        tag, payload = raw[:_CURSOR_TAG], raw[_CURSOR_TAG:]
+        tag, payload = raw[:_TAG], raw[_TAG:]
         if not any(hmac.compare_digest(self._tag(key, payload, bound), tag) for key in self._keys):
             return None
         return [str(value) for value in json.loads(payload)]
 
     @staticmethod
     def _tag(key: bytes, payload: bytes, bound: str) -> bytes:
-        return hmac.digest(key, bound.encode() + b"\0" + payload, "sha256")[:_CURSOR_TAG]
+        return hmac.digest(key, bound.encode() + b"\0" + payload, "sha256")[:_TAG]
 
 
 class InvalidAccessToken(Exception):
@@ -197,17 +197,17 @@ class AccessTokenSigner:
         if len(token) > _MAX_JWT_LENGTH:
             raise InvalidAccessToken
         claims = self._verified(token)
-        if now is not None and not _in_time(claims, now):
+        if now is not None and not in_time(claims, now):
             raise InvalidAccessToken
         return claims
 
     def _verify(self, token: str) -> AccessClaims:
         try:
-            if not _is_canonical(token):
+            if not is_canonical(token):
                 raise InvalidAccessToken
             header = jws.get_unverified_header(token)
             key = next(key for key in self._keys if key.id == header.get("kid"))
-            if header.get("alg") != key.algorithm or header.get("typ") not in _TYPES or "crit" in header:
+            if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
                 raise InvalidAccessToken
             return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])), key)
         except (
@@ -232,19 +232,19 @@ class AccessTokenSigner:
         return AccessClaims(
             subject=UUID(payload["sub"]),
             session_id=UUID(payload["sid"]),
-            generation=_whole(payload["gen"]),
+            generation=whole(payload["gen"]),
             client_id=payload["client_id"],
             scope=frozenset(payload["scope"].split()),
-            auth_time=_whole(payload["auth_time"]),
-            issued_at=_whole(payload["iat"]),
-            expires_at=_whole(payload["exp"]),
-            not_before=_whole(payload.get("nbf", payload["iat"])),
+            auth_time=whole(payload["auth_time"]),
+            issued_at=whole(payload["iat"]),
+            expires_at=whole(payload["exp"]),
+            not_before=whole(payload.get("nbf", payload["iat"])),
             token_id=payload["jti"],
             in_cookie=payload.get("cookie") is True,
         )
 
 
-def _is_canonical(token: str) -> bool:
+def is_canonical(token: str) -> bool:
     """Base64url leaves bits of a last character unused: of the spellings of a token, only the one we made is ours."""
     return all(
         urlsafe_b64encode(urlsafe_b64decode(part + "=" * (-len(part) % 4))).rstrip(b"=") == part.encode()
@@ -252,13 +252,13 @@ def _is_canonical(token: str) -> bool:
     )
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
     if type(value) is not int:  # neither True nor 1.5 is a NumericDate of ours
         raise InvalidAccessToken
     return value
 
 
-def _in_time(claims: AccessClaims, now: datetime) -> bool:
+def in_time(claims: AccessClaims, now: datetime) -> bool:
     """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
     moment, skew = now.timestamp(), SKEW.total_seconds()
     started = moment + skew >= max(claims.not_before, claims.issued_at)
@@ -274,7 +274,8 @@ class Signers:
     reset: TokenSigner
     verification: TokenSigner
     email_change: TokenSigner
-    cursor: CursorSigner
+    cursor: ValuesSigner  # positions in lists
+    sign_in: ValuesSigner  # what waits in a browser for the identity provider
 
     @classmethod
     def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
@@ -284,7 +285,8 @@ class Signers:
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),
             email_change=TokenSigner(secret_keys, "email-change"),
-            cursor=CursorSigner(secret_keys),
+            cursor=ValuesSigner(secret_keys, "cursor"),
+            sign_in=ValuesSigner(secret_keys, "sign-in"),
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,8 @@ from sqlalchemy import Select, bindparam, select, update
 from sqlmodel import Session, col
 
 from app.models.token import RefreshToken
-from app.models.user import Role, User
+from app.models.user import Identity, Role, User
+from app.settings import get_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class SessionState:
     operations_floor: int
     role: str
     role_scopes: list[str]
+    has_password: bool
 
     def is_live(self, now: datetime) -> bool:
         return (
@@ -51,6 +53,7 @@ class SessionState:
             and self.auth_epoch == self.user_epoch
             and now < self.idle_expires_at
             and now < self.absolute_expires_at
+            and not (self.has_password and get_settings().local_accounts == "off")
         )
 
     def scopes(self) -> frozenset[str]:
@@ -59,6 +62,20 @@ class SessionState:
         return role if self.scope is None else role.intersection(self.scope.split())
 
 
+_PERSON = (
+    col(User.id),
+    col(User.email),
+    col(User.name),
+    col(User.is_active),
+    col(User.is_verified),
+    col(User.auth_epoch),
+    col(User.created_at),
+    col(User.operations_revision),
+    col(User.operations_floor),
+    col(Role.name),
+    col(Role.scopes),
+    col(User.password_hash).is_not(None),
+)
 _SESSION: Select[*tuple[Any, ...]] = (
     select(
         col(RefreshToken.id),
@@ -75,22 +92,21 @@ _SESSION: Select[*tuple[Any, ...]] = (
         col(RefreshToken.idle_expires_at),
         col(RefreshToken.absolute_expires_at),
         col(RefreshToken.revoked_at),
-        col(User.id),
-        col(User.email),
-        col(User.name),
-        col(User.is_active),
-        col(User.is_verified),
-        col(User.auth_epoch),
-        col(User.created_at),
-        col(User.operations_revision),
-        col(User.operations_floor),
-        col(Role.name),
-        col(Role.scopes),
+        *_PERSON,
     )
     .join(User, col(User.id) == col(RefreshToken.user_id))
     .join(Role, col(Role.id) == col(User.role_id))
 )
 _ONE_SESSION = _SESSION.where(col(RefreshToken.id) == bindparam("session_id"))
+_IDENTITY: Select[*tuple[Any, ...]] = (
+    select(col(Identity.id), col(Identity.synced_at), col(Identity.created_at), *_PERSON)
+    .join(User, col(User.id) == col(Identity.user_id))
+    .join(Role, col(Role.id) == col(User.role_id))
+)
+_ONE_IDENTITY = _IDENTITY.where(
+    col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject")
+)
+_ENDS_ELSEWHERE = datetime.max.replace(tzinfo=UTC)
 
 
 class Move(Enum):
@@ -107,10 +123,27 @@ def read_state(session: Session, session_id: UUID) -> SessionState | None:
     return SessionState(*row) if row else None
 
 
+def read_identity(session: Session, issuer: str, subject: str) -> SessionState | None:
+    row = session.connection().execute(_ONE_IDENTITY, {"issuer": issuer, "subject": subject}).first()
+    return _identity_state(row) if row else None
+
+
+def _identity_state(row: Any) -> SessionState:
+    """A person with tokens of the identity provider, as a session that nothing here rotates, revokes or ends."""
+    identity_id, synced_at, created_at, *person = row
+    user_epoch = person[5]
+    fixed = (b"", user_epoch, 0, 0, True, synced_at, created_at, _ENDS_ELSEWHERE, _ENDS_ELSEWHERE, None)
+    return SessionState(identity_id, "", "", None, *fixed, *person)
+
+
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
-    """What those of these sessions may do today that could still be used."""
+    """What those of these sessions and identities may do today that could still be used."""
     rows = session.connection().execute(_SESSION.where(col(RefreshToken.id).in_(ids)))
-    return {state.id: state.scopes() for state in (SessionState(*row) for row in rows) if state.is_live(now)}
+    states = [SessionState(*row) for row in rows]
+    if others := set(ids).difference(state.id for state in states):
+        rows = session.connection().execute(_IDENTITY.where(col(Identity.id).in_(others)))
+        states += map(_identity_state, rows)
+    return {state.id: state.scopes() for state in states if state.is_live(now)}
 
 
 def swap(session: Session, state: SessionState, **changes: Any) -> bool:

@@ -83,6 +83,19 @@ def _http_url(value: str) -> str:
     raise ValueError("it may be an http:// or https:// URL without a query")
 
 
+def _issuer(value: str) -> str:
+    _http_url(value)
+    return value  # it is compared as it stands
+
+
+def _role_pair(value: object) -> object:
+    """`realm-role=role`; a role's own name has no equals sign where this is read."""
+    realm_role, _, role = str(value).rpartition("=")
+    if not realm_role.strip() or not role.strip():
+        raise ValueError("it may be a comma list such as muster-admin=admin,muster-user=user, the most powerful first")
+    return realm_role.strip(), role.strip()
+
+
 def _origin(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme in {"http", "https"} and _is_url(value) and value == f"{parts.scheme}://{parts.netloc}":
@@ -109,6 +122,9 @@ Secrets = Annotated[Names, AfterValidator(_secrets)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_comma_list)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_comma_list)]
 KeyFiles = Annotated[tuple[Annotated[Path, AfterValidator(_key_file)], ...], NoDecode, BeforeValidator(_comma_list)]
+RoleMap = Annotated[
+    tuple[Annotated[tuple[str, str], BeforeValidator(_role_pair)], ...], NoDecode, BeforeValidator(_comma_list)
+]
 Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
 Limit = Annotated[str, AfterValidator(_limit)]
 
@@ -173,6 +189,13 @@ class Settings(BaseSettings):
     mail_url: Annotated[str, AfterValidator(_mail_url)] = Field(default="outbox", repr=False)
     mail_from: str = "muster@localhost"
 
+    oidc_issuer: Annotated[str, Field(max_length=500), AfterValidator(_issuer)] | None = None
+    oidc_audience: str = "muster"
+    oidc_client_id: Names = ()
+    oidc_client_secret: str | None = Field(default=None, repr=False)
+    oidc_role_map: RoleMap = ()
+    local_accounts: Literal["on", "off"] = "on"
+
     db_slots: int = Field(
         default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
         ge=1,
@@ -188,8 +211,21 @@ class Settings(BaseSettings):
     admin_password: str | None = Field(default=None, repr=False)
 
     @property
+    def pages_sign_in_there(self) -> bool:
+        """Whether the pages are a client of the identity provider."""
+        return bool(self.oidc_issuer and self.oidc_client_id)
+
+    @property
     def on_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
+
+    @model_validator(mode="after")
+    def _one_issuer_each(self) -> Self:
+        if self.oidc_issuer == self.public_url:
+            raise ValueError("OIDC_ISSUER: it may be another service's URL, not PUBLIC_URL, which is our own issuer")
+        if self.local_accounts == "off" and self.oidc_issuer is None:
+            raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs the identity provider where people sign in")
+        return self
 
     @model_validator(mode="after")
     def _fit_for_production(self) -> Self:
@@ -207,6 +243,8 @@ class Settings(BaseSettings):
             raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
         if self.workers > 1 and self.redis_url is None:
             raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
+        if self.oidc_issuer and not self.oidc_issuer.startswith("https://"):
+            raise ValueError("OIDC_ISSUER: production needs the https:// URL of the provider")
         return self
 
 

@@ -36,6 +36,17 @@ NOTICES = {
     "started": "The statement is being made.",
     "cancelled": "The job is cancelled.",
 }
+# Why the identity provider's answer signed nobody in, by the type of the error; for what is not here, PROBLEM.
+PROBLEMS = {
+    "sign-in-refused": "The identity provider did not let you in, or it was cancelled there.",
+    "sign-in-stale": "That took too long, or it began in another window. Try again.",
+    "email-taken": "Another account here has your e-mail address. Sign in to that, or ask whoever runs this service.",
+    "email-missing": "The identity provider told no e-mail address of yours. Ask whoever runs it.",
+    "invalid-token": "Your account here is disabled.",
+    "provider-unavailable": "The identity provider does not answer. Try again shortly.",
+    "too-many-requests": "Too many requests. Wait a minute, then try again.",
+}
+PROBLEM = "You could not be signed in. Try again."
 _LOCAL = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 _MAX_FIELDS = 50
 # What a person can mend in the form itself; any other refusal gets a page of its own.
@@ -121,8 +132,11 @@ def page(request: Request, template: str, *, form: Form | None = None, status: i
         form=form,
         path=request.url.path,
         signed_in=is_signed_in(request),
+        local_accounts=get_settings().local_accounts == "on",
+        by_provider=get_settings().pages_sign_in_there,
         notice=NOTICES.get(request.query_params.get("done", "")),
         api_url=(get_settings().api_url or "") if request.app.state.api is None else "",
+        here="" if request.app.state.api else str(request.base_url).rstrip("/"),
         **values,
     )
     return HTMLResponse(html, form.status if form.status >= 400 else status, headers)

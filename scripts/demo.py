@@ -80,16 +80,18 @@ Mend the net; Check the first-aid kits; Choose a new motto; Reply to three appli
 def main() -> None:
     """What ./scripts/serve --demo runs."""
     settings = get_settings()
-    refuse_in_production(settings)
+    refuse_where_it_cannot_be(settings)
     start.prepare(settings)
     load_demo(settings)
     print(account())
     start.main()
 
 
-def refuse_in_production(settings: Settings) -> None:
+def refuse_where_it_cannot_be(settings: Settings) -> None:
     if settings.environment == "production":
         sys.exit("muster: ENVIRONMENT: production takes no demo account, whose password everybody knows")
+    if settings.local_accounts == "off":
+        sys.exit("muster: LOCAL_ACCOUNTS: off takes no demo account, which has a password here")
 
 
 def account() -> str:
@@ -98,7 +100,7 @@ def account() -> str:
 
 def load_demo(settings: Settings) -> None:
     """Everything or, where the demo account exists, nothing; the unique address decides between two at once."""
-    refuse_in_production(settings)
+    refuse_where_it_cannot_be(settings)
     engine = make_engine(settings)
     with Session(engine) as session:
         exists = credentials_by_email(session, DEMO_EMAIL) is not None

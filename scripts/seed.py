@@ -6,7 +6,7 @@
 ./scripts/seed.py --demo                 also load a demo account with heroes, teams and tasks (scripts/demo.py)
 ./scripts/seed.py --admin ada@example.com
     make this account an admin. A new account needs a password: asked for on a terminal, else taken from
-    ADMIN_PASSWORD, else read from standard input.
+    ADMIN_PASSWORD, else read from standard input. With LOCAL_ACCOUNTS=off none is made: the person signs in first.
 """
 
 import os
@@ -79,8 +79,8 @@ def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
 
 
 def first_admin_from_settings(settings: Settings) -> None:
-    """ADMIN_EMAIL and ADMIN_PASSWORD, for containers: used only while there is no admin."""
-    if not settings.admin_email or not settings.admin_password:
+    """ADMIN_EMAIL and ADMIN_PASSWORD, for containers: used only while there is no admin, and local accounts."""
+    if not settings.admin_email or not settings.admin_password or settings.local_accounts == "off":
         return
     engine = make_engine(settings, read_only=True)
     with Session(engine) as session:
@@ -100,12 +100,14 @@ def first_admin_from_settings(settings: Settings) -> None:
 def make_admin(settings: Settings, address: str, *, password: str | None) -> None:
     """Give an existing account the role admin, or make one, its address taken as verified.
 
-    Raises ValueError if it is no address, Invalid if the password does not do.
+    Raises ValueError if it is no address or the account cannot be made, Invalid if the password does not do.
     """
     email = email_address(address)
     engine = make_engine(settings)
     with Session(engine) as session:
         exists = credentials_by_email(session, email) is not None
+    if not exists and settings.local_accounts == "off":
+        raise ValueError("LOCAL_ACCOUNTS=off: this person has to sign in at the identity provider first")
     if not exists:
         _insert_admin(settings, email, password or settings.admin_password or _ask())
     with Session(engine) as session:

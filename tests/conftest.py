@@ -12,6 +12,7 @@ import pytest
 
 from tests.chromium import Chromium, launched
 from tests.databases import fresh_database, make_templates, start_postgres
+from tests.keycloak import Keycloak
 from tests.processes import Fork
 from tests.providers import OidcProvider
 from tests.redis_server import RedisServer
@@ -93,6 +94,21 @@ def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 def on_sqlite(folder: Path, postgres: str) -> Iterator[Muster]:
     """An instance for what does not depend on the database."""
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def keycloak() -> Iterator[Keycloak]:
+    """The identity provider of `external`."""
+    with Keycloak() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def external(kind: str, folder: Path, postgres: str, keycloak: Keycloak) -> Iterator[Muster]:
+    """An instance that takes the tokens of `keycloak` too."""
+    settings = {"OIDC_ISSUER": keycloak.issuer, "OIDC_CLIENT_ID": "muster-app,muster-pages"}
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **settings) as served:
         yield served
 
 

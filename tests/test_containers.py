@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from app import metrics
+from app.scopes import SCOPES
 from app.settings import Settings
 from tests.databases import ROOT
 
@@ -140,16 +141,23 @@ def check_variable(variable: dict[str, Any], *, names: set[str], databases: set[
         assert variable["fromDatabase"]["name"] in databases
 
 
-def test_the_demo_realm_has_the_client_the_roles_and_a_person() -> None:
+def test_the_demo_realm_has_the_client_the_roles_the_scopes_and_people() -> None:
     realm = json.loads((ROOT / "docker/keycloak/muster-realm.json").read_text())
     (client,) = realm["clients"]
-    (person,) = realm["users"]
     (mapper,) = client["protocolMappers"]
     assert (realm["realm"], client["clientId"]) == ("muster", "muster-app")
     assert client["publicClient"]
     assert client["directAccessGrantsEnabled"]
     assert client["attributes"]["pkce.code.challenge.method"] == "S256"
     assert mapper["config"]["included.custom.audience"] == "muster"
-    assert (
-        {role["name"] for role in realm["roles"]["realm"]} == {"muster-user", "muster-admin"} > {*person["realmRoles"]}
-    )
+    assert {role["name"] for role in realm["roles"]["realm"]} == {"muster-user", "muster-admin"}
+    assert [person["realmRoles"] for person in realm["users"]] == [["muster-user"], ["muster-user", "muster-admin"]]
+    # A realm that names scopes of its own is not given Keycloak's: those that a token of ours needs are named too.
+    scopes = {scope["name"]: scope for scope in realm["clientScopes"]}
+    assert client["optionalClientScopes"] == list(SCOPES)
+    assert scopes.keys() == {*client["defaultClientScopes"], *SCOPES} >= {*realm["defaultDefaultClientScopes"]}
+    assert all(scopes[name]["attributes"]["include.in.token.scope"] == "true" for name in SCOPES)
+    mapped = {
+        each["config"].get("claim.name") for scope in scopes.values() for each in scope.get("protocolMappers", [])
+    }
+    assert {"auth_time", "realm_access.roles", "email", "email_verified"} <= mapped

@@ -151,6 +151,15 @@ def test_the_public_url_follows_the_port_and_loses_its_last_slash(set_: Any) -> 
     assert set_(PUBLIC_URL="https://muster.example.com/").public_url == "https://muster.example.com"
 
 
+def test_the_issuer_stays_as_it_is_written_and_roles_are_pairs_in_order(set_: Any) -> None:
+    settings = set_(
+        OIDC_ISSUER="https://id.example.com/", OIDC_ROLE_MAP="boss=admin, a=b=user", OIDC_CLIENT_ID="app,web"
+    )
+    assert settings.oidc_issuer == "https://id.example.com/"
+    assert settings.oidc_role_map == (("boss", "admin"), ("a=b", "user"))
+    assert settings.oidc_client_id == ("app", "web")
+
+
 def test_the_representation_shows_no_secret(set_: Any) -> None:
     secrets = {
         "DATABASE_URL": "postgresql://ada:sesame@db/muster",
@@ -158,6 +167,7 @@ def test_the_representation_shows_no_secret(set_: Any) -> None:
         "SECRET_KEYS": "sesame" * 6,
         "MAIL_URL": "smtp://ada:sesame@mail",
         "ADMIN_PASSWORD": "sesame-street",
+        "OIDC_CLIENT_SECRET": "sesame",
     }
     assert "sesame" not in repr(set_(**secrets))
 
@@ -191,6 +201,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("REFRESH_ABSOLUTE_TTL", "99999999999999999999"),
         ("REFRESH_GRACE", "3²"),
         ("PASSWORD_MIN_LENGTH", "7"),
+        ("LOCAL_ACCOUNTS", "sesame"),
         ("LIMIT_LOGIN_IP", "sesame"),
         ("LIMIT_LOGIN_ACCOUNT", "10/5sesames"),
         ("LIMIT_REGISTER", "20"),
@@ -208,6 +219,11 @@ def refusal(set_: Any, **environment: str) -> str:
         ("MAIL_URL", "imap://ada:sesame@mail"),
         ("MAIL_URL", "smtp://ada:sesame@mail:sesame"),
         ("MAIL_URL", "smtp://ada:sesame@mail?tls=startls"),
+        ("OIDC_ISSUER", "sesame.example.com"),
+        ("OIDC_ISSUER", "https://id.example.com/?sesame"),
+        ("OIDC_ISSUER", "http://localhost:8000"),
+        ("OIDC_ROLE_MAP", "sesame"),
+        ("OIDC_ROLE_MAP", "muster-admin=admin,sesame="),
         ("DB_SLOTS", "0"),
         ("SLOT_TIMEOUT", "soon"),
         ("STATEMENT_TIMEOUT", "0"),
@@ -253,12 +269,18 @@ def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) ->
         ("REDIS_URL", {"WORKERS": "2"}),
         ("PUBLIC_URL", {"PUBLIC_URL": ""}),
         ("PUBLIC_URL", {"PUBLIC_URL": "http://muster.example.com"}),
+        ("OIDC_ISSUER", {"OIDC_ISSUER": "http://id.example.com/realms/muster"}),
     ],
 )
 def test_production_refuses_to_start_and_names_the_setting_to_mend(
     set_: Any, name: str, change: dict[str, str]
 ) -> None:
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
+
+
+def test_without_local_accounts_there_has_to_be_a_provider(set_: Any) -> None:
+    assert refusal(set_, LOCAL_ACCOUNTS="off").startswith("muster: OIDC_ISSUER: LOCAL_ACCOUNTS=off needs ")
+    assert set_(LOCAL_ACCOUNTS="off", OIDC_ISSUER="https://provider.example").local_accounts == "off"
 
 
 def test_the_pages_alone_need_no_secret_in_production(set_: Any) -> None:

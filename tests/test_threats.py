@@ -52,6 +52,7 @@ def test_a_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
     assert is_refused(muster.refresh(forged))
     assert reset(muster, ada, OTHER_KEY) == 400
     hashed = credentials(muster, ada).password_hash
+    assert hashed is not None
     assert is_refused(muster.token(grant_type="password", username=ada.email, password=hashed))
     assert_lives(muster, tokens)
 

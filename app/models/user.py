@@ -55,7 +55,7 @@ class User(UserBase, table=True):
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     role_id: int = Field(foreign_key="role.id", index=True)
-    password_hash: str = Field(max_length=255)
+    password_hash: str | None = Field(default=None, max_length=255)  # none: it is kept at the identity provider
     auth_epoch: int = Field(default=1)
     is_active: bool = True
     is_verified: bool = False
@@ -64,6 +64,20 @@ class User(UserBase, table=True):
     # The revision of the last change to this user's operations, and the highest of a tombstone that is gone.
     operations_revision: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     operations_floor: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+
+
+class Identity(SQLModel, table=True):
+    """Who somebody is at the identity provider, whatever address they have there. `synced_at` is the time of issue of
+    the newest token whose roles were looked at."""
+
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    user_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
+    issuer: str = Field(max_length=500)
+    subject: str = Field(max_length=255)
+    created_at: datetime = Field(default_factory=utcnow)
+    synced_at: datetime
 
 
 class UserCreate(Body, UserBase):
@@ -103,8 +117,10 @@ class PasswordChange(Body):
     new_password: Secret
 
 
-class PasswordConfirmation(Body):
-    current_password: Secret
+class Confirmation(Body):
+    """Whose password is kept at the identity provider has none to confirm with."""
+
+    current_password: Secret | MISSING = Field(default=MISSING)
 
 
 class TokenBody(Body):

@@ -18,10 +18,11 @@ from app.routing import Router
 from app.settings import get_settings
 
 router = Router("/api/auth", tags=["auth"])
+local_accounts = Router("/api/auth", tags=["auth"])  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
 settings = get_settings()
 
 
-@router.post(
+@local_accounts.post(
     "/register",
     status_code=201,
     operation_id="register",
@@ -56,7 +57,13 @@ def _is_no_password_grant(request: Request) -> bool:
     return getattr(request.state, "grant_type", None) != "password"
 
 
-@router.post("/token", operation_id="token", openapi_extra=TOKEN_FORM, responses=OAUTH_ANSWERS)
+@router.post(
+    "/token",
+    operation_id="token",
+    openapi_extra=TOKEN_FORM,
+    responses=OAUTH_ANSWERS,
+    include_in_schema=settings.local_accounts == "on",
+)
 @limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_no_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> TokenPair:
     """Sign in with `grant_type=password`, or go on with `grant_type=refresh_token`.
@@ -69,6 +76,8 @@ async def token(request: Request, response: Response, form: OAuthForm, parts: Pa
     match form.get("grant_type"):
         case None:
             raise InvalidRequest("grant_type is missing.")
+        case _ if settings.local_accounts == "off":
+            raise UnsupportedGrantType("Tokens come from the identity provider alone, also the next ones.")
         case "password":
             return await password_grant(request, form, parts, parts.server.start_session)
         case "refresh_token":
@@ -137,7 +146,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, part
 # ---- Forgotten passwords and links ----
 
 
-@router.post("/forgot-password", status_code=202, operation_id="forgotPassword", response_class=Response)
+@local_accounts.post("/forgot-password", status_code=202, operation_id="forgotPassword", response_class=Response)
 @limited(settings.limit_register)
 def forgot_password(request: Request, body: EmailBody, parts: PartsDep, session: SessionDep) -> Response:
     """Mail a link that resets the password. The answer, and its time, are the same for every address."""
@@ -147,7 +156,9 @@ def forgot_password(request: Request, body: EmailBody, parts: PartsDep, session:
     return Response(status_code=202)
 
 
-@router.post("/request-verification", status_code=202, operation_id="requestVerification", response_class=Response)
+@local_accounts.post(
+    "/request-verification", status_code=202, operation_id="requestVerification", response_class=Response
+)
 @limited(settings.limit_register)
 def request_verification(request: Request, body: EmailBody, parts: PartsDep, session: SessionDep) -> Response:
     """Mail the link that verifies an address once more. The answer is the same for every address."""
@@ -156,7 +167,7 @@ def request_verification(request: Request, body: EmailBody, parts: PartsDep, ses
     return Response(status_code=202)
 
 
-@router.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
+@local_accounts.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
 async def reset_password(request: Request, body: PasswordReset, parts: PartsDep) -> None:
     """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
     async with parts.database.session_scope(parts.database.read, request) as session:
@@ -181,7 +192,9 @@ async def reset_password(request: Request, body: PasswordReset, parts: PartsDep)
         await in_thread(reset, session)
 
 
-@router.post("/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken))
+@local_accounts.post(
+    "/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken)
+)
 def verify_email(body: TokenBody, parts: PartsDep, session: SessionDep) -> None:
     """Verify an address, or finish the change to a new one, by a mailed token."""
     links.redeem_verification(session, parts.signers, body.token, utcnow())

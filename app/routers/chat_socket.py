@@ -16,9 +16,10 @@ frame, within 10 s: `{"token": "…"}`. Never in the URL.
 see it. They count towards LIMIT_CHAT, together with POST /api/chat/messages.
 
 **Resume** after any end with the last number that you saw. **Close codes**: 4401 the token is missing, expired or
-revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets, or
-you open them too often (LIMIT_DEFAULT); 1012 the service stops; 1008 `room` or `after` is wrong; 1003 a binary frame;
-1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke here, named by a ticket.
+revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets,
+you open them too often (LIMIT_DEFAULT), or the identity provider is away; 1012 the service stops; 1008 `room` or
+`after` is wrong; 1003 a binary frame; 1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke
+here, named by a ticket.
 """
 
 import json
@@ -35,7 +36,7 @@ from starlette.websockets import WebSocketDisconnected
 from app.chat import ChatHub
 from app.cookies import cookie_token
 from app.db import in_thread
-from app.deps import Parts, bearer, current_chatter, join_chat, parts_of
+from app.deps import Parts, bearer, current_chatter, join_chat, parts_of, presented
 from app.errors import AppError, Unauthenticated, problem
 from app.limits import client_address, network
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
@@ -49,7 +50,7 @@ router = Router("/api/chat", tags=["chat"])
 
 TIME_FOR_TOKEN = 10  # seconds
 BINARY, WRONG, BROKEN = 1003, 1008, 1011
-_CODES = {401: Ending.SIGNED_OUT, 403: Ending.FORBIDDEN, 422: WRONG, 500: BROKEN}
+_CODES = {401: Ending.SIGNED_OUT, 403: Ending.FORBIDDEN, 409: Ending.FORBIDDEN, 422: WRONG, 500: BROKEN}
 _REASONS = {
     Ending.STOPPING: "The service stops. Resume after the last number that you saw.",
     Ending.SLOW: "You read too slowly. Resume after the last number that you saw.",
@@ -114,8 +115,8 @@ async def _caller(websocket: WebSocket, parts: Parts) -> Caller:
     return caller
 
 
-async def _token(websocket: WebSocket) -> str:
-    """The access token of a socket, from whichever place has it."""
+async def _token(websocket: WebSocket) -> str | Caller:
+    """The access token of a socket, from whichever place has it; a token of the identity provider: who bears it."""
     if "authorization" in websocket.headers or cookie_token(websocket, parts_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
@@ -123,7 +124,7 @@ async def _token(websocket: WebSocket) -> str:
         frame = parse((await websocket.receive_text()).encode())
     if not isinstance(frame, dict) or not isinstance(frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')
-    return str(frame["token"])
+    return await presented(websocket, frame["token"])
 
 
 async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) -> None:

@@ -17,13 +17,14 @@ from app.routing import Router
 from app.settings import get_settings
 
 router = Router("/api/auth/cookie", tags=["auth"])
+local_accounts = Router("/api/auth/cookie", tags=["auth"])
 settings = get_settings()
 
 # What of the form counts; a session of a browser has all scopes of its role.
 FIELDS = {"username", "password", "device"}
 
 
-@router.post(
+@local_accounts.post(
     "/login",
     status_code=204,
     operation_id="cookieLogin",

@@ -1,27 +1,41 @@
 """One's own account: its name, password and address, and its sessions, which are the signed-in devices."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
 from fastapi import Request, Response
+from pydantic import MISSING
 from sqlmodel import Session, col
 
 from app import accounts
 from app.db import SessionDep, in_thread
 from app.deps import CurrentCredentials, CurrentUser, Parts, PartsDep, SignedIn, give_cookie, is_by_cookie
-from app.errors import Conflict, InvalidToken, LastAdmin, SessionNotFound, WrongPassword
+from app.errors import (
+    Conflict,
+    Invalid,
+    InvalidToken,
+    LastAdmin,
+    PasswordElsewhere,
+    SessionNotFound,
+    SignInAgain,
+    WrongPassword,
+)
 from app.lists import PageDep, page_of_sessions
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic, TokenPair
-from app.models.user import EmailChange, PasswordChange, PasswordConfirmation, UserPublic, UserUpdate
-from app.oauth2 import Device
+from app.models.user import Confirmation, EmailChange, PasswordChange, UserPublic, UserUpdate
+from app.oauth2 import Caller, Device
 from app.openapi import problems
 from app.routing import Router
+from app.security import from_timestamp
 from app.sessions import revoke_sessions
 
 router = Router("/api/users/me")
+local_accounts = Router("/api/users/me")
 
+SIGN_IN_AGE = timedelta(minutes=5)
 Started = TypeVar("Started")
 
 
@@ -45,11 +59,17 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     status_code=204,
     tags=["account"],
     operation_id="deleteMe",
-    responses=problems(WrongPassword, LastAdmin),
+    responses=problems(WrongPassword, SignInAgain, LastAdmin),
 )
-async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCredentials, parts: PartsDep) -> None:
-    """Delete your account and all that belongs to it. Cannot be undone."""
-    await _prove(parts, me, body.current_password)
+async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials, parts: PartsDep) -> None:
+    """Delete your account and all that belongs to it. Cannot be undone. If its password is kept at the identity
+    provider, leave it out here, and sign in there at most five minutes before."""
+    if me.account.password_hash is None:
+        _require_new_sign_in(me.caller)
+    elif body.current_password is MISSING:
+        raise Invalid.at("body", "current_password", message="The current password is needed.", kind="missing")
+    else:
+        await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
         if not await in_thread(accounts.delete_account, session, me.account):
             raise Conflict
@@ -57,12 +77,13 @@ async def delete_me(request: Request, body: PasswordConfirmation, me: CurrentCre
         give_cookie(request, "", 0)
 
 
-@router.put(
+@local_accounts.put(
     "/password",
     tags=["account"],
     operation_id="changePassword",
     response_model=TokenPair,
-    responses=problems(WrongPassword, Conflict) | {204: {"description": "For a browser: a new cookie, and no tokens"}},
+    responses=problems(WrongPassword, PasswordElsewhere, Conflict)
+    | {204: {"description": "For a browser: a new cookie, and no tokens"}},
 )
 async def change_password(
     request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep
@@ -106,13 +127,13 @@ def _change_password(
     )
 
 
-@router.put(
+@local_accounts.put(
     "/email",
     status_code=202,
     tags=["account"],
     operation_id="changeEmail",
     response_class=Response,
-    responses=problems(WrongPassword, Conflict),
+    responses=problems(WrongPassword, PasswordElsewhere, Conflict),
 )
 async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, parts: PartsDep) -> Response:
     """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
@@ -131,12 +152,20 @@ def _change_email(session: Session, parts: Parts, account: accounts.Credentials,
 
 async def _prove(parts: Parts, me: SignedIn, password: str) -> None:
     """The current password, counted like a sign-in: a stolen access token is no licence to guess."""
+    if me.account.password_hash is None:
+        raise PasswordElsewhere
     await in_thread(parts.account_limits.attempt, me.account.email, me.address)
     matches, _ = await parts.hasher.verify(password, me.account.password_hash)
     if not matches:
         await in_thread(parts.account_limits.failed, me.account.email)
         raise WrongPassword
     await in_thread(parts.account_limits.succeeded, me.account.email, me.address)
+
+
+def _require_new_sign_in(caller: Caller) -> None:
+    """What stands for the password where there is none: the person was at the provider's a moment ago."""
+    if utcnow() - from_timestamp(caller.claims.auth_time) > SIGN_IN_AGE:
+        raise SignInAgain
 
 
 # ---- Sessions: the signed-in devices ----

@@ -3,9 +3,10 @@
 from fastapi import APIRouter, Request, Response
 
 from app.api_client import Api, Refused
-from app.web import Form, is_signed_in, local, page, read_form, redirect
+from app.web import PROBLEM, PROBLEMS, Form, is_signed_in, local, page, read_form, redirect
 
 router = APIRouter(include_in_schema=False)
+local_accounts = APIRouter(include_in_schema=False)  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
 
 
 @router.get("/")
@@ -18,10 +19,12 @@ async def home(request: Request) -> Response:
 
 @router.get("/sign-in")
 async def sign_in_form(request: Request) -> Response:
-    return page(request, "sign_in.html", form=Form({"next": request.query_params.get("next", "")}))
+    asked = request.query_params
+    message = PROBLEMS.get(asked["problem"], PROBLEM) if "problem" in asked else ""
+    return page(request, "sign_in.html", form=Form({"next": asked.get("next", "")}, message=message))
 
 
-@router.post("/sign-in")
+@local_accounts.post("/sign-in")
 async def sign_in(request: Request) -> Response:
     form = await read_form(request)
     try:
@@ -41,12 +44,12 @@ async def sign_out(request: Request) -> Response:
     return redirect("/sign-in", done="signed-out")
 
 
-@router.get("/register")
+@local_accounts.get("/register")
 async def register_form(request: Request) -> Response:
     return page(request, "register.html")
 
 
-@router.post("/register")
+@local_accounts.post("/register")
 async def register(request: Request) -> Response:
     form = await read_form(request)
     try:
@@ -61,12 +64,12 @@ async def register(request: Request) -> Response:
 # ---- Mailed links: their token stands in the fragment, which reaches no server until a person sends it ----
 
 
-@router.get("/forgot-password")
+@local_accounts.get("/forgot-password")
 async def forgot_password_form(request: Request) -> Response:
     return page(request, "forgot_password.html", sent=False)
 
 
-@router.post("/forgot-password")
+@local_accounts.post("/forgot-password")
 async def forgot_password(request: Request) -> Response:
     form = await read_form(request)
     try:
@@ -76,12 +79,12 @@ async def forgot_password(request: Request) -> Response:
     return page(request, "forgot_password.html", sent=True)
 
 
-@router.get("/reset-password")
+@local_accounts.get("/reset-password")
 async def reset_password_form(request: Request) -> Response:
     return page(request, "reset_password.html")
 
 
-@router.post("/reset-password")
+@local_accounts.post("/reset-password")
 async def reset_password(request: Request) -> Response:
     form = await read_form(request)
     try:
@@ -92,12 +95,12 @@ async def reset_password(request: Request) -> Response:
     return redirect("/sign-in", done="reset")
 
 
-@router.get("/verify-email")
+@local_accounts.get("/verify-email")
 async def verify_email_form(request: Request) -> Response:
     return page(request, "verify_email.html")
 
 
-@router.post("/verify-email")
+@local_accounts.post("/verify-email")
 async def verify_email(request: Request) -> Response:
     form = await read_form(request)
     try:

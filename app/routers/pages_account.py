@@ -9,6 +9,7 @@ from app.api_client import Api, Refused
 from app.web import Form, page, read_form, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
+local_accounts = APIRouter(include_in_schema=False)
 
 ME = "/api/users/me"
 
@@ -27,21 +28,21 @@ async def change_name(request: Request) -> Response:
     return await _change(request, form, "PATCH", ME, {"name": form["name"] or None}, done="name")
 
 
-@router.post("/account/password")
+@local_accounts.post("/account/password")
 async def change_password(request: Request) -> Response:
     form = await read_form(request)
     body = {"current_password": form["current_password"], "new_password": form["new_password"]}
     return await _change(request, form, "PUT", f"{ME}/password", body, done="password")
 
 
-@router.post("/account/email")
+@local_accounts.post("/account/email")
 async def change_email(request: Request) -> Response:
     form = await read_form(request)
     body = {"email": form["email"], "current_password": form["current_password"]}
     return await _change(request, form, "PUT", f"{ME}/email", body, done="email")
 
 
-@router.post("/account/verification")
+@local_accounts.post("/account/verification")
 async def request_verification(request: Request) -> Response:
     api = Api(request)
     body = {"email": (await api.get(ME))["email"]}
@@ -52,7 +53,7 @@ async def request_verification(request: Request) -> Response:
 async def delete_account(request: Request) -> Response:
     form = await read_form(request)
     try:
-        await Api(request).call("DELETE", ME, json={"current_password": form["current_password"]})
+        await Api(request).call("DELETE", ME, json=form.only("current_password"))
     except Refused as refused:
         return await _account(request, form.refused(refused), "delete")
     return redirect("/sign-in", done="gone")

@@ -41,7 +41,7 @@ class Metadata(SQLModel):
     service_documentation: str
     scopes_supported: list[str] = list(SCOPES)
     response_types_supported: list[str] = []
-    grant_types_supported: list[str] = ["password", "refresh_token"]
+    grant_types_supported: list[str]
     token_endpoint_auth_methods_supported: list[str] = ["none"]
     revocation_endpoint_auth_methods_supported: list[str] = ["none"]
     introspection_endpoint_auth_methods_supported: list[str] = ["Bearer"]
@@ -62,6 +62,7 @@ async def read_metadata(response: Response, parts: PartsDep) -> Metadata:
     """Where the endpoints are, and what they take (RFC 8414): an OAuth client library configures itself by this."""
     response.headers.update(CACHED)
     issuer = parts.settings.public_url
+    grants = ["password", "refresh_token"] if parts.settings.local_accounts == "on" else []
     return Metadata(
         issuer=issuer,
         token_endpoint=f"{issuer}/api/auth/token",
@@ -69,4 +70,5 @@ async def read_metadata(response: Response, parts: PartsDep) -> Metadata:
         introspection_endpoint=f"{issuer}/api/auth/introspect",
         jwks_uri=f"{issuer}/.well-known/jwks.json",
         service_documentation=f"{issuer}/api/docs",
+        grant_types_supported=grants,
     )

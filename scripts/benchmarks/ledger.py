@@ -8,7 +8,7 @@ from statistics import median
 
 import httpx
 
-from app.security import CursorSigner
+from app.security import ValuesSigner
 from scripts.benchmarks.load import spread
 from scripts.benchmarks.stage import Stage, watch_memory
 from tests.databases import SECRET_KEY
@@ -64,7 +64,7 @@ def _cursor(rows: int) -> str:
     """Behind so many rows, the newest first."""
     date = FIRST_DAY + timedelta(minutes=ROWS - rows + 1)
     # The id only decides between rows of the same minute, and there is one.
-    return CursorSigner([SECRET_KEY]).sign([date.isoformat(), "1"], PATH)
+    return ValuesSigner([SECRET_KEY], "cursor").sign([date.isoformat(), "1"], PATH)
 
 
 def _time(served: Muster, bearer: dict[str, str], address: str) -> float:

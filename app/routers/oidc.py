@@ -1,0 +1,73 @@
+"""Signing in to the pages at the identity provider: there and back. A person's browser comes here, never a program:
+what goes wrong is told by a page (app/responses.py)."""
+
+from typing import cast
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from sqlmodel import Session
+
+from app.code_flow import HANDSHAKE_TTL, CodeFlow
+from app.cookies import cookie_name, set_cookie
+from app.db import in_thread
+from app.deps import Parts, PartsDep
+from app.grants import device_of
+from app.identities import caller_of
+from app.limits import limited
+from app.models import utcnow
+from app.oauth2 import BrowserCookie
+from app.responses import NO_STORE
+from app.routing import Router
+from app.settings import get_settings
+from app.web import local
+
+router = Router("/api/auth/oidc")
+settings = get_settings()
+HANDSHAKE = "-sign-in"  # of the cookie's name, behind that of the session's
+MAX_NEXT = 1000  # characters: the cookie has to fit into what browsers keep
+
+
+@router.get("/login", include_in_schema=False)
+@limited(settings.limit_login_ip, shared="sign-in")
+async def login(request: Request, parts: PartsDep) -> Response:
+    """To the provider. `next` is where to go afterwards: a path, or a page of an origin in CORS_ORIGINS."""
+    wanted = request.query_params.get("next", "")
+    wanted = wanted if len(wanted) <= MAX_NEXT else ""
+    origin = next((origin for origin in settings.cors_origins if wanted.startswith(f"{origin}/")), "")
+    request.state.pages = origin
+    address, kept = await _flow(parts).begin(origin, local(wanted.removeprefix(origin)), utcnow())
+    cookie = set_cookie(settings, kept, int(HANDSHAKE_TTL.total_seconds()), HANDSHAKE)
+    return RedirectResponse(address, 303, {**NO_STORE, "Set-Cookie": cookie})
+
+
+@router.get("/callback", include_in_schema=False)
+@limited(settings.limit_login_ip)
+async def callback(request: Request, parts: PartsDep) -> Response:
+    """And back: a session with a cookie begins, as by the form for local accounts."""
+    flow, answer, now = _flow(parts), request.query_params, utcnow()
+    state = answer.get("state", "")
+    request.state.set_cookie = set_cookie(settings, "", 0, HANDSHAKE)  # with whatever follows: it is good once
+    request.state.pages = flow.origin_of(state)
+    handshake = flow.resume(request.cookies.get(cookie_name(settings, HANDSHAKE), ""), state, now)
+    person = await flow.redeem(handshake, answer, now)
+    role_map = settings.oidc_role_map if person.tells_roles else ()
+    caller = await caller_of(parts.database, flow.provider, person.access_token, person.claims, role_map)
+
+    def start(session: Session) -> BrowserCookie:
+        return parts.server.start_cookie_session(
+            session,
+            user_id=caller.state.user_id,
+            auth_epoch=caller.state.user_epoch,
+            device=device_of(request, {"client_id": "browser"}),
+            scope=None,
+            now=now,
+        )
+
+    async with parts.database.session_scope(parts.database.write, request) as session:
+        cookie = await in_thread(start, session)
+    headers = {**NO_STORE, "Set-Cookie": set_cookie(settings, cookie.token, cookie.max_age)}
+    return RedirectResponse(handshake.origin + handshake.path, 303, headers)
+
+
+def _flow(parts: Parts) -> CodeFlow:
+    return cast("CodeFlow", parts.code_flow)  # without one main.py does not serve these routes
