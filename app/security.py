@@ -167,7 +167,8 @@ class AccessTokenSigner:
 
     def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
         own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
-        self._keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        self._keys = list({key.id: key for key in keys}.values())  # each once, whatever the list names twice
         self._own = own[0]
         self.public_jwks = [key.public for key in self._keys if key.public]
         self.issuer = issuer

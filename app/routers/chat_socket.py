@@ -84,8 +84,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
 async def _serve(websocket: WebSocket) -> int | None:
     """Until it ends; the code to close it with, if it is not closed already."""
     parts = parts_of(websocket)
-    room, after = _asked(websocket)
-    caller = await _caller(websocket, parts)
+    room, after, caller = await _opened(websocket, parts)
     code = None
     async with join_chat(parts, caller, room, after) as reader:
         with reader.scope:
@@ -96,23 +95,24 @@ async def _serve(websocket: WebSocket) -> int | None:
     return reader.ending or code
 
 
+async def _opened(websocket: WebSocket, parts: Parts) -> tuple[str, int | None, Caller]:
+    """What is asked for and by whom, counted by session; by network where it comes to nothing."""
+    try:
+        room, after = _asked(websocket)
+        caller = await current_chatter(websocket, await _token(websocket))
+    except Exception:
+        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
+        raise
+    await in_thread(parts.chat_limits.opening, str(caller.state.id))
+    return room, after, caller
+
+
 def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
     query = connection.query_params
     try:
         return _ROOM.validate_python(query.get("room", LOBBY)), _AFTER.validate_python(query.get("after"))
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("query", "room or after")} for each in error.errors()]) from None
-
-
-async def _caller(websocket: WebSocket, parts: Parts) -> Caller:
-    """Who opens it, counted by session; by network where that is nobody who may."""
-    try:
-        caller = await current_chatter(websocket, await _token(websocket))
-    except AppError:
-        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
-        raise
-    await in_thread(parts.chat_limits.opening, str(caller.state.id))
-    return caller
 
 
 async def _token(websocket: WebSocket) -> str | Caller:
