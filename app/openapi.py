@@ -119,6 +119,7 @@ _OAUTH_ERROR_SCHEMA = {
     "required": ["error", "error_description", "detail"],
     "properties": {name: {"type": "string"} for name in ("error", "error_description", "detail")},
 }
+_BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 _VALIDATION_ERROR = "HTTPValidationError"
 # Which headers go with which status.
 _HEADERS = {
@@ -224,8 +225,8 @@ def install_openapi(app: FastAPI) -> None:
             )
             schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
             if settings.local_accounts == "off":
-                where = f"{(settings.oidc_issuer or '').removesuffix('/')}/.well-known/openid-configuration"
-                schema["components"]["securitySchemes"]["muster"] = {"type": "openIdConnect", "openIdConnectUrl": where}
+                whose = f"Paste an access token of {settings.oidc_issuer}."
+                schema["components"]["securitySchemes"]["muster"] = _BEARER | {"description": whose}
             for path, operations in schema["paths"].items():
                 for method, operation in operations.items():
                     _summarize(operation)

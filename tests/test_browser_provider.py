@@ -83,3 +83,20 @@ def test_who_cancels_can_try_again(pages: Muster, chromium: Chromium) -> None:
         check(page, "/sign-in")
         sign_in(page, "ada")
         expect(page).to_have_url(f"{pages.url}/operations")
+
+
+def test_a_token_of_the_provider_is_tried_out_in_swagger_ui(
+    pages: Muster, provider: OidcProvider, chromium: Chromium
+) -> None:
+    name = f"dev-{uuid4().hex}"
+    with chromium.visitor(pages.settings.get("API_URL", pages.url)) as visitor:
+        page = visitor.open("/api/docs")
+        page.get_by_role("button", name="Authorize").first.click()
+        dialog = page.locator(".modal-ux")
+        expect(dialog).to_contain_text(provider.issuer)
+        dialog.get_by_role("textbox").fill(provider.sign_in(name, client=CLIENT).access)
+        dialog.get_by_role("button", name="Apply credentials").click()
+        dialog.get_by_role("button", name="Close").last.click()
+        page.locator("#operations-account-readMe").get_by_role("button").first.click()
+        page.locator("#operations-account-readMe").get_by_role("button", name="Execute").click()
+        expect(page.locator("#operations-account-readMe .live-responses-table")).to_contain_text(name)
