@@ -14,8 +14,9 @@ import httpx
 
 from app.errors import AppError
 from app.jwts import ForeignClaims, digest, id_claims_of, take_apart
+from app.macs import ValuesSigner
 from app.oidc import Provider
-from app.security import InvalidAccessToken, ValuesSigner, in_time
+from app.security import InvalidAccessToken, in_time
 
 HANDSHAKE_TTL = timedelta(minutes=10)
 _SCOPE = "openid email profile"

@@ -14,7 +14,8 @@ from app.errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.limits import client_address
 from app.models import email_address, utcnow
 from app.models.token import device_label, printable
-from app.oauth2 import PARAMETERS, Device, parse_form, parse_scope, scope_at_login
+from app.oauth2 import Device
+from app.oauth2_requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 
 Started = TypeVar("Started")
 

@@ -11,8 +11,9 @@ from sqlmodel import Session, col
 
 from app.accounts import Credentials, credentials_by_id
 from app.errors import InvalidLink
+from app.macs import TokenSigner, parse_signed
 from app.models.user import User
-from app.security import Signers, TokenSigner, from_timestamp, parse_signed
+from app.security import Signers, from_timestamp
 
 LINK_TTL = timedelta(hours=1)
 

@@ -1,35 +1,25 @@
-"""The authorization server: RFC 6749, 6750 (bearer), 7009 (revocation), 7662 (introspection), by hand, without HTTP.
+"""The authorization server: RFC 6749 (tokens), RFC 6750 (bearer use), RFC 7009 (revocation), by hand and without HTTP.
 
 A session is one refresh_token row. Its tokens are derived, not stored: generation g is the newest one, p its parent.
 docs/decisions/0003-derived-refresh-tokens.md walks through the attacks; tests/test_rotation_model.py plays them.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl
 from uuid import UUID
 
-from pydantic import MISSING
 from sqlmodel import Session, col
 
 from app import metrics
-from app.errors import InvalidGrant, InvalidRequest, InvalidScope, InvalidToken
+from app.errors import InvalidGrant, InvalidScope, InvalidToken
 from app.logs import security_event
-from app.models.token import Introspection, RefreshToken, TokenPair
-from app.scopes import SCOPES, in_order
-from app.security import (
-    AUDIENCE,
-    AccessClaims,
-    InvalidAccessToken,
-    SignedToken,
-    Signers,
-    new_secret,
-    new_token_id,
-    parse_signed,
-)
+from app.macs import SignedToken, new_secret, parse_signed
+from app.models.token import RefreshToken, TokenPair
+from app.oauth2_requests import parse_scope
+from app.scopes import in_order
+from app.security import AccessClaims, InvalidAccessToken, Signers, new_token_id
 from app.sessions import (
     Move,
     SessionState,
@@ -40,8 +30,6 @@ from app.sessions import (
     revoke_sessions,
     swap,
 )
-
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +59,6 @@ class Caller:
     scopes: frozenset[str]
 
 
-# RFC 6749 appendix A: what a parameter of the token, revocation and introspection requests may be called.
-PARAMETERS = frozenset(
-    {"grant_type", "username", "password", "scope", "client_id", "client_secret", "refresh_token", "device"}
-    | {"token", "token_type_hint"}
-)
-_MAX_PARAMETERS = 50
-
-
-def parse_form(body: bytes) -> dict[str, str]:
-    """A form by RFC 6749 appendix B: UTF-8, no parameter twice, an empty one is left out; else InvalidRequest."""
-    try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
-    except ValueError:
-        raise InvalidRequest("The body is not a form in UTF-8.") from None
-    names = [name for name, _ in pairs if name in PARAMETERS]
-    if len(names) != len(set(names)):
-        raise InvalidRequest("A parameter is repeated.")
-    if any("\0" in name + value for name, value in pairs):
-        raise InvalidRequest("A parameter holds a NUL character.")
-    return {name: value for name, value in pairs if name in PARAMETERS and value}
-
-
 class AuthorizationServer:
     """Grants, refreshes, checks and revokes. Each method takes a session and the time; only reuse commits by itself."""
 
@@ -110,7 +76,8 @@ class AuthorizationServer:
         self._access_ttl = access_ttl
         self._idle_ttl = idle_ttl
         self._absolute_ttl = absolute_ttl
-        self._grace = grace
+        self.grace = grace
+        self.issuer = signers.access.issuer
         self._on_reuse = on_reuse
 
     # ---- The grants: RFC 6749 sections 4.3 and 6 ----
@@ -181,11 +148,11 @@ class AuthorizationServer:
         if presented is None:
             raise InvalidGrant
         while True:
-            state = self._genuine(session, presented)
+            state = self.genuine(session, presented)
             if (client_id and client_id != state.client_id) or not state.is_live(now):
                 raise InvalidGrant
             granted = self._narrowed(state, scope)
-            match next_move(presented.number, state, arrived=arrived, grace=self._grace):
+            match next_move(presented.number, state, arrived=arrived, grace=self.grace):
                 case Move.REPEAT:
                     return self._pair(state, state.generation, granted, now)
                 case Move.ROTATE:
@@ -240,65 +207,14 @@ class AuthorizationServer:
         presented = parse_signed(token)
         try:
             if presented is not None:
-                return self._genuine(session, presented).id
+                return self.genuine(session, presented).id
             return self._signers.access.verify(token, None).session_id
         except (InvalidGrant, InvalidAccessToken):
             return None
 
-    # ---- Introspection: RFC 7662 section 2 ----
-
-    def introspect(self, session: Session, token: str, now: datetime) -> Introspection:
-        """What a live token is; of any other that it is not active. To be asked about is no use: nothing is written."""
-        presented = parse_signed(token)
-        try:
-            if presented is None:
-                return self._described_access(self.authenticate(session, token, now), now)
-            return self._described_refresh(self._genuine(session, presented), presented.number, now)
-        except (InvalidGrant, InvalidToken):
-            return Introspection(active=False)
-
-    def _described_access(self, caller: Caller, now: datetime) -> Introspection:
-        """The skew is for clocks that differ: who asks us goes by ours."""
-        claims = caller.claims
-        if is_superseded(claims.generation, caller.state) or claims.expires_at <= now.timestamp():
-            raise InvalidToken
-        return Introspection(
-            active=True,
-            token_type="Bearer",  # noqa: S106  # RFC 6750's token type, not a password
-            aud=AUDIENCE,
-            exp=claims.expires_at,
-            iat=claims.issued_at,
-            nbf=claims.not_before,
-            jti=claims.token_id,
-            **self._described(caller.state, caller.scopes),
-        )
-
-    def _described_refresh(self, state: SessionState, generation: int, now: datetime) -> Introspection:
-        """Without an audience, and of another type: it opens nothing, and nobody shall take it for a bearer token."""
-        move = next_move(generation, state, arrived=now, grace=self._grace)
-        if not state.is_live(now) or move is Move.THEFT:
-            raise InvalidGrant
-        return Introspection(
-            active=True,
-            token_type="refresh_token",  # noqa: S106  # what it is, not a password
-            exp=int(min(state.idle_expires_at, state.absolute_expires_at).timestamp()),
-            jti=f"{state.id}.{generation}",
-            iat=int(state.rotated_at.timestamp()) if move is Move.ROTATE else MISSING,  # of an older one no row tells
-            **self._described(state, state.scopes()),
-        )
-
-    def _described(self, state: SessionState, scopes: frozenset[str]) -> dict[str, Any]:
-        return {
-            "scope": " ".join(in_order(scopes)),
-            "client_id": state.client_id,
-            "sub": state.user_id,
-            "iss": self._signers.access.issuer,
-            "sid": state.id,
-        }
-
     # ---- The parts ----
 
-    def _genuine(self, session: Session, presented: SignedToken) -> SessionState:
+    def genuine(self, session: Session, presented: SignedToken) -> SessionState:
         """The row of a refresh token whose MAC holds. A forged token is not a stolen one: nothing is revoked."""
         state = read_state(session, presented.id)
         if state is None or not self._signers.refresh.verify(presented, state.secret):
@@ -376,21 +292,3 @@ def is_cookie_due(caller: Caller, now: datetime) -> bool:
     claims, end = caller.claims, int(caller.state.absolute_expires_at.timestamp())
     half_time = (claims.issued_at + claims.expires_at) / 2
     return claims.in_cookie and claims.expires_at < end and now.timestamp() >= half_time
-
-
-def parse_scope(scope: str) -> frozenset[str]:
-    """The known scopes of a scope parameter (RFC 6749 section 3.3), or InvalidScope."""
-    names = frozenset(scope.split(" ")) if _SCOPE.fullmatch(scope) else frozenset({scope})
-    if not names <= SCOPES.keys():
-        raise InvalidScope
-    return names
-
-
-def scope_at_login(asked: str | None, role_scopes: list[str]) -> str | None:
-    """What a new session stores: None for all of the role's; else what was asked for, less what the role lacks."""
-    if asked is None:
-        return None
-    granted = parse_scope(asked).intersection(role_scopes)
-    if not granted:
-        raise InvalidScope
-    return " ".join(in_order(granted))

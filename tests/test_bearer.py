@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.security import AccessTokenSigner, InvalidAccessToken, derive_keys
+from app.macs import derive_keys
+from app.security import AccessTokenSigner, InvalidAccessToken
 from tests.databases import SECRET_KEY
 from tests.servers import Muster, Tokens, claims_of
 

@@ -8,8 +8,9 @@ import pytest
 from app.accounts import Credentials
 from app.engines import make_celery
 from app.links import reset_token
+from app.macs import TokenSigner
 from app.models import utcnow
-from app.security import Signers, TokenSigner
+from app.security import Signers
 from tests.answers import assert_problem
 from tests.browsers import Browser
 from tests.databases import SECRET_KEY, fresh_database

@@ -3,7 +3,7 @@
 from fastapi import Request, Response
 from sqlmodel import Session
 
-from app import accounts, links
+from app import accounts, introspection, links
 from app.db import SessionDep, in_thread
 from app.deps import Introspector, Parts, PartsDep
 from app.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
@@ -140,7 +140,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, part
         raise InvalidRequest("token is needed.")
     response.headers.update(NO_STORE)
     async with parts.database.session_scope(parts.database.read, request) as session:
-        return await in_thread(parts.server.introspect, session, form["token"], utcnow())
+        return await in_thread(introspection.introspect, parts.server, session, form["token"], utcnow())
 
 
 # ---- Forgotten passwords and links ----
