@@ -10,6 +10,7 @@ from secrets import randbelow
 from app.scopes import ROLES
 from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
 from tests.databases import fresh_database, make_templates, start_postgres
+from tests.providers import CLIENT, OidcProvider, secret_of
 from tests.redis_server import RedisServer
 from tests.rsa_keys import key_file
 from tests.servers import Muster
@@ -47,8 +48,9 @@ def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds
     """Whether nothing was found, in the answers or in the log, with everything switched on."""
     with (
         RedisServer(folder) as redis,
+        OidcProvider(folder) as provider,
         fresh_database(kind, folder, postgres) as url,
-        Muster(url, folder, **everything(folder, url, redis), **SETTINGS) as muster,
+        Muster(url, folder, **everything(folder, url, redis, provider), **SETTINGS) as muster,
         Worker(muster, app="app.worker"),
     ):
         outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds)
@@ -60,8 +62,11 @@ def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds
         return outcome.is_clean and not broken
 
 
-def everything(folder: Path, url: str, redis: RedisServer) -> dict[str, str]:
+def everything(folder: Path, url: str, redis: RedisServer, provider: OidcProvider) -> dict[str, str]:
     return {
+        "OIDC_ISSUER": provider.issuer,
+        "OIDC_CLIENT_ID": CLIENT,
+        "OIDC_CLIENT_SECRET": secret_of(CLIENT),
         "REDIS_URL": redis.url,
         "READ_DATABASE_URL": url,
         "JWT_PRIVATE_KEY_FILES": str(key_file(folder, "fuzz")),
