@@ -10,11 +10,15 @@ from importlib.metadata import files
 from pathlib import Path
 from threading import Event
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
+from sqlmodel import Session
 
+from app.models import utcnow
+from app.models.user import Identity
 from app.settings import Settings
 from scripts.to_postgres import all_tables
 from tests.databases import ROOT, fresh_database
@@ -187,6 +191,9 @@ def fill(muster: Muster) -> Tokens:
     ).raise_for_status()
     post("/chat/messages", {"text": "Grüße\n\U0001f30d"})
     post("/jobs/statement", {})
+    with Session(muster.engine) as session:
+        session.add(Identity(user_id=UUID(someone), issuer="https://id.example", subject="ada", synced_at=utcnow()))
+        session.commit()
     return admin
 
 
