@@ -50,7 +50,8 @@ class ChatHub:
         self._live_scopes = live_scopes
         self._rooms: dict[str, Room] = {}
         self._people: Counter[UUID] = Counter()
-        self._is_stopping = self._has_failed = False
+        self._is_stopping = False
+        self._failing: set[str] = set()  # what was not possible when it was last tried
         self._look_now = asyncio.Event()
         self._relay = Relay(redis_url, self._heard, self._look_now.set) if redis_url else None
         self._loop = asyncio.get_running_loop()
@@ -195,7 +196,9 @@ class ChatHub:
                 if len(stored) < BATCH:
                     room.last = max(room.last, newest)  # a number that is missing now was never used, or is deleted
         except Exception as error:  # the database is away: the next look finds the same
-            self._note_failure(error)
+            self._note_failure("catch up", error)
+        else:
+            self._failing.discard("catch up")
         finally:
             room.is_catching_up = False
 
@@ -207,7 +210,7 @@ class ChatHub:
             with anyio.move_on_after(LOOK):
                 await self._look_now.wait()
             self._look_now.clear()
-            await self._in_batches(self._rooms, self._look)
+            await self._in_batches("look", self._rooms, self._look)
 
     async def _look(self, names: list[Any]) -> None:
         for name, number in (await self._in_session(partial(last_numbers, rooms=names))).items():
@@ -221,7 +224,7 @@ class ChatHub:
             by_session: defaultdict[UUID, list[Reader]] = defaultdict(list)
             for reader in self._readers():
                 by_session[reader.session_id].append(reader)
-            await self._in_batches(by_session, partial(self._check, by_session))
+            await self._in_batches("check", by_session, partial(self._check, by_session))
 
     async def _check(self, by_session: dict[UUID, list[Reader]], ids: list[Any]) -> None:
         live = await self._in_session(lambda session: self._live_scopes(session, ids, utcnow()))
@@ -231,22 +234,22 @@ class ChatHub:
                 for reader in by_session[session_id]:
                     reader.end(ending)
 
-    async def _in_batches(self, keys: Collection[Any], work: Callable[[list[Any]], Any]) -> None:
+    async def _in_batches(self, what: str, keys: Collection[Any], work: Callable[[list[Any]], Any]) -> None:
         every = list(keys)
         try:
             for first in range(0, len(every), BATCH):
                 await work(every[first : first + BATCH])
         except Exception as error:
-            self._note_failure(error)
+            self._note_failure(what, error)
         else:
-            self._has_failed = False
+            self._failing.discard(what)
 
-    def _note_failure(self, error: Exception) -> None:
-        """Counted each time; logged once, until it goes on."""
+    def _note_failure(self, what: str, error: Exception) -> None:
+        """Counted each time; logged once, until the same goes on."""
         metrics.count("chat_failures")
-        if not self._has_failed:
+        if what not in self._failing:
             log.warning("the chat goes on later: %s", type(error).__name__)  # a database error repeats what a row holds
-        self._has_failed = True
+        self._failing.add(what)
 
     def _readers(self) -> list[Reader]:
         return [reader for room in self._rooms.values() for reader in room.readers]

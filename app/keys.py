@@ -9,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+KEYS_MAX_AGE = 300  # seconds that others may keep what we publish: a new key is known so long before it signs
 MIN_BITS = 2048  # RFC 7518 section 3.3
 HS256 = Path(
     "HS256"

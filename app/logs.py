@@ -49,13 +49,24 @@ class _Json(logging.Formatter):
         return json.dumps(line)
 
 
+class _Readable(logging.Formatter):
+    """A line for people. What follows it, such as a traceback, is indented: no word in it passes for another record.
+    What would move a cursor, colour or turn text around is spelled out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).replace("\n", "\n    ")
+        return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in lines)
+
+
 def configure_logging(settings: Settings) -> None:
-    """All that is ours goes to stderr, each line with the id of its request."""
+    """All goes to stderr, each line with the id of its request: ours, uvicorn's, and what no other handler takes."""
     handler = logging.StreamHandler()
     handler.addFilter(_RequestIdFilter())
-    readable = logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")
+    readable = _Readable("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")
     handler.setFormatter(_Json() if settings.environment == "production" else readable)
-    logger = logging.getLogger("muster")
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.INFO if settings.environment != "test" else logging.WARNING)
+    logging.lastResort = handler
+    for name in ("muster", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    logging.getLogger("muster").setLevel(logging.INFO if settings.environment != "test" else logging.WARNING)

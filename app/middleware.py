@@ -61,18 +61,20 @@ class RequestContext:
             _note(scope, status, perf_counter() - started)
 
     async def _follow_socket(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
-        code = 1006  # RFC 6455 section 7.1.5: it broke
+        code, accepted = 403, False  # what the server answers where nobody accepts it
 
         async def receive_noting() -> Message:
             nonlocal code
             message = await receive()
-            if message["type"] == "websocket.disconnect":
+            if message["type"] == "websocket.disconnect" and accepted:
                 code = message.get("code", code)
             return message
 
         async def send_noting(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "websocket.close":
+            nonlocal code, accepted
+            if message["type"] == "websocket.accept":
+                code, accepted = 1006, True  # RFC 6455 section 7.1.5: it broke
+            elif message["type"] == "websocket.close" and accepted:
                 code = message.get("code", 1000)
             await send(message)
 

@@ -167,7 +167,8 @@ class AccessTokenSigner:
 
     def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
         own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
-        self._keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        self._keys = list({key.id: key for key in keys}.values())  # each once, whatever the list names twice
         self._own = own[0]
         self.public_jwks = [key.public for key in self._keys if key.public]
         self.issuer = issuer
@@ -209,7 +210,7 @@ class AccessTokenSigner:
             key = next(key for key in self._keys if key.id == header.get("kid"))
             if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
                 raise InvalidAccessToken
-            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])))
+            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])), key)
         except (
             JOSEError,
             ValueError,
@@ -222,9 +223,11 @@ class AccessTokenSigner:
             # Whatever a stranger put in there, python-jose's own surprises included, is one answer.
             raise InvalidAccessToken from error
 
-    def _claims(self, payload: dict[str, Any]) -> AccessClaims:
+    def _claims(self, payload: dict[str, Any], key: _Key) -> AccessClaims:
         if payload["iss"] != self.issuer or payload["aud"] != AUDIENCE:
             raise InvalidAccessToken
+        if "cookie" in payload and key.algorithm != "HS256":
+            raise InvalidAccessToken  # a stolen key file would give cookies, and prolonging them needs it no more
         if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
             raise InvalidAccessToken
         return AccessClaims(

@@ -7,14 +7,13 @@ import argparse
 import os
 import secrets
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.keys import HS256, public_jwk, read_private_key
-from app.routers.wellknown import MAX_AGE
+from app.keys import HS256, KEYS_MAX_AGE, public_jwk, read_private_key
 from app.security import SKEW
 from app.settings import DATA, Settings, get_settings
 
@@ -30,15 +29,14 @@ def main() -> None:
     pem = commands.add_parser("pem", help="a new RSA key for JWT_PRIVATE_KEY_FILES, in a file")
     pem.add_argument("file", type=Path, nargs="?", help="default: in data/keys")
     arguments = parser.parse_args()
-    settings = get_settings()
     match arguments.command:
         case "list":
-            list_keys(settings)
+            list_keys(get_settings())
         case "secret":
-            new_secret(settings)
+            new_secret()
         case "pem":
             file = arguments.from_folder / arguments.file if arguments.file else default_file()
-            new_pem(settings, file.resolve())
+            new_pem(get_settings(), file.resolve())
 
 
 def list_keys(settings: Settings) -> None:
@@ -57,14 +55,20 @@ def kid_of(file: Path) -> str:
 # ---- Secrets ----
 
 
-def new_secret(settings: Settings) -> None:
+def new_secret() -> None:
     new = secrets.token_urlsafe(48)
-    idle = settings.refresh_idle_ttl
     print(f"A new secret, shown this once: {new}")
+    try:
+        settings = get_settings()
+    except SystemExit:  # production, before its first one
+        print(f"SECRET_KEYS={new}")
+        return
+    # A refresh moves the idle limit, and its answer may be lost: the phone then comes with its old token once more.
+    life = min(2 * settings.refresh_idle_ttl, settings.refresh_absolute_ttl)
     print_steps(
         f"SECRET_KEYS=OLD,{new}",
         f"SECRET_KEYS={new},OLD",
-        f"after {idle} (REFRESH_IDLE_TTL: each device has tokens by the new one, or has ended): SECRET_KEYS={new}",
+        f"after {in_words(life)} (twice REFRESH_IDLE_TTL: the last token by the old one has ended): SECRET_KEYS={new}",
     )
     print("OLD is what is there now; without the setting, the content of data/secret.key.")
     print("A secret that leaked: take it out at once instead. Everybody signs in again.")
@@ -82,9 +86,14 @@ def default_file() -> Path:
 def new_pem(settings: Settings, file: Path) -> None:
     """The file is there as a whole or not at all, and its owner's alone."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        draft.touch(mode=0o600, exist_ok=False)
+        try:
+            draft.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            os.link(draft, file)  # never over another
+        finally:
+            draft.unlink()
     except OSError as error:
         sys.exit(f"muster: {file}: {error.strerror}")
     print(f"Written: {file}, RSA {BITS} bits, kid {kid_of(file)}. Bring it to every machine, for the service alone.")
@@ -93,10 +102,14 @@ def new_pem(settings: Settings, file: Path) -> None:
     overlap = settings.access_token_ttl + SKEW
     print_steps(
         f"JWT_PRIVATE_KEY_FILES={now},{file}",
-        f"after {MAX_AGE} s (others keep the published keys for so long): JWT_PRIVATE_KEY_FILES={file},{now}",
-        f"after {overlap} (ACCESS_TOKEN_TTL and a minute of skew): JWT_PRIVATE_KEY_FILES={file}",
+        f"after {KEYS_MAX_AGE} s (others keep the published keys for so long): JWT_PRIVATE_KEY_FILES={file},{now}",
+        f"after {in_words(overlap)} (ACCESS_TOKEN_TTL and a minute of skew): JWT_PRIVATE_KEY_FILES={file}",
     )
     print("A key file that leaked: take it out at once instead. Access tokens end, phones refresh by themselves.")
+
+
+def in_words(duration: timedelta) -> str:
+    return str(duration).removesuffix(", 0:00:00")
 
 
 def print_steps(*steps: str) -> None:

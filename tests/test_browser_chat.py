@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.chromium import Chromium, Visitor
 from tests.databases import fresh_database
 from tests.servers import Muster, claims_of
+from tests.sockets import post
 
 
 @pytest.fixture
@@ -72,10 +73,12 @@ def test_two_browsers_chat_while_one_loses_its_connection(pair: tuple[Visitor, V
 def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -> None:
     account = muster.new_account()
     tokens = account.sign_in()
+    post(muster, tokens, "Read me while you may")
     with chromium.visitor(muster) as visitor:
         visitor.sign_in(account.email)
         page = visitor.open("/chat")
         expect(page.get_by_role("status")).to_have_text("connected")
+        expect(page.get_by_text("Read me while you may")).to_be_visible()
         sessions = muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()
         assert claims_of(tokens.access)["sid"] in {session["id"] for session in sessions}
         muster.client.delete("/api/users/me/sessions", headers=tokens.bearer)
@@ -83,6 +86,7 @@ def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -
         expect(page.get_by_role("status")).to_have_text("not connected")
         visitor.context.set_offline(False)
         expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
+        expect(page.get_by_text("Read me while you may")).to_have_count(0)
         page.get_by_role("link", name="Sign in").click()
         expect(page).to_have_url(f"{muster.url}/sign-in?next=/chat")
 

@@ -147,6 +147,23 @@ def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> 
     assert "Traceback" not in muster.log
 
 
+def test_who_leaves_before_the_answers_is_no_error(muster: Muster, reader: Tokens) -> None:
+    """Messages and answers to refused frames are under way together: whichever is sent second meets a closed socket."""
+    room = new_room()
+    with Socket(muster, reader, room=room) as other:
+        other.ready()
+        for number in range(20):
+            with Socket(muster, reader, room=room) as gone:
+                gone.ready()
+                for _ in range(3):
+                    gone.say(str(number))
+                    gone.send({"no": "text"})
+        other.say("the last one")
+        while other.message()["text"] != "the last one":
+            pass
+    assert "Traceback" not in muster.log
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., Muster], workers: str) -> None:
     muster = serve(WORKERS=workers)

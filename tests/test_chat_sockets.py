@@ -66,8 +66,8 @@ def test_sockets_are_not_opened_without_end(serve: Callable[..., Muster]) -> Non
                 socket.ready()
         with Socket(muster, phone) as socket:
             assert socket.closed() == 1013
-    for code in (4401, 4401, 1013):  # of nobody, by the network
-        with Socket(muster, headers={"Authorization": "Bearer made.up.token"}) as socket:
+    for query, code in (("", 4401), ("&after=x", 1008), ("", 1013)):  # of nobody, by the network
+        with Socket(muster, query=query, headers={"Authorization": "Bearer made.up.token"}) as socket:
             assert socket.closed() == code
 
 

@@ -58,6 +58,20 @@ def test_wrong_credentials_are_one_answer_whoever_it_is(muster: Muster) -> None:
     assert account.password not in wrong.text
 
 
+def test_signing_in_again_ends_the_session_that_the_browser_had(muster: Muster) -> None:
+    account = muster.new_account()
+    browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
+    before = browser.cookie
+    wrong = browser.call("POST", LOGIN, data={"username": account.email, "password": "harbour-violet-tandem"})
+    assert_problem(wrong, 400, "invalid-credentials")
+    assert browser.call("GET", ME).status_code == 200, "a wrong password ends nothing"
+    browser.sign_in(account)
+    assert browser.call("GET", ME).status_code == 200
+    assert other.call("GET", ME).status_code == 200
+    browser.cookie = before
+    assert_problem(browser.call("GET", ME), 401, "invalid-token")
+
+
 def test_signing_out_ends_the_session_and_takes_the_cookie_away(muster: Muster) -> None:
     account = muster.new_account()
     browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)

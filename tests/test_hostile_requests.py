@@ -195,16 +195,16 @@ def test_what_a_client_says_of_itself_is_kept_printable_and_short(muster: Muster
 # ---- Framing ----
 
 
-def chunked(path: str, content_type: str, size: int) -> bytes:
+def chunked(path: str, content_type: str, size: int, **more: str) -> bytes:
     """A body whose length no header tells."""
-    headers = {"Content-Type": content_type, "Transfer-Encoding": "chunked"}
+    headers = {"Content-Type": content_type, "Transfer-Encoding": "chunked", **more}
     chunk = b"10000\r\n" + SECRET.encode().ljust(0x10000, b"a") + b"\r\n"
     return head("POST", path, **headers) + chunk * (size // 0x10000) + b"0\r\n\r\n"
 
 
 @pytest.mark.parametrize(("path", "content_type"), [(REGISTER, JSON), *[(path, FORM) for path in OAUTH]])
-def test_a_chunked_body_beyond_the_limit_is_a_413(muster: Muster, path: str, content_type: str) -> None:
-    assert_refused(raw(muster, chunked(path, content_type, 10_000_000)), 413)
+def test_a_chunked_body_beyond_the_limit_is_a_413(muster: Muster, admin: Tokens, path: str, content_type: str) -> None:
+    assert_refused(raw(muster, chunked(path, content_type, 10_000_000, **admin.bearer)), 413)
 
 
 def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent(muster: Muster) -> None:

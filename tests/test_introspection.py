@@ -1,6 +1,7 @@
 """Introspection (RFC 7662): what a live token is, `{"active": false}` for all else; asking uses nothing up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.security import AccessTokenSigner
 from tests.answers import assert_limited, assert_oauth_error
+from tests.databases import SECRET_KEY
 from tests.servers import Account, Muster, Tokens, claims_of
 from tests.session_tools import BEYOND_GRACE, make_older, refreshed, row_of
 from tests.test_revocation import expired
@@ -78,6 +81,23 @@ def test_a_live_refresh_token_is_described_as_none_that_opens_anything(
     assert UUID(answer["sid"]).hex == UUID(str(row.id)).hex
     minute_ago = datetime.now(UTC).timestamp() - 60
     assert minute_ago < answer["iat"] < answer["exp"]
+
+
+def test_when_an_older_refresh_token_was_issued_no_row_tells(muster: Muster, service: Tokens, ada: Account) -> None:
+    first = ada.sign_in()
+    assert muster.refresh(first.refresh).status_code == 200
+    answer = told(muster, service, first.refresh)
+    assert answer["active"]
+    assert answer.keys() == SHARED - {"iat"}
+
+
+def test_a_token_that_is_over_is_inactive_to_the_second(muster: Muster, service: Tokens, ada: Account) -> None:
+    """The minute of skew, within which it still opens things here, is for clocks that differ."""
+    signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
+    claims = signer.verify(ada.sign_in().access, None)
+    over = signer.mint(replace(claims, expires_at=int(datetime.now(UTC).timestamp()) - 5))
+    assert muster.me(Tokens(access_token=over)).status_code == 200
+    assert told(muster, service, over) == INACTIVE
 
 
 def test_what_is_not_live_is_inactive_and_nothing_else_is_said(muster: Muster, service: Tokens, ada: Account) -> None:

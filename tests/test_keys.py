@@ -45,9 +45,18 @@ def test_a_new_secret_is_shown_once_and_the_old_one_not_at_all() -> None:
     made = keys("secret", SECRET_KEYS="an-old-secret-of-these-tests-0123456789")
     first, second, third = steps(made.stdout, "SECRET_KEYS")
     assert (first, second) == (f"OLD,{third}", f"{third},OLD")
+    assert "after 60 days (twice REFRESH_IDLE_TTL" in made.stdout
     assert len(third) == 64
     assert "an-old-secret" not in made.stdout + made.stderr
     assert steps(keys("secret").stdout, "SECRET_KEYS")[2] != third
+    short = keys("secret", REFRESH_IDLE_TTL="P30D", REFRESH_ABSOLUTE_TTL="P40D")
+    assert "after 40 days (" in short.stdout
+
+
+def test_production_gets_its_first_secret_from_here_too() -> None:
+    made = keys("secret", ENVIRONMENT="production", SECRET_KEYS="", PUBLIC_URL="https://muster.example")
+    assert made.returncode == 0
+    assert re.search(r"^SECRET_KEYS=[\w-]{64}$", made.stdout, re.MULTILINE)
 
 
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
@@ -56,6 +65,7 @@ def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == f"muster: {tmp_path}/key.pem: File exists\n"
     assert (tmp_path / "key.pem").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
 
 
 def test_the_list_names_what_signs_and_shows_no_key(tmp_path: Path) -> None:

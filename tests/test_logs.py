@@ -9,6 +9,8 @@ from secrets import token_urlsafe
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.databases import ROOT, fresh_database
 from tests.servers import Muster, claims_of, wait_for
@@ -84,6 +86,10 @@ def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
         socket.ready()
     with Socket(served, headers={"Authorization": "Bearer made.up.token", "X-Request-ID": "refused"}) as socket:
         assert socket.closed() == 4401
+    with pytest.raises(InvalidStatus):
+        connect(f"ws://127.0.0.1:{served.port}/api/nowhere", additional_headers={"X-Request-ID": "nowhere"})
+    line = wait_for(lambda: of_request(served, "nowhere", "code"), what="its line")
+    assert line["code"] == 403
     line = wait_for(lambda: of_request(served, "socket", "code"), what="its line")
     assert line.items() >= {"method": "WS", "route": "/api/chat/ws", "code": 1000, "user_id": claims["sub"]}.items()
     line = wait_for(lambda: of_request(served, "refused", "code"), what="its line")

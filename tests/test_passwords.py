@@ -6,7 +6,10 @@ from uuid import uuid4
 import httpx
 import pytest
 from passlib.context import CryptContext
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+from app.errors import Invalid
+from app.passwords import check_policy
 from tests.answers import assert_problem
 from tests.servers import PASSWORD, Muster
 
@@ -79,6 +82,15 @@ def test_a_password_is_refused_with_the_reason_and_never_repeated(
     error = answer.json()["errors"][0]
     assert (error["loc"], error["type"]) == (["body", "password"], reason)
     assert not password or str(password) not in json.dumps(answer.json(), ensure_ascii=False)
+
+
+def test_the_commonest_passwords_that_are_long_enough_are_all_refused() -> None:
+    """ASVS 6.2.4 asks for 3,000."""
+    common = [password for password in FREQUENCY_LISTS["passwords"] if len(password) >= 8][:3000]
+    assert len(common) == 3000
+    for password in common:
+        with pytest.raises(Invalid, match="common or easy to guess"):
+            check_policy(password, min_length=8, related=[], field="password")
 
 
 def test_the_same_keys_on_another_phone_are_the_same_password(muster: Muster) -> None:

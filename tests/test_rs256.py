@@ -187,7 +187,7 @@ def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) 
     ):
         ada = muster.new_account()
         phone, tablet = ada.sign_in(), ada.sign_in()
-        for files in (f"{old},{new}", f"{new},{old}"):
+        for files in (f"{old},{new}", f"{new},{old},{new}"):
             restart(muster, JWT_PRIVATE_KEY_FILES=files)
             assert len(published(muster)) == 2
             assert muster.me(tablet).status_code == 200

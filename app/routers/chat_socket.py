@@ -31,6 +31,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnected
 
 from app.chat import ChatHub
 from app.cookies import cookie_token
@@ -57,6 +58,8 @@ _REASONS = {
     Ending.FORBIDDEN: "This needs the scope chat.",
     BINARY: "A frame is text.",
 }
+# After one failed send, starlette raises the second at the next.
+_GONE = (WebSocketDisconnect, WebSocketDisconnected)
 _ROOM: TypeAdapter[str] = TypeAdapter(RoomName)
 _AFTER: TypeAdapter[int | None] = TypeAdapter(Number | None)
 
@@ -67,22 +70,21 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         await websocket.accept()
         code = await _serve(websocket)
         reason = _REASONS.get(code, "") if code else ""
-    except WebSocketDisconnect:
+    except _GONE:
         return
     except Exception as error:
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
         refusal = await as_refusal(websocket, first)
         code, reason = _CODES.get(refusal.status, Ending.SLOW), refusal.detail
     if code is not None:
-        with suppress(WebSocketDisconnect):
+        with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
 
 async def _serve(websocket: WebSocket) -> int | None:
     """Until it ends; the code to close it with, if it is not closed already."""
     parts = parts_of(websocket)
-    room, after = _asked(websocket)
-    caller = await _caller(websocket, parts)
+    room, after, caller = await _opened(websocket, parts)
     code = None
     async with join_chat(parts, caller, room, after) as reader:
         with reader.scope:
@@ -93,23 +95,24 @@ async def _serve(websocket: WebSocket) -> int | None:
     return reader.ending or code
 
 
+async def _opened(websocket: WebSocket, parts: Parts) -> tuple[str, int | None, Caller]:
+    """What is asked for and by whom, counted by session; by network where it comes to nothing."""
+    try:
+        room, after = _asked(websocket)
+        caller = await current_chatter(websocket, await _token(websocket))
+    except Exception:
+        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
+        raise
+    await in_thread(parts.chat_limits.opening, str(caller.state.id))
+    return room, after, caller
+
+
 def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
     query = connection.query_params
     try:
         return _ROOM.validate_python(query.get("room", LOBBY)), _AFTER.validate_python(query.get("after"))
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("query", "room or after")} for each in error.errors()]) from None
-
-
-async def _caller(websocket: WebSocket, parts: Parts) -> Caller:
-    """Who opens it, counted by session; by network where that is nobody who may."""
-    try:
-        caller = await current_chatter(websocket, await _token(websocket))
-    except AppError:
-        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
-        raise
-    await in_thread(parts.chat_limits.opening, str(caller.state.id))
-    return caller
 
 
 async def _token(websocket: WebSocket) -> str | Caller:
@@ -125,7 +128,7 @@ async def _token(websocket: WebSocket) -> str | Caller:
 
 
 async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) -> None:
-    with suppress(WebSocketDisconnect):  # whoever takes its messages hears of that too
+    with suppress(*_GONE):  # whoever takes its messages hears of that too
         await websocket.send_json({"type": "ready", "room": reader.room, "last": reader.start})
         async for batch in chat.follow(reader):
             for message in batch:
@@ -134,7 +137,7 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) ->
 
 async def _take_messages(websocket: WebSocket, parts: Parts, caller: Caller, room: str) -> int | None:
     """Until the client leaves, or sends what no client of ours would: then the code to close with."""
-    with suppress(WebSocketDisconnect):
+    with suppress(*_GONE):
         while True:
             received = await websocket.receive()
             if received["type"] == "websocket.disconnect":

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 
 from app.cookies import cookie_token, set_cookie
 from app.db import in_thread
-from app.deps import PartsDep, require_own_origin
+from app.deps import Parts, PartsDep, require_own_origin
 from app.errors import BadRequest, ForeignOrigin, InvalidCredentials, InvalidGrant, OAuthError
 from app.grants import oauth_form, password_grant
 from app.limits import limited
@@ -37,12 +37,14 @@ async def login(request: Request, parts: PartsDep) -> Response:
     """Sign in as the token endpoint does; the token is in an HttpOnly cookie and not in the answer.
 
     It is prolonged while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may ask for it.
+    The session that this browser had before ends.
     """
     require_own_origin(request)
     with _as_problems():
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in FIELDS} | {"client_id": "browser"}
         cookie = await password_grant(request, own, parts, parts.server.start_cookie_session)
+    await _end_session(request, parts)
     return _answer(cookie.token, cookie.max_age)
 
 
@@ -56,11 +58,16 @@ async def login(request: Request, parts: PartsDep) -> Response:
 async def logout(request: Request, parts: PartsDep) -> Response:
     """Sign this browser out, at once; without a cookie, or with a dead one, nothing is left to do."""
     require_own_origin(request)
+    await _end_session(request, parts)
+    return _answer("", 0)
+
+
+async def _end_session(request: Request, parts: Parts) -> None:
+    """That of the cookie which the browser sent: the answer takes it away, and nobody could sign it out any more."""
     token = cookie_token(request, parts.settings)
     if token:
         async with parts.database.session_scope(parts.database.write, request) as session:
             await in_thread(parts.server.revoke, session, token, utcnow())
-    return _answer("", 0)
 
 
 def _answer(token: str, max_age: int) -> Response:

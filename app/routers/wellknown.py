@@ -4,11 +4,11 @@ from fastapi import Response
 from sqlmodel import SQLModel
 
 from app.deps import PartsDep
+from app.keys import KEYS_MAX_AGE
 from app.routing import Router
 from app.scopes import SCOPES
 
-MAX_AGE = 300  # seconds: spares us requests, and is how long a new key is published before it may sign (scripts/keys)
-CACHED = {"Cache-Control": f"public, max-age={MAX_AGE}"}
+CACHED = {"Cache-Control": f"public, max-age={KEYS_MAX_AGE}"}
 
 router = Router("/.well-known", tags=["services"])
 
@@ -25,7 +25,7 @@ class Jwk(SQLModel):
 
 
 class Jwks(SQLModel):
-    """Every key that a token of ours may be signed with, the newest first; none while tokens are HS256."""
+    """The public key of each of JWT_PRIVATE_KEY_FILES, in their order."""
 
     keys: list[Jwk]
 

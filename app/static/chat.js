@@ -64,6 +64,7 @@ function lost(code) {
 }
 
 function ended() {
+  list.querySelectorAll("li:not(.unsent)").forEach((item) => item.remove()); // nobody is signed in to read them
   state.textContent = "signed out";
   tell("Your session has ended.", "/sign-in?next=/chat");
 }
