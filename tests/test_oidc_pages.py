@@ -108,6 +108,8 @@ def test_a_person_signs_in_and_is_the_same_the_next_time(
     with served.another_client() as elsewhere:
         sign_in(elsewhere, provider, name)
         assert elsewhere.get("/api/users/me").json()["id"] == me["id"]
+        sign_in(elsewhere, provider, name)
+        assert len(elsewhere.get("/api/users/me/sessions").json()) == 2, "the session that a browser had ends"
     code = parse_qs(answer.request.url.query.decode())["code"][0]
     assert code not in served.log
 
