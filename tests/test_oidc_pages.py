@@ -199,6 +199,19 @@ def test_a_code_that_was_given_to_others_is_worth_nothing_here(
     assert_signed_out(browser, browser.get("/api/auth/oidc/callback"), STALE)
 
 
+@pytest.mark.parametrize(
+    "hostile", ["%00", "%ff", "%ed%a0%80", "a&code=b", "x" * 9000, "%0d%0aSet-Cookie:a=b"], ids=lambda text: text[:9]
+)
+def test_what_a_stranger_writes_into_the_address_breaks_nothing(
+    browser: httpx.Client, provider: OidcProvider, hostile: str
+) -> None:
+    assert browser.get(f"{LOGIN}?next=/{hostile}").headers["location"].startswith(provider.issuer)
+    assert_signed_out(browser, browser.get(f"/api/auth/oidc/callback?state={hostile}&code=x"), STALE)
+    state = parse_qs(urlsplit(begin(browser)).query)["state"][0]
+    answer = browser.get(f"/api/auth/oidc/callback?state={state}&iss={provider.issuer}&code={hostile}")
+    assert_signed_out(browser, answer, FAILED)
+
+
 def test_an_answer_with_another_nonce_or_of_another_issuer_fails(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(changed(begin(browser), nonce="another-nonce-of-the-tests"), "ada")
     assert_signed_out(browser, browser.get(back), FAILED)
