@@ -14,6 +14,7 @@ import httpx
 
 from app.errors import AppError
 from app.jwts import ForeignClaims, digest, id_claims_of, take_apart
+from app.logs import security_event
 from app.macs import ValuesSigner
 from app.oidc import Provider
 from app.security import InvalidAccessToken, in_time
@@ -122,6 +123,7 @@ class CodeFlow:
                 try:
                     return await self._person(id_token, access_token, handshake.nonce, now)
                 except InvalidAccessToken:
+                    security_event("an ID token was refused")
                     raise SignInFailed from None
             case _:  # a code that is used or too old, or another client's; the log has more
                 raise SignInFailed

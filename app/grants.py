@@ -1,4 +1,4 @@
-"""The OAuth form and the password grant (RFC 6749 section 4.3), for the token endpoint and for the cookie's."""
+"""What the ways to sign in share: the OAuth form, the password grant (RFC 6749 section 4.3), a browser's session."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from sqlmodel import Session
 
 from app import accounts, metrics
+from app.cookies import cookie_token
 from app.db import in_thread
 from app.deps import Parts
 from app.errors import InvalidClient, InvalidGrant, InvalidRequest
@@ -106,3 +107,11 @@ def _as_email(username: str) -> str:
         return email_address(username)
     except ValueError:
         return username
+
+
+async def end_browser_session(request: Request, parts: Parts) -> None:
+    """That of the cookie which the browser sent: the answer takes it away, and nobody could sign it out any more."""
+    token = cookie_token(request, parts.settings)
+    if token:
+        async with parts.database.session_scope(parts.database.write, request) as session:
+            await in_thread(parts.server.revoke, session, token, utcnow())

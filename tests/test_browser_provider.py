@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.chromium import Chromium
 from tests.databases import fresh_database
-from tests.providers import CLIENT, OidcProvider, secret_of
+from tests.providers import CLIENT, PHONE, OidcProvider, secret_of
 from tests.servers import Muster
 from tests.test_browser_pages import check
 
@@ -36,6 +36,7 @@ def pages(request: pytest.FixtureRequest, settings: dict[str, str], folder: Path
         if request.param == "together":
             yield stack.enter_context(api)
             return
+        api.settings |= {"OIDC_CLIENT_ID": f"{PHONE},{CLIENT}", "OIDC_CLIENT_SECRET": ""}  # a public client, and ES256
         web = Muster("sqlite:///nothing.db", folder, app="app.main:web", API_URL=api.url, **settings)
         api.settings |= {"CORS_ORIGINS": web.url, "TRUSTED_PROXIES": "127.0.0.1"}
         stack.enter_context(api)

@@ -2,6 +2,7 @@
 
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from hashlib import sha256
 from pathlib import Path
 from time import time
@@ -12,7 +13,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.databases import fresh_database
+from app.code_flow import Handshake
+from app.macs import ValuesSigner
+from tests.databases import SECRET_KEY, fresh_database
 from tests.keycloak import ABSENT, Keycloak, SigningKey
 from tests.servers import Muster
 
@@ -115,12 +118,13 @@ BAD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", BAD.values(), ids=BAD)
 def test_an_id_token_that_is_not_for_us_signs_nobody_in(
-    browser: httpx.Client, keycloak: Keycloak, changes: dict[str, Any]
+    served: Muster, browser: httpx.Client, keycloak: Keycloak, changes: dict[str, Any]
 ) -> None:
     STRANGER.id = keycloak.keys[0].id  # its kid alone is no proof
     answer = sign_in(browser, keycloak, lambda nonce: tokens(id_token(keycloak, **{"nonce": nonce, **changes})))
     assert (answer.status_code, answer.headers["location"]) == (303, FAILED)
     assert "muster" not in browser.cookies
+    assert "an ID token was refused" in served.log
 
 
 ODD: dict[str, tuple[Any, str]] = {
@@ -141,6 +145,29 @@ def test_an_odd_answer_is_told_by_a_page(browser: httpx.Client, keycloak: Keyclo
     told, where = ODD[odd]
     answer = sign_in(browser, keycloak, lambda _: told)
     assert (answer.status_code, answer.headers["location"]) == (303, where)
+
+
+# ---- Time ----
+
+
+@pytest.mark.parametrize(
+    ("age", "use", "bound", "location"),
+    [
+        (590, "sign-in", "handshake", "/devices"),
+        (601, "sign-in", "handshake", STALE),
+        (0, "cursor", "handshake", STALE),
+        (0, "sign-in", "state", STALE),
+    ],
+)
+def test_a_handshake_lasts_ten_minutes_and_is_signed_for_that_alone(
+    browser: httpx.Client, keycloak: Keycloak, age: int, use: str, bound: str, location: str
+) -> None:
+    state = ValuesSigner([SECRET_KEY], "sign-in").sign(["of the test", ""], "state")
+    kept = Handshake(state, "nonce", "v" * 43, "", "/devices", str(int(time()) - age))
+    browser.cookies.set("muster-sign-in", ValuesSigner([SECRET_KEY], use).sign(astuple(kept), bound))
+    keycloak.answers["token"] = tokens(id_token(keycloak, "nonce"))
+    answer = browser.get("/api/auth/oidc/callback", params={"state": state, "code": "the-code"})
+    assert answer.headers["location"] == location
 
 
 # ---- Roles, and addresses ----

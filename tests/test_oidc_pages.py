@@ -108,6 +108,8 @@ def test_a_person_signs_in_and_is_the_same_the_next_time(
     with served.another_client() as elsewhere:
         sign_in(elsewhere, provider, name)
         assert elsewhere.get("/api/users/me").json()["id"] == me["id"]
+        sign_in(elsewhere, provider, name)
+        assert len(elsewhere.get("/api/users/me/sessions").json()) == 2, "the session that a browser had ends"
     code = parse_qs(answer.request.url.query.decode())["code"][0]
     assert code not in served.log
 
@@ -195,6 +197,19 @@ def test_a_code_that_was_given_to_others_is_worth_nothing_here(
     back = provider.visit(changed(begin(browser), client_id="stranger"), "ada")
     assert_signed_out(browser, browser.get(back), FAILED)  # another client's
     assert_signed_out(browser, browser.get("/api/auth/oidc/callback"), STALE)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["%00", "%ff", "%ed%a0%80", "a&code=b", "x" * 9000, "%0d%0aSet-Cookie:a=b"], ids=lambda text: text[:9]
+)
+def test_what_a_stranger_writes_into_the_address_breaks_nothing(
+    browser: httpx.Client, provider: OidcProvider, hostile: str
+) -> None:
+    assert browser.get(f"{LOGIN}?next=/{hostile}").headers["location"].startswith(provider.issuer)
+    assert_signed_out(browser, browser.get(f"/api/auth/oidc/callback?state={hostile}&code=x"), STALE)
+    state = parse_qs(urlsplit(begin(browser)).query)["state"][0]
+    answer = browser.get(f"/api/auth/oidc/callback?state={state}&iss={provider.issuer}&code={hostile}")
+    assert_signed_out(browser, answer, FAILED)
 
 
 def test_an_answer_with_another_nonce_or_of_another_issuer_fails(browser: httpx.Client, provider: OidcProvider) -> None:

@@ -5,13 +5,11 @@ from contextlib import contextmanager
 
 from fastapi import Request, Response
 
-from app.cookies import cookie_token, set_cookie
-from app.db import in_thread
-from app.deps import Parts, PartsDep, require_own_origin
+from app.cookies import set_cookie
+from app.deps import PartsDep, require_own_origin
 from app.errors import BadRequest, ForeignOrigin, InvalidCredentials, InvalidGrant, OAuthError
-from app.grants import oauth_form, password_grant
+from app.grants import end_browser_session, oauth_form, password_grant
 from app.limits import limited
-from app.models import utcnow
 from app.openapi import COOKIE_FORM, problems
 from app.routing import Router
 from app.settings import get_settings
@@ -44,7 +42,7 @@ async def login(request: Request, parts: PartsDep) -> Response:
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in FIELDS} | {"client_id": "browser"}
         cookie = await password_grant(request, own, parts, parts.server.start_cookie_session)
-    await _end_session(request, parts)
+    await end_browser_session(request, parts)
     return _answer(cookie.token, cookie.max_age)
 
 
@@ -58,16 +56,8 @@ async def login(request: Request, parts: PartsDep) -> Response:
 async def logout(request: Request, parts: PartsDep) -> Response:
     """Sign this browser out, at once; without a cookie, or with a dead one, nothing is left to do."""
     require_own_origin(request)
-    await _end_session(request, parts)
+    await end_browser_session(request, parts)
     return _answer("", 0)
-
-
-async def _end_session(request: Request, parts: Parts) -> None:
-    """That of the cookie which the browser sent: the answer takes it away, and nobody could sign it out any more."""
-    token = cookie_token(request, parts.settings)
-    if token:
-        async with parts.database.session_scope(parts.database.write, request) as session:
-            await in_thread(parts.server.revoke, session, token, utcnow())
 
 
 def _answer(token: str, max_age: int) -> Response:

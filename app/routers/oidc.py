@@ -11,7 +11,7 @@ from app.code_flow import HANDSHAKE_TTL, CodeFlow
 from app.cookies import cookie_name, set_cookie
 from app.db import in_thread
 from app.deps import Parts, PartsDep
-from app.grants import device_of
+from app.grants import device_of, end_browser_session
 from app.identities import caller_of
 from app.limits import limited
 from app.models import utcnow
@@ -65,6 +65,7 @@ async def callback(request: Request, parts: PartsDep) -> Response:
 
     async with parts.database.session_scope(parts.database.write, request) as session:
         cookie = await in_thread(start, session)
+    await end_browser_session(request, parts)
     headers = {**NO_STORE, "Set-Cookie": set_cookie(settings, cookie.token, cookie.max_age)}
     return RedirectResponse(handshake.origin + handshake.path, 303, headers)
 
