@@ -83,13 +83,6 @@ def _http_url(value: str) -> str:
     raise ValueError("it may be an http:// or https:// URL without a query")
 
 
-def _public_url(value: str) -> str:
-    url = _http_url(value)
-    if urlsplit(url).path:
-        raise ValueError("it may be an http:// or https:// URL without a path")
-    return url
-
-
 def _issuer(value: str) -> str:
     _http_url(value)
     return value  # it is compared as it stands
@@ -189,7 +182,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
-    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+    public_url: Annotated[str, AfterValidator(_http_url)] = Field(
         default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}", validate_default=True
     )
     api_url: Annotated[str, AfterValidator(_http_url)] | None = None
