@@ -1,71 +1,31 @@
-"""What routes ask for: the caller and a scope, and the parts of the running application."""
+"""What routes ask for first: who calls, and with which scope."""
 
 import re
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
-from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
 from app import identities
 from app.accounts import Credentials, credentials_by_id
-from app.cache import Cache
 from app.chat import SCOPE as CHAT
-from app.chat import ChatHub
-from app.code_flow import CodeFlow
 from app.cookies import cookie_token, origin_allowed, set_cookie
-from app.db import SAFE_METHODS, Database, SessionDep, Side, in_thread
+from app.db import SAFE_METHODS, SessionDep, Side, in_thread
 from app.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
-from app.idempotency import Attempt
-from app.jobs import Jobs
-from app.limits import AccountLimits, ChatLimits, client_address
-from app.models import MAX_ID, utcnow
-from app.oauth2 import AuthorizationServer, Caller, is_cookie_due, is_unsettled
-from app.oidc import Provider
-from app.passwords import PasswordHasher
+from app.limits import client_address
+from app.models import utcnow
+from app.oauth2 import Caller, is_cookie_due, is_unsettled
+from app.parts import Parts, parts_of
 from app.readers import Reader
 from app.scopes import SCOPES
-from app.security import InvalidAccessToken, Signers
-from app.settings import Settings
-from app.turns import Turns
+from app.security import InvalidAccessToken
 
-_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the lifespan builds once for the whole application."""
-
-    settings: Settings
-    database: Database
-    signers: Signers
-    server: AuthorizationServer
-    hasher: PasswordHasher
-    account_limits: AccountLimits
-    jobs: Jobs
-    cache: Cache
-    imports: Turns
-    chat: ChatHub
-    provider: Provider | None
-    code_flow: CodeFlow | None
-    chat_limits: ChatLimits
-
-
-def parts_of(connection: HTTPConnection) -> Parts:
-    return cast("Parts", connection.app.state.parts)
-
-
-async def get_parts(request: Request) -> Parts:
-    return parts_of(request)
-
-
-PartsDep = Annotated[Parts, Depends(get_parts)]
 
 
 class StrictBearer(OAuth2PasswordBearer):
@@ -230,30 +190,7 @@ Introspector = Security(current_caller, scopes=["tokens:introspect"])
 CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
 
 
-# The id of a row in an address: what the database can hold, and no more.
-RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
-
-
-def _key(value: str) -> str:
-    """Bare, or quoted like a structured field's string."""
-    value = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-    if not _VISIBLE.fullmatch(value):
-        raise ValueError("a key is 1 to 255 visible ASCII characters")
-    return value
-
-
-IdempotencyKey = Annotated[
-    Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})] | None,
-    Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
-]
-
-
 def join_chat(parts: Parts, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Reader]:
     """`me` follows a room, for as long as the access token holds."""
     person = {"user_id": me.state.user_id, "session_id": me.state.id}
     return parts.chat.join(room, **person, expires_at=me.claims.expires_at, after=after)
-
-
-def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:
-    now = utcnow()
-    return Attempt(me.state.user_id, key, fingerprint, now, now - parts.settings.refresh_absolute_ttl)

@@ -10,13 +10,13 @@ from sqlmodel import Session
 from app import accounts, metrics
 from app.cookies import cookie_token
 from app.db import in_thread
-from app.deps import Parts
 from app.errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.limits import client_address
 from app.models import email_address, utcnow
 from app.models.token import device_label, printable
 from app.oauth2 import Device
 from app.oauth2_requests import PARAMETERS, parse_form, parse_scope, scope_at_login
+from app.parts import Parts
 
 Started = TypeVar("Started")
 

@@ -16,28 +16,19 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.staticfiles import StaticFiles
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api_client import Refused
-from app.cache import Cache
-from app.chat import ChatHub
-from app.code_flow import CodeFlow
 from app.db import CHAT_SLOTS, Database
-from app.deps import Parts
 from app.errors import AppError
 from app.handlers import Handlers
-from app.jobs import Jobs
-from app.limits import AccountLimits, ChatLimits
 from app.logs import configure_logging
 from app.middleware import CatchAll, RequestContext
-from app.oauth2 import AuthorizationServer
-from app.oidc import Provider
 from app.openapi import TAGS, description, install_openapi
-from app.passwords import PasswordHasher
+from app.parts import make_parts
 from app.responses import answer
 from app.routers import (
     auth,
@@ -59,10 +50,7 @@ from app.routers import (
     users,
     wellknown,
 )
-from app.security import Signers
-from app.sessions import SessionState, live_scopes
 from app.settings import ROOT, Settings, get_settings
-from app.turns import Turns
 from app.web import answer_page, page_headers
 
 # Requests under way are no garbage either: at 1,000 connections the default, 700 new objects, looked through them again
@@ -71,7 +59,6 @@ GC_THRESHOLD = (20_000, 20, 20)
 # Beside the slots' threads: hashing, health and limits need some too.
 SPARE_THREADS = 24
 # One at work, which may take some hundred MB, and few waiting, each with its body in memory.
-IMPORTS = 5
 Answer = Callable[[Request, Exception], Awaitable[Response]]
 
 HSTS = "max-age=31536000"  # a year; subdomains are not ours to speak for
@@ -175,49 +162,6 @@ async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
     async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
         web.state.transport = transport
         yield
-
-
-def make_parts(settings: Settings, database: Database) -> Parts:
-    signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
-    jobs = Jobs(database, settings.redis_url)
-
-    def mail_reuse(session: Session, state: SessionState) -> None:
-        jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
-
-    provider = code_flow = None
-    if settings.oidc_issuer:
-        provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
-    if provider and settings.pages_sign_in_there:
-        code_flow = CodeFlow(
-            provider,
-            signers.sign_in,
-            client_id=settings.oidc_client_id[0],
-            client_secret=settings.oidc_client_secret,
-            redirect_uri=f"{settings.public_url}/api/auth/oidc/callback",
-        )
-    server = AuthorizationServer(
-        signers,
-        access_ttl=settings.access_token_ttl,
-        idle_ttl=settings.refresh_idle_ttl,
-        absolute_ttl=settings.refresh_absolute_ttl,
-        grace=settings.refresh_grace,
-        on_reuse=mail_reuse,
-    )
-    return Parts(
-        settings=settings,
-        database=database,
-        signers=signers,
-        server=server,
-        hasher=PasswordHasher(),
-        account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
-        jobs=jobs,
-        cache=Cache(settings.redis_url),
-        imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
-        chat=ChatHub(database, settings.redis_url, live_scopes),
-        provider=provider,
-        code_flow=code_flow,
-        chat_limits=ChatLimits(settings.limit_chat, settings.limit_default, settings.redis_url),
-    )
 
 
 def finish(app: FastAPI, settings: Settings, answer: Answer, *, headers: dict[str, str], cors: bool) -> None:

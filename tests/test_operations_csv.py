@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app.csv_format import decode
 from app.errors import Invalid
-from app.main import IMPORTS
+from app.parts import IMPORTS
 from tests.answers import assert_problem
 from tests.phones import COURSE, FIELDS, Ledger
 from tests.servers import Muster

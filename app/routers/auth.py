@@ -5,14 +5,16 @@ from sqlmodel import Session
 
 from app import accounts, introspection, links
 from app.db import SessionDep, in_thread
-from app.deps import Introspector, Parts, PartsDep
+from app.deps import Introspector
 from app.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
+from app.forms import REVOCATION_FORM, TOKEN_FORM
 from app.grants import OAuthForm, password_grant
 from app.limits import client_address, limited, limited_instead
 from app.models import utcnow
 from app.models.token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
-from app.openapi import CREATED, OAUTH_ANSWERS, REVOCATION_FORM, TOKEN_FORM, problems
+from app.openapi import CREATED, OAUTH_ANSWERS, problems
+from app.parts import Parts, PartsDep
 from app.responses import NO_STORE
 from app.routing import Router
 from app.settings import get_settings

@@ -12,13 +12,14 @@ from fastapi.responses import StreamingResponse
 
 from app.chat import SCOPE
 from app.db import SessionDep
-from app.deps import ChatReader, ChatUser, Parts, PartsDep, join_chat
+from app.deps import ChatReader, ChatUser, join_chat
 from app.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
-from app.lists import MAX_PAGE
 from app.messages import Message
 from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
 from app.oauth2 import Caller
 from app.openapi import problems
+from app.parameters import MAX_PAGE
+from app.parts import Parts, PartsDep
 from app.readers import Ending
 from app.routing import Router
 

@@ -36,11 +36,12 @@ from starlette.websockets import WebSocketDisconnected
 from app.chat import ChatHub
 from app.cookies import cookie_token
 from app.db import in_thread
-from app.deps import Parts, bearer, current_chatter, join_chat, parts_of, presented
+from app.deps import bearer, current_chatter, join_chat, presented
 from app.errors import AppError, Unauthenticated, problem
 from app.limits import client_address, network
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
 from app.oauth2 import Caller
+from app.parts import Parts, parts_of
 from app.readers import Ending, Reader
 from app.responses import as_refusal
 from app.routing import Router

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from fastapi import Request, Response
 
 from app.cookies import set_cookie
-from app.deps import PartsDep, require_own_origin
+from app.deps import require_own_origin
 from app.errors import BadRequest, ForeignOrigin, InvalidCredentials, InvalidGrant, OAuthError
+from app.forms import COOKIE_FORM
 from app.grants import end_browser_session, oauth_form, password_grant
 from app.limits import limited
-from app.openapi import COOKIE_FORM, problems
+from app.openapi import problems
+from app.parts import PartsDep
 from app.routing import Router
 from app.settings import get_settings
 

@@ -8,10 +8,9 @@ from sqlalchemy import ColumnElement, Select, and_, delete, insert, join, select
 from sqlmodel import Session, col
 
 from app.db import ReplicaDep, SessionDep
-from app.deps import RowId, requires
+from app.deps import requires
 from app.dialects import insert_missing
 from app.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
-from app.lists import Page, PageDep
 from app.models import utcnow
 from app.models.hero import (
     Hero,
@@ -28,6 +27,7 @@ from app.models.hero import (
 )
 from app.oauth2 import Caller
 from app.openapi import CREATED, problems
+from app.parameters import Page, PageDep, RowId
 from app.routing import Router
 
 router = Router("/api", tags=["heroes"])

@@ -8,15 +8,16 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from app.db import SessionDep
-from app.deps import JobsUser, PartsDep
+from app.deps import JobsUser
 from app.errors import JobEnded, JobNotFound, ResultNotFound
 from app.examples import headers
 from app.limits import by_session, limited
-from app.lists import PageDep
 from app.models import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
 from app.oauth2 import Caller
 from app.openapi import problems
+from app.parameters import PageDep
+from app.parts import PartsDep
 from app.routing import Router
 from app.settings import get_settings
 from app.statements import CSV, PAGE, read_file

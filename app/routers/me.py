@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from app import accounts
 from app.db import SessionDep, in_thread
-from app.deps import CurrentCredentials, CurrentUser, Parts, PartsDep, SignedIn, give_cookie, is_by_cookie
+from app.deps import CurrentCredentials, CurrentUser, SignedIn, give_cookie, is_by_cookie
 from app.errors import (
     Conflict,
     Invalid,
@@ -22,12 +22,13 @@ from app.errors import (
     SignInAgain,
     WrongPassword,
 )
-from app.lists import PageDep, page_of_sessions
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import Confirmation, EmailChange, PasswordChange, UserPublic, UserUpdate
 from app.oauth2 import Caller, Device
 from app.openapi import problems
+from app.parameters import PageDep, page_of_sessions
+from app.parts import Parts, PartsDep
 from app.routing import Router
 from app.security import from_timestamp
 from app.sessions import revoke_sessions

@@ -10,12 +10,12 @@ from sqlmodel import Session
 from app.code_flow import HANDSHAKE_TTL, CodeFlow
 from app.cookies import cookie_name, set_cookie
 from app.db import in_thread
-from app.deps import Parts, PartsDep
 from app.grants import device_of, end_browser_session
 from app.identities import caller_of
 from app.limits import limited
 from app.models import utcnow
 from app.oauth2 import BrowserCookie
+from app.parts import Parts, PartsDep
 from app.responses import NO_STORE
 from app.routing import Router
 from app.settings import get_settings

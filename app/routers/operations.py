@@ -9,15 +9,16 @@ from pydantic import TypeAdapter
 
 from app import ledger
 from app.db import SessionDep
-from app.deps import IdempotencyKey, OperationsReader, OperationsWriter, PartsDep, RowId, attempt_of
+from app.deps import OperationsReader, OperationsWriter
 from app.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.etags import etag, if_none_match
 from app.examples import headers
 from app.idempotency import Answer, fingerprint, once
-from app.lists import MAX_PAGE, OperationFilters, PageDep
 from app.models import MAX_ID, utcnow
 from app.models.operation import Changes, OperationCreate, OperationPublic, OperationUpdate, Total
 from app.openapi import problems
+from app.parameters import MAX_PAGE, IdempotencyKey, OperationFilters, PageDep, RowId, attempt_of
+from app.parts import PartsDep
 from app.routing import Router
 
 router = Router("/api/operations", tags=["operations"])

@@ -9,13 +9,14 @@ from sqlmodel import Session
 
 from app import csv_format, ledger
 from app.db import in_thread
-from app.deps import IdempotencyKey, OperationsReader, Parts, PartsDep, attempt_of, current_caller
+from app.deps import OperationsReader, current_caller
 from app.errors import IdempotencyKeyReused
 from app.idempotency import Answer, fingerprint, once
-from app.lists import OperationFilters
 from app.models.operation import Imported
 from app.oauth2 import Caller
 from app.openapi import problems
+from app.parameters import IdempotencyKey, OperationFilters, attempt_of
+from app.parts import Parts, PartsDep
 from app.routing import Router
 from app.settings import get_settings
 

@@ -17,12 +17,12 @@ from sqlmodel import SQLModel, col
 from app import metrics
 from app.api_client import Api, Refused
 from app.db import Database, in_thread
-from app.deps import PartsDep
 from app.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
 from app.limits import client_address
 from app.models.job import Job
 from app.models.user import Role
 from app.openapi import problems
+from app.parts import PartsDep
 from app.settings import get_settings
 
 STATIC = Path(__file__).resolve().parent.parent / "static"

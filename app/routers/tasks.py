@@ -8,9 +8,8 @@ from sqlalchemy import and_, insert, select
 from sqlmodel import Session, col
 
 from app.db import ReplicaDep, SessionDep
-from app.deps import RowId, requires
+from app.deps import requires
 from app.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
-from app.lists import PageDep
 from app.models import utcnow
 from app.models.task import (
     AssigneePublic,
@@ -24,6 +23,7 @@ from app.models.task import (
 from app.models.user import User
 from app.oauth2 import Caller
 from app.openapi import CREATED, problems
+from app.parameters import PageDep, RowId
 from app.routing import Router
 
 router = Router("/api/tasks", tags=["tasks"])

@@ -11,13 +11,13 @@ from app import accounts
 from app.db import SessionDep
 from app.deps import requires
 from app.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
-from app.lists import PageDep, page_of_sessions
 from app.logs import security_event
 from app.models import utcnow
 from app.models.token import RefreshToken, SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
 from app.oauth2 import Caller
 from app.openapi import problems
+from app.parameters import PageDep, page_of_sessions
 from app.routing import Router
 from app.scopes import ADMIN, in_order
 from app.sessions import revoke_sessions

@@ -3,8 +3,8 @@
 from fastapi import Response
 from sqlmodel import SQLModel
 
-from app.deps import PartsDep
 from app.keys import KEYS_MAX_AGE
+from app.parts import PartsDep
 from app.routing import Router
 from app.scopes import SCOPES
 

@@ -1,24 +1,29 @@
-"""What lists ask for: one page of them (RFC 8288), and which operations."""
+"""Parameters that several routes take: a page of a list (RFC 8288), which operations, ids, idempotency keys."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response
+from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session, col
 
-from app.deps import parts_of
 from app.errors import Invalid
-from app.models import utcnow
+from app.idempotency import Attempt
+from app.models import MAX_ID, utcnow
 from app.models.operation import Operation
 from app.models.token import SessionPublic
 from app.models.values import Bound, Figi, Instrument, Kind
+from app.oauth2 import Caller
+from app.parts import Parts, parts_of
 from app.sessions import live_sessions
 
 MAX_PAGE = 200
 
 Row = TypeVar("Row")
 
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
 
 
@@ -89,3 +94,26 @@ async def operation_filters(
 
 
 OperationFilters = Annotated[list[Any], Depends(operation_filters)]
+
+
+# The id of a row in an address: what the database can hold, and no more.
+RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+def _key(value: str) -> str:
+    """Bare, or quoted like a structured field's string."""
+    value = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("a key is 1 to 255 visible ASCII characters")
+    return value
+
+
+IdempotencyKey = Annotated[
+    Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})] | None,
+    Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
+]
+
+
+def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:
+    now = utcnow()
+    return Attempt(me.state.user_id, key, fingerprint, now, now - parts.settings.refresh_absolute_ttl)
