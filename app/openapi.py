@@ -215,7 +215,8 @@ def install_openapi(app: FastAPI) -> None:
 
 def _summarize(operation: dict[str, Any]) -> None:
     """The line that Swagger UI shows of a route is the first sentence of its docstring, and not its function's name."""
-    operation["summary"] = " ".join(operation["description"].split()).partition(". ")[0].removesuffix(".")
+    first = " ".join(operation["description"].split()).partition(". ")[0]
+    operation["summary"] = first.removesuffix(".").replace("`", "")  # which is shown as it is, no Markdown
 
 
 def _describe(operation: dict[str, Any], path: str, method: str) -> None:
@@ -233,7 +234,7 @@ def _describe(operation: dict[str, Any], path: str, method: str) -> None:
         else:
             _add_examples(own, answer)
     if scopes:
-        needed = ", ".join(f"`{scope}` ({SCOPES[scope].lower()})" for scope in scopes)
+        needed = ", ".join(f"`{scope}` ({SCOPES[scope][0].lower()}{SCOPES[scope][1:]})" for scope in scopes)
         operation["description"] = f"{operation['description']}\n\nScope: {needed}."
 
 
