@@ -31,6 +31,8 @@ MALFORMED = {
     "null": b"null",
     "a list": b'["%s"]',
     "a string": b'"%s"',
+    "a number": b"1",
+    "a number that is not whole": b"-2.5e-125",
     "deep lists": b"[" * DEEP + b"]" * DEEP,
     "deep objects": b'{"email": ' * DEEP + b"1" + b"}" * DEEP,
     "deep and never closed": b"[" * 500_000,
