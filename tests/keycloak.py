@@ -7,8 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 from jose import jwk, jws
 
 from tests.servers import free_port
+from tests.startable import Startable
 
 ABSENT = object()  # instead of a claim that is left out
 PATHS = {
@@ -48,7 +48,7 @@ class SigningKey:
         return str(jws.sign(payload, key, headers=members, algorithm=self.algorithm))
 
 
-class Keycloak:
+class Keycloak(Startable):
     """Serves at `issuer`; `people` are what userinfo says, by subject."""
 
     def __init__(self, *keys: SigningKey) -> None:
@@ -63,15 +63,6 @@ class Keycloak:
         self.credentials: list[str | None] = []
         self.go = Event()
         self.go.set()  # cleared, it takes questions and answers none
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))

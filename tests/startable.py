@@ -1,0 +1,28 @@
+"""Servers of the tests: started and stopped by hand, or running for the length of a `with`."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+
+class Startable(ABC):
+    @abstractmethod
+    def start(self) -> None:
+        """Until it answers."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """It may be started again."""
+
+    def close(self) -> None:  # noqa: B027  # not every server has something
+        """After the last stop: what it leaves open by itself."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.close()
