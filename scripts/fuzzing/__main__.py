@@ -27,9 +27,8 @@ def main() -> None:
         folder.chmod(0o755)  # PostgreSQL runs as a user of its own
         postgres = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
         make_templates(folder, postgres)
-        seconds = round(options.minutes * 60 / len(ROLES))
         clean = [
-            run(kind, role, folder, postgres, seed=options.seed or randbelow(2**31), seconds=seconds)
+            run(kind, role, folder, postgres, options)
             for kind in ((options.on,) if options.on else DATABASES)
             for role in ROLES
         ]
@@ -41,11 +40,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--on", choices=DATABASES, help="on this database only")
     parser.add_argument("--minutes", type=float, default=5, help="how long on each database (default 5)")
     parser.add_argument("--seed", type=int, help="the seed of an earlier run (default: another one each time)")
+    parser.add_argument("--phases", help="such as stateful: requests that follow the answers (default: all)")
     return parser.parse_args()
 
 
-def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds: int) -> bool:
+def run(kind: str, role: str, folder: Path, postgres: str, options: argparse.Namespace) -> bool:
     """Whether nothing was found, in the answers or in the log, with everything switched on."""
+    seed, seconds = options.seed or randbelow(2**31), round(options.minutes * 60 / len(ROLES))
     with (
         RedisServer(folder) as redis,
         OidcProvider(folder) as provider,
@@ -53,7 +54,7 @@ def run(kind: str, role: str, folder: Path, postgres: str, *, seed: int, seconds
         Muster(url, folder, **everything(folder, url, redis, provider), **SETTINGS) as muster,
         Worker(muster, app="app.worker"),
     ):
-        outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds)
+        outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds, phases=options.phases)
         broken = "ticket" in muster.log
         callers = sum(outcome.answers.get(NEW_CALLER, {}).values())
         print(f"{kind}, {role}, seed {seed}: {outcome.requests} requests, {callers} callers", flush=True)

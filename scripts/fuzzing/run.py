@@ -35,8 +35,17 @@ class Outcome:
         return {name for name, statuses in self.answers.items() if any(200 <= status < 300 for status in statuses)}
 
 
-def fuzz(muster: Muster, role: str, *, seed: int, max_examples: int, max_seconds: int | None = None) -> Outcome:
-    """All checks in all phases; the same requests for the same seed, unless `max_seconds` ends them earlier."""
+def fuzz(
+    muster: Muster,
+    role: str,
+    *,
+    seed: int,
+    max_examples: int,
+    max_seconds: int | None = None,
+    phases: str | None = None,
+) -> Outcome:
+    """All checks, in all phases or those named; the same requests for the same seed, unless `max_seconds` ends them
+    earlier."""
     folder = muster.folder / f"fuzz-{role}-{seed}"
     folder.mkdir()
     # Not its console script, whose first line has a limit on some systems.
@@ -45,6 +54,8 @@ def fuzz(muster: Muster, role: str, *, seed: int, max_examples: int, max_seconds
     command += ["--seed", str(seed), "--max-examples", str(max_examples)]
     if max_seconds is not None:
         command += ["--max-time", str(max_seconds)]
+    if phases is not None:
+        command += ["--phases", phases]
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
