@@ -30,9 +30,9 @@ class SignInFailed(AppError):
 
 
 class SignInStale(SignInFailed):
-    type = (
-        "sign-in-stale"  # too late, again, or in another browser, whose answer was begun by somebody else (login CSRF)
-    )
+    """Too late, once more, or an answer that another browser asked for (login CSRF)."""
+
+    type = "sign-in-stale"
 
 
 class SignInRefused(SignInFailed):
