@@ -95,7 +95,7 @@ def test_the_keyboard_is_enough(on_sqlite: Muster, chromium: Chromium, account: 
         page.keyboard.type(account.password)
         page.keyboard.press("Enter")
         expect(page).to_have_url(f"{on_sqlite.url}/operations")
-        page.wait_for_load_state()  # the address is there before the page is, and a key pressed too early goes elsewhere
+        page.wait_for_load_state()  # the address is there first, and a key pressed too early goes elsewhere
         page.evaluate(PAINTED)
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
