@@ -1,6 +1,5 @@
 """Access tokens and keys of another issuer, by the rules of RFC 8725: the JOSE beside app/security.py, without I/O."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,9 +10,9 @@ from jose import jwk, jws
 from jose.exceptions import JOSEError
 from pydantic import TypeAdapter, ValidationError
 
-from app.keys import MIN_BITS
+from app.keys import MIN_BITS, base64url, from_base64url
 from app.models import Name, email_address
-from app.security import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, is_canonical, whole
+from app.security import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, whole
 from app.strict_json import parse
 
 ALGORITHMS = ("RS256", "ES256")
@@ -36,9 +35,10 @@ def take_apart(token: str) -> Jwt:
     """Strictly, so that nobody reads it in another way; else InvalidAccessToken."""
     parts = token.split(".")
     try:
-        if len(token) > _MAX_LENGTH or len(parts) != 3 or not is_canonical(token):
+        if len(token) > _MAX_LENGTH or len(parts) != 3:
             raise InvalidAccessToken
-        header, payload = (parse(urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
+        head, body, _ = map(from_base64url, parts)
+        header, payload = parse(head), parse(body)
     except ValueError as error:
         raise InvalidAccessToken from error
     if not isinstance(header, dict) or not isinstance(payload, dict):
@@ -95,7 +95,7 @@ def id_claims_of(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: s
 
 def digest(text: str, length: int = 32) -> str:
     """The first bytes of SHA-256: an `at_hash` by either algorithm has half of them, an S256 challenge has all."""
-    return urlsafe_b64encode(sha256(text.encode()).digest()[:length]).decode().rstrip("=")
+    return base64url(sha256(text.encode()).digest()[:length])
 
 
 def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str]) -> ForeignClaims:

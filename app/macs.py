@@ -9,13 +9,14 @@ import json
 import re
 import secrets
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from app.keys import base64url, from_base64url
 
 _HEAD = struct.Struct(">BB16sI")
 _VERSION = 1
@@ -51,7 +52,7 @@ def parse_signed(text: str) -> SignedToken | None:
     """Strict: 72 characters of the base64url alphabet (RFC 4648 section 5), no padding; else None."""
     if not _SIGNED_TOKEN.fullmatch(text):
         return None
-    raw = urlsafe_b64decode(text)
+    raw = from_base64url(text)
     version, key_id, row_id, number = _HEAD.unpack_from(raw)
     if version != _VERSION:
         return None
@@ -71,7 +72,7 @@ class TokenSigner:
     def sign(self, row_id: UUID, number: int, bound: bytes) -> str:
         key_id, key = self._keys[0]
         head = _HEAD.pack(_VERSION, key_id, row_id.bytes, number)
-        return urlsafe_b64encode(head + _mac(key, head, bound)).decode()
+        return base64url(head + _mac(key, head, bound))
 
     def verify(self, token: SignedToken, bound: bytes) -> bool:
         """In constant time for each key; keys that share an id are each tried."""
@@ -91,11 +92,11 @@ class ValuesSigner:
 
     def sign(self, values: Sequence[str], bound: str) -> str:
         payload = json.dumps(values).encode()
-        return urlsafe_b64encode(self._tag(self._keys[0], payload, bound) + payload).decode().rstrip("=")
+        return base64url(self._tag(self._keys[0], payload, bound) + payload)
 
     def verify(self, signed: str, bound: str) -> list[str] | None:
         try:
-            raw = urlsafe_b64decode(signed + "=" * (-len(signed) % 4))
+            raw = from_base64url(signed)
         except ValueError:
             return None
         tag, payload = raw[:_TAG], raw[_TAG:]
