@@ -1,7 +1,9 @@
 """Each test that takes `muster` runs twice: against a served instance on SQLite, and one on PostgreSQL."""
 
+import atexit
 import os
 import re
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,28 +23,47 @@ from tests.servers import Muster, Tokens
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"
+_PASSED = "passed"
 
 Muster.launch = Fork
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Once a run, before the workers start: the servers and the template databases."""
-    if hasattr(config, "workerinput") or config.option.collectonly:
+    if not _runs_tests(config):
         return
     folder = Path(tempfile.mkdtemp(prefix="muster-tests-"))
     folder.chmod(0o755)  # PostgreSQL runs as a user of its own
     os.environ[_SHARED] = str(folder)
+    atexit.register(_tidy, folder)  # runs after the handler of PostgreSQL, which stops it
     os.environ[_POSTGRES] = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
     make_templates(folder, os.environ[_POSTGRES])
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How many tests ran on each database."""
+def _runs_tests(config: pytest.Config) -> bool:
+    return not hasattr(config, "workerinput") and not config.option.collectonly
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and _runs_tests(session.config):
+        (Path(os.environ[_SHARED]) / _PASSED).touch()
+
+
+def _tidy(folder: Path) -> None:
+    """What a run wrote is kept if there may be something to look for in it."""
+    if (folder / _PASSED).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """How many tests ran on each database, and where the servers' logs of a run that failed are."""
     passed = terminalreporter.stats.get("passed", [])
     names = [match[1] for report in passed if (match := re.search(r"\[(sqlite|postgresql)", report.nodeid))]
     counts = Counter(names)
     for name in DATABASES:
         terminalreporter.write_line(f"{counts[name]} tests passed on {name}")
+    if exitstatus != pytest.ExitCode.OK and _runs_tests(terminalreporter.config):
+        terminalreporter.write_line(f"logs and databases: {os.environ[_SHARED]}")
 
 
 @pytest.fixture(scope="session")
