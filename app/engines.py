@@ -1,6 +1,7 @@
 """What runs jobs when it is told an id: threads of this process, or with REDIS_URL the workers behind a Celery queue.
 
-An engine may forget: the row of a job is the truth, and app/jobs.py sends again what got lost.
+An engine may forget: the row of a job is the truth, and app/jobs.py sends again what got lost. It may do so while a job
+still waits for its turn here: then once is enough.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ class Threads:
     def __init__(self, run: Callable[[UUID], None]) -> None:
         self._run = run
         self._closing = False
+        self._waiting: set[UUID] = set()
         self._queues = {name: SimpleQueue[UUID | None]() for name in QUEUES}
         self._threads = [Thread(target=self._work, args=(queue,), daemon=True) for queue in self._queues.values()]
         for thread in self._threads:
@@ -30,7 +32,9 @@ class Threads:
 
     def send(self, job_id: UUID, queue: str) -> None:
         """Have it run. Returns at once and never fails, here and below."""
-        self._queues[queue].put(job_id)
+        if job_id not in self._waiting:
+            self._waiting.add(job_id)
+            self._queues[queue].put(job_id)
 
     def is_empty(self, queue: str) -> bool:
         """Whether nothing waits there: then what says it was sent got lost."""
@@ -46,6 +50,7 @@ class Threads:
 
     def _work(self, queue: SimpleQueue[UUID | None]) -> None:
         while (job_id := queue.get()) is not None and not self._closing:
+            self._waiting.discard(job_id)
             self._run(job_id)
 
 
@@ -56,12 +61,15 @@ class Broker:
         from redis import Redis  # noqa: PLC0415  # a tenth of a second that others need not wait
 
         self._on_sent = on_sent
+        self._unsent: set[UUID] = set()
         self._celery = make_celery(redis_url)
         self._redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
 
     def send(self, job_id: UUID, queue: str) -> None:
-        self._thread.submit(self._publish, job_id, queue)
+        if job_id not in self._unsent:
+            self._unsent.add(job_id)
+            self._thread.submit(self._publish, job_id, queue)
 
     def is_empty(self, queue: str) -> bool:
         return self._redis.llen(queue) == 0
@@ -72,6 +80,7 @@ class Broker:
         self._redis.close()
 
     def _publish(self, job_id: UUID, queue: str) -> None:
+        self._unsent.discard(job_id)
         try:
             self._celery.send_task(TASK, [str(job_id)], queue=queue, retry=False)
             self._on_sent(job_id)

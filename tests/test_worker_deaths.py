@@ -109,14 +109,15 @@ def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
         for job_id in board.write_many(workers, until=str(go_on)):
             board.wait(job_id, "running")
         waiting = set(board.write_many(100))
-        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages")
+        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages", seconds=60)
         high = board.write(queue="high")
-        wait_for(lambda: high in redis.holds("high"), what="one more")
+        wait_for(lambda: high in redis.holds("high"), what="one more", seconds=60)
         go_on.touch()
         begun = board.wait(high)["started_at"]
         first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
         board.forget(waiting)
-    assert len(first) < workers  # two workers look at the same moment: the other one takes a default job then
+    # Of two workers, the other one takes default jobs until this has begun: some, where without an order it were all.
+    assert len(first) < {1: 1, 2: 10}[workers]
 
 
 def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Board) -> None:
