@@ -81,9 +81,9 @@ def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -
         expect(page.get_by_text("Read me while you may")).to_be_visible()
         sessions = muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()
         assert claims_of(tokens.access)["sid"] in {session["id"] for session in sessions}
-        muster.client.delete("/api/users/me/sessions", headers=tokens.bearer)
         visitor.context.set_offline(True)
         expect(page.get_by_role("status")).to_have_text("not connected")
+        muster.client.delete("/api/users/me/sessions", headers=tokens.bearer)
         visitor.context.set_offline(False)
         expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
         expect(page.get_by_text("Read me while you may")).to_have_count(0)

@@ -155,11 +155,11 @@ def test_trouble_is_told_while_a_statement_is_watched(on_sqlite: Muster, chromiu
             elif status == 401:
                 route.fulfill(status=303, headers={"Location": "/sign-in?done=expired"})
             else:
-                route.fulfill(status=status, headers={"Retry-After": "1"}, body=waiting, content_type="text/html")
+                route.fulfill(status=status, headers={"Retry-After": "4"}, body=waiting, content_type="text/html")
 
         page.evaluate("document.getElementById('jobs').dataset.unended = ''")
         page.route("**/jobs", answer)
         page.evaluate("look()")
-        expect(page.get_by_role("alert")).to_have_text("Too many requests. Looking again in 1 seconds.")
+        expect(page.get_by_role("alert")).to_have_text("Too many requests. Looking again in 4 seconds.")
         expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
         expect(page).to_have_url(f"{on_sqlite.url}/sign-in?done=expired&next=/jobs")

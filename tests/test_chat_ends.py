@@ -88,20 +88,10 @@ def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, rea
     room = new_room()
     with (
         Socket(muster, reader, room=room, small=True) as slow,
-        Socket(muster, reader, room=room, small=True) as dead,
         Socket(muster, reader, room=room) as other,
     ):
-        last = slow.ready()
-        dead.ready()
-        assert other.ready() == last == 0
-        # More than its queue holds, and all buffers between here and there; each reaches the other one at once.
-        sent: list[Json] = []
-        before = slow_ones(muster)
-        while slow_ones(muster) < before + 2:
-            assert len(sent) < 400
-            for _ in range(10):
-                other.say(LARGE)
-                sent.append(other.message())
+        assert slow.ready() == other.ready() == 0
+        sent = flood(muster, other)
         # Now: the server waits some seconds for its closing to be answered, then drops what is still to be read.
         seen: list[int] = []
         with suppress(ConnectionClosed):
@@ -109,15 +99,35 @@ def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, rea
                 seen.append(slow.message()["number"])
         assert slow.connection.close_code == 1013
         assert 0 < len(seen) < len(sent)
-        assert muster.process is not None
-        service, dead_one = psutil.Process(muster.process.pid), dead.plain.getsockname()
-        wait_for(
-            lambda: dead_one not in [each.raddr for each in service.net_connections()], what="the end of the dead one"
-        )
     assert seen == [message["number"] for message in sent[: len(seen)]]
     with Socket(muster, reader, room=room, after=seen[-1]) as again:
         assert again.ready() == len(sent)
         assert again.messages(len(sent) - len(seen)) == sent[len(seen) :]
+
+
+def test_a_reader_that_is_dead_is_dropped(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with Socket(muster, reader, room=room, small=True) as dead, Socket(muster, reader, room=room) as other:
+        assert dead.ready() == other.ready() == 0
+        flood(muster, other)
+        assert muster.process is not None
+        service, dead_one = psutil.Process(muster.process.pid), dead.plain.getsockname()
+        wait_for(lambda: dead_one not in [each.raddr for each in service.net_connections()], what="its end")
+
+
+def flood(muster: Muster, other: Socket) -> list[Json]:
+    """What was sent until a slow reader was ended: more than its queue and all buffers between here and there hold.
+
+    Each message reaches the other reader at once.
+    """
+    sent: list[Json] = []
+    before = slow_ones(muster)
+    while slow_ones(muster) == before:
+        assert len(sent) < 400
+        for _ in range(10):
+            other.say(LARGE)
+            sent.append(other.message())
+    return sent
 
 
 def test_only_so_many_follow_at_once(database_url: str, folder: Path) -> None:
@@ -185,8 +195,7 @@ def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., M
     ):
         socket.ready()
         poll = pool.submit(history, muster, tokens, room, wait=25)
-        with Socket(muster, tokens, room=room) as later:
-            later.ready()
+        wait_for(lambda: number(scrape(muster), "muster_readers") == 3, what="all three to follow")
         process = muster.process
         assert process is not None
         kill(process.pid, signal.SIGTERM)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def image(folder: Path) -> Image:
     tools.mkdir(exist_ok=True)
     # With uv, which the image has not, the libraries come from its cache.
     for name, program in (("python3", python_for(uid)), ("uv", Path(sys.executable).with_name("uv"))):
-        if not (tools / name).exists():
+        with suppress(FileExistsError):  # another worker of the run may have been quicker
             (tools / name).symlink_to(program)
     return Image(place, uid, tools)
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from tests.servers import PASSWORD, Muster, free_port, text_of, wait_for
+from tests.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
 
 Serve = Callable[..., Muster]
 USER, SECRET = "muster", "p@ss/word:1"
@@ -81,7 +81,7 @@ class Server(Controller):
 def smtp_server(inbox: Inbox, port: int = 0, **options: Any) -> Iterator[int]:
     """An SMTP server on localhost; its port."""
     port = port or free_port()
-    controller = Server(inbox, hostname="127.0.0.1", port=port, **options)
+    controller = Server(inbox, hostname="127.0.0.1", port=port, ready_timeout=STARTUP, **options)
     controller.start()
     try:
         yield port

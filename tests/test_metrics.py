@@ -114,7 +114,7 @@ def test_labels_hold_no_word_of_a_client(muster: Muster) -> None:
     text = muster.client.get("/metrics").text
     assert "BREW" not in text
     assert "nobody-knows" not in text
-    assert "987654" not in text
+    assert "heroes/987654" not in text
     assert 'route="/api/heroes/{hero_id}"' in text
 
 
@@ -141,17 +141,17 @@ def test_four_processes_count_together_and_what_a_killed_one_counted_stays(four:
     tokens = four.new_account().sign_in()
     route = {"method": "GET", "route": "/api/users/me", "status": "200"}
     assert [me(four, tokens) for _ in range(40)] == [200] * 40
-    assert number(scrape(four), "http_requests_total", **route) == 40
+    wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40, what="40 that are counted")
     assert four.process is not None
     workers = [one for one in psutil.Process(four.process.pid).children() if "spawn_main" in str(one.cmdline())]
     assert len(workers) == 4
     workers[0].kill()
     wait_for(lambda: not workers[0].is_running(), what="its end")
     answered = sum(wait_for(lambda: answers(four, tokens), what="an answer") for _ in range(20))
-    found = scrape(four)
-    assert number(found, "http_requests_total", **route) == 40 + answered
-    assert number(found, "muster_slots_used", side="read") == 0
-    assert number(found, "muster_logins_total", result="ok") == 1
+    # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
+    wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40 + answered, what="all to be counted")
+    wait_for(lambda: number(scrape(four), "muster_slots_used", side="read") == 0, what="free slots")
+    assert number(scrape(four), "muster_logins_total", result="ok") == 1
 
 
 def answers(muster: Muster, tokens: Tokens) -> int | None:

@@ -176,7 +176,7 @@ def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
     with (
         Socket(external, Tokens(access_token=keycloak.token(**claims)), room=room) as disabled,
         Socket(external, Tokens(access_token=keycloak.token(**demoted)), room=room) as silent,
-        Socket(external, Tokens(access_token=keycloak.token(exp=int(time()) + 2)), room=room) as ended,
+        Socket(external, Tokens(access_token=keycloak.token(exp=int(time()) + 5)), room=room) as ended,
         Socket(external, Tokens(access_token=stays), room=room) as staying,
     ):
         for socket in (disabled, silent, ended, staying):

@@ -276,14 +276,14 @@ def test_a_hotels_login_page_is_no_answer(device: Device, row: int) -> None:
 
 
 def test_a_database_that_is_busy_is_waited_for(serve: Callable[..., Muster], tmp_path: Path) -> None:
-    muster = serve(app="tests.extra_routes:app", DB_SLOTS="1", SLOT_TIMEOUT="0.2")
+    muster = serve(app="tests.extra_routes:app", DB_SLOTS="1", SLOT_TIMEOUT="0.5")
     with ThreadPoolExecutor(1) as pool, device_of(Ledger(muster), tmp_path) as device:
 
         def until_it_is_free(_seconds: float) -> None:
             holder.result()
 
         device.sleep = until_it_is_free
-        holder = pool.submit(muster.client.get, "/test/held?seconds=3")
+        holder = pool.submit(muster.client.get, "/test/held?seconds=5")
         wait_for(lambda: muster.client.get("/test/held?seconds=0").status_code == 503, what="a busy database")
         device.phone.sync()
         assert [2 <= seconds < 3 for seconds in device.waits] == [True]  # Retry-After, and a little

@@ -23,6 +23,7 @@ class Balancer:
     def __init__(self, *instances: Muster) -> None:
         self.answers: Counter[int] = Counter()
         self._rotation = list(instances)
+        self._unsent: Counter[str] = Counter()
         self._under_way: Counter[str] = Counter()
         self._turn = count()
         self._lock = Lock()
@@ -30,9 +31,16 @@ class Balancer:
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         with self._lock:
             instance = self._rotation[next(self._turn) % len(self._rotation)]
+            self._unsent[instance.url] += 1
             self._under_way[instance.url] += 1
+
+        def trace(event: str, _info: Any) -> None:
+            if event == "http11.send_request_body.complete":
+                with self._lock:
+                    self._unsent[instance.url] -= 1
+
         try:
-            answer = instance.client.request(method, path, **options)
+            answer = instance.client.request(method, path, extensions={"trace": trace}, **options)
         finally:
             with self._lock:
                 self._under_way[instance.url] -= 1
@@ -48,8 +56,9 @@ class Balancer:
         """Out of rotation, SIGTERM while requests are under way, start, and back once it is ready."""
         with self._lock:
             self._rotation.remove(instance)
+        wait_for(lambda: self._unsent[instance.url] == 0, what="what was on its way")
         instance.stop()
-        assert self._under_way[instance.url] == 0
+        wait_for(lambda: self._under_way[instance.url] == 0, what="threads to take their answers")
         instance.start()
         with self._lock:
             self._rotation.append(instance)

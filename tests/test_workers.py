@@ -55,7 +55,8 @@ def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
     job_id = board.write(fails=True)
     job = board.wait(job_id, "failed")
     mail = muster.mails(board.account.email, subject="A job of yours failed")[0]
-    lines = wait_for(lambda: [line for line in worker.log.splitlines() if job_id in line], what="lines in the log")
+    wait_for(lambda: worker.log.count(f"job {job_id} ") == 4, what="four lines in the log")
+    lines = [line for line in worker.log.splitlines() if job_id in line]
     assert job["attempts"] == len(lines) == 4
     assert all(f"attempt {number} of 4: RuntimeError" in line for number, line in enumerate(lines, 1))
     times = [datetime.fromisoformat(line[:23].replace(",", ".")) for line in lines]

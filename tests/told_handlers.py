@@ -36,6 +36,6 @@ def load(module: object) -> None:
     vars(module)["Handlers"] = Handlers
     jobs.SWEEP = 0.2
     work.HEARTBEAT = 0.2
-    jobs.STALE = timedelta(seconds=2)
+    jobs.STALE = timedelta(seconds=3)
     jobs.LOST = timedelta(seconds=0.5)
     jobs.FIRST_RETRY = timedelta(seconds=0.1)

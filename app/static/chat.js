@@ -25,6 +25,10 @@ function tell(text, link) {
 
 function connect() {
   clearTimeout(retry);
+  if (socket) { // a late word of the one before is not about this one
+    socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
   state.textContent = "connecting";
   const base = (list.dataset.api || location.origin).replace(/^http/, "ws");
   socket = new WebSocket(`${base}/api/chat/ws?room=lobby&after=${after}`);
@@ -71,16 +75,16 @@ function ended() {
 
 // A refused handshake says no reason: this page's own address knows whether one is still signed in.
 async function again() {
+  const before = socket;
+  let isSignedIn = true;
   try {
-    const answer = await fetch("/chat", { redirect: "manual" });
-    if (answer.type === "opaqueredirect") {
-      ended();
-      return;
-    }
+    isSignedIn = (await fetch("/chat", { redirect: "manual" })).type !== "opaqueredirect";
   } catch {
     // The network is away: the attempt below finds out when it is back.
   }
-  connect();
+  if (socket !== before) return; // the network came back meanwhile, and another attempt is under way
+  if (isSignedIn) connect();
+  else ended();
 }
 
 function confirm(id) {
