@@ -41,12 +41,11 @@ class SignInRefused(SignInFailed):
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One attempt, as it waits in the browser: what has to come back, and to which page of whose the person goes."""
+    """One attempt, as it waits in the browser: what has to come back, and to which page the person goes."""
 
     state: str
     nonce: str
     verifier: str
-    origin: str
     path: str
     began_at: str
 
@@ -78,7 +77,7 @@ class CodeFlow:
         """The provider's address to go to, and what the browser keeps until it is back."""
         state = self._signer.sign([secrets.token_urlsafe(16), origin], "state")
         nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-        handshake = Handshake(state, nonce, verifier, origin, path, str(int(now.timestamp())))
+        handshake = Handshake(state, nonce, verifier, path, str(int(now.timestamp())))
         request = {
             "response_type": "code",
             "client_id": self._client_id,

@@ -1,6 +1,7 @@
 """People whom the identity provider vouches for. Who somebody is, is the issuer and the subject, never an address: to
 link by that would let whoever sets addresses at the provider into the accounts of others."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from sqlmodel import Session, col
 
 from app.accounts import find_role, lock_user, new_user
 from app.db import Database, in_thread
-from app.errors import EmailMissing, InvalidToken
+from app.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.jwts import ForeignClaims, Profile
 from app.logs import security_event
 from app.models.user import Identity, User
@@ -21,6 +22,7 @@ from app.security import from_timestamp
 from app.sessions import read_identity
 
 RoleMap = Sequence[tuple[str, str]]
+_LASTING = (EmailMissing, IntegrityError, ProviderUnavailable)  # what the next seconds do not change
 
 
 async def caller_of(
@@ -30,13 +32,7 @@ async def caller_of(
     committed here, before the route runs. The provider is asked between two sessions, never within one."""
     caller = await _recognised(database, claims)
     if caller is None:
-        profile = await provider.profile(token, claims)
-        try:
-            async with database.session_scope(database.write) as session:
-                await in_thread(make_account, session, claims, profile, role_map)
-        except IntegrityError:
-            if await _recognised(database, claims) is None:
-                raise  # the address is somebody else's; otherwise another request of this person was first
+        await _meet(database, provider, token, claims, role_map)
     elif is_role_due(caller, claims, role_map):
         async with database.session_scope(database.write) as session:
             await in_thread(take_over_role, session, caller, claims, role_map)
@@ -46,6 +42,34 @@ async def caller_of(
     if caller is None:  # deleted in between
         raise InvalidToken
     return caller
+
+
+async def _meet(database: Database, provider: Provider, token: str, claims: ForeignClaims, role_map: RoleMap) -> None:
+    """Once for all requests of a person that wait for it together. For some seconds, who was refused is refused again
+    without asking: their requests take neither the provider's time nor the place of those who write."""
+    sights, key = provider.first_sights, (claims.subject, claims.profile.email)
+    if key not in sights:
+        sights[key] = asyncio.create_task(_first_sight(database, provider, token, claims, role_map))
+    try:
+        await asyncio.shield(sights[key])
+    except _LASTING:
+        raise
+    except Exception:
+        sights.pop(key, None)
+        raise
+    sights.pop(key, None)
+
+
+async def _first_sight(
+    database: Database, provider: Provider, token: str, claims: ForeignClaims, role_map: RoleMap
+) -> None:
+    profile = await provider.profile(token, claims)
+    try:
+        async with database.session_scope(database.write) as session:
+            await in_thread(make_account, session, claims, profile, role_map)
+    except IntegrityError:
+        if await _recognised(database, claims) is None:
+            raise  # the address is somebody else's; otherwise another process was first
 
 
 async def _recognised(database: Database, claims: ForeignClaims) -> Caller | None:

@@ -16,7 +16,7 @@ from app.security import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, w
 from app.strict_json import parse
 
 ALGORITHMS = ("RS256", "ES256")
-_MAX_LENGTH = 8192  # Keycloak lists every role
+MAX_LENGTH = 8192  # Keycloak lists every role
 _UNKNOWN = UUID(int=0)
 _LAST_MOMENT = 253_402_300_799  # of the year 9999
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -35,7 +35,7 @@ def take_apart(token: str) -> Jwt:
     """Strictly, so that nobody reads it in another way; else InvalidAccessToken."""
     parts = token.split(".")
     try:
-        if len(token) > _MAX_LENGTH or len(parts) != 3:
+        if len(token) > MAX_LENGTH or len(parts) != 3:
             raise InvalidAccessToken
         head, body, _ = map(from_base64url, parts)
         header, payload = parse(head), parse(body)

@@ -35,7 +35,9 @@ def email_change_token(signers: Signers, account: Credentials, now: datetime) ->
 
 def redeem_reset(session: Session, signers: Signers, token: str, now: datetime) -> Credentials:
     account = _account_of(session, token, now)
-    if not account.is_active or not _holds(signers.reset, token, _reset_bound(account)):
+    # Without a password there is none to reset, nor anything secret that the token would be bound to.
+    has_password = account.password_hash is not None
+    if not account.is_active or not has_password or not _holds(signers.reset, token, _reset_bound(account)):
         raise InvalidLink
     return account
 

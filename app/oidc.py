@@ -21,6 +21,7 @@ from cachetools import LRUCache, TTLCache
 from app.errors import ProviderUnavailable
 from app.jwts import (
     ALGORITHMS,
+    MAX_LENGTH,
     ForeignClaims,
     Jwt,
     Profile,
@@ -37,9 +38,16 @@ log = logging.getLogger("muster.oidc")
 
 TIME_TO_ANSWER = 5  # seconds
 MAX_ANSWER = 256 * 1024  # bytes
-KEYS_TTL = 3600  # seconds that a key lives which the provider has taken back
+KEYS_TTL = 3600  # seconds that a key lives at most which the provider has taken back: after half, there is a look
 REFETCH, BURST = 10, 5  # the keys are asked for once in so many seconds, after a few times at once
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _issuer_of(token: str) -> object:
+    try:
+        return take_apart(token).payload.get("iss")
+    except InvalidAccessToken:
+        return None
 
 
 class Provider:
@@ -58,10 +66,11 @@ class Provider:
         self._fetched_at = -math.inf
         self._begun = self._answered = 0  # looks at the keys: how many there were, and which was the last to succeed
         self._fetching: asyncio.Task[bool] | None = None
+        self._is_away = False
         self._allowance, self._counted_at = float(BURST), monotonic()
-        self.issued = lru_cache(maxsize=2048)(self._names_issuer)  # our own tokens are looked at once
+        self._issuer_of = lru_cache(maxsize=2048)(_issuer_of)  # our own tokens are looked at once
         self._verified: LRUCache[str, ForeignClaims] = LRUCache(4096)
-        self._without_address: TTLCache[str, bool] = TTLCache(4096, REFETCH)
+        self.first_sights: TTLCache[Any, asyncio.Task[None]] = TTLCache(4096, REFETCH)  # app/identities.py keeps them
 
     async def close(self) -> None:
         if self._fetching is not None:
@@ -70,16 +79,13 @@ class Provider:
 
     # ---- Access tokens ----
 
-    def _names_issuer(self, token: str) -> bool:
+    def issued(self, token: str) -> bool:
         """Whether the token says that it is the provider's; nothing is asked about others."""
-        try:
-            return bool(take_apart(token).payload.get("iss") == self.issuer)
-        except InvalidAccessToken:
-            return False
+        return len(token) <= MAX_LENGTH and self._issuer_of(token) == self.issuer
 
     async def verify(self, token: str, now: datetime) -> ForeignClaims:
         """The claims; InvalidAccessToken, or ProviderUnavailable where only the provider could tell."""
-        self._renew()
+        await self._renew()
         claims = self._verified.get(token)
         if claims is None:
             jwt = take_apart(token)
@@ -125,10 +131,13 @@ class Provider:
         self._allowance -= 1
         return True
 
-    def _renew(self) -> None:
-        """Nobody waits for it: what is known holds until there is something newer."""
-        if self._keys and monotonic() - self._fetched_at > KEYS_TTL:
-            self._look()
+    async def _renew(self) -> None:
+        """Nobody waits for it while the keys are young, nor while the provider is away: what is known holds on then."""
+        age = monotonic() - self._fetched_at
+        if self._keys and age > KEYS_TTL / 2:
+            looking = self._look()
+            if looking is not None and age > KEYS_TTL and not self._is_away:
+                await asyncio.shield(looking)
 
     def _look(self) -> asyncio.Task[bool] | None:
         """The look at the provider's keys that is under way, or a new one; None if that would be one too many."""
@@ -138,7 +147,7 @@ class Provider:
         return self._fetching
 
     async def _fetch(self) -> bool:
-        """Whether the provider said what its keys are."""
+        """Whether the provider said what its keys are. What it no longer publishes is over, also if nothing is left."""
         try:
             with anyio.fail_after(TIME_TO_ANSWER):
                 document = await self._get(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration")
@@ -146,36 +155,36 @@ class Provider:
                     raise ValueError("its document names another issuer than OIDC_ISSUER")
                 jwks = await self._get(self._with_tls(document["jwks_uri"]))
             keys = verifying_keys(jwks)
-            if not keys:
-                raise ValueError("it has none that we take")
         except _FAILURES as error:
             log.warning("the identity provider cannot be asked for its keys: %s: %s", type(error).__name__, error)
+            self._is_away = True
             return False
         finally:
             self._fetching = None
         if jwks != self._jwks:
             self._verified.clear()  # what a key has signed that is gone is nothing any more
         self._document, self._jwks, self._keys = document, jwks, keys
-        self._fetched_at, self._answered = monotonic(), self._begun
+        self._fetched_at, self._is_away = monotonic(), False
+        if not keys:
+            log.warning("the identity provider publishes no key that is taken here")
+            return False
+        self._answered = self._begun
         return True
 
     # ---- Userinfo: OpenID Connect Core section 5.3 ----
 
     async def profile(self, token: str, claims: ForeignClaims) -> Profile:
-        """Who that is, according to the token; else according to userinfo, which is not asked again and again."""
-        if claims.profile.email or claims.subject in self._without_address:
+        """Who that is, according to the token; else according to userinfo."""
+        if claims.profile.email:
             return claims.profile
         told = await self.ask("userinfo_endpoint", {"Authorization": f"Bearer {token}"}) or {}
-        profile = profile_of(told) if told.get("sub") == claims.subject else claims.profile
-        if profile.email is None:
-            self._without_address[claims.subject] = True
-        return profile
+        return profile_of(told) if told.get("sub") == claims.subject else claims.profile
 
     # ---- What its document names: Discovery section 3 ----
 
     async def metadata(self) -> dict[str, Any]:
         """Not much older than the keys; ProviderUnavailable if it was never read."""
-        self._renew()
+        await self._renew()
         looking = None if self._document else self._look()
         if not self._document and (looking is None or not await asyncio.shield(looking)):
             raise ProviderUnavailable(retry_after=REFETCH)

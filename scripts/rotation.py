@@ -56,13 +56,17 @@ def kid_of(file: Path) -> str:
 
 
 def new_secret() -> None:
+    """The steps to it, or what is wrong with the settings: to bring it in without them would sign everybody out."""
     new = secrets.token_urlsafe(48)
-    print(f"A new secret, shown this once: {new}")
+    introduction = f"A new secret, shown this once: {new}"
     try:
         settings = get_settings()
-    except SystemExit:  # production, before its first one
-        print(f"SECRET_KEYS={new}")
+    except SystemExit as refusal:
+        if "SECRET_KEYS: production needs" not in str(refusal):
+            raise
+        print(f"{introduction}\nSECRET_KEYS={new}")
         return
+    print(introduction)
     # A refresh moves the idle limit, and its answer may be lost: the phone then comes with its old token once more.
     life = min(2 * settings.refresh_idle_ttl, settings.refresh_absolute_ttl)
     print_steps(

@@ -59,6 +59,13 @@ def test_production_gets_its_first_secret_from_here_too() -> None:
     assert re.search(r"^SECRET_KEYS=[\w-]{64}$", made.stdout, re.MULTILINE)
 
 
+def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
+    """It would look as if it were the first one, and sign everybody out."""
+    made = keys("secret", ENVIRONMENT="production", PUBLIC_URL="https://muster.example", MAIL_URL="outbox")
+    assert (made.returncode, made.stdout) == (1, "")
+    assert "MAIL_URL" in made.stderr
+
+
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("precious")
     refused = keys("pem", "key.pem", folder=tmp_path)

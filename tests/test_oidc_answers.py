@@ -163,7 +163,7 @@ def test_a_handshake_lasts_ten_minutes_and_is_signed_for_that_alone(
     browser: httpx.Client, keycloak: Keycloak, age: int, use: str, bound: str, location: str
 ) -> None:
     state = ValuesSigner([SECRET_KEY], "sign-in").sign(["of the test", ""], "state")
-    kept = Handshake(state, "nonce", "v" * 43, "", "/devices", str(int(time()) - age))
+    kept = Handshake(state, "nonce", "v" * 43, "/devices", str(int(time()) - age))
     browser.cookies.set("muster-sign-in", ValuesSigner([SECRET_KEY], use).sign(astuple(kept), bound))
     keycloak.answers["token"] = tokens(id_token(keycloak, "nonce"))
     answer = browser.get("/api/auth/oidc/callback", params={"state": state, "code": "the-code"})
@@ -236,9 +236,17 @@ def test_pages_apart_get_their_people_back(
     assert answer.headers["location"] == origin + STALE
 
 
+def test_an_origin_that_was_taken_out_of_the_settings_is_nobodys(browser: httpx.Client) -> None:
+    state = ValuesSigner([SECRET_KEY], "sign-in").sign(["of the test", "https://former.example"], "state")
+    answer = browser.get("/api/auth/oidc/callback", params={"state": state, "code": "x"})
+    assert answer.headers["location"] == STALE
+
+
 def test_who_tries_too_often_and_whom_the_provider_keeps_waiting_read_it_on_a_page(folder: Path, postgres: str) -> None:
     away = Keycloak()
+    pages = "https://pages.example"
     settings = {"OIDC_ISSUER": away.issuer, "OIDC_CLIENT_ID": CLIENT, "LIMIT_LOGIN_IP": "2/minute"}
+    settings["CORS_ORIGINS"] = pages
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, **settings) as muster:
         answers = [muster.client.get(path) for path in [LOGIN] * 3 + ["/api/auth/oidc/callback"] * 3]
         told = [answer.headers["location"].removeprefix("/sign-in?problem=") for answer in answers]
@@ -246,5 +254,7 @@ def test_who_tries_too_often_and_whom_the_provider_keeps_waiting_read_it_on_a_pa
             *["provider-unavailable", "provider-unavailable", "too-many-requests"],
             *["sign-in-stale", "sign-in-stale", "too-many-requests"],
         ]
+        apart = muster.client.get(LOGIN, params={"next": f"{pages}/devices"})
+        assert apart.headers["location"] == f"{pages}/sign-in?problem=too-many-requests"
         assert muster.client.post(LOGIN).status_code == 405
         assert "Wait a minute" in muster.client.get(answers[2].headers["location"]).text

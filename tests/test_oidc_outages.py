@@ -13,7 +13,7 @@ import pytest
 from app.errors import ProviderUnavailable
 from app.jwts import verifying_keys
 from app.models import utcnow
-from app.oidc import BURST, MAX_ANSWER, REFETCH, Provider
+from app.oidc import BURST, MAX_ANSWER, REFETCH, TIME_TO_ANSWER, Provider
 from app.security import InvalidAccessToken
 from tests.answers import assert_problem
 from tests.keycloak import Keycloak, SigningKey, bearer
@@ -110,30 +110,49 @@ async def _verify(keycloak: Keycloak, token: str) -> str:
         await provider.close()
 
 
-def test_a_key_that_was_taken_back_dies_within_the_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first use after that time has the keys fetched, and waits for nothing."""
+@pytest.mark.parametrize(
+    ("left", "refusal"),
+    [("another", InvalidAccessToken), ("none", ProviderUnavailable), ("unfit", ProviderUnavailable)],
+)
+def test_a_key_that_was_taken_back_dies_within_the_hour(
+    monkeypatch: pytest.MonkeyPatch, left: str, refusal: type[Exception]
+) -> None:
+    """The first uses after that time wait for what the provider says, also if it has no key any more."""
+    unfit = {**SigningKey("RS256").public, "use": "enc"}
+    answers = {"another": [SigningKey("ES256").public], "none": [], "unfit": [unfit]}
 
-    async def is_taken(provider: Provider, token: str) -> bool:
-        try:
-            return bool(await provider.verify(token, utcnow()))
-        except InvalidAccessToken:
-            return False
-
-    async def use_twice(keycloak: Keycloak, token: str) -> None:
-        provider = Provider(keycloak.issuer, "muster", ())
+    async def use_later(keycloak: Keycloak, token: str) -> None:
+        provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
         await provider.verify(token, utcnow())
-        keycloak.keys[:] = [SigningKey("ES256")]
+        keycloak.answers["jwks"] = {"keys": answers[left]}
         monkeypatch.setattr("app.oidc.KEYS_TTL", 0)
-        await provider.verify(token, utcnow())
-        monkeypatch.undo()
-        async with asyncio.timeout(STARTUP):
-            while await is_taken(provider, token):
-                await asyncio.sleep(0.01)
+        tokens = [token, *(keycloak.token(**claims) for _ in range(5))]
+        told = await asyncio.gather(*(provider.verify(each, utcnow()) for each in tokens), return_exceptions=True)
+        assert [type(each) for each in told] == [refusal] * len(tokens)
         await provider.close()
 
     with Keycloak() as keycloak:
-        asyncio.run(use_twice(keycloak, keycloak.token()))
-        assert keycloak.asked["jwks"] <= 3
+        asyncio.run(use_later(keycloak, keycloak.token()))
+        assert keycloak.asked["jwks"] <= BURST
+
+
+def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use_later(keycloak: Keycloak, token: str) -> None:
+        provider = Provider(keycloak.issuer, "muster", ())
+        await provider.verify(token, utcnow())
+        monkeypatch.setattr("app.oidc.KEYS_TTL", 0)
+        keycloak.go.clear()
+        looking = asyncio.create_task(provider.verify(token, utcnow()))
+        async with asyncio.timeout(STARTUP):
+            while keycloak.asked["discovery"] < 2:
+                await asyncio.sleep(0.01)
+        assert not looking.done()
+        assert await looking
+        assert await asyncio.wait_for(provider.verify(token, utcnow()), TIME_TO_ANSWER / 2)  # a look is under way
+        await provider.close()
+
+    with Keycloak() as keycloak:
+        asyncio.run(use_later(keycloak, keycloak.token()))
 
 
 def test_a_token_that_was_seen_before_still_ends_a_minute_after_its_time() -> None:

@@ -1,6 +1,7 @@
 """People of an identity provider: an account at first sight, without a password, and what the provider decides."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import time
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
+from app.links import reset_token
 from tests.answers import assert_oauth_error, assert_problem
 from tests.keycloak import ABSENT, Keycloak, bearer
-from tests.servers import PASSWORD, Muster, Tokens
+from tests.servers import PASSWORD, Account, Muster, Tokens, wait_for
 from tests.session_tools import at_once
 from tests.sockets import Socket, new_room
+from tests.test_links import made, reset
 
 ME = "/api/users/me"
 
@@ -90,6 +93,31 @@ def test_nobody_without_an_address_gets_an_account(external: Muster, keycloak: K
     assert external.sql("SELECT 1 FROM identity WHERE subject = :sub", sub=sub) == []
 
 
+def test_all_who_wait_for_a_first_sight_ask_userinfo_once(external: Muster, keycloak: Keycloak) -> None:
+    claims = keycloak.claims(email=ABSENT)
+    sub = claims["sub"]
+    keycloak.people[sub] = {"sub": sub, "email": f"{sub}@example.org"}
+    asked = keycloak.asked["userinfo"]
+    keycloak.go.clear()
+    with ThreadPoolExecutor(5) as pool:
+        first_sights = [pool.submit(use, external, keycloak.keys[0].sign(claims)) for _ in range(5)]
+        wait_for(lambda: keycloak.asked["userinfo"] > asked, what="a question to the provider")
+        keycloak.go.set()
+        assert {each.result().status_code for each in first_sights} == {200}
+    assert keycloak.asked["userinfo"] == asked + 1
+
+
+def test_a_first_sight_that_was_refused_takes_no_write_again(
+    folder: Path, keycloak: Keycloak, database_url: str
+) -> None:
+    with Muster(database_url, folder, app="tests.counting:app", OIDC_ISSUER=keycloak.issuer) as counting:
+        token = keycloak.token(email=counting.register().email)
+        answers = [use(counting, token) for _ in range(3)]
+        for answer in answers:
+            assert_problem(answer, 409, "email-taken")
+        assert [answer.headers["statements"] for answer in answers[1:]] == ["1", "1"]
+
+
 def test_a_name_that_is_none_of_ours_is_left_out_and_only_true_is_verified(
     external: Muster, keycloak: Keycloak
 ) -> None:
@@ -128,6 +156,8 @@ def test_there_is_no_password_to_sign_in_with_to_change_or_to_reset(external: Mu
         answer = external.client.post("/api/auth/forgot-password", json={"email": address})
         assert answer.status_code == 202
     assert external.mails(other.email, subject="Reset")
+    forged = made(external, Account(external, email, ""), reset_token)  # with SECRET_KEYS, and what others may know
+    assert_problem(reset(external, forged), 400, "invalid-link")
     assert [mail for mail in external._all_mails() if mail["To"] == email] == []  # noqa: SLF001  # of the tests' own
 
 

@@ -3,7 +3,7 @@ what goes wrong is told by a page (app/responses.py)."""
 
 from typing import cast
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlmodel import Session
 
@@ -27,28 +27,38 @@ HANDSHAKE = "-sign-in"  # of the cookie's name, behind that of the session's
 MAX_NEXT = 1000  # characters: the cookie has to fit into what browsers keep
 
 
-@router.get("/login", include_in_schema=False)
+async def _remember_asker(request: Request) -> None:
+    """Whose page is asking, before anything may be refused. An origin is taken only while it is in CORS_ORIGINS."""
+    wanted = request.query_params.get("next", "")
+    request.state.pages = next((origin for origin in settings.cors_origins if wanted.startswith(f"{origin}/")), "")
+
+
+async def _remember_asked(request: Request, parts: PartsDep) -> None:
+    """The same on the way back."""
+    origin = _flow(parts).origin_of(request.query_params.get("state", ""))
+    request.state.pages = origin if origin in settings.cors_origins else ""
+
+
+@router.get("/login", include_in_schema=False, dependencies=[Depends(_remember_asker)])
 @limited(settings.limit_login_ip, shared="sign-in")
 async def login(request: Request, parts: PartsDep) -> Response:
     """To the provider. `next` is where to go afterwards: a path, or a page of an origin in CORS_ORIGINS."""
     wanted = request.query_params.get("next", "")
     wanted = wanted if len(wanted) <= MAX_NEXT else ""
-    origin = next((origin for origin in settings.cors_origins if wanted.startswith(f"{origin}/")), "")
-    request.state.pages = origin
+    origin = request.state.pages
     address, kept = await _flow(parts).begin(origin, local(wanted.removeprefix(origin)), utcnow())
     cookie = set_cookie(settings, kept, int(HANDSHAKE_TTL.total_seconds()), HANDSHAKE)
     return RedirectResponse(address, 303, {**NO_STORE, "Set-Cookie": cookie})
 
 
-@router.get("/callback", include_in_schema=False)
+@router.get("/callback", include_in_schema=False, dependencies=[Depends(_remember_asked)])
 @limited(settings.limit_login_ip)
 async def callback(request: Request, parts: PartsDep) -> Response:
     """And back: a session with a cookie begins, as by the form for local accounts."""
     flow, answer, now = _flow(parts), request.query_params, utcnow()
-    state = answer.get("state", "")
     request.state.set_cookie = set_cookie(settings, "", 0, HANDSHAKE)  # with whatever follows: it is good once
-    request.state.pages = flow.origin_of(state)
-    handshake = flow.resume(request.cookies.get(cookie_name(settings, HANDSHAKE), ""), state, now)
+    kept = request.cookies.get(cookie_name(settings, HANDSHAKE), "")
+    handshake = flow.resume(kept, answer.get("state", ""), now)
     person = await flow.redeem(handshake, answer, now)
     role_map = settings.oidc_role_map if person.tells_roles else ()
     caller = await caller_of(parts.database, flow.provider, person.access_token, person.claims, role_map)
@@ -67,7 +77,7 @@ async def callback(request: Request, parts: PartsDep) -> Response:
         cookie = await in_thread(start, session)
     await end_browser_session(request, parts)
     headers = {**NO_STORE, "Set-Cookie": set_cookie(settings, cookie.token, cookie.max_age)}
-    return RedirectResponse(handshake.origin + handshake.path, 303, headers)
+    return RedirectResponse(request.state.pages + handshake.path, 303, headers)
 
 
 def _flow(parts: Parts) -> CodeFlow:
