@@ -99,14 +99,19 @@ class Jobs:
 
     def _claim(self, job_id: UUID) -> Work | None:
         now = utcnow()
+        waiting = (col(Job.id) == job_id, col(Job.state) == "waiting")
+        # A message may be there twice, and must not cut the wait for the next attempt short. A first one is always due.
+        is_due = (col(Job.attempts) == 0) | (col(Job.due_at) <= now)
         claim = (
             update(Job)
-            .where(col(Job.id) == job_id, col(Job.state) == "waiting")
+            .where(*waiting, is_due)
             .values(state="running", attempts=col(Job.attempts) + 1, started_at=now, heartbeat_at=now, progress=0.0)
             .returning(*CLAIM)
         )
         with self._writing() as session:
             row = session.connection().execute(claim).first()
+            if row is None:  # too early by this clock: the next sweep sends it again
+                session.connection().execute(update(Job).where(*waiting).values(sent_at=None))
         return Work(self._writing, self._closing.is_set, *row) if row else None
 
     def _try(self, work: Work) -> None:
@@ -198,9 +203,10 @@ class Jobs:
 
     def _note_sent(self, job_id: UUID) -> None:
         """So that a sweep sends again only what is in no queue."""
-        waiting = (col(Job.id) == job_id, col(Job.state) == "waiting")
+        now = utcnow()
+        waiting = (col(Job.id) == job_id, col(Job.state) == "waiting", col(Job.due_at) <= now)
         with self._writing() as session:
-            session.connection().execute(update(Job).where(*waiting).values(sent_at=utcnow()))
+            session.connection().execute(update(Job).where(*waiting).values(sent_at=now))
 
     # ---- Sessions ----
 

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from uuid import uuid4
+from threading import Event
+from uuid import UUID, uuid4
 
 import pytest
 
+from app.engines import Broker
 from tests.redis_server import RedisServer
-from tests.servers import Muster, text_of, wait_for
+from tests.servers import STARTUP, Muster, text_of, wait_for
 from tests.told_handlers import MESSAGE
 from tests.workers import Board, Worker, told_service
 
@@ -69,6 +71,19 @@ def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
     assert MESSAGE not in worker.log
     assert board.account.email not in worker.log + muster.log
     assert job_id not in board.effects()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_message_too_many_does_not_cut_the_wait_for_the_next_attempt_short(board: Board, redis: RedisServer) -> None:
+    job_id, is_sent = board.write(attempts=1, due_in=timedelta(hours=1)), Event()
+    broker = Broker(redis.url, lambda _: is_sent.set())
+    broker.send(UUID(job_id), "default")
+    assert is_sent.wait(STARTUP)
+    broker.close()
+    wait_for(lambda: not redis.holds("default") and redis.client.hlen("unacked") == 0, what="the end of the message")
+    job = board.read(job_id)
+    assert (job["state"], job["attempts"]) == ("waiting", 1)
+    board.forget([job_id])
 
 
 @pytest.mark.usefixtures("worker")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -108,7 +109,14 @@ class Board:
         return self.write_many(1, **fields)[0]
 
     def write_many(
-        self, count: int, *, queue: str = "default", state: str = "waiting", attempts: int = 0, **told: Any
+        self,
+        count: int,
+        *,
+        queue: str = "default",
+        state: str = "waiting",
+        attempts: int = 0,
+        due_in: timedelta = timedelta(0),
+        **told: Any,
     ) -> list[str]:
         jobs = [
             Job(
@@ -116,6 +124,7 @@ class Board:
                 queue=queue,
                 state=state,
                 attempts=attempts,
+                due_at=utcnow() + due_in,
                 owner_id=self.owner_id,
                 arguments={**STATEMENT, "told": told},
                 heartbeat_at=utcnow() if state == "running" else None,
