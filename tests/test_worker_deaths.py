@@ -109,9 +109,9 @@ def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
         for job_id in board.write_many(workers, until=str(go_on)):
             board.wait(job_id, "running")
         waiting = set(board.write_many(100))
-        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages", seconds=60)
+        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages")
         high = board.write(queue="high")
-        wait_for(lambda: high in redis.holds("high"), what="one more", seconds=60)
+        wait_for(lambda: high in redis.holds("high"), what="one more")
         go_on.touch()
         begun = board.wait(high)["started_at"]
         first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
