@@ -21,37 +21,35 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.api_client import Refused
-from app.db import CHAT_SLOTS, Database
-from app.errors import AppError
-from app.handlers import Handlers
-from app.logs import configure_logging
-from app.middleware import CatchAll, RequestContext
-from app.openapi import TAGS, description, install_openapi
-from app.parts import make_parts
-from app.responses import answer
+from app.core.database import CHAT_SLOTS, Database
+from app.core.errors import AppError
+from app.core.logs import configure_logging
+from app.core.settings import ROOT, Settings, get_settings
+from app.http.error_handlers import answer
+from app.http.middleware import CatchAll, RequestContext
+from app.http.openapi import TAGS, description, install_openapi
+from app.jobs.handlers import Handlers
+from app.pages import account, jobs_and_chat, public
+from app.pages import operations as operation_pages
+from app.pages.api_client import Refused
+from app.pages.rendering import answer_page, page_headers
 from app.routers import (
     auth,
+    auth_cookie,
+    auth_oidc,
     chat,
-    chat_socket,
-    cookie,
+    chat_ws,
+    health,
     heroes,
     jobs,
     me,
-    oidc,
     operations,
     operations_csv,
-    ops,
-    pages,
-    pages_account,
-    pages_operations,
-    pages_work,
     tasks,
     users,
-    wellknown,
+    well_known,
 )
-from app.settings import ROOT, Settings, get_settings
-from app.web import answer_page, page_headers
+from app.services import make_parts
 
 # Requests under way are no garbage either: at 1,000 connections the default, 700 new objects, looked through them again
 # and again, which took a tenth to a fifth of the throughput.
@@ -81,11 +79,15 @@ def create_api() -> FastAPI:
         lifespan=lifespan,
     )
     for router in (
-        *([oidc.router] if settings.pages_sign_in_there else []),
-        *([auth.local_accounts, cookie.local_accounts, me.local_accounts] if settings.local_accounts == "on" else []),
-        ops.router,
-        ops.pages,
-        cookie.router,
+        *([auth_oidc.router] if settings.pages_sign_in_there else []),
+        *(
+            [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts]
+            if settings.local_accounts == "on"
+            else []
+        ),
+        health.router,
+        health.pages,
+        auth_cookie.router,
         auth.router,
         me.router,
         users.router,
@@ -95,8 +97,8 @@ def create_api() -> FastAPI:
         tasks.router,
         jobs.router,
         chat.router,
-        chat_socket.router,
-        wellknown.router,
+        chat_ws.router,
+        well_known.router,
     ):
         api.include_router(router)
     finish(api, settings, answer, headers={}, cors=True)
@@ -112,9 +114,9 @@ def create_web(api: FastAPI | None) -> FastAPI:
         sys.exit("muster: API_URL: the pages alone need the URL where the API runs, such as http://localhost:8000")
     web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
     web.state.api = api
-    routers = [pages.router, pages_account.router, pages_operations.router, pages_work.router]
-    routers += [pages.local_accounts, pages_account.local_accounts] if settings.local_accounts == "on" else []
-    for router in [*routers, *([] if api else [ops.alone])]:
+    routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
+    routers += [public.local_accounts, account.local_accounts] if settings.local_accounts == "on" else []
+    for router in [*routers, *([] if api else [health.alone])]:
         web.include_router(router)
     finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
     return web
@@ -148,7 +150,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         gc.set_threshold(*GC_THRESHOLD)
         try:
             async with parts.chat.running():
-                yield {"on_shutdown": parts.chat.stop}  # app/server.py calls it: this generator goes on too late
+                yield {"on_shutdown": parts.chat.stop}  # app/http/uvicorn_protocols.py calls it
         finally:
             await to_thread.run_sync(parts.jobs.close)
             parts.database.close()

@@ -10,13 +10,13 @@ from anyio.from_thread import start_blocking_portal
 from celery import signals
 from kombu.transport.redis import Channel, QoS
 
-from app.db import Database
-from app.engines import TASK, make_celery
-from app.handlers import Handlers
-from app.jobs import Jobs
-from app.logs import configure_logging
-from app.security import Signers
-from app.settings import get_settings
+from app.core.database import Database
+from app.core.logs import configure_logging
+from app.core.settings import get_settings
+from app.jobs.backends import TASK, make_celery
+from app.jobs.handlers import Handlers
+from app.jobs.queue import Jobs
+from app.oauth2.access_tokens import Signers
 
 settings = get_settings()
 if settings.redis_url is None:

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
-from app.models import chat, hero, job, operation, task, token, user
-from app.settings import get_settings
+from app.core.settings import get_settings
+from app.models import chat, hero, job, operation, refresh_token, task, user
 
-TABLES = (user, token, operation, hero, task, job, chat)  # importing a module registers its tables
+TABLES = (user, refresh_token, operation, hero, task, job, chat)  # importing a module registers its tables
 LOCK_ID = 0x6D757374  # any number will do, as long as it is the same for every process
 LOCK_TIMEOUT = "5s"  # a migration that waits behind a query blocks everybody who comes after it
 WAIT_FOR_OTHERS = 120  # seconds that SQLite waits for a process that migrates right now

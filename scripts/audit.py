@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.settings import ROOT
+from app.core.settings import ROOT
 from scripts.check_locks import read
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from app.settings import ROOT, get_settings
+from app.core.settings import ROOT, get_settings
 from tests.databases import SECRET_KEY, fresh_database, start_postgres
 
 DATABASES = ("sqlite", "postgresql")

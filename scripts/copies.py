@@ -18,9 +18,9 @@ from sqlalchemy import URL, Connection, create_engine, inspect, make_url, text, 
 from sqlalchemy.pool import NullPool
 from sqlmodel import col
 
+from app.core.settings import DATA, get_settings
 from app.models.chat import ChatRoom
 from app.models.user import User
-from app.settings import DATA, get_settings
 
 # More than anybody changes between a backup and its restore; JavaScript's exact numbers have room for two million.
 REVISIONS_APART = 2**32

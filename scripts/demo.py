@@ -14,16 +14,16 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from app.accounts import credentials_by_email, new_user
-from app.dialects import insert_missing, make_engine
-from app.ledger import import_operations
-from app.models import utcnow
+from app.accounts.passwords import PasswordHasher
+from app.accounts.users import credentials_by_email, new_user
+from app.core.dialects import insert_missing, make_engine
+from app.core.settings import Settings, get_settings
+from app.ledger.operations import import_operations
+from app.models.base import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team
 from app.models.operation import OperationCreate
 from app.models.task import Task, TaskHistory
 from app.models.user import User
-from app.passwords import PasswordHasher
-from app.settings import Settings, get_settings
 from scripts import start
 
 DEMO_EMAIL = "demo@example.com"

@@ -13,9 +13,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.keys import HS256, KEYS_MAX_AGE, public_jwk, read_private_key
-from app.security import SKEW
-from app.settings import DATA, Settings, get_settings
+from app.core.keys import HS256, KEYS_MAX_AGE, public_jwk, read_private_key
+from app.core.settings import DATA, Settings, get_settings
+from app.oauth2.access_tokens import SKEW
 
 BITS = 3072  # NIST SP 800-57 part 1, table 4: 128 bits of strength, good beyond 2030
 

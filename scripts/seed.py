@@ -2,7 +2,7 @@
 """Load the roles, and make an admin: idempotent, safe when run by several at once, by name and never by id.
 
 ./scripts/seed.py                        create the roles that are missing, change nothing that exists
-./scripts/seed.py --update               also set the scopes of existing roles to those of app/scopes.py
+./scripts/seed.py --update               also set the scopes of existing roles to those of app/core/scopes.py
 ./scripts/seed.py --demo                 also load a demo account with heroes, teams and tasks (scripts/demo.py)
 ./scripts/seed.py --admin ada@example.com
     make this account an admin. A new account needs a password: asked for on a terminal, else taken from
@@ -30,19 +30,19 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from app.accounts import credentials_by_email, new_user
-from app.dialects import insert_missing, make_engine
-from app.errors import Invalid
-from app.models import email_address
+from app.accounts.passwords import PasswordHasher, check_policy
+from app.accounts.users import credentials_by_email, new_user
+from app.core.dialects import insert_missing, make_engine
+from app.core.errors import Invalid
+from app.core.scopes import ADMIN, ROLES
+from app.core.settings import Settings, get_settings
+from app.models.base import email_address
 from app.models.user import Role, User
-from app.passwords import PasswordHasher, check_policy
-from app.scopes import ADMIN, ROLES
-from app.settings import Settings, get_settings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Load the roles, and make an admin.")
-    parser.add_argument("--update", action="store_true", help="set existing roles to the scopes of app/scopes.py")
+    parser.add_argument("--update", action="store_true", help="set existing roles to the scopes of app/core/scopes.py")
     parser.add_argument("--admin", metavar="EMAIL", help="make this account an admin")
     parser.add_argument("--demo", action="store_true", help="load a demo account, not in production")
     arguments = parser.parse_args()

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from app.db import SOCKET_CONNECTIONS
-from app.settings import DATA, ROOT, Settings, get_settings
+from app.core.database import SOCKET_CONNECTIONS
+from app.core.settings import DATA, ROOT, Settings, get_settings
 from scripts.seed import first_admin_from_settings, load_roles
 
 MAX_FRAME = 32 * 1024  # bytes: a text of 4 KiB whose every byte is escaped has 24
@@ -35,8 +35,8 @@ def main() -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="app.server:Protocol",
-        ws="app.server:SocketProtocol",
+        http="app.http.uvicorn_protocols:Protocol",
+        ws="app.http.uvicorn_protocols:SocketProtocol",
         ws_max_size=MAX_FRAME,
         ws_per_message_deflate=False,  # messages are short, and each socket would keep two windows of 4 KiB and more
         proxy_headers=False,  # the application itself believes TRUSTED_PROXIES and nobody else

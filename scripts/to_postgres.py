@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 import app.models
-from app.dialects import make_engine
+from app.core.dialects import make_engine
+from app.core.settings import Settings, get_settings
 from app.models.user import Role
-from app.settings import Settings, get_settings
 from scripts.start import newest_revision, prepare, schema_revision
 
 BATCH = 1000

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from app import main
-from app.routing import Router
+from app.http.routing import Router
 
 broken_api = Router("/api/broken")
 broken_page = APIRouter(include_in_schema=False)

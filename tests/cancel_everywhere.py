@@ -8,8 +8,8 @@ import json
 import sys
 from typing import Any
 
+from app.core.settings import get_settings
 from app.main import create_api
-from app.settings import get_settings
 
 STEP = 0.0002  # seconds: a request of some 5 ms is cut at some 25 places
 MOMENTS = [*(number * STEP for number in range(100)), *[30.0] * 6]  # the last ones are never cut, however slow it is

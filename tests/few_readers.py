@@ -1,6 +1,7 @@
 """The service with room for few who follow the chat: uvicorn tests.few_readers:app."""
 
-from app import chat, main
+from app import main
+from app.chat import hub
 
-chat.MOST_OF_ONE, chat.MOST = 2, 3
+hub.MOST_OF_ONE, hub.MOST = 2, 3
 app = main.app

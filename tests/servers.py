@@ -24,8 +24,8 @@ from sqlalchemy import CursorResult, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from app.accounts import new_user
-from app.passwords import PasswordHasher
+from app.accounts.passwords import PasswordHasher
+from app.accounts.users import new_user
 from tests.databases import SECRET_KEY
 from tests.processes import PlainProcess, Process
 from tests.startable import Startable

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import httpx
 from sqlalchemy import Connection, text
 
-from app.macs import TokenSigner
-from app.models.token import RefreshToken
-from app.security import AccessClaims, AccessTokenSigner
+from app.core.crypto import TokenSigner
+from app.models.refresh_token import RefreshToken
+from app.oauth2.access_tokens import AccessClaims, AccessTokenSigner
 from tests.databases import SECRET_KEY
 from tests.servers import Account, Muster, Tokens, claims_of
 

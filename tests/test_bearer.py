@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.macs import derive_keys
-from app.security import AccessTokenSigner, InvalidAccessToken
+from app.core.crypto import derive_keys
+from app.oauth2.access_tokens import AccessTokenSigner, InvalidAccessToken
 from tests.databases import SECRET_KEY
 from tests.servers import Muster, Tokens, claims_of
 

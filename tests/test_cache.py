@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 from redis import Redis
 
-from app import metrics
-from app.cache import Cache
+from app.core import metrics
+from app.core.cache import Cache
 from tests.phones import Ledger
 from tests.redis_server import RedisServer
 from tests.servers import Muster, free_port

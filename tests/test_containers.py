@@ -11,9 +11,9 @@ import promql_parser
 import pytest
 import yaml
 
-from app import metrics
-from app.scopes import SCOPES
-from app.settings import Settings
+from app.core import metrics
+from app.core.scopes import SCOPES
+from app.core.settings import Settings
 from tests.databases import ROOT
 
 SETTINGS = {name.upper() for name in Settings.model_fields}

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from app.models import utcnow
+from app.models.base import utcnow
 from tests.answers import assert_limited, assert_problem
 from tests.browsers import LOGIN, LOGOUT, Browser, cookie_of
 from tests.servers import Account, Muster, claims_of

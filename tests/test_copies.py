@@ -17,9 +17,9 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from app.models import utcnow
+from app.core.settings import Settings
+from app.models.base import utcnow
 from app.models.user import Identity
-from app.settings import Settings
 from scripts.to_postgres import all_tables
 from tests.databases import ROOT, fresh_database
 from tests.servers import Muster, Tokens

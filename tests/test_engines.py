@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from app.engines import Broker, Threads
+from app.jobs.backends import Broker, Threads
 from tests.redis_server import RedisServer
 from tests.servers import wait_for
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from app.settings import Settings
+from app.core.settings import Settings
 from tests.databases import ROOT, fresh_database
 from tests.redis_server import RedisServer
 from tests.servers import NO_TLS, free_port, wait_for

@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.security import AccessTokenSigner
+from app.oauth2.access_tokens import AccessTokenSigner
 from tests.answers import assert_limited, assert_oauth_error
 from tests.databases import SECRET_KEY
 from tests.servers import Account, Muster, Tokens, claims_of

@@ -12,9 +12,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from app.accounts import Credentials, credentials_by_email
-from app.links import email_change_token, reset_token, verification_token
-from app.security import Signers
+from app.accounts.email_tokens import email_change_token, reset_token, verification_token
+from app.accounts.users import Credentials, credentials_by_email
+from app.oauth2.access_tokens import Signers
 from tests.answers import assert_problem, assert_signed_out
 from tests.databases import SECRET_KEY
 from tests.servers import PASSWORD, Account, Muster, Tokens, text_of

@@ -10,8 +10,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import metrics
-from app.settings import DATA
+from app.core import metrics
+from app.core.settings import DATA
 from tests.answers import assert_problem
 from tests.databases import ROOT, fresh_database
 from tests.processes import PlainProcess

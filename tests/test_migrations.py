@@ -22,7 +22,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
-from app.settings import get_settings
+from app.core.settings import get_settings
 from scripts.start import newest_revision
 from tests.databases import ROOT, SECRET_KEY, fresh_database
 from tests.schema import constraint_names, engine_for, fill, rows, table_names

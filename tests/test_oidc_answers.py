@@ -13,8 +13,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.code_flow import Handshake
-from app.macs import ValuesSigner
+from app.core.crypto import ValuesSigner
+from app.oidc.login import Handshake
 from tests.databases import SECRET_KEY, fresh_database
 from tests.keycloak import ABSENT, Keycloak, SigningKey
 from tests.servers import Muster

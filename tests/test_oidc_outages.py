@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import ProviderUnavailable
-from app.jwts import verifying_keys
-from app.models import utcnow
-from app.oidc import BURST, MAX_ANSWER, REFETCH, TIME_TO_ANSWER, Provider
-from app.security import InvalidAccessToken
+from app.core.errors import ProviderUnavailable
+from app.models.base import utcnow
+from app.oauth2.access_tokens import InvalidAccessToken
+from app.oidc.provider import BURST, MAX_ANSWER, REFETCH, TIME_TO_ANSWER, Provider
+from app.oidc.tokens import verifying_keys
 from tests.answers import assert_problem
 from tests.keycloak import Keycloak, SigningKey, bearer
 from tests.servers import STARTUP, Muster, Tokens, wait_for
@@ -125,7 +125,7 @@ def test_a_key_that_was_taken_back_dies_within_the_hour(
         provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
         await provider.verify(token, utcnow())
         keycloak.answers["jwks"] = {"keys": answers[left]}
-        monkeypatch.setattr("app.oidc.KEYS_TTL", 0)
+        monkeypatch.setattr("app.oidc.provider.KEYS_TTL", 0)
         tokens = [token, *(keycloak.token(**claims) for _ in range(5))]
         told = await asyncio.gather(*(provider.verify(each, utcnow()) for each in tokens), return_exceptions=True)
         assert [type(each) for each in told] == [refusal] * len(tokens)
@@ -140,7 +140,7 @@ def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: 
     async def use_later(keycloak: Keycloak, token: str) -> None:
         provider = Provider(keycloak.issuer, "muster", ())
         await provider.verify(token, utcnow())
-        monkeypatch.setattr("app.oidc.KEYS_TTL", 0)
+        monkeypatch.setattr("app.oidc.provider.KEYS_TTL", 0)
         keycloak.go.clear()
         looking = asyncio.create_task(provider.verify(token, utcnow()))
         async with asyncio.timeout(STARTUP):

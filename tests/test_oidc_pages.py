@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.cookies import set_cookie
+from app.http.cookies import set_cookie
 from tests.databases import fresh_database
 from tests.providers import CLIENT, PHONE, OidcProvider, secret_of
 from tests.servers import Muster

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.links import reset_token
+from app.accounts.email_tokens import reset_token
 from tests.answers import assert_oauth_error, assert_problem
 from tests.keycloak import ABSENT, Keycloak, bearer
 from tests.servers import PASSWORD, Account, Muster, Tokens, wait_for

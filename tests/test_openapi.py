@@ -15,8 +15,8 @@ import pytest
 from fastapi import APIRouter
 
 import app.routers
-from app.errors import AppError, OAuthError
-from app.scopes import SCOPES
+from app.core.errors import AppError, OAuthError
+from app.core.scopes import SCOPES
 from tests.databases import ROOT, SECRET_KEY
 from tests.servers import Muster
 
@@ -249,7 +249,7 @@ def test_every_schema_is_used(schema: dict[str, Any]) -> None:
 
 def kinds(of: type[AppError] = AppError) -> Iterator[type[AppError]]:
     for kind in of.__subclasses__():
-        if kind.__module__ == "app.errors" and kind is not OAuthError:
+        if kind.__module__ == "app.core.errors" and kind is not OAuthError:
             yield kind
             yield from kinds(kind)
 

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from app.csv_format import decode
-from app.errors import Invalid
-from app.parts import IMPORTS
+from app.core.errors import Invalid
+from app.ledger.csv_format import decode
+from app.services import IMPORTS
 from tests.answers import assert_problem
 from tests.phones import COURSE, FIELDS, Ledger
 from tests.servers import Muster

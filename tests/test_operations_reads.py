@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.models import MAX_ID
+from app.models.base import MAX_ID
 from tests.answers import assert_problem
 from tests.phones import Ledger
 from tests.servers import Muster

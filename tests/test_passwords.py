@@ -8,8 +8,8 @@ import pytest
 from passlib.context import CryptContext
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from app.errors import Invalid
-from app.passwords import check_policy
+from app.accounts.passwords import check_policy
+from app.core.errors import Invalid
 from tests.answers import assert_problem
 from tests.servers import PASSWORD, Muster
 

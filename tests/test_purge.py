@@ -11,7 +11,7 @@ from sqlmodel import SQLModel, col
 
 from app.models.job import Job
 from app.models.operation import IdempotencyKey, Operation
-from app.models.token import RefreshToken
+from app.models.refresh_token import RefreshToken
 from app.models.user import User
 from tests.answers import assert_problem, assert_signed_out
 from tests.phones import Ledger

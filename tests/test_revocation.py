@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.security import AccessTokenSigner
+from app.oauth2.access_tokens import AccessTokenSigner
 from tests.databases import SECRET_KEY
 from tests.servers import Muster, Tokens
 

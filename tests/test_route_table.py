@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.scopes import SCOPES
+from app.core.scopes import SCOPES
 from tests.hostile import BODIES, OAUTH
 from tests.phones import COURSE
 from tests.servers import Muster, Tokens, claims_of

@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from app.scopes import ADMIN, ROLES, USER
-from app.settings import Settings
+from app.core.scopes import ADMIN, ROLES, USER
+from app.core.settings import Settings
 from scripts.seed import load_roles
 from tests.databases import ROOT, SECRET_KEY
 from tests.schema import engine_for

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from app.settings import Settings, get_settings
+from app.core.settings import Settings, get_settings
 from tests.databases import ROOT, SECRET_KEY
 from tests.rsa_keys import pem, rsa_key
 
@@ -341,6 +341,6 @@ def test_the_development_secret_is_private_and_the_same_for_processes_that_start
 
 
 def test_production_makes_no_secret_of_its_own(set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.settings.DATA", tmp_path / "data")
+    monkeypatch.setattr("app.core.settings.DATA", tmp_path / "data")
     refusal(set_, **{**PRODUCTION, "SECRET_KEYS": ""})
     assert not (tmp_path / "data").exists()

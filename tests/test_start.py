@@ -15,7 +15,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from app.settings import Settings
+from app.core.settings import Settings
 from tests.databases import ROOT, SECRET_KEY
 from tests.servers import NO_TLS, Muster, free_port, wait_for
 

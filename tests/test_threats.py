@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from app.accounts import Credentials
-from app.engines import make_celery
-from app.links import reset_token
-from app.macs import TokenSigner
-from app.models import utcnow
-from app.security import Signers
+from app.accounts.email_tokens import reset_token
+from app.accounts.users import Credentials
+from app.core.crypto import TokenSigner
+from app.jobs.backends import make_celery
+from app.models.base import utcnow
+from app.oauth2.access_tokens import Signers
 from tests.answers import assert_problem
 from tests.browsers import Browser
 from tests.databases import SECRET_KEY, fresh_database

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.engines import Broker
+from app.jobs.backends import Broker
 from tests.redis_server import RedisServer
 from tests.servers import STARTUP, Muster, text_of, wait_for
 from tests.told_handlers import MESSAGE

@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlmodel import Session
 
-from app import handlers, jobs, work
-from app.work import Outcome, Work
+from app.jobs import claim, handlers, queue
+from app.jobs.claim import Outcome, Work
 
 MESSAGE = "a secret that no log may hold"
 
@@ -34,8 +34,8 @@ class Handlers(handlers.Handlers):
 def load(module: object) -> None:
     """Into app.main or app.worker."""
     vars(module)["Handlers"] = Handlers
-    jobs.SWEEP = 0.2
-    work.HEARTBEAT = 0.2
-    jobs.STALE = timedelta(seconds=3)
-    jobs.LOST = timedelta(seconds=0.5)
-    jobs.FIRST_RETRY = timedelta(seconds=0.1)
+    queue.SWEEP = 0.2
+    claim.HEARTBEAT = 0.2
+    queue.STALE = timedelta(seconds=3)
+    queue.LOST = timedelta(seconds=0.5)
+    queue.FIRST_RETRY = timedelta(seconds=0.1)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import delete, insert
 from sqlmodel import col
 
-from app.models import utcnow
+from app.models.base import utcnow
 from app.models.job import Job
 from tests.databases import fresh_database
 from tests.servers import STARTUP, Muster, wait_for

@@ -9,7 +9,7 @@ from pydantic import Field as Limits
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models import MAX_ID, BigId, Body, utcnow
+from app.models.base import MAX_ID, BigId, Body, utcnow
 
 LOBBY = "lobby"
 MAX_TEXT = 4096  # bytes

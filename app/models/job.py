@@ -8,8 +8,8 @@ from pydantic import Field as Limits
 from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models import Body, utcnow, uuid7
-from app.models.values import Bound
+from app.models.base import Body, utcnow, uuid7
+from app.models.types import Bound
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 UNENDED = ("waiting", "running")

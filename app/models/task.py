@@ -10,7 +10,7 @@ from pydantic import Field as Limits
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from app.models import PLAIN, WORDS, BigId, Body, one_form, utcnow
+from app.models.base import PLAIN, WORDS, BigId, Body, one_form, utcnow
 
 Title = Annotated[
     str,

@@ -9,10 +9,10 @@ from pydantic import Field as Limits
 from sqlalchemy import JSON, BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models import PLAIN, Body, Email, Name, utcnow, uuid7
-from app.scopes import SCOPES
+from app.core.scopes import SCOPES
+from app.models.base import PLAIN, Body, Email, Name, utcnow, uuid7
 
-# Length is judged by the policy in app/passwords.py; this bound only keeps absurd input out.
+# Length is judged by the policy in app/accounts/passwords.py; this bound only keeps absurd input out.
 Secret = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00]*$")]
 
 

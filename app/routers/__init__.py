@@ -1,1 +1,1 @@
-"""The routes, one flat file a resource."""
+"""The API, one module a resource. Start with heroes.py, the shortest whole example."""

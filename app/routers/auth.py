@@ -3,21 +3,22 @@
 from fastapi import Request, Response
 from sqlmodel import Session
 
-from app import accounts, introspection, links
-from app.db import SessionDep, in_thread
-from app.deps import Introspector
-from app.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
-from app.forms import REVOCATION_FORM, TOKEN_FORM
-from app.grants import OAuthForm, password_grant
-from app.limits import client_address, limited, limited_instead
-from app.models import utcnow
-from app.models.token import Introspection, TokenPair
+from app.accounts import email_tokens, users
+from app.authentication import Introspector
+from app.core.database import SessionDep, in_thread
+from app.core.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
+from app.core.settings import get_settings
+from app.http.error_handlers import NO_STORE
+from app.http.forms import REVOCATION_FORM, TOKEN_FORM
+from app.http.openapi import CREATED, OAUTH_ANSWERS, problems
+from app.http.rate_limit import client_address, limited, limited_instead
+from app.http.routing import Router
+from app.models.base import utcnow
+from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
-from app.openapi import CREATED, OAUTH_ANSWERS, problems
-from app.parts import Parts, PartsDep
-from app.responses import NO_STORE
-from app.routing import Router
-from app.settings import get_settings
+from app.oauth2 import introspection
+from app.services import Parts, PartsDep
+from app.sign_in import OAuthForm, password_grant
 
 router = Router("/api/auth", tags=["auth"])
 local_accounts = Router("/api/auth", tags=["auth"])  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
@@ -47,7 +48,7 @@ async def register(request: Request, response: Response, body: UserCreate, parts
 
 
 def _register(session: Session, parts: Parts, body: UserCreate, password_hash: str) -> UserPublic:
-    user = accounts.new_user(session, email=body.email, name=body.name, password_hash=password_hash)
+    user = users.new_user(session, email=body.email, name=body.name, password_hash=password_hash)
     parts.jobs.mail(session, "verification", owner_id=user.id)
     return user
 
@@ -173,7 +174,7 @@ def request_verification(request: Request, body: EmailBody, parts: PartsDep, ses
 async def reset_password(request: Request, body: PasswordReset, parts: PartsDep) -> None:
     """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
     async with parts.database.session_scope(parts.database.read, request) as session:
-        account = await in_thread(links.redeem_reset, session, parts.signers, body.token, utcnow())
+        account = await in_thread(email_tokens.redeem_reset, session, parts.signers, body.token, utcnow())
     await parts.hasher.check_policy(
         body.new_password,
         min_length=parts.settings.password_min_length,
@@ -184,7 +185,7 @@ async def reset_password(request: Request, body: PasswordReset, parts: PartsDep)
 
     def reset(session: Session) -> None:
         now = utcnow()
-        if not accounts.replace_password(
+        if not users.replace_password(
             session, account, password_hash, reason="password-reset", now=now, is_verified=True
         ):
             raise InvalidLink
@@ -199,4 +200,4 @@ async def reset_password(request: Request, body: PasswordReset, parts: PartsDep)
 )
 def verify_email(body: TokenBody, parts: PartsDep, session: SessionDep) -> None:
     """Verify an address, or finish the change to a new one, by a mailed token."""
-    links.redeem_verification(session, parts.signers, body.token, utcnow())
+    email_tokens.redeem_verification(session, parts.signers, body.token, utcnow())

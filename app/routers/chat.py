@@ -1,4 +1,4 @@
-"""The chat over plain HTTP: history, long polling, server-sent events, and writing. app/routers/chat_socket.py has the
+"""The chat over plain HTTP: history, long polling, server-sent events, and writing. app/routers/chat_ws.py has the
 sockets; all three read one sequence of numbers (docs/decisions/0009-chat.md)."""
 
 from collections.abc import AsyncIterator
@@ -10,18 +10,18 @@ import anyio
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.chat import SCOPE
-from app.db import SessionDep
-from app.deps import ChatReader, ChatUser, join_chat
-from app.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
-from app.messages import Message
+from app.authentication import ChatReader, ChatUser, join_chat
+from app.chat.hub import SCOPE
+from app.chat.messages import Message
+from app.chat.subscribers import Ending
+from app.core.database import SessionDep
+from app.core.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
+from app.dependencies import MAX_PAGE
+from app.http.openapi import problems
+from app.http.routing import Router
 from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
-from app.oauth2 import Caller
-from app.openapi import problems
-from app.parameters import MAX_PAGE
-from app.parts import Parts, PartsDep
-from app.readers import Ending
-from app.routing import Router
+from app.oauth2.authorization_server import Caller
+from app.services import Parts, PartsDep
 
 router = Router("/api/chat", tags=["chat"])
 

@@ -7,11 +7,14 @@ from fastapi import Response
 from sqlalchemy import ColumnElement, Select, and_, delete, insert, join, select, true, update
 from sqlmodel import Session, col
 
-from app.db import ReplicaDep, SessionDep
-from app.deps import requires
-from app.dialects import insert_missing
-from app.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
-from app.models import utcnow
+from app.authentication import requires
+from app.core.database import ReplicaDep, SessionDep
+from app.core.dialects import insert_missing
+from app.core.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
+from app.dependencies import Page, PageDep, RowId
+from app.http.openapi import CREATED, problems
+from app.http.routing import Router
+from app.models.base import utcnow
 from app.models.hero import (
     Hero,
     HeroCreate,
@@ -25,10 +28,7 @@ from app.models.hero import (
     TeamPublic,
     TeamUpdate,
 )
-from app.oauth2 import Caller
-from app.openapi import CREATED, problems
-from app.parameters import Page, PageDep, RowId
-from app.routing import Router
+from app.oauth2.authorization_server import Caller
 
 router = Router("/api", tags=["heroes"])
 

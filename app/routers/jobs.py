@@ -7,20 +7,20 @@ from fastapi import Header, Query, Response
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from app.db import SessionDep
-from app.deps import JobsUser
-from app.errors import JobEnded, JobNotFound, ResultNotFound
-from app.examples import headers
-from app.limits import by_session, limited
-from app.models import utcnow
+from app.authentication import JobsUser
+from app.core.database import SessionDep
+from app.core.errors import JobEnded, JobNotFound, ResultNotFound
+from app.core.settings import get_settings
+from app.dependencies import PageDep
+from app.http.examples import headers
+from app.http.openapi import problems
+from app.http.rate_limit import by_session, limited
+from app.http.routing import Router
+from app.ledger.statement import CSV, PAGE, read_file
+from app.models.base import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
-from app.oauth2 import Caller
-from app.openapi import problems
-from app.parameters import PageDep
-from app.parts import PartsDep
-from app.routing import Router
-from app.settings import get_settings
-from app.statements import CSV, PAGE, read_file
+from app.oauth2.authorization_server import Caller
+from app.services import PartsDep
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])

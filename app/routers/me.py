@@ -9,10 +9,10 @@ from fastapi import Request, Response
 from pydantic import MISSING
 from sqlmodel import Session, col
 
-from app import accounts
-from app.db import SessionDep, in_thread
-from app.deps import CurrentCredentials, CurrentUser, SignedIn, give_cookie, is_by_cookie
-from app.errors import (
+from app.accounts import users
+from app.authentication import CurrentCredentials, CurrentUser, SignedIn, give_cookie, is_by_cookie
+from app.core.database import SessionDep, in_thread
+from app.core.errors import (
     Conflict,
     Invalid,
     InvalidToken,
@@ -22,16 +22,16 @@ from app.errors import (
     SignInAgain,
     WrongPassword,
 )
-from app.models import utcnow
-from app.models.token import RefreshToken, SessionPublic, TokenPair
+from app.dependencies import PageDep, page_of_sessions
+from app.http.openapi import problems
+from app.http.routing import Router
+from app.models.base import utcnow
+from app.models.refresh_token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import Confirmation, EmailChange, PasswordChange, UserPublic, UserUpdate
-from app.oauth2 import Caller, Device
-from app.openapi import problems
-from app.parameters import PageDep, page_of_sessions
-from app.parts import Parts, PartsDep
-from app.routing import Router
-from app.security import from_timestamp
-from app.sessions import revoke_sessions
+from app.oauth2.access_tokens import from_timestamp
+from app.oauth2.authorization_server import Caller, Device
+from app.oauth2.refresh_tokens import revoke_sessions
+from app.services import Parts, PartsDep
 
 router = Router("/api/users/me")
 local_accounts = Router("/api/users/me")
@@ -46,13 +46,13 @@ Started = TypeVar("Started")
 @router.get("", tags=["account"], operation_id="readMe")
 async def read_me(me: CurrentUser) -> UserPublic:
     """Your account, its role and what the role allows."""
-    return accounts.public_user(me.state)
+    return users.public_user(me.state)
 
 
 @router.patch("", tags=["account"], operation_id="updateMe")
 def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPublic:
     """Change your name. What is left out stays; null takes the name away."""
-    return accounts.update_user(session, me.state.user_id, body.model_dump())
+    return users.update_user(session, me.state.user_id, body.model_dump())
 
 
 @router.delete(
@@ -72,7 +72,7 @@ async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials
     else:
         await _prove(parts, me, body.current_password)
     async with parts.database.session_scope(parts.database.write, request) as session:
-        if not await in_thread(accounts.delete_account, session, me.account):
+        if not await in_thread(users.delete_account, session, me.account):
             raise Conflict
     if is_by_cookie(request):
         give_cookie(request, "", 0)
@@ -111,7 +111,7 @@ def _change_password(
     session: Session, parts: Parts, me: SignedIn, password_hash: str, start_session: Callable[..., Started]
 ) -> Started:
     state, now = me.caller.state, utcnow()
-    if not accounts.replace_password(session, me.account, password_hash, reason="password-changed", now=now):
+    if not users.replace_password(session, me.account, password_hash, reason="password-changed", now=now):
         raise Conflict
     row = session.get_one(RefreshToken, state.id)
     if row.revoke_reason != "password-changed":  # this device was signed out while the password was being hashed
@@ -144,8 +144,8 @@ async def change_email(request: Request, body: EmailChange, me: CurrentCredentia
     return Response(status_code=202)
 
 
-def _change_email(session: Session, parts: Parts, account: accounts.Credentials, new_email: str) -> None:
-    if not accounts.request_email_change(session, account, new_email):
+def _change_email(session: Session, parts: Parts, account: users.Credentials, new_email: str) -> None:
+    if not users.request_email_change(session, account, new_email):
         raise Conflict
     parts.jobs.mail(session, "email-change", owner_id=account.user_id)
     parts.jobs.mail(session, "email-changing", owner_id=account.user_id, to=account.email)
@@ -181,7 +181,7 @@ def list_my_sessions(me: CurrentUser, session: SessionDep, page: PageDep) -> lis
 @router.delete("/sessions", status_code=204, tags=["sessions"], operation_id="revokeMyOtherSessions")
 def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     """Sign out every other device, at once."""
-    accounts.lock_user(session, me.state.user_id)
+    users.lock_user(session, me.state.user_id)
     others = (col(RefreshToken.user_id) == me.state.user_id, col(RefreshToken.id) != me.state.id)
     revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow())
 

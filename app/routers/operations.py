@@ -7,19 +7,19 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
-from app import ledger
-from app.db import SessionDep
-from app.deps import OperationsReader, OperationsWriter
-from app.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
-from app.etags import etag, if_none_match
-from app.examples import headers
-from app.idempotency import Answer, fingerprint, once
-from app.models import MAX_ID, utcnow
+from app.authentication import OperationsReader, OperationsWriter
+from app.core.database import SessionDep
+from app.core.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
+from app.core.etags import etag, if_none_match
+from app.dependencies import MAX_PAGE, IdempotencyKey, OperationFilters, PageDep, RowId, attempt_of
+from app.http.examples import headers
+from app.http.openapi import problems
+from app.http.routing import Router
+from app.ledger import operations
+from app.ledger.idempotency import Answer, fingerprint, once
+from app.models.base import MAX_ID, utcnow
 from app.models.operation import Changes, OperationCreate, OperationPublic, OperationUpdate, Total
-from app.openapi import problems
-from app.parameters import MAX_PAGE, IdempotencyKey, OperationFilters, PageDep, RowId, attempt_of
-from app.parts import PartsDep
-from app.routing import Router
+from app.services import PartsDep
 
 router = Router("/api/operations", tags=["operations"])
 
@@ -79,8 +79,8 @@ def list_operations(
     if _has(if_none_match, tag):
         return _not_modified(tag)
     response.headers["ETag"] = tag
-    rows = ledger.list_operations(session, me.state.user_id, filters, after=page.position, limit=page.limit + 1)
-    return page.cut(rows, ledger.position)
+    rows = operations.list_operations(session, me.state.user_id, filters, after=page.position, limit=page.limit + 1)
+    return page.cut(rows, operations.position)
 
 
 @router.post(
@@ -101,7 +101,7 @@ def create_operation(
     attempt = attempt_of(me, parts, idempotency_key, fingerprint("createOperation", body.model_dump_json().encode()))
 
     def create() -> Answer:
-        made = ledger.create_operation(session, me.state.user_id, body, attempt.now)
+        made = operations.create_operation(session, me.state.user_id, body, attempt.now)
         about = {"Location": f"/api/operations/{made.id}", "ETag": etag(made.owner_id, made.revision)}
         return Answer(201, about, made.model_dump(mode="json"))
 
@@ -120,7 +120,7 @@ def list_changes(
     `more` is false.
     """
     known = since.known(me.state.operations_revision)
-    changes = ledger.read_changes(session, me.state, since=since.revision, limit=since.limit, known=known)
+    changes = operations.read_changes(session, me.state, since=since.revision, limit=since.limit, known=known)
     if changes.more:
         also = {"full": "true", "began": known} if since.fills else {}
         url = request.url.include_query_params(since=changes.next, **also)
@@ -139,7 +139,7 @@ def summarize_operations(
         return _not_modified(tag)
 
     def make() -> bytes:
-        return _TOTALS.dump_json(ledger.summarize(session, owner_id))
+        return _TOTALS.dump_json(operations.summarize(session, owner_id))
 
     content = parts.cache.get_or_make(owner_id, revision, "summary", make)
     return Response(content, headers={"ETag": tag}, media_type="application/json")
@@ -159,7 +159,7 @@ def read_operation(
     if_none_match: IfNoneMatch = None,
 ) -> OperationPublic | Response:
     """One operation, with an ETag of its own."""
-    operation = ledger.read_operation(session, me.state.user_id, operation_id)
+    operation = operations.read_operation(session, me.state.user_id, operation_id)
     tag = etag(operation.owner_id, operation.revision)
     return _not_modified(tag) if _has(if_none_match, tag) else _tagged(response, operation)
 
@@ -174,8 +174,8 @@ def replace_operation(
     if_match: IfMatch = None,
 ) -> OperationPublic:
     """Replace all fields of an operation. One that changes nothing raises no revision."""
-    current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
-    return _tagged(response, ledger.change_operation(session, current, dict(body), utcnow()))
+    current = operations.locked_operation(session, me.state.user_id, operation_id, if_match)
+    return _tagged(response, operations.change_operation(session, current, dict(body), utcnow()))
 
 
 @router.patch("/{operation_id}", operation_id="updateOperation", responses=_CHANGE)
@@ -188,15 +188,15 @@ def update_operation(
     if_match: IfMatch = None,
 ) -> OperationPublic:
     """Change the fields that are sent. One that changes nothing raises no revision."""
-    current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
-    return _tagged(response, ledger.change_operation(session, current, body.model_dump(), utcnow()))
+    current = operations.locked_operation(session, me.state.user_id, operation_id, if_match)
+    return _tagged(response, operations.change_operation(session, current, body.model_dump(), utcnow()))
 
 
 @router.delete("/{operation_id}", status_code=204, operation_id="deleteOperation", responses=_CHANGE)
 def delete_operation(operation_id: RowId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None) -> None:
     """Delete an operation. Its id and a revision stay, so that phones hear of it."""
-    current = ledger.locked_operation(session, me.state.user_id, operation_id, if_match)
-    ledger.delete_operation(session, current, utcnow())
+    current = operations.locked_operation(session, me.state.user_id, operation_id, if_match)
+    operations.delete_operation(session, current, utcnow())
 
 
 def _has(sent: list[str] | None, tag: str) -> bool:

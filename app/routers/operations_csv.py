@@ -7,18 +7,18 @@ from fastapi import Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
 
-from app import csv_format, ledger
-from app.db import in_thread
-from app.deps import OperationsReader, current_caller
-from app.errors import IdempotencyKeyReused
-from app.idempotency import Answer, fingerprint, once
+from app.authentication import OperationsReader, current_caller
+from app.core.database import in_thread
+from app.core.errors import IdempotencyKeyReused
+from app.core.settings import get_settings
+from app.dependencies import IdempotencyKey, OperationFilters, attempt_of
+from app.http.openapi import problems
+from app.http.routing import Router
+from app.ledger import csv_format, operations
+from app.ledger.idempotency import Answer, fingerprint, once
 from app.models.operation import Imported
-from app.oauth2 import Caller
-from app.openapi import problems
-from app.parameters import IdempotencyKey, OperationFilters, attempt_of
-from app.parts import Parts, PartsDep
-from app.routing import Router
-from app.settings import get_settings
+from app.oauth2.authorization_server import Caller
+from app.services import Parts, PartsDep
 
 BATCH = 1000
 CSV = "text/csv"
@@ -45,8 +45,8 @@ async def _lines(me: Caller, filters: list[Any], parts: Parts) -> AsyncIterator[
     """Each batch in a short session of its own, closed before it is sent: a slow reader holds nothing."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = ledger.list_operations(session, me.state.user_id, filters, after=after, limit=BATCH)
-        return csv_format.encode(rows), ledger.position(rows[-1]) if len(rows) == BATCH else None
+        rows = operations.list_operations(session, me.state.user_id, filters, after=after, limit=BATCH)
+        return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == BATCH else None
 
     after: list[str] | None = None
     yield csv_format.header()
@@ -89,7 +89,7 @@ async def _import(request: Request, me: Caller, parts: Parts, content: bytes, ke
 
     def write(session: Session) -> Answer:
         def work() -> Answer:
-            imported = ledger.import_operations(session, attempt.owner_id, rows, attempt.now)
+            imported = operations.import_operations(session, attempt.owner_id, rows, attempt.now)
             return Answer(201, {}, imported.model_dump())
 
         return once(session, attempt, work)

@@ -7,10 +7,13 @@ from fastapi import Query, Response
 from sqlalchemy import and_, insert, select
 from sqlmodel import Session, col
 
-from app.db import ReplicaDep, SessionDep
-from app.deps import requires
-from app.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
-from app.models import utcnow
+from app.authentication import requires
+from app.core.database import ReplicaDep, SessionDep
+from app.core.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
+from app.dependencies import PageDep, RowId
+from app.http.openapi import CREATED, problems
+from app.http.routing import Router
+from app.models.base import utcnow
 from app.models.task import (
     AssigneePublic,
     Task,
@@ -21,10 +24,7 @@ from app.models.task import (
     TaskUpdate,
 )
 from app.models.user import User
-from app.oauth2 import Caller
-from app.openapi import CREATED, problems
-from app.parameters import PageDep, RowId
-from app.routing import Router
+from app.oauth2.authorization_server import Caller
 
 router = Router("/api/tasks", tags=["tasks"])
 

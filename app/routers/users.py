@@ -7,20 +7,20 @@ from fastapi import Path
 from sqlalchemy import select
 from sqlmodel import Session, col
 
-from app import accounts
-from app.db import SessionDep
-from app.deps import requires
-from app.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
-from app.logs import security_event
-from app.models import utcnow
-from app.models.token import RefreshToken, SessionPublic
+from app.accounts import users
+from app.authentication import requires
+from app.core.database import SessionDep
+from app.core.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
+from app.core.logs import security_event
+from app.core.scopes import ADMIN, in_order
+from app.dependencies import PageDep, page_of_sessions
+from app.http.openapi import problems
+from app.http.routing import Router
+from app.models.base import utcnow
+from app.models.refresh_token import RefreshToken, SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
-from app.oauth2 import Caller
-from app.openapi import problems
-from app.parameters import PageDep, page_of_sessions
-from app.routing import Router
-from app.scopes import ADMIN, in_order
-from app.sessions import revoke_sessions
+from app.oauth2.authorization_server import Caller
+from app.oauth2.refresh_tokens import revoke_sessions
 
 router = Router("/api", tags=["users"])
 
@@ -31,7 +31,7 @@ UsersWriter = Annotated[Caller, requires("users:write")]
 def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     """All accounts, the oldest first."""
     after = UUID(page.position[0]) if page.position else None
-    return page.cut(accounts.list_users(session, after=after, limit=page.limit + 1), lambda user: [str(user.id)])
+    return page.cut(users.list_users(session, after=after, limit=page.limit + 1), lambda user: [str(user.id)])
 
 
 @router.get(
@@ -42,7 +42,7 @@ def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
 )
 def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
     """One account."""
-    return accounts.read_user(session, user_id)
+    return users.read_user(session, user_id)
 
 
 @router.patch(
@@ -55,9 +55,9 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
     changes = body.model_dump()
     disabled = changes.get("is_active") is False
     if disabled or changes.get("role", ADMIN) != ADMIN:
-        accounts.keep_an_admin(session, without=user_id)  # locks the admins first, so two of them cannot deadlock
-    accounts.lock_user(session, user_id)
-    accounts.read_user(session, user_id)
+        users.keep_an_admin(session, without=user_id)  # locks the admins first, so two of them cannot deadlock
+    users.lock_user(session, user_id)
+    users.read_user(session, user_id)
     if "role" in changes:
         security_event("role changed", user_id=user_id, role=changes["role"], by=me.state.user_id)
         changes["role_id"] = _role_id(session, changes.pop("role"))
@@ -65,7 +65,7 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
         security_event("account disabled", user_id=user_id, by=me.state.user_id)
         changes["auth_epoch"] = col(User.auth_epoch) + 1
         revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
-    return accounts.update_user(session, user_id, changes)
+    return users.update_user(session, user_id, changes)
 
 
 @router.delete(
@@ -77,7 +77,7 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
 )
 def delete_user(user_id: UUID, session: SessionDep) -> None:
     """Delete an account and all that belongs to it. Cannot be undone."""
-    accounts.keep_an_admin(session, without=user_id)
+    users.keep_an_admin(session, without=user_id)
     user = session.get(User, user_id)
     if user is None:
         raise UserNotFound
@@ -93,7 +93,7 @@ def delete_user(user_id: UUID, session: SessionDep) -> None:
 )
 def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """The signed-in devices of an account, the latest sign-in first."""
-    accounts.read_user(session, user_id)
+    users.read_user(session, user_id)
     return page_of_sessions(session, page, user_id)
 
 
@@ -106,8 +106,8 @@ def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[Ses
 )
 def revoke_all_sessions(user_id: UUID, session: SessionDep) -> None:
     """Sign an account out everywhere, at once."""
-    accounts.lock_user(session, user_id)
-    accounts.read_user(session, user_id)
+    users.lock_user(session, user_id)
+    users.read_user(session, user_id)
     revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="revoked-by-admin", now=utcnow())
 
 

@@ -25,10 +25,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.models import utcnow
-from app.security import AccessTokenSigner
-from app.sessions import _ONE_SESSION, SessionState
-from app.settings import get_settings
+from app.core.settings import get_settings
+from app.models.base import utcnow
+from app.oauth2.access_tokens import AccessTokenSigner
+from app.oauth2.refresh_tokens import _ONE_SESSION, SessionState
 
 settings = get_settings()
 signer = AccessTokenSigner(settings.secret_keys, settings.public_url)

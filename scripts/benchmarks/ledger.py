@@ -8,7 +8,7 @@ from statistics import median
 
 import httpx
 
-from app.macs import ValuesSigner
+from app.core.crypto import ValuesSigner
 from scripts.benchmarks.load import spread
 from scripts.benchmarks.stage import Stage, watch_memory
 from tests.databases import SECRET_KEY

@@ -12,13 +12,13 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import update
 from sqlmodel import Session
 
-from app.accounts import new_user
-from app.dialects import make_engine
-from app.models import utcnow
-from app.models.token import RefreshToken
-from app.oauth2 import AuthorizationServer, Device
-from app.security import Signers
-from app.settings import Settings
+from app.accounts.users import new_user
+from app.core.dialects import make_engine
+from app.core.settings import Settings
+from app.models.base import utcnow
+from app.models.refresh_token import RefreshToken
+from app.oauth2.access_tokens import Signers
+from app.oauth2.authorization_server import AuthorizationServer, Device
 from tests.databases import SECRET_KEY, fresh_database
 from tests.servers import Muster
 

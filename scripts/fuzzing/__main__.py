@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from secrets import randbelow
 
-from app.scopes import ROLES
+from app.core.scopes import ROLES
 from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
 from tests.databases import fresh_database, make_templates, start_postgres
 from tests.providers import CLIENT, OidcProvider, secret_of

@@ -20,7 +20,7 @@ from schemathesis.openapi.checks import UseAfterFree
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from app.scopes import ROLES
+from app.core.scopes import ROLES
 
 PASSWORD = "violet-tandem-harbour"  # noqa: S105  # of accounts that live for one run
 NEW_PASSWORD = "copper-lantern-meadow"  # noqa: S105  # the same

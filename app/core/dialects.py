@@ -1,0 +1,166 @@
+"""Where SQLite and PostgreSQL differ: their engines, inserts that happen once, and what their errors mean."""
+
+import select
+import sqlite3
+from collections.abc import Sequence
+from time import monotonic, sleep
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, create_engine, event, exc, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.pool import QueuePool
+from sqlmodel import Session, SQLModel
+
+from app.core.errors import AppError, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
+from app.core.settings import Settings
+from app.models.types import ExactSum
+
+CONNECT_TIMEOUT = 5  # seconds
+BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
+
+# Which constraint, once violated, is which answer.
+CONFLICTS: dict[str, type[Conflict]] = {
+    "uq_user_email": EmailTaken,
+    "uq_hero_name": HeroNameTaken,
+    "uq_team_name": TeamNameTaken,
+}
+
+
+def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
+    """An engine for one side, with all that makes it safe on its database."""
+    return _sqlite_engine(settings, read_only) if settings.on_sqlite else _postgres_engine(settings, read_only)
+
+
+def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
+    url = make_url(settings.database_url)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=settings.db_slots + 1 if read_only else 1,
+        max_overflow=0,
+        pool_timeout=settings.slot_timeout.total_seconds(),
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
+        **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if read_only else {}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        # FULL: an acknowledged write survives a power cut, not only a crash of the process.
+        _use_wal(connection)
+        for pragma in ("foreign_keys=ON", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+        connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # typeshed: int only
+
+    if not read_only:
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Any) -> None:
+            # The default transactions of SQLite lose updates silently; IMMEDIATE takes the write lock first.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite changes the journal mode at once or not at all, whatever its timeout: wait here instead."""
+    deadline = monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            if monotonic() > deadline:
+                raise
+            sleep(0.02)
+
+
+def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
+    milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
+    options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
+    options += " -c timezone=UTC"  # the months of a summary are UTC's, wherever the server stands
+    engine = create_engine(
+        settings.database_url,
+        pool_size=settings.db_slots + 1,  # one more for health
+        max_overflow=0,
+        pool_timeout=settings.slot_timeout.total_seconds(),
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT,
+            "keepalives_idle": 30,
+            "tcp_user_timeout": 30_000,
+            "application_name": "muster",
+            "options": f"{options} -c default_transaction_read_only=on" if read_only else options,
+        },
+        **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if read_only else {}),
+    )
+
+    @event.listens_for(engine, "checkout")
+    def _refuse_dead(connection: psycopg.Connection, _record: object, _proxy: object) -> None:
+        # A server that went away leaves an end-of-file to read; polling for it takes 10 µs, a ping 100 and more.
+        if connection.closed or _readable(connection.fileno()):
+            raise exc.DisconnectionError
+
+    return engine
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()  # select() ends at descriptor 1,023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:
+    """Insert a row unless there is one with the same `key`; the unique constraint decides between two at once."""
+    session.connection().execute(insert_once(session, table, key).values(**values))
+
+
+def insert_once(session: Session, table: type[SQLModel], key: Sequence[str]) -> sqlite.Insert | postgresql.Insert:
+    """An insert that does nothing where there is a row with the same `key`."""
+    insert = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
+    return insert(table).on_conflict_do_nothing(index_elements=key)
+
+
+def as_app_error(error: exc.SQLAlchemyError) -> AppError | None:
+    """What the client is told of a database error; None for one that is our own fault."""
+    if isinstance(error, exc.IntegrityError):
+        return CONFLICTS.get(violated_constraint(error) or "", Conflict)()
+    if isinstance(error, exc.TimeoutError) or _is_passing(error):
+        return Unavailable("The database is busy or away. Try again shortly.", retry_after=2)
+    return None
+
+
+def _is_passing(error: exc.SQLAlchemyError) -> bool:
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    origin = error.orig
+    if isinstance(origin, psycopg.OperationalError):
+        # No SQLSTATE: the connection failed. 40: deadlock; 53: out of resources; 55P03, 57: locked, cancelled or
+        # shutting down.
+        state = origin.sqlstate
+        return error.connection_invalidated or state is None or state.startswith(("08", "40", "53", "55P03", "57"))
+    if isinstance(origin, sqlite3.OperationalError):
+        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return error.connection_invalidated
+
+
+def violated_constraint(error: exc.IntegrityError) -> str | None:
+    """The name of the constraint by our naming convention, on both databases; None for a SQLite foreign key."""
+    if isinstance(error.orig, psycopg.Error):
+        return error.orig.diag.constraint_name
+    kind, _, columns = str(error.orig).partition(" constraint failed: ")
+    if kind == "CHECK":
+        return columns
+    if kind != "UNIQUE":
+        return None
+    table = columns.partition(".")[0]
+    names = {column.strip().partition(".")[2] for column in columns.split(",")}
+    return next(
+        (
+            str(constraint.name)
+            for constraint in SQLModel.metadata.tables[table].constraints
+            if {column.name for column in getattr(constraint, "columns", [])} == names and constraint.name
+        ),
+        None,
+    )

@@ -1,0 +1,163 @@
+"""Every setting, read once from the environment or .env; a wrong one stops the start with a line that names it."""
+
+import os
+import secrets
+import sys
+from datetime import timedelta
+from functools import cache
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.core import settings_types
+from app.core.settings_types import (
+    DatabaseUrl,
+    Duration,
+    HttpUrl,
+    Issuer,
+    KeyFiles,
+    Limit,
+    MailUrl,
+    Names,
+    Networks,
+    Origins,
+    RoleMap,
+    Secrets,
+)
+
+ROOT = settings_types.ROOT
+DATA = ROOT / "data"
+SECRET_MIN_LENGTH = 32
+
+
+def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
+    """The secret of this folder, made at the first start; production has to bring its own."""
+    if values.get("environment") == "production":
+        return ()
+    DATA.mkdir(exist_ok=True)
+    path = DATA / "secret.key"
+    draft = DATA / f".secret.{os.getpid()}"
+    if not path.exists():
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(draft, path)  # whole or not at all, and never over another process's
+        except FileExistsError:
+            pass  # another process was first: its secret is the one
+        finally:
+            draft.unlink()
+    return (path.read_text().strip(),)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "test", "production"] = "development"
+    database_url: DatabaseUrl = Field(default="sqlite:///data/muster.db", validate_default=True, repr=False)
+    read_database_url: DatabaseUrl | None = Field(default=None, repr=False)
+    redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
+    secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
+    jwt_private_key_files: KeyFiles = ()
+
+    access_token_ttl: Duration = timedelta(minutes=10)
+    refresh_idle_ttl: Duration = timedelta(days=30)
+    refresh_absolute_ttl: Duration = timedelta(days=180)
+    refresh_grace: Duration = timedelta(seconds=30)
+    password_min_length: int = Field(default=8, ge=8, le=64)
+
+    limit_login_ip: Limit = "20/minute"
+    limit_login_account: Limit = "10/5minute"
+    limit_register: Limit = "20/hour"
+    limit_default: Limit = "300/minute"
+    limit_jobs: Limit = "30/hour"
+    limit_chat: Limit = "60/minute"
+    limit_introspect: Limit = "6000/minute"
+    trusted_proxies: Networks = ()
+    cors_origins: Origins = ()
+
+    serves: Literal["app", "api", "web"] = "app"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=256)
+    public_url: HttpUrl = Field(
+        default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}", validate_default=True
+    )
+    api_url: HttpUrl | None = None
+    mail_url: MailUrl = Field(default="outbox", repr=False)
+    mail_from: str = "muster@localhost"
+
+    oidc_issuer: Issuer | None = None
+    oidc_audience: str = "muster"
+    oidc_client_id: Names = ()
+    oidc_client_secret: str | None = Field(default=None, repr=False)
+    oidc_role_map: RoleMap = ()
+    local_accounts: Literal["on", "off"] = "on"
+
+    db_slots: int = Field(
+        default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
+        ge=1,
+        le=1000,
+    )
+    slot_timeout: Duration = timedelta(seconds=30)
+    statement_timeout: Duration = timedelta(seconds=10)
+    max_body: int = Field(default=1024 * 1024, ge=1024)
+    import_max_body: int = Field(default=16 * 1024 * 1024, ge=1024)
+
+    metrics_token: str | None = Field(default=None, min_length=16, repr=False)
+    admin_email: str | None = Field(default=None, repr=False)
+    admin_password: str | None = Field(default=None, repr=False)
+
+    @property
+    def pages_sign_in_there(self) -> bool:
+        """Whether the pages are a client of the identity provider."""
+        return bool(self.oidc_issuer and self.oidc_client_id)
+
+    @property
+    def on_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
+    @model_validator(mode="after")
+    def _one_issuer_each(self) -> Self:
+        if self.oidc_issuer == self.public_url:
+            raise ValueError("OIDC_ISSUER: it may be another service's URL, not PUBLIC_URL, which is our own issuer")
+        if self.local_accounts == "off" and self.oidc_issuer is None:
+            raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs the identity provider where people sign in")
+        return self
+
+    @model_validator(mode="after")
+    def _fit_for_production(self) -> Self:
+        if self.environment != "production":
+            return self
+        if not self.public_url.startswith("https://"):
+            raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
+        if self.serves == "web":
+            return self  # the pages alone sign, mail and count nothing
+        if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
+            raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters")
+        if len(set(self.secret_keys[0])) < 10:
+            raise ValueError("SECRET_KEYS: production needs a random secret, not a placeholder")
+        if not self.mail_url.startswith("smtp:"):
+            raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
+        if self.workers > 1 and self.redis_url is None:
+            raise ValueError("REDIS_URL: production with WORKERS > 1 needs redis://host:port/0")
+        if self.oidc_issuer and not self.oidc_issuer.startswith("https://"):
+            raise ValueError("OIDC_ISSUER: production needs the https:// URL of the provider")
+        return self
+
+
+def describe(error: ValidationError) -> str:
+    """The first mistake as one line: which setting, what it may be; never the value, which may be a secret."""
+    mistake = error.errors(include_url=False, include_input=False)[0]
+    reason = mistake["msg"].removeprefix("Value error, ")
+    return f"muster: {str(mistake['loc'][0]).upper()}: {reason}" if mistake["loc"] else f"muster: {reason}"
+
+
+@cache
+def get_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        sys.exit(describe(error))

@@ -1,0 +1,119 @@
+"""Parameters that several routes take: a page of a list (RFC 8288), which operations, ids, idempotency keys."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, Header, Path, Query, Request, Response
+from pydantic import AfterValidator, WithJsonSchema
+from sqlmodel import Session, col
+
+from app.core.errors import Invalid
+from app.ledger.idempotency import Attempt
+from app.models.base import MAX_ID, utcnow
+from app.models.operation import Operation
+from app.models.refresh_token import SessionPublic
+from app.models.types import Bound, Figi, Instrument, Kind
+from app.oauth2.authorization_server import Caller
+from app.oauth2.refresh_tokens import live_sessions
+from app.services import Parts, parts_of
+
+MAX_PAGE = 200
+
+Row = TypeVar("Row")
+
+_VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
+_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
+
+
+class Page:
+    """One page of a list: at most `limit` rows behind the position `after`. Links the next page (RFC 8288)."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
+        after: Annotated[
+            str | None,
+            Query(max_length=2000, description="The cursor of the next page, from the Link header."),
+        ] = None,
+    ) -> None:
+        self.limit = limit
+        self.position = self._decode(request, after) if after else None
+        self._request = request
+        self._response = response
+
+    def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
+        """The page of `rows`, which were read with limit + 1: one more than fits means that there is a next page."""
+        if len(rows) > self.limit:
+            self._link_next(position(rows[self.limit - 1]))
+        return list(rows[: self.limit])
+
+    def _link_next(self, position: list[str]) -> None:
+        cursor = parts_of(self._request).signers.cursor.sign(position, self._request.url.path)
+        url = self._request.url.include_query_params(after=cursor)
+        self._response.headers["Link"] = f'<{url}>; rel="next"'
+
+    @staticmethod
+    def _decode(request: Request, after: str) -> list[str]:
+        position = parts_of(request).signers.cursor.verify(after, request.url.path)
+        if position is None:
+            message = "This is not a cursor of this list. Take it from the Link header."
+            raise Invalid.at("query", "after", message=message, kind="cursor")
+        return position
+
+
+PageDep = Annotated[Page, Depends()]
+
+
+def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
+    """One page of a user's live sessions; `current` is the caller's own."""
+    before = UUID(page.position[0]) if page.position else None
+    rows = live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())
+    return [SessionPublic.of(row, current=current) for row in page.cut(rows, lambda row: [str(row.id)])]
+
+
+async def operation_filters(
+    kind: Annotated[Kind | None, Query(alias="type")] = None,
+    instrument_type: Annotated[Instrument | None, Query()] = None,
+    figi: Annotated[Figi | None, Query()] = None,
+    since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
+    until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
+) -> list[Any]:
+    """Which operations a list shows, as conditions on their table."""
+    wanted: list[tuple[Any, Callable[[Any], Any]]] = [
+        (kind, col(Operation.type).__eq__),
+        (instrument_type, col(Operation.instrument_type).__eq__),
+        (figi, col(Operation.figi).__eq__),
+        (since, col(Operation.date).__ge__),
+        (until, col(Operation.date).__lt__),
+    ]
+    return [condition(value) for value, condition in wanted if value is not None]
+
+
+OperationFilters = Annotated[list[Any], Depends(operation_filters)]
+
+
+# The id of a row in an address: what the database can hold, and no more.
+RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+def _key(value: str) -> str:
+    """Bare, or quoted like a structured field's string."""
+    value = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("a key is 1 to 255 visible ASCII characters")
+    return value
+
+
+IdempotencyKey = Annotated[
+    Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})] | None,
+    Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
+]
+
+
+def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:
+    now = utcnow()
+    return Attempt(me.state.user_id, key, fingerprint, now, now - parts.settings.refresh_absolute_ttl)

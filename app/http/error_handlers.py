@@ -1,0 +1,130 @@
+"""One place that turns errors into answers: problem+json (RFC 9457), or RFC 6749's JSON at the OAuth endpoints."""
+
+import logging
+import re
+from secrets import token_hex
+from typing import Any
+
+from anyio import to_thread
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from slowapi.errors import RateLimitExceeded
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from app.core import metrics
+from app.core.dialects import as_app_error
+from app.core.errors import (
+    OAUTH_PATHS,
+    AppError,
+    BadRequest,
+    ContentTooLarge,
+    Internal,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    oauth_error,
+    problem,
+)
+from app.http.rate_limit import too_many_requests
+
+log = logging.getLogger("muster.error")
+
+_FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+
+PROBLEM = "application/problem+json"
+# Where a person is on the way, and no program: a page says what went wrong.
+FOR_BROWSERS = frozenset({"/api/auth/oidc/login", "/api/auth/oidc/callback"})
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The answer to any error: what the client may know, and no more."""
+    return respond(request, await as_refusal(request, error))
+
+
+def respond(request: Request, error: AppError) -> Response:
+    metrics.count("errors", type=error.type)
+    if _template(request) in FOR_BROWSERS and request.method == "GET":
+        where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
+        return RedirectResponse(where, 303, NO_STORE)
+    if request.url.path in OAUTH_PATHS:
+        return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
+    return JSONResponse(problem(error), error.status, error.headers, media_type=PROBLEM)
+
+
+async def as_refusal(request: HTTPConnection, error: Exception) -> AppError:
+    """What the client may know of an error; the rest goes to the log."""
+    match error:
+        case AppError():
+            return error
+        case RateLimitExceeded():
+            return await to_thread.run_sync(too_many_requests, request)
+        case RequestValidationError():
+            return _invalid(error)
+        case HTTPException():
+            return _of_http_exception(error)
+        case SQLAlchemyError():
+            return as_app_error(error) or _unexpected(request, error)
+        case _:
+            return _unexpected(request, error)
+
+
+def _invalid(error: RequestValidationError) -> Invalid:
+    """Where and why, never what: the input may be a password."""
+    errors = [
+        {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]} for e in error.errors()
+    ]
+    where, *inside = [str(part) for part in errors[0]["loc"] if isinstance(part, str)]
+    return Invalid(f"In {'.'.join(inside) or where}: {errors[0]['msg']}", errors=errors)
+
+
+def _sentence(mistake: dict[str, Any]) -> str:
+    """Pydantic's message for a person: without its prefix, and without a regular expression."""
+    match mistake["type"]:
+        case "string_pattern_mismatch":
+            return "This has characters or a form that are not allowed here."
+        case "json_invalid":
+            return f"This is not JSON: {mistake['ctx']['error'].rstrip('.')}."
+        case "model_attributes_type":
+            return "This must be a JSON object, sent with Content-Type: application/json."
+        case "uuid_parsing":
+            return "This is not a UUID."
+        case _:
+            message = str(mistake["msg"]).removeprefix("Value error, ")
+            return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+
+
+def _place(part: str | int) -> str | int:
+    """A part of a location. The name of an unknown field is the client's own: it comes back if it looks like one."""
+    return part if isinstance(part, int) or _FIELD.fullmatch(part) else "?"
+
+
+def _of_http_exception(error: HTTPException) -> AppError:
+    """What the framework itself refuses."""
+    kinds: dict[int, type[AppError]] = {404: NotFound, 405: MethodNotAllowed, 413: ContentTooLarge}
+    kind = kinds.get(error.status_code, BadRequest)
+    return kind(headers=error.headers) if error.headers else kind()
+
+
+def _unexpected(request: HTTPConnection, error: Exception) -> Internal:
+    ticket = token_hex(6)
+    method = request.scope.get("method", "socket")
+    log.error("ticket %s: %s %s", ticket, method, _template(request), exc_info=_without_values(error))
+    return Internal(f"The server failed. The ticket {ticket} names the log line.", ticket=ticket)
+
+
+def _without_values(error: Exception) -> Exception:
+    """SQLAlchemy repeats a statement's parameters, which may be secrets, unless it is told not to."""
+    for cause in (error, error.__cause__, error.__context__):
+        if isinstance(cause, SQLAlchemyError) and hasattr(cause, "hide_parameters"):
+            cause.hide_parameters = True
+    return error
+
+
+def _template(request: HTTPConnection) -> str:
+    """The route's template: the path itself may hold what somebody mistyped."""
+    route: Any = request.scope.get("route")
+    return getattr(route, "path", "-")

@@ -1,0 +1,120 @@
+"""Uvicorn's protocols with gaps closed: heads without an end, clients who leave while they pipeline, and those who do
+not read what they are sent."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+# Above the largest head that the application answers for itself (app/http/middleware.py), with room for the framing.
+MAX_UNPARSED = 256 * 1024
+MAX_FRAGMENTS = 1000  # of one message of a socket
+GOODBYE = 5  # seconds for a client to read why its socket ends
+
+
+class Protocol(HttpToolsProtocol):
+    """The parser keeps a line, a header or a trailer until it ends: one that never ends would fill the memory.
+
+    Uvicorn tells only the newest of several pipelined requests that their client has left; the others would write to
+    a closed connection. It tells the application of the end only once all requests are answered: `on_shutdown` in the
+    lifespan's state is called before, so that those that wait for something are.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._unparsed = 0  # bytes since the parser last completed a part of a message
+        self._unanswered: deque[RequestResponseCycle] = deque()
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > MAX_UNPARSED and not self.transport.is_closing():
+            self.send_400_response("The head of the request does not end.")
+
+    def on_headers_complete(self) -> None:
+        self._unparsed = 0
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:  # a socket's handshake makes none
+            self._unanswered.append(self.cycle)
+
+    def _should_upgrade_to_ws(self) -> bool:
+        """Half a handshake is none (RFC 6455 section 4.1): the request is answered as if it asked for no socket."""
+        names = {name for name, _ in self.headers}
+        return {b"sec-websocket-key", b"sec-websocket-version"} <= names and super()._should_upgrade_to_ws()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Uvicorn would log the client's mistake as a missing library."""
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._unanswered.popleft()
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        on_shutdown = self.app_state.get("on_shutdown")
+        if on_shutdown is not None:
+            on_shutdown()
+        super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """Uvicorn says goodbye only once the client reads, and lets one that never does keep its connection."""
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._abort_later()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._abort_later()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        """What still waits to be sent has so long to leave."""
+        self.loop.call_later(GOODBYE, self.transport.abort)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if self.close_sent:
+            raise ClientDisconnected
+        if message["type"] == "websocket.close":
+            self.writable.set()  # it goes behind what waits
+        await super().send(message)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) < MAX_FRAGMENTS:
+            super().handle_cont(event)
+        else:  # empty ones count for nothing in the size of a message, and are kept
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG)
+            self.handle_parser_exception()
+
+    def send_receive_event_to_app(self) -> None:
+        try:
+            if self.curr_msg_data_type == "text":
+                b"".join(self.frames).decode()
+        except UnicodeDecodeError:  # uvicorn would log where it was found
+            self.conn.fail(CloseCode.INVALID_DATA)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()

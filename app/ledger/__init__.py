@@ -1,0 +1,1 @@
+"""The operations ledger: revisions, idempotency keys, CSV and statements. Start with operations.py."""

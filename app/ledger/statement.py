@@ -1,0 +1,55 @@
+"""A statement: the operations of a period as CSV, and as a page with a chart; both in one zip archive."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from io import BytesIO
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from app.core.charts import bars
+from app.core.templating import render
+from app.ledger import csv_format
+from app.models.operation import OperationPublic
+from app.models.types import plain
+
+FILES = {"statement.csv": "csv", "statement.html": "html"}  # each with its kind of text
+CSV, PAGE = FILES
+
+
+@dataclass
+class _Total:
+    count: int = 0
+    quantity: Decimal = Decimal(0)
+
+
+def make_statement(batches: Iterable[list[OperationPublic]], since: datetime | None, until: datetime | None) -> bytes:
+    """The archive. Of the operations no more than a batch is held at a time."""
+    months: Counter[str] = Counter()
+    totals: defaultdict[tuple[str, str], _Total] = defaultdict(_Total)
+    archive = BytesIO()
+    with ZipFile(archive, "w", ZIP_DEFLATED) as files:
+        with files.open(CSV, "w", force_zip64=True) as lines:
+            lines.write(csv_format.header())
+            for batch in batches:
+                lines.write(csv_format.encode(batch))
+                for operation in batch:
+                    months[f"{operation.date:%Y-%m}"] += 1
+                    total = totals[operation.type, operation.instrument_type or ""]
+                    total.count += 1
+                    total.quantity += operation.quantity
+        rows = [(*key, total.count, plain(total.quantity)) for key, total in sorted(totals.items())]
+        page = render(PAGE, period=_period(since, until), count=months.total(), bars=bars(months), rows=rows)
+        files.writestr(PAGE, page)
+    return archive.getvalue()
+
+
+def read_file(archive: bytes, name: str) -> bytes:
+    with ZipFile(BytesIO(archive)) as files:
+        return files.read(name)
+
+
+def _period(since: datetime | None, until: datetime | None) -> str:
+    start, end = (f"{moment:%Y-%m-%d %H:%M}" if moment else None for moment in (since, until))
+    return f"From {start or 'the first'} to {end or 'the last'} (UTC)"

@@ -1,0 +1,199 @@
+"""Access tokens, and JOSE: nothing else signs or verifies a JWT, but app/oidc/tokens.py those of another issuer."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from jose import jwk, jws
+from jose.exceptions import JOSEError
+
+from app.core.crypto import TokenSigner, ValuesSigner, derive_keys
+from app.core.keys import HS256, from_base64url, public_jwk, read_private_key
+
+AUDIENCE = "muster"
+SKEW = timedelta(seconds=60)
+ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
+_MAX_JWT_LENGTH = 4096
+
+
+class InvalidAccessToken(Exception):
+    """The JWT is not one of ours, or its time is over. Carries no reason: nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
+
+    subject: UUID
+    session_id: UUID
+    generation: int
+    client_id: str
+    scope: frozenset[str]
+    auth_time: int
+    issued_at: int
+    expires_at: int
+    not_before: int
+    token_id: str
+    in_cookie: bool = False  # minted for a browser's cookie: it may be prolonged, a bearer token never
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key of one algorithm alone, as python-jose parsed it once. What signs and what verifies may be the same."""
+
+    id: str
+    algorithm: str
+    signs: Any
+    verifies: Any
+    public: dict[str, str] | None = None
+
+
+def _own_key(key: bytes) -> _Key:
+    parsed = jwk.construct(key, "HS256")
+    return _Key(hashlib.sha256(key).hexdigest()[:16], "HS256", parsed, parsed)
+
+
+def _shared_key(path: Path) -> _Key:
+    key = read_private_key(path)
+    public = public_jwk(key.public_key())
+    return _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"), public)
+
+
+class AccessTokenSigner:
+    """Makes and verifies access tokens: JWT by the profile of RFC 9068, checked by the rules of RFC 8725.
+
+    With key files tokens are RS256, so that others can verify them too; those of SECRET_KEYS hold all the same. A
+    cookie's token is for us alone and lives long: it stays HS256, which no other service takes.
+    """
+
+    def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
+        own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
+        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
+        self._keys = list({key.id: key for key in keys}.values())  # each once, whatever the list names twice
+        self._own = own[0]
+        self.public_jwks = [key.public for key in self._keys if key.public]
+        self.issuer = issuer
+        # Checking a signature costs more than all else here, and phones repeat a token for ten minutes.
+        self._verified = lru_cache(maxsize=4096)(self._verify)
+
+    def mint(self, claims: AccessClaims) -> str:
+        key = self._own if claims.in_cookie else self._keys[0]
+        payload = {
+            "iss": self.issuer,
+            "aud": AUDIENCE,
+            "sub": str(claims.subject),
+            "sid": str(claims.session_id),
+            "gen": claims.generation,
+            "client_id": claims.client_id,
+            "scope": " ".join(sorted(claims.scope)),
+            "auth_time": claims.auth_time,
+            "iat": claims.issued_at,
+            "exp": claims.expires_at,
+            "jti": claims.token_id,
+            **({"cookie": True} if claims.in_cookie else {}),
+        }
+        return str(jws.sign(payload, key.signs, headers={"typ": "at+jwt", "kid": key.id}, algorithm=key.algorithm))
+
+    def verify(self, token: str, now: datetime | None) -> AccessClaims:
+        """The claims, or InvalidAccessToken. `now=None` leaves time out (revocation takes expired tokens)."""
+        if len(token) > _MAX_JWT_LENGTH:
+            raise InvalidAccessToken
+        claims = self._verified(token)
+        if now is not None and not in_time(claims, now):
+            raise InvalidAccessToken
+        return claims
+
+    def _verify(self, token: str) -> AccessClaims:
+        try:
+            for part in token.split("."):
+                from_base64url(part)  # of the spellings of a token, only the one we made is ours
+            header = jws.get_unverified_header(token)
+            key = next(key for key in self._keys if key.id == header.get("kid"))
+            if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
+                raise InvalidAccessToken
+            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])), key)
+        except (
+            JOSEError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            StopIteration,
+            RecursionError,
+        ) as error:
+            # Whatever a stranger put in there, python-jose's own surprises included, is one answer.
+            raise InvalidAccessToken from error
+
+    def _claims(self, payload: dict[str, Any], key: _Key) -> AccessClaims:
+        if payload["iss"] != self.issuer or payload["aud"] != AUDIENCE:
+            raise InvalidAccessToken
+        if "cookie" in payload and key.algorithm != "HS256":
+            raise InvalidAccessToken  # a stolen key file would give cookies, and prolonging them needs it no more
+        if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
+            raise InvalidAccessToken
+        return AccessClaims(
+            subject=UUID(payload["sub"]),
+            session_id=UUID(payload["sid"]),
+            generation=whole(payload["gen"]),
+            client_id=payload["client_id"],
+            scope=frozenset(payload["scope"].split()),
+            auth_time=whole(payload["auth_time"]),
+            issued_at=whole(payload["iat"]),
+            expires_at=whole(payload["exp"]),
+            not_before=whole(payload.get("nbf", payload["iat"])),
+            token_id=payload["jti"],
+            in_cookie=payload.get("cookie") is True,
+        )
+
+
+def whole(value: object) -> int:
+    if type(value) is not int:  # neither True nor 1.5 is a NumericDate of ours
+        raise InvalidAccessToken
+    return value
+
+
+def in_time(claims: AccessClaims, now: datetime) -> bool:
+    """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
+    moment, skew = now.timestamp(), SKEW.total_seconds()
+    started = moment + skew >= max(claims.not_before, claims.issued_at)
+    return started and moment < claims.expires_at + skew
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Every signer of a running application."""
+
+    access: AccessTokenSigner
+    refresh: TokenSigner
+    reset: TokenSigner
+    verification: TokenSigner
+    email_change: TokenSigner
+    cursor: ValuesSigner  # positions in lists
+    sign_in: ValuesSigner  # what waits in a browser for the identity provider
+
+    @classmethod
+    def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
+        return cls(
+            access=AccessTokenSigner(secret_keys, issuer, key_files),
+            refresh=TokenSigner(secret_keys, "refresh"),
+            reset=TokenSigner(secret_keys, "reset"),
+            verification=TokenSigner(secret_keys, "verification"),
+            email_change=TokenSigner(secret_keys, "email-change"),
+            cursor=ValuesSigner(secret_keys, "cursor"),
+            sign_in=ValuesSigner(secret_keys, "sign-in"),
+        )
+
+
+def new_token_id() -> str:
+    return secrets.token_urlsafe(12)
+
+
+def from_timestamp(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,78 @@
+"""Signing in and out for browsers: the access token stays in a cookie that no script can read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import Request, Response
+
+from app.authentication import require_own_origin
+from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials, InvalidGrant, OAuthError
+from app.core.settings import get_settings
+from app.http.cookies import set_cookie
+from app.http.forms import COOKIE_FORM
+from app.http.openapi import problems
+from app.http.rate_limit import limited
+from app.http.routing import Router
+from app.services import PartsDep
+from app.sign_in import end_browser_session, oauth_form, password_grant
+
+router = Router("/api/auth/cookie", tags=["auth"])
+local_accounts = Router("/api/auth/cookie", tags=["auth"])
+settings = get_settings()
+
+# What of the form counts; a session of a browser has all scopes of its role.
+FIELDS = {"username", "password", "device"}
+
+
+@local_accounts.post(
+    "/login",
+    status_code=204,
+    operation_id="cookieLogin",
+    openapi_extra=COOKIE_FORM,
+    response_class=Response,
+    responses=problems(BadRequest, InvalidCredentials, ForeignOrigin),
+)
+@limited(settings.limit_login_ip, shared="sign-in")
+async def login(request: Request, parts: PartsDep) -> Response:
+    """Sign in as the token endpoint does; the token is in an HttpOnly cookie and not in the answer.
+
+    It is prolonged while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may ask for it.
+    The session that this browser had before ends.
+    """
+    require_own_origin(request)
+    with _as_problems():
+        form = await oauth_form(request)
+        own = {name: value for name, value in form.items() if name in FIELDS} | {"client_id": "browser"}
+        cookie = await password_grant(request, own, parts, parts.server.start_cookie_session)
+    await end_browser_session(request, parts)
+    return _answer(cookie.token, cookie.max_age)
+
+
+@router.post(
+    "/logout",
+    status_code=204,
+    operation_id="cookieLogout",
+    response_class=Response,
+    responses=problems(ForeignOrigin),
+)
+async def logout(request: Request, parts: PartsDep) -> Response:
+    """Sign this browser out, at once; without a cookie, or with a dead one, nothing is left to do."""
+    require_own_origin(request)
+    await end_browser_session(request, parts)
+    return _answer("", 0)
+
+
+def _answer(token: str, max_age: int) -> Response:
+    headers = {"Set-Cookie": set_cookie(settings, token, max_age), "Cache-Control": "no-store"}
+    return Response(status_code=204, headers=headers)
+
+
+@contextmanager
+def _as_problems() -> Iterator[None]:
+    """RFC 6749 has its own words for errors; outside of its endpoints ours are used."""
+    try:
+        yield
+    except InvalidGrant:
+        raise InvalidCredentials from None
+    except OAuthError as error:
+        raise BadRequest(error.detail) from None

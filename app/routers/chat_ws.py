@@ -1,0 +1,188 @@
+"""The chat as a WebSocket: `WS /api/chat/ws?room=lobby&after=12`.
+
+**Token**: an Authorization header; or a browser's cookie, if Origin is a page of ours or of CORS_ORIGINS; or the first
+frame, within 10 s: `{"token": "…"}`. Never in the URL.
+
+**Frames to the client** are JSON objects with a `type`:
+- `{"type": "ready", "room": …, "last": 15}`: you follow the room now, whose last message has this number.
+- `{"type": "message", "id": …, "room": …, "number": 13, "author_id": …, "author": …, "text": …,
+  "client_message_id": …, "created_at": …}`: in the order of the numbers, each once; your own too. With `after` those
+  after that number, without it those that come.
+- `{"type": "error", "client_message_id": …, "problem": {"type": "/problems/invalid", "status": 422, …}}`: a frame of
+  yours was refused, for what `problem` says (`retry_after` with a 429 and a 503). The socket stays open.
+- `{"type": "stored", …}` like `message`, to you alone: what you sent again was stored before.
+
+**Frames from the client**: `{"text": "…", "client_message_id": "…"}`, the latter if you mean to send it again until you
+see it. They count towards LIMIT_CHAT, together with POST /api/chat/messages.
+
+**Resume** after any end with the last number that you saw. **Close codes**: 4401 the token is missing, expired or
+revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets,
+you open them too often (LIMIT_DEFAULT), or the identity provider is away; 1012 the service stops; 1008 `room` or
+`after` is wrong; 1003 a binary frame; 1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke
+here, named by a ticket.
+"""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from fastapi import WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnected
+
+from app.authentication import bearer, current_chatter, join_chat, presented
+from app.chat.hub import ChatHub
+from app.chat.subscribers import Ending, Reader
+from app.core.database import in_thread
+from app.core.errors import AppError, Unauthenticated, problem
+from app.core.strict_json import parse
+from app.http.cookies import cookie_token
+from app.http.error_handlers import as_refusal
+from app.http.rate_limit import client_address, network
+from app.http.routing import Router
+from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
+from app.oauth2.authorization_server import Caller
+from app.services import Parts, parts_of
+
+router = Router("/api/chat", tags=["chat"])
+
+TIME_FOR_TOKEN = 10  # seconds
+BINARY, WRONG, BROKEN = 1003, 1008, 1011
+_CODES = {401: Ending.SIGNED_OUT, 403: Ending.FORBIDDEN, 409: Ending.FORBIDDEN, 422: WRONG, 500: BROKEN}
+_REASONS = {
+    Ending.STOPPING: "The service stops. Resume after the last number that you saw.",
+    Ending.SLOW: "You read too slowly. Resume after the last number that you saw.",
+    Ending.SIGNED_OUT: "The access token has expired or is revoked.",
+    Ending.FORBIDDEN: "This needs the scope chat.",
+    BINARY: "A frame is text.",
+}
+# After one failed send, starlette raises the second at the next.
+_GONE = (WebSocketDisconnect, WebSocketDisconnected)
+_ROOM: TypeAdapter[str] = TypeAdapter(RoomName)
+_AFTER: TypeAdapter[int | None] = TypeAdapter(Number | None)
+
+
+@router.websocket("/ws")
+async def chat_by_socket(websocket: WebSocket) -> None:
+    try:
+        await websocket.accept()
+        code = await _serve(websocket)
+        reason = _REASONS.get(code, "") if code else ""
+    except _GONE:
+        return
+    except Exception as error:
+        first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        refusal = await as_refusal(websocket, first)
+        code, reason = _CODES.get(refusal.status, Ending.SLOW), refusal.detail
+    if code is not None:
+        with suppress(*_GONE):
+            await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+
+async def _serve(websocket: WebSocket) -> int | None:
+    """Until it ends; the code to close it with, if it is not closed already."""
+    parts = parts_of(websocket)
+    room, after, caller = await _opened(websocket, parts)
+    code = None
+    async with join_chat(parts, caller, room, after) as reader:
+        with reader.scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_send_messages, websocket, parts.chat, reader)
+                code = await _take_messages(websocket, parts, caller, room)
+                tasks.cancel_scope.cancel()
+    return reader.ending or code
+
+
+async def _opened(websocket: WebSocket, parts: Parts) -> tuple[str, int | None, Caller]:
+    """What is asked for and by whom, counted by session; by network where it comes to nothing."""
+    try:
+        room, after = _asked(websocket)
+        caller = await current_chatter(websocket, await _token(websocket))
+    except Exception:
+        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
+        raise
+    await in_thread(parts.chat_limits.opening, str(caller.state.id))
+    return room, after, caller
+
+
+def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
+    query = connection.query_params
+    try:
+        return _ROOM.validate_python(query.get("room", LOBBY)), _AFTER.validate_python(query.get("after"))
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("query", "room or after")} for each in error.errors()]) from None
+
+
+async def _token(websocket: WebSocket) -> str | Caller:
+    """The access token of a socket, from whichever place has it; a token of the identity provider: who bears it."""
+    if "authorization" in websocket.headers or cookie_token(websocket, parts_of(websocket).settings):
+        return await bearer(websocket)
+    frame: Any = None
+    with anyio.move_on_after(TIME_FOR_TOKEN), suppress(ValueError, KeyError):
+        frame = parse((await websocket.receive_text()).encode())
+    if not isinstance(frame, dict) or not isinstance(frame.get("token"), str):
+        raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')
+    return await presented(websocket, frame["token"])
+
+
+async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) -> None:
+    with suppress(*_GONE):  # whoever takes its messages hears of that too
+        await websocket.send_json({"type": "ready", "room": reader.room, "last": reader.start})
+        async for batch in chat.follow(reader):
+            for message in batch:
+                await websocket.send_text(message.frame)
+
+
+async def _take_messages(websocket: WebSocket, parts: Parts, caller: Caller, room: str) -> int | None:
+    """Until the client leaves, or sends what no client of ours would: then the code to close with."""
+    with suppress(*_GONE):
+        while True:
+            received = await websocket.receive()
+            if received["type"] == "websocket.disconnect":
+                break
+            if received.get("text") is None:
+                return BINARY
+            if answer := await _post(websocket, parts, caller, room, received["text"]):
+                await websocket.send_json(answer)
+    return None
+
+
+async def _post(websocket: WebSocket, parts: Parts, caller: Caller, room: str, text: str) -> dict[str, Any] | None:
+    """What the sender alone is told: why a frame was refused, or that it is stored already."""
+    frame: Any = None
+    try:
+        await in_thread(parts.chat_limits.message, caller.state.user_id)
+        frame = _parsed(text)
+        body = ChatMessageCreate(**dict(_validated(frame)), room=room)
+        database = parts.database
+        async with database.session_scope(database.chat_write) as session:
+            author = (caller.state.user_id, caller.state.name)
+            public, is_new = await in_thread(parts.chat.post, session, *author, body)
+    except Exception as error:
+        return _error(await as_refusal(websocket, error), frame)
+    return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return parse(text.encode())
+    except json.JSONDecodeError as error:
+        mistake = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "", "ctx": {"error": error.msg}}
+        raise RequestValidationError([mistake]) from None
+
+
+def _validated(frame: Any) -> ChatFrame:
+    try:
+        return ChatFrame.model_validate(frame)
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+
+
+def _error(refusal: AppError, frame: Any) -> dict[str, Any]:
+    client_id = frame.get("client_message_id") if isinstance(frame, dict) else None
+    wait = {"retry_after": int(refusal.headers["Retry-After"])} if "Retry-After" in refusal.headers else {}
+    known = client_id if isinstance(client_id, str) and len(client_id) <= 64 else None
+    return {"type": "error", "client_message_id": known, "problem": {**problem(refusal), **wait}}
