@@ -1,20 +1,19 @@
 """What routes ask for first: who calls, and with which scope."""
 
 import re
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
 from app.accounts.users import Credentials, credentials_by_id
 from app.chat.hub import SCOPE as CHAT
-from app.chat.subscribers import Reader
-from app.core.database import SAFE_METHODS, SessionDep, Side, in_thread
+from app.core.concurrency import in_thread
+from app.core.database import Side
 from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
 from app.core.scopes import SCOPES
 from app.http.cookies import cookie_token, origin_allowed, set_cookie
@@ -23,7 +22,7 @@ from app.models.base import utcnow
 from app.oauth2.access_tokens import InvalidAccessToken
 from app.oauth2.authorization_server import Caller, is_cookie_due, is_unsettled
 from app.oidc import accounts
-from app.services import Parts, parts_of
+from app.services import SAFE_METHODS, SessionDep, services_of, side_for
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
@@ -47,18 +46,20 @@ class StrictBearer(OAuth2PasswordBearer):
 async def presented(connection: HTTPConnection, token: str) -> str | Caller:
     """The token, if it is one of ours to look up; else the identity provider's caller, who is known already: nobody
     waits for the provider with a session."""
-    parts = parts_of(connection)
-    if parts.provider is None or not parts.provider.issued(token):
+    services = services_of(connection)
+    if services.provider is None or not services.provider.issued(token):
         return token
     try:
-        claims = await parts.provider.verify(token, utcnow())
+        claims = await services.provider.verify(token, utcnow())
     except InvalidAccessToken:
         raise InvalidToken from None
-    return await accounts.caller_of(parts.database, parts.provider, token, claims, parts.settings.oidc_role_map)
+    return await accounts.caller_of(
+        services.database, services.provider, token, claims, services.settings.oidc_role_map
+    )
 
 
 def _cookie(connection: HTTPConnection) -> str:
-    token = cookie_token(connection, parts_of(connection).settings)
+    token = cookie_token(connection, services_of(connection).settings)
     if token is None:
         raise Unauthenticated
     if connection.scope.get("method") not in SAFE_METHODS:
@@ -69,7 +70,7 @@ def _cookie(connection: HTTPConnection) -> str:
 
 def require_own_origin(connection: HTTPConnection) -> None:
     """Raise ForeignOrigin for what another site's page may have sent with its visitor's cookie."""
-    if not origin_allowed(connection, parts_of(connection).settings):
+    if not origin_allowed(connection, services_of(connection).settings):
         raise ForeignOrigin
 
 
@@ -79,7 +80,7 @@ def is_by_cookie(connection: HTTPConnection) -> bool:
 
 def give_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
     """Set-Cookie with whatever the answer will be (app/http/middleware.py): the change is committed."""
-    connection.state.set_cookie = set_cookie(parts_of(connection).settings, token, max_age)
+    connection.state.set_cookie = set_cookie(services_of(connection).settings, token, max_age)
 
 
 bearer = StrictBearer(
@@ -95,32 +96,31 @@ Presented = Annotated[str | Caller, Depends(bearer)]
 
 
 async def current_user(request: Request, wanted: SecurityScopes, token: Presented, session: SessionDep) -> Caller:
-    database = parts_of(request).database
-    return await _authenticate(request, database.side(request.method), session, token, wanted.scopes)
+    return await _authenticate(request, side_for(request), session, token, wanted.scopes)
 
 
 async def current_caller(request: Request, wanted: SecurityScopes, token: Presented) -> Caller:
     """For routes that take long: the caller, authenticated in a session that is closed again."""
-    database = parts_of(request).database
+    database = services_of(request).database
     # Without the request: to ask whether its client has gone would swallow the body, which is still to be read.
-    async with database.session_scope(database.read) as session:
-        return await _authenticate(request, database.read, session, token, wanted.scopes)
+    async with database.session_scope(database.read_side) as session:
+        return await _authenticate(request, database.read_side, session, token, wanted.scopes)
 
 
 async def current_chatter(connection: HTTPConnection, token: str | Caller) -> Caller:
     """The same for a socket, in one of the chat's own sessions."""
-    database = parts_of(connection).database
-    async with database.session_scope(database.chat_read) as session:
-        return await _authenticate(connection, database.chat_read, session, token, [CHAT])
+    database = services_of(connection).database
+    async with database.session_scope(database.chat_read_side) as session:
+        return await _authenticate(connection, database.chat_read_side, session, token, [CHAT])
 
 
 async def current_credentials(request: Request, wanted: SecurityScopes, token: Presented) -> "SignedIn":
     """For routes that hash: the caller and what to check the password against, in a session that is closed again."""
-    database = parts_of(request).database
-    async with database.session_scope(database.read, request) as session:
-        caller = await _authenticate(request, database.read, session, token, wanted.scopes)
-        account = await in_thread(credentials_by_id, session, caller.state.user_id)
-    if account is None or account.auth_epoch != caller.state.auth_epoch:
+    database = services_of(request).database
+    async with database.session_scope(database.read_side, request) as session:
+        caller = await _authenticate(request, database.read_side, session, token, wanted.scopes)
+        account = await in_thread(credentials_by_id, session, caller.user_id)
+    if account is None or account.auth_epoch != caller.session.auth_epoch:
         raise InvalidToken
     return SignedIn(caller, account, client_address(request))
 
@@ -129,7 +129,7 @@ async def _authenticate(
     connection: HTTPConnection, side: Side, session: Session, token: str | Caller, wanted: list[str]
 ) -> Caller:
     caller = token if isinstance(token, Caller) else await _of_session(connection, side, session, token)
-    connection.state.user_id, connection.state.session_id = caller.state.user_id, caller.state.id
+    connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
     for scope in wanted:
         if scope not in caller.scopes:
             raise InsufficientScope(scope)
@@ -137,16 +137,16 @@ async def _authenticate(
 
 
 async def _of_session(connection: HTTPConnection, side: Side, session: Session, token: str) -> Caller:
-    parts = parts_of(connection)
+    services = services_of(connection)
     now = utcnow()
-    caller = await in_thread(parts.server.authenticate, session, token, now)
+    caller = await in_thread(services.authorization_server.authenticate, session, token, now)
     if is_unsettled(caller):
         # Before the route runs and committed at once: a later 4xx must not lose it.
         if side.commits:
-            await in_thread(parts.server.settle, session, caller, now)
+            await in_thread(services.authorization_server.settle, session, caller, now)
         else:
-            async with parts.database.side_write() as writer:
-                await in_thread(parts.server.settle, writer, caller, now)
+            async with services.database.write_beside_read() as writer:
+                await in_thread(services.authorization_server.settle, writer, caller, now)
     if is_by_cookie(connection) and is_cookie_due(caller, now):
         await _renew_cookie(connection, side, session, caller, now)
     return caller
@@ -156,13 +156,13 @@ async def _renew_cookie(
     connection: HTTPConnection, side: Side, session: Session, caller: Caller, now: datetime
 ) -> None:
     """Committed before the route runs, too."""
-    parts = parts_of(connection)
+    services = services_of(connection)
     if side.commits:
-        cookie = await in_thread(parts.server.renew_cookie, session, caller, now)
+        cookie = await in_thread(services.authorization_server.renew_cookie, session, caller, now)
         await in_thread(session.commit)
     else:
-        async with parts.database.side_write() as writer:
-            cookie = await in_thread(parts.server.renew_cookie, writer, caller, now)
+        async with services.database.write_beside_read() as writer:
+            cookie = await in_thread(services.authorization_server.renew_cookie, writer, caller, now)
     give_cookie(connection, cookie.token, cookie.max_age)
 
 
@@ -173,24 +173,3 @@ class SignedIn:
     caller: Caller
     account: Credentials
     address: str
-
-
-def requires(scope: str) -> Any:
-    """The dependency of a route that needs a scope: `dependencies=[requires("users:read")]`."""
-    return Security(current_user, scopes=[scope])
-
-
-CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
-OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:read"])]
-OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
-JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
-ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
-ChatReader = Annotated[Caller, Security(current_caller, scopes=[CHAT])]
-Introspector = Security(current_caller, scopes=["tokens:introspect"])
-CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
-
-
-def join_chat(parts: Parts, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Reader]:
-    """`me` follows a room, for as long as the access token holds."""
-    person = {"user_id": me.state.user_id, "session_id": me.state.id}
-    return parts.chat.join(room, **person, expires_at=me.claims.expires_at, after=after)

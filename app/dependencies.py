@@ -1,14 +1,18 @@
-"""Parameters that several routes take: a page of a list (RFC 8288), which operations, ids, idempotency keys."""
+"""What routes write in their signatures: sessions, callers with a scope, pages of lists, ids, idempotency keys."""
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import Depends, Header, Path, Query, Request, Response
+from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session, col
 
+from app.authentication import SignedIn, current_caller, current_credentials, current_user
+from app.chat.hub import SCOPE as CHAT
+from app.chat.subscribers import Reader
 from app.core.errors import Invalid
 from app.ledger.idempotency import Attempt
 from app.models.base import MAX_ID, utcnow
@@ -17,7 +21,9 @@ from app.models.refresh_token import SessionPublic
 from app.models.types import Bound, Figi, Instrument, Kind
 from app.oauth2.authorization_server import Caller
 from app.oauth2.refresh_tokens import live_sessions
-from app.services import Parts, parts_of
+from app.services import Services, ServicesDep, SessionDep, services_of
+
+__all__ = ["ServicesDep", "SessionDep"]
 
 MAX_PAGE = 200
 
@@ -25,6 +31,33 @@ Row = TypeVar("Row")
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 _BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
+
+
+# ---- The caller, and the scope that a route requires ----
+
+
+def requires(scope: str) -> Any:
+    """The dependency of a route that needs a scope: `dependencies=[requires("users:read")]`."""
+    return Security(current_user, scopes=[scope])
+
+
+CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
+OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:read"])]
+OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
+JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
+ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
+ChatReader = Annotated[Caller, Security(current_caller, scopes=[CHAT])]
+Introspector = Security(current_caller, scopes=["tokens:introspect"])
+CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
+
+
+def join_chat(services: Services, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Reader]:
+    """`me` follows a room, for as long as the access token holds."""
+    person = {"user_id": me.user_id, "session_id": me.session_id}
+    return services.chat.join(room, **person, expires_at=me.claims.expires_at, after=after)
+
+
+# ---- Pages of lists, ids, filters, idempotency keys ----
 
 
 class Page:
@@ -52,13 +85,13 @@ class Page:
         return list(rows[: self.limit])
 
     def _link_next(self, position: list[str]) -> None:
-        cursor = parts_of(self._request).signers.cursor.sign(position, self._request.url.path)
+        cursor = services_of(self._request).signers.cursor.sign(position, self._request.url.path)
         url = self._request.url.include_query_params(after=cursor)
         self._response.headers["Link"] = f'<{url}>; rel="next"'
 
     @staticmethod
     def _decode(request: Request, after: str) -> list[str]:
-        position = parts_of(request).signers.cursor.verify(after, request.url.path)
+        position = services_of(request).signers.cursor.verify(after, request.url.path)
         if position is None:
             message = "This is not a cursor of this list. Take it from the Link header."
             raise Invalid.at("query", "after", message=message, kind="cursor")
@@ -114,6 +147,6 @@ IdempotencyKey = Annotated[
 ]
 
 
-def attempt_of(me: Caller, parts: Parts, key: str | None, fingerprint: str) -> Attempt:
+def attempt_of(me: Caller, services: Services, key: str | None, fingerprint: str) -> Attempt:
     now = utcnow()
-    return Attempt(me.state.user_id, key, fingerprint, now, now - parts.settings.refresh_absolute_ttl)
+    return Attempt(me.user_id, key, fingerprint, now, now - services.settings.refresh_absolute_ttl)

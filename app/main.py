@@ -1,4 +1,4 @@
-"""The two applications, API and pages: parts, middleware, routes, errors. Serve both as one with ./scripts/serve."""
+"""The two applications, API and pages: services, middleware, routes, errors. Serve both as one with ./scripts/serve."""
 
 import gc
 import sys
@@ -30,6 +30,7 @@ from app.http.middleware import CatchAll, RequestContext
 from app.http.openapi import TAGS, description, install_openapi
 from app.jobs.handlers import Handlers
 from app.pages import account, jobs_and_chat, public
+from app.pages import health as page_health
 from app.pages import operations as operation_pages
 from app.pages.api_client import Refused
 from app.pages.rendering import answer_page, page_headers
@@ -49,7 +50,7 @@ from app.routers import (
     users,
     well_known,
 )
-from app.services import make_parts
+from app.services import make_services
 
 # Requests under way are no garbage either: at 1,000 connections the default, 700 new objects, looked through them again
 # and again, which took a tenth to a fifth of the throughput.
@@ -116,7 +117,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
     web.state.api = api
     routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
     routers += [public.local_accounts, account.local_accounts] if settings.local_accounts == "on" else []
-    for router in [*routers, *([] if api else [health.alone])]:
+    for router in [*routers, *([] if api else [page_health.router])]:
         web.include_router(router)
     finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
     return web
@@ -137,25 +138,25 @@ class Together:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Builds the parts on the loop they live on, and ends them in reverse."""
+    """Builds the services on the loop they live on, and ends them in reverse."""
     settings = get_settings()
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
     async with BlockingPortal() as portal:
-        parts = make_parts(settings, Database(settings, portal))
-        app.state.parts = parts
-        parts.jobs.start(Handlers(settings, parts.database, parts.signers, parts.jobs).by_kind())
+        services = make_services(settings, Database(settings, portal))
+        app.state.services = services
+        services.jobs.start(Handlers(settings, services.database, services.signers, services.jobs).by_kind())
         # What lives as long as the process is no garbage: looking through it each time took some 5 % of the CPU.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
         try:
-            async with parts.chat.running():
-                yield {"on_shutdown": parts.chat.stop}  # app/http/uvicorn_protocols.py calls it
+            async with services.chat.running():
+                yield {"on_shutdown": services.chat.stop}  # app/http/uvicorn_protocols.py calls it
         finally:
-            await to_thread.run_sync(parts.jobs.close)
-            parts.database.close()
-            if parts.provider is not None:
-                await parts.provider.close()
+            await to_thread.run_sync(services.jobs.close)
+            services.database.close()
+            if services.provider is not None:
+                await services.provider.close()
 
 
 @asynccontextmanager

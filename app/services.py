@@ -1,5 +1,6 @@
-"""The parts of a running application, and how routes get at them."""
+"""The services of a running application, which the lifespan builds once, and how routes reach them."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -10,55 +11,74 @@ from starlette.requests import HTTPConnection
 from app.accounts.passwords import PasswordHasher
 from app.chat.hub import ChatHub
 from app.core.cache import Cache
-from app.core.concurrency import Turns
-from app.core.database import Database
+from app.core.concurrency import Bulkhead
+from app.core.database import Database, Side
 from app.core.settings import Settings
 from app.http.rate_limit import AccountLimits, ChatLimits
 from app.jobs.queue import Jobs
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
-from app.oauth2.refresh_tokens import SessionState, live_scopes
+from app.oauth2.refresh_tokens import SessionSnapshot, live_scopes
 from app.oidc.login import CodeFlow
 from app.oidc.provider import Provider
 
-IMPORTS = 5
+# One at work, which may take some hundred MB, and a few that wait.
+MAX_IMPORTS = 5
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the lifespan builds once for the whole application."""
+class Services:
+    """Everything that lives as long as the application."""
 
     settings: Settings
     database: Database
     signers: Signers
-    server: AuthorizationServer
-    hasher: PasswordHasher
+    authorization_server: AuthorizationServer
+    password_hasher: PasswordHasher
     account_limits: AccountLimits
     jobs: Jobs
     cache: Cache
-    imports: Turns
+    import_bulkhead: Bulkhead
     chat: ChatHub
     provider: Provider | None
     code_flow: CodeFlow | None
     chat_limits: ChatLimits
 
 
-def parts_of(connection: HTTPConnection) -> Parts:
-    return cast("Parts", connection.app.state.parts)
+def services_of(connection: HTTPConnection) -> Services:
+    return cast("Services", connection.app.state.services)
 
 
-async def get_parts(request: Request) -> Parts:
-    return parts_of(request)
+async def get_services(request: Request) -> Services:
+    return services_of(request)
 
 
-PartsDep = Annotated[Parts, Depends(get_parts)]
+ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def make_parts(settings: Settings, database: Database) -> Parts:
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
+
+
+def side_for(request: HTTPConnection) -> Side:
+    """The side that serves a request: safe methods read, all others write."""
+    database = services_of(request).database
+    return database.read_side if request.scope.get("method") in SAFE_METHODS else database.write_side
+
+
+async def get_session(request: Request) -> AsyncIterator[Session]:
+    async with services_of(request).database.session_scope(side_for(request), request) as session:
+        yield session
+
+
+# "function": the commit happens before the response is sent, so that a failed commit can still be reported.
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+
+
+def make_services(settings: Settings, database: Database) -> Services:
     signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
     jobs = Jobs(database, settings.redis_url)
 
-    def mail_reuse(session: Session, state: SessionState) -> None:
+    def mail_reuse(session: Session, state: SessionSnapshot) -> None:
         jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
 
     provider = code_flow = None
@@ -72,7 +92,7 @@ def make_parts(settings: Settings, database: Database) -> Parts:
             client_secret=settings.oidc_client_secret,
             redirect_uri=f"{settings.public_url}/api/auth/oidc/callback",
         )
-    server = AuthorizationServer(
+    authorization_server = AuthorizationServer(
         signers,
         access_ttl=settings.access_token_ttl,
         idle_ttl=settings.refresh_idle_ttl,
@@ -80,16 +100,18 @@ def make_parts(settings: Settings, database: Database) -> Parts:
         grace=settings.refresh_grace,
         on_reuse=mail_reuse,
     )
-    return Parts(
+    return Services(
         settings=settings,
         database=database,
         signers=signers,
-        server=server,
-        hasher=PasswordHasher(),
+        authorization_server=authorization_server,
+        password_hasher=PasswordHasher(),
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
         jobs=jobs,
         cache=Cache(settings.redis_url),
-        imports=Turns(1, IMPORTS, busy="Too many imports at once. Try again in a moment.", retry_after=10),
+        import_bulkhead=Bulkhead(
+            1, MAX_IMPORTS, detail="Too many imports at once. Try again in a moment.", retry_after=10
+        ),
         chat=ChatHub(database, settings.redis_url, live_scopes),
         provider=provider,
         code_flow=code_flow,

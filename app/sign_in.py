@@ -9,15 +9,16 @@ from sqlmodel import Session
 
 from app.accounts import users
 from app.core import metrics
-from app.core.database import in_thread
+from app.core.concurrency import in_thread
 from app.core.errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
-from app.models.base import email_address, utcnow
+from app.models.base import utcnow
 from app.models.refresh_token import device_label, printable
+from app.models.types import email_address
 from app.oauth2.authorization_server import Device
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
-from app.services import Parts
+from app.services import Services
 
 Started = TypeVar("Started")
 
@@ -54,7 +55,7 @@ OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
 
 
 async def password_grant(
-    request: Request, form: dict[str, str], parts: Parts, start_session: Callable[..., Started]
+    request: Request, form: dict[str, str], services: Services, start_session: Callable[..., Started]
 ) -> Started:
     """RFC 6749 section 4.3; docs/decisions/0001-password-grant.md says why. What `start_session` makes is the answer:
     the server's own method gives a pair of tokens, `start_cookie_session` a browser's cookie."""
@@ -64,13 +65,14 @@ async def password_grant(
         parse_scope(form["scope"])
     device = device_of(request, form)
     email = _as_email(form["username"])
-    await in_thread(parts.account_limits.attempt, email, device.ip)
-    async with parts.database.session_scope(parts.database.read, request) as session:
-        account = await in_thread(users.credentials_by_email, session, email)
-    matches, stronger = await parts.hasher.verify(form["password"], account.password_hash if account else None)
+    await in_thread(services.account_limits.attempt, email, device.ip)
+    account = await services.database.read(request, users.credentials_by_email, email)
+    matches, stronger = await services.password_hasher.verify(
+        form["password"], account.password_hash if account else None
+    )
     if account is None or not matches or not account.is_active:
         metrics.count("logins", result="refused")
-        await in_thread(parts.account_limits.failed, email)
+        await in_thread(services.account_limits.failed, email)
         raise InvalidGrant
     scope = scope_at_login(form.get("scope"), account.role_scopes)
 
@@ -86,9 +88,8 @@ async def password_grant(
             now=utcnow(),
         )
 
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        started = await in_thread(sign_in, session)
-    await in_thread(parts.account_limits.succeeded, email, device.ip)
+    started = await services.database.write(request, sign_in)
+    await in_thread(services.account_limits.succeeded, email, device.ip)
     metrics.count("logins", result="ok")
     return started
 
@@ -110,9 +111,8 @@ def _as_email(username: str) -> str:
         return username
 
 
-async def end_browser_session(request: Request, parts: Parts) -> None:
+async def end_browser_session(request: Request, services: Services) -> None:
     """That of the cookie which the browser sent: the answer takes it away, and nobody could sign it out any more."""
-    token = cookie_token(request, parts.settings)
+    token = cookie_token(request, services.settings)
     if token:
-        async with parts.database.session_scope(parts.database.write, request) as session:
-            await in_thread(parts.server.revoke, session, token, utcnow())
+        await services.database.write(request, services.authorization_server.revoke, token, utcnow())

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.core.keys import HS256, KEYS_MAX_AGE, public_jwk, read_private_key
+from app.core.crypto import HS256, KEYS_MAX_AGE, public_jwk, read_private_key
 from app.core.settings import DATA, Settings, get_settings
 from app.oauth2.access_tokens import SKEW
 

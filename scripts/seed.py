@@ -36,7 +36,7 @@ from app.core.dialects import insert_missing, make_engine
 from app.core.errors import Invalid
 from app.core.scopes import ADMIN, ROLES
 from app.core.settings import Settings, get_settings
-from app.models.base import email_address
+from app.models.types import email_address
 from app.models.user import Role, User
 
 

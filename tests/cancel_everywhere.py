@@ -18,14 +18,14 @@ MOMENTS = [*(number * STEP for number in range(100)), *[30.0] * 6]  # the last o
 async def main(token: str) -> None:
     app = create_api()
     async with app.router.lifespan_context(app):
-        database = app.state.parts.database
+        database = app.state.services.database
         counts = {"cancelled": 0, "finished": 0}
         for seconds in MOMENTS:
             for method in ("GET", "PATCH"):
                 cancelled = await cancel_after(app, seconds, method, "/api/users/me", token)
                 counts["cancelled" if cancelled else "finished"] += 1
         slots = get_settings().db_slots
-        sides = {"read": database.read, "write": database.write}
+        sides = {"read": database.read_side, "write": database.write_side}
         free = {name: side.slots.value for name, side in sides.items()}
         out = {name: side.engine.pool.checkedout() for name, side in sides.items()}
         report = {**counts, "slots": slots, "free": free, "checked_out": out}

@@ -4,10 +4,10 @@ import time
 
 from sqlalchemy import text
 
-from app.core.database import SessionDep
 from app.core.errors import NotFound
 from app.http.routing import Router
 from app.main import create_api
+from app.services import SessionDep
 
 router = Router("/test")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.models.types import ExactSum
+from app.core.decimals import ExactSum
 from tests.answers import assert_problem
 from tests.phones import COURSE, Ledger
 from tests.servers import Muster

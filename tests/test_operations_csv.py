@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from app.core.errors import Invalid
 from app.ledger.csv_format import decode
-from app.services import IMPORTS
+from app.services import MAX_IMPORTS
 from tests.answers import assert_problem
 from tests.phones import COURSE, FIELDS, Ledger
 from tests.servers import Muster
@@ -185,14 +185,14 @@ def test_of_many_imports_at_once_few_wait_and_the_others_get_503(serve: Callable
     muster = serve()
     ada = Ledger(muster)
     lock = "BEGIN IMMEDIATE" if "sqlite" in muster.database_url else "LOCK TABLE operation"
-    with ThreadPoolExecutor(IMPORTS + 3) as pool, connected(muster) as connection:
+    with ThreadPoolExecutor(MAX_IMPORTS + 3) as pool, connected(muster) as connection:
         connection.execute(text(lock))  # no import can be written
-        imports = [pool.submit(import_csv, ada, f"{HEADER}\n{ROW}\n") for _ in range(IMPORTS + 3)]
+        imports = [pool.submit(import_csv, ada, f"{HEADER}\n{ROW}\n") for _ in range(MAX_IMPORTS + 3)]
         refused = [next(done).result() for done in [as_completed(imports)] * 3]
         assert_problem(refused[0], 503, "unavailable")
         assert [int(answer.headers["retry-after"]) for answer in refused] == [10] * 3
-    assert sorted(each.result().status_code for each in imports) == [201] * IMPORTS + [503] * 3
-    assert ada.revision == IMPORTS
+    assert sorted(each.result().status_code for each in imports) == [201] * MAX_IMPORTS + [503] * 3
+    assert ada.revision == MAX_IMPORTS
 
 
 def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connection(

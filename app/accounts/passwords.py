@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from passlib.context import CryptContext
 from zxcvbn import zxcvbn
 
-from app.core.concurrency import Turns
+from app.core.concurrency import Bulkhead
 from app.core.errors import Invalid
 
 MAX_LENGTH = 128
@@ -81,8 +81,8 @@ class PasswordHasher:
     def __init__(self) -> None:
         # Always the same threads: each that has hashed once keeps its 19 MiB.
         self._threads = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="hash")
-        self._turns = Turns(
-            HASH_THREADS, HASH_QUEUE, busy="Too many sign-ins at once. Try again in a moment.", retry_after=2
+        self._bulkhead = Bulkhead(
+            HASH_THREADS, HASH_QUEUE, detail="Too many sign-ins at once. Try again in a moment.", retry_after=2
         )
         # An unknown account costs a real verification of this; making it here also pays libpass's slow first call.
         self._decoy = _context.hash("decoy")
@@ -104,5 +104,5 @@ class PasswordHasher:
         await self._run(lambda: check_policy(password, min_length=min_length, related=related, field=field))
 
     async def _run(self, work: Callable[[], T]) -> T:
-        async with self._turns.turn():
+        async with self._bulkhead.enter():
             return await get_running_loop().run_in_executor(self._threads, work)

@@ -12,7 +12,7 @@ from app.core.errors import LastAdmin, RolesMissing, UserNotFound
 from app.core.scopes import ADMIN, USER
 from app.models.refresh_token import RefreshToken
 from app.models.user import Role, User, UserPublic
-from app.oauth2.refresh_tokens import SessionState, revoke_sessions
+from app.oauth2.refresh_tokens import SessionSnapshot, revoke_sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def find_role(session: Session, name: str) -> Any:
     return found
 
 
-def public_user(state: SessionState) -> UserPublic:
+def public_user(state: SessionSnapshot) -> UserPublic:
     """The caller's own account, from what authentication has read anyway."""
     return UserPublic.model_construct(
         id=state.user_id,

@@ -2,8 +2,8 @@
 
 A room is one sequence (app/chat/messages.py). The hub passes on what continues it, in order; where a number is missing
 it reads the database, once for all readers. What other processes wrote comes over Redis, or at the latest by a look at
-the rooms' counters. Each reader has a bounded queue: one who does not keep up is ended, and resumes. Everything here runs
-on the loop, but for `post`.
+the rooms' counters. Each reader has a bounded queue: one who does not keep up is ended, and resumes. Everything here
+runs on the loop, but for `post`.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from app.chat.messages import Message, last_numbers, read_messages, store
 from app.chat.pubsub import Relay
 from app.chat.subscribers import Ending, Reader, Room
 from app.core import metrics
-from app.core.database import Database, after_commit, in_thread
+from app.core.database import Database, after_commit
 from app.core.errors import TooManyRequests, Unavailable
 from app.models.base import utcnow
 from app.models.chat import ChatMessageCreate, ChatMessagePublic
@@ -255,5 +255,4 @@ class ChatHub:
         return [reader for room in self._rooms.values() for reader in room.readers]
 
     async def _in_session(self, work: Callable[[Session], T]) -> T:
-        async with self._database.session_scope(self._database.chat_read) as session:
-            return await in_thread(work, session)
+        return await self._database.run(self._database.chat_read_side, None, work)

@@ -1,28 +1,63 @@
-"""Work that is too heavy to be done by many at once: a few at work, a few waiting, and a 503 for the others."""
+"""Worker threads that are never abandoned, and bulkheads around heavy work."""
 
-from collections.abc import AsyncIterator
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from threading import Lock
+from typing import ParamSpec, TypeVar
 
 import anyio
+from anyio import CancelScope, to_thread
 
 from app.core.errors import Unavailable
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class Turns:
-    """At most `width` at work and `most` in all, in this process; `busy` is what the next one is told."""
 
-    def __init__(self, width: int, most: int, *, busy: str, retry_after: int) -> None:
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in a worker thread and, once it has begun, wait for it even when this task is canceled.
+
+    AnyIO's own cancellation waits for the thread anyway. A native one (a server that shuts down) does not, and the
+    cleanup that follows would share the session with a thread that still uses it.
+    """
+    started, running = Lock(), Lock()  # whoever acquires `started` first decides whether the function runs at all
+
+    def run() -> T:
+        if not started.acquire(blocking=False):
+            raise CancelledError
+        try:
+            return function(*args, **kwargs)
+        finally:
+            running.release()
+
+    running.acquire()  # the thread releases it
+    try:
+        return await to_thread.run_sync(run)
+    except CancelledError:
+        if not started.acquire(blocking=False):
+            with CancelScope(shield=True):
+                await to_thread.run_sync(partial(running.acquire))
+        raise
+
+
+class Bulkhead:
+    """Limits heavy work in this process: at most `width` at a time and `capacity` in all, a 503 for everyone else."""
+
+    def __init__(self, width: int, capacity: int, *, detail: str, retry_after: int) -> None:
         self._limiter = anyio.CapacityLimiter(width)
-        self._most, self._taken = most, 0
-        self._busy, self._retry_after = busy, retry_after
+        self._capacity, self._entered = capacity, 0
+        self._detail, self._retry_after = detail, retry_after
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        if self._taken >= self._most:
-            raise Unavailable(self._busy, retry_after=self._retry_after)
-        self._taken += 1
+    async def enter(self) -> AsyncIterator[None]:
+        """Wait for a place, or raise Unavailable at once when all places are taken."""
+        if self._entered >= self._capacity:
+            raise Unavailable(self._detail, retry_after=self._retry_after)
+        self._entered += 1
         try:
             async with self._limiter:
                 yield
         finally:
-            self._taken -= 1
+            self._entered -= 1

@@ -12,9 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
+from app.core.decimals import ExactSum
 from app.core.errors import AppError, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
 from app.core.settings import Settings
-from app.models.types import ExactSum
 
 CONNECT_TIMEOUT = 5  # seconds
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock

@@ -57,7 +57,6 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "test", "production"] = "development"
     database_url: DatabaseUrl = Field(default="sqlite:///data/muster.db", validate_default=True, repr=False)
-    read_database_url: DatabaseUrl | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
     secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
     jwt_private_key_files: KeyFiles = ()

@@ -11,7 +11,7 @@ from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_settings import NoDecode
 
-from app.core.keys import HS256, read_private_key
+from app.core.crypto import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parents[2]
 TLS_MODES = {"starttls", "implicit", "none"}

@@ -4,19 +4,8 @@ import json
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from fastapi import Request
-
 _MAX_DIGITS = 40  # more than any number here has; reading thousands of them takes the square of their count
 _MAX_EXPONENT = 308  # a double's range, which RFC 8259 section 6 calls interoperable
-
-
-class StrictRequest(Request):
-    """A request whose `json()` is strict."""
-
-    async def json(self) -> Any:
-        body = parse(await self.body())
-        # FastAPI has Pydantic read attributes where it finds no object: a Decimal would be one that lacks all members.
-        return float(body) if isinstance(body, Decimal) else body
 
 
 def parse(body: bytes) -> Any:

@@ -1,5 +1,6 @@
 """Templates: Jinja2, and what stands in a template's HTML is escaped."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -17,3 +18,15 @@ _environment = Environment(
 
 def render(name: str, **values: Any) -> str:
     return _environment.get_template(name).render(**values)
+
+
+_HEIGHT = 120  # pixels of the highest bar
+
+
+def bars(months: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One bar a month, the earliest first; `months` is such as {"2023-10": 3}."""
+    most = max(months.values(), default=1)
+    return [
+        {"month": month, "count": count, "height": round(_HEIGHT * count / most)}
+        for month, count in sorted(months.items())
+    ]

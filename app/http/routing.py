@@ -3,6 +3,7 @@
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from decimal import Decimal
 from enum import Enum
 from functools import wraps
 from typing import Any
@@ -12,15 +13,24 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from app.core.database import in_thread
+from app.core.concurrency import in_thread
 from app.core.errors import MethodNotAllowed
 from app.core.settings import get_settings
-from app.core.strict_json import StrictRequest
+from app.core.strict_json import parse
 from app.http.rate_limit import is_counted, refusal_check, request_check
 
 # Which methods a path takes: each route knows only its own.
 _methods: defaultdict[str, set[str]] = defaultdict(set)
 _limits_wait = get_settings().redis_url is not None  # for Redis: then never on the loop
+
+
+class StrictRequest(Request):
+    """A request whose JSON is parsed strictly (RFC 7493)."""
+
+    async def json(self) -> Any:
+        body = parse(await self.body())
+        # FastAPI has Pydantic read attributes where it finds no object: a Decimal would be one that lacks all members.
+        return float(body) if isinstance(body, Decimal) else body
 
 
 class Route(APIRoute):

@@ -111,10 +111,10 @@ class Handlers:
             work.progress(0.1)
 
     def _reading(self) -> AbstractContextManager[Session]:
-        return self.database.thread_scope(self.database.read)
+        return self.database.thread_scope(self.database.read_side)
 
     def _writing(self) -> AbstractContextManager[Session]:
-        return self.database.thread_scope(self.database.write)
+        return self.database.thread_scope(self.database.write_side)
 
 
 def _moment(text: str | None) -> datetime | None:

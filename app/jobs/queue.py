@@ -211,8 +211,8 @@ class Jobs:
     # ---- Sessions ----
 
     def _writing(self) -> AbstractContextManager[Session]:
-        return self._database.thread_scope(self._database.write)
+        return self._database.thread_scope(self._database.write_side)
 
     def _read(self, statement: Any) -> Sequence[Any]:
-        with self._database.thread_scope(self._database.read) as session:
+        with self._database.thread_scope(self._database.read_side) as session:
             return session.connection().execute(statement).all()

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_column, select, tuple_, update
 from sqlmodel import Session, col
 
+from app.core.decimals import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.core.etags import etag, if_match
 from app.models.operation import (
@@ -24,9 +25,8 @@ from app.models.operation import (
     Tombstone,
     Total,
 )
-from app.models.types import ExactDecimal
 from app.models.user import User
-from app.oauth2.refresh_tokens import SessionState
+from app.oauth2.refresh_tokens import SessionSnapshot
 
 _BATCH = 1000
 _SENT = tuple(OperationCreate.model_fields)
@@ -87,7 +87,7 @@ def position(operation: OperationPublic) -> list[str]:
     return [operation.date.isoformat(), str(operation.id)]
 
 
-def read_changes(session: Session, state: SessionState, *, since: int, limit: int, known: int) -> Changes:
+def read_changes(session: Session, state: SessionSnapshot, *, since: int, limit: int, known: int) -> Changes:
     """What happened after the revision `since`; a purge above the revision `known` would hide a delete from the client.
 
     The floor is read after the rows: a purge between the authentication and the rows shows in it.

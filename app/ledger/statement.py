@@ -8,8 +8,7 @@ from decimal import Decimal
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from app.core.charts import bars
-from app.core.templating import render
+from app.core.templating import bars, render
 from app.ledger import csv_format
 from app.models.operation import OperationPublic
 from app.models.types import plain

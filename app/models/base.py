@@ -1,14 +1,11 @@
-"""Tables and schemas, one file a family; here what they share: constraint names, ids, times and text."""
+"""The base of every model: constraint names, ids, the present time, and request bodies."""
 
 import os
 import time
-import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated
 from uuid import UUID
 
-from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import ConfigDict
 from sqlalchemy import BigInteger, Integer, String
 from sqlmodel import SQLModel
 
@@ -33,49 +30,6 @@ def uuid7() -> UUID:
     value = milliseconds << 80 | int.from_bytes(os.urandom(10))
     return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
-
-MAX_EMAIL_LENGTH = 254  # RFC 5321 section 4.5.3.1.3
-
-
-def email_address(value: str) -> str:
-    """The address as it is stored and compared: valid by RFC 5321/6531, normalised, without case."""
-    if len(value) > MAX_EMAIL_LENGTH:
-        raise ValueError("this is not an e-mail address")  # before anything looks at every character of it
-    try:
-        # Reserved names such as example.test stay allowed: developers and tests live there.
-        return validate_email(value.strip(), check_deliverability=False, test_environment=True).normalized.lower()
-    except EmailNotValidError as error:
-        raise ValueError("this is not an e-mail address") from error
-
-
-def one_form(value: str, *, max_length: int = 100) -> str:
-    """NFC. The length is judged once more: some characters become two or three, which the column has no room for."""
-    value = unicodedata.normalize("NFC", value)
-    if len(value) > max_length:
-        raise ValueError("this is too long")
-    return value
-
-
-# No control characters: PostgreSQL cannot store NUL, and nobody wants the others in a name.
-_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
-PLAIN = rf"^[^{_CONTROLS}]*$"
-# What OpenAPI says of text that is trimmed and must not be empty then.
-WORDS = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"
-
-Email = Annotated[
-    str,
-    StringConstraints(max_length=MAX_EMAIL_LENGTH),
-    AfterValidator(email_address),
-    WithJsonSchema(
-        {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
-    ),
-]
-Name = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN),
-    AfterValidator(one_form),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 100, "pattern": WORDS, "examples": ["Ada"]}),
-]
 
 # 64 bits on both databases: SQLite numbers rows by itself only in a column that is called INTEGER.
 MAX_ID = 2**63 - 1

@@ -7,7 +7,8 @@ from pydantic import MISSING
 from pydantic import Field as Limits
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models.base import BigId, Body, Name, SortedName
+from app.models.base import BigId, Body, SortedName
+from app.models.types import Name
 
 Age = Annotated[int, Limits(ge=0, le=10_000, strict=True, examples=[48])]
 _SEEN_BY = "Only for callers with `heroes:secrets`; absent for everybody else."

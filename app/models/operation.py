@@ -8,8 +8,9 @@ from pydantic import MISSING
 from sqlalchemy import JSON, BigInteger, Index, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
+from app.core.decimals import ExactDecimal
 from app.models.base import BigId, Body, utcnow
-from app.models.types import MAX_TEXT, Amount, ExactDecimal, Figi, Instrument, Kind, Moment
+from app.models.types import MAX_TEXT, Amount, Figi, Instrument, Kind, Moment
 
 _LIVE = text("deleted_at IS NULL")
 _DELETED = text("deleted_at IS NOT NULL")

@@ -10,7 +10,8 @@ from pydantic import Field as Limits
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from app.models.base import PLAIN, WORDS, BigId, Body, one_form, utcnow
+from app.models.base import BigId, Body, utcnow
+from app.models.types import PLAIN, WORDS, one_form
 
 Title = Annotated[
     str,

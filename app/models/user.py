@@ -10,7 +10,8 @@ from sqlalchemy import JSON, BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.core.scopes import SCOPES
-from app.models.base import PLAIN, Body, Email, Name, utcnow, uuid7
+from app.models.base import Body, utcnow, uuid7
+from app.models.types import PLAIN, Email, Name
 
 # Length is judged by the policy in app/accounts/passwords.py; this bound only keeps absurd input out.
 Secret = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00]*$")]

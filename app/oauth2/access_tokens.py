@@ -14,8 +14,7 @@ from uuid import UUID
 from jose import jwk, jws
 from jose.exceptions import JOSEError
 
-from app.core.crypto import TokenSigner, ValuesSigner, derive_keys
-from app.core.keys import HS256, from_base64url, public_jwk, read_private_key
+from app.core.crypto import HS256, TokenSigner, ValuesSigner, derive_keys, from_base64url, public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)

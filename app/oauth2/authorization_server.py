@@ -21,7 +21,7 @@ from app.models.refresh_token import RefreshToken, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers, new_token_id
 from app.oauth2.refresh_tokens import (
     Move,
-    SessionState,
+    SessionSnapshot,
     is_superseded,
     is_unconfirmed,
     next_move,
@@ -54,9 +54,17 @@ class BrowserCookie:
 class Caller:
     """Who calls: the session's state, and the scopes in force (those of the claim, the session and the role)."""
 
-    state: SessionState
+    session: SessionSnapshot
     claims: AccessClaims
     scopes: frozenset[str]
+
+    @property
+    def user_id(self) -> UUID:
+        return self.session.user_id
+
+    @property
+    def session_id(self) -> UUID:
+        return self.session.id
 
 
 class AuthorizationServer:
@@ -70,7 +78,7 @@ class AuthorizationServer:
         idle_ttl: timedelta,
         absolute_ttl: timedelta,
         grace: timedelta,
-        on_reuse: Callable[[Session, SessionState], None],
+        on_reuse: Callable[[Session, SessionSnapshot], None],
     ) -> None:
         self._signers = signers
         self._access_ttl = access_ttl
@@ -124,7 +132,7 @@ class AuthorizationServer:
 
     def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> BrowserCookie:
         """Move the idle limit, never past the absolute one, and mint an access token that ends with it."""
-        state = caller.state
+        state = caller.session
         idle = min(now + self._idle_ttl, state.absolute_expires_at)
         while not swap(session, state, idle_expires_at=idle, last_used_at=now):
             state = self._of_claims(session, caller.claims, now)
@@ -214,20 +222,20 @@ class AuthorizationServer:
 
     # ---- The parts ----
 
-    def genuine(self, session: Session, presented: SignedToken) -> SessionState:
+    def genuine(self, session: Session, presented: SignedToken) -> SessionSnapshot:
         """The row of a refresh token whose MAC holds. A forged token is not a stolen one: nothing is revoked."""
         state = read_state(session, presented.id)
         if state is None or not self._signers.refresh.verify(presented, state.secret):
             raise InvalidGrant
         return state
 
-    def _of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionState:
+    def _of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionSnapshot:
         state = read_state(session, claims.session_id)
         if state is None or state.user_id != claims.subject or not state.is_live(now):
             raise InvalidToken
         return state
 
-    def _narrowed(self, state: SessionState, scope: str | None) -> frozenset[str]:
+    def _narrowed(self, state: SessionSnapshot, scope: str | None) -> frozenset[str]:
         """A refresh may ask for less than the session has (RFC 6749 section 6), and gets what the role still allows."""
         if scope is None:
             return self._granted(state, state.scopes())
@@ -237,12 +245,12 @@ class AuthorizationServer:
         return self._granted(state, asked & state.scopes())
 
     @staticmethod
-    def _granted(state: SessionState, scopes: frozenset[str]) -> frozenset[str]:
+    def _granted(state: SessionSnapshot, scopes: frozenset[str]) -> frozenset[str]:
         if not scopes:
             raise InvalidScope(f"The role {state.role} allows none of these scopes.")
         return scopes
 
-    def _pair(self, state: SessionState, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
+    def _pair(self, state: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
         expires_at = min(now + self._access_ttl, state.absolute_expires_at)
         claims = self._claims(state, generation, scopes, now, expires_at)
         return TokenPair(
@@ -255,7 +263,7 @@ class AuthorizationServer:
 
     @staticmethod
     def _claims(
-        state: SessionState, generation: int, scopes: frozenset[str], now: datetime, expires_at: datetime
+        state: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, expires_at: datetime
     ) -> AccessClaims:
         return AccessClaims(
             subject=state.user_id,
@@ -270,7 +278,7 @@ class AuthorizationServer:
             token_id=new_token_id(),
         )
 
-    def _revoke_for_reuse(self, session: Session, state: SessionState, now: datetime) -> bool:
+    def _revoke_for_reuse(self, session: Session, state: SessionSnapshot, now: datetime) -> bool:
         """End this one session for good: committed here, because the error that follows rolls everything back."""
         if not swap(session, state, revoked_at=now, revoke_reason="reuse"):
             return False
@@ -283,12 +291,12 @@ class AuthorizationServer:
 
 def is_unsettled(caller: Caller) -> bool:
     """Whether `settle` has something to write."""
-    generation, state = caller.claims.generation, caller.state
+    generation, state = caller.claims.generation, caller.session
     return is_unconfirmed(generation, state) or is_superseded(generation, state)
 
 
 def is_cookie_due(caller: Caller, now: datetime) -> bool:
     """Whether a cookie's token is in its second half, and could live longer than it does."""
-    claims, end = caller.claims, int(caller.state.absolute_expires_at.timestamp())
+    claims, end = caller.claims, int(caller.session.absolute_expires_at.timestamp())
     half_time = (claims.issued_at + claims.expires_at) / 2
     return claims.in_cookie and claims.expires_at < end and now.timestamp() >= half_time

@@ -15,10 +15,10 @@ from app.core.scopes import in_order
 from app.models.refresh_token import Introspection
 from app.oauth2.access_tokens import AUDIENCE
 from app.oauth2.authorization_server import AuthorizationServer, Caller
-from app.oauth2.refresh_tokens import Move, SessionState, is_superseded, next_move
+from app.oauth2.refresh_tokens import Move, SessionSnapshot, is_superseded, next_move
 
 
-def introspect(server: AuthorizationServer, session: Session, token: str, now: datetime) -> Introspection:
+def introspect(session: Session, server: AuthorizationServer, token: str, now: datetime) -> Introspection:
     presented = parse_signed(token)
     try:
         if presented is None:
@@ -31,7 +31,7 @@ def introspect(server: AuthorizationServer, session: Session, token: str, now: d
 def _of_access(server: AuthorizationServer, caller: Caller, now: datetime) -> Introspection:
     """The skew is for clocks that differ: who asks us goes by ours."""
     claims = caller.claims
-    if is_superseded(claims.generation, caller.state) or claims.expires_at <= now.timestamp():
+    if is_superseded(claims.generation, caller.session) or claims.expires_at <= now.timestamp():
         raise InvalidToken
     return Introspection(
         active=True,
@@ -41,11 +41,11 @@ def _of_access(server: AuthorizationServer, caller: Caller, now: datetime) -> In
         iat=claims.issued_at,
         nbf=claims.not_before,
         jti=claims.token_id,
-        **_of_session(server, caller.state, caller.scopes),
+        **_of_session(server, caller.session, caller.scopes),
     )
 
 
-def _of_refresh(server: AuthorizationServer, state: SessionState, generation: int, now: datetime) -> Introspection:
+def _of_refresh(server: AuthorizationServer, state: SessionSnapshot, generation: int, now: datetime) -> Introspection:
     """Without an audience, and of another type: it opens nothing, and nobody shall take it for a bearer token."""
     move = next_move(generation, state, arrived=now, grace=server.grace)
     if not state.is_live(now) or move is Move.THEFT:
@@ -60,7 +60,7 @@ def _of_refresh(server: AuthorizationServer, state: SessionState, generation: in
     )
 
 
-def _of_session(server: AuthorizationServer, state: SessionState, scopes: frozenset[str]) -> dict[str, Any]:
+def _of_session(server: AuthorizationServer, state: SessionSnapshot, scopes: frozenset[str]) -> dict[str, Any]:
     return {
         "scope": " ".join(in_order(scopes)),
         "client_id": state.client_id,

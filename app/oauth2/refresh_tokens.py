@@ -16,7 +16,7 @@ from app.models.user import Identity, Role, User
 
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
+class SessionSnapshot:
     """A session, its user and the user's role, as one query reads them: the columns of _SESSION, in their order."""
 
     id: UUID
@@ -118,35 +118,35 @@ class Move(Enum):
     THEFT = auto()  # anything else was handed out and superseded: two people hold this session
 
 
-def read_state(session: Session, session_id: UUID) -> SessionState | None:
+def read_state(session: Session, session_id: UUID) -> SessionSnapshot | None:
     row = session.connection().execute(_ONE_SESSION, {"session_id": session_id}).first()
-    return SessionState(*row) if row else None
+    return SessionSnapshot(*row) if row else None
 
 
-def read_identity(session: Session, issuer: str, subject: str) -> SessionState | None:
+def read_identity(session: Session, issuer: str, subject: str) -> SessionSnapshot | None:
     row = session.connection().execute(_ONE_IDENTITY, {"issuer": issuer, "subject": subject}).first()
     return _identity_state(row) if row else None
 
 
-def _identity_state(row: Any) -> SessionState:
+def _identity_state(row: Any) -> SessionSnapshot:
     """A person with tokens of the identity provider, as a session that nothing here rotates, revokes or ends."""
     identity_id, synced_at, created_at, *person = row
     user_epoch = person[5]
     fixed = (b"", user_epoch, 0, 0, True, synced_at, created_at, _ENDS_ELSEWHERE, _ENDS_ELSEWHERE, None)
-    return SessionState(identity_id, "", "", None, *fixed, *person)
+    return SessionSnapshot(identity_id, "", "", None, *fixed, *person)
 
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
     """What those of these sessions and identities may do today that could still be used."""
     rows = session.connection().execute(_SESSION.where(col(RefreshToken.id).in_(ids)))
-    states = [SessionState(*row) for row in rows]
+    states = [SessionSnapshot(*row) for row in rows]
     if others := set(ids).difference(state.id for state in states):
         rows = session.connection().execute(_IDENTITY.where(col(Identity.id).in_(others)))
         states += map(_identity_state, rows)
     return {state.id: state.scopes() for state in states if state.is_live(now)}
 
 
-def swap(session: Session, state: SessionState, **changes: Any) -> bool:
+def swap(session: Session, state: SessionSnapshot, **changes: Any) -> bool:
     """Change the row if it is still as it was read; False when somebody else was first: read and classify again."""
     changed = session.connection().execute(
         update(RefreshToken)
@@ -161,7 +161,7 @@ def swap(session: Session, state: SessionState, **changes: Any) -> bool:
     return changed.rowcount == 1
 
 
-def next_move(presented: int, state: SessionState, *, arrived: datetime, grace: timedelta) -> Move:
+def next_move(presented: int, state: SessionSnapshot, *, arrived: datetime, grace: timedelta) -> Move:
     """The rotation table of AUTH.md, first row that fits. Ahead with a good MAC means that a database was restored."""
     if presented >= state.generation:
         return Move.ROTATE
@@ -173,12 +173,12 @@ def next_move(presented: int, state: SessionState, *, arrived: datetime, grace: 
     return Move.THEFT
 
 
-def is_superseded(generation: int, state: SessionState) -> bool:
+def is_superseded(generation: int, state: SessionSnapshot) -> bool:
     """Handed out in an answer that was given again with another token: its use means that two people hold it."""
     return state.parent_generation < generation < state.generation
 
 
-def is_unconfirmed(generation: int, state: SessionState) -> bool:
+def is_unconfirmed(generation: int, state: SessionSnapshot) -> bool:
     return generation == state.generation and not state.confirmed
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts.users import find_role, lock_user, new_user
-from app.core.database import Database, in_thread
+from app.core.database import Database
 from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.core.logs import security_event
 from app.core.scopes import USER
@@ -34,8 +34,7 @@ async def caller_of(
     if caller is None:
         await _meet(database, provider, token, claims, role_map)
     elif is_role_due(caller, claims, role_map):
-        async with database.session_scope(database.write) as session:
-            await in_thread(take_over_role, session, caller, claims, role_map)
+        await database.write(None, take_over_role, caller, claims, role_map)
     else:
         return caller
     caller = await _recognised(database, claims)
@@ -65,16 +64,14 @@ async def _first_sight(
 ) -> None:
     profile = await provider.profile(token, claims)
     try:
-        async with database.session_scope(database.write) as session:
-            await in_thread(make_account, session, claims, profile, role_map)
+        await database.write(None, make_account, claims, profile, role_map)
     except IntegrityError:
         if await _recognised(database, claims) is None:
             raise  # the address is somebody else's; otherwise another process was first
 
 
 async def _recognised(database: Database, claims: ForeignClaims) -> Caller | None:
-    async with database.session_scope(database.read) as session:
-        return await in_thread(recognise, session, claims)
+    return await database.read(None, recognise, claims)
 
 
 def recognise(session: Session, claims: ForeignClaims) -> Caller | None:
@@ -90,14 +87,14 @@ def recognise(session: Session, claims: ForeignClaims) -> Caller | None:
 
 def is_role_due(caller: Caller, claims: ForeignClaims, role_map: RoleMap) -> bool:
     """Whether the token is newer than all whose roles were looked at: an older one brings no role back."""
-    return bool(role_map) and from_timestamp(claims.access.issued_at) > caller.state.rotated_at
+    return bool(role_map) and from_timestamp(claims.access.issued_at) > caller.session.rotated_at
 
 
 def take_over_role(session: Session, caller: Caller, claims: ForeignClaims, role_map: RoleMap) -> None:
     """With a role map the provider decides, also about the last admin."""
-    user_id, issued_at = caller.state.user_id, from_timestamp(claims.access.issued_at)
+    user_id, issued_at = caller.user_id, from_timestamp(claims.access.issued_at)
     lock_user(session, user_id)
-    this = (col(Identity.id) == caller.state.id, col(Identity.synced_at) < issued_at)
+    this = (col(Identity.id) == caller.session_id, col(Identity.synced_at) < issued_at)
     if session.connection().execute(update(Identity).where(*this).values(synced_at=issued_at)).rowcount == 0:
         return
     role = _role(claims, role_map)

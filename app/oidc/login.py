@@ -2,6 +2,7 @@
 RFC 7636, RFC 9207). What ties an answer to the browser that asked is in that browser, signed, and nowhere else."""
 
 import hmac
+import re
 import secrets
 from base64 import b64encode
 from collections.abc import Mapping
@@ -21,6 +22,12 @@ from app.oidc.tokens import ForeignClaims, digest, id_claims_of, take_apart
 
 HANDSHAKE_TTL = timedelta(minutes=10)
 _SCOPE = "openid email profile"
+_LOCAL_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
+
+
+def local_path(path: str, otherwise: str = "/operations") -> str:
+    """`path` if it stays on this host, else `otherwise`: the address that says where to go next can be forged."""
+    return path if _LOCAL_PATH.fullmatch(path) else otherwise
 
 
 class SignInFailed(AppError):

@@ -10,9 +10,9 @@ from jose import jwk, jws
 from jose.exceptions import JOSEError
 from pydantic import TypeAdapter, ValidationError
 
-from app.core.keys import MIN_BITS, base64url, from_base64url
+from app.core.crypto import MIN_BITS, base64url, from_base64url
 from app.core.strict_json import parse
-from app.models.base import Name, email_address
+from app.models.types import Name, email_address
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, whole
 
 ALGORITHMS = ("RS256", "ES256")

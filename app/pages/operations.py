@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from app.core.charts import bars
+from app.core.templating import bars
 from app.pages.api_client import Api, Refused
 from app.pages.rendering import Form, next_page, page, read_form, redirect
 

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app.oidc.login import local_path
 from app.pages.api_client import Api, Refused
-from app.pages.rendering import PROBLEM, PROBLEMS, Form, is_signed_in, local, page, read_form, redirect
+from app.pages.rendering import PROBLEM, PROBLEMS, Form, is_signed_in, page, read_form, redirect
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
@@ -31,7 +32,7 @@ async def sign_in(request: Request) -> Response:
         await _log_in(request, form["username"], form["password"])
     except Refused as refused:
         return page(request, "sign_in.html", form=form.refused(refused))
-    return redirect(local(form["next"]))
+    return redirect(local_path(form["next"]))
 
 
 async def _log_in(request: Request, email: str, password: str) -> None:

@@ -1,6 +1,5 @@
 """What all pages share: how one is made, how a form is read and shown again, where an error leads."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -47,7 +46,6 @@ PROBLEMS = {
     "too-many-requests": "Too many requests. Wait a minute, then try again.",
 }
 PROBLEM = "You could not be signed in. Try again."
-_LOCAL = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 _MAX_FIELDS = 50
 # What a person can mend in the form itself; any other refusal gets a page of its own.
 _MENDABLE = {400, 403, 409, 412, 422, 429, 503}
@@ -163,11 +161,6 @@ async def read_list(request: Request, path: str) -> tuple[list[Any], str | None]
     after = request.query_params.get("after")
     answer = await Api(request).call("GET", path, query={"after": after} if after else None)
     return answer.json(), next_page(answer)
-
-
-def local(path: str, otherwise: str = "/operations") -> str:
-    """`path` if it stays on this host: where to go after signing in is in the address, which anybody can make up."""
-    return path if _LOCAL.fullmatch(path) else otherwise
 
 
 async def answer_page(request: Request, error: Exception) -> Response:

@@ -4,10 +4,9 @@ from fastapi import Request, Response
 from sqlmodel import Session
 
 from app.accounts import email_tokens, users
-from app.authentication import Introspector
-from app.core.database import SessionDep, in_thread
 from app.core.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
 from app.core.settings import get_settings
+from app.dependencies import Introspector, ServicesDep, SessionDep
 from app.http.error_handlers import NO_STORE
 from app.http.forms import REVOCATION_FORM, TOKEN_FORM
 from app.http.openapi import CREATED, OAUTH_ANSWERS, problems
@@ -17,7 +16,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
 from app.oauth2 import introspection
-from app.services import Parts, PartsDep
+from app.services import Services
 from app.sign_in import OAuthForm, password_grant
 
 router = Router("/api/auth", tags=["auth"])
@@ -32,24 +31,23 @@ settings = get_settings()
     responses=problems(EmailTaken, RolesMissing) | CREATED,
 )
 @limited(settings.limit_register)
-async def register(request: Request, response: Response, body: UserCreate, parts: PartsDep) -> UserPublic:
+async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Make an account with the role `user`. A link to verify the address is mailed; signing in works at once."""
-    await parts.hasher.check_policy(
+    await services.password_hasher.check_policy(
         body.password,
-        min_length=parts.settings.password_min_length,
+        min_length=services.settings.password_min_length,
         related=[body.email, body.name or ""],
         field="password",
     )
-    password_hash = await parts.hasher.hash(body.password)
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        user = await in_thread(_register, session, parts, body, password_hash)
+    password_hash = await services.password_hasher.hash(body.password)
+    user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
     return user
 
 
-def _register(session: Session, parts: Parts, body: UserCreate, password_hash: str) -> UserPublic:
+def _register(session: Session, services: Services, body: UserCreate, password_hash: str) -> UserPublic:
     user = users.new_user(session, email=body.email, name=body.name, password_hash=password_hash)
-    parts.jobs.mail(session, "verification", owner_id=user.id)
+    services.jobs.mail(session, "verification", owner_id=user.id)
     return user
 
 
@@ -68,7 +66,7 @@ def _is_no_password_grant(request: Request) -> bool:
     include_in_schema=settings.local_accounts == "on",
 )
 @limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_no_password_grant)
-async def token(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> TokenPair:
+async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=password`, or go on with `grant_type=refresh_token`.
 
     A refresh token rotates at each use: store the new pair before using it, have one refresh under way at a time, and
@@ -82,19 +80,19 @@ async def token(request: Request, response: Response, form: OAuthForm, parts: Pa
         case _ if settings.local_accounts == "off":
             raise UnsupportedGrantType("Tokens come from the identity provider alone, also the next ones.")
         case "password":
-            return await password_grant(request, form, parts, parts.server.start_session)
+            return await password_grant(request, form, services, services.authorization_server.start_session)
         case "refresh_token":
-            return await _refresh_grant(request, form, parts)
+            return await _refresh_grant(request, form, services)
         case _:
             raise UnsupportedGrantType
 
 
-async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -> TokenPair:
+async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     if "refresh_token" not in form:
         raise InvalidRequest("refresh_token is needed.")
 
     def refresh(session: Session) -> TokenPair:
-        return parts.server.refresh(
+        return services.authorization_server.refresh(
             session,
             form["refresh_token"],
             client_id=form.get("client_id"),
@@ -103,8 +101,7 @@ async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -
             now=utcnow(),
         )
 
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        return await in_thread(refresh, session)
+    return await services.database.write(request, refresh)
 
 
 @router.post(
@@ -114,14 +111,14 @@ async def _refresh_grant(request: Request, form: dict[str, str], parts: Parts) -
     response_class=Response,
     responses=OAUTH_ANSWERS,
 )
-def revoke(form: OAuthForm, parts: PartsDep, session: SessionDep) -> Response:
+def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Response:
     """Sign out (RFC 7009): end the session of a refresh token of any age, or of an access token, even an expired one.
 
     Acts at once, also on the access tokens. An unknown or used-up token is answered 200 too.
     """
     if "token" not in form:
         raise InvalidRequest("token is needed.")
-    parts.server.revoke(session, form["token"], utcnow())
+    services.authorization_server.revoke(session, form["token"], utcnow())
     return Response(headers=NO_STORE)
 
 
@@ -133,7 +130,7 @@ def revoke(form: OAuthForm, parts: PartsDep, session: SessionDep) -> Response:
     dependencies=[Introspector],
 )
 @limited_instead(settings.limit_introspect)
-async def introspect(request: Request, response: Response, form: OAuthForm, parts: PartsDep) -> Introspection:
+async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether a token is live, and what it is (RFC 7662), for a service that takes our tokens.
 
     A token that is expired, revoked, superseded or none at all is `{"active": false}`. Asking uses nothing up. Look at
@@ -142,8 +139,8 @@ async def introspect(request: Request, response: Response, form: OAuthForm, part
     if "token" not in form:
         raise InvalidRequest("token is needed.")
     response.headers.update(NO_STORE)
-    async with parts.database.session_scope(parts.database.read, request) as session:
-        return await in_thread(introspection.introspect, parts.server, session, form["token"], utcnow())
+    database, server = services.database, services.authorization_server
+    return await database.read(request, introspection.introspect, server, form["token"], utcnow())
 
 
 # ---- Forgotten passwords and links ----
@@ -151,11 +148,11 @@ async def introspect(request: Request, response: Response, form: OAuthForm, part
 
 @local_accounts.post("/forgot-password", status_code=202, operation_id="forgotPassword", response_class=Response)
 @limited(settings.limit_register)
-def forgot_password(request: Request, body: EmailBody, parts: PartsDep, session: SessionDep) -> Response:
+def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
     """Mail a link that resets the password. The answer, and its time, are the same for every address."""
-    parts.account_limits.mail(body.email, client_address(request))
+    services.account_limits.mail(body.email, client_address(request))
     # The account is looked up by the job, so that a known address answers no slower than an unknown one.
-    parts.jobs.mail(session, "reset", to=body.email)
+    services.jobs.mail(session, "reset", to=body.email)
     return Response(status_code=202)
 
 
@@ -163,25 +160,24 @@ def forgot_password(request: Request, body: EmailBody, parts: PartsDep, session:
     "/request-verification", status_code=202, operation_id="requestVerification", response_class=Response
 )
 @limited(settings.limit_register)
-def request_verification(request: Request, body: EmailBody, parts: PartsDep, session: SessionDep) -> Response:
+def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
     """Mail the link that verifies an address once more. The answer is the same for every address."""
-    parts.account_limits.mail(body.email, client_address(request))
-    parts.jobs.mail(session, "verification", to=body.email)
+    services.account_limits.mail(body.email, client_address(request))
+    services.jobs.mail(session, "verification", to=body.email)
     return Response(status_code=202)
 
 
 @local_accounts.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
-async def reset_password(request: Request, body: PasswordReset, parts: PartsDep) -> None:
+async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
-    async with parts.database.session_scope(parts.database.read, request) as session:
-        account = await in_thread(email_tokens.redeem_reset, session, parts.signers, body.token, utcnow())
-    await parts.hasher.check_policy(
+    account = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
+    await services.password_hasher.check_policy(
         body.new_password,
-        min_length=parts.settings.password_min_length,
+        min_length=services.settings.password_min_length,
         related=account.related_words,
         field="new_password",
     )
-    password_hash = await parts.hasher.hash(body.new_password)
+    password_hash = await services.password_hasher.hash(body.new_password)
 
     def reset(session: Session) -> None:
         now = utcnow()
@@ -189,15 +185,14 @@ async def reset_password(request: Request, body: PasswordReset, parts: PartsDep)
             session, account, password_hash, reason="password-reset", now=now, is_verified=True
         ):
             raise InvalidLink
-        parts.jobs.mail(session, "password-changed", owner_id=account.user_id, to=account.email)
+        services.jobs.mail(session, "password-changed", owner_id=account.user_id, to=account.email)
 
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        await in_thread(reset, session)
+    await services.database.write(request, reset)
 
 
 @local_accounts.post(
     "/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken)
 )
-def verify_email(body: TokenBody, parts: PartsDep, session: SessionDep) -> None:
+def verify_email(body: TokenBody, services: ServicesDep, session: SessionDep) -> None:
     """Verify an address, or finish the change to a new one, by a mailed token."""
-    email_tokens.redeem_verification(session, parts.signers, body.token, utcnow())
+    email_tokens.redeem_verification(session, services.signers, body.token, utcnow())

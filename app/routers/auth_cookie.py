@@ -8,12 +8,12 @@ from fastapi import Request, Response
 from app.authentication import require_own_origin
 from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials, InvalidGrant, OAuthError
 from app.core.settings import get_settings
+from app.dependencies import ServicesDep
 from app.http.cookies import set_cookie
 from app.http.forms import COOKIE_FORM
 from app.http.openapi import problems
 from app.http.rate_limit import limited
 from app.http.routing import Router
-from app.services import PartsDep
 from app.sign_in import end_browser_session, oauth_form, password_grant
 
 router = Router("/api/auth/cookie", tags=["auth"])
@@ -33,7 +33,7 @@ FIELDS = {"username", "password", "device"}
     responses=problems(BadRequest, InvalidCredentials, ForeignOrigin),
 )
 @limited(settings.limit_login_ip, shared="sign-in")
-async def login(request: Request, parts: PartsDep) -> Response:
+async def login(request: Request, services: ServicesDep) -> Response:
     """Sign in as the token endpoint does; the token is in an HttpOnly cookie and not in the answer.
 
     It is prolonged while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may ask for it.
@@ -43,8 +43,8 @@ async def login(request: Request, parts: PartsDep) -> Response:
     with _as_problems():
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in FIELDS} | {"client_id": "browser"}
-        cookie = await password_grant(request, own, parts, parts.server.start_cookie_session)
-    await end_browser_session(request, parts)
+        cookie = await password_grant(request, own, services, services.authorization_server.start_cookie_session)
+    await end_browser_session(request, services)
     return _answer(cookie.token, cookie.max_age)
 
 
@@ -55,10 +55,10 @@ async def login(request: Request, parts: PartsDep) -> Response:
     response_class=Response,
     responses=problems(ForeignOrigin),
 )
-async def logout(request: Request, parts: PartsDep) -> Response:
+async def logout(request: Request, services: ServicesDep) -> Response:
     """Sign this browser out, at once; without a cookie, or with a dead one, nothing is left to do."""
     require_own_origin(request)
-    await end_browser_session(request, parts)
+    await end_browser_session(request, services)
     return _answer("", 0)
 
 

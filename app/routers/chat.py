@@ -10,18 +10,16 @@ import anyio
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.authentication import ChatReader, ChatUser, join_chat
 from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import Ending
-from app.core.database import SessionDep
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
-from app.dependencies import MAX_PAGE
+from app.dependencies import MAX_PAGE, ChatReader, ChatUser, ServicesDep, SessionDep, join_chat
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
 from app.oauth2.authorization_server import Caller
-from app.services import Parts, PartsDep
+from app.services import Services
 
 router = Router("/api/chat", tags=["chat"])
 
@@ -41,10 +39,12 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/messages", status_code=201, operation_id="createMessage", responses=problems(IdempotencyKeyReused))
-def create_message(body: ChatMessageCreate, me: ChatUser, session: SessionDep, parts: PartsDep) -> ChatMessagePublic:
+def create_message(
+    body: ChatMessageCreate, me: ChatUser, session: SessionDep, services: ServicesDep
+) -> ChatMessagePublic:
     """Write a message. With a client_message_id it can be sent again until an answer arrives, and is one message."""
-    parts.chat_limits.message(me.state.user_id)
-    public, _is_new = parts.chat.post(session, me.state.user_id, me.state.name, body)
+    services.chat_limits.message(me.user_id)
+    public, _is_new = services.chat.post(session, me.user_id, me.session.name, body)
     return public
 
 
@@ -73,16 +73,16 @@ async def asked_for(
 async def list_messages(
     request: Request,
     me: ChatReader,
-    parts: PartsDep,
+    services: ServicesDep,
     asked: Annotated[Asked, Depends(asked_for)],
     wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 0,
 ) -> Response:
     """The messages of a room in the order of their numbers: after one, before one, or the newest. With `wait` an answer
     that would be empty comes as soon as there is a message (long polling), or empty after that time."""
     limit = asked.limit
-    found = await parts.chat.read(asked.room, after=asked.after, before=asked.before, limit=limit + 1)
+    found = await services.chat.read(asked.room, after=asked.after, before=asked.before, limit=limit + 1)
     if not found and wait and asked.before is None:
-        found = await _next_messages(request, parts, me, asked, wait)
+        found = await _next_messages(request, services, me, asked, wait)
     headers = {}
     if len(found) > limit:
         found = found[1:] if asked.after is None else found[:-1]
@@ -92,12 +92,12 @@ async def list_messages(
     return Response(content, headers=headers, media_type="application/json")
 
 
-async def _next_messages(request: Request, parts: Parts, me: Caller, asked: Asked, wait: float) -> list[Message]:
+async def _next_messages(request: Request, services: Services, me: Caller, asked: Asked, wait: float) -> list[Message]:
     """Those that come first, within `wait` seconds; none when the client leaves, or the service ends."""
     found: list[Message] = []
-    async with join_chat(parts, me, asked.room, asked.after or 0) as reader:
+    async with join_chat(services, me, asked.room, asked.after or 0) as reader:
         with anyio.move_on_after(wait):
-            async with aclosing(parts.chat.follow(reader, every=1)) as batches:
+            async with aclosing(services.chat.follow(reader, every=1)) as batches:
                 async for batch in batches:
                     found = batch[: asked.limit]
                     if found or await request.is_disconnected():
@@ -112,23 +112,23 @@ async def _next_messages(request: Request, parts: Parts, me: Caller, asked: Aske
 @router.get("/events", operation_id="followMessages", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
     me: ChatReader,
-    parts: PartsDep,
+    services: ServicesDep,
     room: RoomQuery = LOBBY,
     after: After = None,
     last_event_id: Annotated[Number | None, Header()] = None,
 ) -> StreamingResponse:
     """A room as server-sent events, from the number `after` on, or from now. A browser's EventSource resumes by itself.
     The stream ends when the access token does, or when you read too slowly: resume with a new one."""
-    parts.chat.admit(me.state.user_id)
-    events = _events(parts, me, room, after if last_event_id is None else last_event_id)
+    services.chat.admit(me.user_id)
+    events = _events(services, me, room, after if last_event_id is None else last_event_id)
     return StreamingResponse(
         events, media_type=_EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
 
 
-async def _events(parts: Parts, me: Caller, room: str, after: int | None) -> AsyncIterator[bytes]:
-    async with join_chat(parts, me, room, after) as reader:
+async def _events(services: Services, me: Caller, room: str, after: int | None) -> AsyncIterator[bytes]:
+    async with join_chat(services, me, room, after) as reader:
         yield f": the last number is {reader.start}\n\n".encode()
-        async with aclosing(parts.chat.follow(reader, every=PING)) as batches:
+        async with aclosing(services.chat.follow(reader, every=PING)) as batches:
             async for batch in batches:
                 yield b"".join(message.event for message in batch) or b":\n\n"

@@ -33,19 +33,20 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnected
 
-from app.authentication import bearer, current_chatter, join_chat, presented
+from app.authentication import bearer, current_chatter, presented
 from app.chat.hub import ChatHub
 from app.chat.subscribers import Ending, Reader
-from app.core.database import in_thread
+from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, problem
 from app.core.strict_json import parse
+from app.dependencies import join_chat
 from app.http.cookies import cookie_token
 from app.http.error_handlers import as_refusal
 from app.http.rate_limit import client_address, network
 from app.http.routing import Router
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
 from app.oauth2.authorization_server import Caller
-from app.services import Parts, parts_of
+from app.services import Services, services_of
 
 router = Router("/api/chat", tags=["chat"])
 
@@ -84,27 +85,27 @@ async def chat_by_socket(websocket: WebSocket) -> None:
 
 async def _serve(websocket: WebSocket) -> int | None:
     """Until it ends; the code to close it with, if it is not closed already."""
-    parts = parts_of(websocket)
-    room, after, caller = await _opened(websocket, parts)
+    services = services_of(websocket)
+    room, after, caller = await _opened(websocket, services)
     code = None
-    async with join_chat(parts, caller, room, after) as reader:
+    async with join_chat(services, caller, room, after) as reader:
         with reader.scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_send_messages, websocket, parts.chat, reader)
-                code = await _take_messages(websocket, parts, caller, room)
+                tasks.start_soon(_send_messages, websocket, services.chat, reader)
+                code = await _take_messages(websocket, services, caller, room)
                 tasks.cancel_scope.cancel()
     return reader.ending or code
 
 
-async def _opened(websocket: WebSocket, parts: Parts) -> tuple[str, int | None, Caller]:
+async def _opened(websocket: WebSocket, services: Services) -> tuple[str, int | None, Caller]:
     """What is asked for and by whom, counted by session; by network where it comes to nothing."""
     try:
         room, after = _asked(websocket)
         caller = await current_chatter(websocket, await _token(websocket))
     except Exception:
-        await in_thread(parts.chat_limits.opening, network(client_address(websocket)))
+        await in_thread(services.chat_limits.opening, network(client_address(websocket)))
         raise
-    await in_thread(parts.chat_limits.opening, str(caller.state.id))
+    await in_thread(services.chat_limits.opening, str(caller.session_id))
     return room, after, caller
 
 
@@ -118,7 +119,7 @@ def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
 
 async def _token(websocket: WebSocket) -> str | Caller:
     """The access token of a socket, from whichever place has it; a token of the identity provider: who bears it."""
-    if "authorization" in websocket.headers or cookie_token(websocket, parts_of(websocket).settings):
+    if "authorization" in websocket.headers or cookie_token(websocket, services_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
     with anyio.move_on_after(TIME_FOR_TOKEN), suppress(ValueError, KeyError):
@@ -136,7 +137,7 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) ->
                 await websocket.send_text(message.frame)
 
 
-async def _take_messages(websocket: WebSocket, parts: Parts, caller: Caller, room: str) -> int | None:
+async def _take_messages(websocket: WebSocket, services: Services, caller: Caller, room: str) -> int | None:
     """Until the client leaves, or sends what no client of ours would: then the code to close with."""
     with suppress(*_GONE):
         while True:
@@ -145,22 +146,23 @@ async def _take_messages(websocket: WebSocket, parts: Parts, caller: Caller, roo
                 break
             if received.get("text") is None:
                 return BINARY
-            if answer := await _post(websocket, parts, caller, room, received["text"]):
+            if answer := await _post(websocket, services, caller, room, received["text"]):
                 await websocket.send_json(answer)
     return None
 
 
-async def _post(websocket: WebSocket, parts: Parts, caller: Caller, room: str, text: str) -> dict[str, Any] | None:
+async def _post(
+    websocket: WebSocket, services: Services, caller: Caller, room: str, text: str
+) -> dict[str, Any] | None:
     """What the sender alone is told: why a frame was refused, or that it is stored already."""
     frame: Any = None
     try:
-        await in_thread(parts.chat_limits.message, caller.state.user_id)
+        await in_thread(services.chat_limits.message, caller.user_id)
         frame = _parsed(text)
         body = ChatMessageCreate(**dict(_validated(frame)), room=room)
-        database = parts.database
-        async with database.session_scope(database.chat_write) as session:
-            author = (caller.state.user_id, caller.state.name)
-            public, is_new = await in_thread(parts.chat.post, session, *author, body)
+        database = services.database
+        author = (caller.user_id, caller.session.name)
+        public, is_new = await database.run(database.chat_write_side, None, services.chat.post, *author, body)
     except Exception as error:
         return _error(await as_refusal(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}

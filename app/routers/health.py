@@ -2,28 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
-from secrets import compare_digest
-from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import SQLModel, col
+from sqlmodel import col
 
 from app.core import metrics
-from app.core.database import Database, in_thread
+from app.core.concurrency import in_thread
+from app.core.database import Database
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
-from app.core.settings import get_settings
+from app.dependencies import ServicesDep
+from app.http.monitoring import Health, check_scraper
 from app.http.openapi import problems
-from app.http.rate_limit import client_address
 from app.models.job import Job
 from app.models.user import Role
-from app.pages.api_client import Api, Refused
-from app.services import PartsDep
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 # Strict, as the pages' own: Swagger UI draws its icons as data: images.
@@ -34,16 +30,11 @@ DOCS_POLICY = {
 
 router = APIRouter(tags=["health"])
 pages = APIRouter(include_in_schema=False)
-alone = APIRouter(include_in_schema=False)  # of the pages, where they run apart from the API
 
 _RETRIED = col(Job.attempts) > 0
 _JOBS = select(col(Job.kind), col(Job.state), _RETRIED.label("retried"), func.count().label("number")).group_by(
     col(Job.kind), col(Job.state), _RETRIED
 )
-
-
-class Health(SQLModel):
-    status: Literal["ok"] = "ok"
 
 
 @router.get("/health/live", operation_id="isLive")
@@ -53,15 +44,15 @@ async def is_live() -> Health:
 
 
 @router.get("/health/ready", operation_id="isReady", responses=problems(Unavailable, RolesMissing))
-async def is_ready(parts: PartsDep) -> Health:
+async def is_ready(services: ServicesDep) -> Health:
     """The database answers, is migrated and has its roles: requests may be sent here."""
-    await in_thread(_check_database, parts.database)
+    await in_thread(_check_database, services.database)
     return Health()
 
 
 def _check_database(database: Database) -> None:
     try:
-        with database.reading() as session:
+        with database.without_slot() as session:
             if session.connection().execute(select(col(Role.id)).limit(1)).first() is None:
                 raise RolesMissing
     except SQLAlchemyError:
@@ -74,29 +65,16 @@ def _check_database(database: Database) -> None:
     response_class=PlainTextResponse,
     responses=problems(Unauthenticated, InvalidToken, MetricsRefused),
 )
-async def read_metrics(request: Request, parts: PartsDep) -> Response:
+async def read_metrics(request: Request, services: ServicesDep) -> Response:
     """For Prometheus: with METRICS_TOKEN whoever bears it, without it this machine."""
-    check_scraper(request, parts.settings.metrics_token)
-    measured = await in_thread(_measure, parts.database)
+    check_scraper(request, services.settings.metrics_token)
+    measured = await in_thread(_measure, services.database)
     return Response(metrics.page(measured), media_type=CONTENT_TYPE_LATEST)
-
-
-def check_scraper(request: Request, token: str | None) -> None:
-    header = request.headers.get("authorization")
-    if token is None:
-        # Through a proxy on this machine everybody would be a neighbour.
-        forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
-        if forwarded or client_address(request) == "unknown" or not ip_address(client_address(request)).is_loopback:
-            raise MetricsRefused
-    elif header is None:
-        raise Unauthenticated
-    elif not compare_digest(header.encode(), f"Bearer {token}".encode()):
-        raise InvalidToken
 
 
 def _measure(database: Database) -> Mapping[str, Mapping[tuple[str, ...], float]]:
     try:
-        with database.reading() as session:
+        with database.without_slot() as session:
             rows = session.connection().execute(_JOBS).all()
     except SQLAlchemyError:
         return {"muster_database_up": {(): 0}}
@@ -104,25 +82,6 @@ def _measure(database: Database) -> Mapping[str, Mapping[tuple[str, ...], float]
     for kind, state, retried, number in rows:
         jobs[kind, "retrying" if retried and state == "waiting" else state] += number
     return {"muster_jobs": jobs, "muster_database_up": {(): 1}}
-
-
-alone.get("/health/live")(is_live)
-
-
-@alone.get("/health/ready")
-async def are_pages_ready(request: Request) -> Health:
-    """The API is ready: a page shows nothing without it."""
-    try:
-        await Api(request).call("GET", "/health/ready")
-    except Refused:
-        raise Unavailable("The API is not ready. Try again shortly.") from None
-    return Health()
-
-
-@alone.get("/metrics")
-async def read_metrics_of_pages(request: Request) -> Response:
-    check_scraper(request, get_settings().metrics_token)
-    return Response(metrics.page({}), media_type=CONTENT_TYPE_LATEST)
 
 
 @pages.get("/")

@@ -7,11 +7,9 @@ from fastapi import Response
 from sqlalchemy import ColumnElement, Select, and_, delete, insert, join, select, true, update
 from sqlmodel import Session, col
 
-from app.authentication import requires
-from app.core.database import ReplicaDep, SessionDep
 from app.core.dialects import insert_missing
 from app.core.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
-from app.dependencies import Page, PageDep, RowId
+from app.dependencies import Page, PageDep, RowId, SessionDep, requires
 from app.http.openapi import CREATED, problems
 from app.http.routing import Router
 from app.models.base import utcnow
@@ -51,7 +49,7 @@ def _hero(me: Caller) -> Sequence[Any]:
 
 
 @router.get("/heroes", operation_id="listHeroes")
-def list_heroes(me: Reader, session: ReplicaDep, page: PageDep) -> list[HeroPublic]:
+def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPublic]:
     """All heroes, by name."""
     return [HeroPublic(**row) for row in _page(session, page, select(*_hero(me)).where(_behind(page, Hero)))]
 
@@ -65,7 +63,7 @@ def create_hero(body: HeroCreate, me: Writer, session: SessionDep, response: Res
 
 
 @router.get("/heroes/{hero_id}", operation_id="readHero", responses=NO_HERO)
-def read_hero(hero_id: RowId, me: Reader, session: ReplicaDep) -> HeroPublic:
+def read_hero(hero_id: RowId, me: Reader, session: SessionDep) -> HeroPublic:
     """The hero with this id."""
     return HeroPublic(**_one(session, select(*_hero(me)).where(col(Hero.id) == hero_id), HeroNotFound))
 
@@ -86,7 +84,7 @@ def delete_hero(hero_id: RowId, session: SessionDep) -> None:
 
 
 @router.get("/teams", operation_id="listTeams", dependencies=READ)
-def list_teams(session: ReplicaDep, page: PageDep) -> list[TeamPublic]:
+def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     """All teams, by name."""
     return [TeamPublic(**row) for row in _page(session, page, select(*_TEAM).where(_behind(page, Team)))]
 
@@ -106,7 +104,7 @@ def create_team(body: TeamCreate, session: SessionDep, response: Response) -> Te
 
 
 @router.get("/teams/{team_id}", operation_id="readTeam", dependencies=READ, responses=NO_TEAM)
-def read_team(team_id: RowId, session: ReplicaDep) -> TeamPublic:
+def read_team(team_id: RowId, session: SessionDep) -> TeamPublic:
     """The team with this id."""
     return TeamPublic(**_one(session, select(*_TEAM).where(col(Team.id) == team_id), TeamNotFound))
 
@@ -134,7 +132,7 @@ _ADDRESS, _NEITHER = "/heroes/{hero_id}/teams/{team_id}", problems(HeroNotFound,
 
 
 @router.get("/heroes/{hero_id}/teams", operation_id="listHeroTeams", dependencies=READ, responses=NO_HERO)
-def list_hero_teams(hero_id: RowId, session: ReplicaDep, page: PageDep) -> list[TeamOfHero]:
+def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[TeamOfHero]:
     """The teams of a hero, by name."""
     teams = join(HeroTeamLink, Team, col(HeroTeamLink.team_id) == col(Team.id))
     of_hero = and_(col(HeroTeamLink.hero_id) == col(Hero.id), _behind(page, Team))
@@ -143,7 +141,7 @@ def list_hero_teams(hero_id: RowId, session: ReplicaDep, page: PageDep) -> list[
 
 
 @router.get("/teams/{team_id}/heroes", operation_id="listTeamHeroes", responses=NO_TEAM)
-def list_team_heroes(team_id: RowId, me: Reader, session: ReplicaDep, page: PageDep) -> list[HeroOfTeam]:
+def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: PageDep) -> list[HeroOfTeam]:
     """The heroes of a team, by name."""
     heroes = join(HeroTeamLink, Hero, col(HeroTeamLink.hero_id) == col(Hero.id))
     of_team = and_(col(HeroTeamLink.team_id) == col(Team.id), _behind(page, Hero))

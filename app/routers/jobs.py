@@ -7,11 +7,9 @@ from fastapi import Header, Query, Response
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from app.authentication import JobsUser
-from app.core.database import SessionDep
 from app.core.errors import JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
-from app.dependencies import PageDep
+from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.examples import headers
 from app.http.openapi import problems
 from app.http.rate_limit import by_session, limited
@@ -20,7 +18,6 @@ from app.ledger.statement import CSV, PAGE, read_file
 from app.models.base import utcnow
 from app.models.job import ASKED_FOR, UNENDED, Job, JobBase, JobPublic, State, StatementCreate
 from app.oauth2.authorization_server import Caller
-from app.services import PartsDep
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])
@@ -35,7 +32,7 @@ _PUBLIC = select(*_SHOWN, col(Job.result).is_not(None).label("has_result"))
 
 def _theirs(me: Caller, everybodys: str) -> list[Any]:
     """Which jobs they may reach: those they asked for, or with the scope `everybodys` all."""
-    return [] if everybodys in me.scopes else [col(Job.owner_id) == me.state.user_id, col(Job.kind).in_(ASKED_FOR)]
+    return [] if everybodys in me.scopes else [col(Job.owner_id) == me.user_id, col(Job.kind).in_(ASKED_FOR)]
 
 
 @router.post(
@@ -43,11 +40,11 @@ def _theirs(me: Caller, everybodys: str) -> list[Any]:
 )
 @limited(settings.limit_jobs, key=by_session)
 def start_statement(
-    body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, parts: PartsDep
+    body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
 ) -> JobPublic:
     """Make a statement of your operations in a period: a CSV table, and a page with a chart. Watch it at Location."""
     period = body.model_dump(mode="json", include={"since", "until"})
-    job_id = parts.jobs.enqueue(session, "statement", owner_id=me.state.user_id, mail=body.mail, **period)
+    job_id = services.jobs.enqueue(session, "statement", owner_id=me.user_id, mail=body.mail, **period)
     response.headers["Location"] = f"/api/jobs/{job_id}"
     return _read(session, [], job_id)
 

@@ -10,8 +10,8 @@ from pydantic import MISSING
 from sqlmodel import Session, col
 
 from app.accounts import users
-from app.authentication import CurrentCredentials, CurrentUser, SignedIn, give_cookie, is_by_cookie
-from app.core.database import SessionDep, in_thread
+from app.authentication import SignedIn, give_cookie, is_by_cookie
+from app.core.concurrency import in_thread
 from app.core.errors import (
     Conflict,
     Invalid,
@@ -22,7 +22,7 @@ from app.core.errors import (
     SignInAgain,
     WrongPassword,
 )
-from app.dependencies import PageDep, page_of_sessions
+from app.dependencies import CurrentCredentials, CurrentUser, PageDep, ServicesDep, SessionDep, page_of_sessions
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.base import utcnow
@@ -31,7 +31,7 @@ from app.models.user import Confirmation, EmailChange, PasswordChange, UserPubli
 from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.authorization_server import Caller, Device
 from app.oauth2.refresh_tokens import revoke_sessions
-from app.services import Parts, PartsDep
+from app.services import Services
 
 router = Router("/api/users/me")
 local_accounts = Router("/api/users/me")
@@ -46,13 +46,13 @@ Started = TypeVar("Started")
 @router.get("", tags=["account"], operation_id="readMe")
 async def read_me(me: CurrentUser) -> UserPublic:
     """Your account, its role and what the role allows."""
-    return users.public_user(me.state)
+    return users.public_user(me.session)
 
 
 @router.patch("", tags=["account"], operation_id="updateMe")
 def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPublic:
     """Change your name. What is left out stays; null takes the name away."""
-    return users.update_user(session, me.state.user_id, body.model_dump())
+    return users.update_user(session, me.user_id, body.model_dump())
 
 
 @router.delete(
@@ -62,7 +62,7 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     operation_id="deleteMe",
     responses=problems(WrongPassword, SignInAgain, LastAdmin),
 )
-async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials, parts: PartsDep) -> None:
+async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials, services: ServicesDep) -> None:
     """Delete your account and all that belongs to it. Cannot be undone. If its password is kept at the identity
     provider, leave it out here, and sign in there at most five minutes before."""
     if me.account.password_hash is None:
@@ -70,10 +70,9 @@ async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials
     elif body.current_password is MISSING:
         raise Invalid.at("body", "current_password", message="The current password is needed.", kind="missing")
     else:
-        await _prove(parts, me, body.current_password)
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        if not await in_thread(users.delete_account, session, me.account):
-            raise Conflict
+        await _prove(services, me, body.current_password)
+    if not await services.database.write(request, users.delete_account, me.account):
+        raise Conflict
     if is_by_cookie(request):
         give_cookie(request, "", 0)
 
@@ -87,36 +86,35 @@ async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials
     | {204: {"description": "For a browser: a new cookie, and no tokens"}},
 )
 async def change_password(
-    request: Request, body: PasswordChange, me: CurrentCredentials, parts: PartsDep
+    request: Request, body: PasswordChange, me: CurrentCredentials, services: ServicesDep
 ) -> TokenPair | Response:
     """Change your password. Ends every session, this one too, and answers with this device's new pair of tokens."""
-    await _prove(parts, me, body.current_password)
-    await parts.hasher.check_policy(
+    await _prove(services, me, body.current_password)
+    await services.password_hasher.check_policy(
         body.new_password,
-        min_length=parts.settings.password_min_length,
+        min_length=services.settings.password_min_length,
         related=me.account.related_words,
         field="new_password",
     )
-    password_hash = await parts.hasher.hash(body.new_password)
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        if not is_by_cookie(request):
-            return await in_thread(_change_password, session, parts, me, password_hash, parts.server.start_session)
-        start = parts.server.start_cookie_session
-        cookie = await in_thread(_change_password, session, parts, me, password_hash, start)
+    password_hash = await services.password_hasher.hash(body.new_password)
+    write, server = services.database.write, services.authorization_server
+    if not is_by_cookie(request):
+        return await write(request, _change_password, services, me, password_hash, server.start_session)
+    cookie = await write(request, _change_password, services, me, password_hash, server.start_cookie_session)
     give_cookie(request, cookie.token, cookie.max_age)
     return Response(status_code=204)
 
 
 def _change_password(
-    session: Session, parts: Parts, me: SignedIn, password_hash: str, start_session: Callable[..., Started]
+    session: Session, services: Services, me: SignedIn, password_hash: str, start_session: Callable[..., Started]
 ) -> Started:
-    state, now = me.caller.state, utcnow()
+    state, now = me.caller.session, utcnow()
     if not users.replace_password(session, me.account, password_hash, reason="password-changed", now=now):
         raise Conflict
     row = session.get_one(RefreshToken, state.id)
     if row.revoke_reason != "password-changed":  # this device was signed out while the password was being hashed
         raise InvalidToken
-    parts.jobs.mail(session, "password-changed", owner_id=state.user_id, to=me.account.email)
+    services.jobs.mail(session, "password-changed", owner_id=state.user_id, to=me.account.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
     return start_session(
         session,
@@ -136,31 +134,30 @@ def _change_password(
     response_class=Response,
     responses=problems(WrongPassword, PasswordElsewhere, Conflict),
 )
-async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, parts: PartsDep) -> Response:
+async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, services: ServicesDep) -> Response:
     """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
-    await _prove(parts, me, body.current_password)
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        await in_thread(_change_email, session, parts, me.account, body.email)
+    await _prove(services, me, body.current_password)
+    await services.database.write(request, _change_email, services, me.account, body.email)
     return Response(status_code=202)
 
 
-def _change_email(session: Session, parts: Parts, account: users.Credentials, new_email: str) -> None:
+def _change_email(session: Session, services: Services, account: users.Credentials, new_email: str) -> None:
     if not users.request_email_change(session, account, new_email):
         raise Conflict
-    parts.jobs.mail(session, "email-change", owner_id=account.user_id)
-    parts.jobs.mail(session, "email-changing", owner_id=account.user_id, to=account.email)
+    services.jobs.mail(session, "email-change", owner_id=account.user_id)
+    services.jobs.mail(session, "email-changing", owner_id=account.user_id, to=account.email)
 
 
-async def _prove(parts: Parts, me: SignedIn, password: str) -> None:
+async def _prove(services: Services, me: SignedIn, password: str) -> None:
     """The current password, counted like a sign-in: a stolen access token is no licence to guess."""
     if me.account.password_hash is None:
         raise PasswordElsewhere
-    await in_thread(parts.account_limits.attempt, me.account.email, me.address)
-    matches, _ = await parts.hasher.verify(password, me.account.password_hash)
+    await in_thread(services.account_limits.attempt, me.account.email, me.address)
+    matches, _ = await services.password_hasher.verify(password, me.account.password_hash)
     if not matches:
-        await in_thread(parts.account_limits.failed, me.account.email)
+        await in_thread(services.account_limits.failed, me.account.email)
         raise WrongPassword
-    await in_thread(parts.account_limits.succeeded, me.account.email, me.address)
+    await in_thread(services.account_limits.succeeded, me.account.email, me.address)
 
 
 def _require_new_sign_in(caller: Caller) -> None:
@@ -175,14 +172,14 @@ def _require_new_sign_in(caller: Caller) -> None:
 @router.get("/sessions", tags=["sessions"], operation_id="listMySessions")
 def list_my_sessions(me: CurrentUser, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """Your signed-in devices, the latest sign-in first."""
-    return page_of_sessions(session, page, me.state.user_id, current=me.state.id)
+    return page_of_sessions(session, page, me.user_id, current=me.session_id)
 
 
 @router.delete("/sessions", status_code=204, tags=["sessions"], operation_id="revokeMyOtherSessions")
 def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     """Sign out every other device, at once."""
-    users.lock_user(session, me.state.user_id)
-    others = (col(RefreshToken.user_id) == me.state.user_id, col(RefreshToken.id) != me.state.id)
+    users.lock_user(session, me.user_id)
+    others = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) != me.session_id)
     revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow())
 
 
@@ -195,6 +192,6 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
 )
 def revoke_my_session(session_id: UUID, me: CurrentUser, session: SessionDep) -> None:
     """Sign out one device, at once."""
-    one = (col(RefreshToken.user_id) == me.state.user_id, col(RefreshToken.id) == session_id)
+    one = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) == session_id)
     if revoke_sessions(session, *one, reason="revoked-by-owner", now=utcnow()) == 0:
         raise SessionNotFound

@@ -7,11 +7,20 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
-from app.authentication import OperationsReader, OperationsWriter
-from app.core.database import SessionDep
 from app.core.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.core.etags import etag, if_none_match
-from app.dependencies import MAX_PAGE, IdempotencyKey, OperationFilters, PageDep, RowId, attempt_of
+from app.dependencies import (
+    MAX_PAGE,
+    IdempotencyKey,
+    OperationFilters,
+    OperationsReader,
+    OperationsWriter,
+    PageDep,
+    RowId,
+    ServicesDep,
+    SessionDep,
+    attempt_of,
+)
 from app.http.examples import headers
 from app.http.openapi import problems
 from app.http.routing import Router
@@ -19,7 +28,6 @@ from app.ledger import operations
 from app.ledger.idempotency import Answer, fingerprint, once
 from app.models.base import MAX_ID, utcnow
 from app.models.operation import Changes, OperationCreate, OperationPublic, OperationUpdate, Total
-from app.services import PartsDep
 
 router = Router("/api/operations", tags=["operations"])
 
@@ -75,11 +83,11 @@ def list_operations(
     if_none_match: IfNoneMatch = None,
 ) -> list[OperationPublic] | Response:
     """Your operations, the newest first. The ETag is that of the whole ledger: any change of yours changes it."""
-    tag = etag(me.state.user_id, me.state.operations_revision)
+    tag = etag(me.user_id, me.session.operations_revision)
     if _has(if_none_match, tag):
         return _not_modified(tag)
     response.headers["ETag"] = tag
-    rows = operations.list_operations(session, me.state.user_id, filters, after=page.position, limit=page.limit + 1)
+    rows = operations.list_operations(session, me.user_id, filters, after=page.position, limit=page.limit + 1)
     return page.cut(rows, operations.position)
 
 
@@ -94,14 +102,14 @@ def create_operation(
     body: OperationCreate,
     me: OperationsWriter,
     session: SessionDep,
-    parts: PartsDep,
+    services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Record an operation. With an Idempotency-Key the request can be repeated until an answer arrives."""
-    attempt = attempt_of(me, parts, idempotency_key, fingerprint("createOperation", body.model_dump_json().encode()))
+    attempt = attempt_of(me, services, idempotency_key, fingerprint("createOperation", body.model_dump_json().encode()))
 
     def create() -> Answer:
-        made = operations.create_operation(session, me.state.user_id, body, attempt.now)
+        made = operations.create_operation(session, me.user_id, body, attempt.now)
         about = {"Location": f"/api/operations/{made.id}", "ETag": etag(made.owner_id, made.revision)}
         return Answer(201, about, made.model_dump(mode="json"))
 
@@ -119,8 +127,8 @@ def list_changes(
     410 says that your copy cannot be brought up to date: empty it, and fill it with `full=true` from `since=0` until
     `more` is false.
     """
-    known = since.known(me.state.operations_revision)
-    changes = operations.read_changes(session, me.state, since=since.revision, limit=since.limit, known=known)
+    known = since.known(me.session.operations_revision)
+    changes = operations.read_changes(session, me.session, since=since.revision, limit=since.limit, known=known)
     if changes.more:
         also = {"full": "true", "began": known} if since.fills else {}
         url = request.url.include_query_params(since=changes.next, **also)
@@ -130,10 +138,10 @@ def list_changes(
 
 @router.get("/summary", operation_id="summarizeOperations", response_model=list[Total], responses=_NOT_MODIFIED)
 def summarize_operations(
-    me: OperationsReader, session: SessionDep, parts: PartsDep, if_none_match: IfNoneMatch = None
+    me: OperationsReader, session: SessionDep, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Totals by type, instrument type and month (UTC), the latest month first."""
-    owner_id, revision = me.state.user_id, me.state.operations_revision
+    owner_id, revision = me.user_id, me.session.operations_revision
     tag = etag(owner_id, revision)
     if _has(if_none_match, tag):
         return _not_modified(tag)
@@ -141,7 +149,7 @@ def summarize_operations(
     def make() -> bytes:
         return _TOTALS.dump_json(operations.summarize(session, owner_id))
 
-    content = parts.cache.get_or_make(owner_id, revision, "summary", make)
+    content = services.cache.get_or_make(owner_id, revision, "summary", make)
     return Response(content, headers={"ETag": tag}, media_type="application/json")
 
 
@@ -159,7 +167,7 @@ def read_operation(
     if_none_match: IfNoneMatch = None,
 ) -> OperationPublic | Response:
     """One operation, with an ETag of its own."""
-    operation = operations.read_operation(session, me.state.user_id, operation_id)
+    operation = operations.read_operation(session, me.user_id, operation_id)
     tag = etag(operation.owner_id, operation.revision)
     return _not_modified(tag) if _has(if_none_match, tag) else _tagged(response, operation)
 
@@ -174,7 +182,7 @@ def replace_operation(
     if_match: IfMatch = None,
 ) -> OperationPublic:
     """Replace all fields of an operation. One that changes nothing raises no revision."""
-    current = operations.locked_operation(session, me.state.user_id, operation_id, if_match)
+    current = operations.locked_operation(session, me.user_id, operation_id, if_match)
     return _tagged(response, operations.change_operation(session, current, dict(body), utcnow()))
 
 
@@ -188,14 +196,14 @@ def update_operation(
     if_match: IfMatch = None,
 ) -> OperationPublic:
     """Change the fields that are sent. One that changes nothing raises no revision."""
-    current = operations.locked_operation(session, me.state.user_id, operation_id, if_match)
+    current = operations.locked_operation(session, me.user_id, operation_id, if_match)
     return _tagged(response, operations.change_operation(session, current, body.model_dump(), utcnow()))
 
 
 @router.delete("/{operation_id}", status_code=204, operation_id="deleteOperation", responses=_CHANGE)
 def delete_operation(operation_id: RowId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None) -> None:
     """Delete an operation. Its id and a revision stay, so that phones hear of it."""
-    current = operations.locked_operation(session, me.state.user_id, operation_id, if_match)
+    current = operations.locked_operation(session, me.user_id, operation_id, if_match)
     operations.delete_operation(session, current, utcnow())
 
 

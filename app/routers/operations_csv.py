@@ -7,18 +7,18 @@ from fastapi import Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
 
-from app.authentication import OperationsReader, current_caller
-from app.core.database import in_thread
+from app.authentication import current_caller
+from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
 from app.core.settings import get_settings
-from app.dependencies import IdempotencyKey, OperationFilters, attempt_of
+from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep, attempt_of
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.ledger import csv_format, operations
 from app.ledger.idempotency import Answer, fingerprint, once
 from app.models.operation import Imported
 from app.oauth2.authorization_server import Caller
-from app.services import Parts, PartsDep
+from app.services import Services
 
 BATCH = 1000
 CSV = "text/csv"
@@ -34,25 +34,24 @@ router = Router("/api/operations", tags=["operations"])
     response_class=StreamingResponse,
     responses={200: {"description": "The operations, the newest first.", **_TABLE}},
 )
-def export_operations(me: OperationsReader, filters: OperationFilters, parts: PartsDep) -> StreamingResponse:
+def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
     """Your operations as CSV, the newest first, however many. What a spreadsheet would take for a formula begins with
     an apostrophe; the import takes it off again."""
     headers = {"Content-Disposition": 'attachment; filename="operations.csv"'}
-    return StreamingResponse(_lines(me, filters, parts), media_type=CSV, headers=headers)
+    return StreamingResponse(_lines(me, filters, services), media_type=CSV, headers=headers)
 
 
-async def _lines(me: Caller, filters: list[Any], parts: Parts) -> AsyncIterator[bytes]:
+async def _lines(me: Caller, filters: list[Any], services: Services) -> AsyncIterator[bytes]:
     """Each batch in a short session of its own, closed before it is sent: a slow reader holds nothing."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = operations.list_operations(session, me.state.user_id, filters, after=after, limit=BATCH)
+        rows = operations.list_operations(session, me.user_id, filters, after=after, limit=BATCH)
         return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == BATCH else None
 
     after: list[str] | None = None
     yield csv_format.header()
     while True:
-        async with parts.database.session_scope(parts.database.read) as session:
-            lines, after = await in_thread(read, session, after)
+        lines, after = await services.database.read(None, read, after)
         yield lines
         if after is None:
             break
@@ -70,7 +69,7 @@ async def _lines(me: Caller, filters: list[Any], parts: Parts) -> AsyncIterator[
 async def import_operations(
     request: Request,
     me: Annotated[Caller, Security(current_caller, scopes=["operations:write"])],
-    parts: PartsDep,
+    services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Record the operations of a CSV file such as the export gives: all of them, or none and the line that is wrong.
@@ -79,13 +78,13 @@ async def import_operations(
     arrives.
     """
     content = await request.body()
-    async with parts.imports.turn():
-        return await _import(request, me, parts, content, idempotency_key)
+    async with services.import_bulkhead.enter():
+        return await _import(request, me, services, content, idempotency_key)
 
 
-async def _import(request: Request, me: Caller, parts: Parts, content: bytes, key: str | None) -> Response:
+async def _import(request: Request, me: Caller, services: Services, content: bytes, key: str | None) -> Response:
     rows = await in_thread(csv_format.decode, content)
-    attempt = attempt_of(me, parts, key, fingerprint("importOperations", content))
+    attempt = attempt_of(me, services, key, fingerprint("importOperations", content))
 
     def write(session: Session) -> Answer:
         def work() -> Answer:
@@ -94,6 +93,5 @@ async def _import(request: Request, me: Caller, parts: Parts, content: bytes, ke
 
         return once(session, attempt, work)
 
-    async with parts.database.session_scope(parts.database.write, request) as session:
-        answer = await in_thread(write, session)
+    answer = await services.database.write(request, write)
     return JSONResponse(answer.body, answer.status, answer.headers)

@@ -7,10 +7,8 @@ from fastapi import Query, Response
 from sqlalchemy import and_, insert, select
 from sqlmodel import Session, col
 
-from app.authentication import requires
-from app.core.database import ReplicaDep, SessionDep
 from app.core.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
-from app.dependencies import PageDep, RowId
+from app.dependencies import PageDep, RowId, SessionDep, requires
 from app.http.openapi import CREATED, problems
 from app.http.routing import Router
 from app.models.base import utcnow
@@ -34,7 +32,7 @@ Me = Annotated[Caller, requires("tasks")]
 
 @router.get("", operation_id="listTasks", dependencies=ANYBODY)
 def list_tasks(
-    session: ReplicaDep,
+    session: SessionDep,
     page: PageDep,
     author: Annotated[UUID | None, Query(description="The tasks that this user wrote.")] = None,
     assignee: Annotated[UUID | None, Query(description="The tasks that this user is to do.")] = None,
@@ -58,7 +56,7 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
     """Write a task; you are its author for good. An assignee at once is the first entry of its history."""
     active = _hold_people(session, me, body.assignee_id)
     _check_assignee(body.assignee_id, active)
-    task = Task.model_validate(body, update={"author_id": me.state.user_id})
+    task = Task.model_validate(body, update={"author_id": me.user_id})
     session.add(task)
     session.flush()
     if task.assignee_id is not None:
@@ -69,7 +67,7 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 
 # Before /{task_id}, which would take it for an id.
 @router.get("/assignees", operation_id="listAssignees", dependencies=ANYBODY)
-def list_assignees(session: ReplicaDep, page: PageDep) -> list[AssigneePublic]:
+def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
     """Who a task can be given to: all active accounts, the oldest first."""
     found = select(col(User.id), col(User.name)).where(col(User.is_active)).order_by(col(User.id))
     if page.position:
@@ -79,7 +77,7 @@ def list_assignees(session: ReplicaDep, page: PageDep) -> list[AssigneePublic]:
 
 
 @router.get("/{task_id}", operation_id="readTask", dependencies=ANYBODY, responses=problems(TaskNotFound))
-def read_task(task_id: RowId, session: ReplicaDep) -> TaskPublic:
+def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     """The task with this id."""
     task = session.get(Task, task_id)
     if task is None:
@@ -94,7 +92,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     wanted = body.model_dump()
     active = _hold_people(session, me, wanted.get("assignee_id"), task_id)
     task = _locked(session, task_id)
-    if not task.may_be_edited_by(me.state.user_id):
+    if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
     changes, previous = task.changes(wanted, utcnow()), task.assignee_id
     if "assignee_id" in changes:
@@ -117,7 +115,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     """Delete a task that you wrote, and its history. Once its author's account is deleted its assignee may do so, and
     whoever has the scope `users:write`."""
     task = _locked(session, task_id)
-    if not task.may_be_deleted_by(me.state.user_id, administers="users:write" in me.scopes):
+    if not task.may_be_deleted_by(me.user_id, administers="users:write" in me.scopes):
         raise NotYourTask("Only its author deletes a task.")
     session.delete(task)
     session.flush()
@@ -126,7 +124,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
 @router.get(
     "/{task_id}/history", operation_id="listTaskHistory", dependencies=ANYBODY, responses=problems(TaskNotFound)
 )
-def list_task_history(task_id: RowId, session: ReplicaDep, page: PageDep) -> list[TaskHistoryPublic]:
+def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
     """Who gave the task to whom, the oldest change first."""
     of_task = col(TaskHistory.task_id) == col(Task.id)
     if page.position:
@@ -147,10 +145,10 @@ def _hold_people(session: Session, me: Caller, assignee_id: UUID | None, task_id
     the present assignee, whom the history will name, is among them.
     """
     present = select(col(Task.assignee_id)).where(col(Task.id) == task_id).scalar_subquery()
-    wanted = (col(User.id).in_([me.state.user_id, assignee_id])) | (col(User.id) == present)
+    wanted = (col(User.id).in_([me.user_id, assignee_id])) | (col(User.id) == present)
     people = select(col(User.id), col(User.is_active)).where(wanted).order_by(col(User.id))
     found = session.connection().execute(people.with_for_update(read=True, key_share=True)).all()
-    if me.state.user_id not in {person.id for person in found}:
+    if me.user_id not in {person.id for person in found}:
         raise InvalidToken  # the account was deleted just now
     return {person.id for person in found if person.is_active}
 
@@ -171,7 +169,7 @@ def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:
 def _record(session: Session, task: Task, me: Caller, *, previous: UUID | None) -> None:
     change = insert(TaskHistory).values(
         task_id=task.id,
-        changed_by=me.state.user_id,
+        changed_by=me.user_id,
         previous_assignee_id=previous,
         new_assignee_id=task.assignee_id,
         changed_at=utcnow(),

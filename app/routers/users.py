@@ -8,12 +8,10 @@ from sqlalchemy import select
 from sqlmodel import Session, col
 
 from app.accounts import users
-from app.authentication import requires
-from app.core.database import SessionDep
 from app.core.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
 from app.core.logs import security_event
 from app.core.scopes import ADMIN, in_order
-from app.dependencies import PageDep, page_of_sessions
+from app.dependencies import PageDep, SessionDep, page_of_sessions, requires
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.base import utcnow
@@ -59,10 +57,10 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
     users.lock_user(session, user_id)
     users.read_user(session, user_id)
     if "role" in changes:
-        security_event("role changed", user_id=user_id, role=changes["role"], by=me.state.user_id)
+        security_event("role changed", user_id=user_id, role=changes["role"], by=me.user_id)
         changes["role_id"] = _role_id(session, changes.pop("role"))
     if disabled:
-        security_event("account disabled", user_id=user_id, by=me.state.user_id)
+        security_event("account disabled", user_id=user_id, by=me.user_id)
         changes["auth_epoch"] = col(User.auth_epoch) + 1
         revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
     return users.update_user(session, user_id, changes)
@@ -132,7 +130,7 @@ def update_role(
     role = session.scalars(select(Role).where(col(Role.name) == name)).one_or_none()
     if role is None:
         raise RoleNotFound
-    security_event("scopes of a role changed", role=name, by=me.state.user_id)
+    security_event("scopes of a role changed", role=name, by=me.user_id)
     role.scopes = scopes
     session.add(role)
     session.flush()

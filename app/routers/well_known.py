@@ -3,10 +3,10 @@
 from fastapi import Response
 from sqlmodel import SQLModel
 
-from app.core.keys import KEYS_MAX_AGE
+from app.core.crypto import KEYS_MAX_AGE
 from app.core.scopes import SCOPES
+from app.dependencies import ServicesDep
 from app.http.routing import Router
-from app.services import PartsDep
 
 CACHED = {"Cache-Control": f"public, max-age={KEYS_MAX_AGE}"}
 
@@ -48,21 +48,21 @@ class Metadata(SQLModel):
 
 
 @router.get("/jwks.json", operation_id="readJwks")
-async def read_jwks(response: Response, parts: PartsDep) -> Jwks:
+async def read_jwks(response: Response, services: ServicesDep) -> Jwks:
     """The public keys of our access tokens (RFC 7517).
 
     Look a token's `kid` up here, and read this again when it is missing. Empty without JWT_PRIVATE_KEY_FILES.
     """
     response.headers.update(CACHED)
-    return Jwks(keys=[Jwk(**key) for key in parts.signers.access.public_jwks])
+    return Jwks(keys=[Jwk(**key) for key in services.signers.access.public_jwks])
 
 
 @router.get("/oauth-authorization-server", operation_id="readMetadata")
-async def read_metadata(response: Response, parts: PartsDep) -> Metadata:
+async def read_metadata(response: Response, services: ServicesDep) -> Metadata:
     """Where the endpoints are, and what they take (RFC 8414): an OAuth client library configures itself by this."""
     response.headers.update(CACHED)
-    issuer = parts.settings.public_url
-    grants = ["password", "refresh_token"] if parts.settings.local_accounts == "on" else []
+    issuer = services.settings.public_url
+    grants = ["password", "refresh_token"] if services.settings.local_accounts == "on" else []
     return Metadata(
         issuer=issuer,
         token_endpoint=f"{issuer}/api/auth/token",

@@ -28,12 +28,12 @@ from starlette.routing import Route
 from app.core.settings import get_settings
 from app.models.base import utcnow
 from app.oauth2.access_tokens import AccessTokenSigner
-from app.oauth2.refresh_tokens import _ONE_SESSION, SessionState
+from app.oauth2.refresh_tokens import _ONE_SESSION, SessionSnapshot
 
 settings = get_settings()
 signer = AccessTokenSigner(settings.secret_keys, settings.public_url)
 
-ReadState = Callable[[UUID], Awaitable[SessionState | None]]
+ReadState = Callable[[UUID], Awaitable[SessionSnapshot | None]]
 
 
 async def me(request: Request) -> Response:
@@ -73,14 +73,14 @@ async def _on_postgres(stack: AsyncExitStack) -> ReadState:
         connection = await AsyncConnection.connect(url, autocommit=True)
         pool.put_nowait(await stack.enter_async_context(connection))
 
-    async def read_state(session_id: UUID) -> SessionState | None:
+    async def read_state(session_id: UUID) -> SessionSnapshot | None:
         connection = await pool.get()
         try:
             cursor = await connection.execute(statement, {"session_id": session_id})
             row = await cursor.fetchone()
         finally:
             pool.put_nowait(connection)
-        return SessionState(*row) if row else None
+        return SessionSnapshot(*row) if row else None
 
     return read_state
 
@@ -91,7 +91,7 @@ def _on_sqlite() -> ReadState:
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots
     pool = [connect(path, check_same_thread=False, isolation_level=None) for _ in range(settings.db_slots)]
 
-    def read(session_id: UUID) -> SessionState | None:
+    def read(session_id: UUID) -> SessionSnapshot | None:
         connection: Connection = pool.pop()  # as many as there are threads
         try:
             row = connection.execute(statement, [session_id.hex]).fetchone()
@@ -99,24 +99,24 @@ def _on_sqlite() -> ReadState:
             pool.append(connection)
         return _of_text(row) if row else None
 
-    async def read_state(session_id: UUID) -> SessionState | None:
+    async def read_state(session_id: UUID) -> SessionSnapshot | None:
         return await to_thread.run_sync(read, session_id)
 
     return read_state
 
 
-_PLACES = {field.name: place for place, field in enumerate(fields(SessionState))}
+_PLACES = {field.name: place for place, field in enumerate(fields(SessionSnapshot))}
 _TIMES = [_PLACES[name] for name in ("idle_expires_at", "absolute_expires_at", "revoked_at", "user_created_at")]
 
 
-def _of_text(row: tuple[Any, ...]) -> SessionState:
+def _of_text(row: tuple[Any, ...]) -> SessionSnapshot:
     """SQLite has text where PostgreSQL's driver gives values; only what is used is parsed."""
     values = list(row)
     for place in _TIMES:
         values[place] = values[place] and datetime.fromisoformat(values[place]).replace(tzinfo=UTC)
     values[_PLACES["user_id"]] = UUID(values[_PLACES["user_id"]])
     values[_PLACES["role_scopes"]] = json.loads(values[_PLACES["role_scopes"]])
-    return SessionState(*values)
+    return SessionSnapshot(*values)
 
 
 async def is_ready(_request: Request) -> Response:

@@ -1,0 +1,29 @@
+"""What the API and the pages share for whoever monitors them: the health answer, and who may read metrics."""
+
+from ipaddress import ip_address
+from secrets import compare_digest
+from typing import Literal
+
+from fastapi import Request
+from sqlmodel import SQLModel
+
+from app.core.errors import InvalidToken, MetricsRefused, Unauthenticated
+from app.http.rate_limit import client_address
+
+
+class Health(SQLModel):
+    status: Literal["ok"] = "ok"
+
+
+def check_scraper(request: Request, token: str | None) -> None:
+    """Refuse whoever may not read the metrics: they need METRICS_TOKEN or, where none is set, this machine."""
+    header = request.headers.get("authorization")
+    if token is None:
+        # Through a proxy on this machine everybody would be a neighbour.
+        forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
+        if forwarded or client_address(request) == "unknown" or not ip_address(client_address(request)).is_loopback:
+            raise MetricsRefused
+    elif header is None:
+        raise Unauthenticated
+    elif not compare_digest(header.encode(), f"Bearer {token}".encode()):
+        raise InvalidToken

@@ -1,0 +1,34 @@
+"""Health and metrics of the pages where they run apart from the API."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.core import metrics
+from app.core.errors import Unavailable
+from app.core.settings import get_settings
+from app.http.monitoring import Health, check_scraper
+from app.pages.api_client import Api, Refused
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/health/live")
+async def is_live() -> Health:
+    """The process answers."""
+    return Health()
+
+
+@router.get("/health/ready")
+async def are_pages_ready(request: Request) -> Health:
+    """The API is ready: a page shows nothing without it."""
+    try:
+        await Api(request).call("GET", "/health/ready")
+    except Refused:
+        raise Unavailable("The API is not ready. Try again shortly.") from None
+    return Health()
+
+
+@router.get("/metrics")
+async def read_metrics(request: Request) -> Response:
+    check_scraper(request, get_settings().metrics_token)
+    return Response(metrics.page({}), media_type=CONTENT_TYPE_LATEST)
