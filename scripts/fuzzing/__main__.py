@@ -69,7 +69,6 @@ def everything(folder: Path, url: str, redis: RedisServer, provider: OidcProvide
         "OIDC_CLIENT_ID": CLIENT,
         "OIDC_CLIENT_SECRET": secret_of(CLIENT),
         "REDIS_URL": redis.url,
-        "READ_DATABASE_URL": url,
         "JWT_PRIVATE_KEY_FILES": str(key_file(folder, "fuzz")),
         "METRICS_TOKEN": "of-the-fuzzer-0123456789",
     }
