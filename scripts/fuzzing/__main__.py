@@ -51,7 +51,7 @@ def run(kind: str, role: str, folder: Path, postgres: str, options: argparse.Nam
         RedisServer(folder) as redis,
         OidcProvider(folder) as provider,
         fresh_database(kind, folder, postgres) as url,
-        Muster(url, folder, **everything(folder, url, redis, provider), **SETTINGS) as muster,
+        Muster(url, folder, **everything(folder, redis, provider), **SETTINGS) as muster,
         Worker(muster, app="app.worker"),
     ):
         outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds, phases=options.phases)
@@ -63,7 +63,7 @@ def run(kind: str, role: str, folder: Path, postgres: str, options: argparse.Nam
         return outcome.is_clean and not broken
 
 
-def everything(folder: Path, url: str, redis: RedisServer, provider: OidcProvider) -> dict[str, str]:
+def everything(folder: Path, redis: RedisServer, provider: OidcProvider) -> dict[str, str]:
     return {
         "OIDC_ISSUER": provider.issuer,
         "OIDC_CLIENT_ID": CLIENT,
