@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session, col
 
-from app.authentication import SignedIn, current_caller, current_credentials, current_user
+from app.authentication import CurrentAccount, current_account, current_caller, current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Reader
 from app.core.errors import Invalid
@@ -20,7 +20,7 @@ from app.models.operation import Operation
 from app.models.refresh_token import SessionPublic
 from app.models.types import Bound, Figi, Instrument, Kind
 from app.oauth2.authorization_server import Caller
-from app.oauth2.refresh_tokens import live_sessions
+from app.oauth2.refresh_tokens import list_live_sessions
 from app.services import Services, ServicesDep, SessionDep, services_of
 
 __all__ = ["ServicesDep", "SessionDep"]
@@ -48,11 +48,11 @@ JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
 ChatReader = Annotated[Caller, Security(current_caller, scopes=[CHAT])]
 Introspector = Security(current_caller, scopes=["tokens:introspect"])
-CurrentCredentials = Annotated[SignedIn, Security(current_credentials, scopes=["me"])]
+Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 
 def join_chat(services: Services, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Reader]:
-    """`me` follows a room, for as long as the access token holds."""
+    """Subscribe `me` to a room for as long as the access token is valid."""
     person = {"user_id": me.user_id, "session_id": me.session_id}
     return services.chat.join(room, **person, expires_at=me.claims.expires_at, after=after)
 
@@ -104,7 +104,7 @@ PageDep = Annotated[Page, Depends()]
 def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
     """One page of a user's live sessions; `current` is the caller's own."""
     before = UUID(page.position[0]) if page.position else None
-    rows = live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())
+    rows = list_live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())
     return [SessionPublic.of(row, current=current) for row in page.cut(rows, lambda row: [str(row.id)])]
 
 

@@ -16,9 +16,10 @@ from app.core.database import Database, Side
 from app.core.settings import Settings
 from app.http.rate_limit import AccountLimits, ChatLimits
 from app.jobs.queue import Jobs
+from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
-from app.oauth2.refresh_tokens import SessionSnapshot, live_scopes
+from app.oauth2.refresh_tokens import live_scopes
 from app.oidc.login import CodeFlow
 from app.oidc.provider import Provider
 

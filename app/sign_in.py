@@ -1,5 +1,6 @@
-"""What the ways to sign in share: the OAuth form, the password grant (RFC 6749 section 4.3), a browser's session."""
+"""Signing in over HTTP: OAuth form parameters, the password grant (RFC 6749 section 4.3), and browser sessions."""
 
+import re
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -7,14 +8,13 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from sqlmodel import Session
 
-from app.accounts import users
+from app.accounts.users import find_user_by_email, upgrade_hash
 from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
 from app.models.base import utcnow
-from app.models.refresh_token import device_label, printable
 from app.models.types import email_address
 from app.oauth2.authorization_server import Device
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
@@ -22,24 +22,29 @@ from app.services import Services
 
 Started = TypeVar("Started")
 
+_SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
+_BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+
 
 async def oauth_form(request: Request) -> dict[str, str]:
-    """The parameters of an OAuth request, each once and not empty. What is wrong is RFC 6749's error, never a 422."""
+    """The parameters of an OAuth request, each once and not empty. Mistakes are RFC 6749's errors, never a 422."""
     _refuse_client_authentication(request.headers.get("authorization"))
     if PARAMETERS.intersection(request.query_params):
         raise InvalidRequest("Parameters belong in the body, never in the URL.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise InvalidRequest("The body must be application/x-www-form-urlencoded.")
     form = parse_form(await request.body())
-    # The grace of a refresh counts from here: after the body, which a client could hold back for as long as it likes,
-    # and before the wait for a slot, which is ours.
+    # The grace of a refresh is measured from here: after the body has arrived, which a client could delay as it likes,
+    # and before the wait for a slot, which is the server's.
     request.state.arrived = utcnow()
     request.state.grant_type = form.get("grant_type")
     return form
 
 
 def _refuse_client_authentication(header: str | None) -> None:
-    """There is no client registry. Basic with an empty id, which Swagger UI sends, is no client at all."""
+    """Raise InvalidClient for HTTP Basic: there is no client registry. Swagger UI sends Basic with an empty id, which
+    names no client and is accepted."""
     scheme, _, credentials = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return
@@ -57,8 +62,10 @@ OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
 async def password_grant(
     request: Request, form: dict[str, str], services: Services, start_session: Callable[..., Started]
 ) -> Started:
-    """RFC 6749 section 4.3; docs/decisions/0001-password-grant.md says why. What `start_session` makes is the answer:
-    the server's own method gives a pair of tokens, `start_cookie_session` a browser's cookie."""
+    """RFC 6749 section 4.3 (docs/decisions/0001-password-grant.md), as a session that `start_session` creates.
+
+    AuthorizationServer.start_session gives a token pair, start_cookie_session a browser's cookie.
+    """
     if "username" not in form or "password" not in form:
         raise InvalidRequest("username and password are needed.")
     if "scope" in form:
@@ -66,26 +73,21 @@ async def password_grant(
     device = device_of(request, form)
     email = _as_email(form["username"])
     await in_thread(services.account_limits.attempt, email, device.ip)
-    account = await services.database.read(request, users.credentials_by_email, email)
-    matches, stronger = await services.password_hasher.verify(
-        form["password"], account.password_hash if account else None
+    user = await services.database.read(request, find_user_by_email, email)
+    matches, stronger_hash = await services.password_hasher.verify(
+        form["password"], user.password_hash if user else None
     )
-    if account is None or not matches or not account.is_active:
+    if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")
         await in_thread(services.account_limits.failed, email)
         raise InvalidGrant
-    scope = scope_at_login(form.get("scope"), account.role_scopes)
+    scope = scope_at_login(form.get("scope"), user.role.scopes)
 
     def sign_in(session: Session) -> Started:
-        if stronger:
-            users.store_stronger_hash(session, account, stronger)
+        if stronger_hash:
+            upgrade_hash(session, user, stronger_hash)
         return start_session(
-            session,
-            user_id=account.user_id,
-            auth_epoch=account.auth_epoch,
-            device=device,
-            scope=scope,
-            now=utcnow(),
+            session, user_id=user.id, auth_epoch=user.auth_epoch, device=device, scope=scope, now=utcnow()
         )
 
     started = await services.database.write(request, sign_in)
@@ -94,25 +96,46 @@ async def password_grant(
     return started
 
 
-def device_of(request: Request, form: dict[str, str]) -> Device:
-    user_agent = printable(request.headers.get("user-agent", ""), 255)
-    client_id = form.get("client_id", "app")
-    if len(client_id) > 100 or client_id != printable(client_id, 100):
-        raise InvalidRequest("client_id is longer than 100 characters or not printable.")
-    label = printable(form.get("device", ""), 100) or device_label(user_agent)
-    return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
-
-
 def _as_email(username: str) -> str:
-    """What is no address is looked up all the same: it costs the time of an unknown one."""
+    """The address as it is stored. Anything else is looked up too, so that it takes as long as an unknown address."""
     try:
         return email_address(username)
     except ValueError:
         return username
 
 
+# ---- Devices ----
+
+
+def device_of(request: Request, form: dict[str, str]) -> Device:
+    """The client as the list of sessions shows it."""
+    user_agent = _printable(request.headers.get("user-agent", ""), 255)
+    client_id = form.get("client_id", "app")
+    if len(client_id) > 100 or client_id != _printable(client_id, 100):
+        raise InvalidRequest("client_id is longer than 100 characters or not printable.")
+    label = _printable(form.get("device", ""), 100) or device_label(user_agent)
+    return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
+
+
+def device_label(user_agent: str) -> str:
+    """A label that a person recognizes, such as "Chrome on Android" or "okhttp"."""
+    system = next((name for name in _SYSTEMS if name in user_agent), None)
+    browser = next((label for mark, label in _BROWSERS if f"{mark}/" in user_agent), None)
+    if browser and system:
+        return f"{browser} on {system}"
+    return _printable(user_agent.partition("/")[0], 100) or "unknown device"
+
+
+def _printable(text: str, length: int) -> str:
+    """`text` on one line and at most `length` characters, fit for a row, a page and a log line."""
+    return _UNPRINTABLE.sub("", text).strip()[:length]
+
+
+# ---- Browsers ----
+
+
 async def end_browser_session(request: Request, services: Services) -> None:
-    """That of the cookie which the browser sent: the answer takes it away, and nobody could sign it out any more."""
+    """Revoke the session of the cookie that the browser sent: the response removes it, and nobody could sign it out."""
     token = cookie_token(request, services.settings)
     if token:
         await services.database.write(request, services.authorization_server.revoke, token, utcnow())

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts.passwords import PasswordHasher
-from app.accounts.users import credentials_by_email, new_user
+from app.accounts.users import create_user, find_user_by_email
 from app.core.dialects import insert_missing, make_engine
 from app.core.settings import Settings, get_settings
 from app.ledger.operations import import_operations
@@ -103,7 +103,7 @@ def load_demo(settings: Settings) -> None:
     refuse_where_it_cannot_be(settings)
     engine = make_engine(settings)
     with Session(engine) as session:
-        exists = credentials_by_email(session, DEMO_EMAIL) is not None
+        exists = find_user_by_email(session, DEMO_EMAIL) is not None
     if not exists:
         password_hash = asyncio.run(_hash())
         with Session(engine) as session:
@@ -121,7 +121,7 @@ async def _hash() -> str:
 
 def _load(session: Session, password_hash: str, now: datetime) -> None:
     people = [
-        new_user(session, email=email, name=name, password_hash=password_hash).id for email, name in PEOPLE.items()
+        create_user(session, email=email, name=name, password_hash=password_hash).id for email, name in PEOPLE.items()
     ]
     session.connection().execute(update(User).where(col(User.id).in_(people)).values(is_verified=True))
     _load_heroes(session, now)

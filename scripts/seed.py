@@ -31,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from app.accounts.passwords import PasswordHasher, check_policy
-from app.accounts.users import credentials_by_email, new_user
+from app.accounts.users import create_user, find_user_by_email
 from app.core.dialects import insert_missing, make_engine
 from app.core.errors import Invalid
 from app.core.scopes import ADMIN, ROLES
@@ -105,7 +105,7 @@ def make_admin(settings: Settings, address: str, *, password: str | None) -> Non
     email = email_address(address)
     engine = make_engine(settings)
     with Session(engine) as session:
-        exists = credentials_by_email(session, email) is not None
+        exists = find_user_by_email(session, email) is not None
     if not exists and settings.local_accounts == "off":
         raise ValueError("LOCAL_ACCOUNTS=off: this person has to sign in at the identity provider first")
     if not exists:
@@ -123,7 +123,7 @@ def _insert_admin(settings: Settings, email: str, password: str) -> None:
     engine = make_engine(settings)
     with Session(engine) as session:
         try:
-            user = new_user(session, email=email, name=None, password_hash=password_hash, role=ADMIN)
+            user = create_user(session, email=email, name=None, password_hash=password_hash, role=ADMIN)
             session.connection().execute(update(User).where(col(User.id) == user.id).values(is_verified=True))
             session.commit()
         except IntegrityError:

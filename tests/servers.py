@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from app.accounts.passwords import PasswordHasher
-from app.accounts.users import new_user
+from app.accounts.users import create_user
 from tests.databases import SECRET_KEY
 from tests.processes import PlainProcess, Process
 from tests.startable import Startable
@@ -185,7 +185,7 @@ class Muster(Startable):
         """As registering leaves it, at once: hashing a password for each test took a tenth of the run."""
         email = f"{uuid4().hex}@example.com"
         with Session(self.engine) as session:
-            new_user(session, email=email, name=name, password_hash=hash_of(password), role=role)
+            create_user(session, email=email, name=name, password_hash=hash_of(password), role=role)
             session.commit()
         return Account(self, email, password)
 

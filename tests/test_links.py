@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -13,7 +12,8 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from app.accounts.email_tokens import email_change_token, reset_token, verification_token
-from app.accounts.users import Credentials, credentials_by_email
+from app.accounts.users import find_user_by_email
+from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from tests.answers import assert_problem, assert_signed_out
 from tests.databases import SECRET_KEY
@@ -21,7 +21,7 @@ from tests.servers import PASSWORD, Account, Muster, Tokens, text_of
 
 NEW_PASSWORD = "copper-lantern-meadow"
 RESET, CONFIRM, CONFIRM_NEW = "Reset your password", "Confirm your e-mail address", "Confirm your new e-mail address"
-MakeToken = Callable[[Signers, Credentials, datetime], str]
+MakeToken = Callable[[Signers, User, datetime], str]
 
 
 def ask(muster: Muster, what: str, email: str) -> httpx.Response:
@@ -214,10 +214,10 @@ def made(
     """The token that the service would have mailed so long ago."""
     url = muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
     with Session(create_engine(url, poolclass=NullPool)) as session:
-        credentials = credentials_by_email(session, account.email)
-    assert credentials is not None
-    credentials = replace(credentials, new_email=new_email or credentials.new_email)
-    return make(Signers.derive([SECRET_KEY], muster.url), credentials, datetime.now(UTC) - age)
+        user = find_user_by_email(session, account.email)
+    assert user is not None
+    user.new_email = new_email or user.new_email
+    return make(Signers.derive([SECRET_KEY], muster.url), user, datetime.now(UTC) - age)
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(59, 204), (60, 400), (600, 400)])

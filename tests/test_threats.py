@@ -6,10 +6,10 @@ from uuid import UUID
 import pytest
 
 from app.accounts.email_tokens import reset_token
-from app.accounts.users import Credentials
 from app.core.crypto import TokenSigner
 from app.jobs.backends import make_celery
 from app.models.base import utcnow
+from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from tests.answers import assert_problem
 from tests.browsers import Browser
@@ -30,11 +30,11 @@ def ada(muster: Muster) -> Account:
     return muster.new_account()
 
 
-def credentials(muster: Muster, account: Account) -> Credentials:
+def credentials(muster: Muster, account: Account) -> User:
     """As a stolen database shows them."""
     (row,) = muster.sql('SELECT * FROM "user" WHERE email = :email', email=account.email)
     known = {name: getattr(row, name) for name in ("email", "name", "password_hash", "auth_epoch")}
-    return Credentials(UUID(str(row.id)), **known, is_active=True, is_verified=False, new_email=None, role_scopes=[])
+    return User(id=UUID(str(row.id)), **known)
 
 
 def reset(muster: Muster, account: Account, key: str) -> int:

@@ -1,16 +1,17 @@
-"""The tokens in mailed links: derived when the mail is made, never stored, single use, one hour.
+"""The tokens in mailed links: derived when the mail is written, never stored, valid once and for one hour.
 
-Each hangs on what it changes (a password hash, an address), so that using it is what ends it.
+Each is bound to the value that it changes (a password hash, an address), so that using it invalidates it.
 """
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import update
 from sqlmodel import Session, col
 
-from app.accounts.users import Credentials, credentials_by_id
-from app.core.crypto import TokenSigner, parse_signed
+from app.accounts.users import find_user
+from app.core.crypto import SignedToken, TokenSigner, parse_signed
 from app.core.errors import InvalidLink
 from app.models.user import User
 from app.oauth2.access_tokens import Signers, from_timestamp
@@ -18,68 +19,64 @@ from app.oauth2.access_tokens import Signers, from_timestamp
 LINK_TTL = timedelta(hours=1)
 
 
-def reset_token(signers: Signers, account: Credentials, now: datetime) -> str:
-    """Dies with the password or the address it was made for."""
-    return _link(signers.reset, account, _reset_bound(account), now)
+def reset_token(signers: Signers, user: User, now: datetime) -> str:
+    """Invalid once the password or the address has changed."""
+    return _sign(signers.reset, user.id, _reset_binding(user), now)
 
 
-def verification_token(signers: Signers, account: Credentials, now: datetime) -> str:
-    """Dies with the address, or once the address is verified."""
-    return _link(signers.verification, account, account.email.encode(), now)
+def verification_token(signers: Signers, user: User, now: datetime) -> str:
+    """Invalid once the address has changed or is verified."""
+    return _sign(signers.verification, user.id, user.email.encode(), now)
 
 
-def email_change_token(signers: Signers, account: Credentials, now: datetime) -> str:
-    """Dies with either address."""
-    return _link(signers.email_change, account, _email_change_bound(account), now)
+def email_change_token(signers: Signers, user: User, now: datetime) -> str:
+    """Invalid once either address has changed."""
+    return _sign(signers.email_change, user.id, _email_change_binding(user), now)
 
 
-def redeem_reset(session: Session, signers: Signers, token: str, now: datetime) -> Credentials:
-    account = _account_of(session, token, now)
-    # Without a password there is none to reset, nor anything secret that the token would be bound to.
-    has_password = account.password_hash is not None
-    if not account.is_active or not has_password or not _holds(signers.reset, token, _reset_bound(account)):
+def _sign(signer: TokenSigner, user_id: UUID, binding: bytes, now: datetime) -> str:
+    return signer.sign(user_id, int((now + LINK_TTL).timestamp()), binding)
+
+
+def redeem_reset(session: Session, signers: Signers, token: str, now: datetime) -> User:
+    """The account whose password this token resets, or InvalidLink."""
+    presented, user = _presented(session, token, now)
+    # An account without a password has none to reset, nor anything secret that the token would be bound to.
+    if not user.is_active or user.password_hash is None or not signers.reset.verify(presented, _reset_binding(user)):
         raise InvalidLink
-    return account
+    return user
 
 
 def redeem_verification(session: Session, signers: Signers, token: str, now: datetime) -> None:
-    """Take a verification link or an e-mail change link; the change counts as verified."""
-    account = _account_of(session, token, now)
-    if account.new_email and _holds(signers.email_change, token, _email_change_bound(account)):
-        unchanged = (col(User.email) == account.email) & (col(User.new_email) == account.new_email)
-        values: dict[str, Any] = {"email": account.new_email, "new_email": None, "is_verified": True}
-    elif not account.is_verified and _holds(signers.verification, token, account.email.encode()):
-        unchanged = (col(User.email) == account.email) & col(User.is_verified).is_(False)
+    """Verify the address, or finish the change to a new one, which counts as verified; else InvalidLink."""
+    presented, user = _presented(session, token, now)
+    if user.new_email and signers.email_change.verify(presented, _email_change_binding(user)):
+        unchanged = (col(User.email) == user.email, col(User.new_email) == user.new_email)
+        values: dict[str, Any] = {"email": user.new_email, "new_email": None, "is_verified": True}
+    elif not user.is_verified and signers.verification.verify(presented, user.email.encode()):
+        unchanged = (col(User.email) == user.email, col(User.is_verified).is_(False))
         values = {"is_verified": True}
     else:
         raise InvalidLink
-    statement = update(User).where(col(User.id) == account.user_id, unchanged).values(**values)
-    if session.connection().execute(statement).rowcount != 1:
+    statement = update(User).where(col(User.id) == user.id, *unchanged).values(**values)
+    if session.exec(statement).rowcount != 1:
         raise InvalidLink
 
 
-def _link(signer: TokenSigner, account: Credentials, bound: bytes, now: datetime) -> str:
-    return signer.sign(account.user_id, int((now + LINK_TTL).timestamp()), bound)
-
-
-def _account_of(session: Session, token: str, now: datetime) -> Credentials:
+def _presented(session: Session, token: str, now: datetime) -> tuple[SignedToken, User]:
+    """The parsed token and the account that it names, or InvalidLink. Its MAC is still to be verified."""
     presented = parse_signed(token)
     if presented is None or from_timestamp(presented.number) <= now:
         raise InvalidLink
-    account = credentials_by_id(session, presented.id)
-    if account is None:
+    user = find_user(session, presented.id)
+    if user is None:
         raise InvalidLink
-    return account
+    return presented, user
 
 
-def _holds(signer: TokenSigner, token: str, bound: bytes) -> bool:
-    presented = parse_signed(token)
-    return presented is not None and signer.verify(presented, bound)
+def _reset_binding(user: User) -> bytes:
+    return f"{user.password_hash}\0{user.email}".encode()
 
 
-def _reset_bound(account: Credentials) -> bytes:
-    return f"{account.password_hash}\0{account.email}".encode()
-
-
-def _email_change_bound(account: Credentials) -> bytes:
-    return f"{account.email}\0{account.new_email}".encode()
+def _email_change_binding(user: User) -> bytes:
+    return f"{user.email}\0{user.new_email}".encode()

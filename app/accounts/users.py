@@ -1,67 +1,79 @@
-"""Accounts: what is read to sign in, what a new password ends, and the admin who must stay."""
+"""Accounts: finding and creating users, replacing passwords, and keeping one admin."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
-from sqlmodel import Session, col
+from sqlalchemy import update
+from sqlalchemy.orm import joinedload
+from sqlmodel import Session, col, select
 
 from app.core.errors import LastAdmin, RolesMissing, UserNotFound
 from app.core.scopes import ADMIN, USER
-from app.models.refresh_token import RefreshToken
+from app.models.refresh_token import Principal, RefreshToken
 from app.models.user import Role, User, UserPublic
-from app.oauth2.refresh_tokens import SessionSnapshot, revoke_sessions
+from app.oauth2.refresh_tokens import revoke_sessions
+
+# SQLModel types a relationship as its value, not as the attribute that joinedload takes.
+_USERS = select(User).options(joinedload(User.role, innerjoin=True))  # type: ignore[arg-type]
+
+# ---- Finding ----
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a password is checked against, and what a change is conditional on."""
-
-    user_id: UUID
-    email: str
-    name: str | None
-    password_hash: str | None
-    auth_epoch: int
-    is_active: bool
-    is_verified: bool
-    new_email: str | None
-    role_scopes: list[str]
-
-    @property
-    def related_words(self) -> list[str]:
-        """What a password must not be made of."""
-        return [self.email, self.name or ""]
+def find_user(session: Session, user_id: UUID) -> User | None:
+    """The user with their role."""
+    return session.exec(_USERS.where(User.id == user_id)).one_or_none()
 
 
-_CREDENTIALS = select(
-    col(User.id),
-    col(User.email),
-    col(User.name),
-    col(User.password_hash),
-    col(User.auth_epoch),
-    col(User.is_active),
-    col(User.is_verified),
-    col(User.new_email),
-    col(Role.scopes),
-).join(Role, col(Role.id) == col(User.role_id))
+def find_user_by_email(session: Session, email: str) -> User | None:
+    """The user with their role."""
+    return session.exec(_USERS.where(User.email == email)).one_or_none()
 
 
-def credentials_by_email(session: Session, email: str) -> Credentials | None:
-    return _credentials(session, col(User.email) == email)
+def get_user(session: Session, user_id: UUID) -> User:
+    """The user with their role, or UserNotFound."""
+    user = find_user(session, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
 
 
-def credentials_by_id(session: Session, user_id: UUID) -> Credentials | None:
-    return _credentials(session, col(User.id) == user_id)
+def lock_user(session: Session, user_id: UUID) -> User | None:
+    """The user with their role, locked until the transaction ends.
+
+    Whoever changes several sessions of a user locks the user first, so that two such changes cannot deadlock.
+    """
+    locked = _USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)
+    return session.exec(locked).one_or_none()
 
 
-def _credentials(session: Session, condition: Any) -> Credentials | None:
-    row = session.connection().execute(_CREDENTIALS.where(condition)).first()
-    return Credentials(*row) if row else None
+def list_users(session: Session, *, after: UUID | None, limit: int) -> Sequence[User]:
+    """Users with their roles, the oldest first: a version 7 UUID sorts by its time."""
+    statement = _USERS.order_by(col(User.id)).limit(limit)
+    if after is not None:
+        statement = statement.where(User.id > after)
+    return session.exec(statement).all()
 
 
-def new_user(
+def public_user(principal: Principal) -> UserPublic:
+    """The caller's own account, from the columns that authentication has read anyway."""
+    return UserPublic(
+        id=principal.user_id,
+        email=principal.email,
+        name=principal.name,
+        role=principal.role,
+        scopes=principal.role_scopes,
+        is_active=principal.is_active,
+        is_verified=principal.is_verified,
+        created_at=principal.user_created_at,
+    )
+
+
+# ---- Creating and changing ----
+
+
+def create_user(
     session: Session,
     *,
     email: str,
@@ -69,129 +81,81 @@ def new_user(
     password_hash: str | None,
     role: str = USER,
     is_verified: bool = False,
-) -> UserPublic:
-    """Insert the account; a taken address is the unique constraint's to find."""
-    found = find_role(session, role)
-    user = User(email=email, name=name, password_hash=password_hash, role_id=found.id, is_verified=is_verified)
+) -> User:
+    """Insert a user. The unique constraint reports an address that is taken."""
+    user = User(
+        email=email,
+        name=name,
+        password_hash=password_hash,
+        role=get_role(session, role),
+        is_verified=is_verified,
+    )
     session.add(user)
     session.flush()
-    return UserPublic.model_validate(user, update={"role": role, "scopes": found.scopes})
+    return user
 
 
-def find_role(session: Session, name: str) -> Any:
-    """The id and the scopes of a role, or RolesMissing."""
-    found = session.connection().execute(select(col(Role.id), col(Role.scopes)).where(col(Role.name) == name)).first()
-    if found is None:
+def get_role(session: Session, name: str) -> Role:
+    """The role, or RolesMissing: without roles in the database nobody can register."""
+    role = session.exec(select(Role).where(Role.name == name)).one_or_none()
+    if role is None:
         raise RolesMissing
-    return found
+    return role
 
 
-def public_user(state: SessionSnapshot) -> UserPublic:
-    """The caller's own account, from what authentication has read anyway."""
-    return UserPublic.model_construct(
-        id=state.user_id,
-        email=state.email,
-        name=state.name,
-        role=state.role,
-        scopes=state.role_scopes,
-        is_active=state.is_active,
-        is_verified=state.is_verified,
-        created_at=state.user_created_at,
-    )
+def request_email_change(session: Session, user: User, new_email: str) -> bool:
+    """Store the address that is to be confirmed; False if the account has changed since it was read."""
+    return session.exec(update(User).where(*_unchanged(user)).values(new_email=new_email)).rowcount == 1
 
 
-_PUBLIC: Select[*tuple[Any, ...]] = select(
-    col(User.id),
-    col(User.email),
-    col(User.name),
-    col(Role.name).label("role"),
-    col(Role.scopes),
-    col(User.is_active),
-    col(User.is_verified),
-    col(User.created_at),
-).join(Role, col(Role.id) == col(User.role_id))
-
-
-def read_user(session: Session, user_id: UUID) -> UserPublic:
-    """The account as it is shown, or UserNotFound."""
-    row = session.connection().execute(_PUBLIC.where(col(User.id) == user_id)).first()
-    if row is None:
-        raise UserNotFound
-    return UserPublic.model_validate(row._asdict())
-
-
-def list_users(session: Session, *, after: UUID | None, limit: int) -> list[UserPublic]:
-    """The oldest first: a version 7 UUID sorts by its time."""
-    statement = _PUBLIC.order_by(col(User.id)).limit(limit)
-    if after is not None:
-        statement = statement.where(col(User.id) > after)
-    return [UserPublic.model_validate(row._asdict()) for row in session.connection().execute(statement)]
-
-
-def update_user(session: Session, user_id: UUID, changes: dict[str, Any]) -> UserPublic:
-    """Set the columns in `changes` and nothing else."""
-    if changes:
-        session.connection().execute(update(User).where(col(User.id) == user_id).values(**changes))
-    return read_user(session, user_id)
-
-
-def request_email_change(session: Session, account: Credentials, new_email: str) -> bool:
-    """Note the address that waits for its link; False when the account changed since it was read."""
-    changed = session.connection().execute(update(User).where(_unchanged(account)).values(new_email=new_email))
-    return changed.rowcount == 1
-
-
-def store_stronger_hash(session: Session, account: Credentials, stronger: str) -> None:
-    session.connection().execute(update(User).where(_unchanged(account)).values(password_hash=stronger))
+def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
+    """Replace the hash of the same password, unless the password has changed since."""
+    session.exec(update(User).where(*_unchanged(user)).values(password_hash=stronger_hash))
 
 
 def replace_password(
-    session: Session, account: Credentials, password_hash: str, *, reason: str, now: datetime, **also: Any
+    session: Session, user: User, password_hash: str, *, reason: str, now: datetime, **also: Any
 ) -> bool:
-    """Set the hash, raise the epoch and end every session; False when the account changed since it was read."""
-    changed = session.connection().execute(
-        update(User)
-        .where(_unchanged(account), col(User.is_active))
-        .values(password_hash=password_hash, auth_epoch=account.auth_epoch + 1, **also)
-    )
-    if changed.rowcount != 1:
+    """Set the hash, raise the epoch and revoke every session; False if the account has changed since it was read."""
+    values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, **also}
+    statement = update(User).where(*_unchanged(user), col(User.is_active)).values(**values)
+    if session.exec(statement).rowcount != 1:
         return False
-    revoke_sessions(session, col(RefreshToken.user_id) == account.user_id, reason=reason, now=now)
+    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
     return True
 
 
-def delete_account(session: Session, account: Credentials) -> bool:
-    """Its sessions go with it by foreign key; False when the account changed since it was read."""
-    keep_an_admin(session, without=account.user_id)
-    user = session.get(User, account.user_id, with_for_update=True)
-    if user is None or (user.password_hash, user.auth_epoch) != (account.password_hash, account.auth_epoch):
+def delete_account(session: Session, user: User) -> bool:
+    """Delete the account; False if it has changed since it was read. Foreign keys delete what belongs to it."""
+    keep_an_admin(session, without=user.id)
+    current = session.get(User, user.id, with_for_update=True)
+    if current is None or (current.password_hash, current.auth_epoch) != (user.password_hash, user.auth_epoch):
         return False
-    session.delete(user)
+    session.delete(current)
     session.flush()
     return True
 
 
-def _unchanged(account: Credentials) -> Any:
+def _unchanged(user: User) -> tuple[Any, ...]:
+    """The conditions of a compare-and-swap on the account."""
     return (
-        (col(User.id) == account.user_id)
-        & (col(User.password_hash) == account.password_hash)
-        & (col(User.auth_epoch) == account.auth_epoch)
+        col(User.id) == user.id,
+        col(User.password_hash) == user.password_hash,
+        col(User.auth_epoch) == user.auth_epoch,
     )
 
 
-def lock_user(session: Session, user_id: UUID) -> None:
-    """Whoever changes several sessions of a user locks the user first: two such changes cannot deadlock."""
-    session.connection().execute(select(col(User.id)).where(col(User.id) == user_id).with_for_update(key_share=True))
+# ---- The last admin ----
 
 
 def keep_an_admin(session: Session, *, without: UUID) -> None:
     """Raise LastAdmin if nobody else could administer. The rows are locked, so two admins cannot remove each other."""
-    admin_role = select(col(Role.id)).where(col(Role.name) == ADMIN).scalar_subquery()
-    admins = session.connection().execute(
-        select(col(User.id))
-        .where(col(User.role_id) == admin_role, col(User.is_active))
+    admins = (
+        select(User.id)
+        .join(Role)
+        .where(Role.name == ADMIN, col(User.is_active))
         .order_by(col(User.id))
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True, of=User)
     )
-    if set(admins.scalars()) == {without}:
+    if set(session.exec(admins)) == {without}:
         raise LastAdmin

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.accounts.email_tokens import email_change_token, reset_token, verification_token
-from app.accounts.users import Credentials
 from app.core.settings import Settings
 from app.core.templating import render
 from app.email.sender import compose
 from app.models.base import utcnow
+from app.models.user import User
 from app.oauth2.access_tokens import Signers
 
 
@@ -67,7 +67,7 @@ LETTERS = {
 
 
 def write(
-    message_id: UUID, told: Mapping[str, Any], account: Credentials | None, settings: Settings, signers: Signers
+    message_id: UUID, told: Mapping[str, Any], account: User | None, settings: Settings, signers: Signers
 ) -> EmailMessage | None:
     """The mail that a job's arguments ask for; None when there is nothing to say any more."""
     addressed = _addressed(told, account, signers, utcnow())
@@ -92,17 +92,17 @@ def write(
 
 
 def _addressed(
-    told: Mapping[str, Any], account: Credentials | None, signers: Signers, now: datetime
+    told: Mapping[str, Any], account: User | None, signers: Signers, now: datetime
 ) -> tuple[str, str | None] | None:
     """To whom, and the token of the link. A link goes to the address that it is bound to, whatever it was before."""
     if account is None:
         return None
     match told["letter"], account:
-        case "reset", Credentials(is_active=True, password_hash=str()):
+        case "reset", User(is_active=True, password_hash=str()):
             return account.email, reset_token(signers, account, now)
-        case "verification", Credentials(is_active=True, is_verified=False):
+        case "verification", User(is_active=True, is_verified=False):
             return account.email, verification_token(signers, account, now)
-        case "email-change", Credentials(new_email=str(new_email)):
+        case "email-change", User(new_email=str(new_email)):
             return new_email, email_change_token(signers, account, now)
         case "reset" | "verification" | "email-change", _:
             return None

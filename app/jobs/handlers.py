@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlmodel import Session, col
 
-from app.accounts.users import credentials_by_email, credentials_by_id
+from app.accounts.users import find_user, find_user_by_email
 from app.core.database import Database
 from app.core.settings import Settings
 from app.email import messages
@@ -47,7 +47,7 @@ class Handlers:
         told = work.arguments
         with self._reading() as session:
             known = work.owner_id
-            account = credentials_by_id(session, known) if known else credentials_by_email(session, told["to"])
+            account = find_user(session, known) if known else find_user_by_email(session, told["to"])
             archive = _result_of(session, UUID(told["job"])) if "job" in told else None
         message = messages.write(work.id, told, account, self.settings, self.signers)
         if message is not None:

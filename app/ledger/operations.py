@@ -25,8 +25,8 @@ from app.models.operation import (
     Tombstone,
     Total,
 )
+from app.models.refresh_token import SessionSnapshot
 from app.models.user import User
-from app.oauth2.refresh_tokens import SessionSnapshot
 
 _BATCH = 1000
 _SENT = tuple(OperationCreate.model_fields)

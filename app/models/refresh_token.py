@@ -1,23 +1,34 @@
-"""Sessions: one refresh_token row a device. Nothing in a row is a token, or becomes one without the server key."""
+"""Sessions: one refresh_token row a signed-in device, the rules of rotation, and what clients see of both.
 
-import re
-from datetime import datetime
+Nothing in a row is a token, or becomes one without the server key (docs/decisions/0003-derived-refresh-tokens.md).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Literal
 from uuid import UUID
 
 from pydantic import MISSING
 from sqlalchemy import BigInteger, Index
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, Relationship, SQLModel
 
+from app.core.settings import get_settings
 from app.models.base import utcnow, uuid7
+from app.models.user import User
 
-_SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
-_BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+
+class RotationAction(Enum):
+    """What the authorization server does with a refresh token of a known generation."""
+
+    ROTATE = auto()  # the newest token: issue its successor
+    REPEAT = auto()  # its parent, within the grace: a retry or a second process, which gets the same successor
+    REPLACE = auto()  # its parent, and nobody has used the successor: that response was lost
+    REUSE = auto()  # any other was issued and superseded: two parties hold this session
 
 
 class RefreshToken(SQLModel, table=True):
-    """AUTH.md's row. generation is the newest token handed out, parent_generation the one it was handed out for."""
+    """`generation` numbers the newest token issued, `parent_generation` the token that it was issued for."""
 
     __tablename__ = "refresh_token"
     __table_args__ = (Index(None, "user_id", "revoked_at"),)
@@ -42,6 +53,88 @@ class RefreshToken(SQLModel, table=True):
     revoked_at: datetime | None = None
     revoke_reason: str | None = Field(default=None, max_length=50)
 
+    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+    @property
+    def expires_at(self) -> datetime:
+        return min(self.idle_expires_at, self.absolute_expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A user and their role, as authentication reads them. Each field is a column (app/oauth2/refresh_tokens.py)."""
+
+    user_id: UUID
+    email: str
+    name: str | None
+    is_active: bool
+    is_verified: bool
+    has_password: bool
+    user_epoch: int
+    user_created_at: datetime
+    operations_revision: int
+    operations_floor: int
+    role: str
+    role_scopes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSnapshot(Principal):
+    """A RefreshToken with its user and role, as one query read them, and the rules that decide by it alone."""
+
+    id: UUID
+    client_id: str
+    device: str
+    scope: str | None
+    secret: bytes
+    auth_epoch: int
+    generation: int
+    parent_generation: int
+    confirmed: bool
+    rotated_at: datetime
+    created_at: datetime
+    idle_expires_at: datetime
+    absolute_expires_at: datetime
+    revoked_at: datetime | None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether its tokens are accepted. Accounts with a password are suspended while LOCAL_ACCOUNTS is off."""
+        return (
+            self.revoked_at is None
+            and self.is_active
+            and self.auth_epoch == self.user_epoch
+            and now < self.idle_expires_at
+            and now < self.absolute_expires_at
+            and not (self.has_password and get_settings().local_accounts == "off")
+        )
+
+    def scopes(self) -> frozenset[str]:
+        """The scopes in force: the session's own, as far as the role still has them."""
+        role_scopes = frozenset(self.role_scopes)
+        return role_scopes if self.scope is None else role_scopes.intersection(self.scope.split())
+
+    def rotation_action(self, presented: int, *, arrived: datetime, grace: timedelta) -> RotationAction:
+        """The rotation table of ADR 0003, first row that fits; `presented` is the generation of the token presented.
+
+        A generation ahead of the row's, with a good MAC, means that the database was restored from a backup.
+        """
+        if presented >= self.generation:
+            return RotationAction.ROTATE
+        if presented == self.parent_generation:
+            if arrived - self.rotated_at <= grace:
+                return RotationAction.REPEAT
+            if not self.confirmed:
+                return RotationAction.REPLACE
+        return RotationAction.REUSE
+
+    def is_superseded(self, generation: int) -> bool:
+        """Whether this generation was issued in a response that was later replaced: its use means two holders."""
+        return self.parent_generation < generation < self.generation
+
+    def is_unconfirmed(self, generation: int) -> bool:
+        """Whether nobody has used this generation, the newest one, yet."""
+        return generation == self.generation and not self.confirmed
+
 
 class SessionPublic(SQLModel):
     """A signed-in device, without anything that could sign in."""
@@ -59,12 +152,11 @@ class SessionPublic(SQLModel):
 
     @classmethod
     def of(cls, row: RefreshToken, *, current: UUID | None) -> "SessionPublic":
-        expires_at = min(row.idle_expires_at, row.absolute_expires_at)
-        return cls.model_validate(row, update={"expires_at": expires_at, "current": row.id == current})
+        return cls.model_validate(row, update={"current": row.id == current})
 
 
 class TokenPair(SQLModel):
-    """A successful answer of the token endpoint (RFC 6749 section 5.1). expires_in is in seconds."""
+    """A successful response of the token endpoint (RFC 6749 section 5.1). `expires_in` is in seconds."""
 
     access_token: str
     token_type: str = Field(default="Bearer")
@@ -74,7 +166,7 @@ class TokenPair(SQLModel):
 
 
 class Introspection(SQLModel):
-    """An answer of RFC 7662 section 2.2, times in seconds since 1970. A token that is not live has `active` alone."""
+    """A response of RFC 7662 section 2.2, times in seconds since 1970. A token that is not live has `active` alone."""
 
     active: bool
     scope: str | MISSING = MISSING
@@ -88,17 +180,3 @@ class Introspection(SQLModel):
     iss: str | MISSING = MISSING
     jti: str | MISSING = MISSING
     sid: UUID | MISSING = MISSING
-
-
-def printable(text: str, length: int) -> str:
-    """`text` on one line, at most `length` characters: fit for a row, a page and a log line."""
-    return _UNPRINTABLE.sub("", text).strip()[:length]
-
-
-def device_label(user_agent: str) -> str:
-    """A name a person recognises, such as "Chrome on Android" or "okhttp"."""
-    system = next((name for name in _SYSTEMS if name in user_agent), None)
-    browser = next((label for mark, label in _BROWSERS if f"{mark}/" in user_agent), None)
-    if browser and system:
-        return f"{browser} on {system}"
-    return printable(user_agent.partition("/")[0], 100) or "unknown device"

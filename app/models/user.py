@@ -1,13 +1,13 @@
-"""People: the roles, the accounts, and what is read and written of them."""
+"""Accounts: roles, users, and their identities at an external provider."""
 
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+import pydantic
 from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
-from pydantic import Field as Limits
 from sqlalchemy import JSON, BigInteger
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
 from app.core.scopes import SCOPES
 from app.models.base import Body, utcnow, uuid7
@@ -55,21 +55,30 @@ class User(UserBase, table=True):
     __table_args__ = (UniqueConstraint("email"),)
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
-    role_id: int = Field(foreign_key="role.id", index=True)
-    password_hash: str | None = Field(default=None, max_length=255)  # none: it is kept at the identity provider
+    role_id: int | None = Field(default=None, foreign_key="role.id", index=True, nullable=False)
+    password_hash: str | None = Field(default=None, max_length=255)  # None: the person signs in at the provider
     auth_epoch: int = Field(default=1)
     is_active: bool = True
     is_verified: bool = False
     new_email: str | None = Field(default=None, max_length=254)
     created_at: datetime = Field(default_factory=utcnow)
-    # The revision of the last change to this user's operations, and the highest of a tombstone that is gone.
+    # The revision of the latest change to this user's operations, and the highest revision of a purged tombstone.
     operations_revision: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     operations_floor: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
+    role: Role = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+    @property
+    def guessable_words(self) -> list[str]:
+        """Words that a password must not be made from."""
+        return [self.email, self.name or ""]
+
 
 class Identity(SQLModel, table=True):
-    """Who somebody is at the identity provider, whatever address they have there. `synced_at` is the time of issue of
-    the newest token whose roles were looked at."""
+    """A user's identity at the external provider: issuer and subject, never an address.
+
+    `synced_at` is the `iat` of the newest token whose roles were applied.
+    """
 
     __table_args__ = (UniqueConstraint("issuer", "subject"),)
 
@@ -80,20 +89,22 @@ class Identity(SQLModel, table=True):
     created_at: datetime = Field(default_factory=utcnow)
     synced_at: datetime
 
+    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
 
 class UserCreate(Body, UserBase):
     password: Secret = Field(schema_extra={"examples": ["violet-tandem-harbour"]})
 
 
 class UserUpdate(Body):
-    """What a person may change of their own account without a password."""
+    """Changes to one's own account that need no password."""
 
     name: Name | MISSING | None = Field(default=MISSING)
 
 
 class UserAdminUpdate(UserUpdate):
     role: RoleName | MISSING = Field(default=MISSING)
-    is_active: Annotated[bool, Limits(strict=True)] | MISSING = Field(default=MISSING)
+    is_active: Annotated[bool, pydantic.Field(strict=True)] | MISSING = Field(default=MISSING)
 
 
 class UserPublic(UserBase):
@@ -103,6 +114,11 @@ class UserPublic(UserBase):
     is_active: bool
     is_verified: bool
     created_at: datetime
+
+    @classmethod
+    def of(cls, user: User) -> "UserPublic":
+        """The account as the API shows it; its role must be loaded."""
+        return cls.model_validate(user, update={"role": user.role.name, "scopes": user.role.scopes})
 
 
 class EmailBody(Body):
@@ -118,8 +134,8 @@ class PasswordChange(Body):
     new_password: Secret
 
 
-class Confirmation(Body):
-    """Whose password is kept at the identity provider has none to confirm with."""
+class AccountDeletion(Body):
+    """`current_password` is left out by accounts that have no password here."""
 
     current_password: Secret | MISSING = Field(default=MISSING)
 

@@ -1,6 +1,6 @@
-"""Introspection (RFC 7662 section 2.2): what a live token is; of any other that it is not active.
+"""Introspection (RFC 7662 section 2.2): describes a live token, and says of any other only that it is not active.
 
-To be asked about is no use of a token: nothing is confirmed, consumed or revoked.
+Introspecting a token does not count as using it: nothing is confirmed, consumed or revoked.
 """
 
 from datetime import datetime
@@ -12,10 +12,9 @@ from sqlmodel import Session
 from app.core.crypto import parse_signed
 from app.core.errors import InvalidGrant, InvalidToken
 from app.core.scopes import in_order
-from app.models.refresh_token import Introspection
+from app.models.refresh_token import Introspection, RotationAction, SessionSnapshot
 from app.oauth2.access_tokens import AUDIENCE
 from app.oauth2.authorization_server import AuthorizationServer, Caller
-from app.oauth2.refresh_tokens import Move, SessionSnapshot, is_superseded, next_move
 
 
 def introspect(session: Session, server: AuthorizationServer, token: str, now: datetime) -> Introspection:
@@ -23,15 +22,15 @@ def introspect(session: Session, server: AuthorizationServer, token: str, now: d
     try:
         if presented is None:
             return _of_access(server, server.authenticate(session, token, now), now)
-        return _of_refresh(server, server.genuine(session, presented), presented.number, now)
+        return _of_refresh(server, server.verified_session(session, presented), presented.number, now)
     except (InvalidGrant, InvalidToken):
         return Introspection(active=False)
 
 
 def _of_access(server: AuthorizationServer, caller: Caller, now: datetime) -> Introspection:
-    """The skew is for clocks that differ: who asks us goes by ours."""
+    """No clock skew here: whoever introspects a token relies on our clock."""
     claims = caller.claims
-    if is_superseded(claims.generation, caller.session) or claims.expires_at <= now.timestamp():
+    if caller.session.is_superseded(claims.generation) or claims.expires_at <= now.timestamp():
         raise InvalidToken
     return Introspection(
         active=True,
@@ -45,26 +44,29 @@ def _of_access(server: AuthorizationServer, caller: Caller, now: datetime) -> In
     )
 
 
-def _of_refresh(server: AuthorizationServer, state: SessionSnapshot, generation: int, now: datetime) -> Introspection:
-    """Without an audience, and of another type: it opens nothing, and nobody shall take it for a bearer token."""
-    move = next_move(generation, state, arrived=now, grace=server.grace)
-    if not state.is_live(now) or move is Move.THEFT:
+def _of_refresh(
+    server: AuthorizationServer, snapshot: SessionSnapshot, generation: int, now: datetime
+) -> Introspection:
+    """Without an audience and with a type of its own, so that nobody takes it for a bearer token."""
+    action = snapshot.rotation_action(generation, arrived=now, grace=server.grace)
+    if not snapshot.is_live(now) or action is RotationAction.REUSE:
         raise InvalidGrant
+    issued_at = int(snapshot.rotated_at.timestamp())
     return Introspection(
         active=True,
-        token_type="refresh_token",  # noqa: S106  # what it is, not a password
-        exp=int(min(state.idle_expires_at, state.absolute_expires_at).timestamp()),
-        iat=int(state.rotated_at.timestamp()) if move is Move.ROTATE else MISSING,  # of an older one no row tells
-        jti=f"{state.id}.{generation}",
-        **_of_session(server, state, state.scopes()),
+        token_type="refresh_token",  # noqa: S106  # its type, not a password
+        exp=int(min(snapshot.idle_expires_at, snapshot.absolute_expires_at).timestamp()),
+        iat=issued_at if action is RotationAction.ROTATE else MISSING,  # known for the newest token only
+        jti=f"{snapshot.id}.{generation}",
+        **_of_session(server, snapshot, snapshot.scopes()),
     )
 
 
-def _of_session(server: AuthorizationServer, state: SessionSnapshot, scopes: frozenset[str]) -> dict[str, Any]:
+def _of_session(server: AuthorizationServer, snapshot: SessionSnapshot, scopes: frozenset[str]) -> dict[str, Any]:
     return {
         "scope": " ".join(in_order(scopes)),
-        "client_id": state.client_id,
-        "sub": state.user_id,
+        "client_id": snapshot.client_id,
+        "sub": snapshot.user_id,
         "iss": server.issuer,
-        "sid": state.id,
+        "sid": snapshot.id,
     }

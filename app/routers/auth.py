@@ -46,9 +46,9 @@ async def register(request: Request, response: Response, body: UserCreate, servi
 
 
 def _register(session: Session, services: Services, body: UserCreate, password_hash: str) -> UserPublic:
-    user = users.new_user(session, email=body.email, name=body.name, password_hash=password_hash)
+    user = users.create_user(session, email=body.email, name=body.name, password_hash=password_hash)
     services.jobs.mail(session, "verification", owner_id=user.id)
-    return user
+    return UserPublic.of(user)
 
 
 # ---- The token endpoint ----
@@ -170,22 +170,20 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 @local_accounts.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
-    account = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
+    user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
     await services.password_hasher.check_policy(
         body.new_password,
         min_length=services.settings.password_min_length,
-        related=account.related_words,
+        related=user.guessable_words,
         field="new_password",
     )
     password_hash = await services.password_hasher.hash(body.new_password)
 
     def reset(session: Session) -> None:
         now = utcnow()
-        if not users.replace_password(
-            session, account, password_hash, reason="password-reset", now=now, is_verified=True
-        ):
+        if not users.replace_password(session, user, password_hash, reason="password-reset", now=now, is_verified=True):
             raise InvalidLink
-        services.jobs.mail(session, "password-changed", owner_id=account.user_id, to=account.email)
+        services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
 
     await services.database.write(request, reset)
 

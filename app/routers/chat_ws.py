@@ -33,8 +33,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnected
 
-from app.authentication import bearer, current_chatter, presented
-from app.chat.hub import ChatHub
+from app.authentication import authenticate_socket, bearer, presented
+from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import Ending, Reader
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, problem
@@ -101,7 +101,7 @@ async def _opened(websocket: WebSocket, services: Services) -> tuple[str, int | 
     """What is asked for and by whom, counted by session; by network where it comes to nothing."""
     try:
         room, after = _asked(websocket)
-        caller = await current_chatter(websocket, await _token(websocket))
+        caller = await authenticate_socket(websocket, await _token(websocket), SCOPE)
     except Exception:
         await in_thread(services.chat_limits.opening, network(client_address(websocket)))
         raise

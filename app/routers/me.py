@@ -1,4 +1,4 @@
-"""One's own account: its name, password and address, and its sessions, which are the signed-in devices."""
+"""One's own account (name, password, e-mail address) and its sessions, which are the signed-in devices."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,7 +10,7 @@ from pydantic import MISSING
 from sqlmodel import Session, col
 
 from app.accounts import users
-from app.authentication import SignedIn, give_cookie, is_by_cookie
+from app.authentication import CurrentAccount, is_by_cookie, send_cookie
 from app.core.concurrency import in_thread
 from app.core.errors import (
     Conflict,
@@ -22,12 +22,12 @@ from app.core.errors import (
     SignInAgain,
     WrongPassword,
 )
-from app.dependencies import CurrentCredentials, CurrentUser, PageDep, ServicesDep, SessionDep, page_of_sessions
+from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, page_of_sessions
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, TokenPair
-from app.models.user import Confirmation, EmailChange, PasswordChange, UserPublic, UserUpdate
+from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.authorization_server import Caller, Device
 from app.oauth2.refresh_tokens import revoke_sessions
@@ -52,7 +52,11 @@ async def read_me(me: CurrentUser) -> UserPublic:
 @router.patch("", tags=["account"], operation_id="updateMe")
 def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPublic:
     """Change your name. What is left out stays; null takes the name away."""
-    return users.update_user(session, me.user_id, body.model_dump())
+    user = users.get_user(session, me.user_id)
+    user.sqlmodel_update(body.model_dump())
+    session.add(user)
+    session.flush()
+    return UserPublic.of(user)
 
 
 @router.delete(
@@ -62,19 +66,19 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     operation_id="deleteMe",
     responses=problems(WrongPassword, SignInAgain, LastAdmin),
 )
-async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials, services: ServicesDep) -> None:
+async def delete_me(request: Request, body: AccountDeletion, me: Account, services: ServicesDep) -> None:
     """Delete your account and all that belongs to it. Cannot be undone. If its password is kept at the identity
     provider, leave it out here, and sign in there at most five minutes before."""
-    if me.account.password_hash is None:
-        _require_new_sign_in(me.caller)
+    if me.user.password_hash is None:
+        _require_recent_sign_in(me.caller)
     elif body.current_password is MISSING:
         raise Invalid.at("body", "current_password", message="The current password is needed.", kind="missing")
     else:
-        await _prove(services, me, body.current_password)
-    if not await services.database.write(request, users.delete_account, me.account):
+        await _verify_password(services, me, body.current_password)
+    if not await services.database.write(request, users.delete_account, me.user):
         raise Conflict
     if is_by_cookie(request):
-        give_cookie(request, "", 0)
+        send_cookie(request, "", 0)
 
 
 @local_accounts.put(
@@ -86,14 +90,14 @@ async def delete_me(request: Request, body: Confirmation, me: CurrentCredentials
     | {204: {"description": "For a browser: a new cookie, and no tokens"}},
 )
 async def change_password(
-    request: Request, body: PasswordChange, me: CurrentCredentials, services: ServicesDep
+    request: Request, body: PasswordChange, me: Account, services: ServicesDep
 ) -> TokenPair | Response:
     """Change your password. Ends every session, this one too, and answers with this device's new pair of tokens."""
-    await _prove(services, me, body.current_password)
+    await _verify_password(services, me, body.current_password)
     await services.password_hasher.check_policy(
         body.new_password,
         min_length=services.settings.password_min_length,
-        related=me.account.related_words,
+        related=me.user.guessable_words,
         field="new_password",
     )
     password_hash = await services.password_hasher.hash(body.new_password)
@@ -101,25 +105,25 @@ async def change_password(
     if not is_by_cookie(request):
         return await write(request, _change_password, services, me, password_hash, server.start_session)
     cookie = await write(request, _change_password, services, me, password_hash, server.start_cookie_session)
-    give_cookie(request, cookie.token, cookie.max_age)
+    send_cookie(request, cookie.token, cookie.max_age)
     return Response(status_code=204)
 
 
 def _change_password(
-    session: Session, services: Services, me: SignedIn, password_hash: str, start_session: Callable[..., Started]
+    session: Session, services: Services, me: CurrentAccount, password_hash: str, start_session: Callable[..., Started]
 ) -> Started:
-    state, now = me.caller.session, utcnow()
-    if not users.replace_password(session, me.account, password_hash, reason="password-changed", now=now):
+    now = utcnow()
+    if not users.replace_password(session, me.user, password_hash, reason="password-changed", now=now):
         raise Conflict
-    row = session.get_one(RefreshToken, state.id)
+    row = session.get_one(RefreshToken, me.caller.session_id)
     if row.revoke_reason != "password-changed":  # this device was signed out while the password was being hashed
         raise InvalidToken
-    services.jobs.mail(session, "password-changed", owner_id=state.user_id, to=me.account.email)
+    services.jobs.mail(session, "password-changed", owner_id=me.user.id, to=me.user.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
     return start_session(
         session,
-        user_id=state.user_id,
-        auth_epoch=me.account.auth_epoch + 1,
+        user_id=me.user.id,
+        auth_epoch=me.user.auth_epoch + 1,
         device=device,
         scope=row.scope,
         now=now,
@@ -134,34 +138,34 @@ def _change_password(
     response_class=Response,
     responses=problems(WrongPassword, PasswordElsewhere, Conflict),
 )
-async def change_email(request: Request, body: EmailChange, me: CurrentCredentials, services: ServicesDep) -> Response:
+async def change_email(request: Request, body: EmailChange, me: Account, services: ServicesDep) -> Response:
     """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
-    await _prove(services, me, body.current_password)
-    await services.database.write(request, _change_email, services, me.account, body.email)
+    await _verify_password(services, me, body.current_password)
+    await services.database.write(request, _change_email, services, me.user, body.email)
     return Response(status_code=202)
 
 
-def _change_email(session: Session, services: Services, account: users.Credentials, new_email: str) -> None:
-    if not users.request_email_change(session, account, new_email):
+def _change_email(session: Session, services: Services, user: User, new_email: str) -> None:
+    if not users.request_email_change(session, user, new_email):
         raise Conflict
-    services.jobs.mail(session, "email-change", owner_id=account.user_id)
-    services.jobs.mail(session, "email-changing", owner_id=account.user_id, to=account.email)
+    services.jobs.mail(session, "email-change", owner_id=user.id)
+    services.jobs.mail(session, "email-changing", owner_id=user.id, to=user.email)
 
 
-async def _prove(services: Services, me: SignedIn, password: str) -> None:
-    """The current password, counted like a sign-in: a stolen access token is no licence to guess."""
-    if me.account.password_hash is None:
+async def _verify_password(services: Services, me: CurrentAccount, password: str) -> None:
+    """Verify the current password, counted like a sign-in: a stolen access token is no license to guess."""
+    if me.user.password_hash is None:
         raise PasswordElsewhere
-    await in_thread(services.account_limits.attempt, me.account.email, me.address)
-    matches, _ = await services.password_hasher.verify(password, me.account.password_hash)
+    await in_thread(services.account_limits.attempt, me.user.email, me.address)
+    matches, _ = await services.password_hasher.verify(password, me.user.password_hash)
     if not matches:
-        await in_thread(services.account_limits.failed, me.account.email)
+        await in_thread(services.account_limits.failed, me.user.email)
         raise WrongPassword
-    await in_thread(services.account_limits.succeeded, me.account.email, me.address)
+    await in_thread(services.account_limits.succeeded, me.user.email, me.address)
 
 
-def _require_new_sign_in(caller: Caller) -> None:
-    """What stands for the password where there is none: the person was at the provider's a moment ago."""
+def _require_recent_sign_in(caller: Caller) -> None:
+    """Require a sign-in at the provider within SIGN_IN_AGE, in place of a password."""
     if utcnow() - from_timestamp(caller.claims.auth_time) > SIGN_IN_AGE:
         raise SignInAgain
 

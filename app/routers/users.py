@@ -1,11 +1,10 @@
-"""Other people's accounts and the roles, for those who may."""
+"""Other people's accounts, and the roles: for callers with users:read and users:write."""
 
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path
-from sqlalchemy import select
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.accounts import users
 from app.core.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
@@ -29,7 +28,8 @@ UsersWriter = Annotated[Caller, requires("users:write")]
 def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     """All accounts, the oldest first."""
     after = UUID(page.position[0]) if page.position else None
-    return page.cut(users.list_users(session, after=after, limit=page.limit + 1), lambda user: [str(user.id)])
+    found = page.cut(users.list_users(session, after=after, limit=page.limit + 1), lambda user: [str(user.id)])
+    return [UserPublic.of(user) for user in found]
 
 
 @router.get(
@@ -40,7 +40,7 @@ def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
 )
 def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
     """One account."""
-    return users.read_user(session, user_id)
+    return UserPublic.of(users.get_user(session, user_id))
 
 
 @router.patch(
@@ -54,16 +54,19 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
     disabled = changes.get("is_active") is False
     if disabled or changes.get("role", ADMIN) != ADMIN:
         users.keep_an_admin(session, without=user_id)  # locks the admins first, so two of them cannot deadlock
-    users.lock_user(session, user_id)
-    users.read_user(session, user_id)
+    user = _locked(session, user_id)
     if "role" in changes:
-        security_event("role changed", user_id=user_id, role=changes["role"], by=me.user_id)
-        changes["role_id"] = _role_id(session, changes.pop("role"))
+        changes["role"] = _role(session, changes["role"])
+        security_event("role changed", user_id=user_id, role=changes["role"].name, by=me.user_id)
     if disabled:
-        security_event("account disabled", user_id=user_id, by=me.user_id)
-        changes["auth_epoch"] = col(User.auth_epoch) + 1
+        changes["auth_epoch"] = user.auth_epoch + 1
         revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
-    return users.update_user(session, user_id, changes)
+        security_event("account disabled", user_id=user_id, by=me.user_id)
+    for name, value in changes.items():
+        setattr(user, name, value)
+    session.add(user)
+    session.flush()
+    return UserPublic.of(user)
 
 
 @router.delete(
@@ -91,7 +94,7 @@ def delete_user(user_id: UUID, session: SessionDep) -> None:
 )
 def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """The signed-in devices of an account, the latest sign-in first."""
-    users.read_user(session, user_id)
+    users.get_user(session, user_id)
     return page_of_sessions(session, page, user_id)
 
 
@@ -104,15 +107,14 @@ def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[Ses
 )
 def revoke_all_sessions(user_id: UUID, session: SessionDep) -> None:
     """Sign an account out everywhere, at once."""
-    users.lock_user(session, user_id)
-    users.read_user(session, user_id)
+    _locked(session, user_id)
     revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="revoked-by-admin", now=utcnow())
 
 
 @router.get("/roles", operation_id="listRoles", dependencies=[requires("users:read")])
 def list_roles(session: SessionDep) -> list[RolePublic]:
     """The roles and what they allow, by name."""
-    return [RolePublic.model_validate(role) for role in session.scalars(select(Role).order_by(col(Role.name)))]
+    return [RolePublic.model_validate(role) for role in session.exec(select(Role).order_by(Role.name))]
 
 
 @router.patch(
@@ -127,7 +129,7 @@ def update_role(
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
         raise LastAdmin("The role admin keeps users:read and users:write, or nobody could give them back.")
-    role = session.scalars(select(Role).where(col(Role.name) == name)).one_or_none()
+    role = session.exec(select(Role).where(Role.name == name)).one_or_none()
     if role is None:
         raise RoleNotFound
     security_event("scopes of a role changed", role=name, by=me.user_id)
@@ -137,8 +139,15 @@ def update_role(
     return RolePublic.model_validate(role)
 
 
-def _role_id(session: Session, name: str) -> int:
-    role_id = session.scalars(select(col(Role.id)).where(col(Role.name) == name)).one_or_none()
-    if role_id is None:
+def _locked(session: Session, user_id: UUID) -> User:
+    user = users.lock_user(session, user_id)
+    if user is None:
+        raise UserNotFound
+    return user
+
+
+def _role(session: Session, name: str) -> Role:
+    role = session.exec(select(Role).where(Role.name == name)).one_or_none()
+    if role is None:
         raise Invalid.at("body", "role", message="There is no role with this name.")
-    return role_id
+    return role

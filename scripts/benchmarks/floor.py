@@ -10,7 +10,6 @@ import json
 from asyncio import LifoQueue
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import fields
 from datetime import UTC, datetime
 from sqlite3 import Connection, connect
 from typing import Any
@@ -27,8 +26,9 @@ from starlette.routing import Route
 
 from app.core.settings import get_settings
 from app.models.base import utcnow
+from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import AccessTokenSigner
-from app.oauth2.refresh_tokens import _ONE_SESSION, SessionSnapshot
+from app.oauth2.refresh_tokens import SESSION_QUERY
 
 settings = get_settings()
 signer = AccessTokenSigner(settings.secret_keys, settings.public_url)
@@ -66,7 +66,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _on_postgres(stack: AsyncExitStack) -> ReadState:
-    statement = str(_ONE_SESSION.compile(dialect=postgresql.psycopg.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    statement = str(SESSION_QUERY.compile(dialect=postgresql.psycopg.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy's
     url = settings.database_url.replace("+psycopg", "")
     pool: LifoQueue[AsyncConnection] = LifoQueue()
     for _ in range(settings.db_slots):
@@ -76,17 +76,17 @@ async def _on_postgres(stack: AsyncExitStack) -> ReadState:
     async def read_state(session_id: UUID) -> SessionSnapshot | None:
         connection = await pool.get()
         try:
-            cursor = await connection.execute(statement, {"session_id": session_id})
+            cursor = await connection.execute(statement, {"id": session_id})
             row = await cursor.fetchone()
         finally:
             pool.put_nowait(connection)
-        return SessionSnapshot(*row) if row else None
+        return SessionSnapshot(**dict(zip(_NAMES, row, strict=True))) if row else None
 
     return read_state
 
 
 def _on_sqlite() -> ReadState:
-    statement = str(_ONE_SESSION.compile(dialect=sqlite.dialect(paramstyle="qmark")))
+    statement = str(SESSION_QUERY.compile(dialect=sqlite.dialect(paramstyle="qmark")))
     path = settings.database_url.removeprefix("sqlite:///")
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots
     pool = [connect(path, check_same_thread=False, isolation_level=None) for _ in range(settings.db_slots)]
@@ -105,18 +105,18 @@ def _on_sqlite() -> ReadState:
     return read_state
 
 
-_PLACES = {field.name: place for place, field in enumerate(fields(SessionSnapshot))}
-_TIMES = [_PLACES[name] for name in ("idle_expires_at", "absolute_expires_at", "revoked_at", "user_created_at")]
+_NAMES = SESSION_QUERY.selected_columns.keys()
+_TIMES = ("idle_expires_at", "absolute_expires_at", "revoked_at", "user_created_at")
 
 
 def _of_text(row: tuple[Any, ...]) -> SessionSnapshot:
     """SQLite has text where PostgreSQL's driver gives values; only what is used is parsed."""
-    values = list(row)
-    for place in _TIMES:
-        values[place] = values[place] and datetime.fromisoformat(values[place]).replace(tzinfo=UTC)
-    values[_PLACES["user_id"]] = UUID(values[_PLACES["user_id"]])
-    values[_PLACES["role_scopes"]] = json.loads(values[_PLACES["role_scopes"]])
-    return SessionSnapshot(*values)
+    values = dict(zip(_NAMES, row, strict=True))
+    for name in _TIMES:
+        values[name] = values[name] and datetime.fromisoformat(values[name]).replace(tzinfo=UTC)
+    values["user_id"] = UUID(values["user_id"])
+    values["role_scopes"] = json.loads(values["role_scopes"])
+    return SessionSnapshot(**values)
 
 
 async def is_ready(_request: Request) -> Response:

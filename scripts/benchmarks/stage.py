@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import update
 from sqlmodel import Session
 
-from app.accounts.users import new_user
+from app.accounts.users import create_user
 from app.core.dialects import make_engine
 from app.core.settings import Settings
 from app.models.base import utcnow
@@ -68,7 +68,7 @@ class Stage:
         device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
         engine = make_engine(settings)
         with Session(engine) as session:
-            user = new_user(session, email="bench@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
+            user = create_user(session, email="bench@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
             pairs = [
                 server.start_session(session, user_id=user.id, auth_epoch=1, device=device, scope=None, now=utcnow())
                 for _ in range(SESSIONS)
