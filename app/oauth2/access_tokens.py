@@ -1,4 +1,4 @@
-"""Access tokens, and JOSE: nothing else signs or verifies a JWT, but app/oidc/tokens.py those of another issuer."""
+"""Access tokens as signed JWTs (RFC 9068, RFC 8725). Only this module and app/oidc/tokens.py use JOSE."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ _MAX_JWT_LENGTH = 4096
 
 
 class InvalidAccessToken(Exception):
-    """The JWT is not one of ours, or its time is over. Carries no reason: nobody is told."""
+    """The JWT is forged, malformed or expired. It carries no reason, so that none can leak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,46 +40,47 @@ class AccessClaims:
     expires_at: int
     not_before: int
     token_id: str
-    in_cookie: bool = False  # minted for a browser's cookie: it may be prolonged, a bearer token never
+    in_cookie: bool = False  # minted for a browser's cookie: it may be renewed, a bearer token never
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A key of one algorithm alone, as python-jose parsed it once. What signs and what verifies may be the same."""
+    """A key bound to one algorithm, parsed once by python-jose. An HMAC key signs and verifies with the same object."""
 
     id: str
     algorithm: str
-    signs: Any
-    verifies: Any
+    signing: Any
+    verifying: Any
     public: dict[str, str] | None = None
 
 
-def _own_key(key: bytes) -> _Key:
+def _hmac_key(key: bytes) -> _Key:
     parsed = jwk.construct(key, "HS256")
     return _Key(hashlib.sha256(key).hexdigest()[:16], "HS256", parsed, parsed)
 
 
-def _shared_key(path: Path) -> _Key:
+def _rsa_key(path: Path) -> _Key:
     key = read_private_key(path)
     public = public_jwk(key.public_key())
     return _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"), public)
 
 
 class AccessTokenSigner:
-    """Makes and verifies access tokens: JWT by the profile of RFC 9068, checked by the rules of RFC 8725.
+    """Mints and verifies access tokens: the JWT profile of RFC 9068, verified by the rules of RFC 8725.
 
-    With key files tokens are RS256, so that others can verify them too; those of SECRET_KEYS hold all the same. A
-    cookie's token is for us alone and lives long: it stays HS256, which no other service takes.
+    With key files, tokens are signed with RS256 so that other services can verify them; tokens signed with SECRET_KEYS
+    stay valid. A cookie's token is for this service alone and lives long: it is always HS256, which no other service
+    accepts.
     """
 
     def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
-        own = [_own_key(key) for key in derive_keys(secret_keys, "access")]
-        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_shared_key(file)])]
-        self._keys = list({key.id: key for key in keys}.values())  # each once, whatever the list names twice
+        own = [_hmac_key(key) for key in derive_keys(secret_keys, "access")]
+        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_rsa_key(file)])]
+        self._keys = list({key.id: key for key in keys}.values())  # without duplicates
         self._own = own[0]
         self.public_jwks = [key.public for key in self._keys if key.public]
         self.issuer = issuer
-        # Checking a signature costs more than all else here, and phones repeat a token for ten minutes.
+        # Verifying a signature costs more than everything else here, and phones repeat a token for ten minutes.
         self._verified = lru_cache(maxsize=4096)(self._verify)
 
     def mint(self, claims: AccessClaims) -> str:
@@ -98,26 +99,26 @@ class AccessTokenSigner:
             "jti": claims.token_id,
             **({"cookie": True} if claims.in_cookie else {}),
         }
-        return str(jws.sign(payload, key.signs, headers={"typ": "at+jwt", "kid": key.id}, algorithm=key.algorithm))
+        return str(jws.sign(payload, key.signing, headers={"typ": "at+jwt", "kid": key.id}, algorithm=key.algorithm))
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
-        """The claims, or InvalidAccessToken. `now=None` leaves time out (revocation takes expired tokens)."""
+        """The claims, or InvalidAccessToken. `now=None` skips the expiry check: revocation accepts expired tokens."""
         if len(token) > _MAX_JWT_LENGTH:
             raise InvalidAccessToken
         claims = self._verified(token)
-        if now is not None and not in_time(claims, now):
+        if now is not None and not is_current(claims, now):
             raise InvalidAccessToken
         return claims
 
     def _verify(self, token: str) -> AccessClaims:
         try:
             for part in token.split("."):
-                from_base64url(part)  # of the spellings of a token, only the one we made is ours
+                from_base64url(part)  # base64url has several spellings of one value; only the canonical one is accepted
             header = jws.get_unverified_header(token)
             key = next(key for key in self._keys if key.id == header.get("kid"))
             if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
                 raise InvalidAccessToken
-            return self._claims(json.loads(jws.verify(token, key.verifies, [key.algorithm])), key)
+            return self._claims(json.loads(jws.verify(token, key.verifying, [key.algorithm])), key)
         except (
             JOSEError,
             ValueError,
@@ -127,39 +128,40 @@ class AccessTokenSigner:
             StopIteration,
             RecursionError,
         ) as error:
-            # Whatever a stranger put in there, python-jose's own surprises included, is one answer.
+            # python-jose raises all of these for malformed input. The caller learns nothing about which.
             raise InvalidAccessToken from error
 
     def _claims(self, payload: dict[str, Any], key: _Key) -> AccessClaims:
         if payload["iss"] != self.issuer or payload["aud"] != AUDIENCE:
             raise InvalidAccessToken
         if "cookie" in payload and key.algorithm != "HS256":
-            raise InvalidAccessToken  # a stolen key file would give cookies, and prolonging them needs it no more
+            raise InvalidAccessToken  # a stolen key file must not mint cookies, which could then be renewed without it
         if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
             raise InvalidAccessToken
         return AccessClaims(
             subject=UUID(payload["sub"]),
             session_id=UUID(payload["sid"]),
-            generation=whole(payload["gen"]),
+            generation=integer(payload["gen"]),
             client_id=payload["client_id"],
             scope=frozenset(payload["scope"].split()),
-            auth_time=whole(payload["auth_time"]),
-            issued_at=whole(payload["iat"]),
-            expires_at=whole(payload["exp"]),
-            not_before=whole(payload.get("nbf", payload["iat"])),
+            auth_time=integer(payload["auth_time"]),
+            issued_at=integer(payload["iat"]),
+            expires_at=integer(payload["exp"]),
+            not_before=integer(payload.get("nbf", payload["iat"])),
             token_id=payload["jti"],
             in_cookie=payload.get("cookie") is True,
         )
 
 
-def whole(value: object) -> int:
-    if type(value) is not int:  # neither True nor 1.5 is a NumericDate of ours
+def integer(value: object) -> int:
+    """The value if it is an integer, which True and 1.5 are not; else InvalidAccessToken."""
+    if type(value) is not int:
         raise InvalidAccessToken
     return value
 
 
-def in_time(claims: AccessClaims, now: datetime) -> bool:
-    """RFC 7519 sections 4.1.4 to 4.1.6, with the skew of RFC 8725."""
+def is_current(claims: AccessClaims, now: datetime) -> bool:
+    """Whether the token is neither expired nor early (RFC 7519 sections 4.1.4 to 4.1.6), allowing for clock skew."""
     moment, skew = now.timestamp(), SKEW.total_seconds()
     started = moment + skew >= max(claims.not_before, claims.issued_at)
     return started and moment < claims.expires_at + skew
@@ -175,7 +177,7 @@ class Signers:
     verification: TokenSigner
     email_change: TokenSigner
     cursor: ValuesSigner  # positions in lists
-    sign_in: ValuesSigner  # what waits in a browser for the identity provider
+    sign_in: ValuesSigner  # a sign-in at the identity provider that is under way in a browser
 
     @classmethod
     def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":

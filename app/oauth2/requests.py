@@ -1,4 +1,4 @@
-"""What requests to the OAuth endpoints may say: forms (RFC 6749 appendices A and B) and scopes (section 3.3)."""
+"""Parsing OAuth requests: forms (RFC 6749 appendices A and B) and scopes (section 3.3)."""
 
 import re
 from urllib.parse import parse_qsl
@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from app.core.errors import InvalidRequest, InvalidScope
 from app.core.scopes import SCOPES, in_order
 
-# RFC 6749 appendix A: what a parameter of the token, revocation and introspection requests may be called.
+# RFC 6749 appendix A: the parameters of token, revocation and introspection requests.
 PARAMETERS = frozenset(
     {"grant_type", "username", "password", "scope", "client_id", "client_secret", "refresh_token", "device"}
     | {"token", "token_type_hint"}
@@ -16,7 +16,7 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*",
 
 
 def parse_form(body: bytes) -> dict[str, str]:
-    """A form by RFC 6749 appendix B: UTF-8, no parameter twice, an empty one is left out; else InvalidRequest."""
+    """Parse a form by RFC 6749 appendix B: UTF-8, no parameter twice, empty ones dropped; else InvalidRequest."""
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError:
@@ -37,11 +37,11 @@ def parse_scope(scope: str) -> frozenset[str]:
     return names
 
 
-def scope_at_login(asked: str | None, role_scopes: list[str]) -> str | None:
-    """What a new session stores: None for all of the role's; else what was asked for, less what the role lacks."""
-    if asked is None:
+def scope_at_login(requested: str | None, role_scopes: list[str]) -> str | None:
+    """The scope that a new session stores: None for all of the role's, else the requested ones that the role has."""
+    if requested is None:
         return None
-    granted = parse_scope(asked).intersection(role_scopes)
+    granted = parse_scope(requested).intersection(role_scopes)
     if not granted:
         raise InvalidScope
     return " ".join(in_order(granted))

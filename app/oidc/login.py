@@ -16,7 +16,7 @@ import httpx
 from app.core.crypto import ValuesSigner
 from app.core.errors import AppError
 from app.core.logs import security_event
-from app.oauth2.access_tokens import InvalidAccessToken, in_time
+from app.oauth2.access_tokens import InvalidAccessToken, is_current
 from app.oidc.provider import Provider
 from app.oidc.tokens import ForeignClaims, digest, id_claims_of, take_apart
 
@@ -153,7 +153,7 @@ class CodeFlow:
         """Keycloak puts realm roles into access tokens alone."""
         jwt = take_apart(id_token)
         claims = id_claims_of(jwt, self.provider.issuer, self._client_id, nonce, access_token)
-        if not in_time(claims.access, now) or not await self.provider.has_signed(jwt):
+        if not is_current(claims.access, now) or not await self.provider.has_signed(jwt):
             raise InvalidAccessToken
         try:
             bearer = await self.provider.verify(access_token, now)

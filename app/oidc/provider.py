@@ -20,7 +20,7 @@ from cachetools import LRUCache, TTLCache
 
 from app.core.errors import ProviderUnavailable
 from app.core.strict_json import parse
-from app.oauth2.access_tokens import InvalidAccessToken, in_time
+from app.oauth2.access_tokens import InvalidAccessToken, is_current
 from app.oidc.tokens import (
     ALGORITHMS,
     MAX_LENGTH,
@@ -92,10 +92,10 @@ class Provider:
         if claims is None:
             jwt = take_apart(token)
             claims = claims_of(jwt, self.issuer, self._audience, self._clients)
-            if not in_time(claims.access, now) or not await self.has_signed(jwt):
+            if not is_current(claims.access, now) or not await self.has_signed(jwt):
                 raise InvalidAccessToken
             self._verified[token] = claims
-        if not in_time(claims.access, now):
+        if not is_current(claims.access, now):
             raise InvalidAccessToken
         return claims
 

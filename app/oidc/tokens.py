@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.core.crypto import MIN_BITS, base64url, from_base64url
 from app.core.strict_json import parse
 from app.models.types import Name, email_address
-from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, whole
+from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, integer
 
 ALGORITHMS = ("RS256", "ES256")
 MAX_LENGTH = 8192  # Keycloak lists every role
@@ -137,7 +137,7 @@ def _is_subject(subject: object) -> TypeGuard[str]:
 
 def _moment(value: object) -> int:
     """A NumericDate that is a time in the calendar, too."""
-    moment = whole(value)
+    moment = integer(value)
     if not 0 <= moment <= _LAST_MOMENT:
         raise InvalidAccessToken
     return moment
