@@ -1,7 +1,7 @@
 """Has a pin of the lock files a known vulnerability? pip-audit asks PyPI, and one that has fails the check.
 
-A closed network stops no build: what could not be audited is counted, in one line. The npm packages of tests/node are
-left out: no user's request ever reaches them.
+A closed network stops no build: what could not be audited is counted, in one line. The npm packages of
+tests/support/node are left out: no user's request ever reaches them.
 """
 
 import json
@@ -16,7 +16,7 @@ from scripts.check_locks import read
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 IGNORED = {
     # ecdsa's signatures leak through their timing, and its makers will not mend it. python-jose asks for ecdsa and uses
-    # cryptography instead where that is installed, as here: nothing of ours imports ecdsa (tests/test_audit.py).
+    # cryptography instead where that is installed, as here: nothing of ours imports ecdsa: tests/scripts/test_audit.py.
     "CVE-2024-23342",
 }
 COMMAND = (

@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from app.core.settings import ROOT, get_settings
-from tests.databases import SECRET_KEY, fresh_database, start_postgres
+from tests.support.databases import SECRET_KEY, fresh_database, start_postgres
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.chromium import Chromium, launched
-from tests.databases import fresh_database, make_templates, start_postgres
-from tests.keycloak import Keycloak
-from tests.processes import Fork
-from tests.providers import OidcProvider
-from tests.redis_server import RedisServer
-from tests.servers import Muster, Tokens
+from tests.support.chromium import Chromium, launched
+from tests.support.databases import fresh_database, make_templates, start_postgres
+from tests.support.keycloak import Keycloak
+from tests.support.oidc_provider import OidcProvider
+from tests.support.processes import Fork
+from tests.support.redis_server import RedisServer
+from tests.support.servers import Muster, Tokens
 
 DATABASES = ("sqlite", "postgresql")
 _SHARED = "MUSTER_TEST_FOLDER"
@@ -107,7 +107,10 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 @pytest.fixture(scope="session")
 def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
     """Another one, which tells in a header how many statements an answer took."""
-    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app="tests.counting:app") as served:
+    with (
+        fresh_database(kind, folder, postgres) as url,
+        Muster(url, folder, app="tests.support.apps.statement_counter:app") as served,
+    ):
         yield served
 
 

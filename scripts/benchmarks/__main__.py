@@ -14,7 +14,7 @@ from scripts.benchmarks.reads import connections, log_line, me
 from scripts.benchmarks.slots import slots
 from scripts.benchmarks.stage import Stage
 from scripts.benchmarks.starts import cold_start
-from tests.databases import make_templates, start_postgres
+from tests.support.databases import make_templates, start_postgres
 
 # Each prints what it finds; the first line of its docstring is what --list says.
 SCENARIOS: dict[str, Callable[[Stage], None]] = {

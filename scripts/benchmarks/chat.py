@@ -11,8 +11,8 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from scripts.benchmarks.stage import Stage, server_process
-from tests.redis_server import RedisServer
-from tests.servers import Muster
+from tests.support.redis_server import RedisServer
+from tests.support.servers import Muster
 
 MESSAGES = 20
 PAUSE = 0.25  # seconds from one message to the next

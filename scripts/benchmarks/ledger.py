@@ -11,8 +11,8 @@ import httpx
 from app.core.crypto import ValuesSigner
 from scripts.benchmarks.load import spread
 from scripts.benchmarks.stage import Stage, watch_memory
-from tests.databases import SECRET_KEY
-from tests.servers import Account, Muster
+from tests.support.databases import SECRET_KEY
+from tests.support.servers import Account, Muster
 
 ROWS = 1_000_000
 OTHERS = 10  # people who share as many rows among them

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from scripts.benchmarks.stage import cpu_seconds
-from tests.servers import Muster
+from tests.support.servers import Muster
 
 CONNECTIONS = 32
 PATH = "/api/users/me"

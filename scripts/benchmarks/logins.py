@@ -14,7 +14,7 @@ import httpx
 
 from scripts.benchmarks.load import Sample, Wrk, interleave, report
 from scripts.benchmarks.stage import Stage, watch_memory
-from tests.servers import PASSWORD, Muster
+from tests.support.servers import PASSWORD, Muster
 
 ATTEMPTS = 40
 LOGINS_A_SECOND = 4

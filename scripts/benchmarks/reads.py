@@ -5,7 +5,7 @@ from functools import partial
 
 from scripts.benchmarks.load import CONNECTIONS, Wrk, interleave, report
 from scripts.benchmarks.stage import Stage
-from tests.servers import Muster
+from tests.support.servers import Muster
 
 
 def me(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from statistics import median
 from threading import Event
 
 from scripts.benchmarks.stage import Stage
-from tests.servers import Muster
+from tests.support.servers import Muster
 
 READS = 200
 HELD = 2  # seconds that each read holds its slot
@@ -25,7 +25,9 @@ def slots(stage: Stage) -> None:
     for kind in stage.databases:
         with (
             stage.database(kind) as url,
-            stage.muster(url, app="tests.extra_routes:app", DB_SLOTS=str(SLOTS), SLOT_TIMEOUT="60") as served,
+            stage.muster(
+                url, app="tests.support.apps.extra_routes:app", DB_SLOTS=str(SLOTS), SLOT_TIMEOUT="60"
+            ) as served,
         ):
             _read_at_once(served, SLOTS, held=0.1)  # a warm-up: every connection to the database is open now
             answered = Event()

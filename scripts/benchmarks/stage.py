@@ -19,8 +19,8 @@ from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer, Device
-from tests.databases import SECRET_KEY, fresh_database
-from tests.servers import Muster
+from tests.support.databases import SECRET_KEY, fresh_database
+from tests.support.servers import Muster
 
 # Instances that are compared share it, so that a token of one is good for the others.
 ISSUER = "http://localhost:8000"

@@ -9,12 +9,12 @@ from secrets import randbelow
 
 from app.core.scopes import ROLES
 from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
-from tests.databases import fresh_database, make_templates, start_postgres
-from tests.providers import CLIENT, OidcProvider, secret_of
-from tests.redis_server import RedisServer
-from tests.rsa_keys import key_file
-from tests.servers import Muster
-from tests.workers import Worker
+from tests.support.databases import fresh_database, make_templates, start_postgres
+from tests.support.oidc_provider import CLIENT, OidcProvider, secret_of
+from tests.support.redis_server import RedisServer
+from tests.support.rsa_keys import key_file
+from tests.support.servers import Muster
+from tests.support.workers import Worker
 
 DATABASES = ("postgresql", "sqlite")
 UNBOUNDED = 100_000  # examples of one operation: time ends a run

@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.databases import ROOT
-from tests.servers import Muster
+from tests.support.databases import ROOT
+from tests.support.servers import Muster
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 NEW_CALLER = "(a new caller)"

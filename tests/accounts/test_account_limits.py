@@ -1,0 +1,118 @@
+"""Limits of an account: wrong passwords by network and from everywhere, and mails. A signed-in device works on."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.assertions import assert_limited
+from tests.support.databases import fresh_database
+from tests.support.servers import PASSWORD, Muster
+
+WRONG = "a-wrong-password"
+CEILING = 100
+
+
+@pytest.fixture(scope="module")
+def strict(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """An instance that takes three wrong passwords; each test has accounts of its own."""
+    settings = {"LIMIT_LOGIN_ACCOUNT": "3/5minute", "TRUSTED_PROXIES": "127.0.0.1"}
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **settings) as served:
+        yield served
+
+
+def guess(muster: Muster, email: str, password: str = WRONG, address: str = "192.0.2.1") -> httpx.Response:
+    form = {"grant_type": "password", "username": email, "password": password}
+    return muster.client.post("/api/auth/token", data=form, headers={"X-Forwarded-For": address})
+
+
+def guesses(muster: Muster, email: str, *passwords: str) -> list[int]:
+    return [guess(muster, email, password).status_code for password in passwords]
+
+
+def test_an_account_known_or_not_is_guessed_only_so_often(strict: Muster) -> None:
+    for email in (strict.new_account().email, f"{uuid4().hex}@example.com", uuid4().hex):
+        spellings = [email, email.upper() if "@" in email else email, f" {email}" if "@" in email else email]
+        assert [guess(strict, spelling).status_code for spelling in spellings] == [400, 400, 400]
+        assert_limited(guess(strict, email, PASSWORD), "password", "q=3;w=300")
+
+
+def test_nobody_else_is_kept_out(strict: Muster) -> None:
+    account, other = strict.new_account(), strict.new_account()
+    tokens = account.sign_in()
+    assert guesses(strict, account.email, WRONG, WRONG, WRONG, PASSWORD) == [400, 400, 400, 429]
+    assert strict.me(tokens).status_code == strict.refresh(tokens.refresh).status_code == 200
+    assert guess(strict, other.email, PASSWORD).status_code == 200
+    assert guess(strict, account.email, PASSWORD, address="198.51.100.1").status_code == 200
+
+
+def test_the_right_password_gives_the_attempts_back(strict: Muster) -> None:
+    email = strict.new_account().email
+    for _ in range(3):
+        assert guesses(strict, email, WRONG, WRONG, PASSWORD) == [400, 400, 200]
+    assert guesses(strict, email, WRONG, WRONG, WRONG, PASSWORD) == [400, 400, 400, 429]
+
+
+def test_guesses_at_once_do_not_pass_together(strict: Muster) -> None:
+    email = strict.new_account().email
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(lambda _: guess(strict, email).status_code, range(16)))
+    assert sorted(statuses) == [400] * 3 + [429] * 13
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/password", {"new_password": "copper-lantern-meadow"}),
+        ("PUT", "/email", {"email": "new@example.com"}),
+        ("DELETE", "", {}),
+    ],
+)
+def test_who_holds_a_token_guesses_no_more_often(strict: Muster, method: str, path: str, body: dict[str, Any]) -> None:
+    account = strict.new_account()
+    tokens = account.sign_in()
+
+    def prove(password: str) -> httpx.Response:
+        sent = {"current_password": password, **body}
+        return strict.client.request(method, f"/api/users/me{path}", json=sent, headers=tokens.bearer)
+
+    assert [prove(WRONG).status_code for _ in range(3)] == [403, 403, 403]
+    assert_limited(prove(PASSWORD), "password", "q=3;w=300")
+    assert strict.me(tokens).status_code == 200
+
+
+@pytest.mark.parametrize("what", ["forgot-password", "request-verification"])
+def test_an_address_known_or_not_is_mailed_only_so_often(strict: Muster, what: str) -> None:
+    account = strict.new_account()
+    for email in (account.email, f"{uuid4().hex}@example.com"):
+        answers = [strict.client.post(f"/api/auth/{what}", json={"email": email}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
+        assert_limited(answers[-1], "password", "q=3;w=300")
+    account.sign_in()
+
+
+def test_wrong_passwords_from_everywhere_together_have_a_ceiling(strict: Muster) -> None:
+    email = strict.new_account().email
+    with ThreadPoolExecutor(8) as pool:
+        statuses = pool.map(lambda n: guess(strict, email, address=f"192.0.2.{n}").status_code, range(CEILING))
+        assert set(statuses) == {400}
+    assert_limited(guess(strict, email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
+
+
+def test_the_owners_sign_ins_make_no_room_for_a_guesser(strict: Muster) -> None:
+    account = strict.new_account()
+    for number in range(CEILING):
+        assert guess(strict, account.email, address=f"192.0.2.{number}").status_code == 400
+        if number % 20 == 0:
+            account.sign_in()
+    assert_limited(guess(strict, account.email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
+
+
+def test_the_right_password_never_reaches_the_ceiling(strict: Muster) -> None:
+    account = strict.new_account()
+    for _ in range(CEILING + 1):
+        account.sign_in()

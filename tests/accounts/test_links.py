@@ -1,0 +1,251 @@
+"""Mailed links: forgotten passwords, verified addresses, and a change of address. Each works once, for one hour."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+from sqlmodel import Session
+
+from app.accounts.email_tokens import email_change_token, reset_token, verification_token
+from app.accounts.users import find_user_by_email
+from app.models.user import User
+from app.oauth2.access_tokens import Signers
+from tests.support.assertions import assert_problem, assert_signed_out
+from tests.support.databases import SECRET_KEY
+from tests.support.servers import PASSWORD, Account, Muster, Tokens, text_of
+
+NEW_PASSWORD = "copper-lantern-meadow"
+RESET, CONFIRM, CONFIRM_NEW = "Reset your password", "Confirm your e-mail address", "Confirm your new e-mail address"
+MakeToken = Callable[[Signers, User, datetime], str]
+
+
+def ask(muster: Muster, what: str, email: str) -> httpx.Response:
+    return muster.client.post(f"/api/auth/{what}", json={"email": email})
+
+
+def reset(muster: Muster, token: str, password: str = NEW_PASSWORD) -> httpx.Response:
+    return muster.client.post("/api/auth/reset-password", json={"token": token, "new_password": password})
+
+
+def verify(muster: Muster, token: str) -> httpx.Response:
+    return muster.client.post("/api/auth/verify-email", json={"token": token})
+
+
+def change_email(muster: Muster, tokens: Tokens, email: str, password: str = PASSWORD) -> httpx.Response:
+    body = {"email": email, "current_password": password}
+    return muster.client.put("/api/users/me/email", json=body, headers=tokens.bearer)
+
+
+def forgotten(muster: Muster, account: Account) -> str:
+    """The token of a new reset link."""
+    assert ask(muster, "forgot-password", account.email).status_code == 202
+    return muster.link_token(account.email, subject=RESET)
+
+
+def moving(muster: Muster, tokens: Tokens) -> tuple[str, str]:
+    """A new address that was asked for, and the token of the link to it."""
+    email = f"{uuid4().hex}@example.com"
+    assert change_email(muster, tokens, email).status_code == 202
+    return email, muster.link_token(email, subject=CONFIRM_NEW)
+
+
+def sign_in(muster: Muster, email: str, password: str = PASSWORD) -> httpx.Response:
+    return muster.token(grant_type="password", username=email, password=password)
+
+
+def assert_dead(answer: httpx.Response) -> None:
+    assert_problem(answer, 400, "invalid-link")
+
+
+# ---- A forgotten password ----
+
+
+@pytest.mark.parametrize("what", ["forgot-password", "request-verification"])
+def test_the_answer_is_the_same_for_every_address_and_only_an_open_account_gets_mail(muster: Muster, what: str) -> None:
+    known, disabled = muster.register(), muster.register()
+    unknown = Account(muster, f"{uuid4().hex}@example.com", PASSWORD)
+    everybody = (disabled, unknown, known)  # mails are sent in order: once the last one has come, the others have not
+    for account in (known, disabled):
+        muster.mails(account.email)
+    muster.sql('UPDATE "user" SET is_active = false WHERE email = :email', email=disabled.email)
+    answers = [ask(muster, what, account.email) for account in everybody]
+    assert {(answer.status_code, answer.content) for answer in answers} == {(202, b"")}
+    assert len({frozenset(answer.headers) for answer in answers}) == 1
+    assert len(muster.mails(known.email, at_least=2)) == 2
+    assert len(muster.mails(disabled.email)) == 1
+
+
+def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(muster: Muster) -> None:
+    account = muster.register()
+    phone, tablet = account.sign_in(), account.sign_in()
+    token = forgotten(muster, account)
+    assert reset(muster, token).status_code == 204
+    assert_signed_out(muster, phone, tablet)
+    assert sign_in(muster, account.email).json()["error"] == "invalid_grant"
+    tokens = Tokens(sign_in(muster, account.email, NEW_PASSWORD).json())
+    assert muster.me(tokens).json()["is_verified"] is True
+    assert muster.mails(account.email, subject="Your password was changed")
+    assert_dead(reset(muster, token, "another-lantern-meadow"))
+
+
+def test_a_refused_password_does_not_use_the_link_up(muster: Muster) -> None:
+    account = muster.register()
+    token = forgotten(muster, account)
+    for refused in ("tiny-9", account.email, "password1"):
+        answer = reset(muster, token, refused)
+        assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "new_password"])
+        assert refused not in answer.text
+        assert token not in answer.text
+    assert reset(muster, token).status_code == 204
+
+
+def test_of_two_resets_at_once_one_wins(muster: Muster) -> None:
+    account = muster.register()
+    token = forgotten(muster, account)
+    passwords = ["first-lantern-meadow", "second-lantern-meadow"]
+    with ThreadPoolExecutor(2) as pool:
+        statuses = [answer.status_code for answer in pool.map(lambda new: reset(muster, token, new), passwords)]
+    assert sorted(statuses) == [204, 400]
+    assert [sign_in(muster, account.email, new).is_success for new in passwords] == [s == 204 for s in statuses]
+
+
+def test_a_reset_link_dies_with_the_password_the_address_or_the_account(muster: Muster) -> None:
+    account = muster.register()
+    tokens, token = account.sign_in(), forgotten(muster, account)
+    body = {"current_password": PASSWORD, "new_password": "another-lantern-meadow"}
+    tokens = Tokens(muster.client.put("/api/users/me/password", json=body, headers=tokens.bearer).json())
+    assert_dead(reset(muster, token))
+
+    muster.sql('UPDATE "user" SET is_active = false WHERE email = :email', email=account.email)
+    assert_dead(reset(muster, made(muster, account, reset_token)))
+
+    account = muster.register()
+    tokens, token = account.sign_in(), forgotten(muster, account)
+    assert verify(muster, moving(muster, tokens)[1]).status_code == 204
+    assert_dead(reset(muster, token))
+
+    account = muster.register()
+    tokens, token = account.sign_in(), forgotten(muster, account)
+    muster.client.request("DELETE", "/api/users/me", json={"current_password": PASSWORD}, headers=tokens.bearer)
+    assert_dead(reset(muster, token))
+
+
+# ---- A verified address ----
+
+
+def test_a_verification_link_works_once_and_dies_with_the_address(muster: Muster) -> None:
+    account = muster.register()
+    tokens, token = account.sign_in(), muster.link_token(account.email, subject=CONFIRM)
+    assert muster.me(tokens).json()["is_verified"] is False
+    assert verify(muster, token).status_code == 204
+    assert muster.me(tokens).json()["is_verified"] is True
+    assert_dead(verify(muster, token))
+
+    account = muster.register()
+    tokens, token = account.sign_in(), muster.link_token(account.email, subject=CONFIRM)
+    moved, newer = moving(muster, tokens)
+    assert verify(muster, newer).status_code == 204
+    muster.sql('UPDATE "user" SET is_verified = false WHERE email = :email', email=moved)
+    assert_dead(verify(muster, token))
+
+
+def test_a_verified_address_gets_no_further_link(muster: Muster) -> None:
+    verified, other = muster.register(), muster.register()
+    assert verify(muster, muster.link_token(verified.email, subject=CONFIRM)).status_code == 204
+    for account in (verified, other):  # in order: once the second mail has come, the first one has not
+        assert ask(muster, "request-verification", account.email).status_code == 202
+    assert len(muster.mails(other.email, at_least=2)) == 2
+    assert len(muster.mails(verified.email)) == 1
+
+
+# ---- A change of address ----
+
+
+def test_an_address_changes_by_its_link_and_the_old_one_is_told(muster: Muster) -> None:
+    account = muster.register()
+    tokens = account.sign_in()
+    email, token = moving(muster, tokens)
+    warning = muster.mails(account.email, subject="about to change")[-1]
+    assert "#token=" not in text_of(warning)
+    assert muster.me(tokens).json()["email"] == account.email
+    assert sign_in(muster, email).status_code == 400
+    assert verify(muster, token).status_code == 204
+    me = muster.me(tokens).json()
+    assert (me["email"], me["is_verified"]) == (email, True)
+    assert sign_in(muster, email).status_code == 200
+    assert sign_in(muster, account.email).json()["error"] == "invalid_grant"
+    assert_dead(verify(muster, token))
+
+
+def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
+    account, email = muster.register(), f"{uuid4().hex}@example.com"
+    tokens = account.sign_in()
+    assert_problem(change_email(muster, tokens, email, "a-wrong-password"), 403, "wrong-password")
+    assert_dead(verify(muster, made(muster, account, email_change_token, new_email=email)))
+
+
+def test_a_newer_request_ends_the_older_link(muster: Muster) -> None:
+    tokens = muster.register().sign_in()
+    older, newer = moving(muster, tokens)[1], moving(muster, tokens)
+    assert_dead(verify(muster, older))
+    assert verify(muster, newer[1]).status_code == 204
+    assert muster.me(tokens).json()["email"] == newer[0]
+
+
+def test_an_address_that_was_taken_meanwhile_stays_where_it_is(muster: Muster) -> None:
+    tokens = muster.register().sign_in()
+    email, token = moving(muster, tokens)
+    assert muster.client.post("/api/auth/register", json={"email": email, "password": PASSWORD}).status_code == 201
+    assert_problem(verify(muster, token), 409, "email-taken")
+    assert muster.me(tokens).json()["email"] != email
+
+
+# ---- All of them ----
+
+
+def made(
+    muster: Muster, account: Account, make: MakeToken, *, age: timedelta = timedelta(0), new_email: str = ""
+) -> str:
+    """The token that the service would have mailed so long ago."""
+    url = muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    with Session(create_engine(url, poolclass=NullPool)) as session:
+        user = find_user_by_email(session, account.email)
+    assert user is not None
+    user.new_email = new_email or user.new_email
+    return make(Signers.derive([SECRET_KEY], muster.url), user, datetime.now(UTC) - age)
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(59, 204), (60, 400), (600, 400)])
+@pytest.mark.parametrize("make", [reset_token, verification_token, email_change_token])
+def test_a_link_works_for_one_hour(muster: Muster, make: MakeToken, minutes: int, status: int) -> None:
+    account = muster.register()
+    change_email(muster, account.sign_in(), f"{uuid4().hex}@example.com")
+    token = made(muster, account, make, age=timedelta(minutes=minutes))
+    assert (reset if make is reset_token else verify)(muster, token).status_code == status
+
+
+def test_a_link_of_one_kind_does_nothing_of_another(muster: Muster) -> None:
+    account = muster.register()
+    tokens = account.sign_in()
+    change_email(muster, tokens, f"{uuid4().hex}@example.com")
+    for make in (verification_token, email_change_token):
+        assert_dead(reset(muster, made(muster, account, make)))
+    for token in (made(muster, account, reset_token), tokens.refresh, tokens.access[:72]):
+        assert_dead(verify(muster, token))
+    assert muster.me(tokens).json()["is_verified"] is False
+
+
+@pytest.mark.parametrize("position", [0, 1, 5, 30, 45, 71])
+def test_an_altered_or_incomplete_token_is_dead(muster: Muster, position: int) -> None:
+    account = muster.register()
+    token = forgotten(muster, account)
+    other = "A" if token[position] != "A" else "B"
+    for altered in (token[:position] + other + token[position + 1 :], token[:position], f"{token}=", f" {token}"):
+        assert_dead(reset(muster, altered))
+        assert_dead(verify(muster, altered))
+    assert reset(muster, token).status_code == 204

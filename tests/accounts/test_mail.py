@@ -1,0 +1,213 @@
+"""Mail by a real SMTP server: over TLS that is checked, after the answer, and never in the way of the service."""
+
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default as email_policy
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
+
+Serve = Callable[..., Muster]
+USER, SECRET = "muster", "p@ss/word:1"
+PUBLIC_URL = "https://muster.example"
+
+
+class Inbox:
+    """Keeps what arrives; refuses who is told to be refused."""
+
+    def __init__(self) -> None:
+        self.mails: list[Envelope] = []
+        self.logins: list[tuple[str, str]] = []
+
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if address.startswith("refused"):
+            return f"550 no such user {address}"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802  # the same
+        self.mails.append(envelope)
+        return "250 OK"
+
+    def authenticate(self, _server: SMTP, _session: Session, _envelope: Envelope, _how: str, data: Any) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        self.logins.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=self.logins[-1] == (USER, SECRET))
+
+    def mail_to(self, address: str) -> EmailMessage:
+        """The newest mail to an address, once there is one."""
+        found = wait_for(lambda: [mail for mail in self.mails if mail.rcpt_tos == [address]], what="a mail")
+        content = found[-1].content
+        assert isinstance(content, bytes)
+        return message_from_bytes(content, policy=email_policy)
+
+
+class Server(Controller):
+    """Stops once its clients are gone: asyncio warns of a connection that is dropped under way."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.connections: list[SMTP] = []
+        super().__init__(*arguments, **options)
+
+    def factory(self) -> SMTP:
+        self.connections.append(super().factory())  # type: ignore[no-untyped-call]  # aiosmtpd leaves it untyped
+        return self.connections[-1]
+
+    def stop(self, no_assert: bool = False) -> None:
+        wait_for(lambda: all(connection.transport is None for connection in self.connections), what="the clients' end")
+        super().stop(no_assert)
+
+
+@contextmanager
+def smtp_server(inbox: Inbox, port: int = 0, **options: Any) -> Iterator[int]:
+    """An SMTP server on localhost; its port."""
+    port = port or free_port()
+    controller = Server(inbox, hostname="127.0.0.1", port=port, ready_timeout=STARTUP, **options)
+    controller.start()
+    try:
+        yield port
+    finally:
+        controller.stop()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for localhost, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    path = tmp_path_factory.mktemp("certificate") / "localhost.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(signed.public_bytes(Encoding.PEM) + private)
+    return path
+
+
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def mail_url(port: int, mode: str, host: str = "localhost") -> str:
+    return f"smtp://{USER}:{quote(SECRET, safe='')}@{host}:{port}?tls={mode}"
+
+
+def register(muster: Muster, name: str = "") -> str:
+    """The address of a new account, to which a mail is now on its way."""
+    email = f"{name}{uuid4().hex}@example.com"
+    answer = muster.client.post("/api/auth/register", json={"email": email, "password": PASSWORD})
+    assert answer.status_code == 201
+    return email
+
+
+# ---- What a mail is ----
+
+
+def test_a_link_carries_its_token_in_the_fragment(muster: Muster) -> None:
+    account = muster.register()
+    muster.client.post("/api/auth/forgot-password", json={"email": account.email})
+    for subject, page in (("Confirm your e-mail", "verify-email"), ("Reset your password", "reset-password")):
+        mail = muster.mails(account.email, subject=subject)[-1]
+        links = re.findall(r"http\S+", text_of(mail))
+        assert len(links) == 1
+        assert re.fullmatch(rf"http://localhost:{muster.port}/{page}#token=[A-Za-z0-9_-]{{72}}", links[0])
+        assert (mail["From"], mail["To"]) == ("muster@localhost", account.email)
+        assert mail["Auto-Submitted"] == "auto-generated"
+        assert mail["Message-ID"]
+        assert mail["Date"]
+
+
+# ---- By SMTP ----
+
+
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_mail_goes_over_tls_with_a_login_to_a_server_that_is_trusted(
+    serve: Serve, certificate: Path, mode: str
+) -> None:
+    inbox, context = Inbox(), tls(certificate)
+    options: dict[str, dict[str, Any]] = {
+        "starttls": {"tls_context": context, "require_starttls": True},
+        "implicit": {"ssl_context": context, "auth_require_tls": False},  # to aiosmtpd only STARTTLS is TLS
+    }
+    with smtp_server(inbox, authenticator=inbox.authenticate, **options[mode]) as port:
+        muster = serve(
+            MAIL_URL=mail_url(port, mode),
+            MAIL_FROM="Muster <hello@muster.example>",
+            PUBLIC_URL=PUBLIC_URL,
+            SSL_CERT_FILE=str(certificate),
+        )
+        email = register(muster)
+        mail = inbox.mail_to(email)
+    assert f"{PUBLIC_URL}/verify-email#token=" in text_of(mail)
+    assert mail["From"] == "Muster <hello@muster.example>"
+    assert inbox.mails[-1].mail_from == "hello@muster.example"
+    assert inbox.logins == [(USER, SECRET)]
+
+
+def test_mail_goes_in_the_clear_only_when_told_to(serve: Serve) -> None:
+    inbox = Inbox()
+    with smtp_server(inbox) as port:
+        plain, strict = serve(MAIL_URL=f"smtp://localhost:{port}?tls=none"), serve(MAIL_URL=f"smtp://localhost:{port}")
+        register(strict)
+        wait_for(lambda: "(mail), attempt 1 of 8" in strict.log, what="a failure in the log")
+        inbox.mail_to(register(plain))
+        assert len(inbox.mails) == 1
+
+
+# ---- When it fails ----
+
+
+def test_a_server_that_is_not_trusted_gets_neither_password_nor_mail(serve: Serve, certificate: Path) -> None:
+    inbox = Inbox()
+    with smtp_server(inbox, tls_context=tls(certificate), authenticator=inbox.authenticate) as port:
+        muster = serve(MAIL_URL=mail_url(port, "starttls"))
+        email = register(muster)
+        wait_for(lambda: "(mail), attempt 1 of 8: SSLCertVerificationError" in muster.log, what="a failure in the log")
+    assert (inbox.mails, inbox.logins) == ([], [])
+    assert email not in muster.log
+
+
+def test_a_failing_server_breaks_nothing_and_names_nobody_in_the_log(serve: Serve) -> None:
+    inbox = Inbox()
+    port = free_port()
+    muster = serve(
+        MAIL_URL=f"smtp://{USER}:{quote(SECRET, safe='')}@localhost:{port}?tls=none", ENVIRONMENT="development"
+    )
+    away = register(muster)
+    wait_for(lambda: "(mail), attempt 1 of 8: ConnectionRefusedError" in muster.log, what="a failure in the log")
+    assert muster.token(grant_type="password", username=away, password=PASSWORD).status_code == 200
+    assert muster.client.post("/api/auth/forgot-password", json={"email": away}).status_code == 202
+
+    with smtp_server(inbox, port, authenticator=inbox.authenticate, auth_require_tls=False):
+        refused = register(muster, "refused")
+        wait_for(lambda: "(mail), attempt 1 of 8: SMTPRecipientsRefused" in muster.log, what="a failure in the log")
+        inbox.mail_to(register(muster))
+    for secret in (away, refused, SECRET, PASSWORD, "#token="):
+        assert secret not in muster.log

@@ -1,0 +1,208 @@
+"""How following the chat ends: by the token, by the session, by reading too slowly, by the end of the service."""
+
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from os import kill
+from pathlib import Path
+from socket import SHUT_RDWR
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.http.test_metrics import number, scrape
+from tests.support.assertions import assert_problem
+from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
+from tests.support.sockets import LARGE, Json, Socket, events, history, new_room
+
+
+def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) -> None:
+    muster = serve(ACCESS_TOKEN_TTL="4")
+    account, room = muster.new_account(), new_room()
+    tokens = account.sign_in()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Socket(muster, tokens, room=room) as socket,
+        events(muster, tokens, room) as stream,
+    ):
+        url = f"/api/chat/messages?room={room}&wait=25"
+        poll = pool.submit(lambda: muster.client.get(url, headers=tokens.bearer))
+        assert socket.ready() == 0
+        assert socket.closed() == 4401
+        assert list(stream) == []
+        answer = poll.result()
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/invalid-token")
+    with Socket(muster, tokens) as socket:
+        assert socket.closed() == 4401
+    with Socket(muster, account.sign_in(), room=room, after=0) as socket:
+        assert socket.ready() == 0
+
+
+def test_whoever_is_signed_out_or_loses_the_scope_is_closed_within_30_seconds(muster: Muster, admin: Tokens) -> None:
+    """All at once, since each would wait for the same look at the sessions."""
+    accounts = [muster.new_account() for _ in range(5)]
+    pairs = [account.sign_in() for account in accounts]
+    ids = [muster.me(tokens).json()["id"] for tokens in pairs]
+    room, bystander = new_room(), muster.new_account().sign_in()
+
+    def patch(user_id: str, **changes: Any) -> None:
+        answer = muster.client.patch(f"/api/users/{user_id}", json=changes, headers=admin.bearer)
+        assert answer.status_code == 200, answer.text
+
+    with (
+        Socket(muster, pairs[0], room=room) as revoked,
+        Socket(muster, pairs[1], room=room) as changed,
+        Socket(muster, pairs[2], room=room) as disabled,
+        Socket(muster, pairs[3], room=room) as demoted,
+        events(muster, pairs[4], room) as stream,
+        Socket(muster, bystander, room=room) as stays,
+    ):
+        for socket in (revoked, changed, disabled, demoted, stays):
+            socket.ready()
+        assert muster.client.post("/api/auth/revoke", data={"token": pairs[0].refresh}).status_code == 200
+        assert muster.client.post("/api/auth/revoke", data={"token": pairs[4].refresh}).status_code == 200
+        body = {"current_password": PASSWORD, "new_password": "copper-lantern-meadow"}
+        answer = muster.client.put("/api/users/me/password", json=body, headers=pairs[1].bearer)
+        assert answer.status_code == 200
+        patch(ids[2], is_active=False)
+        muster.sql("UPDATE refresh_token SET scope = 'me' WHERE user_id = :id", id=_stored(muster, ids[3]))
+        assert [socket.closed() for socket in (revoked, changed, disabled, demoted)] == [4401, 4401, 4401, 4403]
+        assert list(stream) == []
+        stays.say("Hello")
+        assert stays.message()["text"] == "Hello"
+
+
+def _stored(muster: Muster, user_id: str) -> str:
+    return user_id.replace("-", "") if muster.database_url.startswith("sqlite") else user_id
+
+
+def slow_ones(muster: Muster) -> float:
+    """How many have been ended for reading too slowly."""
+    return number(scrape(muster), "muster_readers_ended_total", ending="slow")
+
+
+def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with (
+        Socket(muster, reader, room=room, small=True) as slow,
+        Socket(muster, reader, room=room) as other,
+    ):
+        assert slow.ready() == other.ready() == 0
+        sent = flood(muster, other)
+        # Now: the server waits some seconds for its closing to be answered, then drops what is still to be read.
+        seen: list[int] = []
+        with suppress(ConnectionClosed):
+            while True:
+                seen.append(slow.message()["number"])
+        assert slow.connection.close_code == 1013
+        assert 0 < len(seen) < len(sent)
+    assert seen == [message["number"] for message in sent[: len(seen)]]
+    with Socket(muster, reader, room=room, after=seen[-1]) as again:
+        assert again.ready() == len(sent)
+        assert again.messages(len(sent) - len(seen)) == sent[len(seen) :]
+
+
+def test_a_reader_that_is_dead_is_dropped(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with Socket(muster, reader, room=room, small=True) as dead, Socket(muster, reader, room=room) as other:
+        assert dead.ready() == other.ready() == 0
+        flood(muster, other)
+        assert muster.process is not None
+        service, dead_one = psutil.Process(muster.process.pid), dead.plain.getsockname()
+        wait_for(lambda: dead_one not in [each.raddr for each in service.net_connections()], what="its end")
+
+
+def flood(muster: Muster, other: Socket) -> list[Json]:
+    """What was sent until a slow reader was ended: more than its queue and all buffers between here and there hold.
+
+    Each message reaches the other reader at once.
+    """
+    sent: list[Json] = []
+    before = slow_ones(muster)
+    while slow_ones(muster) == before:
+        assert len(sent) < 400
+        for _ in range(10):
+            other.say(LARGE)
+            sent.append(other.message())
+    return sent
+
+
+def test_only_so_many_follow_at_once(database_url: str, folder: Path) -> None:
+    with Muster(database_url, folder, app="tests.support.apps.few_subscribers:app") as muster:
+        phone, other = (muster.new_account().sign_in() for _ in range(2))
+        with ExitStack() as stack:
+
+            def follow(tokens: Tokens) -> Socket:
+                return stack.enter_context(Socket(muster, tokens))
+
+            assert [follow(phone).ready() for _ in range(2)] == [0, 0]
+            assert follow(phone).closed() == 1013
+            refused = muster.client.get("/api/chat/events", headers=phone.bearer)
+            assert_problem(refused, 429, "too-many-requests")
+            assert refused.headers["retry-after"] == "60"
+            assert history(muster, phone, "lobby") == [], "who does not wait takes no place"
+            assert follow(other).ready() == 0
+            assert follow(other).closed() == 1013
+            for path in ("/api/chat/events", "/api/chat/messages?wait=25"):
+                full = muster.client.get(path, headers=other.bearer)
+                assert_problem(full, 503, "unavailable")
+                assert full.headers["retry-after"] == "10"
+        url = "/api/chat/messages?wait=0.1"
+        wait_for(lambda: muster.client.get(url, headers=phone.bearer).status_code == 200, what="a place that is free")
+
+
+def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with Socket(muster, reader, room=room) as other:
+        other.ready()
+        for _ in range(5):
+            with Socket(muster, reader, room=room) as gone:
+                gone.ready()
+                gone.plain.shutdown(SHUT_RDWR)
+            other.say("Hello")
+            assert other.message()["text"] == "Hello"
+    assert "Traceback" not in muster.log
+
+
+def test_who_leaves_before_the_answers_is_no_error(muster: Muster, reader: Tokens) -> None:
+    """Messages and answers to refused frames are under way together: whichever is sent second meets a closed socket."""
+    room = new_room()
+    with Socket(muster, reader, room=room) as other:
+        other.ready()
+        for number in range(20):
+            with Socket(muster, reader, room=room) as gone:
+                gone.ready()
+                for _ in range(3):
+                    gone.say(str(number))
+                    gone.send({"no": "text"})
+        other.say("the last one")
+        while other.message()["text"] != "the last one":
+            pass
+    assert "Traceback" not in muster.log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., Muster], workers: str) -> None:
+    muster = serve(WORKERS=workers)
+    tokens, room = muster.new_account().sign_in(), new_room()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Socket(muster, tokens, room=room) as socket,
+        events(muster, tokens, room) as stream,
+    ):
+        socket.ready()
+        poll = pool.submit(history, muster, tokens, room, wait=25)
+        wait_for(lambda: number(scrape(muster), "muster_readers") == 3, what="all three to follow")
+        process = muster.process
+        assert process is not None
+        kill(process.pid, signal.SIGTERM)
+        assert poll.result() == []
+        assert list(stream) == []
+        assert socket.closed() == 1012
+        wait_for(lambda: process.poll() is not None, what="the end", seconds=8)
+        assert process.poll() in {0, -15}
+    assert "Traceback" not in muster.log
+    assert "error" not in muster.log.lower()

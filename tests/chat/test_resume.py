@@ -1,0 +1,206 @@
+"""Nothing is lost and nothing doubled for whoever resumes from the last number that they saw: over all three
+transports, on one process and on two, with Redis, without it, and while it is killed."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from itertools import count
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from websockets.asyncio.client import connect
+
+from tests.support.redis_server import RedisServer
+from tests.support.servers import STARTUP, Muster, Tokens, wait_for
+from tests.support.sockets import Json, Socket, events, history, new_room, post
+
+ONE = {"PUBLIC_URL": "http://localhost"}  # for clients, instances that share it are one service
+
+Serve = Callable[..., Muster]
+# How one reads a few messages after a number, and leaves.
+Way = Callable[[Muster, Tokens, str, int, int], list[Json]]
+
+
+def by_socket(muster: Muster, tokens: Tokens, room: str, after: int, few: int) -> list[Json]:
+    with Socket(muster, tokens, room=room, after=after) as socket:
+        socket.ready()
+        return socket.messages(few)
+
+
+def by_stream(muster: Muster, tokens: Tokens, room: str, after: int, few: int) -> list[Json]:
+    with events(muster, tokens, room, after) as stream:
+        return [next(stream) for _ in range(few)]
+
+
+def by_poll(muster: Muster, tokens: Tokens, room: str, after: int, few: int) -> list[Json]:
+    return history(muster, tokens, room, after=after, limit=few, wait=25)
+
+
+WAYS: list[Way] = [by_socket, by_stream, by_poll]
+
+
+@contextmanager
+def writing(room: str, *writers: tuple[Muster, Tokens]) -> Iterator[Callable[[], None]]:
+    """Messages keep coming, from each in a thread of its own; the call ends that."""
+    enough = Event()
+
+    def write(muster: Muster, tokens: Tokens) -> None:
+        for number in count():
+            if enough.is_set():
+                break
+            post(muster, tokens, str(number), room, client_message_id=f"{room}-{number}")
+
+    threads = [Thread(target=write, args=writer) for writer in writers]
+    for thread in threads:
+        thread.start()
+
+    def stop() -> None:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+    try:
+        yield stop
+    finally:
+        stop()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["socket", "stream", "poll"])
+def test_who_comes_and_goes_while_messages_keep_coming_has_each_once(muster: Muster, way: Way) -> None:
+    room, reader = new_room(), muster.new_account().sign_in()
+    writers = [(muster, muster.new_account().sign_in()) for _ in range(2)]
+    seen: list[Json] = []
+    with writing(room, *writers) as stop:
+        for _ in range(15):
+            seen += way(muster, reader, room, seen[-1]["number"] if seen else 0, 4)
+        stop()
+    stored = history(muster, reader, room, after=0, limit=200)
+    assert seen == stored[: len(seen)]
+    assert len(seen) >= 15
+
+
+def test_a_long_backlog_comes_before_what_is_new(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    first = post(muster, reader, "first", room)
+    copies = [{"number": number, "id": first["id"] + 1_000_000 + number} for number in range(2, 702)]
+    columns = "author_id, room, text, created_at"
+    # Our own column names.
+    statement = f"INSERT INTO chat_message (id, number, {columns}) SELECT :id, :number, {columns} FROM chat_message"  # noqa: S608
+    with muster.engine.begin() as connection:
+        condition = " WHERE room = :room AND number = 1"
+        connection.execute(text(statement + condition), [{**copy, "room": room} for copy in copies])
+        connection.execute(text("UPDATE chat_room SET last_number = 701 WHERE name = :room"), {"room": room})
+    with Socket(muster, reader, room=room, after=0) as socket, events(muster, reader, room, 350) as stream:
+        assert socket.ready() == 701
+        last = post(muster, reader, "last", room)
+        assert [message["number"] for message in socket.messages(702)] == list(range(1, 703))
+        assert [next(stream)["number"] for _ in range(352)] == list(range(351, 703))
+        assert last["number"] == 702
+
+
+# ---- Two processes ----
+
+
+@pytest.fixture(params=["redis", "database"])
+def two(request: pytest.FixtureRequest, serve: Serve, redis: RedisServer) -> tuple[Muster, Muster]:
+    """Two instances on one database, that hear of each other over Redis, or by looking at it."""
+    settings = {"REDIS_URL": redis.url} if request.param == "redis" else {}
+    return serve(**ONE, **settings), serve(**ONE, **settings)
+
+
+def test_what_one_process_stores_the_other_passes_on(two: tuple[Muster, Muster]) -> None:
+    here, there = two
+    room, reader = new_room(), here.new_account().sign_in()
+    with (
+        writing(room, *[(muster, muster.new_account().sign_in()) for muster in two]) as stop,
+        Socket(there, reader, room=room, after=0) as socket,
+        events(here, reader, room, 0) as stream,
+    ):
+        socket.ready()
+        seen = socket.messages(20)
+        assert [next(stream) for _ in range(20)] == seen
+        for muster, way in zip([here, there] * 3, WAYS * 2, strict=True):
+            seen += way(muster, reader, room, seen[-1]["number"], 3)
+        stop()
+        stored = history(here, reader, room, after=0, limit=200)
+        assert seen == stored[: len(seen)]
+        assert socket.messages(len(stored) - 20) == stored[20:]
+        assert [next(stream) for _ in range(len(stored) - 20)] == stored[20:]
+
+
+def test_what_is_told_over_redis_is_passed_on_before_anybody_looks(serve: Serve, redis: RedisServer) -> None:
+    muster, room = serve(**ONE, REDIS_URL=redis.url), new_room()
+    tokens = muster.new_account().sign_in()
+    heard = redis.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis types a part of itself
+    heard.subscribe("muster/chat")
+    with heard, Socket(muster, tokens, room=room) as socket:
+        socket.ready()
+        first = post(muster, tokens, "Hello", room)
+        assert socket.message() == first
+        told = wait_for(lambda: heard.get_message(timeout=1), what="the message")
+        assert json.loads(told["data"]) == first
+        for nonsense in ("", "{", "[]", "7", '{"room": 7}', json.dumps({"room": room, "number": "a"})):
+            redis.client.publish("muster/chat", nonsense)
+        not_stored = {**first, "number": 2, "text": "from another process"}
+        for _ in range(2):
+            redis.client.publish("muster/chat", json.dumps(not_stored))
+        assert socket.message() == not_stored
+        redis.client.publish("muster/chat", json.dumps({**first, "number": 3, "text": "once"}))
+        assert socket.message()["text"] == "once"
+
+
+def test_redis_is_killed_and_comes_back_and_nothing_is_lost(serve: Serve, redis: RedisServer) -> None:
+    here, there = serve(**ONE, REDIS_URL=redis.url), serve(**ONE, REDIS_URL=redis.url)
+    room, tokens = new_room(), here.new_account().sign_in()
+    with Socket(here, tokens, room=room) as near, Socket(there, tokens, room=room) as far:
+        sockets = [near, far]
+        assert [socket.ready() for socket in sockets] == [0, 0]
+
+        def pass_on(*said: str) -> None:
+            sent = [post(muster, tokens, text, room) for text in said for muster in (here, there)]
+            assert [socket.messages(len(sent)) for socket in sockets] == [sent, sent]
+
+        try:
+            pass_on("with Redis")
+            redis.stop()
+            pass_on("without", "it")
+        finally:
+            redis.start()
+        pass_on("it is", "back")
+
+
+# ---- Many ----
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_100_sockets_have_20_messages_each_once(serve: Serve, redis: RedisServer, processes: int) -> None:
+    settings = {"REDIS_URL": redis.url} if processes > 1 else {}
+    instances = [serve(**ONE, **settings) for _ in range(processes)]
+    tokens, room = instances[0].new_account().sign_in(), new_room()
+    seen = asyncio.run(_by_many(instances, tokens, room, sockets=100, messages=20))
+    stored = history(instances[0], tokens, room)
+    assert len(stored) == 20
+    assert all(each == stored for each in seen)
+    assert len(seen) == 100
+
+
+async def _by_many(instances: list[Muster], tokens: Tokens, room: str, *, sockets: int, messages: int) -> list[Any]:
+    async def receive(socket: Any) -> Json:
+        async with asyncio.timeout(STARTUP):
+            frame: Json = json.loads(await socket.recv())
+        kind = frame.pop("type")
+        assert kind in {"ready", "message"}, frame
+        return frame
+
+    async with AsyncExitStack() as stack:
+        opened = []
+        for number in range(sockets):
+            url = f"ws://127.0.0.1:{instances[number % len(instances)].port}/api/chat/ws?room={room}"
+            opened.append(await stack.enter_async_context(connect(url, additional_headers=tokens.bearer)))
+            await receive(opened[-1])
+        for number in range(messages):
+            await opened[number].send(json.dumps({"text": str(number)}))
+        return [[await receive(socket) for _ in range(messages)] for socket in opened]

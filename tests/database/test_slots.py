@@ -1,0 +1,138 @@
+"""The session dependency under load: slots, time-outs, vanishing clients, lost updates, reads that cannot write."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.databases import ROOT, fresh_database
+from tests.support.servers import Muster, wait_for
+
+APP = "tests.support.apps.extra_routes:app"
+
+
+@pytest.fixture(scope="module")
+def extra(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    with (
+        fresh_database(kind, folder, postgres) as url,
+        Muster(url, folder, app=APP, DB_SLOTS="16", SLOT_TIMEOUT="60") as served,
+    ):
+        served.sql("CREATE TABLE number (id INTEGER PRIMARY KEY, value INTEGER NOT NULL)")
+        served.sql("INSERT INTO number VALUES (1, 0)")
+        yield served
+
+
+def _get(muster: Muster, path: str) -> httpx.Response:
+    return muster.client.get(path, timeout=120)
+
+
+def _worst_health(muster: Muster, until: Callable[[], bool]) -> float:
+    worst = 0.0
+    with muster.another_client() as client:
+        while not until():
+            started = time.perf_counter()
+            assert client.get("/health/live").status_code == 200
+            worst = max(worst, time.perf_counter() - started)
+    return worst
+
+
+def test_200_slow_reads_at_once_are_all_answered_while_health_answers(extra: Muster) -> None:
+    with ThreadPoolExecutor(200) as pool:
+        requests = [pool.submit(_get, extra, "/test/held?seconds=0.2") for _ in range(200)]
+        _worst_health(extra, until=lambda: all(request.done() for request in requests))
+    assert {request.result().status_code for request in requests} == {200}
+
+
+def test_who_waits_too_long_for_a_slot_gets_503_and_nothing_leaks(serve: Callable[..., Muster]) -> None:
+    muster = serve(app=APP, DB_SLOTS="2", SLOT_TIMEOUT="0.3")
+    with ThreadPoolExecutor(20) as pool:
+        answers = [
+            request.result() for request in [pool.submit(_get, muster, "/test/held?seconds=1") for _ in range(20)]
+        ]
+    late = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in late)
+    assert late[0].json()["type"] == "/problems/unavailable"
+    _assert_all_slots_are_free(muster, slots=2)
+
+
+def test_slots_and_pool_are_whole_after_100_clients_vanished_while_waiting(extra: Muster) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        holders = [pool.submit(_get, extra, "/test/held?seconds=1") for _ in range(16)]
+        for _ in range(100):
+            with closing(socket.create_connection(("127.0.0.1", extra.port))) as client:
+                client.sendall(b"GET /test/held?seconds=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait(holders)
+    # Had the vanished been served, 100 seconds of queries would stand in front of this.
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_get, extra, "/test/held?seconds=0").result(timeout=30).status_code == 200
+    _assert_all_slots_are_free(extra, slots=16)
+
+
+def _assert_all_slots_are_free(muster: Muster, *, slots: int) -> None:
+    """As many reads as there are slots run side by side."""
+    with ThreadPoolExecutor(slots) as pool:
+        answers = list(pool.map(lambda _: _get(muster, "/test/held?seconds=0.1"), range(slots)))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_20_clients_that_read_and_write_lose_nothing_while_readers_go_on(extra: Muster) -> None:
+    before = _get(extra, "/test/number").json()["value"]
+
+    def fifty() -> set[int]:
+        with extra.another_client() as client:
+            return {client.post("/test/number").status_code for _ in range(50)}
+
+    with ThreadPoolExecutor(20) as pool, extra.another_client() as reader:
+        writers = [pool.submit(fifty) for _ in range(20)]
+        seen = [before]
+        while not all(writer.done() for writer in writers):
+            seen.append(reader.get("/test/number").json()["value"])
+    assert set.union(*[writer.result() for writer in writers]) == {200}
+    assert seen == sorted(seen)
+    assert _get(extra, "/test/number").json()["value"] == before + 1000
+
+
+def test_an_error_rolls_back_what_its_request_wrote(extra: Muster) -> None:
+    before = _get(extra, "/test/number").json()["value"]
+    assert extra.client.post("/test/number/refused").status_code == 404
+    assert _get(extra, "/test/number").json()["value"] == before
+
+
+def test_the_database_refuses_a_write_in_a_safe_method(extra: Muster) -> None:
+    before = _get(extra, "/test/number").json()["value"]
+    assert _get(extra, "/test/write").status_code == 500
+    assert _get(extra, "/test/number").json()["value"] == before
+
+
+def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Muster) -> None:
+    with extra.another_client() as client:
+        broken = client.get("/test/broken", headers={"Origin": "http://elsewhere.example"})
+        assert broken.status_code == 500
+        assert "secret" not in broken.text
+        assert wait_for(lambda: broken.json()["ticket"] in extra.log, what="the ticket in the log")
+        stream = broken.extensions["network_stream"].get_extra_info("client_addr")
+        again = client.get("/health/live")
+        assert again.extensions["network_stream"].get_extra_info("client_addr") == stream
+
+
+def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_moment(muster: Muster) -> None:
+    tokens = muster.new_account().sign_in()
+    script = [sys.executable, "-m", "tests.support.cancellations", tokens.access]
+    done = subprocess.run(script, cwd=ROOT, env={**os.environ, **muster.settings}, capture_output=True, check=True)
+    report = json.loads(done.stdout)
+    assert report["cancelled"] > 10
+    assert report["finished"] > 10
+    assert report["checked_out"] == {"read": 0, "write": 0}
+    writers = 1 if "sqlite" in muster.database_url else report["slots"]
+    assert report["free"] == {"read": report["slots"], "write": writers}
+    assert muster.me(tokens).status_code == 200

@@ -1,7 +1,0 @@
-"""The service with room for few who follow the chat: uvicorn tests.few_readers:app."""
-
-from app import main
-from app.chat import hub
-
-hub.MOST_OF_ONE, hub.MOST = 2, 3
-app = main.app

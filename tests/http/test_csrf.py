@@ -1,0 +1,65 @@
+"""Writes with a cookie come from a page of ours or of CORS_ORIGINS; another site's page gets nowhere."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.assertions import assert_problem
+from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
+from tests.support.servers import Muster
+
+ME = "/api/users/me"
+FRIEND = "https://app.example.com"
+PUBLIC = "https://muster.example"
+
+
+@pytest.fixture
+def befriended(serve: Callable[..., Muster]) -> Muster:
+    return serve(CORS_ORIGINS=FRIEND, PUBLIC_URL=f"{PUBLIC}/base")
+
+
+FOREIGN = {
+    "another site": {"Origin": "https://evil.example"},
+    "another port": {"Origin": "http://127.0.0.1:1"},
+    "another scheme": {"Origin": "https://app.example.com.evil.example"},
+    "a sandboxed frame": {"Origin": "null"},
+    "empty": {"Origin": ""},
+    "two": {"Origin": f"{FRIEND}, {FRIEND}"},
+    "upper case path": {"Origin": f"{FRIEND}/"},
+    "says nothing": {},
+    "only Referer": {"Referer": f"{FRIEND}/page"},
+    "cross-site": {"Sec-Fetch-Site": "cross-site"},
+    "same-site": {"Sec-Fetch-Site": "same-site"},
+    "none": {"Sec-Fetch-Site": "none"},
+    "foreign Origin, same-origin": {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+}
+
+
+def test_no_other_page_writes_signs_in_or_signs_out(befriended: Muster) -> None:
+    account = befriended.new_account()
+    browser = Browser(befriended, PUBLIC).sign_in(account)
+    form = {"username": account.email, "password": account.password}
+    for name, headers in FOREIGN.items():
+        for method in ("PATCH", "DELETE"):
+            answer = browser.call(method, ME, headers=dict(headers), json={"name": "Mallory"})
+            assert_problem(answer, 403, "foreign-origin")
+        for path in (LOGIN, LOGOUT):
+            answer = browser.call("POST", path, headers=dict(headers), data=form)
+            assert_problem(answer, 403, "foreign-origin")
+            assert "set-cookie" not in answer.headers, name
+        assert browser.call("GET", ME, headers=dict(headers)).json()["name"] is None, name
+    sent_twice = [("Cookie", browser.cookie), ("Origin", PUBLIC), ("Origin", PUBLIC)]
+    assert_problem(befriended.client.patch(ME, headers=sent_twice, json={}), 403, "foreign-origin")
+
+
+@pytest.mark.parametrize("page", ["as addressed", "public", "friend", "same-origin"])
+def test_pages_of_ours_and_friends_do(befriended: Muster, page: str) -> None:
+    origin = {"as addressed": befriended.url, "public": PUBLIC, "friend": FRIEND}.get(page)
+    headers = {"Origin": origin} if origin else {"Sec-Fetch-Site": "same-origin"}
+    account = befriended.new_account()
+    browser = Browser(befriended)
+    form = {"username": account.email, "password": account.password}
+    assert browser.call("POST", LOGIN, headers=dict(headers), data=form).status_code == 204
+    changed = browser.call("PATCH", ME, headers=dict(headers), json={"name": "Ada"})
+    assert (changed.status_code, changed.json()["name"]) == (200, "Ada")
+    assert browser.call("POST", LOGOUT, headers=dict(headers)).status_code == 204

@@ -1,0 +1,177 @@
+"""Limits of requests, by session and by address; whose address counts; in Redis, and without it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.assertions import assert_limited
+from tests.support.databases import fresh_database
+from tests.support.redis_server import RedisServer
+from tests.support.servers import PASSWORD, Muster, Tokens
+
+Serve = Callable[..., Muster]
+
+
+@pytest.fixture(scope="module")
+def narrow(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """An instance behind a proxy, with small limits; each test comes from addresses of its own."""
+    limits = {
+        "LIMIT_REGISTER": "2/hour",
+        "LIMIT_LOGIN_IP": "2/minute",
+        "LIMIT_DEFAULT": "4/minute",
+        "LIMIT_JOBS": "2/hour",
+    }
+    with (
+        fresh_database(kind, folder, postgres) as url,
+        Muster(url, folder, TRUSTED_PROXIES="127.0.0.0/8,10.0.0.1", **limits) as served,
+    ):
+        yield served
+
+
+def register(muster: Muster, address: str = "127.0.0.1") -> httpx.Response:
+    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD}
+    return muster.client.post("/api/auth/register", json=body, headers={"X-Forwarded-For": address})
+
+
+def sign_in(muster: Muster, email: str, address: str = "127.0.0.1", password: str = PASSWORD) -> httpx.Response:
+    form = {"grant_type": "password", "username": email, "password": password}
+    headers = [(b"X-Forwarded-For", address.encode("latin-1"))]
+    return muster.client.post("/api/auth/token", data=form, headers=headers)
+
+
+def wrong(muster: Muster, email: str) -> int:
+    return sign_in(muster, email, password="a-wrong-password").status_code
+
+
+# ---- Requests ----
+
+
+def test_one_address_registers_only_so_often(narrow: Muster) -> None:
+    assert [register(narrow, "192.0.2.1").status_code for _ in range(2)] == [201, 201]
+    assert_limited(register(narrow, "192.0.2.1"), "request", "q=2;w=3600")
+
+
+def test_one_address_signs_in_only_so_often_to_all_accounts_and_refreshes_on(narrow: Muster) -> None:
+    tokens = sign_in(narrow, register(narrow, "192.0.2.2").json()["email"], "192.0.2.2").json()
+    assert sign_in(narrow, "nobody@example.com", "192.0.2.2").status_code == 400
+    assert_limited(sign_in(narrow, "somebody@example.com", "192.0.2.2"), "request", "q=2;w=60")
+    form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    answers = [
+        narrow.client.post("/api/auth/token", data=form, headers={"X-Forwarded-For": "192.0.2.3"}) for _ in "123"
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster) -> None:
+    email = register(narrow, "192.0.2.4").json()["email"]
+    phone, tablet = (Tokens(sign_in(narrow, email, "192.0.2.4").json()) for _ in range(2))
+
+    def forget(tokens: Tokens) -> httpx.Response:
+        return narrow.client.delete(f"/api/users/me/sessions/{uuid4()}", headers=tokens.bearer)
+
+    assert [forget(phone).status_code for _ in range(4)] == [404] * 4
+    assert_limited(forget(phone), "request", "q=4;w=60")
+    assert narrow.me(phone).status_code == 200
+    assert forget(tablet).status_code == 404
+
+
+def test_a_session_starts_only_so_many_jobs(narrow: Muster) -> None:
+    tokens = narrow.new_account().sign_in()
+    answers = [narrow.client.post("/api/jobs/statement", json={}, headers=tokens.bearer) for _ in "123"]
+    assert [answer.status_code for answer in answers[:2]] == [202, 202]
+    assert_limited(answers[2], "request", "q=2;w=3600")
+
+
+def test_without_a_session_the_address_is_counted(narrow: Muster) -> None:
+    def verify() -> httpx.Response:
+        headers = {"X-Forwarded-For": "192.0.2.5"}
+        return narrow.client.post("/api/auth/verify-email", json={"token": uuid4().hex}, headers=headers)
+
+    assert [verify().status_code for _ in range(4)] == [400] * 4
+    assert_limited(verify(), "request", "q=4;w=60")
+
+
+def test_what_is_refused_before_its_route_runs_is_counted_too(narrow: Muster) -> None:
+    def ask(method: str, path: str, address: str) -> httpx.Response:
+        headers = {"X-Forwarded-For": address, "Authorization": "Bearer made.up.token"}
+        return narrow.client.request(method, path, headers=headers, json={})
+
+    for method, path, refused, address in [
+        ("GET", "/api/users/me", 401, "192.0.2.6"),
+        ("POST", "/api/auth/verify-email", 422, "192.0.2.7"),
+    ]:
+        assert [ask(method, path, address).status_code for _ in range(4)] == [refused] * 4
+        assert_limited(ask(method, path, address), "request", "q=4;w=60")
+        assert ask(method, path, "192.0.2.8").status_code == refused
+
+
+def test_health_has_no_limit(narrow: Muster) -> None:
+    assert {narrow.client.get("/health/ready").status_code for _ in range(10)} == {200}
+
+
+# ---- Whose address ----
+
+
+def test_a_forwarded_address_from_a_stranger_is_not_believed(serve: Serve) -> None:
+    muster = serve(LIMIT_REGISTER="2/hour", TRUSTED_PROXIES="192.0.2.0/24")
+    assert [register(muster, f"198.51.100.{n}").status_code for n in range(3)] == [201, 201, 429]
+
+
+def test_a_trusted_proxy_names_the_client(narrow: Muster) -> None:
+    # What a client puts there itself stands to the left of what the proxy saw.
+    same = ["198.51.100.1", "203.0.113.9, 198.51.100.1", "203.0.113.8, 198.51.100.1, 10.0.0.1"]
+    assert [register(narrow, address).status_code for address in same] == [201, 201, 429]
+    networks = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:1::3", "2001:db8:0:2::1"]  # a household's /64
+    assert [register(narrow, address).status_code for address in networks] == [201, 201, 429, 201]
+
+
+def test_a_session_shows_the_address_that_a_proxy_named_if_it_is_one(serve: Serve) -> None:
+    muster = serve(TRUSTED_PROXIES="127.0.0.1")
+    email = muster.new_account().email
+    named = {"203.0.113.7": "203.0.113.7", "2001:DB8::7": "2001:db8::7", "203.0.113.8:443": "203.0.113.8"}
+    named |= dict.fromkeys(["x" * 300, "unknown", "<b>", "999.1.1.1", "\u00e9"], "unknown")
+    for sent, shown in named.items():
+        answer = sign_in(muster, email, sent)
+        assert answer.status_code == 200, answer.text
+        sessions = muster.client.get("/api/users/me/sessions", headers=Tokens(answer.json()).bearer).json()
+        assert sessions[0]["ip"] == shown
+
+
+# ---- Redis ----
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, redis: RedisServer) -> None:
+    settings = {"REDIS_URL": redis.url, "LIMIT_LOGIN_ACCOUNT": "2/5minute", "LIMIT_REGISTER": "3/hour"}
+    first, second = serve(**settings), serve(**settings)
+    emails = [register(muster).json()["email"] for muster in (first, second, first)]
+    assert_limited(register(second), "request", "q=3;w=3600")
+    assert [wrong(first, emails[0]), wrong(second, emails[0])] == [400, 400]
+    assert_limited(sign_in(first, emails[0]), "password", "q=2;w=300")
+    keys = list(redis.client.scan_iter())
+    assert keys
+    assert not [key for key in keys if b"@" in key], "a dump of Redis names nobody"
+
+    redis.stop()
+    for muster in (first, second):
+        assert [wrong(muster, emails[1]) for _ in range(3)] == [400, 400, 429]
+        assert [register(muster).status_code for _ in range(4)] == [201, 201, 201, 429]
+        assert sign_in(muster, emails[2]).status_code == 200
+    redis.start()
+    assert [wrong(first, emails[0]), wrong(second, emails[0]), wrong(first, emails[0])] == [400, 400, 429]
+
+
+def test_the_service_starts_while_redis_is_away(serve: Serve, redis: RedisServer) -> None:
+    redis.stop()
+    muster = serve(REDIS_URL=redis.url, LIMIT_LOGIN_ACCOUNT="2/5minute")
+    email = register(muster).json()["email"]
+    assert sign_in(muster, email).status_code == 200
+    assert [wrong(muster, email) for _ in range(3)] == [400, 400, 429]

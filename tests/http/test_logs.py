@@ -1,0 +1,112 @@
+"""The log: one JSON line a request in production, lines of their own for what happens to accounts, and no secrets."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_urlsafe
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.scripts.test_start import environment
+from tests.support.databases import ROOT, fresh_database
+from tests.support.servers import Muster, claims_of, wait_for
+from tests.support.sockets import Socket
+
+PRODUCTION = """
+import logging
+from app.logs import configure_logging, request_id, security_event
+from app.settings import get_settings
+configure_logging(get_settings().model_copy(update={"environment": "production"}))
+request_id.set("one")
+logging.getLogger("muster.request").info("GET /x 200", extra={"fields": {"route": "/x", "status": 200}})
+security_event("a\\nnew line", user_id="someone")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("muster.error").exception("ticket 1")
+"""
+
+
+@pytest.fixture(scope="module")
+def served(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """In production, which needs an SMTP server that no test here asks for anything."""
+    settings = {
+        "ENVIRONMENT": "production",
+        "SECRET_KEYS": token_urlsafe(48),
+        "PUBLIC_URL": "https://muster.example",
+        "MAIL_URL": "smtp://127.0.0.1:1",
+    }
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **settings) as muster:
+        yield muster
+
+
+def lines_of(code: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_in_production_a_record_is_one_line_of_json() -> None:
+    request, event, error = lines_of(PRODUCTION)
+    assert request.items() >= {"request_id": "one", "level": "INFO", "route": "/x", "status": 200}.items()
+    assert request["time"].endswith("+00:00")
+    assert event.items() >= {"logger": "muster.security", "user_id": "someone"}.items()
+    assert event["message"] == "a\nnew line user_id=someone"
+    assert "ZeroDivisionError" in error["exception"]
+
+
+def test_a_request_is_told_with_its_session_and_without_what_was_sent(served: Muster) -> None:
+    account = served.register()
+    tokens = account.sign_in()
+    claims = claims_of(tokens.access)
+    served.client.get("/api/operations?figi=SECRET", headers={**tokens.bearer, "X-Request-ID": "mine"})
+    line = wait_for(lambda: of_request(served, "mine"), what="its line")
+    assert line.items() >= {"method": "GET", "route": "/api/operations", "status": 200}.items()
+    assert (line["user_id"], line["session_id"]) == (claims["sub"], claims["sid"])
+    assert line["milliseconds"] > 0
+    for secret in ("SECRET", account.email, account.password, tokens.access, tokens.refresh):
+        assert secret not in served.log
+
+
+def of_request(muster: Muster, request_id: str, of: str = "status") -> dict[str, Any] | None:
+    lines = [json.loads(line) for line in muster.log.splitlines() if line.startswith("{")]
+    return next((line for line in lines if line["request_id"] == request_id and of in line), None)
+
+
+def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
+    tokens = served.new_account().sign_in()
+    claims = claims_of(tokens.access)
+    with Socket(served, headers={**tokens.bearer, "X-Request-ID": "socket"}) as socket:
+        socket.ready()
+    with Socket(served, headers={"Authorization": "Bearer made.up.token", "X-Request-ID": "refused"}) as socket:
+        assert socket.closed() == 4401
+    with pytest.raises(InvalidStatus):
+        connect(f"ws://127.0.0.1:{served.port}/api/nowhere", additional_headers={"X-Request-ID": "nowhere"})
+    line = wait_for(lambda: of_request(served, "nowhere", "code"), what="its line")
+    assert line["code"] == 403
+    line = wait_for(lambda: of_request(served, "socket", "code"), what="its line")
+    assert line.items() >= {"method": "WS", "route": "/api/chat/ws", "code": 1000, "user_id": claims["sub"]}.items()
+    line = wait_for(lambda: of_request(served, "refused", "code"), what="its line")
+    assert (line["code"], "user_id" in line) == (4401, False)
+
+
+def test_what_happens_to_accounts_has_lines_of_its_own(muster: Muster) -> None:
+    admin, account = muster.admin().sign_in(), muster.new_account()
+    tokens = account.sign_in()
+    user_id, session_id = claims_of(tokens.access)["sub"], claims_of(tokens.access)["sid"]
+    by = claims_of(admin.access)["sub"]
+    for change in ({"role": "admin"}, {"is_active": False}):
+        answer = muster.client.patch(f"/api/users/{user_id}", json=change, headers=admin.bearer)
+        assert answer.status_code == 200
+    for line in (
+        f"new session user_id={user_id} session_id={session_id}",
+        f"role changed user_id={user_id} role=admin by={by}",
+        f"account disabled user_id={user_id} by={by}",
+    ):
+        assert line in muster.log, line

@@ -1,0 +1,197 @@
+"""What /metrics says: who may read it, and that its numbers are what was sent, over several processes too."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.core import metrics
+from app.core.settings import DATA
+from tests.scripts.test_start import environment, expect_refusal
+from tests.support.assertions import assert_problem
+from tests.support.databases import ROOT, fresh_database
+from tests.support.processes import PlainProcess
+from tests.support.redis_server import RedisServer
+from tests.support.servers import Muster, Tokens, wait_for
+
+Serve = Callable[..., Muster]
+
+TOKEN = "a token of the one who scrapes"
+Labels = frozenset[tuple[str, str]]
+
+
+def scrape(muster: Muster, **headers: str) -> dict[str, dict[Labels, float]]:
+    """{name: {labels: number}}."""
+    answer = httpx.get(f"{muster.url}/metrics", headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, dict[Labels, float]] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+def number(found: dict[str, dict[Labels, float]], name: str, **labels: str) -> float:
+    return found.get(name, {}).get(frozenset(labels.items()), 0)
+
+
+def me(muster: Muster, tokens: Tokens) -> int:
+    """On a connection of its own, so that any process may answer."""
+    return httpx.get(f"{muster.url}/api/users/me", headers={**tokens.bearer, "Connection": "close"}).status_code
+
+
+@pytest.fixture(scope="module")
+def four(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
+    """Four processes that the system starts: a library forked with us would not see that they count together."""
+    with fresh_database(kind, folder, postgres) as url:
+        served = Muster(url, folder, WORKERS="4", REDIS_URL=redis.url)
+        served.launch = PlainProcess
+        with served:
+            yield served
+
+
+# ---- Who may read ----
+
+
+def test_without_a_token_this_machine_alone_may_read(muster: Muster) -> None:
+    assert number(scrape(muster), "muster_database_up") == 1
+    for header in ("X-Forwarded-For", "Forwarded"):
+        answer = muster.client.get("/metrics", headers={header: "127.0.0.1"})
+        assert_problem(answer, 403, "metrics-refused")
+
+
+def test_behind_a_trusted_proxy_the_clients_address_counts(serve: Serve) -> None:
+    muster = serve(TRUSTED_PROXIES="127.0.0.0/8")
+    answer = muster.client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"})
+    assert_problem(answer, 403, "metrics-refused")
+
+
+def test_with_a_token_its_bearer_alone_may_read(serve: Serve) -> None:
+    muster = serve(METRICS_TOKEN=TOKEN)
+    assert_problem(muster.client.get("/metrics"), 401, "unauthenticated")
+    for wrong in (f"Bearer {TOKEN}x", TOKEN, "Bearer", "Basic Og=="):
+        assert_problem(muster.client.get("/metrics", headers={"Authorization": wrong}), 401, "invalid-token")
+    assert scrape(muster, Authorization=f"Bearer {TOKEN}")
+    assert TOKEN not in muster.log
+
+
+# ---- What it counts ----
+
+
+def test_it_counts_what_happens_to_accounts(muster: Muster) -> None:
+    before = scrape(muster)
+    account = muster.new_account()
+    phone = account.sign_in()
+    muster.token(grant_type="password", username=account.email, password="not the password")
+    newer = muster.refresh(phone.refresh).json()
+    muster.refresh(newer["refresh_token"])  # confirms it, so that the first one's next use is theft
+    muster.refresh(phone.refresh)
+    after = scrape(muster)
+
+    def more(name: str, **labels: str) -> float:
+        return number(after, name, **labels) - number(before, name, **labels)
+
+    assert more("muster_logins_total", result="ok") == 1
+    assert more("muster_logins_total", result="refused") == 1
+    assert more("muster_rotations_total") == 2
+    assert more("muster_thefts_total") == 1
+    token = {"method": "POST", "route": "/api/auth/token"}
+    assert more("http_requests_total", **token, status="200") == 3
+    assert more("http_requests_total", **token, status="400") == 2
+    assert more("http_request_duration_seconds_count", **token) == 5
+
+
+def test_labels_hold_no_word_of_a_client(muster: Muster) -> None:
+    muster.client.request("BREW", "/api/users/me")
+    muster.client.get("/api/a-path-that-nobody-knows")
+    tokens = muster.new_account().sign_in()
+    muster.client.get("/api/heroes/987654", headers=tokens.bearer)
+    text = muster.client.get("/metrics").text
+    assert "BREW" not in text
+    assert "nobody-knows" not in text
+    assert "heroes/987654" not in text
+    assert 'route="/api/heroes/{hero_id}"' in text
+
+
+def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
+    tokens = muster.new_account().sign_in()
+    muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
+    ours = {name for name in scrape(muster) if name.startswith(("muster_", "http_")) and not name.endswith("_created")}
+    assert ours <= metrics.names()
+    assert {"muster_jobs", "muster_slots_used", "http_requests_total"} <= ours
+
+
+def test_a_database_that_is_away_is_told(kind: str, folder: Path, postgres: str) -> None:
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:
+        muster.sql("ALTER TABLE job RENAME TO away")
+        found = scrape(muster)
+    assert number(found, "muster_database_up") == 0
+    assert "muster_jobs" not in found
+
+
+# ---- Several processes ----
+
+
+def test_four_processes_count_together_and_what_a_killed_one_counted_stays(four: Muster) -> None:
+    tokens = four.new_account().sign_in()
+    route = {"method": "GET", "route": "/api/users/me", "status": "200"}
+    assert [me(four, tokens) for _ in range(40)] == [200] * 40
+    wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40, what="40 that are counted")
+    assert four.process is not None
+    workers = [one for one in psutil.Process(four.process.pid).children() if "spawn_main" in str(one.cmdline())]
+    assert len(workers) == 4
+    workers[0].kill()
+    wait_for(lambda: not workers[0].is_running(), what="its end")
+    answered = sum(wait_for(lambda: answers(four, tokens), what="an answer") for _ in range(20))
+    # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
+    wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40 + answered, what="all to be counted")
+    wait_for(lambda: number(scrape(four), "muster_slots_used", side="read") == 0, what="free slots")
+    assert number(scrape(four), "muster_logins_total", result="ok") == 1
+
+
+def answers(muster: Muster, tokens: Tokens) -> int | None:
+    """One, once it answers: until the killed one's place is taken, its part of the connections is refused."""
+    try:
+        return 1 if me(muster, tokens) == 200 else None
+    except httpx.TransportError:
+        return None
+
+
+def test_the_folder_goes_with_the_service(four: Muster) -> None:
+    tokens = four.new_account().sign_in()
+    me(four, tokens)
+    four.stop()
+    assert not (DATA / f"metrics-{four.port}").exists()
+    four.start()
+    assert number(scrape(four), "http_requests_total", method="GET", route="/api/users/me", status="200") == 0
+
+
+# ---- Connections to PostgreSQL ----
+
+
+def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(postgres: str) -> None:
+    code = "from scripts.start import *; print(fit_connections(get_settings()).db_slots)"
+    settings = {"ENVIRONMENT": "test", "DATABASE_URL": postgres, "WORKERS": "20"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(**settings), capture_output=True, text=True, check=True
+    )
+    said, slots = done.stdout.splitlines()
+    assert said == (
+        "muster: DB_SLOTS: lowered from 16 to 5: "
+        "WORKERS=20 would hold up to 800 connections, and PostgreSQL has 397 for us"
+    )
+    assert slots == "5"
+
+
+def test_a_number_of_slots_that_was_set_and_does_not_fit_stops_the_start(folder: Path, postgres: str) -> None:
+    with fresh_database("postgresql", folder, postgres) as url:
+        said = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
+    assert said == (
+        "muster: DB_SLOTS: 100 is too much: WORKERS=4 would hold up to 832 connections, "
+        "and PostgreSQL has 397 for us. At most 45 fits\n"
+    )

@@ -1,0 +1,69 @@
+"""No answer says what it was made with: neither the server's, nor the frameworks', nor their versions."""
+
+import re
+from importlib.metadata import version
+
+import pytest
+
+from tests.support.assertions import assert_problem
+from tests.support.hostile import head, raw
+from tests.support.servers import Muster
+
+MADE_WITH = re.compile(r"(?i)uvicorn|starlette|fastapi|httptools|websockets|python|sqlalchemy|pydantic|jinja")
+TELLTALE = {"server", "x-powered-by", "via", "x-aspnet-version", "x-runtime", "x-generator"}
+SOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+CLOSE = {"Connection": "close"}
+REQUESTS = {
+    "page": head("GET", "/", **CLOSE),
+    "page that needs a sign-in": head("GET", "/operations", **CLOSE),
+    "page that is none": head("GET", "/nowhere", **CLOSE),
+    "api": head("GET", "/health/ready", **CLOSE),
+    "api without a token": head("GET", "/api/users/me", **CLOSE),
+    "api that is none": head("GET", "/api/nowhere", **CLOSE),
+    "method": head("DELETE", "/api/auth/token", **CLOSE),
+    "token": head("POST", "/api/auth/token", **CLOSE),
+    "metrics": head("GET", "/metrics", **CLOSE),
+    "static": head("GET", "/static/muster.css", **CLOSE),
+    "static that is none": head("GET", "/static/nothing.css", **CLOSE),
+    "redirect": head("GET", "/api/users/me/", **CLOSE),
+    "head too large": head("GET", "/api/users/me", **CLOSE, Cookie="a" * 40_000),
+    "body too large": head("POST", "/api/auth/register", **CLOSE, **{"Content-Length": "9999999999"}),
+    "no HTTP": b"nonsense\r\n\r\n",
+    "no HTTP version": b"GET / HTTP/9.9\r\n\r\n",
+    "head that does not end": b"GET / HTTP/1.1\r\n" + b"a" * 300_000,
+    "socket": head("GET", "/api/chat/ws", **SOCKET),
+    "socket at a page": head("GET", "/", **SOCKET),
+    "socket with another key": head("GET", "/api/chat/ws", **{**SOCKET, "Sec-WebSocket-Key": "short"}),
+    "socket of another version": head("GET", "/api/chat/ws", **{**SOCKET, "Sec-WebSocket-Version": "99"}),
+    "half a socket": head("GET", "/api/chat/ws", **CLOSE, Upgrade="websocket"),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_an_answer_does_not_say_what_it_was_made_with(on_sqlite: Muster, what: str) -> None:
+    answer = raw(on_sqlite, REQUESTS[what])
+    assert not TELLTALE & set(answer.headers)
+    told = f"{answer.headers}" if what in ("metrics", "static") else f"{answer.headers} {answer.text}"
+    assert not MADE_WITH.search(told), told[:2000]
+
+
+def test_an_error_of_ours_does_not_either(on_sqlite: Muster) -> None:
+    """A ticket, and nothing else: the place in the code stands in the log alone."""
+    on_sqlite.sql("ALTER TABLE hero RENAME TO hidden")
+    try:
+        answer = on_sqlite.client.get("/api/heroes", headers=on_sqlite.new_account().sign_in().bearer)
+    finally:
+        on_sqlite.sql("ALTER TABLE hidden RENAME TO hero")
+    assert_problem(answer, 500, "internal")
+    assert not MADE_WITH.search(f"{answer.headers} {answer.text}")
+
+
+def test_openapi_names_our_version_alone(on_sqlite: Muster) -> None:
+    text = on_sqlite.client.get("/api/openapi.json").text
+    for library in ("uvicorn", "fastapi", "starlette", "sqlmodel", "pydantic"):
+        assert version(library) not in text

@@ -1,0 +1,270 @@
+"""The contract as it is published: every route with its answers and its scope, every kind of problem documented."""
+
+import json
+import pkgutil
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+import pytest
+from fastapi import APIRouter
+
+import app.routers
+from app.core.errors import AppError, OAuthError
+from app.core.scopes import SCOPES
+from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.servers import Muster
+
+PUBLIC = {
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /metrics",
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
+    "POST /api/auth/register",
+    "POST /api/auth/token",
+    "POST /api/auth/revoke",
+    "POST /api/auth/cookie/login",
+    "POST /api/auth/cookie/logout",
+    "POST /api/auth/forgot-password",
+    "POST /api/auth/request-verification",
+    "POST /api/auth/reset-password",
+    "POST /api/auth/verify-email",
+}
+UNDOCUMENTED = {
+    "GET /api/auth/oidc/login",
+    "GET /api/auth/oidc/callback",
+    "GET /",
+    "GET /api/docs",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /metrics",
+    "WS /api/chat/ws",
+}
+OAUTH = {"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"}
+CHALLENGE = 'Bearer realm="muster"'
+# What no route answers; or only where there is an identity provider, tests/oidc/test_oidc_people.py.
+UNROUTED = {"not-found", "method-not-allowed", "email-missing", "provider-unavailable"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    method: str
+    path: str
+    description: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method.upper()} {self.path}"
+
+    @property
+    def scopes(self) -> list[str]:
+        return [scope for need in self.description.get("security", []) for names in need.values() for scope in names]
+
+    @property
+    def errors(self) -> dict[int, dict[str, Any]]:
+        return {int(code): answer for code, answer in self.description["responses"].items() if int(code) >= 400}
+
+    def problem_types(self, status: int) -> set[str]:
+        content = self.description["responses"][str(status)].get("content", {})
+        return set(content.get("application/problem+json", {}).get("examples", {}))
+
+    @cached_property
+    def url(self) -> str:
+        """With values in place of the path's parameters."""
+        return re.sub(r"\{\w+\}", str(UUID(int=7)), self.path)
+
+
+@pytest.fixture(scope="module")
+def schema(muster: Muster) -> dict[str, Any]:
+    answer = muster.client.get("/api/openapi.json")
+    assert answer.status_code == 200
+    schema: dict[str, Any] = answer.json()
+    return schema
+
+
+@pytest.fixture(scope="module")
+def operations(schema: dict[str, Any]) -> list[Operation]:
+    return [
+        Operation(method, path, description)
+        for path, methods in schema["paths"].items()
+        for method, description in methods.items()
+    ]
+
+
+# ---- The route table ----
+
+
+def test_every_route_is_public_or_needs_a_scope(operations: list[Operation], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)  # the routers read the settings when they are imported
+    assert {each.name for each in operations if not each.scopes} == PUBLIC
+    assert {scope for each in operations for scope in each.scopes} <= SCOPES.keys()
+    assert set(undocumented_routes()) == UNDOCUMENTED
+
+
+def undocumented_routes() -> Iterator[str]:
+    """What the routers of the API hold and OpenAPI does not show, sockets too."""
+    of_the_api = (found for found in pkgutil.iter_modules(app.routers.__path__) if not found.name.startswith("pages"))
+    for found in of_the_api:
+        for router in vars(import_module(f"app.routers.{found.name}")).values():
+            for route in router.routes if isinstance(router, APIRouter) else ():
+                if not getattr(route, "include_in_schema", False):
+                    for method in getattr(route, "methods", None) or {"WS"}:
+                        yield f"{method} {getattr(route, 'path', '')}"
+
+
+def test_a_secured_route_refuses_a_stranger_and_a_token_without_its_scope(
+    muster: Muster, operations: list[Operation]
+) -> None:
+    admin = muster.admin()
+    secured = [operation for operation in operations if operation.scopes]
+    tokens = {scope: admin.sign_in(scope=other_than(scope)) for each in secured for scope in each.scopes}
+    for each in secured:
+        stranger = muster.client.request(each.method, each.url)
+        assert (stranger.status_code, stranger.headers["www-authenticate"]) == (401, CHALLENGE), each.name
+        for scope in each.scopes:
+            without = muster.client.request(each.method, each.url, headers=tokens[scope].bearer)
+            assert (without.status_code, without.json().get("scope")) == (403, scope), each.name
+
+
+def other_than(scope: str) -> str:
+    return "me" if scope != "me" else "tasks"
+
+
+# ---- What each route says of itself ----
+
+
+def test_operation_ids_are_unique_short_and_in_camel_case(operations: list[Operation]) -> None:
+    names = Counter(each.description["operationId"] for each in operations)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [name for name in names if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", name) or len(name) > 24] == []
+
+
+def test_every_route_has_a_description_that_names_its_scope_and_a_documented_tag(
+    schema: dict[str, Any], operations: list[Operation]
+) -> None:
+    tags = {tag["name"] for tag in schema["tags"] if tag["description"]}
+    for each in operations:
+        own_words, _, scope = each.description["description"].partition("\n\nScope: ")
+        assert len(own_words) > 10, each.name
+        assert re.findall(r"`([^`]+)`", scope) == each.scopes, each.name
+        assert set(each.description["tags"]) <= tags, each.name
+
+
+def test_a_summary_is_what_the_route_does_and_a_collection_comes_before_what_is_in_it(schema: dict[str, Any]) -> None:
+    paths = list(schema["paths"])
+    assert schema["paths"]["/api/operations"]["get"]["summary"] == "Your operations, the newest first"
+    assert paths.index("/api/operations") < paths.index("/api/operations/export")
+
+
+def test_every_parameter_field_header_and_error_has_an_example(
+    schema: dict[str, Any], operations: list[Operation]
+) -> None:
+    for each in operations:
+        for parameter in each.description.get("parameters", []):
+            words, _, example = parameter["description"].rpartition("Example: ")
+            assert len(words) > 10, (each.name, parameter["name"])
+            assert example.strip("`"), (each.name, parameter["name"])
+        for status, answer in each.description["responses"].items():
+            assert all("example" in header for header in answer.get("headers", {}).values()), (each.name, status)
+            if status >= "400":
+                assert all(content["examples"] for content in answer["content"].values()), (each.name, status)
+    for name, described in schema["components"]["schemas"].items():
+        if name not in {"Problem", "OAuthError"}:  # shown whole, with each error
+            assert [field for field, one in described.get("properties", {}).items() if not has_example(one)] == [], name
+
+
+def has_example(field: dict[str, Any]) -> bool:
+    """Swagger UI makes one for the formats by itself."""
+    inner = field.get("anyOf", [field])[0]
+    shown = (
+        {"examples", "enum", "const", "$ref"} & inner.keys() or inner.get("type") == "boolean" or "$ref" in str(inner)
+    )
+    return bool(shown) or inner.get("format") in {"uuid", "date-time"}
+
+
+def test_every_answer_with_a_body_has_a_schema(operations: list[Operation]) -> None:
+    for each in operations:
+        successes = [answer for code, answer in each.description["responses"].items() if code in {"200", "201"}]
+        for answer in successes:
+            assert all(content["schema"] for content in answer.get("content", {}).values()), each.name
+        assert successes or {"202", "204"} & each.description["responses"].keys(), each.name
+
+
+def test_every_error_is_a_problem_or_at_the_oauth_endpoints_an_oauth_error(operations: list[Operation]) -> None:
+    wrong = {
+        f"{each.name} {status}": answer.get("content")
+        for each in operations
+        for status, answer in each.errors.items()
+        if schemas(answer) != [OAUTH_ERROR if each.path in OAUTH else PROBLEM]
+    }
+    assert wrong == {}
+
+
+PROBLEM = ("application/problem+json", "#/components/schemas/Problem")
+OAUTH_ERROR = ("application/json", "#/components/schemas/OAuthError")
+
+
+def schemas(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(media, content["schema"].get("$ref")) for media, content in answer.get("content", {}).items()]
+
+
+def test_every_route_documents_what_any_route_may_answer(operations: list[Operation]) -> None:
+    wrong = {
+        f"{each.name} {status}": missing
+        for each in operations
+        if each.path not in OAUTH
+        for status, types in (GENERAL | (SECURED if each.scopes else {})).items()
+        if (missing := types - each.problem_types(status))
+    }
+    assert wrong == {}
+    assert all({400, 401, 413, 429, 500, 503} <= each.errors.keys() for each in operations if each.path in OAUTH)
+    for status in (429, 503):
+        assert [each.name for each in operations if "Retry-After" not in each.errors[status].get("headers", ())] == []
+
+
+GENERAL = {
+    400: {"bad-request"},
+    413: {"content-too-large"},
+    422: {"invalid"},
+    429: {"too-many-requests"},
+    500: {"internal"},
+    503: {"unavailable"},
+}
+SECURED = {401: {"unauthenticated", "invalid-token"}, 403: {"insufficient-scope"}}
+
+
+def test_every_schema_is_used(schema: dict[str, Any]) -> None:
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(schema)))
+    assert schema["components"]["schemas"].keys() == used
+
+
+# ---- Problem types ----
+
+
+def kinds(of: type[AppError] = AppError) -> Iterator[type[AppError]]:
+    for kind in of.__subclasses__():
+        if kind.__module__ == "app.core.errors" and kind is not OAuthError:
+            yield kind
+            yield from kinds(kind)
+
+
+def test_the_readme_lists_every_problem_type_with_its_status() -> None:
+    rows = re.findall(r"^\| `/problems/([a-z-]+)` \| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted((kind.type, str(kind.status)) for kind in kinds())
+
+
+def test_every_problem_type_belongs_to_one_kind_whose_detail_is_a_sentence() -> None:
+    names = Counter(kind.type for kind in kinds())
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [kind for kind in kinds() if not re.fullmatch(r"[A-Z].*\.", kind.detail)] == []
+
+
+def test_openapi_documents_every_problem_type_that_a_route_may_answer(operations: list[Operation]) -> None:
+    documented = {name for each in operations for status in each.errors for name in each.problem_types(status)}
+    assert documented == {kind.type for kind in kinds()} - UNROUTED

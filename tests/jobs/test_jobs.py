@@ -1,0 +1,179 @@
+"""Jobs without Redis, in the service's own process: who sees them, what they leave, what outlives a kill."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.support.assertions import assert_problem
+from tests.support.resources import pages
+from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
+from tests.support.sessions import is_refused, refreshed
+from tests.support.workers import TOLD_SERVICE, Board, told_service, with_effects
+
+Serve = Callable[..., Muster]
+
+
+@pytest.fixture(scope="module")
+def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    with told_service(kind, folder, postgres) as served:
+        yield served
+
+
+@pytest.fixture
+def board(muster: Muster) -> Board:
+    return Board(muster)
+
+
+def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
+    answer = muster.client.get("/api/jobs", params={"limit": "200", **query}, headers=tokens.bearer)
+    assert answer.status_code == 200
+    return [job["id"] for job in answer.json()]
+
+
+# ---- Who sees what ----
+
+
+def test_a_job_is_seen_by_its_owner_and_by_who_reads_users(muster: Muster, board: Board) -> None:
+    first, second = board.start(), board.start()
+    assert job_ids(muster, board.tokens) == [second, first]
+    stranger, admin = muster.register().sign_in(), muster.admin().sign_in()
+    assert job_ids(muster, stranger) == []
+    assert set(job_ids(muster, admin)) >= {first, second}
+    for method, path in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
+        answers = [
+            muster.client.request(method, f"/api/jobs/{job_id}{path}", headers=stranger.bearer)
+            for job_id in (first, uuid4())
+        ]
+        for answer in answers:
+            assert_problem(answer, 404, "job-not-found")
+        assert answers[0].json() == answers[1].json()
+    assert muster.client.get(f"/api/jobs/{first}", headers=admin.bearer).json()["owner_id"] == str(board.owner_id)
+
+
+def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, board: Board) -> None:
+    muster.mails(board.account.email)
+    admin = muster.admin().sign_in()
+    kinds = {job["kind"] for job in muster.client.get("/api/jobs?limit=200", headers=admin.bearer).json()}
+    assert kinds >= {"mail", "purge"}
+    mail = muster.sql("SELECT id FROM job WHERE kind = 'mail'")[0].id
+    assert_problem(muster.client.delete(f"/api/jobs/{mail}", headers=board.tokens.bearer), 404, "job-not-found")
+
+
+def test_a_list_goes_by_pages_and_by_state(muster: Muster, board: Board) -> None:
+    ids = [board.start() for _ in range(3)][::-1]
+    assert [[job["id"] for job in page] for page in pages(muster, board.tokens, "/jobs?limit=2")] == [
+        ids[:2],
+        ids[2:],
+    ]
+    for job_id in ids:
+        board.wait(job_id)
+    assert job_ids(muster, board.tokens, state="done") == ids
+    assert job_ids(muster, board.tokens, state="failed") == []
+
+
+def test_a_running_job_tells_its_progress_and_can_be_cancelled(muster: Muster, board: Board, tmp_path: Path) -> None:
+    running, waiting = board.write(until=str(tmp_path / "never")), board.write()
+    board.wait(running, "running")
+    wait_for(lambda: board.read(running)["progress"] == 0.5, what="progress")
+    assert_problem(
+        muster.client.get(f"/api/jobs/{running}/result", headers=board.tokens.bearer), 404, "result-not-found"
+    )
+    admin = muster.admin().sign_in()
+    for job_id, tokens in ((waiting, board.tokens), (running, admin)):
+        assert muster.client.delete(f"/api/jobs/{job_id}", headers=tokens.bearer).status_code == 204
+    last = board.write()
+    board.wait(last)
+    assert {board.read(job_id)["state"] for job_id in (running, waiting)} == {"cancelled"}
+    assert board.effects() == [last]
+
+
+# ---- What is left ----
+
+
+def test_deleting_the_account_deletes_its_jobs(muster: Muster, board: Board) -> None:
+    board.wait(board.start())
+    body = {"current_password": PASSWORD}
+    answer = muster.client.request("DELETE", "/api/users/me", json=body, headers=board.tokens.bearer)
+    assert answer.status_code == 204
+    owner = board.owner_id.hex if muster.database_url.startswith("sqlite") else board.owner_id
+    assert muster.sql("SELECT id FROM job WHERE owner_id = :owner", owner=owner) == []
+
+
+def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, board: Board) -> None:
+    for email in (board.account.email, f"{uuid4().hex}@example.com"):
+        assert muster.client.post("/api/auth/forgot-password", json={"email": email}).status_code == 202
+    muster.mails(board.account.email, subject="Reset your password")
+
+    def arguments() -> list[str]:
+        return [str(row.arguments) for row in muster.sql("SELECT arguments FROM job WHERE kind = 'mail'")]
+
+    wait_for(lambda: "@" not in "".join(arguments()), what="the addresses' end")
+    assert any("reset" in told for told in arguments())
+
+
+def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, board: Board) -> None:
+    mail = muster.mails(board.account.email)[0]
+    job_id = str(mail["Message-ID"])[1:].partition("@")[0]
+    name = job_id.replace("-", "") if muster.database_url.startswith("sqlite") else job_id
+    muster.sql("UPDATE job SET state = 'waiting', finished_at = NULL, sent_at = NULL WHERE id = :id", id=name)
+    wait_for(lambda: muster.sql("SELECT attempts FROM job WHERE id = :id", id=name)[0].attempts == 2, what="a second")
+    wait_for(lambda: muster.sql("SELECT state FROM job WHERE id = :id", id=name)[0].state == "done", what="its end")
+    again = muster.mails(board.account.email)
+    assert [mail["Message-ID"] for mail in again] == [f"<{job_id}@muster>"]  # in the outbox it is even the same file
+
+
+def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, board: Board) -> None:
+    mail = muster.mails(board.account.email)[0]
+    assert mail.get_content_type() == "multipart/alternative"
+    link = text_of(mail).split()[text_of(mail).split().index("yours:") + 1]
+    assert f'<a href="{link}">' in text_of(mail, "html")
+
+
+def test_what_a_thief_calls_a_device_is_no_html(muster: Muster, board: Board) -> None:
+    first = board.account.sign_in(device="<b>phone</b>")
+    refreshed(muster, refreshed(muster, first))
+    assert is_refused(muster.refresh(first.refresh))
+    mail = muster.mails(board.account.email, subject="A device was signed out")[0]
+    assert "<b>phone</b>" in text_of(mail)
+    assert "&lt;b&gt;phone&lt;/b&gt;" in text_of(mail, "html")
+
+
+# ---- What outlives a kill ----
+
+
+def test_what_waited_and_what_ran_when_the_service_was_killed_is_done_at_the_next_start(
+    database_url: str, folder: Path, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    with Muster(database_url, folder, app=TOLD_SERVICE) as muster:
+        board = Board(with_effects(muster))
+        running, waiting = board.write(until=str(go_on)), board.write()
+        board.wait(running, "running")
+        muster.kill()
+        go_on.touch()
+        muster.start()
+        assert board.wait(waiting)["attempts"] == 1
+        assert board.wait(running)["attempts"] == 2
+        assert sorted(board.effects()) == sorted([running, waiting])
+
+
+def test_a_service_that_is_stopped_hands_back_what_it_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    job_id = board.write(until=str(go_on))
+    board.wait(job_id, "running")
+    muster.stop()
+    rows = muster.sql("SELECT state, attempts FROM job WHERE id = :id", id=UUID(job_id).hex)
+    assert [tuple(row) for row in rows] == [("waiting", 0)]
+    go_on.touch()
+    muster.start()
+    assert board.wait(job_id)["attempts"] == 1
+    assert board.effects().count(job_id) == 1
+
+
+def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, board: Board) -> None:
+    body = {"email": board.account.email, "password": PASSWORD}
+    assert muster.client.post("/api/auth/register", json=body).status_code == 409
+    board.wait(board.start())
+    assert len(muster.mails(board.account.email)) == 1

@@ -1,0 +1,123 @@
+"""The daily purge: what nothing can ask for any more goes, once a day, and phones learn what they missed."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import insert, select, update
+from sqlmodel import SQLModel, col
+
+from app.models.job import Job
+from app.models.operation import IdempotencyKey, Operation
+from app.models.refresh_token import RefreshToken
+from app.models.user import User
+from tests.support.assertions import assert_problem, assert_signed_out
+from tests.support.phones import Ledger
+from tests.support.servers import Muster, wait_for
+from tests.support.sessions import connected
+from tests.support.workers import TOLD_SERVICE
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=181)  # REFRESH_ABSOLUTE_TTL is 180 days
+
+
+@pytest.fixture
+def muster(serve: Callable[..., Muster]) -> Iterator[Muster]:
+    muster = serve(app=TOLD_SERVICE)
+    wait_for(lambda: purges(muster) == ["done"], what="the purge of the start")
+    yield muster
+    assert "ticket" not in muster.log
+
+
+def purges(muster: Muster) -> list[str]:
+    return [row.state for row in muster.sql("SELECT state FROM job WHERE kind = 'purge' ORDER BY id")]
+
+
+def purge_again(muster: Muster) -> None:
+    before = len(purges(muster))
+    with connected(muster) as connection:
+        connection.execute(insert(Job).values(**Job(kind="purge", queue="default").model_dump()))
+    wait_for(lambda: purges(muster)[before:] == ["done"], what="a purge")
+
+
+def change(muster: Muster, table: type[SQLModel], *conditions: Any, **values: Any) -> None:
+    with connected(muster) as connection:
+        connection.execute(update(table).where(*conditions).values(**values))
+
+
+def ids(muster: Muster, column: Any, *conditions: Any) -> set[Any]:
+    with connected(muster) as connection:
+        return set(connection.execute(select(col(column)).where(*conditions)).scalars())
+
+
+def test_a_day_has_one_purge_however_many_start(muster: Muster) -> None:
+    muster.stop()
+    muster.start()
+    other = Muster(muster.database_url, muster.folder, app=TOLD_SERVICE)
+    with other:
+        assert other.client.get("/health/ready").status_code == 200
+    assert purges(muster) == ["done"]
+
+
+def test_expired_sessions_old_keys_and_old_jobs_go_and_the_others_stay(muster: Muster) -> None:
+    ada, _bob = Ledger(muster), muster.register()
+    idle, aged, live = (ada.account.sign_in() for _ in range(3))
+    rows = sorted(ids(muster, RefreshToken.id))[-3:]
+    change(muster, RefreshToken, col(RefreshToken.id) == rows[0], idle_expires_at=LONG_AGO)
+    change(muster, RefreshToken, col(RefreshToken.id) == rows[1], absolute_expires_at=LONG_AGO)
+    for key in ("old", "new"):
+        ada.post(headers={"Idempotency-Key": key})
+    change(muster, IdempotencyKey, col(IdempotencyKey.key) == "old", created_at=LONG_AGO)
+    wait_for(lambda: not ids(muster, Job.state) & {"waiting", "running"}, what="the end of all jobs")
+    done = sorted(ids(muster, Job.id, col(Job.kind) == "mail"))
+    change(muster, Job, col(Job.id) == done[0], finished_at=LONG_AGO)
+
+    purge_again(muster)
+    assert ids(muster, RefreshToken.id) & set(rows) == {rows[2]}
+    assert_signed_out(muster, idle, aged)
+    assert muster.me(live).status_code == 200
+    assert ids(muster, IdempotencyKey.key) == {"new"}
+    assert done[0] not in ids(muster, Job.id)
+    assert set(done[1:]) <= ids(muster, Job.id)
+
+
+def test_old_tombstones_go_the_floor_rises_and_an_older_copy_is_filled_anew(muster: Muster) -> None:
+    ada, bob = Ledger(muster), Ledger(muster)
+    kept, old, young = (ada.add()["id"] for _ in range(3))  # revisions 1 to 3
+    before = bob.add()["id"]
+    for operation_id in (old, young):
+        assert ada.delete(operation_id).status_code == 204  # revisions 4 and 5
+    change(muster, Operation, col(Operation.id) == old, deleted_at=LONG_AGO)
+
+    purge_again(muster)
+    assert ids(muster, Operation.id) == {kept, young, before}
+    assert floor(muster, ada) == 4
+    assert floor(muster, bob) == 0
+    assert_problem(ada.get("changes", since=3), 410, "resync-required")
+    assert [change["id"] for change in ada.get("changes", since=4).json()["changes"]] == [young]
+    assert [change["id"] for change in ada.get("changes", full=True).json()["changes"]] == [kept, young]
+    assert bob.get("changes", since=1).status_code == 200
+
+    purge_again(muster)
+    assert floor(muster, ada) == 4
+
+
+def test_the_highest_id_is_never_given_again(muster: Muster) -> None:
+    ada = Ledger(muster)
+    ids_before = [ada.add()["id"] for _ in range(3)]
+    for operation_id in ids_before:
+        ada.delete(operation_id)
+    change(muster, Operation, col(Operation.owner_id) == UUID(ada.owner_id), deleted_at=LONG_AGO)
+    purge_again(muster)
+    assert ids(muster, Operation.id) == {ids_before[-1]}
+    assert ada.add()["id"] > ids_before[-1]
+    purge_again(muster)
+    assert ids_before[-1] not in ids(muster, Operation.id)
+    assert floor(muster, ada) == 6
+
+
+def floor(muster: Muster, ledger: Ledger) -> int:
+    with connected(muster) as connection:
+        found = select(col(User.operations_floor)).where(col(User.id) == UUID(ledger.owner_id))
+        return int(connection.execute(found).scalar_one())

@@ -1,0 +1,102 @@
+"""Statements: the operations of a period as a table and as a page, to download and by mail."""
+
+import csv
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import httpx
+import pytest
+
+from tests.support.assertions import assert_problem
+from tests.support.databases import fresh_database
+from tests.support.phones import Ledger
+from tests.support.servers import Muster
+from tests.support.workers import Board
+
+OPERATIONS: list[dict[str, Any]] = [
+    {"date": "2026-01-31T23:59:59Z", "type": "buy", "instrument_type": "BTC", "quantity": "0.1"},
+    {"date": "2026-02-01T00:00:00Z", "type": "buy", "instrument_type": "BTC", "quantity": "0.2"},
+    {"date": "2026-02-28T12:00:00Z", "type": "<i>sell</i>", "instrument_type": None, "quantity": "999999999999.1"},
+    {"date": "2026-03-01T00:00:00Z", "type": "buy", "instrument_type": "BTC", "quantity": "5"},
+]
+
+
+@pytest.fixture
+def board(muster: Muster) -> Board:
+    """Somebody with operations."""
+    ledger, board = Ledger(muster), Board(muster)
+    ledger.tokens = board.tokens
+    for operation in OPERATIONS:
+        ledger.add(**operation)
+    gone = ledger.add(date="2026-02-02T00:00:00Z")
+    assert ledger.delete(gone["id"]).status_code == 204
+    return board
+
+
+def result(board: Board, job_id: str, headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
+    path = board.wait(job_id)["result"]
+    sent = {**board.tokens.bearer, **(headers or {})}
+    answer = board.muster.client.get(path, params=query, headers=sent)
+    assert answer.status_code == 200
+    return answer
+
+
+def test_the_table_holds_the_operations_of_the_period_the_newest_first(board: Board) -> None:
+    answer = result(board, board.start(**{"from": "2026-02-01", "to": "2026-03-01T00:00:00Z"}))
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "attachment" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(StringIO(answer.text)))
+    assert [(row["type"], row["quantity"]) for row in rows] == [("<i>sell</i>", "999999999999.1"), ("buy", "0.2")]
+    everything = result(board, board.start()).text
+    exported = board.muster.client.get("/api/operations/export", headers=board.tokens.bearer).text
+    assert everything == exported
+
+
+def test_the_page_has_totals_and_a_chart_and_runs_nothing(board: Board) -> None:
+    job_id = board.start()
+    answer = result(board, job_id, format="html")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    page = answer.text
+    assert "4 operations" in page
+    assert "&lt;i&gt;sell&lt;/i&gt;" in page
+    assert "<i>" not in page
+    assert ">5.3<" in page
+    assert ">999999999999.1<" in page
+    chart = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])  # noqa: S314  # of our own making
+    bars = {group[0].text: float(group[1].attrib["height"]) for group in chart.iter("g")}
+    assert bars == {"2026-01: 1": 60, "2026-02: 2": 120, "2026-03: 1": 60}
+    assert result(board, job_id, {"Accept": "text/html,*/*;q=0.8"}).text == page
+
+
+def test_a_statement_of_nothing_is_one_too(muster: Muster) -> None:
+    board = Board(muster)
+    job_id = board.start(to="2000-01-01")
+    assert result(board, job_id).text.count("\n") == 1
+    assert "0 operations" in result(board, job_id, format="html").text
+
+
+def test_it_is_mailed_if_asked_with_both_files(board: Board) -> None:
+    job_id = board.start(mail=True)
+    mail = board.muster.mails(board.account.email, subject="Your statement")[0]
+    files = {part.get_filename(): part.get_content() for part in mail.iter_attachments()}
+    assert {"statement.csv", "statement.html"} == files.keys()
+    assert files["statement.csv"].replace("\r\n", "\n") == result(board, job_id).text.replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("body", [{"from": "yesterday"}, {"since": "2026-01-01"}, {"mail": "yes"}, []])
+def test_what_is_no_period_is_refused(board: Board, body: object) -> None:
+    answer = board.muster.client.post("/api/jobs/statement", json=body, headers=board.tokens.bearer)
+    assert_problem(answer, 422, "invalid")
+
+
+def test_progress_is_told_and_memory_stays_when_it_is_long(kind: str, folder: Path, postgres: str) -> None:
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:
+        board = Board(muster)
+        lines = ["type,figi,quantity,date", *(f"buy,X{n},1,2026-01-01T00:00:00Z" for n in range(12_000))]
+        headers = {**board.tokens.bearer, "Content-Type": "text/csv"}
+        answer = muster.client.post("/api/operations/import", content="\n".join(lines), headers=headers)
+        assert answer.status_code == 201
+        assert result(board, board.start()).text.count("\n") == 12_001

@@ -1,0 +1,150 @@
+"""Real worker processes that are killed, stopped, missing, or several; and what they take first."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import ROOT
+from tests.support.redis_server import RedisServer
+from tests.support.servers import Muster, wait_for
+from tests.support.workers import Board, Worker, told_service
+
+
+@pytest.fixture(scope="module")
+def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
+    """Without a worker: each test starts its own."""
+    with told_service(kind, folder, postgres, REDIS_URL=redis.url) as served:
+        yield served
+
+
+@pytest.fixture
+def board(muster: Muster, redis: RedisServer) -> Board:
+    redis.client.flushall()
+    return Board(muster)
+
+
+def test_a_job_whose_worker_is_killed_runs_again_and_ends_once(muster: Muster, board: Board, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    job_id = board.write(until=str(go_on))
+    with Worker(muster) as killed:
+        board.wait(job_id, "running")
+        killed.kill()
+    assert board.wait(job_id, "waiting")["attempts"] == 1
+    go_on.touch()
+    with Worker(muster):
+        assert board.wait(job_id)["attempts"] == 2
+    assert board.effects().count(job_id) == 1
+
+
+def test_a_worker_that_is_stopped_hands_back_what_it_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    job_id = board.write(until=str(go_on))
+    with Worker(muster):
+        board.wait(job_id, "running")
+    assert board.read(job_id)["state"] == "waiting"
+    go_on.touch()
+    with Worker(muster):
+        assert board.wait(job_id)["attempts"] == 1
+    assert board.effects().count(job_id) == 1
+
+
+def test_a_worker_that_was_only_slow_leaves_nothing_of_a_job_that_was_taken_back(
+    muster: Muster, board: Board, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    job_id = board.write(until=str(go_on))
+    with Worker(muster) as slow:
+        board.wait(job_id, "running")
+        stop_until_taken_back(slow, board, job_id)
+        go_on.touch()
+        with Worker(muster):
+            board.wait(job_id)
+            os.kill(slow.process.pid, signal.SIGCONT)
+            later = board.write()
+            board.wait(later)
+    assert board.effects().count(job_id) == 1
+
+
+def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
+    """SIGSTOP. In the midst of a heartbeat's transaction it would keep its lock, on PostgreSQL for the 60 s of
+    idle_in_transaction_session_timeout, on SQLite while it is stopped: then let it go on, and stop it again."""
+
+    def taken_back() -> bool:
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        try:
+            board.wait(job_id, "waiting", seconds=10)
+        except AssertionError:
+            os.kill(worker.process.pid, signal.SIGCONT)
+            return False
+        else:
+            return True
+
+    wait_for(taken_back, what="a stop without a lock", seconds=120)
+
+
+def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster, board: Board) -> None:
+    often, once = board.write(state="running", attempts=4), board.write(state="running", attempts=1)
+    job = board.wait(often, "failed")
+    ticket = job["error"].partition("ticket ")[2][:12]
+    wait_for(lambda: ticket in muster.log, what="the ticket in the log")  # it is written after the row
+    assert board.wait(once, "waiting")["attempts"] == 1
+    waiting = muster.sql("SELECT arguments FROM job WHERE kind = 'mail' AND state = 'waiting'")
+    assert any("job-failed" in str(row.arguments) for row in waiting)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
+    muster: Muster, board: Board, redis: RedisServer, tmp_path: Path, workers: int
+) -> None:
+    go_on = tmp_path / "go on"
+    with ExitStack() as stack:
+        for _ in range(workers):
+            stack.enter_context(Worker(muster, "--concurrency", "1"))
+        for job_id in board.write_many(workers, until=str(go_on)):
+            board.wait(job_id, "running")
+        waiting = set(board.write_many(100))
+        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages")
+        high = board.write(queue="high")
+        wait_for(lambda: high in redis.holds("high"), what="one more")
+        go_on.touch()
+        begun = board.wait(high)["started_at"]
+        first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
+        board.forget(waiting)
+    # Of two workers, the other one takes default jobs until this has begun: some, where without an order it were all.
+    assert len(first) < {1: 1, 2: 10}[workers]
+
+
+def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Board) -> None:
+    default, high = board.write(), board.write(queue="high")
+    with Worker(muster, "--queues", "high"):
+        board.wait(high)
+        assert board.read(default)["state"] == "waiting"
+
+
+def test_redis_holds_the_id_of_a_job_and_nothing_else_of_it(board: Board, redis: RedisServer) -> None:
+    job_id = board.start(mail=True)
+    wait_for(lambda: job_id in redis.holds("default"), what="a message")
+
+
+def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board, tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "worker"), "--queues", "default"]
+    job_id = board.start()
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **muster.settings}) as process:
+        board.wait(job_id)
+        process.terminate()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_redis_it_says_in_one_line_what_is_missing(muster: Muster) -> None:
+    environment = {**os.environ, **muster.settings, "REDIS_URL": ""}
+    command = [sys.executable, "-m", "celery", "--app", "app.worker", "worker"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("muster: REDIS_URL: a worker needs redis://")
+    assert done.stderr.count("\n") == 1

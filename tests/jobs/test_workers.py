@@ -1,0 +1,135 @@
+"""Jobs by way of a real Redis and a real worker process: what fails, what gets lost on the way, what is cancelled."""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from threading import Event
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.jobs.backends import Broker
+from tests.support.apps.job_probes import MESSAGE
+from tests.support.redis_server import RedisServer
+from tests.support.servers import STARTUP, Muster, text_of, wait_for
+from tests.support.workers import Board, Worker, told_service
+
+
+@pytest.fixture(scope="module")
+def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
+    with told_service(kind, folder, postgres, REDIS_URL=redis.url) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def worker(muster: Muster) -> Iterator[Worker]:
+    """One for all of these tests."""
+    with Worker(muster) as started:
+        yield started
+
+
+@pytest.fixture
+def board(muster: Muster) -> Board:
+    return Board(muster)
+
+
+def test_the_worker_runs_what_the_service_took(muster: Muster, board: Board, worker: Worker) -> None:
+    job = board.wait(board.start(mail=True))
+    assert (job["attempts"], job["progress"], job["error"]) == (1, 1, None)
+    mails = muster.mails(board.account.email, at_least=2)
+    assert {mail["Subject"] for mail in mails} == {"Confirm your e-mail address", "Your statement"}
+    assert muster.client.get(job["result"], headers=board.tokens.bearer).status_code == 200
+    assert worker.process.poll() is None
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_an_unknown_job_is_asked_for_is_no_pending_one(muster: Muster, board: Board) -> None:
+    for path in ("", "/result"):
+        answer = muster.client.get(f"/api/jobs/{uuid4()}{path}", headers=board.tokens.bearer)
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/job-not-found")
+
+
+def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
+    muster: Muster, board: Board, worker: Worker
+) -> None:
+    job_id = board.write(fails=True)
+    job = board.wait(job_id, "failed")
+    mail = muster.mails(board.account.email, subject="A job of yours failed")[0]
+    wait_for(lambda: worker.log.count(f"job {job_id} ") == 4, what="four lines in the log")
+    lines = [line for line in worker.log.splitlines() if job_id in line]
+    assert job["attempts"] == len(lines) == 4
+    assert all(f"attempt {number} of 4: RuntimeError" in line for number, line in enumerate(lines, 1))
+    times = [datetime.fromisoformat(line[:23].replace(",", ".")) for line in lines]
+    waits = [(after - before).total_seconds() for before, after in pairwise(times)]
+    assert all(wait > least for wait, least in zip(waits, (0, 0.2, 1), strict=True))  # of 0.1, 0.4 and 1.6 seconds
+    ticket = lines[-1].partition("ticket ")[2][:12]
+    assert ticket in job["error"]
+    assert ticket in text_of(mail)
+    assert "in statement\n" in worker.log  # the place, though not the message
+    assert MESSAGE not in worker.log
+    assert board.account.email not in worker.log + muster.log
+    assert job_id not in board.effects()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_message_too_many_does_not_cut_the_wait_for_the_next_attempt_short(board: Board, redis: RedisServer) -> None:
+    job_id, is_sent = board.write(attempts=1, due_in=timedelta(hours=1)), Event()
+    broker = Broker(redis.url, lambda _: is_sent.set())
+    broker.send(UUID(job_id), "default")
+    assert is_sent.wait(STARTUP)
+    broker.close()
+    wait_for(lambda: not redis.holds("default") and redis.client.hlen("unacked") == 0, what="the end of the message")
+    job = board.read(job_id)
+    assert (job["state"], job["attempts"]) == ("waiting", 1)
+    board.forget([job_id])
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_dispatch_that_never_reached_the_broker_is_made_up_for(board: Board, redis: RedisServer) -> None:
+    redis.stop()
+    job_id = board.start()
+    redis.start()
+    board.wait(job_id)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_service_killed_between_commit_and_dispatch_has_lost_nothing(
+    muster: Muster, board: Board, redis: RedisServer
+) -> None:
+    redis.stop()
+    job_id = board.start()
+    muster.kill()
+    redis.start()
+    muster.start()
+    board.wait(job_id)
+
+
+@pytest.mark.usefixtures("worker")
+def test_redis_is_gone_for_a_while_in_the_middle_of_100_jobs(board: Board, redis: RedisServer) -> None:
+    jobs = board.write_many(80)
+    jobs += [board.start() for _ in range(20)]
+    wait_for(lambda: len(board.effects()) > 10, what="some of them")
+    redis.stop()
+    time.sleep(10)  # the outage itself
+    redis.start()
+    for job_id in jobs:
+        board.wait(job_id)
+    assert sorted(board.effects()) == sorted({*board.effects(), *jobs[:80]})
+
+
+@pytest.mark.usefixtures("worker")
+def test_cancelling_ends_what_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+    job_id = board.write(until=str(tmp_path / "never"))
+    job = board.wait(job_id, "running")
+    assert 0 <= job["progress"] < 1
+    path = f"/api/jobs/{job_id}"
+    assert [muster.client.delete(path, headers=board.tokens.bearer).status_code for _ in range(2)] == [204, 204]
+    others = board.write_many(4)  # as many as the worker runs at once
+    for other in others:
+        board.wait(other)
+    assert board.read(job_id)["state"] == "cancelled"
+    assert job_id not in board.effects()
+    answer = muster.client.delete(f"/api/jobs/{others[0]}", headers=board.tokens.bearer)
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/job-ended")

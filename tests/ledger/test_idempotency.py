@@ -1,0 +1,94 @@
+"""Idempotency-Key: the same request again gives the first answer and no second row, also when both race."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from tests.support.assertions import assert_problem
+from tests.support.phones import COURSE, Ledger
+from tests.support.servers import Muster
+
+
+@pytest.fixture
+def ada(muster: Muster) -> Ledger:
+    return Ledger(muster)
+
+
+def keyed(key: str) -> dict[str, str]:
+    return {"Idempotency-Key": key}
+
+
+def told(answer: httpx.Response) -> tuple[object, ...]:
+    return answer.status_code, answer.content, answer.headers.get("location"), answer.headers.get("etag")
+
+
+def test_the_same_request_again_gives_the_first_answer_and_no_second_row(ada: Ledger) -> None:
+    first = ada.post(headers=keyed("a-key"))
+    assert first.status_code == 201
+    for again in (
+        ada.post(headers=keyed("a-key")),
+        ada.post(headers=keyed('"a-key"')),
+        ada.call("POST", "", keyed("a-key"), json=dict(reversed({**COURSE, "quantity": "1e1"}.items()))),
+    ):
+        assert told(again) == told(first)
+    ada.patch(first.json()["id"], figi="other")
+    assert told(ada.post(headers=keyed("a-key"))) == told(first)
+    assert (len(ada.all()), ada.revision) == (1, 2)
+
+
+def test_the_same_key_with_another_request_is_refused(ada: Ledger) -> None:
+    ada.post(headers=keyed("k"))
+    assert_problem(ada.post(headers=keyed("k"), figi="other"), 422, "idempotency-key-reused")
+    assert_problem(
+        ada.call("POST", "import", keyed("k"), content=b"type,figi,quantity,date\r\n"), 422, "idempotency-key-reused"
+    )
+    assert len(ada.all()) == 1
+
+
+def test_a_key_is_its_owners_alone(ada: Ledger) -> None:
+    other = Ledger(ada.muster)
+    ids = {ledger.post(headers=keyed("k")).json()["id"] for ledger in (ada, other)}
+    assert len(ids) == 2
+
+
+def test_50_posts_of_one_key_at_once_give_one_row_and_50_equal_answers(ada: Ledger) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: ada.post(headers=keyed("race")), range(50)))
+    assert len({told(answer) for answer in answers}) == 1
+    assert answers[0].status_code == 201
+    assert (len(ada.all()), ada.revision) == (1, 1)
+
+
+def test_a_refused_request_leaves_its_key_free(ada: Ledger) -> None:
+    assert_problem(ada.post(headers=keyed("k"), quantity="-1"), 422, "invalid")
+    assert ada.post(headers=keyed("k")).status_code == 201
+
+
+def test_an_old_key_is_a_new_one(ada: Ledger) -> None:
+    first = ada.post(headers=keyed("old"))
+    before = datetime.now(UTC) - timedelta(days=180)
+    stored = before.strftime("%Y-%m-%d %H:%M:%S.%f") if "sqlite" in ada.muster.database_url else before
+    aged = 'UPDATE idempotency_key SET created_at = :t WHERE owner_id = (SELECT id FROM "user" WHERE email = :email)'
+    ada.muster.sql(aged, t=stored, email=ada.account.email)
+    second = ada.post(headers=keyed("old"), figi="other")
+    assert second.status_code == 201
+    assert second.json()["id"] != first.json()["id"]
+    assert told(ada.post(headers=keyed("old"), figi="other")) == told(second)
+
+
+@pytest.mark.parametrize("key", ["", '""', "a b", "é", "a" * 256, "a\tb", '"' + "a" * 256 + '"'], ids=ascii)
+def test_a_key_that_is_none_is_refused(ada: Ledger, key: str) -> None:
+    headers = {**ada.tokens.bearer, "Content-Type": "application/json"}
+    in_bytes = [(name.encode(), value.encode("latin-1")) for name, value in {**headers, **keyed(key)}.items()]
+    answer = ada.muster.client.post("/api/operations", content=b"{}", headers=in_bytes)
+    assert_problem(answer, 422, "invalid")
+    assert ["header", "idempotency-key"] in [error["loc"] for error in answer.json()["errors"]]
+
+
+def test_a_key_of_255_visible_characters_is_one(ada: Ledger) -> None:
+    keys = ["".join(map(chr, range(0x21, 0x7F))), '"' + "k" * 255 + '"', "k" * 255]
+    answers = [ada.post(headers=keyed(key)) for key in keys]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert answers[1].json() == answers[2].json() != answers[0].json()

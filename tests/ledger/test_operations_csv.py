@@ -1,0 +1,213 @@
+"""CSV out and in: what one writes the other reads, any number of rows, all or nothing, and no spreadsheet's code."""
+
+import csv
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.core.errors import Invalid
+from app.ledger.csv_format import decode
+from app.services import MAX_IMPORTS
+from tests.support.assertions import assert_problem
+from tests.support.phones import COURSE, FIELDS, Ledger
+from tests.support.servers import Muster
+from tests.support.sessions import connected
+
+HEADER = "type,instrument_type,figi,quantity,date"
+ROW = "sell,btc,string,10,2023-10-26T08:29:31.139Z"
+
+
+@pytest.fixture
+def ada(muster: Muster) -> Ledger:
+    return Ledger(muster)
+
+
+def import_csv(ledger: Ledger, content: str | bytes, **headers: str) -> httpx.Response:
+    return ledger.call("POST", "import", {"Content-Type": "text/csv", **headers}, content=content)
+
+
+def fields(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in FIELDS} for row in rows]
+
+
+# ---- There and back ----
+
+
+def test_an_empty_ledger_is_a_header(ada: Ledger) -> None:
+    answer = ada.get("export")
+    assert (answer.status_code, answer.text) == (200, f"{HEADER}\r\n")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="operations.csv"'
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert import_csv(ada, answer.content).json() == {"created": 0, "revision": 0}
+
+
+def test_what_is_exported_is_imported_as_new_operations_whatever_the_text(ada: Ledger) -> None:
+    texts = [
+        "=1+2",
+        "+1",
+        "-1",
+        "@sum",
+        "'",
+        "''",
+        "'=1",
+        "''=1",
+        "a,b",
+        'a"b',
+        '"',
+        ";",
+        " é漢👩\u200d👧",
+        "'quoted'",
+        "a'b",
+    ]
+    for cell in texts:
+        ada.add(figi=cell, type=cell, instrument_type=None if cell == '"' else cell, quantity="0.00000001")
+    exported = ada.get("export")
+    cells = [cell for line in csv.reader(StringIO(exported.text, newline="")) for cell in line]
+    assert [cell for cell in cells if cell[:1] in {"=", "+", "-", "@", "\t", "\r"}] == []
+    other = Ledger(ada.muster)
+    answer = import_csv(other, exported.content)
+    assert (answer.status_code, answer.json()) == (201, {"created": len(texts), "revision": len(texts)})
+    assert fields(other.all())[::-1] == fields(ada.all())
+    assert {row["id"] for row in other.all()} & {row["id"] for row in ada.all()} == set()
+    changes = other.get("changes", since=0).json()["changes"]
+    assert [change["revision"] for change in changes] == list(range(1, len(texts) + 1))
+
+
+def test_columns_may_stand_in_any_order_and_lines_may_end_and_begin_as_elsewhere(ada: Ledger) -> None:
+    body = '\ufeffdate,quantity,figi,type\n"2024-01-01T00:00:00+01:00",1e1,"a ""b""\tc"," Buy "\n\n'
+    assert_problem(import_csv(ada, body.encode()), 422, "invalid")  # a tab inside is no text
+    assert import_csv(ada, body.replace("\t", "").encode()).json() == {"created": 1, "revision": 1}
+    assert fields(ada.all()) == [
+        {"type": "buy", "instrument_type": None, "figi": 'a "b"c', "quantity": "10", "date": "2023-12-31T23:00:00Z"}
+    ]
+
+
+def test_an_export_takes_the_filters_of_the_list(ada: Ledger) -> None:
+    ada.add(figi="one", type="buy")
+    ada.add(figi="two")
+    lines = ada.get("export", type=" BUY ").text.splitlines()
+    assert [line.split(",")[2] for line in lines] == ["figi", "one"]
+
+
+# ---- What is refused ----
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "part"),
+    [
+        ("", 1, "columns"),
+        ("\r\n", 1, "columns"),
+        ("type,figi,quantity", 1, "columns"),
+        (f"{HEADER},id", 1, "columns"),
+        (f"{HEADER},date", 1, "columns"),
+        (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
+        (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
+        (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),
+        (f"{HEADER}\n{ROW.replace('string', chr(34) + 'a b' + chr(34))}\n{ROW.replace('2023', '20')}", 3, "date"),
+        (f'{HEADER}\n{ROW}\nsell,btc,"a\nb",1,2023-10-26T08:29:31Z', 3, "figi"),
+        (f"{HEADER}\n{ROW}\n,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
+        (f'{HEADER}\n{ROW}\n"sell,btc', 3, "CSV"),
+        (f'{HEADER}\n{ROW}\n"sell"x,btc,figi,1,2023-10-26T08:29:31Z', 3, "CSV"),
+        (f"{HEADER}\n{ROW}\nse\0ll,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
+        (f"{HEADER}\n{ROW}\n{'x' * 200_000},btc,figi,1,2023-10-26T08:29:31Z", 3, "CSV"),
+        (f"{HEADER}\n{ROW}\n".encode() + b"\xff", 3, "UTF-8"),
+        (f"{HEADER}\n{ROW}\n".encode("utf-16"), 1, "UTF-8"),
+    ],
+    ids=map(str, range(17)),
+)
+def test_what_is_wrong_is_named_by_its_line_and_nothing_is_kept(content: str | bytes, line: int, part: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        decode(content if isinstance(content, bytes) else content.encode())
+    assert (refusal.value.members["line"], part in refusal.value.detail) == (line, True), refusal.value.detail
+    assert refusal.value.members["errors"][0]["loc"][:2] == ["body", line]
+
+
+def test_a_file_with_one_wrong_line_is_refused_whole(ada: Ledger) -> None:
+    answer = import_csv(ada, "\n".join([HEADER, *[ROW] * 1500, ROW.replace("10", "0", 1)]))
+    assert_problem(answer, 422, "invalid")
+    assert (answer.json()["line"], answer.json()["errors"][0]["loc"]) == (1502, ["body", 1502, "quantity"])
+    assert (ada.all(), ada.revision) == ([], 0)
+
+
+def test_an_import_repeats_its_answer_to_the_same_key(ada: Ledger) -> None:
+    key = {"Idempotency-Key": "import-1"}
+    first, again = (import_csv(ada, f"{HEADER}\n{ROW}", **key) for _ in "12")
+    assert (
+        (first.status_code, first.json()) == (again.status_code, again.json()) == (201, {"created": 1, "revision": 1})
+    )
+    assert_problem(import_csv(ada, f"{HEADER}\n{ROW}\n{ROW}", **key), 422, "idempotency-key-reused")
+    assert len(ada.all()) == 1
+
+
+def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: Callable[..., Muster]) -> None:
+    ada = Ledger(serve(MAX_BODY="2048", IMPORT_MAX_BODY="100000"))
+    many = "\n".join([HEADER, *[ROW] * 1000])
+    assert import_csv(ada, many).json() == {"created": 1000, "revision": 1000}
+    assert_problem(import_csv(ada, many * 3), 413, "content-too-large")
+    chunks = (many.encode() for _ in range(3))
+    assert_problem(ada.call("POST", "import", content=chunks), 413, "content-too-large")
+    assert_problem(ada.call("POST", json={**COURSE, "figi": "x" * 3000}), 413, "content-too-large")
+
+
+# ---- Any number of rows ----
+
+
+def test_30_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster: Muster, tmp_path: Path) -> None:
+    ada = Ledger(muster)
+    content = "\n".join([HEADER, *(f"sell,btc,f{n},{n + 1}e-8,2023-10-26T08:29:31Z" for n in range(30_000))])
+    assert import_csv(ada, content).json() == {"created": 30_000, "revision": 30_000}
+    figis, chunks, unpack = set(), 0, zlib.decompressobj(16 + zlib.MAX_WBITS)
+    headers = {**ada.tokens.bearer, "Accept-Encoding": "gzip"}
+    path = tmp_path / "export.csv"
+    with path.open("wb") as file, ada.muster.client.stream("GET", "/api/operations/export", headers=headers) as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        for chunk in answer.iter_raw():
+            file.write(unpack.decompress(chunk))
+            chunks += 1
+    assert unpack.eof
+    with path.open(newline="") as file:
+        figis = {row["figi"] for row in csv.DictReader(file)}
+    assert len(figis) == 30_000
+    assert chunks > 20
+    total = ada.get("summary").json()[0]
+    assert (total["count"], total["quantity"]) == (30_000, "4.50015")
+
+
+def test_of_many_imports_at_once_few_wait_and_the_others_get_503(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    ada = Ledger(muster)
+    lock = "BEGIN IMMEDIATE" if "sqlite" in muster.database_url else "LOCK TABLE operation"
+    with ThreadPoolExecutor(MAX_IMPORTS + 3) as pool, connected(muster) as connection:
+        connection.execute(text(lock))  # no import can be written
+        imports = [pool.submit(import_csv, ada, f"{HEADER}\n{ROW}\n") for _ in range(MAX_IMPORTS + 3)]
+        refused = [next(done).result() for done in [as_completed(imports)] * 3]
+        assert_problem(refused[0], 503, "unavailable")
+        assert [int(answer.headers["retry-after"]) for answer in refused] == [10] * 3
+    assert sorted(each.result().status_code for each in imports) == [201] * MAX_IMPORTS + [503] * 3
+    assert ada.revision == MAX_IMPORTS
+
+
+def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connection(
+    serve: Callable[..., Muster],
+) -> None:
+    muster = serve(DB_SLOTS="1", SLOT_TIMEOUT="2")
+    ada = Ledger(muster)
+    ada.copy(ada.add(figi="x" * 50), 150_000)
+    with muster.client.stream("GET", "/api/operations/export", headers=ada.tokens.bearer) as answer:
+        lines = answer.iter_bytes()
+        assert next(lines).startswith(HEADER.encode())
+        assert [ada.get(limit=1).status_code for _ in range(3)] == [200] * 3
+        muster.sql("ALTER TABLE operation RENAME TO elsewhere")
+        with pytest.raises(httpx.RemoteProtocolError):
+            for _ in lines:
+                pass
+    muster.sql("ALTER TABLE elsewhere RENAME TO operation")
+    assert ada.get(limit=1).status_code == 200

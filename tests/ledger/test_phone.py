@@ -1,0 +1,350 @@
+"""The reference client: killed, offline, sent away, overtaken by other devices; and its demonstration, as a process."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
+from scripts.phone import PATH, Offline, Phone, SignedOut
+from scripts.phone_demo import DEMO_ACCOUNT
+from tests.support.databases import ROOT
+from tests.support.phones import COURSE, Device, Ledger, device_of
+from tests.support.servers import Muster, Tokens, free_port, wait_for
+from tests.support.sessions import at_once, row_of
+
+TOKEN = "/api/auth/token"
+# What a phone does that is killed when the server has recorded its operation, and the answer has not arrived.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from scripts.phone import Phone
+from scripts.phone_demo import Lossy
+
+class Killed(Lossy):
+    def handle_request(self, request):
+        answer = super().handle_request(request)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+phone = Phone(sys.argv[1], Path(sys.argv[2]), transport=Killed())
+phone.edit(phone.add(type="buy", figi="killed", quantity="1", date="2026-11-24T12:00:00Z"), quantity="2")
+phone.sync()
+"""
+
+
+@pytest.fixture
+def device(muster: Muster, tmp_path: Path) -> Iterator[Device]:
+    with device_of(Ledger(muster), tmp_path) as device:
+        yield device
+
+
+@pytest.fixture
+def row(device: Device) -> int:
+    """The id of an operation that the phone has."""
+    row = device.ledger.add()
+    device.phone.sync()
+    return int(row["id"])
+
+
+def lose(device: Device, *answers: int) -> None:
+    """Sync, while these answers get lost."""
+    device.network.lost = set(answers)
+    with pytest.raises(Offline):
+        device.phone.sync()
+
+
+# ---- What is on disk ----
+
+
+def test_the_file_is_the_owners_alone(device: Device) -> None:
+    assert device.file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_phone_that_is_killed_before_its_answer_arrives_makes_one_row(device: Device) -> None:
+    device.phone.close()
+    command = [sys.executable, "-c", KILLED, device.ledger.muster.url, str(device.file)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert [row["quantity"] for row in device.ledger.all()] == ["1"]
+    device.open()
+    assert [(write.method, write.target) for write in device.phone.waiting] == [("POST", -1), ("PATCH", -1)]
+    assert [row["quantity"] for row in device.phone.rows.values()] == ["2"]
+    device.phone.sync()
+    assert [row["quantity"] for row in device.ledger.all()] == ["2"]
+    assert device.has_all()
+    assert device.ledger.revision == 2
+
+
+def test_what_is_queued_is_shown_at_once_and_an_id_from_before_is_understood_afterwards(device: Device) -> None:
+    phone = device.phone
+    first, second, third = (phone.add(**{**COURSE, "figi": figi}) for figi in "abc")
+    phone.edit(first, quantity="3")
+    phone.delete(second)
+    assert {number: (row["figi"], row["quantity"]) for number, row in phone.rows.items()} == {
+        first: ("a", "3"),
+        third: ("c", "10"),
+    }
+    assert phone.copy == {}
+    phone.sync()
+    assert phone.rows == phone.copy
+    assert device.has_all()
+    phone.edit(first, type="buy")
+    phone.delete(third)
+    phone.sync()
+    assert [(row["figi"], row["type"]) for row in device.ledger.all()] == [("a", "buy")]
+    for gone in (second, third, 0):
+        with pytest.raises(KeyError):
+            phone.edit(gone, type="sell")
+
+
+# ---- Lost answers ----
+
+
+def test_each_write_whose_answer_was_lost_is_done_once(device: Device, row: int) -> None:
+    phone, ledger = device.phone, device.ledger
+    phone.add(**COURSE)
+    lose(device, 0)
+    device.reopen()
+    phone = device.phone
+    phone.edit(row, quantity="3", figi="new")
+    lose(device, 1)  # of the edit; the create is repeated first
+    phone.sync()
+    phone.delete(row)
+    lose(device, 0)
+    phone.sync()
+    assert (phone.waiting, phone.refused) == ([], [])
+    assert device.has_all()
+    assert (len(ledger.all()), ledger.revision) == (1, 4)
+
+
+def test_an_edit_whose_answer_was_lost_does_not_undo_what_another_device_did_since(device: Device, row: int) -> None:
+    device.phone.edit(row, quantity="3")
+    lose(device, 0)
+    device.ledger.patch(row, quantity="4")
+    device.phone.sync()
+    assert [write.fields for write in device.phone.refused] == [{"quantity": "3"}]
+    assert device.phone.rows[row]["quantity"] == "4"
+
+
+@pytest.mark.parametrize("answer", range(5))
+def test_a_fill_goes_on_where_its_answer_was_lost(device: Device, answer: int) -> None:
+    device.ledger.copy(device.ledger.add(), 11)
+    lose(device, answer) if answer < 4 else device.phone.sync()
+    device.reopen()
+    device.phone.sync()
+    assert device.has_all()
+    assert len(device.phone.copy) == 12
+
+
+# ---- Conflicts ----
+
+
+def test_fields_that_only_one_side_changed_are_merged(device: Device, row: int) -> None:
+    device.phone.edit(row, quantity="3")
+    device.phone.edit(row, figi="ours")
+    device.ledger.patch(row, type="buy")
+    device.phone.sync()
+    kept = device.ledger.get(row).json()
+    assert (kept["quantity"], kept["figi"], kept["type"]) == ("3", "ours", "buy")
+    assert device.phone.refused == []
+    assert device.has_all()
+
+
+def test_where_both_changed_a_field_or_one_deleted_theirs_stands_and_ours_is_listed(device: Device, row: int) -> None:
+    phone, ledger = device.phone, device.ledger
+    edited, deleted = ledger.add()["id"], ledger.add()["id"]
+    phone.sync()
+    phone.edit(row, quantity="3")
+    phone.delete(edited)
+    phone.edit(deleted, quantity="3")
+    device.phone.add(**{**COURSE, "quantity": "0"})
+    phone.edit(-phone.waiting[-1].number, quantity="1")
+    ledger.patch(row, quantity="4")
+    ledger.patch(edited, figi="theirs")
+    ledger.delete(deleted)
+    phone.sync()
+    assert phone.waiting == []
+    assert [write.method for write in phone.refused] == ["PATCH", "DELETE", "PATCH", "POST", "PATCH"]
+    assert all(str(write.refused).endswith(".") for write in phone.refused)
+    assert phone.rows == phone.copy
+    assert {number: row["quantity"] for number, row in phone.rows.items()} == {row: "4", edited: "10"}
+    assert device.has_all()
+    for write in phone.refused:
+        phone.dismiss(write)
+    assert phone.refused == []
+
+
+def test_what_both_deleted_is_deleted(device: Device, row: int) -> None:
+    device.phone.delete(row)
+    device.ledger.delete(row)
+    device.phone.sync()
+    assert (device.phone.copy, device.phone.refused, device.phone.waiting) == ({}, [], [])
+
+
+def test_a_copy_that_cannot_be_brought_up_to_date_is_filled_again_and_the_queue_stays(device: Device, row: int) -> None:
+    ledger, phone = device.ledger, device.phone
+    device.ledger.copy(ledger.get(row).json(), 8)
+    device.pull(1)
+    phone.add(**COURSE)
+    ledger.delete(row)
+    ledger.add()  # SQLite would use the highest id again
+    ledger.purge()
+    lose(device, 2)  # of the create, the 410, and the first page
+    assert phone.copy == {}
+    phone.sync()
+    assert phone.waiting == []
+    assert device.has_all()
+    assert len(phone.copy) == 10
+
+
+def test_a_fill_that_a_purge_overtakes_begins_again(device: Device) -> None:
+    ledger, phone = device.ledger, device.phone
+    rows = [ledger.add() for _ in range(9)]
+    device.pull(2)
+    ledger.delete(rows[0]["id"])
+    ledger.purge()
+    phone.sync()
+    assert device.has_all()
+    assert rows[0]["id"] not in phone.copy
+
+
+# ---- The session ----
+
+
+def test_ten_threads_whose_token_has_expired_make_one_refresh(device: Device) -> None:
+    phone, stale = device.phone, device.expire()
+    before = device.network.sent("POST", TOKEN)
+    answers = at_once(*[lambda: phone.call("GET", PATH)] * 10)
+    assert {answer.status_code for answer in answers} == {200}
+    assert device.network.sent("POST", TOKEN) == before + 1
+    assert phone.access != stale
+    assert row_of(device.ledger.muster, Tokens(access_token=phone.access)).generation == 2
+
+
+def test_a_refresh_whose_answer_was_lost_is_made_again_with_the_same_token(device: Device) -> None:
+    device.expire()
+    lose(device, 1)  # after the 401
+    device.reopen()
+    device.phone.sync()
+    assert device.network.sent("POST", TOKEN) == 1
+    assert row_of(device.ledger.muster, Tokens(access_token=device.phone.access)).generation == 2
+
+
+def test_no_network_is_not_signed_out_and_an_ended_session_is(device: Device, row: int) -> None:
+    phone, muster = device.phone, device.ledger.muster
+    device.expire()
+    phone.edit(row, quantity="3")
+    with closing(Phone(f"http://127.0.0.1:{free_port()}", device.file)) as away, pytest.raises(Offline):
+        away.sync()
+    others = muster.client.delete("/api/users/me/sessions", headers=device.ledger.tokens.bearer)
+    assert others.status_code == 204
+    with pytest.raises(SignedOut):
+        phone.sync()
+    with pytest.raises(SignedOut):
+        phone.sync()
+    assert [write.fields for write in phone.waiting] == [{"quantity": "3"}]
+    with pytest.raises(SignedOut):
+        phone.sign_in(device.ledger.account.email, "not the password")
+    phone.sign_in(device.ledger.account.email, device.ledger.account.password)
+    phone.sync()
+    assert device.ledger.get(row).json()["quantity"] == "3"
+
+
+def test_a_hotels_login_page_is_no_answer(device: Device, row: int) -> None:
+    def page(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(403, html="<h1>Welcome! Your room number, please</h1>")
+
+    device.phone.edit(row, quantity="3")
+    with closing(Phone("http://hotel", device.file, transport=httpx.MockTransport(page))) as away:
+        with pytest.raises(Offline):
+            away.sync()
+        with pytest.raises(Offline):
+            away.refresh(away.access)
+    device.phone.sync()
+    assert device.ledger.get(row).json()["quantity"] == "3"
+
+
+# ---- A busy server ----
+
+
+def test_a_database_that_is_busy_is_waited_for(serve: Callable[..., Muster], tmp_path: Path) -> None:
+    muster = serve(app="tests.support.apps.extra_routes:app", DB_SLOTS="1", SLOT_TIMEOUT="0.5")
+    with ThreadPoolExecutor(1) as pool, device_of(Ledger(muster), tmp_path) as device:
+
+        def until_it_is_free(_seconds: float) -> None:
+            holder.result()
+
+        device.sleep = until_it_is_free
+        holder = pool.submit(muster.client.get, "/test/held?seconds=5")
+        wait_for(lambda: muster.client.get("/test/held?seconds=0").status_code == 503, what="a busy database")
+        device.phone.sync()
+        assert [2 <= seconds < 3 for seconds in device.waits] == [True]  # Retry-After, and a little
+
+
+def test_who_is_sent_away_comes_back_when_it_was_told_to(serve: Callable[..., Muster], tmp_path: Path) -> None:
+    ledger = Ledger(serve(LIMIT_DEFAULT="4/second"))
+    ledger.copy(ledger.add(), 5)
+    with device_of(ledger, tmp_path, page=1, sleep=time.sleep) as device:
+        device.phone.sync()
+        assert len(device.phone.copy) == 6
+        assert device.waits
+        assert all(1 <= seconds < 2 for seconds in device.waits)  # Retry-After, and a little
+
+
+def test_who_is_sent_away_for_longer_keeps_what_there_is_and_stays_signed_in(
+    serve: Callable[..., Muster], tmp_path: Path
+) -> None:
+    ledger = Ledger(serve(LIMIT_DEFAULT="2/hour"))
+    with device_of(ledger, tmp_path) as device:
+        device.phone.sync()
+        for _ in range(2):
+            stale = device.expire()
+            device.phone.add(**COURSE)
+            with pytest.raises(Offline, match="429"):
+                device.phone.refresh(stale)
+            assert device.phone.access == stale
+        assert len(device.phone.waiting) == 2
+        assert device.waits == []
+
+
+# ---- The demonstration ----
+
+
+def see_the_demo(url: str) -> subprocess.CompletedProcess[str]:
+    command = ["./scripts/phone.py", "--demo", "--url", url]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+STEPS = "Signed in|Offline|Synced|Lost answer|Repeated|Others|Refreshed|Deleted"
+
+
+def test_the_demonstration_makes_an_account_where_there_is_no_demo_account(muster: Muster) -> None:
+    seen = see_the_demo(muster.url)
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert [line[:13].strip() for line in seen.stdout.splitlines()] == STEPS.split("|")
+    assert re.search(r"demo-\w+@example.com, .* 0 operations\n", seen.stdout)
+
+
+def test_the_demonstration_uses_the_demo_account_and_leaves_it_as_it_was(database_url: str, folder: Path) -> None:
+    assert DEMO_ACCOUNT == (DEMO_EMAIL, DEMO_PASSWORD)
+    muster = Muster(database_url, folder)
+    muster.module = ["scripts.demo"]
+    with muster:
+        for _ in range(2):
+            seen = see_the_demo(muster.url)
+            assert (seen.returncode, seen.stderr) == (0, "")
+            assert f"{DEMO_EMAIL}, a phone and a tablet; the phone has a copy of 122 operations\n" in seen.stdout
+
+
+def test_the_demonstration_says_so_where_nobody_answers() -> None:
+    seen = see_the_demo(f"http://127.0.0.1:{free_port()}")
+    assert seen.returncode == 1
+    assert seen.stderr.startswith("muster: http://127.0.0.1")

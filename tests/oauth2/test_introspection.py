@@ -1,0 +1,154 @@
+"""Introspection (RFC 7662): what a live token is, `{"active": false}` for all else; asking uses nothing up."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.oauth2.access_tokens import AccessTokenSigner
+from tests.oauth2.test_revocation import expired
+from tests.support.assertions import assert_limited, assert_oauth_error
+from tests.support.databases import SECRET_KEY
+from tests.support.servers import Account, Muster, Tokens, claims_of
+from tests.support.sessions import BEYOND_GRACE, make_older, refreshed, row_of
+
+INTROSPECT = "/api/auth/introspect"
+SERVICE = "tokens:introspect"
+INACTIVE = {"active": False}
+SHARED = {"active", "scope", "client_id", "token_type", "exp", "iat", "sub", "iss", "jti", "sid"}
+
+
+@pytest.fixture(scope="module")
+def service(muster: Muster) -> Tokens:
+    return muster.admin().sign_in(scope=SERVICE)
+
+
+@pytest.fixture
+def ada(muster: Muster) -> Account:
+    return muster.new_account()
+
+
+def introspect(muster: Muster, service: Tokens | None, **form: str) -> httpx.Response:
+    return muster.client.post(INTROSPECT, data=form, headers=service.bearer if service else {})
+
+
+def told(muster: Muster, service: Tokens, token: str) -> dict[str, Any]:
+    answer = introspect(muster, service, token=token)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json"), answer.text
+    assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def test_only_who_has_the_scope_may_ask(muster: Muster, service: Tokens, ada: Account) -> None:
+    phone = ada.sign_in()
+    stranger = introspect(muster, None, token=phone.access)
+    assert_oauth_error(stranger, 401, "invalid_token")
+    assert stranger.headers["www-authenticate"] == 'Bearer realm="muster"'
+    own = introspect(muster, phone, token=phone.access)
+    assert_oauth_error(own, 403, "insufficient_scope")
+    assert f'scope="{SERVICE}"' in own.headers["www-authenticate"]
+    assert_oauth_error(introspect(muster, service), 400, "invalid_request")
+
+
+def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: Account) -> None:
+    phone = ada.sign_in(scope="me chat", client_id="ios")
+    claims, answer = claims_of(phone.access), told(muster, service, phone.access)
+    assert answer.keys() == SHARED | {"aud", "nbf"}
+    assert answer == {
+        "active": True,
+        "scope": "me chat",
+        "client_id": "ios",
+        "token_type": "Bearer",
+        **{name: claims[name] for name in ("exp", "iat", "sub", "aud", "iss", "jti", "sid")},
+        "nbf": claims["iat"],
+    }
+
+
+def test_a_live_refresh_token_is_described_as_none_that_opens_anything(
+    muster: Muster, service: Tokens, ada: Account
+) -> None:
+    phone = refreshed(muster, ada.sign_in())
+    answer = told(muster, service, phone.refresh)
+    assert answer.keys() == SHARED, "without an audience"
+    assert (answer["active"], answer["token_type"]) == (True, "refresh_token")
+    assert answer["sub"] == claims_of(phone.access)["sub"]
+    row = row_of(muster, phone)
+    assert UUID(answer["sid"]).hex == UUID(str(row.id)).hex
+    minute_ago = datetime.now(UTC).timestamp() - 60
+    assert minute_ago < answer["iat"] < answer["exp"]
+
+
+def test_when_an_older_refresh_token_was_issued_no_row_tells(muster: Muster, service: Tokens, ada: Account) -> None:
+    first = ada.sign_in()
+    assert muster.refresh(first.refresh).status_code == 200
+    answer = told(muster, service, first.refresh)
+    assert answer["active"]
+    assert answer.keys() == SHARED - {"iat"}
+
+
+def test_a_token_that_is_over_is_inactive_to_the_second(muster: Muster, service: Tokens, ada: Account) -> None:
+    """The minute of skew, within which it still opens things here, is for clocks that differ."""
+    signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
+    claims = signer.verify(ada.sign_in().access, None)
+    over = signer.mint(replace(claims, expires_at=int(datetime.now(UTC).timestamp()) - 5))
+    assert muster.me(Tokens(access_token=over)).status_code == 200
+    assert told(muster, service, over) == INACTIVE
+
+
+def test_what_is_not_live_is_inactive_and_nothing_else_is_said(muster: Muster, service: Tokens, ada: Account) -> None:
+    phone, tablet = ada.sign_in(), ada.sign_in()
+    muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
+    assert muster.client.post("/api/auth/forgot-password", json={"email": ada.email}).status_code == 202
+    others = ["x", "a.b.c", "A" * 72, phone.access[:-2], phone.refresh[:-1], expired(muster, phone)]
+    others += [tablet.access, tablet.refresh, muster.link_token(ada.email, subject="Reset")]
+    for token in others:
+        assert told(muster, service, token) == INACTIVE, token[:10]
+    for hint in ("access_token", "refresh_token", "anything"):
+        assert introspect(muster, service, token=phone.refresh, token_type_hint=hint).json()["active"]
+
+
+def test_superseded_tokens_are_inactive_and_asking_about_them_is_no_theft(
+    muster: Muster, service: Tokens, ada: Account
+) -> None:
+    first = ada.sign_in()
+    lost = Tokens(muster.refresh(first.refresh).json())
+    make_older(muster, first, age=BEYOND_GRACE)
+    second = Tokens(muster.refresh(first.refresh).json())  # lost's answer never arrived: it is dead
+    before = row_of(muster, second)
+    for token in (lost.access, lost.refresh):
+        assert told(muster, service, token) == INACTIVE
+    assert told(muster, service, second.access)["active"]
+    assert told(muster, service, second.refresh)["active"]
+    assert row_of(muster, second) == before, "nothing was confirmed, consumed or revoked"
+    assert muster.me(second).status_code == 200
+
+
+def test_scopes_are_those_in_force_now(muster: Muster, service: Tokens) -> None:
+    boss, admin = muster.admin(), muster.admin().sign_in()
+    tokens = boss.sign_in()
+    assert "users:write" in told(muster, service, tokens.access)["scope"].split()
+    user_id = claims_of(tokens.access)["sub"]
+    change = {"role": "user"}
+    assert muster.client.patch(f"/api/users/{user_id}", json=change, headers=admin.bearer).status_code == 200
+    for token in (tokens.access, tokens.refresh):
+        assert "users:write" not in told(muster, service, token)["scope"].split()
+    assert muster.client.patch(f"/api/users/{user_id}", json={"is_active": False}, headers=admin.bearer).is_success
+    for token in (tokens.access, tokens.refresh):
+        assert told(muster, service, token) == INACTIVE
+
+
+def test_a_service_may_ask_more_often_than_a_person_and_not_without_end(serve: Callable[..., Muster]) -> None:
+    muster = serve(LIMIT_DEFAULT="3/minute", LIMIT_INTROSPECT="5/minute")
+    service = muster.admin().sign_in()
+    for _ in range(5):
+        assert told(muster, service, "x") == INACTIVE
+    answer = introspect(muster, service, token="x")
+    assert_limited(answer, "request", "q=5;w=60")
+    for _ in range(3):
+        assert introspect(muster, None, token="x").status_code == 401
+    assert introspect(muster, None, token="x").status_code == 429, "refused ones count by LIMIT_DEFAULT"

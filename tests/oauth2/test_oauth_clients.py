@@ -1,0 +1,100 @@
+"""Clients and services that we did not write: Authlib's OAuth client, and a verifier in another language."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+from tests.support.nodejs import run_script
+from tests.support.rsa_keys import key_file
+from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
+
+AUDIENCE = "muster"
+
+
+@pytest.fixture
+def issuer(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Muster]:
+    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "true")  # it refuses http:// otherwise
+    with Muster(database_url, folder, JWT_PRIVATE_KEY_FILES=str(key_file(folder, "clients"))) as served:
+        yield served
+
+
+@pytest.fixture
+def ada(issuer: Muster) -> Account:
+    return issuer.new_account()
+
+
+def discovered(issuer: str) -> dict[str, Any]:
+    """RFC 8414 section 3, knowing nothing but the issuer. Authlib judges what it is told."""
+    answer = httpx.get(f"{issuer}/.well-known/oauth-authorization-server", verify=NO_TLS)
+    metadata = AuthorizationServerMetadata(answer.raise_for_status().json())
+    assert metadata["issuer"] == issuer
+    for name in ("token_endpoint_auth_methods_supported", "scopes_supported", "grant_types_supported"):
+        getattr(metadata, f"validate_{name}")()
+    return dict(metadata)
+
+
+def test_a_client_library_signs_in_refreshes_is_introspected_and_signs_out(issuer: Muster, ada: Account) -> None:
+    name = f"http://localhost:{issuer.port}"
+    metadata = discovered(name)
+    with OAuth2Session(
+        client_id="authlib",
+        token_endpoint_auth_method="none",
+        token_endpoint=metadata["token_endpoint"],
+        scope="me chat",
+    ) as client:
+        token = client.fetch_token(username=ada.email, password=ada.password, grant_type="password")
+        assert (token["token_type"], token["scope"]) == ("Bearer", "me chat")
+        assert client.get(f"{name}/api/users/me").json()["email"] == ada.email
+
+        keys = KeySet.import_key_set(httpx.get(metadata["jwks_uri"], verify=NO_TLS).json())
+        verified = jwt.decode(token["access_token"], keys, algorithms=["RS256"])
+        jwt.JWTClaimsRegistry(
+            iss={"essential": True, "value": name}, aud={"essential": True, "value": AUDIENCE}
+        ).validate(verified.claims)
+        assert (verified.header["typ"], verified.claims["client_id"]) == ("at+jwt", "authlib")
+
+        renewed = client.refresh_token(metadata["token_endpoint"])
+        assert renewed["refresh_token"] != token["refresh_token"]
+        assert client.get(f"{name}/api/users/me").ok
+
+        assert introspected(issuer, metadata, renewed["access_token"])["sub"] == verified.claims["sub"]
+        revoke: Any = client.revoke_token  # which its stubs leave without types
+        assert revoke(metadata["revocation_endpoint"], renewed["refresh_token"]).status_code == 200
+        assert introspected(issuer, metadata, renewed["access_token"]) == {"active": False}
+        with pytest.raises(OAuthError, match="invalid_grant"):
+            client.refresh_token(metadata["token_endpoint"], renewed["refresh_token"])
+
+
+def introspected(issuer: Muster, metadata: dict[str, Any], token: str) -> dict[str, Any]:
+    """As a service asks: a client of its own, whose own access token has the scope."""
+    service = issuer.admin().sign_in(scope="tokens:introspect")
+    own = {"access_token": service.access, "token_type": "Bearer"}
+    with OAuth2Session(token=own) as client:
+        answer = client.introspect_token(metadata["introspection_endpoint"], token, auth=client.token_auth)
+    assert answer.ok
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def test_a_service_in_another_language_verifies_by_the_published_keys(issuer: Muster, ada: Account) -> None:
+    tokens, name = ada.sign_in(scope="me"), f"http://localhost:{issuer.port}"
+    altered = tokens.access[:-6] + ("AAAAAA" if tokens.access[-6:] != "AAAAAA" else "BBBBBB")
+    with Muster(issuer.database_url, issuer.folder, PUBLIC_URL=name) as by_secret:
+        own = Tokens(by_secret.refresh(tokens.refresh).json())
+    lines = run_script("verify.mjs", name, AUDIENCE, tokens.access, altered, own.access).splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"sub": claims_of(tokens.access)["sub"], "scope": "me"},
+        {"error": "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"},
+        {"error": "ERR_JOSE_ALG_NOT_ALLOWED"},
+    ]
+    (wrong,) = run_script("verify.mjs", name, "other", tokens.access).splitlines()
+    assert json.loads(wrong) == {"error": "ERR_JWT_CLAIM_VALIDATION_FAILED"}

@@ -1,0 +1,222 @@
+"""Owners and thieves play against the service (row R14): lost answers, copied tokens, any delay, in any order.
+
+The model knows who holds which pair, which pair was handed out for which, and which was used. It judges from that:
+
+- a pair is given up when another one was handed out in its stead, its own answer having been lost;
+- to refresh is theft with a pair that was given up, and with one that a used pair descends from, since whoever used
+  that one had gone on; but within REFRESH_GRACE a retry is a retry;
+- a bearer is theft with a pair that was given up, until the session goes on from the pair in its stead: then the
+  token is as good as any older one, for the minutes that it lives.
+
+What is to follow from this is asserted by itself: a session that one party alone has used never ends, and one that
+two parties go on with, beyond the grace, has ended by the time that each of them had a turn.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum, auto
+from typing import ClassVar
+
+import httpx
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from tests.support.servers import Muster, Tokens
+from tests.support.sessions import BEYOND_GRACE, assert_signed_out, is_refused, make_older, more_devices
+
+MOMENT, MINUTES, DAYS = timedelta(seconds=5), timedelta(minutes=5), timedelta(days=5)
+IDLE_LIMIT, ABSOLUTE_LIMIT = timedelta(days=29), timedelta(days=179)  # a day below the defaults
+
+
+@dataclass(eq=False)
+class Pair:
+    """An answer of the token endpoint. A retry's answer is the same pair once more."""
+
+    tokens: Tokens
+    handed_out_for: "Pair | None" = None
+    used: bool = False
+    given_up: bool = False
+
+
+@dataclass(eq=False)
+class Device:
+    """A session, as whoever watched everything would know it."""
+
+    pairs: list[Pair]
+    holders: "list[Holder]" = field(default_factory=list)  # the owner first
+    since_rotation: timedelta = timedelta(0)
+    since_extension: timedelta = timedelta(0)
+    since_login: timedelta = timedelta(0)
+    ended: bool = False
+
+    @property
+    def newest(self) -> Pair:
+        return self.pairs[-1]
+
+    def holder(self, number: int) -> "Holder":
+        return self.holders[number % len(self.holders)]
+
+    def repeats(self, pair: Pair) -> bool:
+        return pair is self.newest.handed_out_for and self.since_rotation < BEYOND_GRACE
+
+    def somebody_went_on_from(self, pair: Pair) -> bool:
+        return any(later.used and descends(later, pair) for later in self.pairs)
+
+    def is_theft_to_refresh(self, pair: Pair) -> bool:
+        return pair.given_up or (self.somebody_went_on_from(pair) and not self.repeats(pair))
+
+    def is_theft_as_bearer(self, pair: Pair) -> bool:
+        return pair.given_up and pair.handed_out_for is self.newest.handed_out_for
+
+
+def descends(later: Pair, earlier: Pair) -> bool:
+    parent = later.handed_out_for
+    return parent is not None and (parent is earlier or descends(parent, earlier))
+
+
+@dataclass(eq=False)
+class Holder:
+    """Somebody with a pair of this session: its owner, or a thief."""
+
+    device: Device
+    pair: Pair
+    acted: bool = False
+
+
+class Fate(Enum):
+    """What becomes of an answer."""
+
+    STORED = auto()
+    LOST = auto()
+    CAUGHT = auto()  # by a thief, while the one who asked gets nothing
+
+
+someone = st.integers(0, 2)
+delays = st.sampled_from([timedelta(0), MOMENT, MINUTES, DAYS])
+
+
+class Sessions(RuleBasedStateMachine):
+    """Thieves are after the phone, and after the next one when it was signed out; nobody touches the tablet."""
+
+    muster: ClassVar[Muster]
+    login: ClassVar[Tokens]  # never used: each device is a copy of its session
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tablet, self.phone = self._sign_in(), self._sign_in()
+
+    def _sign_in(self) -> Device:
+        pair = Pair(more_devices(self.muster, self.login, 1)[0])
+        device = Device([pair])
+        device.holders.append(Holder(device, pair))
+        return device
+
+    # ---- What they do ----
+
+    @rule(delay=delays, fate=st.sampled_from([Fate.STORED, Fate.LOST]))
+    def the_tablet_refreshes(self, delay: timedelta, fate: Fate) -> None:
+        self._refresh(self.tablet.holders[0], delay, fate)
+
+    @rule()
+    def the_tablet_is_used(self) -> None:
+        self._use(self.tablet.holders[0])
+
+    @precondition(lambda self: len(self.phone.holders) < 3)
+    @rule(who=someone)
+    def a_thief_copies_what_is_stored(self, who: int) -> None:
+        self.phone.holders.append(Holder(self.phone, self.phone.holder(who).pair))
+
+    @rule(who=someone, delay=delays, fate=st.sampled_from(Fate))
+    def somebody_refreshes(self, who: int, delay: timedelta, fate: Fate) -> None:
+        self._refresh(self.phone.holder(who), delay, fate)
+
+    @rule(who=someone)
+    def somebody_uses_it(self, who: int) -> None:
+        self._use(self.phone.holder(who))
+
+    @rule(first=someone, uses_at_once=st.booleans())
+    def everybody_goes_on(self, first: int, uses_at_once: bool) -> None:
+        """All who hold it, each beyond the grace of the one before."""
+        phone = self.phone
+        parties = [phone.holder(first + turn) for turn in range(len(phone.holders))]
+        for party in parties:
+            self._refresh(party, MINUTES, Fate.STORED)
+            if uses_at_once:
+                self._use(party)
+        for party in parties:
+            self._use(party)
+        assert phone.ended == (len(parties) > 1)
+
+    @precondition(lambda self: self.phone.ended)
+    @rule()
+    def the_owner_signs_in_again(self) -> None:
+        assert_signed_out(self.muster, *[pair.tokens for pair in self.phone.pairs])
+        self.phone = self._sign_in()
+
+    # ---- What becomes of it ----
+
+    def _use(self, holder: Holder) -> None:
+        device, pair = holder.device, holder.pair
+        holder.acted = True
+        answer = self.muster.me(pair.tokens)
+        if device.ended or device.is_theft_as_bearer(pair):
+            self._has_ended(device, answer)
+        else:
+            assert answer.status_code == 200, answer.text
+            pair.used = True
+
+    def _refresh(self, holder: Holder, delay: timedelta, fate: Fate) -> None:
+        device, pair = holder.device, holder.pair
+        holder.acted = True
+        self._wait(device, delay)
+        answer = self.muster.refresh(pair.tokens.refresh)
+        if device.ended or device.is_theft_to_refresh(pair):
+            self._has_ended(device, answer)
+            return
+        assert answer.status_code == 200, answer.text
+        answered = self._handed_out(device, pair, Tokens(answer.json()))
+        if fate is Fate.STORED:
+            holder.pair = answered
+        elif fate is Fate.CAUGHT:
+            device.holders.append(Holder(device, answered))
+
+    def _wait(self, device: Device, delay: timedelta) -> None:
+        if delay and device.since_rotation:
+            delay = max(delay, MINUTES)  # clearly on one side of the grace
+        if delay and device.since_extension + delay < IDLE_LIMIT and device.since_login + delay < ABSOLUTE_LIMIT:
+            make_older(self.muster, device.newest.tokens, age=delay)
+            device.since_rotation += delay
+            device.since_extension += delay
+            device.since_login += delay
+
+    def _handed_out(self, device: Device, pair: Pair, tokens: Tokens) -> Pair:
+        pair.used = True
+        if device.repeats(pair):
+            assert tokens.refresh == device.newest.tokens.refresh
+            device.newest.tokens = tokens
+            return device.newest
+        assert tokens.refresh not in {known.tokens.refresh for known in device.pairs}
+        if pair is device.newest:
+            device.since_extension = timedelta(0)
+        else:
+            device.newest.given_up = True
+        device.since_rotation = timedelta(0)
+        device.pairs.append(Pair(tokens, handed_out_for=pair))
+        return device.newest
+
+    def _has_ended(self, device: Device, answer: httpx.Response) -> None:
+        """Refused, like all else of the session. Only if two parties have used it: nobody is signed out by himself."""
+        assert is_refused(answer), answer.text
+        assert sum(holder.acted for holder in device.holders) > 1
+        if not device.ended:
+            assert_signed_out(self.muster, *[pair.tokens for pair in device.pairs])
+        device.ended = True
+
+
+def test_nobody_is_signed_out_by_himself_and_two_parties_do_not_both_go_on(muster: Muster) -> None:
+    class Served(Sessions):
+        pass
+
+    Served.muster, Served.login = muster, muster.new_account().sign_in()
+    run_state_machine_as_test(Served, settings=settings(max_examples=30, stateful_step_count=30, deadline=None))

@@ -1,0 +1,247 @@
+"""Refresh tokens under real concurrency: what races ends well, and a killed service half does nothing (R1, R8, R11)."""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of, wait_for
+from tests.support.sessions import (
+    BEYOND_GRACE,
+    GRACE,
+    USES,
+    Use,
+    assert_lives,
+    assert_signed_out,
+    at_once,
+    connected,
+    is_refused,
+    make_older,
+    more_devices,
+    refreshed,
+    row_of,
+    thefts_mailed,
+)
+
+
+@pytest.fixture
+def ada(muster: Muster) -> Account:
+    return muster.new_account()
+
+
+# ---- Many presentations of one token: R1 ----
+
+
+def test_twenty_refreshes_of_one_token_at_once_all_get_its_one_successor(muster: Muster, ada: Account) -> None:
+    phone = ada.sign_in()
+    for generation in range(2, 12):
+        phone = same_answer(at_once(*[partial(muster.refresh, phone.refresh)] * 20))
+        assert row_of(muster, phone).generation == generation
+    assert_lives(muster, phone)
+
+
+def test_twenty_late_retries_at_once_all_get_one_new_successor(muster: Muster, ada: Account) -> None:
+    phone = ada.sign_in()
+    lost = refreshed(muster, phone)
+    for generation in range(3, 8):
+        make_older(muster, phone, age=BEYOND_GRACE)
+        newest = same_answer(at_once(*[partial(muster.refresh, phone.refresh)] * 20))
+        assert newest.refresh != lost.refresh
+        assert (row_of(muster, phone).parent_generation, row_of(muster, phone).generation) == (1, generation)
+        lost = newest
+    assert_lives(muster, lost)
+
+
+def same_answer(answers: list[httpx.Response]) -> Tokens:
+    """The pair that all of them got."""
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+    return Tokens(answers[-1].json())
+
+
+def test_twenty_uses_of_a_used_up_token_at_once_are_one_theft(muster: Muster, ada: Account) -> None:
+    phone = ada.sign_in()
+    second = refreshed(muster, phone)
+    newest = refreshed(muster, second)
+    assert all(map(is_refused, at_once(*[partial(muster.refresh, phone.refresh)] * 20)))
+    assert_signed_out(muster, phone, second, newest)
+    assert thefts_mailed(muster, ada) == 1
+
+
+def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: Muster, ada: Account) -> None:
+    phone = ada.sign_in()
+    successor = refreshed(muster, phone)
+    assert muster.me(successor).status_code == 200
+    make_older(muster, phone, age=GRACE - timedelta(seconds=3))
+    ends = datetime.fromisoformat(str(row_of(muster, phone).rotated_at)).replace(tzinfo=UTC) + GRACE
+    with ThreadPoolExecutor(1) as pool:
+        with sessions_locked(muster):
+            waiting = pool.submit(muster.refresh, phone.refresh)
+            wait_for(lambda: datetime.now(UTC) > ends, what="the end of the grace")
+        assert waiting.result().json()["refresh_token"] == successor.refresh
+
+
+@contextmanager
+def sessions_locked(muster: Muster) -> Iterator[None]:
+    """The service's requests for sessions wait."""
+    on_sqlite = muster.database_url.startswith("sqlite")
+    with connected(muster) as connection:
+        connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))
+        yield
+
+
+# ---- Refresh against whatever ends or confirms a session: R8 ----
+
+
+def test_a_refresh_that_races_a_revocation_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
+    first = ada.sign_in()
+    for _ in range(10):
+        devices = more_devices(muster, first, 20)
+        revocations = [partial(revoke, muster, device) for device in devices]
+        refreshes = [partial(refresh_until_refused, muster, device) for device in devices]
+        handed_out = at_once(*refreshes, *revocations)
+        assert_signed_out(muster, *chain(*handed_out))
+    assert_lives(muster, first)
+
+
+def revoke(muster: Muster, tokens: Tokens) -> list[Tokens]:
+    answer = muster.client.post("/api/auth/revoke", data={"token": tokens.refresh})
+    assert answer.status_code == 200
+    return []
+
+
+def refresh_until_refused(muster: Muster, tokens: Tokens) -> list[Tokens]:
+    """Refresh again and again until the session has ended; all pairs that were handed out."""
+    pairs = [tokens]
+    for _ in range(1000):
+        answer = muster.refresh(pairs[-1].refresh)
+        if answer.status_code != 200:
+            assert is_refused(answer), answer.text
+            return pairs
+        pairs.append(Tokens(answer.json()))
+    raise AssertionError("the session did not end")
+
+
+def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
+    tablet = ada.sign_in()
+    for _ in range(5):
+        devices = more_devices(muster, tablet, 40)
+        change = partial(change_password, muster, ada, tablet)
+        changed, *handed_out = at_once(change, *[partial(refresh_until_refused, muster, device) for device in devices])
+        assert_signed_out(muster, tablet, *chain(*handed_out))
+        tablet = assert_lives(muster, *changed)
+
+
+def change_password(muster: Muster, account: Account, tokens: Tokens) -> list[Tokens]:
+    """The pair that the change answers with."""
+    old, account.password = account.password, f"{PASSWORD}-{random.random()}"  # noqa: S311  # no secret
+    body = {"current_password": old, "new_password": account.password}
+    answer = muster.client.put("/api/users/me/password", json=body, headers=tokens.bearer)
+    assert answer.status_code == 200, answer.text
+    return [Tokens(answer.json())]
+
+
+def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muster) -> None:
+    for _ in range(8):
+        ada = muster.new_account()  # the ceiling of sign-ins to one account is a hundred an hour
+        tablet = ada.sign_in()
+        old = {"grant_type": "password", "username": ada.email, "password": ada.password}
+        with ThreadPoolExecutor() as pool:
+            change = pool.submit(change_password, muster, ada, tablet)
+            # One hash at a time, in order: once this one is answered, the change is about to hash the new password,
+            # and most of the sign-ins that come now have read the old one and are judged when it is gone.
+            muster.token(**old)
+            answers = at_once(*[partial(muster.token, **old)] * 25)
+        handed_out = [Tokens(answer.json()) for answer in answers if answer.status_code == 200]
+        assert len(handed_out) + sum(map(is_refused, answers)) == len(answers)
+        assert_signed_out(muster, tablet, *handed_out)
+        assert_lives(muster, *change.result())
+
+
+def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_them(muster: Muster, ada: Account) -> None:
+    phone = ada.sign_in()
+    for _ in range(200):
+        read = partial(muster.me, phone)
+        write = partial(muster.client.patch, "/api/users/me", json={}, headers=phone.bearer)
+        answers = at_once(partial(muster.refresh, phone.refresh), read, write)
+        assert [answer.status_code for answer in answers] == [200] * 3
+        phone = Tokens(answers[0].json())
+        assert not row_of(muster, phone).confirmed
+    assert_lives(muster, phone)
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(
+    muster: Muster, ada: Account, use: Use
+) -> None:
+    first = ada.sign_in()
+    for _ in range(5):
+        parents = more_devices(muster, first, 20)
+        lost = [refreshed(muster, parent) for parent in parents]
+        make_older(muster, *parents, age=BEYOND_GRACE)
+        retries = [partial(muster.refresh, parent.refresh) for parent in parents]
+        answers = at_once(*retries, *[partial(use, muster, pair) for pair in lost])
+        for retry, used in zip(answers[:20], answers[20:], strict=True):
+            assert min([retry.status_code, used.status_code]) == 200
+            assert is_refused(retry) or is_refused(used)
+        handed_out = [Tokens(answer.json()) for answer in answers if "refresh_token" in answer.json()]
+        assert_signed_out(muster, *parents, *lost, *handed_out)
+    assert_lives(muster, first)
+
+
+# ---- A service that is killed: R11 ----
+
+
+def test_a_service_killed_at_any_moment_leaves_whole_rows_and_every_retry_works(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    phones = more_devices(muster, muster.new_account().sign_in(), 16)
+    kills = lost = 0
+    while kills < 3 or lost == 0:
+        phones = kill_while_refreshing(muster, phones)
+        muster.start()
+        kills += 1
+        lost += sum(answer_was_lost(muster, phone) for phone in phones)
+        phones = [assert_lives(muster, refreshed(muster, phone)) for phone in phones]
+
+
+def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
+    """What each phone had stored last when the service was killed."""
+    answered: list[Tokens] = []
+
+    def go_on(tokens: Tokens) -> Tokens:
+        while True:
+            try:
+                tokens = refreshed(muster, tokens)
+                answered.append(tokens)
+                assert muster.me(tokens).status_code == 200
+            except httpx.TransportError:
+                return tokens
+
+    generations = text("SELECT sum(generation) FROM refresh_token")
+    with ThreadPoolExecutor(len(phones)) as pool, connected(muster) as connection:
+        stored = [pool.submit(go_on, phone) for phone in phones]
+        wait_for(lambda: len(answered) > len(phones), what="refreshes")
+        before = connection.scalar(generations)
+        while connection.scalar(generations) == before and not all(phone.done() for phone in stored):
+            pass  # at full speed: the answer to this change is about to leave
+        muster.kill()
+        return [phone.result() for phone in stored]
+
+
+def answer_was_lost(muster: Muster, phone: Tokens) -> bool:
+    """Whether the service changed the row and its answer never came; the row is whole either way."""
+    row, held = row_of(muster, phone), claims_of(phone.access)["gen"]
+    rotated_at, idle_expires_at = (datetime.fromisoformat(str(at)) for at in (row.rotated_at, row.idle_expires_at))
+    assert row.generation in {held, held + 1}
+    assert row.parent_generation == row.generation - 1
+    assert row.rotated_at == row.last_used_at
+    assert idle_expires_at - rotated_at == timedelta(days=30)
+    assert row.revoked_at is None
+    return bool(row.generation > held)

@@ -1,0 +1,214 @@
+"""RS256: what is published (rows M1), what is no token of ours (J1), and keys that change while tokens live (R13)."""
+
+import hmac
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from joserfc.jwk import RSAKey
+
+from tests.oauth2.test_bearer import ABSENT, INVALID_TOKEN, KEY, NOBODY, assert_refused, encode, present, signed, use
+from tests.oauth2.test_bearer import HEADER as OWN_HEADER
+from tests.oauth2.test_rotation_secrets import restart
+from tests.support.databases import SECRET_KEY, fresh_database
+from tests.support.rsa_keys import key_file, rsa_key
+from tests.support.servers import Muster, Tokens, claims_of
+from tests.support.sessions import assert_lives
+
+JWKS = "/.well-known/jwks.json"
+METADATA = "/.well-known/oauth-authorization-server"
+HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SHA512()}
+
+
+@pytest.fixture(scope="module")
+def issuer(folder: Path, postgres: str) -> Iterator[Muster]:
+    """An instance with a key file. How a token is signed does not depend on the database."""
+    files = str(key_file(folder, "rs256"))
+    with (
+        fresh_database("sqlite", folder, postgres) as url,
+        Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as served,
+    ):
+        yield served
+
+
+@pytest.fixture
+def tokens(issuer: Muster) -> Tokens:
+    return issuer.new_account().sign_in()
+
+
+def header_of(token: str) -> dict[str, Any]:
+    head = token.partition(".")[0]
+    decoded: dict[str, Any] = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    return decoded
+
+
+def published(muster: Muster) -> list[dict[str, Any]]:
+    answer = muster.client.get(JWKS)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    keys: list[dict[str, Any]] = answer.json()["keys"]
+    return keys
+
+
+# ---- What is published: M1 ----
+
+
+def test_public_keys_are_published_and_nothing_private(issuer: Muster, tokens: Tokens) -> None:
+    (key,) = published(issuer)
+    assert key.keys() == {"kty", "use", "alg", "kid", "n", "e"}
+    assert (key["kty"], key["use"], key["alg"]) == ("RSA", "sig", "RS256")
+    assert key["kid"] == RSAKey.import_key(key).thumbprint(), "RFC 7638"
+    assert header_of(tokens.access) == {"alg": "RS256", "typ": "at+jwt", "kid": key["kid"]}
+
+
+def test_nothing_is_published_while_tokens_are_hs256(on_sqlite: Muster) -> None:
+    assert published(on_sqlite) == []
+
+
+def test_metadata_names_what_there_is(issuer: Muster, tokens: Tokens) -> None:
+    answer = issuer.client.get(METADATA)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    told = answer.json()
+    assert told["issuer"] == claims_of(tokens.access)["iss"]
+    assert told["response_types_supported"] == []
+    assert set(told["grant_types_supported"]) == {"password", "refresh_token"}
+    assert told["token_endpoint_auth_methods_supported"] == ["none"]
+    assert set(tokens["scope"].split()) <= set(told["scopes_supported"])
+    for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
+        path = told[name].removeprefix(told["issuer"])
+        assert issuer.client.post(path, data={"a": "b"}).status_code in {400, 401}, path
+    for name in ("jwks_uri", "service_documentation"):
+        assert issuer.client.get(told[name].removeprefix(told["issuer"]), follow_redirects=True).is_success
+
+
+# ---- What is no token of ours: J1 ----
+
+
+def sign(header: dict[str, Any], claims: dict[str, Any], key: RSAPrivateKey, *, pss: bool = False) -> str:
+    text = ".".join(encode(json.dumps(part).encode()) for part in (header, claims))
+    algorithm = HASHES.get(header.get("alg", ""), hashes.SHA256())
+    scheme = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size) if pss else padding.PKCS1v15()
+    return f"{text}.{encode(key.sign(text.encode(), scheme, algorithm))}"
+
+
+def forged(tokens: Tokens, *, key: str = "rs256", header: dict[str, Any] | None = None, **claims: Any) -> str:
+    members = {**header_of(tokens.access), **(header or {})}
+    changed = {**claims_of(tokens.access), **claims}
+    return sign(present(members), present(changed), rsa_key(key))
+
+
+def test_a_token_made_by_these_tests_passes(issuer: Muster, tokens: Tokens) -> None:
+    brought = {"jku": "https://attacker.example/keys", "jwk": published(issuer)[0], "x5u": "https://attacker.example/"}
+    for header in ({}, {"typ": "application/at+jwt"}, brought):
+        assert use(issuer, f"Bearer {forged(tokens, header=header)}").status_code == 200
+
+
+def test_a_public_key_is_no_secret_to_sign_with(issuer: Muster, tokens: Tokens) -> None:
+    """Algorithm confusion: RFC 8725 section 2.1."""
+    public = rsa_key("rs256").public_key()
+    formats = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.PEM, PublicFormat.PKCS1)]
+    formats += [(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.PKCS1)]
+    secrets = [public.public_bytes(*kind) for kind in formats]
+    secrets += [secret.strip() for secret in secrets] + [json.dumps(published(issuer)[0]).encode(), b""]
+    for secret in secrets:
+        for kid in (header_of(tokens.access)["kid"], OWN_HEADER["kid"]):
+            text = ".".join(
+                encode(json.dumps(part).encode()) for part in ({**OWN_HEADER, "kid": kid}, claims_of(tokens.access))
+            )
+            token = f"{text}.{encode(hmac.digest(secret, text.encode(), 'sha256'))}"
+            assert_refused(use(issuer, f"Bearer {token}"), INVALID_TOKEN)
+
+
+def test_each_key_is_for_its_own_algorithm(issuer: Muster, tokens: Tokens) -> None:
+    claims, header = claims_of(tokens.access), header_of(tokens.access)
+    key = rsa_key("rs256")
+    own_kid = {**header, "kid": OWN_HEADER["kid"]}
+    refused = [sign({**header, "alg": alg}, claims, key) for alg in ("none", "HS256", "RS384", "RS512", "ES256")]
+    refused += [sign({**header, "alg": "PS256"}, claims, key, pss=True), sign(header, claims, key, pss=True)]
+    refused += [sign(own_kid, claims, key), sign({**own_kid, "alg": "HS256"}, claims, key)]
+    refused += [signed({**OWN_HEADER, "kid": header["kid"]}, claims, key=KEY), f"{tokens.access.rpartition('.')[0]}."]
+    for token in refused:
+        assert_refused(use(issuer, f"Bearer {token}"), INVALID_TOKEN)
+
+
+WRONG: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    *(({name: value}, {}) for name, value in {"typ": "JWT", "crit": ["exp"], "kid": "other"}.items()),
+    *(({name: ABSENT}, {}) for name in ("typ", "kid", "alg")),
+    *(({}, {name: ABSENT}) for name in ("iss", "aud", "sub", "sid", "gen", "exp", "iat", "jti", "scope")),
+    *(({}, {name: value}) for name, value in {"iss": "https://other.example", "aud": "other", "sub": NOBODY}.items()),
+    *(({}, {name: value}) for name, value in {"exp": 1, "nbf": 9e9, "iat": 9_999_999_999}.items()),
+]
+
+
+def test_other_headers_and_claims_are_refused(issuer: Muster, tokens: Tokens) -> None:
+    for header, claims in WRONG:
+        answer = use(issuer, f"Bearer {forged(tokens, header=header, **claims)}")
+        assert answer.status_code == 401, (header, claims)
+        assert_refused(answer, INVALID_TOKEN)
+
+
+def test_another_rsa_key_is_refused_also_when_the_token_brings_it(issuer: Muster, tokens: Tokens) -> None:
+    other = RSAKey.import_key(rsa_key("another").public_key()).as_dict()
+    for header in ({}, {"jwk": other}, {"kid": other.get("kid", "x"), "jwk": other}):
+        assert_refused(use(issuer, f"Bearer {forged(tokens, key='another', header=header)}"), INVALID_TOKEN)
+
+
+def test_what_our_own_secret_signs_is_ours_all_the_same(issuer: Muster, tokens: Tokens) -> None:
+    """Else everybody were signed out when the first key file is named, and no cookie would work."""
+    assert use(issuer, f"Bearer {signed(OWN_HEADER, claims_of(tokens.access))}").status_code == 200
+
+
+def test_a_browsers_cookie_is_for_us_alone(issuer: Muster) -> None:
+    ada = issuer.new_account()
+    with issuer.another_client() as browser:
+        form = {"username": ada.email, "password": ada.password}
+        answer = browser.post("/api/auth/cookie/login", data=form, headers={"Origin": issuer.url})
+        assert answer.is_success, answer.text
+        (cookie,) = browser.cookies.jar
+        assert header_of(cookie.value or "")["alg"] == "HS256"
+        assert browser.get("/api/users/me").status_code == 200
+
+
+# ---- Keys that change: R13 ----
+
+
+def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) -> None:
+    old, new = key_file(folder, "old"), key_file(folder, "new")
+    with (
+        fresh_database("sqlite", folder, postgres) as url,
+        Muster(url, folder, JWT_PRIVATE_KEY_FILES=str(old)) as muster,
+    ):
+        ada = muster.new_account()
+        phone, tablet = ada.sign_in(), ada.sign_in()
+        for files in (f"{old},{new}", f"{new},{old},{new}"):
+            restart(muster, JWT_PRIVATE_KEY_FILES=files)
+            assert len(published(muster)) == 2
+            assert muster.me(tablet).status_code == 200
+            phone = assert_lives(muster, phone)
+        assert header_of(phone.access)["kid"] == published(muster)[0]["kid"]
+        restart(muster, JWT_PRIVATE_KEY_FILES=str(new))
+        assert muster.me(phone).status_code == 200
+        assert_refused(muster.me(tablet), INVALID_TOKEN)
+        assert muster.refresh(tablet.refresh).status_code == 200, "refresh tokens hang on SECRET_KEYS alone"
+
+
+def test_the_first_key_file_may_arrive_process_by_process(serve: Callable[..., Muster], folder: Path) -> None:
+    """A process that knows a file and does not sign with it yet serves beside one that does."""
+    file = key_file(folder, "first")
+    waiting = serve(JWT_PRIVATE_KEY_FILES=f"HS256,{file}", SECRET_KEYS=SECRET_KEY)
+    signing = serve(JWT_PRIVATE_KEY_FILES=str(file), PUBLIC_URL=f"http://localhost:{waiting.port}")
+    ada = waiting.new_account()
+    by_secret = ada.sign_in()
+    by_file = Tokens(signing.refresh(by_secret.refresh).json())
+    assert [header_of(each.access)["alg"] for each in (by_secret, by_file)] == ["HS256", "RS256"]
+    assert published(waiting) == published(signing)
+    for instance in (waiting, signing):
+        for each in (by_secret, by_file):
+            assert instance.me(each).status_code == 200

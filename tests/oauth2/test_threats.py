@@ -1,0 +1,136 @@
+"""What SECURITY.md says of stolen things, where no other test shows it: what opens a door, and what does not."""
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from app.accounts.email_tokens import reset_token
+from app.core.crypto import TokenSigner
+from app.jobs.backends import make_celery
+from app.models.base import utcnow
+from app.models.user import User
+from app.oauth2.access_tokens import Signers
+from tests.oauth2.test_bearer import NOBODY
+from tests.oauth2.test_rotation_secrets import restart
+from tests.oauth2.test_rs256 import forged
+from tests.support.assertions import assert_problem
+from tests.support.cookie_browser import Browser
+from tests.support.databases import SECRET_KEY, fresh_database
+from tests.support.rsa_keys import key_file
+from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
+from tests.support.sessions import assert_lives, assert_signed_out, is_refused, row_of
+
+OTHER_KEY = "a key that somebody else made up, of 48 characters"
+NEW_PASSWORD = "copper-violin-glacier"
+
+
+@pytest.fixture
+def ada(muster: Muster) -> Account:
+    return muster.new_account()
+
+
+def credentials(muster: Muster, account: Account) -> User:
+    """As a stolen database shows them."""
+    (row,) = muster.sql('SELECT * FROM "user" WHERE email = :email', email=account.email)
+    known = {name: getattr(row, name) for name in ("email", "name", "password_hash", "auth_epoch")}
+    return User(id=UUID(str(row.id)), **known)
+
+
+def reset(muster: Muster, account: Account, key: str) -> int:
+    token = reset_token(Signers.derive([key], muster.url), credentials(muster, account), utcnow())
+    body = {"token": token, "new_password": NEW_PASSWORD}
+    return muster.client.post("/api/auth/reset-password", json=body).status_code
+
+
+# ---- A database, SECRET_KEYS, and both ----
+
+
+def test_a_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
+    tokens = ada.sign_in()
+    row = row_of(muster, tokens)
+    forged = TokenSigner([OTHER_KEY], "refresh").sign(UUID(claims_of(tokens.access)["sid"]), 1, row.secret)
+    assert is_refused(muster.refresh(forged))
+    assert reset(muster, ada, OTHER_KEY) == 400
+    hashed = credentials(muster, ada).password_hash
+    assert hashed is not None
+    assert is_refused(muster.token(grant_type="password", username=ada.email, password=hashed))
+    assert_lives(muster, tokens)
+
+
+def test_secret_keys_alone_make_no_refresh_token(muster: Muster, ada: Account) -> None:
+    tokens = ada.sign_in()
+    session_id = UUID(claims_of(tokens.access)["sid"])
+    assert is_refused(muster.refresh(TokenSigner([SECRET_KEY], "refresh").sign(session_id, 1, b"\0" * 32)))
+    assert_lives(muster, tokens)
+
+
+def test_a_database_and_secret_keys_are_everything(muster: Muster, ada: Account) -> None:
+    tokens = ada.sign_in()
+    session_id, row = UUID(claims_of(tokens.access)["sid"]), row_of(muster, tokens)
+    assert TokenSigner([SECRET_KEY], "refresh").sign(session_id, 1, row.secret) == tokens.refresh
+    assert reset(muster, ada, SECRET_KEY) == 204
+
+
+# ---- A token, a cookie ----
+
+
+def test_an_access_token_takes_no_account_over(muster: Muster, ada: Account) -> None:
+    """It reads, writes and signs devices out; what would keep its owner out takes the password."""
+    stolen, device = ada.sign_in(), ada.sign_in()
+    for method, path, body in (
+        ("PUT", "/api/users/me/password", {"new_password": NEW_PASSWORD}),
+        ("PUT", "/api/users/me/email", {"email": "thief@example.com"}),
+        ("DELETE", "/api/users/me", {}),
+    ):
+        guess = {**body, "current_password": "a guess at a password"}
+        assert_problem(muster.client.request(method, path, json=guess, headers=stolen.bearer), 403, "wrong-password")
+    assert is_refused(muster.refresh(stolen.access))
+    assert muster.client.delete("/api/users/me/sessions", headers=stolen.bearer).status_code == 204
+    assert_signed_out(muster, device)
+
+
+def test_a_new_password_ends_whatever_was_stolen(muster: Muster, ada: Account) -> None:
+    stolen, browser = ada.sign_in(), Browser(muster).sign_in(ada)
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    answer = muster.client.put("/api/users/me/password", json=body, headers=ada.sign_in().bearer)
+    assert_signed_out(muster, stolen)
+    assert is_refused(muster.me(browser.token))
+    assert_lives(muster, Tokens(answer.json()))
+
+
+def test_a_stolen_cookie_serves_the_thief_until_its_session_is_ended(muster: Muster, ada: Account) -> None:
+    """Nothing rotates, so nothing shows it: the list of devices is where its owner finds and ends it."""
+    browser, phone = Browser(muster).sign_in(ada), ada.sign_in()
+    assert muster.me(browser.token).status_code == 200, "also without a browser, as a bearer token"
+    assert browser.call("GET", "/api/users/me").status_code == 200
+    listed = muster.client.get("/api/users/me/sessions", headers=phone.bearer).json()
+    (theirs,) = [each["id"] for each in listed if each["client_id"] == "browser"]
+    assert muster.client.delete(f"/api/users/me/sessions/{theirs}", headers=phone.bearer).status_code == 204
+    assert is_refused(muster.me(browser.token))
+
+
+# ---- A key file (JWT_PRIVATE_KEY_FILES) ----
+
+
+def test_a_key_file_makes_access_tokens_of_known_sessions_and_nothing_that_outlives_it(
+    folder: Path, postgres: str
+) -> None:
+    files = str(key_file(folder, "threats"))
+    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as muster:
+        phone = muster.new_account().sign_in()
+        month = {"exp": claims_of(phone.access)["exp"] + 30 * 86_400}
+        stolen = Tokens(access_token=forged(phone, key="threats", **month))
+        assert muster.me(stolen).status_code == 200, "for as long as the thief likes, while the session lives"
+        for claims in ({"sub": NOBODY}, {"sid": NOBODY}, {"cookie": True}):
+            assert is_refused(muster.me(Tokens(access_token=forged(phone, key="threats", **month, **claims))))
+        admin = Tokens(access_token=forged(phone, key="threats", scope="users:read"))
+        assert muster.client.get("/api/users", headers=admin.bearer).status_code == 403, "no more than the role has"
+        restart(muster, JWT_PRIVATE_KEY_FILES="")
+        assert is_refused(muster.me(stolen))
+        assert muster.refresh(phone.refresh).status_code == 200
+
+
+def test_workers_take_json_alone() -> None:
+    """A pickle in a queue would run whatever who wrote it likes."""
+    assert make_celery("redis://localhost:1").conf.accept_content == ("json",)

@@ -1,0 +1,234 @@
+"""An identity provider that rotates its keys, is slow, broken or away; and strangers who want it to be asked often."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+
+from app.core.errors import ProviderUnavailable
+from app.models.base import utcnow
+from app.oauth2.access_tokens import InvalidAccessToken
+from app.oidc.provider import BURST, MAX_ANSWER, REFETCH, TIME_TO_ANSWER, Provider
+from app.oidc.tokens import verifying_keys
+from tests.support.assertions import assert_problem
+from tests.support.keycloak import Keycloak, SigningKey, bearer
+from tests.support.servers import STARTUP, Muster, Tokens, wait_for
+from tests.support.sockets import Socket
+
+SLOW = 2 * BURST  # requests that wait for the provider: more than there are slots on SQLite
+
+
+def use(muster: Muster, token: str) -> httpx.Response:
+    return muster.client.get("/api/users/me", headers=bearer(token))
+
+
+def assert_unavailable(answer: httpx.Response) -> None:
+    assert_problem(answer, 503, "provider-unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_new_keys_are_found_and_old_ones_die(serve: Callable[..., Muster]) -> None:
+    with Keycloak() as keycloak:
+        muster = serve(OIDC_ISSUER=keycloak.issuer)
+        claims, old = keycloak.claims(), keycloak.keys[0]
+        assert use(muster, keycloak.token(**claims)).status_code == 200
+        keycloak.keys.insert(0, SigningKey("RS256"))
+        assert use(muster, keycloak.token(**claims)).status_code == 200
+        assert use(muster, keycloak.token(key=old, **claims)).status_code == 200
+        keycloak.keys.remove(old)
+        keycloak.keys.insert(0, SigningKey("ES256"))
+        assert use(muster, keycloak.token(**claims)).status_code == 200
+        assert use(muster, keycloak.token(key=old, **claims)).status_code == 401
+        assert keycloak.asked["jwks"] <= BURST
+
+
+def test_while_it_is_away_known_keys_verify_and_nobody_else_is_bothered(serve: Callable[..., Muster]) -> None:
+    keycloak = Keycloak()
+    muster = serve(OIDC_ISSUER=keycloak.issuer)  # starts without it
+    token, account = keycloak.token(), muster.new_account()
+    assert_unavailable(use(muster, token))
+    assert muster.me(account.sign_in()).status_code == 200
+    with keycloak:
+        assert use(muster, token).status_code == 200
+    assert use(muster, token).status_code == 200
+    assert use(muster, keycloak.token()).status_code == 200  # somebody new, of whom the token says enough
+    assert_unavailable(use(muster, keycloak.token(email=None)))
+    unknown = keycloak.token(key=SigningKey("RS256"))
+    assert_unavailable(use(muster, unknown))
+    with Socket(muster, Tokens(access_token=unknown)) as socket:
+        assert socket.closed() == 1013  # come again, and not: sign in again
+    assert muster.me(account.sign_in()).status_code == 200
+    keycloak.keys.insert(0, SigningKey("RS256"))
+    with keycloak:
+        wait_for(lambda: use(muster, keycloak.token()).status_code == 200, what="the new key")
+
+
+def test_keys_that_nobody_has_make_no_load_on_the_provider(external: Muster, keycloak: Keycloak) -> None:
+    assert use(external, keycloak.token()).status_code == 200
+    asked, started, stranger = keycloak.asked["jwks"], monotonic(), SigningKey("RS256")
+    tokens = [keycloak.token(key=stranger, header={"kid": f"kid-{number}"}) for number in range(60)]
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda token: use(external, token), tokens))
+    assert {answer.status_code for answer in answers} <= {401, 503}
+    assert keycloak.asked["jwks"] - asked <= BURST + (monotonic() - started) / REFETCH + 1
+    assert_unavailable(answers[-1])  # it might be a new key, and it is too early to ask again
+    assert use(external, keycloak.token()).status_code == 200
+
+
+def test_a_slow_provider_keeps_nobody_else_waiting(serve: Callable[..., Muster]) -> None:
+    with Keycloak() as keycloak:
+        muster = serve(OIDC_ISSUER=keycloak.issuer)
+        known, unknown = keycloak.token(), keycloak.token(key=SigningKey("RS256"))
+        assert use(muster, known).status_code == 200
+        tokens, asked = muster.new_account().sign_in(), keycloak.asked["discovery"]
+        keycloak.go.clear()
+        with ThreadPoolExecutor(SLOW) as pool:
+            waiting = [pool.submit(use, muster, unknown) for _ in range(SLOW)]
+            wait_for(lambda: keycloak.asked["discovery"] > asked, what="a question to the provider")
+            assert use(muster, known).status_code == 200
+            headers = tokens.bearer
+            assert muster.client.patch("/api/users/me", json={"name": "Ada"}, headers=headers).status_code == 200
+            assert not any(each.done() for each in waiting)
+            for each in waiting:
+                assert_unavailable(each.result())
+        assert keycloak.asked["discovery"] == asked + 1
+
+
+# ---- In this process: what it answers is not what it should be ----
+
+
+async def _verify(keycloak: Keycloak, token: str) -> str:
+    provider = Provider(keycloak.issuer, "muster", ())
+    try:
+        return (await provider.verify(token, utcnow())).subject
+    finally:
+        await provider.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "refusal"),
+    [("another", InvalidAccessToken), ("none", ProviderUnavailable), ("unfit", ProviderUnavailable)],
+)
+def test_a_key_that_was_taken_back_dies_within_the_hour(
+    monkeypatch: pytest.MonkeyPatch, left: str, refusal: type[Exception]
+) -> None:
+    """The first uses after that time wait for what the provider says, also if it has no key any more."""
+    unfit = {**SigningKey("RS256").public, "use": "enc"}
+    answers = {"another": [SigningKey("ES256").public], "none": [], "unfit": [unfit]}
+
+    async def use_later(keycloak: Keycloak, token: str) -> None:
+        provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
+        await provider.verify(token, utcnow())
+        keycloak.answers["jwks"] = {"keys": answers[left]}
+        monkeypatch.setattr("app.oidc.provider.KEYS_TTL", 0)
+        tokens = [token, *(keycloak.token(**claims) for _ in range(5))]
+        told = await asyncio.gather(*(provider.verify(each, utcnow()) for each in tokens), return_exceptions=True)
+        assert [type(each) for each in told] == [refusal] * len(tokens)
+        await provider.close()
+
+    with Keycloak() as keycloak:
+        asyncio.run(use_later(keycloak, keycloak.token()))
+        assert keycloak.asked["jwks"] <= BURST
+
+
+def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use_later(keycloak: Keycloak, token: str) -> None:
+        provider = Provider(keycloak.issuer, "muster", ())
+        await provider.verify(token, utcnow())
+        monkeypatch.setattr("app.oidc.provider.KEYS_TTL", 0)
+        keycloak.go.clear()
+        looking = asyncio.create_task(provider.verify(token, utcnow()))
+        async with asyncio.timeout(STARTUP):
+            while keycloak.asked["discovery"] < 2:
+                await asyncio.sleep(0.01)
+        assert not looking.done()
+        assert await looking
+        assert await asyncio.wait_for(provider.verify(token, utcnow()), TIME_TO_ANSWER / 2)  # a look is under way
+        await provider.close()
+
+    with Keycloak() as keycloak:
+        asyncio.run(use_later(keycloak, keycloak.token()))
+
+
+def test_a_token_that_was_seen_before_still_ends_a_minute_after_its_time() -> None:
+    async def use_later(keycloak: Keycloak) -> None:
+        provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
+        token, end = keycloak.token(**claims), datetime.fromtimestamp(claims["exp"] + 60, UTC)
+        for now in (utcnow(), end - timedelta(microseconds=1)):
+            assert (await provider.verify(token, now)).subject == claims["sub"]
+        with pytest.raises(InvalidAccessToken):
+            await provider.verify(token, end)
+        await provider.close()
+
+    with Keycloak() as keycloak:
+        asyncio.run(use_later(keycloak))
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "another issuer": {"discovery": {"issuer": "https://attacker.example", "jwks_uri": "JWKS"}},
+    "no issuer": {"discovery": {"jwks_uri": "JWKS"}},
+    "no keys' address": {"discovery": {"issuer": "ISSUER"}},
+    "an address without HTTP": {"discovery": {"issuer": "ISSUER", "jwks_uri": "ftp://127.0.0.1/certs"}},
+    "an address that is none": {"discovery": {"issuer": "ISSUER", "jwks_uri": "http://127.0.0.1:x/"}},
+    "an address of another kind": {"discovery": {"issuer": "ISSUER", "jwks_uri": 7}},
+    "a redirect": {"discovery": 302},
+    "an error": {"jwks": 500},
+    "no JSON": {"jwks": b"<html>"},
+    "no object": {"jwks": []},
+    "no list": {"jwks": {"keys": 7}},
+    "no keys": {"jwks": {"keys": []}},
+    "too much": {"jwks": b" " * (MAX_ANSWER + 1)},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_provider_whose_answers_make_no_sense_is_away(name: str) -> None:
+    with Keycloak(SigningKey("ES256")) as keycloak:
+        token = keycloak.token()
+        assert asyncio.run(_verify(keycloak, token))
+        named = {"ISSUER": keycloak.issuer, "JWKS": f"{keycloak.issuer}/certs"}
+        for what, answer in BROKEN[name].items():
+            is_document = what == "discovery" and isinstance(answer, dict)
+            keycloak.answers[what] = (
+                {key: named.get(told, told) for key, told in answer.items()} if is_document else answer
+            )
+        with pytest.raises(ProviderUnavailable):
+            asyncio.run(_verify(keycloak, token))
+
+
+def test_a_single_key_needs_no_name() -> None:
+    with Keycloak(SigningKey("ES256")) as keycloak:
+        token = keycloak.token(header={"kid": None})
+        assert asyncio.run(_verify(keycloak, token))
+        stranger = keycloak.token(key=SigningKey("ES256"), header={"kid": None})
+        with pytest.raises(InvalidAccessToken):
+            asyncio.run(_verify(keycloak, stranger))
+
+
+def test_only_keys_that_are_fit_to_verify_are_taken() -> None:
+    rsa, ec = SigningKey("RS256").public, SigningKey("ES256").public
+    assert [key.algorithm for key in verifying_keys({"keys": [rsa, ec]})] == ["RS256", "ES256"]
+    unfit: list[Any] = [
+        SigningKey("RS256", bits=1024).public,
+        {**rsa, "use": "enc"},
+        {**rsa, "alg": "RS512"},
+        {**rsa, "alg": "ES256"},
+        {**rsa, "key_ops": ["encrypt"]},
+        {**rsa, "key_ops": "verify"},
+        {**rsa, "kid": 7},
+        {**rsa, "n": "\ud800"},
+        {**rsa, "e": ""},
+        {**ec, "crv": "P-384"},
+        {**ec, "crv": "secp256k1"},
+        {**ec, "x": ec["y"]},
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "x"},
+        {"kty": "OKP", "crv": "Ed25519", "x": "AAAA"},
+        *[None, 7, "key", [], {}],
+    ]
+    for key in unfit:
+        assert verifying_keys({"keys": [key]}) == [], key

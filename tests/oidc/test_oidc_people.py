@@ -1,0 +1,262 @@
+"""People of an identity provider: an account at first sight, without a password, and what the provider decides."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import time
+from typing import Any
+
+import httpx
+import pytest
+
+from app.accounts.email_tokens import reset_token
+from tests.accounts.test_links import made, reset
+from tests.support.assertions import assert_oauth_error, assert_problem
+from tests.support.keycloak import ABSENT, Keycloak, bearer
+from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for
+from tests.support.sessions import at_once
+from tests.support.sockets import Socket, new_room
+
+ME = "/api/users/me"
+
+
+def use(external: Muster, token: str) -> httpx.Response:
+    return external.client.get(ME, headers=bearer(token))
+
+
+def new_person(external: Muster, keycloak: Keycloak, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The claims of a token, and the account that was made for it."""
+    claims = keycloak.claims(**changes)
+    answer = use(external, keycloak.token(**claims))
+    assert answer.status_code == 200, answer.text
+    return claims, answer.json()
+
+
+def accounts_of(external: Muster, email: str) -> int:
+    return int(external.sql('SELECT count(*) FROM "user" WHERE email = :email', email=email)[0][0])
+
+
+# ---- First sight ----
+
+
+def test_many_first_requests_of_a_person_make_one_account(external: Muster, keycloak: Keycloak) -> None:
+    claims = keycloak.claims(scope="me tasks")
+    first, second = keycloak.token(**claims), keycloak.token(**{**claims, "email": "second." + claims["email"]})
+
+    def work(token: str, method: str) -> Callable[[], httpx.Response]:
+        body = {"title": "First"} if method == "POST" else None
+        path = "/api/tasks" if body else ME
+        return lambda: external.client.request(method, path, json=body, headers=bearer(token))
+
+    answers = at_once(*[work(token, method) for token in (first, second) for method in ("GET", "POST") * 5])
+    assert {answer.status_code for answer in answers} == {200, 201}, [answer.text for answer in answers]
+    ids = {answer.json()["id"] for answer in answers if answer.status_code == 200}
+    authors = {answer.json()["author_id"] for answer in answers if answer.status_code == 201}
+    assert len(ids) == 1
+    assert authors == ids
+    assert accounts_of(external, claims["email"]) + accounts_of(external, "second." + claims["email"]) == 1
+
+
+def test_an_address_that_is_taken_links_nobody(external: Muster, keycloak: Keycloak) -> None:
+    ada = external.new_account()
+    for _ in range(2):
+        answer = use(external, keycloak.token(email=ada.email.upper()))
+        assert_problem(answer, 409, "email-taken")
+        assert answer.json()["field"] == "email"
+    claims, me = new_person(external, keycloak)
+    assert_problem(use(external, keycloak.token(email=claims["email"])), 409, "email-taken")
+    assert use(external, keycloak.token(**{**claims, "email": ada.email})).json() == me
+
+
+def test_what_the_token_does_not_say_userinfo_does(external: Muster, keycloak: Keycloak) -> None:
+    claims = keycloak.claims(email=ABSENT, email_verified=ABSENT, name=ABSENT)
+    sub = claims["sub"]
+    keycloak.people[sub] = {"sub": sub, "email": f"{sub}@example.org", "email_verified": True, "name": "Grace"}
+    me = use(external, keycloak.keys[0].sign(claims)).json()
+    assert (me["email"], me["name"], me["is_verified"]) == (f"{sub}@example.org", "Grace", True)
+    asked = keycloak.asked["userinfo"]
+    assert use(external, keycloak.keys[1].sign(claims)).json() == me
+    assert keycloak.asked["userinfo"] == asked
+
+
+@pytest.mark.parametrize("told", ["nothing", "refused", "nonsense", "another"])
+def test_nobody_without_an_address_gets_an_account(external: Muster, keycloak: Keycloak, told: str) -> None:
+    email = None if told == "nothing" else "no address"
+    claims = keycloak.claims(email=email)
+    sub = claims["sub"]
+    answers = {"nothing": {"sub": sub}, "nonsense": {"sub": sub, "email": ["x"]}, "refused": 403}
+    keycloak.people[sub] = answers.get(told, {"sub": "another", "email": f"{sub}@example.com"})
+    asked = keycloak.asked["userinfo"]
+    for _ in range(3):
+        assert_problem(use(external, keycloak.token(**claims)), 403, "email-missing")
+    assert keycloak.asked["userinfo"] == asked + 1
+    assert external.sql("SELECT 1 FROM identity WHERE subject = :sub", sub=sub) == []
+
+
+def test_all_who_wait_for_a_first_sight_ask_userinfo_once(external: Muster, keycloak: Keycloak) -> None:
+    claims = keycloak.claims(email=ABSENT)
+    sub = claims["sub"]
+    keycloak.people[sub] = {"sub": sub, "email": f"{sub}@example.org"}
+    asked = keycloak.asked["userinfo"]
+    keycloak.go.clear()
+    with ThreadPoolExecutor(5) as pool:
+        first_sights = [pool.submit(use, external, keycloak.keys[0].sign(claims)) for _ in range(5)]
+        wait_for(lambda: keycloak.asked["userinfo"] > asked, what="a question to the provider")
+        keycloak.go.set()
+        assert {each.result().status_code for each in first_sights} == {200}
+    assert keycloak.asked["userinfo"] == asked + 1
+
+
+def test_a_first_sight_that_was_refused_takes_no_write_again(
+    folder: Path, keycloak: Keycloak, database_url: str
+) -> None:
+    with Muster(
+        database_url, folder, app="tests.support.apps.statement_counter:app", OIDC_ISSUER=keycloak.issuer
+    ) as counting:
+        token = keycloak.token(email=counting.register().email)
+        answers = [use(counting, token) for _ in range(3)]
+        for answer in answers:
+            assert_problem(answer, 409, "email-taken")
+        assert [answer.headers["statements"] for answer in answers[1:]] == ["1", "1"]
+
+
+def test_a_name_that_is_none_of_ours_is_left_out_and_only_true_is_verified(
+    external: Muster, keycloak: Keycloak
+) -> None:
+    for name in ("", "a\0b", "x" * 200, 7, "\ud800"):
+        _claims, me = new_person(external, keycloak, name=name, email_verified="true")
+        assert (me["name"], me["is_verified"]) == (None, False)
+
+
+def test_openapi_tells_what_a_first_sight_may_be_answered(external: Muster) -> None:
+    responses = external.client.get("/api/openapi.json").json()["paths"]["/api/operations"]["get"]["responses"]
+    for status, kind in (("403", "email-missing"), ("409", "email-taken"), ("503", "provider-unavailable")):
+        assert kind in responses[status]["content"]["application/problem+json"]["examples"]
+
+
+def test_a_known_person_costs_one_statement(folder: Path, keycloak: Keycloak, database_url: str) -> None:
+    with Muster(
+        database_url, folder, app="tests.support.apps.statement_counter:app", OIDC_ISSUER=keycloak.issuer
+    ) as counting:
+        claims, _me = new_person(counting, keycloak)
+        answers = [use(counting, keycloak.token(**claims)) for _ in range(2)]
+        assert [answer.headers["statements"] for answer in answers] == ["1", "1"]
+
+
+# ---- Without a password ----
+
+
+def test_there_is_no_password_to_sign_in_with_to_change_or_to_reset(external: Muster, keycloak: Keycloak) -> None:
+    claims, me = new_person(external, keycloak)
+    headers, email = bearer(keycloak.token(**claims)), me["email"]
+    for guess in (PASSWORD, "decoy", "None"):
+        answer = external.token(grant_type="password", username=email, password=guess)
+        assert_oauth_error(answer, 400, "invalid_grant")
+    for path, body in (("password", {"new_password": "copper-lantern-meadow"}), ("email", {"email": "x@example.com"})):
+        answer = external.client.put(f"{ME}/{path}", json={**body, "current_password": PASSWORD}, headers=headers)
+        assert_problem(answer, 403, "password-elsewhere")
+    other = external.new_account()
+    for address in (email, other.email):  # mails leave in order: when the second one's is there, the first had none
+        answer = external.client.post("/api/auth/forgot-password", json={"email": address})
+        assert answer.status_code == 202
+    assert external.mails(other.email, subject="Reset")
+    forged = made(external, Account(external, email, ""), reset_token)  # with SECRET_KEYS, and what others may know
+    assert_problem(reset(external, forged), 400, "invalid-link")
+    assert [mail for mail in external._all_mails() if mail["To"] == email] == []  # noqa: SLF001  # of the tests' own
+
+
+def test_an_account_is_deleted_after_a_new_sign_in_at_the_provider(external: Muster, keycloak: Keycloak) -> None:
+    claims, me = new_person(external, keycloak)
+
+    def delete(token: str, body: dict[str, str]) -> httpx.Response:
+        return external.client.request("DELETE", ME, json=body, headers=bearer(token))
+
+    for auth_time in (int(time()) - 310, ABSENT):
+        token = keycloak.token(**{**claims, "auth_time": auth_time})
+        for body in ({}, {"current_password": PASSWORD}):
+            assert_problem(delete(token, body), 403, "sign-in-again")
+    assert delete(keycloak.token(**{**claims, "auth_time": int(time()) - 200}), {}).status_code == 204
+    assert accounts_of(external, me["email"]) == 0
+    assert external.sql("SELECT 1 FROM identity WHERE subject = :sub", sub=claims["sub"]) == []
+    assert new_person(external, keycloak, sub=claims["sub"])[1]["id"] != me["id"]
+
+
+def test_who_has_a_password_still_needs_it(external: Muster) -> None:
+    tokens = external.new_account().sign_in()
+    answer = external.client.request("DELETE", ME, json={}, headers=tokens.bearer)
+    assert_problem(answer, 422, "invalid")
+    assert answer.json()["errors"][0]["loc"] == ["body", "current_password"]
+    assert external.me(tokens).status_code == 200
+
+
+# ---- Sessions ----
+
+
+def test_the_list_of_sessions_is_of_those_here(external: Muster, keycloak: Keycloak) -> None:
+    claims, _me = new_person(external, keycloak)
+    headers = bearer(keycloak.token(**claims))
+    assert external.client.get(f"{ME}/sessions", headers=headers).json() == []
+    assert external.client.delete(f"{ME}/sessions", headers=headers).status_code == 204
+    assert use(external, keycloak.token(**claims)).status_code == 200
+
+
+def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
+    external: Muster, keycloak: Keycloak
+) -> None:
+    admin, (claims, me) = external.admin().sign_in(), new_person(external, keycloak)
+    demoted, other = new_person(external, keycloak)
+    stays, room = keycloak.token(), new_room()
+    external.sql("INSERT INTO role (name, scopes) VALUES ('silent', '[\"me\"]')")
+    with (
+        Socket(external, Tokens(access_token=keycloak.token(**claims)), room=room) as disabled,
+        Socket(external, Tokens(access_token=keycloak.token(**demoted)), room=room) as silent,
+        Socket(external, Tokens(access_token=keycloak.token(exp=int(time()) + 5)), room=room) as ended,
+        Socket(external, Tokens(access_token=stays), room=room) as staying,
+    ):
+        for socket in (disabled, silent, ended, staying):
+            socket.ready()
+        assert ended.closed() == 4401
+        users = "/api/users/"
+        assert external.client.patch(users + other["id"], json={"role": "silent"}, headers=admin.bearer).is_success
+        assert external.client.patch(users + me["id"], json={"is_active": False}, headers=admin.bearer).is_success
+        assert_problem(use(external, keycloak.token(**claims)), 401, "invalid-token")
+        assert [disabled.closed(), silent.closed()] == [4401, 4403]
+        staying.say("Hello")
+        assert staying.message()["text"] == "Hello"
+
+
+# ---- Roles ----
+
+
+def test_realm_roles_decide_about_roles_and_an_old_token_brings_none_back(
+    serve: Callable[..., Muster], keycloak: Keycloak
+) -> None:
+    muster, now = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-admin=admin,muster-user=user"), int(time())
+
+    def role(claims: dict[str, Any], age: int, *roles: str, **more: Any) -> Any:
+        changes = {"iat": now - age, "realm_access": {"roles": ["offline_access", *roles]}, **more}
+        answer = use(muster, keycloak.token(**{**claims, **changes}))
+        assert answer.status_code == 200, answer.text
+        return answer.json()["role"]
+
+    boss, user = keycloak.claims(), keycloak.claims()
+    assert role(boss, 100, "muster-user", "muster-admin") == "admin"
+    assert role(user, 100, "muster-user") == "user"
+    assert role(user, 90) == "user"
+    assert role(user, 95, "muster-admin") == "user"  # older than one whose roles changed nothing
+    assert role(user, 80, "muster-admin") == "admin"
+    users = muster.client.get("/api/users", headers=bearer(keycloak.token(**{**user, "iat": now - 70})))
+    assert users.json()["type"] == "/problems/insufficient-scope"  # that token is newer, and has no such role
+    for claims in (user, boss):
+        assert role(claims, 60, "muster-user") == "user"  # also of the last admin
+        assert role(claims, 75, "muster-admin") == "user"
+    assert role(boss, 50, realm_access={"roles": "muster-admin"}) == "user"
+    log = muster.log
+    assert log.count("new identity") == 2
+    assert log.count("role changed") == 3
+    assert not any(secret in log for claims in (boss, user) for secret in (claims["email"], "eyJ"))
+
+
+def test_a_role_that_is_not_loaded_is_the_operators_to_mend(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
+    muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-user=nobody")
+    assert_problem(use(muster, keycloak.token()), 503, "roles-missing")

@@ -1,0 +1,62 @@
+"""The tokens of a real identity provider, made by code that is not ours: what Muster makes of them."""
+
+from collections.abc import Callable
+
+import httpx
+
+from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
+from tests.support.assertions import assert_problem
+from tests.support.keycloak import bearer
+from tests.support.oidc_provider import CLIENT, PHONE, STRANGER, OidcProvider
+from tests.support.servers import Muster, Tokens, wait_for
+
+SCOPE = "openid email profile me tasks heroes:write"
+
+
+def use(muster: Muster, token: str) -> httpx.Response:
+    return muster.client.get("/api/users/me", headers=bearer(token))
+
+
+def test_a_person_of_a_real_provider_from_sign_in_to_deletion(
+    serve: Callable[..., Muster], provider: OidcProvider
+) -> None:
+    muster = serve(OIDC_ISSUER=provider.issuer, OIDC_CLIENT_ID=f"{CLIENT},{PHONE}")
+    phone = provider.sign_in("grace", SCOPE)
+    me = muster.me(phone).json()
+    assert (me["email"], me["name"], me["role"], me["is_verified"]) == ("grace@provider.example", "grace", "user", True)
+    assert muster.me(provider.sign_in("grace", SCOPE, client=CLIENT)).json() == me
+    assert muster.me(provider.refresh(phone)).json() == me
+    assert muster.me(provider.sign_in("unverified", SCOPE)).json()["is_verified"] is False
+    task = muster.client.post("/api/tasks", json={"title": "Call"}, headers=phone.bearer)
+    assert task.status_code == 201, task.text
+    hero = muster.client.post("/api/heroes", json={"name": "Rust", "secret_name": "x"}, headers=phone.bearer)
+    assert_problem(hero, 403, "insufficient-scope")  # the token has it, the role does not
+    assert_problem(muster.client.get("/api/operations", headers=phone.bearer), 403, "insufficient-scope")
+    assert muster.client.request("DELETE", "/api/users/me", json={}, headers=phone.bearer).status_code == 204
+
+
+def test_what_else_a_real_provider_signs_opens_nothing(serve: Callable[..., Muster], provider: OidcProvider) -> None:
+    muster = serve(OIDC_ISSUER=provider.issuer, OIDC_CLIENT_ID=f"{CLIENT},{PHONE}")
+    for client in (PHONE, CLIENT):
+        tokens = provider.sign_in("anna", SCOPE, client=client)
+        for kind in ("id_token", "refresh_token"):
+            assert_refused(use(muster, tokens[kind]), INVALID_TOKEN)
+        assert muster.me(tokens).status_code == 200
+    assert_refused(muster.me(provider.sign_in("anna", SCOPE, client=STRANGER)), INVALID_TOKEN)
+    other = serve(OIDC_ISSUER=provider.issuer, OIDC_AUDIENCE="another")
+    assert_refused(other.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
+    with_slash = serve(OIDC_ISSUER=f"{provider.issuer}/")
+    assert_refused(with_slash.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
+
+
+def test_it_goes_and_comes_back_with_other_keys(serve: Callable[..., Muster], provider: OidcProvider) -> None:
+    muster = serve(OIDC_ISSUER=provider.issuer)
+    before = provider.sign_in("anna", SCOPE)
+    assert muster.me(before).status_code == 200
+    provider.stop()
+    assert muster.me(before).status_code == 200
+    provider.rotate_keys()
+    provider.start()
+    after = provider.sign_in("anna", SCOPE)
+    wait_for(lambda: muster.me(after).status_code == 200, what="the new keys")
+    assert_refused(muster.me(Tokens(before)), INVALID_TOKEN)

@@ -1,0 +1,122 @@
+"""Two browsers chat while one of them loses its connection; and what a person is told when it does not work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.chromium import Chromium, Visitor
+from tests.support.databases import fresh_database
+from tests.support.servers import Muster, claims_of
+from tests.support.sockets import post
+
+
+@pytest.fixture
+def pair(muster: Muster, chromium: Chromium) -> Iterator[tuple[Visitor, Visitor]]:
+    with chromium.visitor(muster) as ada, chromium.visitor(muster) as bob:
+        for visitor, name in ((ada, "Ada"), (bob, "Bob")):
+            visitor.sign_in(muster.new_account(name=name).email)
+            visitor.open("/chat")
+            expect(visitor.page.get_by_role("status")).to_have_text("connected")
+        yield ada, bob
+
+
+@pytest.fixture
+def serve_limited(folder: Path, postgres: str) -> Iterator[Muster]:
+    """Two messages in four seconds."""
+    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, LIMIT_CHAT="2/4seconds") as served:
+        yield served
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message", exact=True).fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def heard(page: Page, mark: str) -> list[str]:
+    """What is shown of the messages that hold `mark`; those of other tests are in the same room."""
+    return [text.strip() for text in page.locator(".messages .text").all_inner_texts() if mark in text]
+
+
+def test_two_browsers_chat_while_one_loses_its_connection(pair: tuple[Visitor, Visitor]) -> None:
+    ada, bob = pair
+    mark = uuid4().hex
+    say(ada.page, f"{mark} 1 <b>&amp;")
+    expect(bob.page.get_by_text(f"{mark} 1 <b>&amp;", exact=True)).to_be_visible()
+    expect(bob.page.locator("li", has_text=f"{mark} 1")).to_contain_text("Ada")
+    bob.context.set_offline(True)
+    expect(bob.page.get_by_role("status")).to_have_text("not connected")
+    expect(bob.page.get_by_role("alert")).to_contain_text("The connection is lost.")
+    for number in range(2, 6):
+        say(ada.page, f"{mark} {number}")
+    say(bob.page, f"{mark} bob, offline")
+    expect(bob.page.locator(".unsent")).to_have_count(1)
+    bob.context.set_offline(False)
+    expect(bob.page.get_by_role("status")).to_have_text("connected")
+    expect(bob.page.get_by_role("alert")).to_be_hidden()
+    say(ada.page, f"{mark} 6")
+    for page in (ada.page, bob.page):
+        expect(page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
+        expect(page.get_by_text(f"{mark} bob, offline", exact=True)).to_have_count(1)
+        expect(page.locator(".unsent")).to_have_count(0)
+    expected = [f"{mark} 1 <b>&amp;", *(f"{mark} {number}" for number in range(2, 6))]
+    for page in (ada.page, bob.page):
+        assert [text for text in heard(page, mark) if "bob" not in text] == [*expected, f"{mark} 6"]
+    assert heard(ada.page, mark) == heard(bob.page, mark), "one order for all"
+    bob.page.reload()
+    expect(bob.page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
+    assert heard(bob.page, mark) == heard(ada.page, mark), "and nothing twice"
+
+
+def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -> None:
+    account = muster.new_account()
+    tokens = account.sign_in()
+    post(muster, tokens, "Read me while you may")
+    with chromium.visitor(muster) as visitor:
+        visitor.sign_in(account.email)
+        page = visitor.open("/chat")
+        expect(page.get_by_role("status")).to_have_text("connected")
+        expect(page.get_by_text("Read me while you may")).to_be_visible()
+        sessions = muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()
+        assert claims_of(tokens.access)["sid"] in {session["id"] for session in sessions}
+        visitor.context.set_offline(True)
+        expect(page.get_by_role("status")).to_have_text("not connected")
+        muster.client.delete("/api/users/me/sessions", headers=tokens.bearer)
+        visitor.context.set_offline(False)
+        expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
+        expect(page.get_by_text("Read me while you may")).to_have_count(0)
+        page.get_by_role("link", name="Sign in").click()
+        expect(page).to_have_url(f"{muster.url}/sign-in?next=/chat")
+
+
+def test_what_is_too_long_comes_back_into_the_field(pair: tuple[Visitor, Visitor]) -> None:
+    ada, _ = pair
+    say(ada.page, "a" * 4097)
+    expect(ada.page.get_by_role("alert")).to_contain_text("4096")
+    expect(ada.page.get_by_label("Message", exact=True)).to_have_value("a" * 4097)
+    expect(ada.page.locator(".unsent")).to_have_count(0)
+
+
+def test_without_javascript_it_is_a_page_with_a_form(muster: Muster, chromium: Chromium) -> None:
+    account, mark = muster.new_account(name="<i>Ada</i>"), uuid4().hex
+    with chromium.visitor(muster, java_script_enabled=False) as visitor:
+        visitor.sign_in(account.email)
+        page = visitor.open("/chat")
+        say(page, f"{mark} <script>")
+        expect(page.get_by_text(f"{mark} <script>", exact=True)).to_be_visible()
+        say(page, "a" * 4097)
+        expect(page.get_by_role("alert")).to_contain_text("4096")
+
+
+def test_who_writes_too_fast_is_told_and_it_is_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
+    with chromium.visitor(serve_limited) as visitor:
+        visitor.sign_in(serve_limited.new_account().email)
+        page = visitor.open("/chat")
+        expect(page.get_by_role("status")).to_have_text("connected")
+        for number in range(3):
+            say(page, f"message {number}")
+        expect(page.get_by_role("alert")).to_contain_text("You write faster than the chat takes it.")
+        expect(page.locator(".unsent")).to_have_count(0)
+        assert heard(page, "message") == ["message 0", "message 1", "message 2"]

@@ -1,0 +1,165 @@
+"""How the pages look and answer, in a real browser: accessible, steady, usable by keyboard, honest about trouble."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.chromium import Chromium, Visitor
+from tests.support.databases import ROOT
+from tests.support.phones import COURSE
+from tests.support.servers import Account, Muster, Tokens
+
+AXE = (ROOT / "tests" / "support" / "vendor" / "axe" / "axe.min.js").read_text()
+SIGNED_OUT = [
+    "/",
+    "/sign-in?done=expired",
+    "/register",
+    "/forgot-password",
+    "/reset-password",
+    "/verify-email",
+    "/nowhere",
+]
+SIGNED_IN = ["/operations", "/operations/new", "/operations?from=x", "/devices", "/jobs", "/chat", "/account"]
+LOOKS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
+# Counts what moves after it was painted, as the browser itself does.
+SHIFTS = """() => new Promise((done) => {
+  let sum = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => { sum += entry.value; }))
+    .observe({ type: "layout-shift", buffered: true });
+  requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
+})"""
+
+# A browser drops the keys that are pressed before it first painted a page.
+PAINTED = """() => new Promise((done) => {
+  new PerformanceObserver(() => done()).observe({ type: "paint", buffered: true });
+})"""
+# What `wait_for_function` would do with a string, the pages' policy forbids: waiting is a promise.
+UNSAFE_IMAGE = """() => new Promise((done) => {
+  document.body.insertAdjacentHTML("beforeend", `<img src=x onerror="document.title='run'">`);
+  document.body.lastElementChild.addEventListener("error", () => done());
+})"""
+
+
+@pytest.fixture(scope="module")
+def account(on_sqlite: Muster) -> Account:
+    """Somebody with something to look at."""
+    account = on_sqlite.new_account(name="Ada")
+    tokens: Tokens = account.sign_in(device="Ada's phone")
+    for day in range(1, 30):
+        body = {**COURSE, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
+        on_sqlite.client.post("/api/operations", json=body, headers=tokens.bearer)
+    on_sqlite.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
+    return account
+
+
+@pytest.fixture(params=LOOKS, ids=lambda look: f"{look[0]} {look[1]}")
+def visitor(request: pytest.FixtureRequest, on_sqlite: Muster, chromium: Chromium) -> Iterator[Visitor]:
+    width, scheme = request.param
+    with chromium.visitor(on_sqlite, color_scheme=scheme, viewport={"width": width, "height": 800}) as visitor:
+        yield visitor
+
+
+def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Account) -> None:
+    for path in SIGNED_OUT:
+        check(visitor.open(path), path)
+    visitor.sign_in(account.email)
+    for path in SIGNED_IN:
+        check(visitor.open(path), path)
+    page = visitor.open("/operations")
+    page.get_by_role("link", name="Change sell").first.click()
+    page.get_by_text("Delete this operation").click()
+    check(page, "an operation")
+    page.get_by_label("Quantity").fill("nothing")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "a refused operation")
+
+
+def check(page: Page, path: str) -> None:
+    page.evaluate(AXE)
+    found: dict[str, Any] = page.evaluate("axe.run({resultTypes: ['violations']})")
+    serious = [each for each in found["violations"] if each["impact"] in {"serious", "critical"}]
+    assert [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in serious] == [], path
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{path} is wider than the screen"
+    assert page.evaluate(SHIFTS) < 0.01, f"{path} jumps"
+
+
+def test_the_keyboard_is_enough(on_sqlite: Muster, chromium: Chromium, account: Account) -> None:
+    with chromium.visitor(on_sqlite) as visitor:
+        page = visitor.open("/sign-in")
+        expect(page.get_by_label("E-mail")).to_be_focused()
+        page.keyboard.type(account.email)
+        page.keyboard.press("Tab")
+        page.keyboard.type(account.password)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{on_sqlite.url}/operations")
+        page.wait_for_load_state()  # the address is there first, and a key pressed too early goes elsewhere
+        page.evaluate(PAINTED)
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("main")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Add an operation")).to_be_focused()
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+        assert outline == "3px"
+
+
+def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) -> None:
+    account = on_sqlite.new_account()
+    with chromium.visitor(on_sqlite, java_script_enabled=False) as visitor:
+        page = visitor.sign_in(account.email)
+        page.get_by_role("link", name="Add an operation").click()
+        for label, text in (("Type", "sell"), ("FIGI", "X"), ("Quantity", "1"), ("Date and time", "2023-10-26T08:29")):
+            page.get_by_label(label).fill(text)
+        page.get_by_role("button", name="Add").click()
+        expect(page.locator("svg title")).to_have_count(12)
+        page.get_by_role("link", name="Statements").click()
+        page.get_by_role("button", name="Make it").click()
+        expect(page.get_by_role("status")).to_have_text("The statement is being made.")
+        page.goto(f"{on_sqlite.url}/reset-password")
+        expect(page.get_by_label("Code of the link")).to_be_visible()
+
+
+def test_what_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -> None:
+    evil = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
+    account = on_sqlite.new_account(name=evil)
+    with chromium.visitor(on_sqlite) as visitor:
+        visitor.sign_in(account.email)
+        page = visitor.open("/account")
+        expect(page.get_by_label("Name")).to_have_value(evil)
+        page.goto(f"{on_sqlite.url}/sign-in?next=javascript:document.title='run'")
+        assert page.title() != "run"
+        # Even if markup got in, the policy would stop it.
+        page.evaluate(UNSAFE_IMAGE)
+        assert page.title() != "run"
+        assert "Content Security Policy" in " ".join(visitor.errors)
+        visitor.errors.clear()
+
+
+def test_trouble_is_told_while_a_statement_is_watched(on_sqlite: Muster, chromium: Chromium) -> None:
+    """A lost connection, a 429, and a session that ended elsewhere."""
+    account = on_sqlite.new_account()
+    with chromium.visitor(on_sqlite) as visitor:
+        visitor.sign_in(account.email)
+        page = visitor.open("/jobs")
+        answers = iter([429, None, 401])
+        waiting = '<section id="jobs"><ul><li data-unended>waiting</li></ul></section>'
+
+        def answer(route: Any) -> None:
+            status = next(answers, 200)
+            if status is None:
+                route.abort()
+            elif status == 401:
+                route.fulfill(status=303, headers={"Location": "/sign-in?done=expired"})
+            else:
+                route.fulfill(status=status, headers={"Retry-After": "4"}, body=waiting, content_type="text/html")
+
+        page.evaluate("document.getElementById('jobs').dataset.unended = ''")
+        page.route("**/jobs", answer)
+        page.evaluate("look()")
+        expect(page.get_by_role("alert")).to_have_text("Too many requests. Looking again in 4 seconds.")
+        expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
+        expect(page).to_have_url(f"{on_sqlite.url}/sign-in?done=expired&next=/jobs")

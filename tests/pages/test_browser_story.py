@@ -1,0 +1,115 @@
+"""What a person does, in a real browser: register, add, see, sign another device out, reset a password."""
+
+import re
+from uuid import uuid4
+
+from playwright.sync_api import Page, expect
+
+from tests.support.chromium import Chromium
+from tests.support.servers import PASSWORD, Muster, text_of
+
+OTHER_PASSWORD = "copper-lantern-meadow"
+
+
+def add_operation(page: Page, *, month: str, quantity: str = "10") -> None:
+    page.get_by_role("link", name="Operations", exact=True).click()
+    page.get_by_role("link", name="Add an operation").click()
+    page.get_by_label("Type").fill("sell")
+    page.get_by_label("Instrument").fill("BTC")
+    page.get_by_label("FIGI").fill("BBG000B9XRY4")
+    page.get_by_label("Quantity").fill(quantity)
+    page.get_by_label("Date and time").fill(f"{month}-26T08:29")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("status")).to_have_text("The operation is recorded.")
+
+
+def bar_of(page: Page, month: str) -> str:
+    """What the chart says of a month."""
+    title = page.locator("svg title", has_text=month)
+    expect(title).to_have_count(1)
+    return str(title.text_content())
+
+
+def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromium: Chromium) -> None:
+    email = f"{uuid4().hex}@example.com"
+    with chromium.visitor(muster) as laptop, chromium.visitor(muster) as phone:
+        page = laptop.open("/")
+        page.get_by_role("link", name="Make an account").click()
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_label("Name").fill("Ada")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("main").get_by_role("button", name="Register").click()
+        expect(page).to_have_url(f"{muster.url}/operations")
+        expect(page.get_by_text("Nothing to show yet.")).to_be_visible()
+
+        add_operation(page, month="2023-10")
+        assert bar_of(page, "2023-10") == "2023-10: 1"
+        add_operation(page, month="2023-10")
+        assert bar_of(page, "2023-10") == "2023-10: 2"
+
+        page.get_by_role("link", name="Change sell of 10").first.click()
+        expect(page.get_by_label("Date and time")).to_have_value("2023-10-26T08:29")
+        page.get_by_label("Quantity").fill("0.00000001")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("cell", name="0.00000001", exact=True)).to_be_visible()
+
+        other = phone.sign_in(email)
+        expect(other).to_have_url(f"{muster.url}/operations")
+        page.get_by_role("link", name="Devices").click()
+        expect(page.get_by_role("listitem").filter(has_text="Chrome on Linux")).to_have_count(2)
+        page.get_by_role("button", name="Sign out all others").click()
+        expect(page.get_by_role("status")).to_have_text("Every other device is signed out.")
+        other.get_by_role("link", name="Devices").click()
+        expect(other.get_by_role("status")).to_have_text("Your session has ended. Sign in again.")
+        other.get_by_label("E-mail").fill(email)
+        other.get_by_label("Password").fill(PASSWORD)
+        other.get_by_role("main").get_by_role("button", name="Sign in").click()
+        expect(other).to_have_url(f"{muster.url}/devices")
+
+        page.get_by_role("button", name="Sign out", exact=True).first.click()
+        expect(page.get_by_role("status")).to_have_text("You are signed out.")
+
+
+def test_a_password_is_reset_by_the_link_in_the_outbox(muster: Muster, chromium: Chromium) -> None:
+    account = muster.new_account()
+    with chromium.visitor(muster) as visitor:
+        page = visitor.open("/sign-in")
+        page.get_by_role("link", name="Forgot your password?").click()
+        page.get_by_label("E-mail").fill(account.email)
+        page.get_by_role("button", name="Send the link").click()
+        expect(page.get_by_role("status")).to_contain_text("a link is on its way")
+        found = re.search(r"http\S+#token=\S+", text_of(muster.mails(account.email, subject="Reset")[-1]))
+        assert found
+        page.goto(re.sub(r"http://[^/]+", muster.url, found[0]))
+        expect(page).to_have_url(f"{muster.url}/reset-password")
+        expect(page.get_by_label("Code of the link")).to_be_hidden()
+        page.get_by_label("New password").fill("password1")
+        page.get_by_role("button", name="Set the password").click()
+        expect(page.locator("#new_password-error")).to_be_visible()
+        page.get_by_label("New password").fill(OTHER_PASSWORD)
+        page.get_by_role("button", name="Set the password").click()
+        expect(page.get_by_role("status")).to_have_text("Your password is changed. Sign in with the new one.")
+        visitor.sign_in(account.email, OTHER_PASSWORD)
+        expect(page).to_have_url(f"{muster.url}/operations")
+
+
+def test_an_address_is_confirmed_by_the_link(muster: Muster, chromium: Chromium) -> None:
+    account = muster.register()
+    with chromium.visitor(muster) as visitor:
+        visitor.sign_in(account.email)
+        page = visitor.open(f"/verify-email#token={muster.link_token(account.email, subject='Confirm')}")
+        page.get_by_role("button", name="Confirm").click()
+        expect(page.get_by_role("status")).to_have_text("Your address is confirmed.")
+        expect(page.get_by_text("confirmed", exact=True)).to_be_visible()
+
+
+def test_a_statement_shows_how_far_it_is(muster: Muster, chromium: Chromium) -> None:
+    account = muster.new_account()
+    with chromium.visitor(muster) as visitor:
+        page = visitor.sign_in(account.email)
+        add_operation(page, month="2023-10")
+        page.get_by_role("link", name="Statements").click()
+        page.get_by_role("button", name="Make it").click()
+        page.get_by_role("link", name="Read").click()  # waits for it, and nobody reloads the page
+        expect(page.get_by_role("heading", name="Statement")).to_be_visible()
+        assert bar_of(page, "2023-10") == "2023-10: 1"

@@ -1,0 +1,184 @@
+"""The pages over HTTP, as a browser without JavaScript meets them."""
+
+import re
+from datetime import timedelta
+from html import unescape
+from html.parser import HTMLParser
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.support.cookie_browser import Browser
+from tests.support.servers import PASSWORD, Muster
+from tests.support.sessions import make_older
+
+HOSTILE = {
+    "a script": "<script>alert(1)</script>",
+    "quotes": "\"'><img src=x onerror=alert(1)>",
+    "markup": "{{ 7*7 }} {% raw %} &amp; <!--",
+    "right to left": "\u202egpj.exe",
+    "emoji": "👩🏽\u200d🚀 Ada",
+}
+
+
+class Elements(HTMLParser):
+    """What a parser makes of a page: its elements, and the values of its fields."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def value(self, name: str) -> str:
+        return next(
+            attrs.get("value") or "" for tag, attrs in self.tags if tag == "input" and attrs.get("name") == name
+        )
+
+
+def post(browser: Browser, path: str, **form: str) -> httpx.Response:
+    return browser.call("POST", path, data=form)
+
+
+@pytest.fixture
+def browser(muster: Muster) -> Browser:
+    return Browser(muster).sign_in(muster.new_account())
+
+
+# ---- In, out and where to ----
+
+
+def test_registering_signs_in(muster: Muster) -> None:
+    browser, email = Browser(muster), f"{uuid4().hex}@example.com"
+    answer = post(browser, "/register", email=email.upper(), name="Ada", password=PASSWORD)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/operations")
+    assert browser.call("GET", "/operations").status_code == 200
+    again = post(Browser(muster), "/register", email=email, password=PASSWORD)
+    assert again.status_code == 409
+    assert "An account with this e-mail address exists." in again.text
+    assert 'aria-invalid="true"' in again.text
+
+
+def test_a_wrong_password_shows_the_form_again_without_it(muster: Muster) -> None:
+    account = muster.new_account()
+    answer = post(Browser(muster), "/sign-in", username=account.email, password="not-it-at-all", next="/devices")
+    assert answer.status_code == 400
+    assert Elements(answer.text).value("username") == account.email
+    assert Elements(answer.text).value("next") == "/devices"
+    assert "not-it-at-all" not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("next_page", ["/devices", "/operations?type=sell&from=2023-01-01", "/operations/7"])
+def test_signing_in_leads_to_where_one_was_going(muster: Muster, next_page: str) -> None:
+    refused = Browser(muster).call("GET", next_page)
+    assert refused.status_code == 303
+    form = Elements(Browser(muster).call("GET", refused.headers["location"]).text)
+    assert form.value("next") == next_page
+    account = muster.new_account()
+    answer = post(Browser(muster), "/sign-in", username=account.email, password=PASSWORD, next=form.value("next"))
+    assert answer.headers["location"] == next_page
+
+
+ELSEWHERE = [
+    "https://evil.example",
+    "//evil.example",
+    "/\\evil.example",
+    "\\\\evil",
+    "http:evil.example",
+    "javascript:alert(1)",
+    "/\tevil",
+    "/a\r\nSet-Cookie: a=b",
+    "/\x00",
+    "/é",
+    " /x",
+    "",
+]
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE, ids=ascii)
+def test_signing_in_never_leads_to_another_site(muster: Muster, elsewhere: str) -> None:
+    account = muster.new_account()
+    answer = post(Browser(muster), "/sign-in", username=account.email, password=PASSWORD, next=elsewhere)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/operations")
+
+
+def test_a_session_that_ended_says_so_and_its_cookie_goes(muster: Muster, browser: Browser) -> None:
+    make_older(muster, browser.token, age=timedelta(days=31))
+    answer = browser.call("GET", "/account")
+    assert answer.headers["location"] == "/sign-in?next=%2Faccount&done=expired"
+    assert browser.cookie == "muster="
+    assert "Your session has ended." in browser.call("GET", answer.headers["location"]).text
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/register", "/account/name", "/operations/new", "/jobs", "/sign-out"])
+def test_a_form_of_another_site_is_refused(muster: Muster, browser: Browser, path: str) -> None:
+    account = muster.new_account()
+    form = {"username": account.email, "email": "a@example.com", "password": PASSWORD, "name": "Mallory"}
+    answer = browser.call("POST", path, data=form, headers={"Origin": "https://evil.example"})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+    assert browser.call("GET", "/api/users/me").json()["name"] is None
+
+
+# ---- What a person typed ----
+
+
+@pytest.mark.parametrize("typed", HOSTILE.values(), ids=HOSTILE)
+def test_what_a_person_typed_is_shown_and_never_run(muster: Muster, typed: str) -> None:
+    browser = Browser(muster)
+    email = f"{uuid4().hex}@example.com"
+    assert post(browser, "/register", email=email, name=typed, password=PASSWORD).status_code == 303
+    account = browser.call("GET", "/account")
+    assert_harmless(account)
+    assert Elements(account.text).value("name") == typed
+    added = post(browser, "/operations/new", type="sell", figi=typed[:50], quantity="1", date="2023-10-26T08:29")
+    assert added.status_code == 303, added.text
+    ledger = browser.call("GET", "/operations")
+    assert_harmless(ledger)
+    assert f"<bdi>{typed}</bdi>" in unescape(ledger.text)
+    filtered = browser.call("GET", "/operations", params={"figi": typed, "type": typed})
+    assert_harmless(filtered)
+    refused = post(browser, "/operations/new", type=typed * 20, figi="x", quantity=typed, date=typed)
+    assert refused.status_code == 422
+    assert_harmless(refused)
+    assert Elements(refused.text).value("quantity") == typed
+    assert_harmless(post(Browser(muster), "/sign-in", username=typed, password="x", next=typed))
+
+
+def assert_harmless(page: httpx.Response) -> None:
+    tags = Elements(page.text).tags
+    assert not [attrs for _, attrs in tags if any(name.startswith("on") or name == "style" for name in attrs)]
+    assert all((attrs.get("src") or "/static/").startswith("/static/") for _, attrs in tags)
+    assert not re.search(r"<script(?! src=)|<style", page.text)
+    assert "49 " not in page.text
+
+
+# ---- The headers of every page ----
+
+SIGNED_OUT = ["/", "/sign-in", "/register", "/forgot-password", "/reset-password", "/verify-email", "/nowhere"]
+SIGNED_IN = ["/operations", "/operations/new", "/devices", "/jobs", "/account", "/operations?from=x", "/operations/9"]
+
+
+def test_every_page_has_the_headers_that_protect_it(muster: Muster, browser: Browser) -> None:
+    for who, paths in ((Browser(muster), SIGNED_OUT), (browser, SIGNED_IN)):
+        for path in paths:
+            answer = who.call("GET", path, headers={})
+            assert answer.headers["content-type"] == "text/html; charset=utf-8", path
+            policy = answer.headers["content-security-policy"]
+            assert "unsafe" not in policy
+            assert {"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"} <= set(policy.split("; "))
+            assert answer.headers["referrer-policy"] == "same-origin"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cache-control"] == "private, no-store"
+            assert "strict-transport-security" not in answer.headers, "not over plain http"
+            assert_harmless(answer)
+
+
+@pytest.mark.parametrize("path", ["/operations", "/operations/new", "/operations/1", "/devices", "/jobs", "/account"])
+def test_nobody_sees_a_page_of_ones_own_without_signing_in(muster: Muster, path: str) -> None:
+    answer = Browser(muster).call("GET", path)
+    assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/sign-in")

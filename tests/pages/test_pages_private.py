@@ -1,0 +1,198 @@
+"""The pages of who is signed in: account, devices, operations, statements; without JavaScript."""
+
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.http.test_cookies import let_pass
+from tests.pages.test_pages import Elements, post
+from tests.support.cookie_browser import Browser
+from tests.support.servers import PASSWORD, Muster, claims_of, wait_for
+
+COURSE = {"type": "sell", "instrument_type": "BTC", "figi": "string", "quantity": "10", "date": "2023-10-26T08:29:31"}
+
+
+@pytest.fixture
+def browser(muster: Muster) -> Browser:
+    return Browser(muster).sign_in(muster.new_account())
+
+
+# ---- Operations ----
+
+
+def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser: Browser) -> None:
+    form = Elements(browser.call("GET", "/operations/new").text)
+    answers = [post(browser, "/operations/new", **COURSE, key=form.value("key")) for _ in range(2)]
+    assert [answer.headers["location"] for answer in answers] == ["/operations?done=added"] * 2
+    (row,) = browser.call("GET", "/api/operations").json()
+    assert (row["quantity"], row["instrument_type"], row["date"]) == ("10", "btc", "2023-10-26T08:29:31Z")
+    page = browser.call("GET", "/operations?done=added").text
+    assert "The operation is recorded." in page
+    assert "<title>2023-10: 1</title>" in page
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("quantity", "-1"), ("quantity", ""), ("date", "yesterday"), ("date", ""), ("type", ""), ("figi", "a\x00b")],
+)
+def test_what_is_wrong_stands_beside_its_field(browser: Browser, field: str, value: str) -> None:
+    answer = post(browser, "/operations/new", **{**COURSE, field: value})
+    assert answer.status_code == 422
+    page = Elements(answer.text)
+    invalid = [attrs["name"] for tag, attrs in page.tags if tag == "input" and attrs.get("aria-invalid")]
+    assert invalid == [field]
+    assert f'id="{field}-error"' in answer.text
+    assert page.value("instrument_type") == "BTC", "the rest is as it was typed"
+
+
+def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: Browser) -> None:
+    headers = {"Origin": browser.origin}
+    exact = {**COURSE, "date": "2023-10-26T08:29:31.123456Z"}
+    made = browser.call("POST", "/api/operations", json=exact, headers=headers).json()
+    path = f"/operations/{made['id']}"
+    page = Elements(browser.call("GET", path).text)
+    form = {name: page.value(name) for name in (*COURSE, "etag", "kept_date")}
+    assert form["date"] == "2023-10-26T08:29:31.123"
+    assert post(browser, path, **{**form, "quantity": "11"}).headers["location"] == "/operations?done=changed"
+    now = browser.call("GET", f"/api{path}").json()
+    assert (now["quantity"], now["date"]) == ("11", "2023-10-26T08:29:31.123456Z")
+    late = post(browser, path, **{**form, "quantity": "12"})
+    assert late.status_code == 412
+    assert Elements(late.text).value("quantity") == "12"
+    deleted = post(browser, f"{path}/delete", etag=form["etag"])
+    assert deleted.status_code == 412
+    fresh = Elements(browser.call("GET", path).text)
+    assert post(browser, f"{path}/delete", etag=fresh.value("etag")).headers["location"] == "/operations?done=deleted"
+    assert browser.call("GET", path).status_code == 404
+
+
+def test_the_list_is_filtered_and_goes_on_by_cursor(browser: Browser) -> None:
+    lines = ["type,instrument_type,figi,quantity,date"]
+    lines += [f"{'buy' if n % 2 else 'sell'},btc,F{n},1,2023-{n % 12 + 1:02}-01T00:00:00Z" for n in range(60)]
+    imported = browser.call(
+        "POST",
+        "/api/operations/import",
+        content="\r\n".join(lines) + "\r\n",
+        headers={"Origin": browser.origin, "Content-Type": "text/csv"},
+    )
+    assert imported.status_code == 201, imported.text
+    seen, path = [], "/operations?type=SELL"
+    while path:
+        page = Elements(browser.call("GET", path).text)
+        seen += [attrs["href"] for _, attrs in page.tags if "Change sell" in str(attrs.get("aria-label"))]
+        assert not [attrs for _, attrs in page.tags if "Change buy" in str(attrs.get("aria-label"))]
+        links = [str(attrs["href"]) for tag, attrs in page.tags if tag == "a" and "after=" in str(attrs.get("href"))]
+        assert all(parse_qs(urlsplit(link).query)["type"] == ["SELL"] for link in links)
+        path = links[0] if links else ""
+    assert len(seen) == len(set(seen)) == 30
+    chart = browser.call("GET", "/operations?type=sell").text
+    assert "<title>2023-01: 5</title>" in chart
+    assert "<title>2023-02: 0</title>" in chart
+    bad = browser.call("GET", "/operations?from=yesterday&to=2023-01-01")
+    assert bad.status_code == 422
+    assert Elements(bad.text).value("to") == "2023-01-01"
+    assert browser.call("GET", "/operations?after=nonsense").status_code == 422
+
+
+# ---- The account ----
+
+
+def test_the_name_changes(browser: Browser) -> None:
+    assert post(browser, "/account/name", name="Ada").headers["location"] == "/account?done=name"
+    assert browser.call("GET", "/api/users/me").json()["name"] == "Ada"
+    assert post(browser, "/account/name", name="").status_code == 303
+    assert browser.call("GET", "/api/users/me").json()["name"] is None
+    assert post(browser, "/account/name", name="a" * 101).status_code == 422
+
+
+def test_the_password_changes_and_this_browser_stays(muster: Muster) -> None:
+    account = muster.new_account()
+    browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
+    wrong = post(browser, "/account/password", current_password="wrong", new_password="copper-lantern-meadow")
+    assert wrong.status_code == 403
+    assert 'id="password-current_password-error"' in wrong.text
+    weak = post(browser, "/account/password", current_password=PASSWORD, new_password="password1")
+    assert weak.status_code == 422
+    assert 'id="new_password-error"' in weak.text
+    changed = post(browser, "/account/password", current_password=PASSWORD, new_password="copper-lantern-meadow")
+    assert changed.headers["location"] == "/account?done=password"
+    assert browser.call("GET", changed.headers["location"]).status_code == 200
+    assert other.call("GET", "/account").status_code == 303
+
+
+def test_the_address_changes_by_the_link_and_a_password_is_reset_by_one(muster: Muster) -> None:
+    account = muster.new_account()
+    browser, new = Browser(muster).sign_in(account), f"new.{account.email}"
+    assert post(browser, "/account/email", email=new, current_password=PASSWORD).status_code == 303
+    token = muster.link_token(new, subject="Confirm your new")
+    assert post(browser, "/verify-email", token=token).headers["location"] == "/account?done=verified"
+    assert post(browser, "/verify-email", token=token).status_code == 400
+    assert new in browser.call("GET", "/account").text
+    assert "a link is on its way" in post(Browser(muster), "/forgot-password", email=new).text
+    token = muster.link_token(new, subject="Reset")
+    reset = {"token": token, "new_password": "copper-lantern-meadow"}
+    assert post(Browser(muster), "/reset-password", **reset).headers["location"] == "/sign-in?done=reset"
+    assert post(Browser(muster), "/reset-password", **reset).status_code == 400
+    assert browser.call("GET", "/account").status_code == 303
+    signed_in = post(Browser(muster), "/sign-in", username=new, password="copper-lantern-meadow")
+    assert signed_in.status_code == 303
+
+
+def test_the_link_is_sent_again(muster: Muster, browser: Browser) -> None:
+    assert post(browser, "/account/verification").headers["location"] == "/account?done=verification"
+    muster.mails(browser.call("GET", "/api/users/me").json()["email"], subject="Confirm")
+
+
+def test_the_account_is_deleted(browser: Browser) -> None:
+    assert post(browser, "/account/delete", current_password="wrong").status_code == 403
+    assert post(browser, "/account/delete", current_password=PASSWORD).headers["location"] == "/sign-in?done=gone"
+    assert browser.cookie == "muster="
+
+
+# ---- Devices ----
+
+
+def test_one_device_and_all_others_are_signed_out(muster: Muster) -> None:
+    account = muster.new_account()
+    browser, second, third = (Browser(muster).sign_in(account, device=name) for name in ("first", "second", "third"))
+    page = browser.call("GET", "/devices").text
+    assert page.count("this device") == 1
+    assert all(f"<bdi>{name}</bdi>" in page for name in ("first", "second", "third"))
+    one = f"/devices/{claims_of(second.token.access)['sid']}/sign-out"
+    assert post(browser, one).headers["location"] == "/devices?done=device"
+    assert second.call("GET", "/devices").status_code == 303
+    assert third.call("GET", "/devices").status_code == 200
+    assert post(browser, "/devices/sign-out-others").headers["location"] == "/devices?done=devices"
+    assert third.call("GET", "/devices").status_code == 303
+    assert post(browser, one).status_code == 404
+    assert post(browser, "/devices/nothing/sign-out").status_code == 404
+
+
+# ---- Statements ----
+
+
+def test_a_statement_is_made_read_and_downloaded(browser: Browser) -> None:
+    post(browser, "/operations/new", **COURSE)
+    assert post(browser, "/jobs", **{"from": "2023-01-01"}).headers["location"] == "/jobs?done=started"
+
+    def result() -> str | None:
+        page = Elements(browser.call("GET", "/jobs").text)
+        return next((str(a["href"]) for _, a in page.tags if str(a.get("href")).endswith("/result")), None)
+
+    path = wait_for(result, what="a statement")
+    statement = browser.call("GET", path)
+    assert "<title>2023-10: 1</title>" in statement.text
+    assert statement.headers["content-security-policy"].startswith("sandbox")
+    table = browser.call("GET", f"{path}?format=csv")
+    assert table.headers["content-disposition"] == 'attachment; filename="statement.csv"'
+    cancel = path.removesuffix("result") + "cancel"
+    assert post(browser, cancel).status_code == 409
+    assert post(browser, "/jobs", **{"from": "yesterday"}).status_code == 422
+
+
+def test_a_page_prolongs_the_cookie(muster: Muster, browser: Browser) -> None:
+    let_pass(muster, browser, timedelta(days=16))
+    before = browser.cookie
+    assert browser.call("GET", "/operations").status_code == 200
+    assert browser.cookie not in {before, "muster="}

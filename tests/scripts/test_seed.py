@@ -1,0 +1,247 @@
+"""scripts/seed.py: it loads the roles and makes admins, is safe to repeat, and never overrules what an operator set."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from app.core.scopes import ADMIN, ROLES, USER
+from app.core.settings import Settings
+from scripts.seed import load_roles
+from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.schema import engine_for
+from tests.support.servers import PASSWORD, Muster, Tokens
+
+WEAK = "password1"
+SEED = [sys.executable, str(ROOT / "scripts" / "seed.py")]
+Roles = dict[str, tuple[int, list[str]]]
+
+
+def settings_for(url: str, **more: str) -> dict[str, str]:
+    return {**os.environ, "DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, **more}
+
+
+def seed(url: str, *arguments: str, answer: str = "", folder: Path = ROOT, **settings: str) -> tuple[int, str]:
+    """Its exit status, and what it said."""
+    done = subprocess.run(
+        [*SEED, *arguments],
+        cwd=folder,
+        env=settings_for(url, **settings),
+        input=answer,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def sql(url: str, statement: str) -> None:
+    with engine_for(url).begin() as connection:
+        connection.execute(text(statement))
+
+
+def roles(url: str) -> Roles:
+    """By name: the id and the scopes."""
+    with engine_for(url).begin() as connection:
+        found = connection.execute(text("SELECT name, id, scopes FROM role ORDER BY id")).all()
+    return {name: (id_, json.loads(scopes) if isinstance(scopes, str) else scopes) for name, id_, scopes in found}
+
+
+def admins(url: str) -> list[str]:
+    statement = "SELECT email FROM \"user\" JOIN role ON role.id = role_id WHERE role.name = 'admin'"
+    with engine_for(url).begin() as connection:
+        return list(connection.execute(text(statement)).scalars())
+
+
+# ---- Roles ----
+
+
+def test_it_creates_the_roles_from_any_folder_and_again_changes_nothing(database_url: str, tmp_path: Path) -> None:
+    sql(database_url, "DELETE FROM role")
+    assert seed(database_url, folder=tmp_path) == (0, "Roles: user, admin.\n")
+    first = roles(database_url)
+    assert {name: scopes for name, (_, scopes) in first.items()} == ROLES
+    assert seed(database_url) == (0, "Roles: user, admin.\n")
+    assert roles(database_url) == first
+
+
+def test_ten_at_once_on_a_database_without_roles_make_each_role_once(database_url: str) -> None:
+    sql(database_url, "DELETE FROM role")
+    settings = Settings(environment="test", database_url=database_url, secret_keys=(SECRET_KEY,))
+    start = Barrier(10)
+
+    def load(_: int) -> None:
+        start.wait()
+        load_roles(settings)
+
+    with ThreadPoolExecutor(10) as threads:
+        list(threads.map(load, range(10)))
+    assert {name: scopes for name, (_, scopes) in roles(database_url).items()} == ROLES
+
+
+def test_roles_go_by_name_and_only_update_gives_existing_ones_their_first_scopes(database_url: str) -> None:
+    sql(database_url, "DELETE FROM role")
+    sql(database_url, """INSERT INTO role (id, name, scopes) VALUES (71, 'guest', '["me"]'), (72, 'admin', '["me"]')""")
+    assert seed(database_url)[0] == 0
+    assert {name: scopes for name, (_, scopes) in roles(database_url).items()} == {
+        "guest": ["me"],
+        ADMIN: ["me"],
+        USER: ROLES[USER],
+    }
+    before = roles(database_url)
+    assert seed(database_url, "--update")[0] == 0
+    assert roles(database_url) == {**before, ADMIN: (72, ROLES[ADMIN])}
+
+
+def test_without_roles_nobody_can_register_and_the_answer_names_the_command(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    muster.sql("DELETE FROM role")
+    body = {"email": "ada@example.com", "password": PASSWORD}
+    refused = muster.client.post("/api/auth/register", json=body)
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "/problems/roles-missing"
+    assert "./scripts/seed.py" in refused.json()["detail"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert muster.client.get("/health/ready").json()["type"] == "/problems/roles-missing"
+    assert seed(muster.database_url)[0] == 0
+    assert muster.client.post("/api/auth/register", json=body).status_code == 201
+
+
+# ---- Admins ----
+
+
+@pytest.fixture
+def email() -> str:
+    return f"{uuid4().hex}@example.com"
+
+
+def assert_is_admin(muster: Muster, email: str, password: str = PASSWORD) -> None:
+    answer = muster.token(grant_type="password", username=email, password=password)
+    assert answer.status_code == 200, answer.text
+    me = muster.me(Tokens(answer.json())).json()
+    assert (me["email"], me["role"], me["scopes"]) == (email, ADMIN, ROLES[ADMIN])
+
+
+def is_verified(muster: Muster, email: str) -> bool:
+    return bool(muster.sql('SELECT is_verified FROM "user" WHERE email = :email', email=email)[0].is_verified)
+
+
+def test_the_password_of_a_new_admin_comes_from_the_environment_or_from_a_pipe(muster: Muster) -> None:
+    by_environment, by_pipe = f"{uuid4().hex}@example.com", f"{uuid4().hex}@example.com"
+    status, said = seed(muster.database_url, "--admin", by_environment, ADMIN_PASSWORD=PASSWORD)
+    assert (status, said) == (0, "Roles: user, admin.\nThe account is an admin.\n")
+    assert seed(muster.database_url, "--admin", by_pipe, answer=f"{PASSWORD}\n")[0] == 0
+    for email in (by_environment, by_pipe):
+        assert_is_admin(muster, email)
+        assert is_verified(muster, email)
+
+
+def test_on_a_terminal_it_asks_twice_and_shows_nothing_of_the_password(muster: Muster, email: str) -> None:
+    status, shown = on_terminal(muster.database_url, email, [PASSWORD, "another-" + PASSWORD])
+    assert status == 1
+    assert "muster: the passwords differ" in shown
+    assert muster.sql('SELECT 1 FROM "user" WHERE email = :email', email=email) == []
+
+    status, shown = on_terminal(muster.database_url, email, [PASSWORD, PASSWORD])
+    assert status == 0
+    assert PASSWORD not in shown
+    assert_is_admin(muster, email)
+
+
+def on_terminal(url: str, email: str, answers: list[str]) -> tuple[int, str]:
+    """Run it as the only process of a terminal, whose keyboard and screen are ours."""
+    ours, theirs = os.openpty()
+    become_its_session = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", become_its_session, *SEED, "--admin", email]
+    environment = settings_for(url)
+    with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = ""
+        for prompt, answer in zip(("Password: ", "Once more: "), answers, strict=True):
+            shown += read_until(ours, prompt)
+            os.write(ours, f"{answer}\n".encode())
+        shown += read_until(ours, None)
+    os.close(ours)
+    return process.returncode, shown
+
+
+def read_until(terminal: int, prompt: str | None) -> str:
+    shown = b""
+    while prompt is None or prompt.encode() not in shown:
+        try:
+            piece = os.read(terminal, 1024)
+        except OSError:  # how Linux says that the last process has left the terminal
+            piece = b""
+        if not piece:
+            assert prompt is None, f"no {prompt!r} in {shown.decode()!r}"
+            break
+        shown += piece
+    return shown.decode()
+
+
+def test_an_existing_account_becomes_an_admin_and_keeps_its_password(muster: Muster) -> None:
+    ada = muster.register()
+    assert seed(muster.database_url, "--admin", ada.email.upper(), answer="not-asked-for-at-all")[0] == 0
+    assert_is_admin(muster, ada.email)
+    assert seed(muster.database_url, "--admin", ada.email) == (0, "Roles: user, admin.\nThe account is an admin.\n")
+
+
+@pytest.mark.parametrize(
+    ("address", "password", "reason"),
+    [
+        ("{}@example.com", WEAK, "The password is common or easy to guess"),
+        ("{}@example.com", "", "The password needs at least 8 characters."),
+        ("{}", PASSWORD, "this is not an e-mail address"),
+    ],
+)
+def test_a_weak_password_or_no_address_is_refused_with_a_reason(
+    muster: Muster, address: str, password: str, reason: str
+) -> None:
+    address = address.format(uuid4().hex)
+    status, said = seed(muster.database_url, "--admin", address, answer=f"{password}\n")
+    assert status == 1
+    assert f"muster: {reason}" in said
+    assert WEAK not in said
+    assert muster.sql('SELECT 1 FROM "user" WHERE email = :email', email=address) == []
+
+
+def test_the_first_admin_of_the_settings_is_made_at_the_start_and_only_while_there_is_none(
+    serve: Callable[..., Muster],
+) -> None:
+    muster = serve(ADMIN_EMAIL="first@example.com", ADMIN_PASSWORD=PASSWORD)
+    assert_is_admin(muster, "first@example.com")
+    assert seed(muster.database_url, ADMIN_EMAIL="second@example.com", ADMIN_PASSWORD=PASSWORD)[0] == 0
+    assert admins(muster.database_url) == ["first@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "line"),
+    [
+        ("ada@example.com", WEAK, "muster: ADMIN_PASSWORD: The password is common"),
+        ("nonsense", PASSWORD, "muster: ADMIN_EMAIL: this is not an e-mail address"),
+    ],
+)
+def test_a_first_admin_who_cannot_be_made_is_one_line_that_names_the_setting(
+    database_url: str, email: str, password: str, line: str
+) -> None:
+    status, said = seed(database_url, ADMIN_EMAIL=email, ADMIN_PASSWORD=password)
+    assert status == 1
+    assert said.splitlines()[-1].startswith(line)
+    assert admins(database_url) == []
+
+
+def test_the_first_admin_of_the_settings_may_be_an_account_that_exists(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    ada = muster.register()
+    status, _ = seed(muster.database_url, ADMIN_EMAIL=ada.email, ADMIN_PASSWORD="another-" + PASSWORD)
+    assert status == 0
+    assert_is_admin(muster, ada.email)

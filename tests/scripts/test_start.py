@@ -1,0 +1,182 @@
+"""scripts/start.py as the process that it is: what it says, what it refuses, and that it can be started again."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from app.core.settings import Settings
+from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.servers import NO_TLS, Muster, free_port, wait_for
+
+START = [sys.executable, "-m", "scripts.start"]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Of the caller's own only what is no setting."""
+    ours = {name.upper() for name in Settings.model_fields}
+    rest = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return {**rest, **settings}
+
+
+def expect_refusal(**settings: str) -> str:
+    """A start that ends by itself: the one line that it says."""
+    settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(free_port()), **settings}
+    done = subprocess.run(
+        START, cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert re.fullmatch(r"muster: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr
+
+
+@contextmanager
+def started(command: list[str], *, folder: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Started by other means than `Muster` starts it, and ready."""
+    with subprocess.Popen(command, cwd=folder, env=environment(**settings), stdout=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: is_ready(process, port), what="a ready service")
+            yield process
+        finally:
+            process.terminate()
+
+
+def is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
+    assert process.poll() is None, "it ended"
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", verify=NO_TLS).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_it_says_where_everything_is_and_no_password(database_url: str, folder: Path) -> None:
+    with Muster(database_url, folder) as muster:
+        data = database_url.removeprefix("sqlite:///") if database_url.startswith("sqlite") else "PostgreSQL"
+        assert muster.log == (
+            f"Muster      http://localhost:{muster.port}\n"
+            f"Swagger UI  http://localhost:{muster.port}/api/docs\n"
+            f"Data        {data}\n"
+            "Mail        outbox\n"
+        )
+
+
+def test_a_second_start_goes_on_where_the_first_one_ended(empty_database_url: str, folder: Path) -> None:
+    with Muster(empty_database_url, folder) as muster:
+        phone = muster.register().sign_in()
+        muster.stop()
+        muster.start()
+        assert muster.me(phone).status_code == 200
+
+
+def test_three_first_starts_at_once_all_serve(empty_database_url: str, folder: Path) -> None:
+    three = [Muster(empty_database_url, folder, PUBLIC_URL="http://localhost:8000") for _ in range(3)]
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(Muster.start, three))
+        phone = three[0].register().sign_in()
+        assert [muster.me(phone).status_code for muster in three] == [200, 200, 200]
+    finally:
+        for muster in three:
+            muster.stop()
+            muster.client.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_busy_port_is_one_line_that_names_it(folder: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        port = str(other.getsockname()[1])
+        line = expect_refusal(DATABASE_URL=f"sqlite:///{folder}/busy-{port}.db", PORT=port, WORKERS=workers)
+    assert line.startswith("muster: PORT: ")
+    assert port in line
+
+
+def test_a_database_that_cannot_be_used_is_one_line_without_its_password(tmp_path: Path) -> None:
+    no_database = tmp_path / "no-database"
+    no_database.write_text("a letter to a friend, " * 100)
+    for url in (
+        "postgresql://ada:sesame@127.0.0.1:1/muster",
+        f"sqlite:///{tmp_path}/no/such/folder.db",
+        f"sqlite:///{tmp_path}",
+        f"sqlite:///{no_database}",
+    ):
+        line = expect_refusal(DATABASE_URL=url)
+        assert line.startswith("muster: DATABASE_URL: ")
+        assert "sesame" not in line
+
+
+def test_a_database_of_a_newer_release_is_refused_with_one_line(database_url: str, folder: Path) -> None:
+    Muster(database_url, folder).sql("UPDATE alembic_version SET version_num = 'f00000000001'")
+    line = expect_refusal(DATABASE_URL=database_url)
+    assert line.startswith("muster: DATABASE_URL: ")
+    assert "f00000000001" in line
+
+
+def test_serve_works_from_another_folder(database_url: str, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "DATABASE_URL": database_url, "PORT": str(port)}
+    with started([str(ROOT / "scripts" / "serve")], folder=tmp_path, port=port, **settings):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_host_may_be_an_ipv6_address(database_url: str, folder: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
+    muster = Muster(database_url, folder, HOST="::1")
+    muster.url = f"http://[::1]:{muster.port}"
+    with muster:
+        assert muster.client.get("/health/live").status_code == 200
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_path: Path) -> None:
+    port = free_port()
+    project = tmp_path / "project"
+    for name in ("app", "migrations", "scripts"):
+        shutil.copytree(ROOT / name, project / name)
+    shutil.copy(ROOT / "alembic.ini", project)
+    (project / ".env").write_text(f"HOST=0.0.0.0\nPORT={port}\n")
+    with started(START, folder=project, port=port) as process:
+        listening = psutil.Process(process.pid).net_connections("tcp4")
+        everywhere = ("0.0.0.0", port)  # noqa: S104  # what the .env above asks for
+        assert everywhere in [each.laddr for each in listening if each.status == psutil.CONN_LISTEN]
+        assert process.stdout is not None
+        banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
+    assert "Data        data/muster.db\n" in banner
+    assert {path.name for path in (project / "data").iterdir()} >= {"muster.db", "secret.key"}
+
+
+def test_the_pages_alone_start_without_a_database() -> None:
+    port, nowhere = free_port(), "postgresql://nobody@127.0.0.1:1/none"
+    pages = environment(
+        ENVIRONMENT="test", SERVES="web", API_URL="http://127.0.0.1:1", DATABASE_URL=nowhere, PORT=str(port)
+    )
+    with subprocess.Popen(START, cwd=ROOT, env=pages, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: is_live(port), what="the pages")
+        finally:
+            process.terminate()
+
+
+def is_live(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/live", verify=NO_TLS).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,7 @@
+"""The service with room for few who follow the chat: uvicorn tests.support.apps.few_subscribers:app."""
+
+from app import main
+from app.chat import hub
+
+hub.MOST_OF_ONE, hub.MOST = 2, 3
+app = main.app

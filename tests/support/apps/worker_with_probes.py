@@ -1,0 +1,7 @@
+"""The worker of the tests of jobs: celery --app tests.support.apps.worker_with_probes."""
+
+from app import worker
+from tests.support.apps import job_probes
+
+job_probes.load(worker)
+celery = worker.celery

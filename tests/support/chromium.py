@@ -1,0 +1,77 @@
+"""A real browser: the system's Chromium, headless, driven by Playwright."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.support.servers import PASSWORD, Muster
+
+PATIENCE = 15_000.0  # ms; what is waited for is a condition, this only ends a wait that is lost
+
+expect.set_options(timeout=PATIENCE)
+
+# A browser says so of every answer above 399: the tests know which of those they meant.
+_EXPECTED = ("Failed to load resource", "WebSocket connection to")
+
+
+class Visitor:
+    """A person with a browser of their own: its cookies, and what went wrong in it."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.errors: list[str] = []
+        context.set_default_timeout(PATIENCE)
+        context.on("console", self._note)
+        context.on("weberror", lambda error: self.errors.append(str(error.error)))
+        self.page: Page = context.new_page()
+
+    def _note(self, message: ConsoleMessage) -> None:
+        """A blocked script or style is an error there too."""
+        if message.type == "error" and not message.text.startswith(_EXPECTED):
+            self.errors.append(message.text)
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.url + path)
+        return self.page
+
+    def sign_in(self, email: str, password: str = PASSWORD) -> Page:
+        page = self.open("/sign-in")
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("main").get_by_role("button", name="Sign in").click()
+        page.wait_for_url(lambda url: "/sign-in" not in url)  # else what is opened next would cut it short
+        return page
+
+
+class Chromium:
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    @contextmanager
+    def visitor(self, muster: Muster | str, **options: Any) -> Iterator[Visitor]:
+        """Ends with the assertion that nothing went wrong in the browser."""
+        context = self._browser.new_context(**options)
+        try:
+            visitor = Visitor(context, muster if isinstance(muster, str) else muster.url)
+            yield visitor
+            assert visitor.errors == []
+        finally:
+            context.close()
+
+
+@contextmanager
+def launched() -> Iterator[Chromium]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield Chromium(browser)
+        browser.close()

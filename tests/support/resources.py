@@ -1,0 +1,61 @@
+"""What tests of lists and rows share: one call, all pages of a list, and heroes, teams and tasks of their own."""
+
+import json
+import re
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.support.servers import Muster, Tokens, wait_for
+
+
+def call(muster: Muster, tokens: Tokens, method: str, path: str, body: Any = None) -> httpx.Response:
+    content = None if body is None else json.dumps(body)  # escapes what is no text, where httpx gives up
+    headers = {"Content-Type": "application/json", **tokens.bearer}
+    return muster.client.request(method, f"/api{path}", content=content, headers=headers)
+
+
+def pages(muster: Muster, tokens: Tokens, path: str) -> list[list[dict[str, Any]]]:
+    """Every page of a list, by following its Link headers."""
+    found, url = [], f"{muster.url}/api{path}"
+    while url:
+        answer = muster.client.get(url, headers=tokens.bearer)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json())
+        link = answer.headers.get("link")
+        assert link is None or re.fullmatch(r'<[^>]+>; rel="next"', link)
+        url = answer.links.get("next", {}).get("url", "")
+    return found
+
+
+def unique(name: str) -> str:
+    return f"{name} {uuid4().hex}"
+
+
+def new_hero(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
+    return _made(call(muster, tokens, "POST", "/heroes", {"name": unique("Hero"), "secret_name": "Pedro", **fields}))
+
+
+def new_team(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
+    return _made(call(muster, tokens, "POST", "/teams", {"name": unique("Team"), "headquarters": "Tower", **fields}))
+
+
+def new_task(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
+    return _made(call(muster, tokens, "POST", "/tasks", {"title": "Water the plants", **fields}))
+
+
+def wait_until_blocked(muster: Muster) -> None:
+    """A request waits for a lock of ours. SQLite cannot tell; there, whoever writes waits for the one writer."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        " AND application_name = 'muster'"
+    )
+    if not muster.database_url.startswith("sqlite"):
+        wait_for(lambda: muster.sql(waiting)[0][0], what="a request that waits for a lock")
+
+
+def _made(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 201, answer.text
+    body: dict[str, Any] = answer.json()
+    return body

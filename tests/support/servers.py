@@ -1,0 +1,254 @@
+"""Served instances of Muster for the tests, with the people who use them."""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default as email_policy
+from functools import cache, cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import httpx
+from sqlalchemy import CursorResult, Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+from sqlmodel import Session
+
+from app.accounts.passwords import PasswordHasher
+from app.accounts.users import create_user
+from tests.support.databases import SECRET_KEY
+from tests.support.processes import PlainProcess, Process
+from tests.support.startable import Startable
+
+PASSWORD = "violet-tandem-harbour"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
+STARTUP = 30.0  # seconds; a condition is waited for, this only ends a wait that is lost
+
+# Every worker has a range of ports of its own, below those that the system hands out.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = count(20_000 + _worker * 1_000)
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = STARTUP) -> T:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s for {what}")
+
+
+def free_port() -> int:
+    """No other run of the tests on this machine gets it while this process lives: its server would answer for ours."""
+    for port in _ports:
+        claim = os.open(Path(tempfile.gettempdir()) / f"muster-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
+        except OSError:
+            os.close(claim)
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+class Tokens(dict[str, Any]):
+    """An answer of the token endpoint."""
+
+    @property
+    def access(self) -> str:
+        return str(self["access_token"])
+
+    @property
+    def refresh(self) -> str:
+        return str(self["refresh_token"])
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access}"}
+
+
+class Account:
+    """A registered person, who signs in with `sign_in`."""
+
+    def __init__(self, muster: "Muster", email: str, password: str) -> None:
+        self.muster, self.email, self.password = muster, email, password
+
+    def sign_in(self, **form: str) -> Tokens:
+        answer = self.muster.token(grant_type="password", username=self.email, password=self.password, **form)
+        assert answer.status_code == 200, answer.text
+        return Tokens(answer.json())
+
+
+class Muster(Startable):
+    """A served instance: real processes, started as ./scripts/serve starts them, with settings of the test's choice."""
+
+    launch: type[Process] = PlainProcess
+
+    def __init__(self, database_url: str, folder: Path, *, app: str | None = None, **settings: str) -> None:
+        """`app` serves another application than ./scripts/serve does, such as tests.support.apps.extra_routes:app."""
+        self.folder = folder / uuid4().hex[:12]
+        self.folder.mkdir()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database_url = database_url
+        self.log_file = self.folder / "log"
+        self.outbox = self.folder / "outbox"
+        self.settings = {
+            "ENVIRONMENT": "test",
+            "DATABASE_URL": database_url,
+            "SECRET_KEYS": SECRET_KEY,
+            "PORT": str(self.port),
+            "MAIL_URL": f"outbox://{self.outbox}",
+            "LIMIT_LOGIN_IP": "100000/minute",
+            "LIMIT_LOGIN_ACCOUNT": "100000/minute",
+            "LIMIT_REGISTER": "100000/minute",
+            "LIMIT_DEFAULT": "1000000/minute",
+            "LIMIT_JOBS": "100000/minute",
+            "LIMIT_CHAT": "1000000/minute",
+            **settings,
+        }
+        self.module = ["scripts.start"]
+        if app is not None:
+            self.module = ["uvicorn", app, "--port", str(self.port), "--no-access-log", "--no-proxy-headers"]
+        self.process: Process | None = None
+
+    def close(self) -> None:
+        self.client.close()
+
+    def start(self) -> None:
+        self.process = self.launch(self.module, {**os.environ, **self.settings}, self.log_file)
+        wait_for(self._is_ready, what=f"a ready service, log: {self.log_file}")
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the service ended: {self.log}"
+        try:
+            return self.client.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(STARTUP)
+            self.process = None
+
+    def kill(self) -> None:
+        """SIGKILL: nothing can be finished or tidied up."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STARTUP)
+        self.process = None
+
+    @cached_property
+    def client(self) -> httpx.Client:
+        # Uvicorn closes an idle connection after 5 s, which is httpx's own default too: let go of it well before.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
+        return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits, verify=NO_TLS)
+
+    def another_client(self) -> httpx.Client:
+        """With connections of its own, as if from another machine."""
+        return httpx.Client(base_url=self.url, timeout=2 * STARTUP, verify=NO_TLS)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def register(self, *, password: str = PASSWORD, name: str | None = None) -> Account:
+        email = f"{uuid4().hex}@example.com"
+        body = {"email": email, "password": password, **({"name": name} if name else {})}
+        answer = self.client.post("/api/auth/register", json=body)
+        assert answer.status_code == 201, answer.text
+        return Account(self, email, password)
+
+    def new_account(self, *, password: str = PASSWORD, name: str | None = None, role: str = "user") -> Account:
+        """As registering leaves it, at once: hashing a password for each test took a tenth of the run."""
+        email = f"{uuid4().hex}@example.com"
+        with Session(self.engine) as session:
+            create_user(session, email=email, name=name, password_hash=hash_of(password), role=role)
+            session.commit()
+        return Account(self, email, password)
+
+    def admin(self) -> Account:
+        return self.new_account(role="admin")
+
+    def token(self, **form: str) -> httpx.Response:
+        return self.client.post("/api/auth/token", data=form)
+
+    def refresh(self, refresh_token: str, **form: str) -> httpx.Response:
+        return self.token(grant_type="refresh_token", refresh_token=refresh_token, **form)
+
+    def me(self, tokens: Tokens) -> httpx.Response:
+        return self.client.get("/api/users/me", headers=tokens.bearer)
+
+    def sql(self, statement: str, **values: Any) -> list[Any]:
+        """Run one statement beside the service, committed; the rows if it gives any."""
+        with self.engine.begin() as connection:
+            result: CursorResult[Any] = connection.execute(text(statement), values)
+            return list(result) if result.returns_rows else []
+
+    @cached_property
+    def engine(self) -> Engine:
+        """For looking at the database beside the service; it keeps no connection."""
+        url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
+        return create_engine(url, poolclass=NullPool, **options)
+
+    def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[EmailMessage]:
+        """The mails to an address, oldest first, once there are enough of them."""
+
+        def enough() -> list[EmailMessage] | None:
+            found = [mail for mail in self._all_mails() if mail["To"] == to and subject in str(mail["Subject"])]
+            return found if len(found) >= at_least else None
+
+        return wait_for(enough, what=f"{at_least} mails")
+
+    def _all_mails(self) -> list[EmailMessage]:
+        files = sorted(self.outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
+        return [message_from_bytes(path.read_bytes(), policy=email_policy) for path in files]
+
+    def link_token(self, to: str, *, subject: str) -> str:
+        """The token in the newest mail with this subject."""
+        return text_of(self.mails(to, subject=subject)[-1]).partition("#token=")[2].split()[0]
+
+
+def text_of(mail: EmailMessage, kind: str = "plain") -> str:
+    """The text of a mail, as it is shown to who reads no HTML; with kind="html" to the others."""
+    part = mail.get_body((kind,))
+    assert part is not None
+    return str(part.get_content())
+
+
+@cache
+def hash_of(password: str) -> str:
+    with ThreadPoolExecutor(1) as thread:  # of its own: where a browser is driven, this one has a loop already
+        return thread.submit(lambda: asyncio.run(PasswordHasher().hash(password))).result()
+
+
+def claims_of(access_token: str) -> dict[str, Any]:
+    """The payload of a JWT, unverified."""
+    from base64 import urlsafe_b64decode  # noqa: PLC0415  # used here alone
+
+    payload = access_token.split(".")[1]
+    decoded: dict[str, Any] = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return decoded

@@ -1,0 +1,162 @@
+"""What the tests of sessions share: rows, their age, tokens signed by the test, and whether a session is dead."""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Barrier
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import httpx
+from sqlalchemy import Connection, text
+
+from app.core.crypto import TokenSigner
+from app.models.refresh_token import RefreshToken
+from app.oauth2.access_tokens import AccessClaims, AccessTokenSigner
+from tests.support.databases import SECRET_KEY
+from tests.support.servers import Account, Muster, Tokens, claims_of
+
+GRACE = timedelta(seconds=30)  # the default of REFRESH_GRACE
+WITHIN_GRACE = timedelta(seconds=20)
+BEYOND_GRACE = timedelta(seconds=31)
+
+COLUMNS = list(RefreshToken.model_fields)
+
+T = TypeVar("T")
+
+Use = Callable[[Muster, Tokens], httpx.Response]
+USES: dict[str, Use] = {
+    "as bearer": lambda muster, tokens: muster.me(tokens),
+    "to refresh": lambda muster, tokens: muster.refresh(tokens.refresh),
+}
+
+
+@contextmanager
+def connected(muster: Muster) -> Iterator[Connection]:
+    """A connection beside the service's, in a transaction that is committed at the end."""
+    with muster.engine.begin() as connection:
+        yield connection
+
+
+def session_id(tokens: Tokens) -> UUID:
+    return UUID(claims_of(tokens.access)["sid"])
+
+
+def row_of(muster: Muster, tokens: Tokens) -> Any:
+    """The session's refresh_token row."""
+    return muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=session_id(tokens).hex)[0]
+
+
+def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
+    """Let time pass for these sessions, without waiting: every moment in their rows moves that far into the past."""
+    on_sqlite = muster.database_url.startswith("sqlite")
+    earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
+    moments = [name for name in COLUMNS if name.endswith("_at")]
+    changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in moments)
+    # Our own column names and a number.
+    statement = text(f"UPDATE refresh_token SET {changes} WHERE id = :id")  # noqa: S608
+    with connected(muster) as connection:
+        connection.execute(statement, [{"id": session_id(tokens).hex} for tokens in sessions])
+
+
+def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
+    """Copies of a session under ids of their own, with the tokens of their generation: sign-ins without hashing."""
+    row, ids = row_of(muster, tokens), [uuid4() for _ in range(number)]
+    others = ", ".join(name for name in COLUMNS if name != "id")
+    # Our own column names.
+    copy = f"INSERT INTO refresh_token (id, {others}) SELECT :copy, {others} FROM refresh_token WHERE id = :id"  # noqa: S608
+    with connected(muster) as connection:
+        connection.execute(text(copy), [{"copy": copy_id.hex, "id": session_id(tokens).hex} for copy_id in ids])
+    return [
+        Tokens(
+            access_token=sign_access(tokens, row.generation, session=copy_id),
+            refresh_token=sign_refresh(row, row.generation, session=copy_id),
+        )
+        for copy_id in ids
+    ]
+
+
+def sign_refresh(row: Any, generation: int, *, session: UUID | None = None) -> str:
+    """A refresh token of this row as the service makes it: what a restored database could have handed out before."""
+    signer = TokenSigner([SECRET_KEY], "refresh")
+    return signer.sign(session or UUID(str(row.id)), generation, row.secret)
+
+
+def sign_cookie(tokens: Tokens, *, age: int) -> str:
+    """The access token of a browser's cookie, made so many seconds earlier."""
+    return sign_access(tokens, claims_of(tokens.access)["gen"], age=age)
+
+
+def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None, age: int = 0) -> str:
+    """The access token of this pair, but of another generation, and made so many seconds earlier."""
+    claims = claims_of(tokens.access)
+    signer = AccessTokenSigner([SECRET_KEY], claims["iss"])
+    return signer.mint(
+        AccessClaims(
+            subject=UUID(claims["sub"]),
+            session_id=session or UUID(claims["sid"]),
+            generation=generation,
+            client_id=claims["client_id"],
+            scope=frozenset(claims["scope"].split()),
+            auth_time=claims["auth_time"],
+            issued_at=claims["iat"] - age,
+            expires_at=claims["exp"] - age,
+            not_before=claims["iat"] - age,
+            token_id=uuid4().hex,
+            in_cookie=claims.get("cookie", False),
+        )
+    )
+
+
+def refreshed(muster: Muster, tokens: Tokens) -> Tokens:
+    """The pair that follows."""
+    answer = muster.refresh(tokens.refresh)
+    assert answer.status_code == 200, answer.text
+    return Tokens(answer.json())
+
+
+def is_refused(answer: httpx.Response) -> bool:
+    """Refused as a dead token is: by the token endpoint, or as a bearer."""
+    if answer.request.url.path == "/api/auth/token":
+        return answer.status_code == 400 and answer.json()["error"] == "invalid_grant"
+    return answer.status_code == 401 and 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+def assert_signed_out(muster: Muster, *handed_out: Tokens) -> None:
+    """None of these tokens, of whatever session, is good for anything."""
+    for tokens in handed_out:
+        assert is_refused(muster.me(tokens))
+        assert is_refused(muster.refresh(tokens.refresh))
+
+
+def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
+    """Both tokens are good; the pair that follows."""
+    assert muster.me(tokens).status_code == 200
+    return refreshed(muster, tokens)
+
+
+def thefts_mailed(muster: Muster, account: Account) -> int:
+    """How many mails told of a theft, once there is one. They leave in order: when a later one is there, all are."""
+    answer = muster.client.post("/api/auth/forgot-password", json={"email": account.email})
+    assert answer.status_code == 202
+    muster.mails(account.email, subject="Reset your password")
+    return len(muster.mails(account.email, subject="A device was signed out"))
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """Run the calls in threads that start together, in any order, on a connection each; their results in order."""
+    start = Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        start.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        started = {index: pool.submit(run, calls[index]) for index in random.sample(range(len(calls)), len(calls))}
+    running = [started[index] for index in range(len(calls))]
+    # All of what went wrong: the first in order may only follow from another.
+    if errors := [error for each in running if (error := each.exception())]:
+        raise BaseExceptionGroup("calls failed", errors)
+    return [each.result() for each in running]

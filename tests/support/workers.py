@@ -1,0 +1,145 @@
+"""What the tests of jobs share: a Redis to stop and start, workers to kill, and jobs written beside the service."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, insert
+from sqlmodel import col
+
+from app.models.base import utcnow
+from app.models.job import Job
+from tests.support.databases import fresh_database
+from tests.support.servers import STARTUP, Muster, wait_for
+from tests.support.sessions import connected
+
+TOLD_SERVICE = "tests.support.apps.service_with_probes:app"
+STATEMENT = {"since": None, "until": None, "mail": False}
+ENDED = {"done", "failed", "cancelled"}
+
+
+@contextmanager
+def told_service(kind: str, folder: Path, postgres: str, **settings: str) -> Iterator[Muster]:
+    """An instance with kinds of jobs that only tests need, and a table for their effects."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app=TOLD_SERVICE, **settings) as served:
+        yield with_effects(served)
+
+
+class Worker:
+    """A real worker process beside a served instance, with its settings."""
+
+    def __init__(self, muster: Muster, *options: str, app: str = "tests.support.apps.worker_with_probes") -> None:
+        self.log_file = muster.folder / f"worker-{uuid4().hex[:8]}.log"
+        module = ["celery", "--quiet", "--app", app, "worker", "--without-mingle", "--without-gossip", *options]
+        self.process = muster.launch(module, {**os.environ, **muster.settings}, self.log_file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What it runs is finished first. A test that failed may have left it with something that never ends."""
+        if self.process.poll() is None:
+            if kind is None:
+                self.process.terminate()
+            else:
+                self.process.kill()
+            self.process.wait(STARTUP)
+
+    def kill(self) -> None:
+        """SIGKILL, in the midst of whatever it does."""
+        self.process.kill()
+        self.process.wait(STARTUP)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+
+class Board:
+    """Somebody's jobs on a served instance."""
+
+    def __init__(self, muster: Muster) -> None:
+        self.muster = muster
+        self.account = muster.register()
+        self.tokens = self.account.sign_in()
+        self.owner_id = UUID(muster.me(self.tokens).json()["id"])
+
+    def start(self, **body: Any) -> str:
+        """The id of a new statement."""
+        answer = self.muster.client.post("/api/jobs/statement", json=body, headers=self.tokens.bearer)
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["location"] == f"/api/jobs/{answer.json()['id']}"
+        return str(answer.json()["id"])
+
+    def read(self, job_id: str) -> dict[str, Any]:
+        answer = self.muster.client.get(f"/api/jobs/{job_id}", headers=self.tokens.bearer)
+        assert answer.status_code == 200, answer.text
+        job: dict[str, Any] = answer.json()
+        assert ("retry-after" in answer.headers) == (job["state"] not in ENDED)
+        return job
+
+    def wait(self, job_id: str, state: str = "done", *, seconds: float = 60) -> dict[str, Any]:
+        return wait_for(
+            lambda: job if (job := self.read(job_id))["state"] == state else None,
+            what=f"{job_id} to be {state}",
+            seconds=seconds,
+        )
+
+    def all(self) -> list[dict[str, Any]]:
+        """The newest 200."""
+        answer = self.muster.client.get("/api/jobs?limit=200", headers=self.tokens.bearer)
+        assert answer.status_code == 200, answer.text
+        jobs: list[dict[str, Any]] = answer.json()
+        return jobs
+
+    def forget(self, job_ids: Iterable[str]) -> None:
+        """Whether or not they have run."""
+        with connected(self.muster) as connection:
+            connection.execute(delete(Job).where(col(Job.id).in_([UUID(job_id) for job_id in job_ids])))
+
+    def write(self, **fields: Any) -> str:
+        """The id of a job that no engine has heard of, as it is left when a process dies right after its commit."""
+        return self.write_many(1, **fields)[0]
+
+    def write_many(
+        self,
+        count: int,
+        *,
+        queue: str = "default",
+        state: str = "waiting",
+        attempts: int = 0,
+        due_in: timedelta = timedelta(0),
+        **told: Any,
+    ) -> list[str]:
+        jobs = [
+            Job(
+                kind="statement",
+                queue=queue,
+                state=state,
+                attempts=attempts,
+                due_at=utcnow() + due_in,
+                owner_id=self.owner_id,
+                arguments={**STATEMENT, "told": told},
+                heartbeat_at=utcnow() if state == "running" else None,
+            )
+            for _ in range(count)
+        ]
+        with connected(self.muster) as connection:
+            connection.execute(insert(Job), [job.model_dump() for job in jobs])
+        return [str(job.id) for job in jobs]
+
+    def effects(self) -> list[str]:
+        """The jobs that had an effect, once for each effect."""
+        return [str(row.job) for row in self.muster.sql("SELECT job FROM effect")]
+
+
+def with_effects(muster: Muster) -> Muster:
+    muster.sql("CREATE TABLE effect (job VARCHAR(36) NOT NULL)")
+    return muster
