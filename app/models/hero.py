@@ -1,17 +1,29 @@
-"""Heroes, teams, and who belongs to which."""
+"""Heroes and teams: two tables, the link between them, and what the API takes and shows."""
 
 from datetime import datetime
 from typing import Annotated
 
+import pydantic
 from pydantic import MISSING
-from pydantic import Field as Limits
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
-from app.models.base import BigId, Body, SortedName
+from app.models.base import BigId, Body, SortedName, utcnow
 from app.models.types import Name
 
-Age = Annotated[int, Limits(ge=0, le=10_000, strict=True, examples=[48])]
-_SEEN_BY = "Only for callers with `heroes:secrets`; absent for everybody else."
+Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, examples=[48])]
+
+
+class HeroTeamLink(SQLModel, table=True):
+    """A hero's membership in a team."""
+
+    __tablename__ = "hero_team_link"
+
+    hero_id: int = Field(foreign_key="hero.id", ondelete="CASCADE", primary_key=True, sa_type=BigId)
+    team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
+    joined_at: datetime = Field(sa_column_kwargs={"default": utcnow})
+
+
+# ---- Heroes ----
 
 
 class HeroBase(SQLModel):
@@ -24,6 +36,13 @@ class Hero(HeroBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     secret_name: str = Field(max_length=100)
+
+    teams: list["Team"] = Relationship(
+        back_populates="heroes",
+        link_model=HeroTeamLink,
+        passive_deletes=True,  # the foreign keys delete the links
+        sa_relationship_kwargs={"lazy": "raise"},
+    )
 
 
 class HeroCreate(Body, HeroBase):
@@ -38,7 +57,12 @@ class HeroUpdate(Body):
 
 class HeroPublic(HeroBase):
     id: int
-    secret_name: Name | MISSING = Field(default=MISSING, description=_SEEN_BY)
+    secret_name: Name | MISSING = Field(
+        default=MISSING, description="Only for callers with `heroes:secrets`; absent for everybody else."
+    )
+
+
+# ---- Teams ----
 
 
 class TeamBase(SQLModel):
@@ -50,6 +74,13 @@ class Team(TeamBase, table=True):
     __table_args__ = (UniqueConstraint("name"),)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+
+    heroes: list[Hero] = Relationship(
+        back_populates="teams",
+        link_model=HeroTeamLink,
+        passive_deletes=True,
+        sa_relationship_kwargs={"lazy": "raise"},
+    )
 
 
 class TeamCreate(Body, TeamBase):
@@ -65,12 +96,7 @@ class TeamPublic(TeamBase):
     id: int
 
 
-class HeroTeamLink(SQLModel, table=True):
-    __tablename__ = "hero_team_link"
-
-    hero_id: int = Field(foreign_key="hero.id", ondelete="CASCADE", primary_key=True, sa_type=BigId)
-    team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
-    joined_at: datetime
+# ---- Memberships ----
 
 
 class TeamOfHero(TeamPublic):
