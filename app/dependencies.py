@@ -61,7 +61,7 @@ def join_chat(services: Services, me: Caller, room: str, after: int | None) -> A
 
 
 class Page:
-    """One page of a list: at most `limit` rows behind the position `after`. Links the next page (RFC 8288)."""
+    """One page of a list: at most `limit` rows after the cursor. Adds a Link header to the next page (RFC 8288)."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Page:
         self._response = response
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
-        """The page of `rows`, which were read with limit + 1: one more than fits means that there is a next page."""
+        """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""
         if len(rows) > self.limit:
             self._link_next(position(rows[self.limit - 1]))
         return list(rows[: self.limit])
@@ -115,26 +115,26 @@ async def operation_filters(
     since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
     until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
 ) -> list[Any]:
-    """Which operations a list shows, as conditions on their table."""
-    wanted: list[tuple[Any, Callable[[Any], Any]]] = [
+    """The filters of a list of operations, as SQL conditions."""
+    filters: list[tuple[Any, Callable[[Any], Any]]] = [
         (kind, col(Operation.type).__eq__),
         (instrument_type, col(Operation.instrument_type).__eq__),
         (figi, col(Operation.figi).__eq__),
         (since, col(Operation.date).__ge__),
         (until, col(Operation.date).__lt__),
     ]
-    return [condition(value) for value, condition in wanted if value is not None]
+    return [condition(value) for value, condition in filters if value is not None]
 
 
 OperationFilters = Annotated[list[Any], Depends(operation_filters)]
 
 
-# The id of a row in an address: what the database can hold, and no more.
+# The id of a row in a path. Larger numbers do not fit into the column.
 RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
-def _key(value: str) -> str:
-    """Bare, or quoted like a structured field's string."""
+def _idempotency_key(value: str) -> str:
+    """The key, which may be quoted like a string of RFC 9651."""
     value = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
     if not _VISIBLE.fullmatch(value):
         raise ValueError("a key is 1 to 255 visible ASCII characters")
@@ -142,8 +142,9 @@ def _key(value: str) -> str:
 
 
 IdempotencyKey = Annotated[
-    Annotated[str, AfterValidator(_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})] | None,
-    Header(description="The same key with the same request gives the first answer again, and nothing is done twice."),
+    Annotated[str, AfterValidator(_idempotency_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})]
+    | None,
+    Header(description="Repeating a request with the same key returns the first response and does nothing twice."),
 ]
 
 

@@ -23,7 +23,7 @@ from app.oauth2.refresh_tokens import live_scopes
 from app.oidc.login import CodeFlow
 from app.oidc.provider import Provider
 
-# One at work, which may take some hundred MB, and a few that wait.
+# One runs, which may take a few hundred MB of memory, and the others wait.
 MAX_IMPORTS = 5
 
 
@@ -47,6 +47,7 @@ class Services:
 
 
 def services_of(connection: HTTPConnection) -> Services:
+    """The services of the application that serves this request or socket."""
     return cast("Services", connection.app.state.services)
 
 
@@ -67,6 +68,7 @@ def side_for(request: HTTPConnection) -> Side:
 
 
 async def get_session(request: Request) -> AsyncIterator[Session]:
+    """A session for the whole request, on the side of its method."""
     async with services_of(request).database.session_scope(side_for(request), request) as session:
         yield session
 

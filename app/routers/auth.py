@@ -1,4 +1,4 @@
-"""Accounts begin here: register, token (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), mailed links."""
+"""Registration, the token endpoint (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), and mailed links."""
 
 from fastapi import Request, Response
 from sqlmodel import Session
@@ -20,7 +20,7 @@ from app.services import Services
 from app.sign_in import OAuthForm, password_grant
 
 router = Router("/api/auth", tags=["auth"])
-local_accounts = Router("/api/auth", tags=["auth"])  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
+local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
 settings = get_settings()
 
 
@@ -32,7 +32,7 @@ settings = get_settings()
 )
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
-    """Make an account with the role `user`. A link to verify the address is mailed; signing in works at once."""
+    """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
     await services.password_hasher.check_policy(
         body.password,
         min_length=services.settings.password_min_length,
@@ -54,7 +54,7 @@ def _register(session: Session, services: Services, body: UserCreate, password_h
 # ---- The token endpoint ----
 
 
-def _is_no_password_grant(request: Request) -> bool:
+def _is_not_password_grant(request: Request) -> bool:
     return getattr(request.state, "grant_type", None) != "password"
 
 
@@ -65,20 +65,20 @@ def _is_no_password_grant(request: Request) -> bool:
     responses=OAUTH_ANSWERS,
     include_in_schema=settings.local_accounts == "on",
 )
-@limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_no_password_grant)
+@limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_not_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
-    """Sign in with `grant_type=password`, or go on with `grant_type=refresh_token`.
+    """Sign in with `grant_type=password`, or get the next token pair with `grant_type=refresh_token`.
 
-    A refresh token rotates at each use: store the new pair before using it, have one refresh under way at a time, and
-    when an answer is lost repeat the same request, however late. 429, 503 and network errors never mean signed out;
-    only `invalid_grant` does. A refresh may ask for fewer scopes; the next one without `scope` gives all of them again.
+    The refresh token rotates at each use: store the new pair before using it, run one refresh at a time, and if a
+    response is lost, repeat the same request, however late. 429, 503 and network errors never mean that you are signed
+    out; only `invalid_grant` does. A refresh may request fewer scopes; the next one without `scope` returns all again.
     """
     response.headers.update(NO_STORE)
     match form.get("grant_type"):
         case None:
             raise InvalidRequest("grant_type is missing.")
         case _ if settings.local_accounts == "off":
-            raise UnsupportedGrantType("Tokens come from the identity provider alone, also the next ones.")
+            raise UnsupportedGrantType("Tokens are issued and refreshed by the identity provider only.")
         case "password":
             return await password_grant(request, form, services, services.authorization_server.start_session)
         case "refresh_token":
@@ -112,9 +112,9 @@ async def _refresh_grant(request: Request, form: dict[str, str], services: Servi
     responses=OAUTH_ANSWERS,
 )
 def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Response:
-    """Sign out (RFC 7009): end the session of a refresh token of any age, or of an access token, even an expired one.
+    """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
 
-    Acts at once, also on the access tokens. An unknown or used-up token is answered 200 too.
+    Takes effect at once, on access tokens too. The response is 200 for unknown and used tokens as well.
     """
     if "token" not in form:
         raise InvalidRequest("token is needed.")
@@ -131,10 +131,10 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 )
 @limited_instead(settings.limit_introspect)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
-    """Whether a token is live, and what it is (RFC 7662), for a service that takes our tokens.
+    """Whether a token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 
-    A token that is expired, revoked, superseded or none at all is `{"active": false}`. Asking uses nothing up. Look at
-    `token_type`: only a `Bearer` token opens anything.
+    A token that is expired, revoked, superseded or unknown is `{"active": false}`. Introspection does not count as a
+    use. Check `token_type`: only a `Bearer` token grants access.
     """
     if "token" not in form:
         raise InvalidRequest("token is needed.")
@@ -149,9 +149,9 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
 @local_accounts.post("/forgot-password", status_code=202, operation_id="forgotPassword", response_class=Response)
 @limited(settings.limit_register)
 def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
-    """Mail a link that resets the password. The answer, and its time, are the same for every address."""
+    """Mail a password reset link. The response, and the time it takes, are the same for every address."""
     services.account_limits.mail(body.email, client_address(request))
-    # The account is looked up by the job, so that a known address answers no slower than an unknown one.
+    # The job looks the account up, so that a known address takes no longer than an unknown one.
     services.jobs.mail(session, "reset", to=body.email)
     return Response(status_code=202)
 
@@ -161,7 +161,7 @@ def forgot_password(request: Request, body: EmailBody, services: ServicesDep, se
 )
 @limited(settings.limit_register)
 def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
-    """Mail the link that verifies an address once more. The answer is the same for every address."""
+    """Mail the verification link again. The response is the same for every address."""
     services.account_limits.mail(body.email, client_address(request))
     services.jobs.mail(session, "verification", to=body.email)
     return Response(status_code=202)
@@ -169,7 +169,7 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 
 @local_accounts.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
-    """Set a new password by a mailed token. Ends every session, and the address counts as verified."""
+    """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
     await services.password_hasher.check_policy(
         body.new_password,
@@ -192,5 +192,5 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     "/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken)
 )
 def verify_email(body: TokenBody, services: ServicesDep, session: SessionDep) -> None:
-    """Verify an address, or finish the change to a new one, by a mailed token."""
+    """Verify an address, or finish a change of address, with a mailed token."""
     email_tokens.redeem_verification(session, services.signers, body.token, utcnow())

@@ -1,4 +1,4 @@
-"""Signing in and out for browsers: the access token stays in a cookie that no script can read."""
+"""Signing in and out for browsers: the access token is in a cookie that no script can read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ router = Router("/api/auth/cookie", tags=["auth"])
 local_accounts = Router("/api/auth/cookie", tags=["auth"])
 settings = get_settings()
 
-# What of the form counts; a session of a browser has all scopes of its role.
+# The form fields that count; a browser's session has all scopes of its role.
 FIELDS = {"username", "password", "device"}
 
 
@@ -34,10 +34,10 @@ FIELDS = {"username", "password", "device"}
 )
 @limited(settings.limit_login_ip, shared="sign-in")
 async def login(request: Request, services: ServicesDep) -> Response:
-    """Sign in as the token endpoint does; the token is in an HttpOnly cookie and not in the answer.
+    """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
 
-    It is prolonged while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may ask for it.
-    The session that this browser had before ends.
+    The cookie is renewed while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may request
+    it. The browser's previous session is revoked.
     """
     require_own_origin(request)
     with _as_problems():
@@ -56,7 +56,7 @@ async def login(request: Request, services: ServicesDep) -> Response:
     responses=problems(ForeignOrigin),
 )
 async def logout(request: Request, services: ServicesDep) -> Response:
-    """Sign this browser out, at once; without a cookie, or with a dead one, nothing is left to do."""
+    """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)
     await end_browser_session(request, services)
     return _answer("", 0)
@@ -69,7 +69,7 @@ def _answer(token: str, max_age: int) -> Response:
 
 @contextmanager
 def _as_problems() -> Iterator[None]:
-    """RFC 6749 has its own words for errors; outside of its endpoints ours are used."""
+    """Turn RFC 6749 errors into problems: this is not an OAuth endpoint."""
     try:
         yield
     except InvalidGrant:

@@ -45,13 +45,13 @@ Started = TypeVar("Started")
 
 @router.get("", tags=["account"], operation_id="readMe")
 async def read_me(me: CurrentUser) -> UserPublic:
-    """Your account, its role and what the role allows."""
+    """Your account, its role and the scopes of the role."""
     return users.public_user(me.session)
 
 
 @router.patch("", tags=["account"], operation_id="updateMe")
 def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPublic:
-    """Change your name. What is left out stays; null takes the name away."""
+    """Change your name; null removes it."""
     user = users.get_user(session, me.user_id)
     user.sqlmodel_update(body.model_dump())
     session.add(user)
@@ -67,8 +67,11 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     responses=problems(WrongPassword, SignInAgain, LastAdmin),
 )
 async def delete_me(request: Request, body: AccountDeletion, me: Account, services: ServicesDep) -> None:
-    """Delete your account and all that belongs to it. Cannot be undone. If its password is kept at the identity
-    provider, leave it out here, and sign in there at most five minutes before."""
+    """Delete your account and everything that belongs to it. This cannot be undone.
+
+    If your account has no password here, leave `current_password` out and sign in at the identity provider at most five
+    minutes before.
+    """
     if me.user.password_hash is None:
         _require_recent_sign_in(me.caller)
     elif body.current_password is MISSING:
@@ -87,12 +90,12 @@ async def delete_me(request: Request, body: AccountDeletion, me: Account, servic
     operation_id="changePassword",
     response_model=TokenPair,
     responses=problems(WrongPassword, PasswordElsewhere, Conflict)
-    | {204: {"description": "For a browser: a new cookie, and no tokens"}},
+    | {204: {"description": "For a browser: a new cookie instead of tokens"}},
 )
 async def change_password(
     request: Request, body: PasswordChange, me: Account, services: ServicesDep
 ) -> TokenPair | Response:
-    """Change your password. Ends every session, this one too, and answers with this device's new pair of tokens."""
+    """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     await _verify_password(services, me, body.current_password)
     await services.password_hasher.check_policy(
         body.new_password,
@@ -116,7 +119,7 @@ def _change_password(
     if not users.replace_password(session, me.user, password_hash, reason="password-changed", now=now):
         raise Conflict
     row = session.get_one(RefreshToken, me.caller.session_id)
-    if row.revoke_reason != "password-changed":  # this device was signed out while the password was being hashed
+    if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=me.user.id, to=me.user.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
@@ -139,7 +142,7 @@ def _change_password(
     responses=problems(WrongPassword, PasswordElsewhere, Conflict),
 )
 async def change_email(request: Request, body: EmailChange, me: Account, services: ServicesDep) -> Response:
-    """Ask for another e-mail address. It takes effect by the link mailed there; the old address is told."""
+    """Request a change of your e-mail address. The link mailed to the new one completes it; the old one is notified."""
     await _verify_password(services, me, body.current_password)
     await services.database.write(request, _change_email, services, me.user, body.email)
     return Response(status_code=202)

@@ -49,7 +49,7 @@ def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
     responses=problems(UserNotFound, LastAdmin),
 )
 def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
-    """Change a name or a role, or disable an account, which ends its sessions. Acts at the next request."""
+    """Change a name or a role, or disable an account, which revokes its sessions. Takes effect at the next request."""
     changes = body.model_dump()
     disabled = changes.get("is_active") is False
     if disabled or changes.get("role", ADMIN) != ADMIN:
@@ -77,7 +77,7 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
     responses=problems(UserNotFound, LastAdmin),
 )
 def delete_user(user_id: UUID, session: SessionDep) -> None:
-    """Delete an account and all that belongs to it. Cannot be undone."""
+    """Delete an account and everything that belongs to it. This cannot be undone."""
     users.keep_an_admin(session, without=user_id)
     user = session.get(User, user_id)
     if user is None:
@@ -113,7 +113,7 @@ def revoke_all_sessions(user_id: UUID, session: SessionDep) -> None:
 
 @router.get("/roles", operation_id="listRoles", dependencies=[requires("users:read")])
 def list_roles(session: SessionDep) -> list[RolePublic]:
-    """The roles and what they allow, by name."""
+    """The roles and their scopes, by name."""
     return [RolePublic.model_validate(role) for role in session.exec(select(Role).order_by(Role.name))]
 
 
@@ -125,10 +125,10 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
 def update_role(
     name: Annotated[RoleName, Path()], body: RoleUpdate, me: UsersWriter, session: SessionDep
 ) -> RolePublic:
-    """Replace the scopes of a role. Acts at the next request of everybody who has it."""
+    """Replace the scopes of a role. Takes effect at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
-        raise LastAdmin("The role admin keeps users:read and users:write, or nobody could give them back.")
+        raise LastAdmin("The role admin needs users:read and users:write: without them nobody could restore them.")
     role = session.exec(select(Role).where(Role.name == name)).one_or_none()
     if role is None:
         raise RoleNotFound
