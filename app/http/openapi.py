@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from app.core.errors import (
     OAUTH_PATHS,
@@ -170,6 +171,12 @@ OAUTH_ANSWERS = oauth_answers(
 )
 
 CREATED: dict[int | str, dict[str, Any]] = {201: {"headers": headers("Location")}}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of a route in generated clients: its function's name in camel case."""
+    first, *others = route.name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 def description() -> str:

@@ -27,7 +27,6 @@ settings = get_settings()
 @local_accounts.post(
     "/register",
     status_code=201,
-    operation_id="register",
     responses=problems(EmailTaken, RolesMissing) | CREATED,
 )
 @limited(settings.limit_register)
@@ -60,7 +59,6 @@ def _is_not_password_grant(request: Request) -> bool:
 
 @router.post(
     "/token",
-    operation_id="token",
     openapi_extra=TOKEN_FORM,
     responses=OAUTH_ANSWERS,
     include_in_schema=settings.local_accounts == "on",
@@ -106,7 +104,6 @@ async def _refresh_grant(request: Request, form: dict[str, str], services: Servi
 
 @router.post(
     "/revoke",
-    operation_id="revoke",
     openapi_extra=REVOCATION_FORM,
     response_class=Response,
     responses=OAUTH_ANSWERS,
@@ -124,7 +121,6 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 
 @router.post(
     "/introspect",
-    operation_id="introspect",
     openapi_extra=REVOCATION_FORM,
     responses=OAUTH_ANSWERS,
     dependencies=[Introspector],
@@ -146,7 +142,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
 # ---- Forgotten passwords and links ----
 
 
-@local_accounts.post("/forgot-password", status_code=202, operation_id="forgotPassword", response_class=Response)
+@local_accounts.post("/forgot-password", status_code=202, response_class=Response)
 @limited(settings.limit_register)
 def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
     """Mail a password reset link. The response, and the time it takes, are the same for every address."""
@@ -156,9 +152,7 @@ def forgot_password(request: Request, body: EmailBody, services: ServicesDep, se
     return Response(status_code=202)
 
 
-@local_accounts.post(
-    "/request-verification", status_code=202, operation_id="requestVerification", response_class=Response
-)
+@local_accounts.post("/request-verification", status_code=202, response_class=Response)
 @limited(settings.limit_register)
 def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
     """Mail the verification link again. The response is the same for every address."""
@@ -167,7 +161,7 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
     return Response(status_code=202)
 
 
-@local_accounts.post("/reset-password", status_code=204, operation_id="resetPassword", responses=problems(InvalidLink))
+@local_accounts.post("/reset-password", status_code=204, responses=problems(InvalidLink))
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
@@ -188,9 +182,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     await services.database.write(request, reset)
 
 
-@local_accounts.post(
-    "/verify-email", status_code=204, operation_id="verifyEmail", responses=problems(InvalidLink, EmailTaken)
-)
+@local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, EmailTaken))
 def verify_email(body: TokenBody, services: ServicesDep, session: SessionDep) -> None:
     """Verify an address, or finish a change of address, with a mailed token."""
     email_tokens.redeem_verification(session, services.signers, body.token, utcnow())

@@ -27,13 +27,12 @@ FIELDS = {"username", "password", "device"}
 @local_accounts.post(
     "/login",
     status_code=204,
-    operation_id="cookieLogin",
     openapi_extra=COOKIE_FORM,
     response_class=Response,
     responses=problems(BadRequest, InvalidCredentials, ForeignOrigin),
 )
 @limited(settings.limit_login_ip, shared="sign-in")
-async def login(request: Request, services: ServicesDep) -> Response:
+async def cookie_login(request: Request, services: ServicesDep) -> Response:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
 
     The cookie is renewed while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may request
@@ -51,11 +50,10 @@ async def login(request: Request, services: ServicesDep) -> Response:
 @router.post(
     "/logout",
     status_code=204,
-    operation_id="cookieLogout",
     response_class=Response,
     responses=problems(ForeignOrigin),
 )
-async def logout(request: Request, services: ServicesDep) -> Response:
+async def cookie_logout(request: Request, services: ServicesDep) -> Response:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)
     await end_browser_session(request, services)

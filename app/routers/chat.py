@@ -38,7 +38,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/messages", status_code=201, operation_id="createMessage", responses=problems(IdempotencyKeyReused))
+@router.post("/messages", status_code=201, responses=problems(IdempotencyKeyReused))
 def create_message(
     body: ChatMessageCreate, me: ChatUser, session: SessionDep, services: ServicesDep
 ) -> ChatMessagePublic:
@@ -69,7 +69,7 @@ async def asked_for(
     return Asked(room, after, before, limit)
 
 
-@router.get("/messages", operation_id="listMessages", response_model=list[ChatMessagePublic])
+@router.get("/messages", response_model=list[ChatMessagePublic])
 async def list_messages(
     request: Request,
     me: ChatReader,
@@ -109,7 +109,7 @@ async def _next_messages(request: Request, services: Services, me: Caller, asked
     return found
 
 
-@router.get("/events", operation_id="followMessages", response_class=StreamingResponse, responses=_STREAM)
+@router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
     me: ChatReader,
     services: ServicesDep,

@@ -37,13 +37,13 @@ _JOBS = select(col(Job.kind), col(Job.state), _RETRIED.label("retried"), func.co
 )
 
 
-@router.get("/health/live", operation_id="isLive")
+@router.get("/health/live")
 async def is_live() -> Health:
     """The process answers. Says nothing of the database: restarting this process would not mend that one."""
     return Health()
 
 
-@router.get("/health/ready", operation_id="isReady", responses=problems(Unavailable, RolesMissing))
+@router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
 async def is_ready(services: ServicesDep) -> Health:
     """The database answers, is migrated and has its roles: requests may be sent here."""
     await in_thread(_check_database, services.database)
@@ -61,7 +61,6 @@ def _check_database(database: Database) -> None:
 
 @router.get(
     "/metrics",
-    operation_id="readMetrics",
     response_class=PlainTextResponse,
     responses=problems(Unauthenticated, InvalidToken, MetricsRefused),
 )

@@ -39,7 +39,7 @@ NO_HERO, NO_TEAM, NEITHER = problems(HeroNotFound), problems(TeamNotFound), prob
 # ---- Heroes ----
 
 
-@router.get("/heroes", operation_id="listHeroes")
+@router.get("/heroes")
 def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPublic]:
     """All heroes, by name."""
     statement = select(Hero).order_by(Hero.name).limit(page.limit + 1)
@@ -49,7 +49,7 @@ def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPubl
     return [HeroPublic.model_validate(hero, update=_secrets(me)) for hero in heroes]
 
 
-@router.post("/heroes", status_code=201, operation_id="createHero", responses=problems(HeroNameTaken) | CREATED)
+@router.post("/heroes", status_code=201, responses=problems(HeroNameTaken) | CREATED)
 def create_hero(body: HeroCreate, me: Writer, session: SessionDep, response: Response) -> HeroPublic:
     """Add a hero, whose name no other hero has."""
     hero = Hero.model_validate(body)
@@ -59,13 +59,13 @@ def create_hero(body: HeroCreate, me: Writer, session: SessionDep, response: Res
     return HeroPublic.model_validate(hero, update=_secrets(me))
 
 
-@router.get("/heroes/{hero_id}", operation_id="readHero", responses=NO_HERO)
+@router.get("/heroes/{hero_id}", responses=NO_HERO)
 def read_hero(hero_id: RowId, me: Reader, session: SessionDep) -> HeroPublic:
     """The hero with this id."""
     return HeroPublic.model_validate(_hero(session, hero_id), update=_secrets(me))
 
 
-@router.patch("/heroes/{hero_id}", operation_id="updateHero", responses=problems(HeroNotFound, HeroNameTaken))
+@router.patch("/heroes/{hero_id}", responses=problems(HeroNotFound, HeroNameTaken))
 def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDep) -> HeroPublic:
     """Change the fields that are sent; null clears the age."""
     hero = _hero(session, hero_id, lock=True)
@@ -75,7 +75,7 @@ def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDe
     return HeroPublic.model_validate(hero, update=_secrets(me))
 
 
-@router.delete("/heroes/{hero_id}", status_code=204, operation_id="deleteHero", dependencies=WRITE, responses=NO_HERO)
+@router.delete("/heroes/{hero_id}", status_code=204, dependencies=WRITE, responses=NO_HERO)
 def delete_hero(hero_id: RowId, session: SessionDep) -> None:
     """Delete a hero, who thereby leaves every team."""
     session.delete(_hero(session, hero_id, lock=True))
@@ -98,7 +98,7 @@ def _secrets(me: Caller) -> dict[str, Any]:
 # ---- Teams ----
 
 
-@router.get("/teams", operation_id="listTeams", dependencies=READ)
+@router.get("/teams", dependencies=READ)
 def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     """All teams, by name."""
     statement = select(Team).order_by(Team.name).limit(page.limit + 1)
@@ -111,7 +111,6 @@ def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
 @router.post(
     "/teams",
     status_code=201,
-    operation_id="createTeam",
     dependencies=WRITE,
     responses=problems(TeamNameTaken) | CREATED,
 )
@@ -124,7 +123,7 @@ def create_team(body: TeamCreate, session: SessionDep, response: Response) -> Te
     return TeamPublic.model_validate(team)
 
 
-@router.get("/teams/{team_id}", operation_id="readTeam", dependencies=READ, responses=NO_TEAM)
+@router.get("/teams/{team_id}", dependencies=READ, responses=NO_TEAM)
 def read_team(team_id: RowId, session: SessionDep) -> TeamPublic:
     """The team with this id."""
     return TeamPublic.model_validate(_team(session, team_id))
@@ -132,7 +131,6 @@ def read_team(team_id: RowId, session: SessionDep) -> TeamPublic:
 
 @router.patch(
     "/teams/{team_id}",
-    operation_id="updateTeam",
     dependencies=WRITE,
     responses=problems(TeamNotFound, TeamNameTaken),
 )
@@ -145,7 +143,7 @@ def update_team(team_id: RowId, body: TeamUpdate, session: SessionDep) -> TeamPu
     return TeamPublic.model_validate(team)
 
 
-@router.delete("/teams/{team_id}", status_code=204, operation_id="deleteTeam", dependencies=WRITE, responses=NO_TEAM)
+@router.delete("/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NO_TEAM)
 def delete_team(team_id: RowId, session: SessionDep) -> None:
     """Delete a team. Its heroes stay."""
     session.delete(_team(session, team_id, lock=True))
@@ -163,7 +161,7 @@ def _team(session: Session, team_id: int, *, lock: bool = False) -> Team:
 # ---- Memberships ----
 
 
-@router.get("/heroes/{hero_id}/teams", operation_id="listHeroTeams", dependencies=READ, responses=NO_HERO)
+@router.get("/heroes/{hero_id}/teams", dependencies=READ, responses=NO_HERO)
 def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[TeamOfHero]:
     """The teams of a hero, by name."""
     of_hero = col(HeroTeamLink.hero_id) == Hero.id
@@ -185,7 +183,7 @@ def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[
     return [TeamOfHero.model_validate(team, update={"joined_at": joined_at}) for team, joined_at in teams]
 
 
-@router.get("/teams/{team_id}/heroes", operation_id="listTeamHeroes", responses=NO_TEAM)
+@router.get("/teams/{team_id}/heroes", responses=NO_TEAM)
 def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: PageDep) -> list[HeroOfTeam]:
     """The heroes of a team, by name."""
     of_team = col(HeroTeamLink.team_id) == Team.id
@@ -210,7 +208,6 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
 @router.put(
     "/heroes/{hero_id}/teams/{team_id}",
     status_code=204,
-    operation_id="joinTeam",
     dependencies=WRITE,
     responses=NEITHER,
 )
@@ -224,7 +221,6 @@ def join_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
 @router.delete(
     "/heroes/{hero_id}/teams/{team_id}",
     status_code=204,
-    operation_id="leaveTeam",
     dependencies=WRITE,
     responses=NEITHER,
 )

@@ -35,9 +35,7 @@ def _theirs(me: Caller, everybodys: str) -> list[Any]:
     return [] if everybodys in me.scopes else [col(Job.owner_id) == me.user_id, col(Job.kind).in_(ASKED_FOR)]
 
 
-@router.post(
-    "/statement", status_code=202, operation_id="startStatement", responses={202: {"headers": headers("Location")}}
-)
+@router.post("/statement", status_code=202, responses={202: {"headers": headers("Location")}})
 @limited(settings.limit_jobs, key=by_session)
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
@@ -49,7 +47,7 @@ def start_statement(
     return _read(session, [], job_id)
 
 
-@router.get("", operation_id="listJobs")
+@router.get("")
 def list_jobs(
     me: JobsUser, session: SessionDep, page: PageDep, state: Annotated[State | None, Query()] = None
 ) -> list[JobPublic]:
@@ -61,9 +59,7 @@ def list_jobs(
     return page.cut([_public(row) for row in session.connection().execute(statement)], lambda job: [str(job.id)])
 
 
-@router.get(
-    "/{job_id}", operation_id="readJob", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)}
-)
+@router.get("/{job_id}", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)})
 def read_job(job_id: UUID, response: Response, me: JobsUser, session: SessionDep) -> JobPublic:
     """How far a job is. While it waits or runs, Retry-After says when to look again."""
     job = _read(session, _theirs(me, "users:read"), job_id)
@@ -74,7 +70,6 @@ def read_job(job_id: UUID, response: Response, me: JobsUser, session: SessionDep
 
 @router.get(
     "/{job_id}/result",
-    operation_id="readJobResult",
     response_class=Response,
     responses={
         200: {"content": {"text/csv": {"schema": {"type": "string"}}, "text/html": {"schema": {"type": "string"}}}},
@@ -99,7 +94,7 @@ def read_job_result(
     return Response(read_file(archive, CSV), media_type="text/csv", headers=attached)
 
 
-@router.delete("/{job_id}", status_code=204, operation_id="cancelJob", responses=problems(JobNotFound, JobEnded))
+@router.delete("/{job_id}", status_code=204, responses=problems(JobNotFound, JobEnded))
 def cancel_job(job_id: UUID, me: JobsUser, session: SessionDep) -> None:
     """Cancel a job that waits or runs. What a running one has done so far is thrown away."""
     theirs = _theirs(me, "users:write")

@@ -43,13 +43,13 @@ Started = TypeVar("Started")
 # ---- One's own account ----
 
 
-@router.get("", tags=["account"], operation_id="readMe")
+@router.get("", tags=["account"])
 async def read_me(me: CurrentUser) -> UserPublic:
     """Your account, its role and the scopes of the role."""
     return users.public_user(me.session)
 
 
-@router.patch("", tags=["account"], operation_id="updateMe")
+@router.patch("", tags=["account"])
 def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPublic:
     """Change your name; null removes it."""
     user = users.get_user(session, me.user_id)
@@ -63,7 +63,6 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     "",
     status_code=204,
     tags=["account"],
-    operation_id="deleteMe",
     responses=problems(WrongPassword, SignInAgain, LastAdmin),
 )
 async def delete_me(request: Request, body: AccountDeletion, me: Account, services: ServicesDep) -> None:
@@ -87,7 +86,6 @@ async def delete_me(request: Request, body: AccountDeletion, me: Account, servic
 @local_accounts.put(
     "/password",
     tags=["account"],
-    operation_id="changePassword",
     response_model=TokenPair,
     responses=problems(WrongPassword, PasswordElsewhere, Conflict)
     | {204: {"description": "For a browser: a new cookie instead of tokens"}},
@@ -137,7 +135,6 @@ def _change_password(
     "/email",
     status_code=202,
     tags=["account"],
-    operation_id="changeEmail",
     response_class=Response,
     responses=problems(WrongPassword, PasswordElsewhere, Conflict),
 )
@@ -176,13 +173,13 @@ def _require_recent_sign_in(caller: Caller) -> None:
 # ---- Sessions: the signed-in devices ----
 
 
-@router.get("/sessions", tags=["sessions"], operation_id="listMySessions")
+@router.get("/sessions", tags=["sessions"])
 def list_my_sessions(me: CurrentUser, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """Your signed-in devices, the latest sign-in first."""
     return page_of_sessions(session, page, me.user_id, current=me.session_id)
 
 
-@router.delete("/sessions", status_code=204, tags=["sessions"], operation_id="revokeMyOtherSessions")
+@router.delete("/sessions", status_code=204, tags=["sessions"])
 def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     """Sign out every other device, at once."""
     users.lock_user(session, me.user_id)
@@ -194,7 +191,6 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     "/sessions/{session_id}",
     status_code=204,
     tags=["sessions"],
-    operation_id="revokeMySession",
     responses=problems(SessionNotFound),
 )
 def revoke_my_session(session_id: UUID, me: CurrentUser, session: SessionDep) -> None:

@@ -73,7 +73,7 @@ async def since_of(
 SinceDep = Annotated[Since, Depends(since_of)]
 
 
-@router.get("", operation_id="listOperations", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
+@router.get("", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
 def list_operations(
     response: Response,
     me: OperationsReader,
@@ -94,7 +94,6 @@ def list_operations(
 @router.post(
     "",
     status_code=201,
-    operation_id="createOperation",
     response_model=OperationPublic,
     responses=problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}},
 )
@@ -117,7 +116,7 @@ def create_operation(
     return JSONResponse(answer.body, answer.status, answer.headers)
 
 
-@router.get("/changes", operation_id="listChanges", responses=problems(ResyncRequired))
+@router.get("/changes", responses=problems(ResyncRequired))
 def list_changes(
     request: Request, response: Response, me: OperationsReader, session: SessionDep, since: SinceDep
 ) -> Changes:
@@ -136,7 +135,7 @@ def list_changes(
     return changes
 
 
-@router.get("/summary", operation_id="summarizeOperations", response_model=list[Total], responses=_NOT_MODIFIED)
+@router.get("/summary", response_model=list[Total], responses=_NOT_MODIFIED)
 def summarize_operations(
     me: OperationsReader, session: SessionDep, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
@@ -155,7 +154,6 @@ def summarize_operations(
 
 @router.get(
     "/{operation_id}",
-    operation_id="readOperation",
     response_model=OperationPublic,
     responses={**_NOT_MODIFIED, **problems(OperationNotFound)},
 )
@@ -172,7 +170,7 @@ def read_operation(
     return _not_modified(tag) if _has(if_none_match, tag) else _tagged(response, operation)
 
 
-@router.put("/{operation_id}", operation_id="replaceOperation", responses=_CHANGE)
+@router.put("/{operation_id}", responses=_CHANGE)
 def replace_operation(
     operation_id: RowId,
     body: OperationCreate,
@@ -186,7 +184,7 @@ def replace_operation(
     return _tagged(response, operations.change_operation(session, current, dict(body), utcnow()))
 
 
-@router.patch("/{operation_id}", operation_id="updateOperation", responses=_CHANGE)
+@router.patch("/{operation_id}", responses=_CHANGE)
 def update_operation(
     operation_id: RowId,
     body: OperationUpdate,
@@ -200,7 +198,7 @@ def update_operation(
     return _tagged(response, operations.change_operation(session, current, body.model_dump(), utcnow()))
 
 
-@router.delete("/{operation_id}", status_code=204, operation_id="deleteOperation", responses=_CHANGE)
+@router.delete("/{operation_id}", status_code=204, responses=_CHANGE)
 def delete_operation(operation_id: RowId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None) -> None:
     """Delete an operation. Its id and a revision stay, so that phones hear of it."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)

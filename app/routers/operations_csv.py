@@ -30,7 +30,6 @@ router = Router("/api/operations", tags=["operations"])
 
 @router.get(
     "/export",
-    operation_id="exportOperations",
     response_class=StreamingResponse,
     responses={200: {"description": "The operations, the newest first.", **_TABLE}},
 )
@@ -60,7 +59,6 @@ async def _lines(me: Caller, filters: list[Any], services: Services) -> AsyncIte
 @router.post(
     "/import",
     status_code=201,
-    operation_id="importOperations",
     response_model=Imported,
     responses=problems(IdempotencyKeyReused),
     openapi_extra={"requestBody": {"required": True, **_TABLE}},

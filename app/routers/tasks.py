@@ -30,7 +30,7 @@ ANYBODY = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]
 
 
-@router.get("", operation_id="listTasks", dependencies=ANYBODY)
+@router.get("", dependencies=ANYBODY)
 def list_tasks(
     session: SessionDep,
     page: PageDep,
@@ -51,7 +51,7 @@ def list_tasks(
     return [TaskPublic.model_validate(task) for task in tasks]
 
 
-@router.post("", status_code=201, operation_id="createTask", responses=CREATED)
+@router.post("", status_code=201, responses=CREATED)
 def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Response) -> TaskPublic:
     """Write a task; you are its author for good. An assignee at once is the first entry of its history."""
     active = _hold_people(session, me, body.assignee_id)
@@ -66,7 +66,7 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 
 
 # Before /{task_id}, which would take it for an id.
-@router.get("/assignees", operation_id="listAssignees", dependencies=ANYBODY)
+@router.get("/assignees", dependencies=ANYBODY)
 def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
     """Who a task can be given to: all active accounts, the oldest first."""
     found = select(col(User.id), col(User.name)).where(col(User.is_active)).order_by(col(User.id))
@@ -76,7 +76,7 @@ def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
     return [AssigneePublic(**person._asdict()) for person in page.cut(people, lambda person: [str(person.id)])]
 
 
-@router.get("/{task_id}", operation_id="readTask", dependencies=ANYBODY, responses=problems(TaskNotFound))
+@router.get("/{task_id}", dependencies=ANYBODY, responses=problems(TaskNotFound))
 def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     """The task with this id."""
     task = session.get(Task, task_id)
@@ -85,7 +85,7 @@ def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     return TaskPublic.model_validate(task)
 
 
-@router.patch("/{task_id}", operation_id="updateTask", responses=problems(TaskNotFound, NotYourTask))
+@router.patch("/{task_id}", responses=problems(TaskNotFound, NotYourTask))
 def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -> TaskPublic:
     """Change what is sent, as its author or assignee. `closed` sets or clears `closed_at`; `assignee_id` null
     unassigns. What is so already changes nothing and leaves no entry in the history."""
@@ -108,7 +108,6 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
 @router.delete(
     "/{task_id}",
     status_code=204,
-    operation_id="deleteTask",
     responses=problems(TaskNotFound, NotYourTask),
 )
 def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
@@ -121,9 +120,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     session.flush()
 
 
-@router.get(
-    "/{task_id}/history", operation_id="listTaskHistory", dependencies=ANYBODY, responses=problems(TaskNotFound)
-)
+@router.get("/{task_id}/history", dependencies=ANYBODY, responses=problems(TaskNotFound))
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
     """Who gave the task to whom, the oldest change first."""
     of_task = col(TaskHistory.task_id) == col(Task.id)

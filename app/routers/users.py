@@ -16,15 +16,15 @@ from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
+from app.oauth2 import refresh_tokens
 from app.oauth2.authorization_server import Caller
-from app.oauth2.refresh_tokens import revoke_sessions
 
 router = Router("/api", tags=["users"])
 
 UsersWriter = Annotated[Caller, requires("users:write")]
 
 
-@router.get("/users", operation_id="listUsers", dependencies=[requires("users:read")])
+@router.get("/users", dependencies=[requires("users:read")])
 def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     """All accounts, the oldest first."""
     after = UUID(page.position[0]) if page.position else None
@@ -34,7 +34,6 @@ def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
 
 @router.get(
     "/users/{user_id}",
-    operation_id="readUser",
     dependencies=[requires("users:read")],
     responses=problems(UserNotFound),
 )
@@ -45,7 +44,6 @@ def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
 
 @router.patch(
     "/users/{user_id}",
-    operation_id="updateUser",
     responses=problems(UserNotFound, LastAdmin),
 )
 def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
@@ -60,7 +58,7 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
         security_event("role changed", user_id=user_id, role=changes["role"].name, by=me.user_id)
     if disabled:
         changes["auth_epoch"] = user.auth_epoch + 1
-        revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
+        refresh_tokens.revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
         security_event("account disabled", user_id=user_id, by=me.user_id)
     for name, value in changes.items():
         setattr(user, name, value)
@@ -72,7 +70,6 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
 @router.delete(
     "/users/{user_id}",
     status_code=204,
-    operation_id="deleteUser",
     dependencies=[requires("users:write")],
     responses=problems(UserNotFound, LastAdmin),
 )
@@ -88,7 +85,6 @@ def delete_user(user_id: UUID, session: SessionDep) -> None:
 
 @router.get(
     "/users/{user_id}/sessions",
-    operation_id="listSessions",
     dependencies=[requires("users:read")],
     responses=problems(UserNotFound),
 )
@@ -101,17 +97,18 @@ def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[Ses
 @router.delete(
     "/users/{user_id}/sessions",
     status_code=204,
-    operation_id="revokeSessions",
     dependencies=[requires("users:write")],
     responses=problems(UserNotFound),
 )
-def revoke_all_sessions(user_id: UUID, session: SessionDep) -> None:
+def revoke_sessions(user_id: UUID, session: SessionDep) -> None:
     """Sign an account out everywhere, at once."""
     _locked(session, user_id)
-    revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="revoked-by-admin", now=utcnow())
+    refresh_tokens.revoke_sessions(
+        session, col(RefreshToken.user_id) == user_id, reason="revoked-by-admin", now=utcnow()
+    )
 
 
-@router.get("/roles", operation_id="listRoles", dependencies=[requires("users:read")])
+@router.get("/roles", dependencies=[requires("users:read")])
 def list_roles(session: SessionDep) -> list[RolePublic]:
     """The roles and their scopes, by name."""
     return [RolePublic.model_validate(role) for role in session.exec(select(Role).order_by(Role.name))]
@@ -119,7 +116,6 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
 
 @router.patch(
     "/roles/{name}",
-    operation_id="updateRole",
     responses=problems(RoleNotFound, LastAdmin),
 )
 def update_role(

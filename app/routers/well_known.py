@@ -47,7 +47,7 @@ class Metadata(SQLModel):
     introspection_endpoint_auth_methods_supported: list[str] = ["Bearer"]
 
 
-@router.get("/jwks.json", operation_id="readJwks")
+@router.get("/jwks.json")
 async def read_jwks(response: Response, services: ServicesDep) -> Jwks:
     """The public keys of our access tokens (RFC 7517).
 
@@ -57,7 +57,7 @@ async def read_jwks(response: Response, services: ServicesDep) -> Jwks:
     return Jwks(keys=[Jwk(**key) for key in services.signers.access.public_jwks])
 
 
-@router.get("/oauth-authorization-server", operation_id="readMetadata")
+@router.get("/oauth-authorization-server")
 async def read_metadata(response: Response, services: ServicesDep) -> Metadata:
     """Where the endpoints are, and what they take (RFC 8414): an OAuth client library configures itself by this."""
     response.headers.update(CACHED)
