@@ -254,8 +254,8 @@ def kinds(of: type[AppError] = AppError) -> Iterator[type[AppError]]:
             yield from kinds(kind)
 
 
-def test_the_readme_lists_every_problem_type_with_its_status() -> None:
-    rows = re.findall(r"^\| `/problems/([a-z-]+)` \| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_documentation_lists_every_problem_type_with_its_status() -> None:
+    rows = re.findall(r"^\| `/problems/([a-z-]+)` \| (\d+) \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
     assert sorted(rows) == sorted((kind.type, str(kind.status)) for kind in kinds())
 
 

@@ -25,9 +25,9 @@ from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.rsa_keys import pem, rsa_key
 
 NAMES = sorted(name.upper() for name in Settings.model_fields)
-README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
-ROWS = dict(re.findall(r"^\| `([A-Z][A-Z0-9_]*)` \| (.*?) \|", README, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| `([A-Z][A-Z0-9_]*)` \| (.*?) \|", CONFIGURATION, re.MULTILINE))
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -65,13 +65,13 @@ def set_(monkeypatch: pytest.MonkeyPatch) -> Any:
 # ---- Documentation ----
 
 
-def test_the_readme_and_the_example_list_every_setting_and_nothing_else() -> None:
+def test_the_documentation_and_the_example_list_every_setting_and_nothing_else() -> None:
     assert sorted(ROWS) == NAMES
     assert sorted(re.findall(r"^# ([A-Z][A-Z0-9_]*)=", EXAMPLE, re.MULTILINE)) == NAMES
     assert [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")] == []
 
 
-def test_the_readme_gives_each_default_as_it_is(set_: Any) -> None:
+def test_the_documentation_gives_each_default_as_it_is(set_: Any) -> None:
     defaults = set_()
     for name, cell in ROWS.items():
         stated = re.fullmatch(r"`([^`]+)`", cell)
