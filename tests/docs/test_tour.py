@@ -45,6 +45,14 @@ def test_the_readme_is_read_in_one_sitting() -> None:
     assert 150 <= len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
+def test_the_code_in_the_readme_is_code_of_ours() -> None:
+    excerpts = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    code = "".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
+    assert excerpts
+    for function in [function for excerpt in excerpts for function in excerpt.split("\n\n\n")]:
+        assert function.strip() in code, function
+
+
 @pytest.mark.parametrize("decision", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda path: path.name[:4])
 def test_each_decision_is_short_and_opens_with_a_summary(decision: Path) -> None:
     lines = decision.read_text().splitlines()
