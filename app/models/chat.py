@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
+import pydantic
 from pydantic import AfterValidator, StringConstraints, WithJsonSchema
-from pydantic import Field as Limits
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
@@ -30,9 +30,17 @@ Text = Annotated[
         {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
     ),
 ]
-RoomName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50)]
-ClientId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")]
-Number = Annotated[int, Limits(ge=0, le=MAX_ID, examples=[12])]
+RoomName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50),
+    pydantic.Field(examples=["lobby"]),
+]
+ClientId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-~]{1,64}$"),
+    pydantic.Field(examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]),
+]
+Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 
 
 class ChatRoom(SQLModel, table=True):
@@ -45,7 +53,7 @@ class ChatRoom(SQLModel, table=True):
 
 
 class ChatMessageBase(SQLModel):
-    text: Text = Field(max_length=MAX_TEXT)
+    text: Text = Field(max_length=MAX_TEXT, schema_extra={"examples": ["Hello"]})
     client_message_id: ClientId | None = Field(
         default=None, max_length=64, description="Yours: a message that is sent again with the same one stays one."
     )
@@ -71,11 +79,13 @@ class ChatMessageCreate(ChatFrame):
 
 
 class ChatMessagePublic(SQLModel):
-    id: int
-    room: str
-    number: int = Field(description="Rises within a room. Resume after the last one that you saw.")
+    id: int = Field(schema_extra={"examples": [7]})
+    room: str = Field(schema_extra={"examples": [LOBBY]})
+    number: int = Field(
+        description="Rises within a room. Resume after the last one that you saw.", schema_extra={"examples": [12]}
+    )
     author_id: UUID
-    author: str | None = Field(description="The author's name.")
-    text: str
-    client_message_id: str | None
+    author: str | None = Field(description="The author's name.", schema_extra={"examples": ["Ada"]})
+    text: str = Field(schema_extra={"examples": ["Hello"]})
+    client_message_id: str | None = Field(schema_extra={"examples": ["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]})
     created_at: datetime

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field as Limits
+import pydantic
 from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
@@ -26,9 +26,14 @@ class JobBase(SQLModel):
     kind: str = Field(max_length=20)
     queue: str = Field(max_length=20)
     state: str = Field(default="waiting", max_length=20)
-    progress: float = Field(default=0.0, description="0 to 1.")
-    attempts: int = Field(default=0, description="How often it was begun.")
-    error: str | None = Field(default=None, max_length=200, description="Why the last attempt failed.")
+    progress: float = Field(default=0.0, description="0 to 1.", schema_extra={"examples": [0.5]})
+    attempts: int = Field(default=0, description="How often it was begun.", schema_extra={"examples": [1]})
+    error: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Why the last attempt failed.",
+        schema_extra={"examples": ["The attempt failed. The ticket 1f0c3ba5d27e names the log line."]},
+    )
     owner_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="CASCADE")
     created_at: datetime = Field(default_factory=utcnow)
     started_at: datetime | None = None
@@ -66,12 +71,17 @@ class JobPublic(JobBase):
     kind: Literal["mail", "statement", "purge"]
     queue: Literal["high", "default"]
     state: State
-    result: str | None = Field(description="Where the result is, once there is one.")
+    result: str | None = Field(
+        description="Where the result is, once there is one.",
+        schema_extra={"examples": ["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"]},
+    )
 
 
 class StatementCreate(Body):
     """The period: `from` inclusive, `to` exclusive; without them, all there is."""
 
-    since: Annotated[Bound | None, Limits(alias="from", description="Inclusive: a time, or a day in UTC.")] = None
-    until: Annotated[Bound | None, Limits(alias="to", description="Exclusive.")] = None
-    mail: Annotated[bool, Limits(strict=True, description="Also send it to your address.")] = False
+    since: Annotated[Bound | None, pydantic.Field(alias="from", description="Inclusive: a time, or a day in UTC.")] = (
+        None
+    )
+    until: Annotated[Bound | None, pydantic.Field(alias="to", description="Exclusive.")] = None
+    mail: Annotated[bool, pydantic.Field(strict=True, description="Also send it to your address.")] = False

@@ -140,11 +140,11 @@ class SessionPublic(SQLModel):
     """A signed-in device, without anything that could sign in."""
 
     id: UUID
-    client_id: str
-    device: str
-    ip: str
-    user_agent: str
-    scope: str | None
+    client_id: str = Field(schema_extra={"examples": ["app"]})
+    device: str = Field(schema_extra={"examples": ["Ada's phone"]})
+    ip: str = Field(schema_extra={"examples": ["192.0.2.7"]})
+    user_agent: str = Field(schema_extra={"examples": ["Muster/1.0 (iPhone; iOS 20)"]})
+    scope: str | None = Field(schema_extra={"examples": ["me operations:read"]})
     created_at: datetime
     last_used_at: datetime
     expires_at: datetime
@@ -158,25 +158,27 @@ class SessionPublic(SQLModel):
 class TokenPair(SQLModel):
     """A successful response of the token endpoint (RFC 6749 section 5.1). `expires_in` is in seconds."""
 
-    access_token: str
-    token_type: str = Field(default="Bearer")
-    expires_in: int
-    scope: str
-    refresh_token: str
+    access_token: str = Field(schema_extra={"examples": ["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"]})
+    token_type: str = Field(default="Bearer", schema_extra={"examples": ["Bearer"]})
+    expires_in: int = Field(schema_extra={"examples": [600]})
+    scope: str = Field(schema_extra={"examples": ["me operations:read"]})
+    refresh_token: str = Field(
+        schema_extra={"examples": ["AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]}
+    )
 
 
 class Introspection(SQLModel):
     """A response of RFC 7662 section 2.2, times in seconds since 1970. A token that is not live has `active` alone."""
 
     active: bool
-    scope: str | MISSING = MISSING
-    client_id: str | MISSING = MISSING
+    scope: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["me operations:read"]})
+    client_id: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["app"]})
     token_type: Literal["Bearer", "refresh_token"] | MISSING = MISSING
-    exp: int | MISSING = MISSING
-    iat: int | MISSING = MISSING
-    nbf: int | MISSING = MISSING
+    exp: int | MISSING = Field(default=MISSING, schema_extra={"examples": [1795500600]})
+    iat: int | MISSING = Field(default=MISSING, schema_extra={"examples": [1795500000]})
+    nbf: int | MISSING = Field(default=MISSING, schema_extra={"examples": [1795500000]})
     sub: UUID | MISSING = MISSING
-    aud: str | MISSING = MISSING
-    iss: str | MISSING = MISSING
-    jti: str | MISSING = MISSING
+    aud: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["muster"]})
+    iss: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["https://muster.example.com"]})
+    jti: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["Zm9yIG9uZSB0b2tlbg"]})
     sid: UUID | MISSING = MISSING

@@ -14,7 +14,12 @@ from app.models.base import Body, utcnow, uuid7
 from app.models.types import PLAIN, Email, Name
 
 # Length is judged by the policy in app/accounts/passwords.py; this bound only keeps absurd input out.
-Secret = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00]*$")]
+Secret = Annotated[
+    str,
+    StringConstraints(max_length=1024, pattern=r"^[^\x00]*$"),
+    pydantic.Field(examples=["violet-tandem-harbour"]),
+]
+NewSecret = Annotated[Secret, pydantic.Field(examples=["copper-lantern-meadow"])]
 
 
 def _known_scope(value: str) -> str:
@@ -24,12 +29,12 @@ def _known_scope(value: str) -> str:
 
 
 Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
-RoleName = Annotated[str, StringConstraints(max_length=50, pattern=PLAIN)]
+RoleName = Annotated[str, StringConstraints(max_length=50, pattern=PLAIN), pydantic.Field(examples=["user"])]
 
 
 class RoleBase(SQLModel):
-    name: str = Field(max_length=50)
-    scopes: list[str] = Field(sa_type=JSON)
+    name: str = Field(max_length=50, schema_extra={"examples": ["user"]})
+    scopes: list[str] = Field(sa_type=JSON, schema_extra={"examples": [["me", "operations:read"]]})
 
 
 class Role(RoleBase, table=True):
@@ -93,7 +98,7 @@ class Identity(SQLModel, table=True):
 
 
 class UserCreate(Body, UserBase):
-    password: Secret = Field(schema_extra={"examples": ["violet-tandem-harbour"]})
+    password: Secret
 
 
 class UserUpdate(Body):
@@ -109,8 +114,8 @@ class UserAdminUpdate(UserUpdate):
 
 class UserPublic(UserBase):
     id: UUID
-    role: str
-    scopes: list[str]
+    role: str = Field(schema_extra={"examples": ["user"]})
+    scopes: list[str] = Field(schema_extra={"examples": [["me", "operations:read"]]})
     is_active: bool
     is_verified: bool
     created_at: datetime
@@ -131,7 +136,7 @@ class EmailChange(EmailBody):
 
 class PasswordChange(Body):
     current_password: Secret
-    new_password: Secret
+    new_password: NewSecret
 
 
 class AccountDeletion(Body):
@@ -141,8 +146,10 @@ class AccountDeletion(Body):
 
 
 class TokenBody(Body):
-    token: Annotated[str, StringConstraints(max_length=200, pattern=PLAIN)]
+    token: Annotated[str, StringConstraints(max_length=200, pattern=PLAIN)] = Field(
+        schema_extra={"examples": ["AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]}
+    )
 
 
 class PasswordReset(TokenBody):
-    new_password: Secret
+    new_password: NewSecret

@@ -1,7 +1,7 @@
 """What other services need to verify our tokens themselves: the metadata (RFC 8414) and the public keys (RFC 7517)."""
 
 from fastapi import Response
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
 from app.core.crypto import KEYS_MAX_AGE
 from app.core.scopes import SCOPES
@@ -16,12 +16,12 @@ router = Router("/.well-known", tags=["services"])
 class Jwk(SQLModel):
     """One public key, for RS256 signatures alone. kid is its thumbprint (RFC 7638)."""
 
-    kty: str
-    use: str
-    alg: str
-    kid: str
-    n: str
-    e: str
+    kty: str = Field(schema_extra={"examples": ["RSA"]})
+    use: str = Field(schema_extra={"examples": ["sig"]})
+    alg: str = Field(schema_extra={"examples": ["RS256"]})
+    kid: str = Field(schema_extra={"examples": ["NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"]})
+    n: str = Field(schema_extra={"examples": ["0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86z"]})
+    e: str = Field(schema_extra={"examples": ["AQAB"]})
 
 
 class Jwks(SQLModel):
@@ -33,15 +33,15 @@ class Jwks(SQLModel):
 class Metadata(SQLModel):
     """RFC 8414 section 2. The issuer is PUBLIC_URL, as it stands in the tokens."""
 
-    issuer: str
-    token_endpoint: str
-    revocation_endpoint: str
-    introspection_endpoint: str
-    jwks_uri: str
-    service_documentation: str
+    issuer: str = Field(schema_extra={"examples": ["https://muster.example.com"]})
+    token_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/token"]})
+    revocation_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/revoke"]})
+    introspection_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/introspect"]})
+    jwks_uri: str = Field(schema_extra={"examples": ["https://muster.example.com/.well-known/jwks.json"]})
+    service_documentation: str = Field(schema_extra={"examples": ["https://muster.example.com/api/docs"]})
     scopes_supported: list[str] = list(SCOPES)
     response_types_supported: list[str] = []
-    grant_types_supported: list[str]
+    grant_types_supported: list[str] = Field(schema_extra={"examples": [["password", "refresh_token"]]})
     token_endpoint_auth_methods_supported: list[str] = ["none"]
     revocation_endpoint_auth_methods_supported: list[str] = ["none"]
     introspection_endpoint_auth_methods_supported: list[str] = ["Bearer"]
