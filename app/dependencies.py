@@ -8,29 +8,25 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from app.authentication import CurrentAccount, current_account, current_caller, current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Reader
 from app.core.errors import Invalid
-from app.ledger.idempotency import Attempt
-from app.models.base import MAX_ID, utcnow
-from app.models.operation import Operation
+from app.ledger.idempotency import IdempotentRequest
+from app.models.base import MAX_ID, MAX_PAGE, utcnow
+from app.models.operation import OperationFilter
 from app.models.refresh_token import SessionPublic
-from app.models.types import Bound, Figi, Instrument, Kind
 from app.oauth2.authorization_server import Caller
 from app.oauth2.refresh_tokens import list_live_sessions
 from app.services import Services, ServicesDep, SessionDep, services_of
 
 __all__ = ["ServicesDep", "SessionDep"]
 
-MAX_PAGE = 200
-
 Row = TypeVar("Row")
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
-_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
 
 
 # ---- The caller, and the scope that a route requires ----
@@ -108,29 +104,10 @@ def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID 
     return [SessionPublic.of(row, current=current) for row in page.cut(rows, lambda row: [str(row.id)])]
 
 
-async def operation_filters(
-    kind: Annotated[Kind | None, Query(alias="type")] = None,
-    instrument_type: Annotated[Instrument | None, Query()] = None,
-    figi: Annotated[Figi | None, Query()] = None,
-    since: Annotated[Bound | None, Query(alias="from", description=f"{_BOUND}, inclusive.")] = None,
-    until: Annotated[Bound | None, Query(alias="to", description=f"{_BOUND}, exclusive.")] = None,
-) -> list[Any]:
-    """The filters of a list of operations, as SQL conditions."""
-    filters: list[tuple[Any, Callable[[Any], Any]]] = [
-        (kind, col(Operation.type).__eq__),
-        (instrument_type, col(Operation.instrument_type).__eq__),
-        (figi, col(Operation.figi).__eq__),
-        (since, col(Operation.date).__ge__),
-        (until, col(Operation.date).__lt__),
-    ]
-    return [condition(value) for value, condition in filters if value is not None]
-
-
-OperationFilters = Annotated[list[Any], Depends(operation_filters)]
-
+OperationFilters = Annotated[OperationFilter, Query()]
 
 # The id of a row in a path. Larger numbers do not fit into the column.
-RowId = Annotated[int, Path(ge=1, le=MAX_ID)]
+RowId = Annotated[int, Path(ge=1, le=MAX_ID, description="The id of the row.", examples=[7])]
 
 
 def _idempotency_key(value: str) -> str:
@@ -148,6 +125,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-def attempt_of(me: Caller, services: Services, key: str | None, fingerprint: str) -> Attempt:
+def idempotent_request(me: Caller, services: Services, key: str | None, fingerprint: str) -> IdempotentRequest:
+    """The caller's request under its Idempotency-Key, if it has one."""
     now = utcnow()
-    return Attempt(me.user_id, key, fingerprint, now, now - services.settings.refresh_absolute_ttl)
+    return IdempotentRequest(me.user_id, key, fingerprint, now, now - services.settings.refresh_absolute_ttl)

@@ -1,30 +1,31 @@
-"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a request sent again gets the first one's answer."""
+"""Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a repeated request gets the first one's response."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, insert, select
-from sqlmodel import Session, col
+from sqlmodel import Session, select
 
 from app.core.errors import IdempotencyKeyReused
 from app.ledger.operations import lock_owner
 from app.models.operation import IdempotencyKey
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     status: int
     headers: dict[str, str]
     body: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A request that may be sent again under its `key`. What was kept before `oldest` counts as absent."""
+class IdempotentRequest:
+    """A request that the client may repeat under its `key`. Keys stored before `oldest` have expired."""
 
     owner_id: UUID
     key: str | None
@@ -33,41 +34,43 @@ class Attempt:
     oldest: datetime
 
 
-_OWN = (col(IdempotencyKey.owner_id) == bindparam("owner"), col(IdempotencyKey.key) == bindparam("name"))
-_COLUMNS = (IdempotencyKey.fingerprint, IdempotencyKey.status, IdempotencyKey.answer, IdempotencyKey.created_at)
-_KEPT = select(*[col(column) for column in _COLUMNS]).where(*_OWN)
-_FORGET = delete(IdempotencyKey).where(*_OWN)
-
-
 def fingerprint(route: str, content: bytes) -> str:
+    """What two requests with the same key must have in common."""
     return sha256(route.encode() + b"\0" + content).hexdigest()
 
 
-def once(session: Session, attempt: Attempt, work: Callable[[], Answer]) -> Answer:
-    """The answer that the key's first request got; `work` makes it if this is the first, or if there is no key.
+def respond_once(
+    session: Session,
+    request: IdempotentRequest,
+    respond: Callable[[Session, IdempotentRequest, T], StoredResponse],
+    body: T,
+) -> StoredResponse:
+    """The response to `body`: the one stored with the key, or else a new one, which `respond` makes.
 
-    The owner's row is locked first, so that racing requests wait for the first one's commit. An error keeps nothing:
-    its transaction is rolled back, and the key with it.
+    The owner's row is locked first, so that concurrent requests wait for the first one's commit. An error stores
+    nothing: it rolls back the transaction, and the key with it.
     """
-    if attempt.key is None:
-        return work()
-    lock_owner(session, attempt.owner_id)
-    own = {"owner": attempt.owner_id, "name": attempt.key}
-    kept = session.connection().execute(_KEPT, own).first()
-    if kept is not None and kept.created_at > attempt.oldest:
-        if kept.fingerprint != attempt.fingerprint:
+    if request.key is None:
+        return respond(session, request, body)
+    lock_owner(session, request.owner_id)
+    own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
+    stored = session.exec(select(IdempotencyKey).where(*own)).one_or_none()
+    if stored is not None and stored.created_at > request.oldest:
+        if stored.fingerprint != request.fingerprint:
             raise IdempotencyKeyReused
-        return Answer(kept.status, kept.answer["headers"], kept.answer["body"])
-    if kept is not None:
-        session.connection().execute(_FORGET, own)
-    answer = work()
-    row = IdempotencyKey(
-        owner_id=attempt.owner_id,
-        key=attempt.key,
-        fingerprint=attempt.fingerprint,
-        status=answer.status,
-        answer={"headers": answer.headers, "body": answer.body},
-        created_at=attempt.now,
+        return StoredResponse(stored.status, **stored.answer)
+    if stored is not None:  # it has expired
+        session.delete(stored)
+        session.flush()
+    response = respond(session, request, body)
+    key = IdempotencyKey(
+        owner_id=request.owner_id,
+        key=request.key,
+        fingerprint=request.fingerprint,
+        status=response.status,
+        answer={"headers": response.headers, "body": response.body},
+        created_at=request.now,
     )
-    session.connection().execute(insert(IdempotencyKey), row.model_dump(exclude={"id"}))
-    return answer
+    session.add(key)
+    session.flush()
+    return response

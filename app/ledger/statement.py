@@ -11,7 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from app.core.templating import bars, render
 from app.ledger import csv_format
 from app.models.operation import OperationPublic
-from app.models.types import plain
+from app.models.types import format_amount
 
 FILES = {"statement.csv": "csv", "statement.html": "html"}  # each with its kind of text
 CSV, PAGE = FILES
@@ -38,7 +38,7 @@ def make_statement(batches: Iterable[list[OperationPublic]], since: datetime | N
                     total = totals[operation.type, operation.instrument_type or ""]
                     total.count += 1
                     total.quantity += operation.quantity
-        rows = [(*key, total.count, plain(total.quantity)) for key, total in sorted(totals.items())]
+        rows = [(*key, total.count, format_amount(total.quantity)) for key, total in sorted(totals.items())]
         page = render(PAGE, period=_period(since, until), count=months.total(), bars=bars(months), rows=rows)
         files.writestr(PAGE, page)
     return archive.getvalue()

@@ -1,15 +1,17 @@
-"""The base of every model: constraint names, ids, the present time, and request bodies."""
+"""The base of every model: constraint names, ids, the current time, and request bodies."""
 
 import os
 import time
 from datetime import UTC, datetime
+from typing import Annotated
 from uuid import UUID
 
+import pydantic
 from pydantic import ConfigDict
 from sqlalchemy import BigInteger, Integer, String
 from sqlmodel import SQLModel
 
-# Before the first table: these names are what a violated constraint is known by on both databases.
+# Set before the first table is defined. A violated constraint is recognized by its name on both databases.
 SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -20,25 +22,27 @@ SQLModel.metadata.naming_convention = {
 
 
 def utcnow() -> datetime:
-    """Aware UTC."""
+    """The current time as an aware datetime in UTC."""
     return datetime.now(UTC)
 
 
 def uuid7() -> UUID:
-    """A version 7 UUID (RFC 9562 section 5.7): sorts by its millisecond, so an index grows at its end."""
+    """A version 7 UUID (RFC 9562 section 5.7). It sorts by its millisecond, so an index grows at its end."""
     milliseconds = time.time_ns() // 1_000_000
     value = milliseconds << 80 | int.from_bytes(os.urandom(10))
     return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
-# 64 bits on both databases: SQLite numbers rows by itself only in a column that is called INTEGER.
 MAX_ID = 2**63 - 1
+MAX_PAGE = 200  # rows of a list
+Id = Annotated[int, pydantic.Field(examples=[7])]
+# 64 bits on both databases: SQLite generates ids only for a primary key that is declared as INTEGER.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 # Ordered by code point on both databases, whatever their locale, so that a list and its cursors agree everywhere.
 SortedName = String(100).with_variant(String(100, collation="C"), "postgresql")
 
 
 class Body(SQLModel):
-    """What a client sends: a field that is not named here is a mistake, not a wish."""
+    """A request body: a field that the model does not have is rejected."""
 
     model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows ConfigDict

@@ -1,43 +1,56 @@
-"""Operations: the ledger's rows, what is read and written of them, and the answers kept for repeated requests."""
+"""Operations: the ledger's rows, the schemas of its API, and the responses stored for idempotency keys."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+import pydantic
 from pydantic import MISSING
-from sqlalchemy import JSON, BigInteger, Index, text
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ColumnElement, Index, text
+from sqlmodel import Field, SQLModel, UniqueConstraint, col
 
 from app.core.decimals import ExactDecimal
-from app.models.base import BigId, Body, utcnow
-from app.models.types import MAX_TEXT, Amount, Figi, Instrument, Kind, Moment
+from app.core.etags import etag
+from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
+from app.models.types import Amount, Bound, Timestamp, line
 
-_LIVE = text("deleted_at IS NULL")
+MAX_TEXT = 50
+
+OperationType = Annotated[str, *line(MAX_TEXT, "sell", max_sent=200, lower=True)]
+InstrumentType = Annotated[str, *line(MAX_TEXT, "btc", max_sent=200, lower=True)]
+Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", max_sent=200)]
+
+Revision = Annotated[int, pydantic.Field(examples=[12])]
+Position = Annotated[Revision, pydantic.Field(ge=0, le=MAX_ID)]
+Count = Annotated[int, pydantic.Field(examples=[3])]
+
+_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
+_NOT_DELETED = text("deleted_at IS NULL")
 _DELETED = text("deleted_at IS NOT NULL")
 
 
-def _live_index(*columns: str) -> Index:
-    """For a list: what it filters by, then its order. Tombstones are not in it."""
-    return Index(None, "owner_id", *columns, "date", "id", sqlite_where=_LIVE, postgresql_where=_LIVE)
+def _list_index(*filters: str) -> Index:
+    """An index for a list: the columns that it filters by, then its order. Tombstones are left out."""
+    return Index(None, "owner_id", *filters, "date", "id", sqlite_where=_NOT_DELETED, postgresql_where=_NOT_DELETED)
 
 
 class OperationBase(SQLModel):
-    type: Kind = Field(max_length=MAX_TEXT)
-    instrument_type: Instrument | None = Field(default=None, max_length=MAX_TEXT)
+    type: OperationType = Field(max_length=MAX_TEXT)
+    instrument_type: InstrumentType | None = Field(default=None, max_length=MAX_TEXT)
     figi: Figi = Field(max_length=MAX_TEXT)
     quantity: Amount = Field(sa_type=ExactDecimal)
-    date: Moment
+    date: Timestamp
 
 
 class Operation(OperationBase, table=True):
-    """`revision` is the owner's revision that last touched the row. A row with deleted_at is a tombstone."""
+    """`revision` is the owner's revision that last changed the row. A row with `deleted_at` is a tombstone."""
 
     __table_args__ = (
         Index(None, "owner_id", "revision"),
-        _live_index(),
-        _live_index("type"),
-        _live_index("instrument_type"),
-        _live_index("figi"),
+        _list_index(),
+        _list_index("type"),
+        _list_index("instrument_type"),
+        _list_index("figi"),
         Index(None, "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
     )
 
@@ -49,8 +62,118 @@ class Operation(OperationBase, table=True):
     deleted_at: datetime | None = None
 
 
+class OperationCreate(Body, OperationBase):
+    pass
+
+
+class OperationUpdate(Body):
+    """Fields that are left out keep their values."""
+
+    type: OperationType | MISSING = Field(default=MISSING)
+    instrument_type: InstrumentType | MISSING | None = Field(default=MISSING)
+    figi: Figi | MISSING = Field(default=MISSING)
+    quantity: Amount | MISSING = Field(default=MISSING)
+    date: Timestamp | MISSING = Field(default=MISSING)
+
+
+class OperationPublic(OperationBase):
+    id: Id
+    owner_id: UUID
+    created_at: datetime
+    updated_at: datetime
+    revision: Revision
+
+    @property
+    def etag(self) -> str:
+        return etag(self.owner_id, self.revision)
+
+
+class Tombstone(SQLModel):
+    """What remains of a deleted operation."""
+
+    id: Id
+    revision: Revision
+    deleted_at: datetime
+
+
+class Changes(SQLModel):
+    """Changes in the order of their revisions. `next` is the `since` of the next request."""
+
+    changes: list[OperationPublic | Tombstone]
+    next: Revision
+    more: bool
+
+
+class OperationFilter(SQLModel):
+    """The query parameters that select the operations of a list."""
+
+    type: OperationType | None = Field(default=None, description="Only operations of this type, in any case.")
+    instrument_type: InstrumentType | None = Field(
+        default=None, description="Only operations of this type of instrument, in any case."
+    )
+    figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
+    since: Bound | None = Field(default=None, alias="from", description=f"{_BOUND}, inclusive.")
+    until: Bound | None = Field(default=None, alias="to", description=f"{_BOUND}, exclusive.")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        filters = [
+            (col(Operation.type).__eq__, self.type),
+            (col(Operation.instrument_type).__eq__, self.instrument_type),
+            (col(Operation.figi).__eq__, self.figi),
+            (col(Operation.date).__ge__, self.since),
+            (col(Operation.date).__lt__, self.until),
+        ]
+        return [condition(value) for condition, value in filters if value is not None]
+
+
+class ChangesQuery(SQLModel):
+    """How much a client's copy holds: every change up to the revision `since`, or the first part of a new copy."""
+
+    since: Position = Field(
+        default=0, description="The revision that your copy is up to date with; 0 for an empty copy."
+    )
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
+    full: bool = Field(default=False, description="Send true with every request that fills an empty copy.")
+    began: Position | None = Field(
+        default=None, description="The revision at which filling the copy began, from the Link header."
+    )
+
+    @property
+    def fills(self) -> bool:
+        return self.full or self.since == 0
+
+    def known_up_to(self, revision: int) -> int:
+        """The revision up to which no purge can hide a deletion from this client; the owner is at `revision` now.
+
+        A copy that is up to date with `since` may still hold operations that were deleted after it. A copy that is
+        being filled may hold operations that were deleted after the filling began.
+        """
+        if not self.fills:
+            return self.since
+        if self.since == 0:
+            return revision
+        return MAX_ID if self.began is None else self.began
+
+
+class Total(SQLModel):
+    """The operations of one type, instrument type and month."""
+
+    type: OperationType
+    instrument_type: InstrumentType | None
+    month: str = Field(description="In UTC.", schema_extra={"examples": ["2023-10"]})
+    count: Count
+    quantity: Amount
+
+
+class Imported(SQLModel):
+    """How many operations were created, and the revision of the last one."""
+
+    created: Count
+    revision: Revision
+
+
 class IdempotencyKey(SQLModel, table=True):
-    """The answer to a request that may be sent again: `answer` is {"headers": …, "body": …}."""
+    """The response to a request that may be sent again: `answer` is {"headers": …, "body": …}."""
 
     __tablename__ = "idempotency_key"
     __table_args__ = (UniqueConstraint("owner_id", "key"),)
@@ -62,58 +185,3 @@ class IdempotencyKey(SQLModel, table=True):
     status: int
     answer: dict[str, Any] = Field(sa_type=JSON)
     created_at: datetime = Field(default_factory=utcnow, index=True)
-
-
-class OperationCreate(Body, OperationBase):
-    pass
-
-
-class OperationUpdate(Body):
-    """What is left out stays."""
-
-    type: Kind | MISSING = Field(default=MISSING)
-    instrument_type: Instrument | MISSING | None = Field(default=MISSING)
-    figi: Figi | MISSING = Field(default=MISSING)
-    quantity: Amount | MISSING = Field(default=MISSING)
-    date: Moment | MISSING = Field(default=MISSING)
-
-
-class OperationPublic(OperationBase):
-    id: int
-    owner_id: UUID
-    created_at: datetime
-    updated_at: datetime
-    revision: int
-
-
-class Tombstone(SQLModel):
-    """What is left of a deleted operation."""
-
-    id: int
-    revision: int
-    deleted_at: datetime
-
-
-class Changes(SQLModel):
-    """In the order of their revisions. `next` is the `since` of the next request."""
-
-    changes: list[OperationPublic | Tombstone]
-    next: int
-    more: bool
-
-
-class Total(SQLModel):
-    """`month` is in UTC, such as "2023-10"."""
-
-    type: str
-    instrument_type: str | None
-    month: str
-    count: int
-    quantity: Amount
-
-
-class Imported(SQLModel):
-    """How many operations there are now that were not there, and the revision of the last one."""
-
-    created: int
-    revision: int

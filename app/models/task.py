@@ -1,36 +1,31 @@
-"""Tasks: who asked, who does it, and how it went from one to the next."""
+"""Tasks: the rules for changing them, and the history of their assignees."""
 
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
-from pydantic import Field as Limits
-from sqlalchemy import Index, text
-from sqlmodel import Field, SQLModel
+import pydantic
+from pydantic import MISSING
+from sqlalchemy import ColumnElement, Index, text
+from sqlmodel import Field, SQLModel, col
 
-from app.models.base import BigId, Body, utcnow
-from app.models.types import PLAIN, WORDS, one_form
+from app.models.base import BigId, Body, Id, utcnow
+from app.models.types import Name, line
 
-Title = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PLAIN),
-    AfterValidator(partial(one_form, max_length=200)),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200, "pattern": WORDS}),
-]
-Closed = Annotated[bool, Limits(strict=True, description="true closes the task, false opens it again.")]
-_NULL = "null: nobody."
+Title = Annotated[str, *line(200, "Water the plants")]
+IsClosed = Annotated[bool, pydantic.Field(strict=True)]
 _OPEN = text("closed_at IS NULL")
 
 
 class TaskBase(SQLModel):
-    title: Title = Field(max_length=200, schema_extra={"examples": ["Water the plants"]})
-    assignee_id: UUID | None = Field(default=None, description=f"An active user, see `/tasks/assignees`; {_NULL}")
+    title: Title = Field(max_length=200)
+    assignee_id: UUID | None = Field(
+        default=None, description="An active user, see `/tasks/assignees`; null: nobody is assigned."
+    )
 
 
 class Task(TaskBase, table=True):
-    # Each list is newest first, so each index ends with the id; they serve the foreign keys too.
+    # Every list is sorted by id, so every index ends with it. The indexes serve the foreign keys too.
     __table_args__ = (
         Index(None, "author_id", "id"),
         Index(None, "assignee_id", "id"),
@@ -46,17 +41,17 @@ class Task(TaskBase, table=True):
     def may_be_edited_by(self, user_id: UUID) -> bool:
         return user_id in (self.author_id, self.assignee_id)
 
-    def may_be_deleted_by(self, user_id: UUID, *, administers: bool) -> bool:
-        """Its author; once the author's account is deleted, its assignee or somebody who administers accounts."""
+    def may_be_deleted_by(self, user_id: UUID, *, is_admin: bool) -> bool:
+        """Its author may delete it; once the author's account is deleted, its assignee and admins may."""
         if self.author_id is not None:
             return user_id == self.author_id
-        return administers or user_id == self.assignee_id
+        return is_admin or user_id == self.assignee_id
 
-    def changes(self, wanted: dict[str, Any], now: datetime) -> dict[str, Any]:
-        """What of a TaskUpdate is not so already. Closing what is closed keeps its time."""
-        fields = {field: value for field, value in wanted.items() if field != "closed"}
+    def changes(self, requested: dict[str, Any], now: datetime) -> dict[str, Any]:
+        """The fields of a TaskUpdate that differ. Closing a task that is closed keeps the time it was closed at."""
+        fields = {field: value for field, value in requested.items() if field != "closed"}
         is_closed = self.closed_at is not None
-        if wanted.get("closed", is_closed) != is_closed:
+        if requested.get("closed", is_closed) != is_closed:
             fields["closed_at"] = None if is_closed else now
         return {field: value for field, value in fields.items() if value != getattr(self, field)}
 
@@ -67,15 +62,35 @@ class TaskCreate(Body, TaskBase):
 
 class TaskUpdate(Body):
     title: Title | MISSING = Field(default=MISSING)
-    assignee_id: UUID | MISSING | None = Field(default=MISSING, description=f"An active user; {_NULL}")
-    closed: Closed | MISSING = Field(default=MISSING)
+    assignee_id: UUID | MISSING | None = Field(
+        default=MISSING, description="An active user, see `/tasks/assignees`; null: nobody is assigned."
+    )
+    closed: IsClosed | MISSING = Field(default=MISSING, description="true closes the task, false opens it again.")
 
 
 class TaskPublic(TaskBase):
-    id: int
-    author_id: UUID | None = Field(description="null: the account is deleted.")
+    id: Id
+    author_id: UUID | None = Field(description="null if the author's account was deleted.")
     created_at: datetime
     closed_at: datetime | None = Field(description="null while the task is open.")
+
+
+class TaskFilter(SQLModel):
+    """The query parameters that select the tasks of a list."""
+
+    author: UUID | None = Field(default=None, description="Only tasks that this user wrote.")
+    assignee: UUID | None = Field(default=None, description="Only tasks that are assigned to this user.")
+    is_open: bool | None = Field(default=None, alias="open", description="true: only open tasks; false: only closed.")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if self.author is not None:
+            conditions.append(col(Task.author_id) == self.author)
+        if self.assignee is not None:
+            conditions.append(col(Task.assignee_id) == self.assignee)
+        if self.is_open is not None:
+            conditions.append(col(Task.closed_at).is_(None) if self.is_open else col(Task.closed_at).is_not(None))
+        return conditions
 
 
 class TaskHistoryBase(SQLModel):
@@ -86,19 +101,19 @@ class TaskHistoryBase(SQLModel):
 
 
 class TaskHistory(TaskHistoryBase, table=True):
-    """A chain: who is the previous one of a row is the new one of the row before."""
+    """Changes of a task's assignee: the previous assignee of each row is the new one of the row before it."""
 
     __tablename__ = "task_history"
     __table_args__ = (Index(None, "task_id", "id"),)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
-    task_id: int = Field(foreign_key="task.id", ondelete="CASCADE", sa_type=BigId)
+    task_id: int | None = Field(default=None, foreign_key="task.id", ondelete="CASCADE", nullable=False, sa_type=BigId)
 
 
 class TaskHistoryPublic(TaskHistoryBase):
-    id: int
+    id: Id
 
 
 class AssigneePublic(SQLModel):
     id: UUID
-    name: str | None
+    name: Name | None

@@ -14,9 +14,10 @@ from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import Ending
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
-from app.dependencies import MAX_PAGE, ChatReader, ChatUser, ServicesDep, SessionDep, join_chat
+from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, join_chat
 from app.http.openapi import problems
 from app.http.routing import Router
+from app.models.base import MAX_PAGE
 from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
 from app.oauth2.authorization_server import Caller
 from app.services import Services

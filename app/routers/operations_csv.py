@@ -1,4 +1,4 @@
-"""Operations as CSV: out as a stream of any length, in as one body, all or nothing."""
+"""Operations as CSV: exported as a stream of any length, imported as a whole or not at all."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -11,19 +11,19 @@ from app.authentication import current_caller
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
 from app.core.settings import get_settings
-from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep, attempt_of
+from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep, idempotent_request
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.ledger import csv_format, operations
-from app.ledger.idempotency import Answer, fingerprint, once
-from app.models.operation import Imported
+from app.ledger.idempotency import IdempotentRequest, StoredResponse, fingerprint, respond_once
+from app.models.operation import Imported, OperationFilter
 from app.oauth2.authorization_server import Caller
 from app.services import Services
 
 BATCH = 1000
 CSV = "text/csv"
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
-_TABLE = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
+_CONTENT = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
 
 router = Router("/api/operations", tags=["operations"])
 
@@ -31,29 +31,28 @@ router = Router("/api/operations", tags=["operations"])
 @router.get(
     "/export",
     response_class=StreamingResponse,
-    responses={200: {"description": "The operations, the newest first.", **_TABLE}},
+    responses={200: {"description": "The operations, the newest first.", **_CONTENT}},
 )
 def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
-    """Your operations as CSV, the newest first, however many. What a spreadsheet would take for a formula begins with
-    an apostrophe; the import takes it off again."""
+    """All your operations as CSV, the newest first. A cell that a spreadsheet would evaluate as a formula is prefixed
+    with an apostrophe, which the import removes."""
     headers = {"Content-Disposition": 'attachment; filename="operations.csv"'}
-    return StreamingResponse(_lines(me, filters, services), media_type=CSV, headers=headers)
+    return StreamingResponse(_stream(me, filters, services), media_type=CSV, headers=headers)
 
 
-async def _lines(me: Caller, filters: list[Any], services: Services) -> AsyncIterator[bytes]:
-    """Each batch in a short session of its own, closed before it is sent: a slow reader holds nothing."""
+async def _stream(me: Caller, filters: OperationFilter, services: Services) -> AsyncIterator[bytes]:
+    """Read each batch in a session of its own, closed before the batch is sent: a slow client holds no connection."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = operations.list_operations(session, me.user_id, filters, after=after, limit=BATCH)
+        rows = operations.list_operations(session, me.user_id, filters.conditions(), after=after, limit=BATCH)
         return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == BATCH else None
 
-    after: list[str] | None = None
     yield csv_format.header()
-    while True:
+    lines, after = await services.database.read(None, read, None)
+    yield lines
+    while after is not None:
         lines, after = await services.database.read(None, read, after)
         yield lines
-        if after is None:
-            break
 
 
 @router.post(
@@ -61,7 +60,7 @@ async def _lines(me: Caller, filters: list[Any], services: Services) -> AsyncIte
     status_code=201,
     response_model=Imported,
     responses=problems(IdempotencyKeyReused),
-    openapi_extra={"requestBody": {"required": True, **_TABLE}},
+    openapi_extra={"requestBody": {"required": True, **_CONTENT}},
     max_body_size=get_settings().import_max_body,
 )
 async def import_operations(
@@ -70,26 +69,19 @@ async def import_operations(
     services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Record the operations of a CSV file such as the export gives: all of them, or none and the line that is wrong.
+    """Record the operations of a CSV file in the format of the export: all of them or, if a line is invalid, none.
 
-    `instrument_type` may be missing or empty. With an Idempotency-Key the request can be repeated until an answer
-    arrives.
+    The column `instrument_type` is optional, and its cells may be empty. With an Idempotency-Key you can repeat the
+    request until you receive a response.
     """
     content = await request.body()
+    idempotent = idempotent_request(me, services, idempotency_key, fingerprint("importOperations", content))
     async with services.import_bulkhead.enter():
-        return await _import(request, me, services, content, idempotency_key)
+        rows = await in_thread(csv_format.decode, content)
+        stored = await services.database.write(request, respond_once, idempotent, _import, rows)
+    return JSONResponse(stored.body, stored.status, stored.headers)
 
 
-async def _import(request: Request, me: Caller, services: Services, content: bytes, key: str | None) -> Response:
-    rows = await in_thread(csv_format.decode, content)
-    attempt = attempt_of(me, services, key, fingerprint("importOperations", content))
-
-    def write(session: Session) -> Answer:
-        def work() -> Answer:
-            imported = operations.import_operations(session, attempt.owner_id, rows, attempt.now)
-            return Answer(201, {}, imported.model_dump())
-
-        return once(session, attempt, work)
-
-    answer = await services.database.write(request, write)
-    return JSONResponse(answer.body, answer.status, answer.headers)
+def _import(session: Session, request: IdempotentRequest, rows: list[tuple[Any, ...]]) -> StoredResponse:
+    imported = operations.import_operations(session, request.owner_id, rows, request.now)
+    return StoredResponse(201, {}, imported.model_dump())

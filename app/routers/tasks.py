@@ -1,11 +1,10 @@
-"""Tasks: everybody sees them, author and assignee change them, and each change of assignee is on record."""
+"""Tasks: everybody with the scope sees them, author and assignee change them, and their assignees have a history."""
 
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query, Response
-from sqlalchemy import and_, insert, select
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.core.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
 from app.dependencies import PageDep, RowId, SessionDep, requires
@@ -16,6 +15,7 @@ from app.models.task import (
     AssigneePublic,
     Task,
     TaskCreate,
+    TaskFilter,
     TaskHistory,
     TaskHistoryPublic,
     TaskPublic,
@@ -28,55 +28,45 @@ router = Router("/api/tasks", tags=["tasks"])
 
 ANYBODY = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]
+NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTask)
 
 
 @router.get("", dependencies=ANYBODY)
-def list_tasks(
-    session: SessionDep,
-    page: PageDep,
-    author: Annotated[UUID | None, Query(description="The tasks that this user wrote.")] = None,
-    assignee: Annotated[UUID | None, Query(description="The tasks that this user is to do.")] = None,
-    is_open: Annotated[bool | None, Query(alias="open", description="true: not closed; false: closed.")] = None,
-) -> list[TaskPublic]:
+def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter, Query()]) -> list[TaskPublic]:
     """Everybody's tasks, the newest first."""
-    found = select(Task).order_by(col(Task.id).desc()).limit(page.limit + 1)
+    statement = select(Task).where(*filters.conditions()).order_by(col(Task.id).desc()).limit(page.limit + 1)
     if page.position:
-        found = found.where(col(Task.id) < int(page.position[0]))
-    for column, wanted in ((Task.author_id, author), (Task.assignee_id, assignee)):
-        if wanted is not None:
-            found = found.where(col(column) == wanted)
-    if is_open is not None:
-        found = found.where(col(Task.closed_at).is_(None) if is_open else col(Task.closed_at).is_not(None))
-    tasks = page.cut(session.scalars(found).all(), lambda task: [str(task.id)])
+        statement = statement.where(col(Task.id) < int(page.position[0]))
+    tasks = page.cut(session.exec(statement).all(), lambda task: [str(task.id)])
     return [TaskPublic.model_validate(task) for task in tasks]
 
 
 @router.post("", status_code=201, responses=CREATED)
 def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Response) -> TaskPublic:
-    """Write a task; you are its author for good. An assignee at once is the first entry of its history."""
+    """Create a task; you are its author for good. If it has an assignee, that is the first entry of its history."""
     active = _hold_people(session, me, body.assignee_id)
     _check_assignee(body.assignee_id, active)
     task = Task.model_validate(body, update={"author_id": me.user_id})
     session.add(task)
-    session.flush()
+    session.flush()  # generates the id
     if task.assignee_id is not None:
         _record(session, task, me, previous=None)
     response.headers["Location"] = f"/api/tasks/{task.id}"
     return TaskPublic.model_validate(task)
 
 
-# Before /{task_id}, which would take it for an id.
+# Before /{task_id}, which would take "assignees" for an id.
 @router.get("/assignees", dependencies=ANYBODY)
 def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
-    """Who a task can be given to: all active accounts, the oldest first."""
-    found = select(col(User.id), col(User.name)).where(col(User.is_active)).order_by(col(User.id))
+    """Users to whom a task can be assigned: all active accounts, the oldest first."""
+    statement = select(User.id, User.name).where(User.is_active).order_by(col(User.id)).limit(page.limit + 1)
     if page.position:
-        found = found.where(col(User.id) > UUID(page.position[0]))
-    people = session.connection().execute(found.limit(page.limit + 1)).all()
-    return [AssigneePublic(**person._asdict()) for person in page.cut(people, lambda person: [str(person.id)])]
+        statement = statement.where(User.id > UUID(page.position[0]))
+    people = page.cut(session.exec(statement).all(), lambda person: [str(person[0])])
+    return [AssigneePublic(id=user_id, name=name) for user_id, name in people]
 
 
-@router.get("/{task_id}", dependencies=ANYBODY, responses=problems(TaskNotFound))
+@router.get("/{task_id}", dependencies=ANYBODY, responses=NOT_FOUND)
 def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     """The task with this id."""
     task = session.get(Task, task_id)
@@ -85,18 +75,17 @@ def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     return TaskPublic.model_validate(task)
 
 
-@router.patch("/{task_id}", responses=problems(TaskNotFound, NotYourTask))
+@router.patch("/{task_id}", responses=NOT_YOURS)
 def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -> TaskPublic:
-    """Change what is sent, as its author or assignee. `closed` sets or clears `closed_at`; `assignee_id` null
-    unassigns. What is so already changes nothing and leaves no entry in the history."""
-    wanted = body.model_dump()
-    active = _hold_people(session, me, wanted.get("assignee_id"), task_id)
+    """Change the fields that are sent, as author or assignee. `closed` sets or clears `closed_at`; `assignee_id` null
+    unassigns. Values that do not differ change nothing and leave no entry in the history."""
+    requested = body.model_dump()
+    active = _hold_people(session, me, requested.get("assignee_id"), task_id)
     task = _locked(session, task_id)
     if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
-    changes, previous = task.changes(wanted, utcnow()), task.assignee_id
-    if "assignee_id" in changes:
-        _check_assignee(changes["assignee_id"], active)
+    changes, previous = task.changes(requested, utcnow()), task.assignee_id
+    _check_assignee(changes.get("assignee_id"), active)
     task.sqlmodel_update(changes)
     session.add(task)
     session.flush()
@@ -105,53 +94,56 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     return TaskPublic.model_validate(task)
 
 
-@router.delete(
-    "/{task_id}",
-    status_code=204,
-    responses=problems(TaskNotFound, NotYourTask),
-)
+@router.delete("/{task_id}", status_code=204, responses=NOT_YOURS)
 def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
-    """Delete a task that you wrote, and its history. Once its author's account is deleted its assignee may do so, and
-    whoever has the scope `users:write`."""
+    """Delete a task that you wrote, and its history. Once the author's account is deleted, its assignee may delete
+    it, and so may callers with the scope `users:write`."""
     task = _locked(session, task_id)
-    if not task.may_be_deleted_by(me.user_id, administers="users:write" in me.scopes):
-        raise NotYourTask("Only its author deletes a task.")
+    if not task.may_be_deleted_by(me.user_id, is_admin="users:write" in me.scopes):
+        raise NotYourTask("Only the author of a task can delete it.")
     session.delete(task)
     session.flush()
 
 
-@router.get("/{task_id}/history", dependencies=ANYBODY, responses=problems(TaskNotFound))
+@router.get("/{task_id}/history", dependencies=ANYBODY, responses=NOT_FOUND)
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
-    """Who gave the task to whom, the oldest change first."""
-    of_task = col(TaskHistory.task_id) == col(Task.id)
+    """The changes of the task's assignee, the oldest first."""
+    of_task = col(TaskHistory.task_id) == Task.id
     if page.position:
-        of_task = and_(of_task, col(TaskHistory.id) > int(page.position[0]))
-    columns = [col(getattr(TaskHistory, name)) for name in TaskHistoryPublic.model_fields]
-    found = select(*columns).select_from(Task).outerjoin(TaskHistory, of_task).where(col(Task.id) == task_id)
-    rows = session.connection().execute(found.order_by(col(TaskHistory.id)).limit(page.limit + 1)).all()
+        of_task &= col(TaskHistory.id) > int(page.position[0])
+    # One statement: an unknown task gives no row, a task without a history gives one that is None.
+    statement = (
+        select(TaskHistory)
+        .select_from(Task)
+        .outerjoin(TaskHistory, of_task)
+        .where(Task.id == task_id)
+        .order_by(col(TaskHistory.id))
+        .limit(page.limit + 1)
+    )
+    rows = session.exec(statement).all()
     if not rows:
-        raise TaskNotFound  # a task without a history is one empty row
-    changes = page.cut([row for row in rows if row.id is not None], lambda row: [str(row.id)])
-    return [TaskHistoryPublic(**change._asdict()) for change in changes]
+        raise TaskNotFound
+    changes = page.cut([row for row in rows if row is not None], lambda change: [str(change.id)])
+    return [TaskHistoryPublic.model_validate(change) for change in changes]
 
 
 def _hold_people(session: Session, me: Caller, assignee_id: UUID | None, task_id: int | None = None) -> set[UUID]:
-    """Keep whom the change refers to from being deleted until the commit; those of them who are active.
+    """Keep the users that the change refers to from being deleted before the commit. Returns those who are active.
 
-    Before the task is locked: whoever deletes an account locks it first too, and its tasks afterwards. That is why
-    the present assignee, whom the history will name, is among them.
+    They are locked before the task is, in the order in which deleting an account locks its user and then its tasks.
+    The present assignee is among them, because the history will refer to that user too.
     """
-    present = select(col(Task.assignee_id)).where(col(Task.id) == task_id).scalar_subquery()
-    wanted = (col(User.id).in_([me.user_id, assignee_id])) | (col(User.id) == present)
-    people = select(col(User.id), col(User.is_active)).where(wanted).order_by(col(User.id))
-    found = session.connection().execute(people.with_for_update(read=True, key_share=True)).all()
-    if me.user_id not in {person.id for person in found}:
-        raise InvalidToken  # the account was deleted just now
-    return {person.id for person in found if person.is_active}
+    present = select(Task.assignee_id).where(Task.id == task_id).scalar_subquery()
+    concerned = col(User.id).in_([me.user_id, assignee_id]) | (col(User.id) == present)
+    statement = select(User.id, User.is_active).where(concerned).order_by(col(User.id))
+    people = dict(session.exec(statement.with_for_update(read=True, key_share=True)).all())
+    if me.user_id not in people:
+        raise InvalidToken  # the account was deleted after the request was authenticated
+    return {user_id for user_id, is_active in people.items() if is_active}
 
 
 def _locked(session: Session, task_id: int) -> Task:
-    """The task as it is, and stays until the commit: two changes follow each other. SQLite has one writer anyway."""
+    """The task, locked until the commit, so that concurrent changes follow each other."""
     task = session.get(Task, task_id, with_for_update={"key_share": True})
     if task is None:
         raise TaskNotFound
@@ -164,11 +156,12 @@ def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:
 
 
 def _record(session: Session, task: Task, me: Caller, *, previous: UUID | None) -> None:
-    change = insert(TaskHistory).values(
+    change = TaskHistory(
         task_id=task.id,
         changed_by=me.user_id,
         previous_assignee_id=previous,
         new_assignee_id=task.assignee_id,
         changed_at=utcnow(),
     )
-    session.connection().execute(change)
+    session.add(change)
+    session.flush()
