@@ -14,7 +14,7 @@ WORKDIR /srv/muster
 
 # The libraries, by hash: this layer is made again only when the lock file changes.
 COPY requirements.lock ./
-COPY scripts/venv ./scripts/
+COPY scripts/common.sh scripts/venv ./scripts/
 RUN ./scripts/venv requirements.lock
 
 COPY alembic.ini ./

@@ -1,7 +1,7 @@
-"""A demonstration: people, heroes, teams, tasks with a history, and a year of operations, as use might leave them.
+"""The demo account, with heroes, teams, tasks and their history, and a year of operations, as use might leave them.
 
-./scripts/seed.py --demo loads it, ./scripts/serve --demo loads it and serves; never in production, for the password is
-known. It is one transaction: where the demo account exists, nothing is changed, whatever has become of the rest.
+./scripts/serve --demo and ./scripts/seed.py --demo load it in one transaction, never in production. Where the demo
+account exists nothing changes, whatever has become of the other rows.
 """
 
 import asyncio
@@ -10,27 +10,25 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
+from sqlmodel import Session, select
 
 from app.accounts.passwords import PasswordHasher
 from app.accounts.users import create_user, find_user_by_email
 from app.core.dialects import insert_missing, make_engine
-from app.core.settings import Settings, get_settings
+from app.core.settings import Settings
 from app.ledger.operations import import_operations
 from app.models.base import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team
 from app.models.operation import OperationCreate
 from app.models.task import Task, TaskHistory
-from app.models.user import User
-from scripts import start
 
 DEMO_EMAIL = "demo@example.com"
-DEMO_PASSWORD = "violet-tandem-harbour"  # noqa: S105  # meant to be known
+DEMO_PASSWORD = "violet-tandem-harbour"  # noqa: S105  # public on purpose
+DEMO_ACCOUNT = f"{DEMO_EMAIL}, password {DEMO_PASSWORD}"
 PEOPLE = {DEMO_EMAIL: "Demo", "mira.demo@example.com": "Mira", "tomas.demo@example.com": "Tomás"}
 
-# Team -> its headquarters and its heroes, each with a secret name and an age that may be unknown.
+# By team: its headquarters and its heroes, each with a secret name and an age that may be unknown.
 TEAMS: dict[str, tuple[str, dict[str, tuple[str, int | None]]]] = {
     "Harbour Watch": (
         "The old lighthouse",
@@ -53,14 +51,14 @@ TEAMS: dict[str, tuple[str, dict[str, tuple[str, int | None]]]] = {
         {"Granite": ("Aldo Ferri", 71), "Silver Needle": ("Mei Castellan", 68), "Everyman": ("John Smith", 50)},
     ),
 }
-# What the demo account saves in: instrument type, FIGI and the usual quantity.
+# What the demo account invests in: instrument type, FIGI and the usual quantity.
 INSTRUMENTS = [
     ("share", "BBG000B9XRY4", "4"),
     ("etf", "BBG000BDTBL9", "2.5"),
     ("bond", "BBG00QNDZ1K6", "10"),
     ("btc", "KKG00000DV14", "0.0125"),
 ]
-# Who also belongs to another team, and who to none.
+# Heroes who belong to a second team, and heroes who belong to none.
 GUESTS = [("Foghorn", "Founders' Table"), ("Owl Eye", "Quick Answer"), ("Pollen", "Night Shift")]
 LONERS: dict[str, tuple[str, int | None]] = {
     "Deadpond": ("Dive Wilson", None),
@@ -77,53 +75,37 @@ Mend the net; Check the first-aid kits; Choose a new motto; Reply to three appli
 """.split(";")  # noqa: SIM905  # a list of so many strings takes three times the lines
 
 
-def main() -> None:
-    """What ./scripts/serve --demo runs."""
-    settings = get_settings()
-    refuse_where_it_cannot_be(settings)
-    start.prepare(settings)
-    load_demo(settings)
-    print(account())
-    start.main()
-
-
-def refuse_where_it_cannot_be(settings: Settings) -> None:
+def refuse_demo_account(settings: Settings) -> None:
+    """Everybody knows its password."""
     if settings.environment == "production":
-        sys.exit("muster: ENVIRONMENT: production takes no demo account, whose password everybody knows")
+        sys.exit("muster: ENVIRONMENT: production takes no demo account, because everybody knows its password")
     if settings.local_accounts == "off":
-        sys.exit("muster: LOCAL_ACCOUNTS: off takes no demo account, which has a password here")
-
-
-def account() -> str:
-    return f"Demo        {DEMO_EMAIL}, password {DEMO_PASSWORD}"
+        sys.exit("muster: LOCAL_ACCOUNTS: off takes no demo account, because it signs in with a password")
+    if settings.serves == "web":
+        sys.exit("muster: SERVES: web takes no demo account: the pages alone have no database")
 
 
 def load_demo(settings: Settings) -> None:
-    """Everything or, where the demo account exists, nothing; the unique address decides between two at once."""
-    refuse_where_it_cannot_be(settings)
+    """Load everything, or nothing where the demo account exists; the unique address decides between two at once."""
     engine = make_engine(settings)
     with Session(engine) as session:
         exists = find_user_by_email(session, DEMO_EMAIL) is not None
     if not exists:
-        password_hash = asyncio.run(_hash())
+        password_hash = asyncio.run(PasswordHasher().hash(DEMO_PASSWORD))
         with Session(engine) as session:
             try:
                 _load(session, password_hash, utcnow())
                 session.commit()
             except IntegrityError:
-                session.rollback()  # another process loaded it first
+                session.rollback()  # another process was first
     engine.dispose()
-
-
-async def _hash() -> str:
-    return await PasswordHasher().hash(DEMO_PASSWORD)
 
 
 def _load(session: Session, password_hash: str, now: datetime) -> None:
     people = [
-        create_user(session, email=email, name=name, password_hash=password_hash).id for email, name in PEOPLE.items()
+        create_user(session, email=email, name=name, password_hash=password_hash, is_verified=True).id
+        for email, name in PEOPLE.items()
     ]
-    session.connection().execute(update(User).where(col(User.id).in_(people)).values(is_verified=True))
     _load_heroes(session, now)
     _load_operations(session, people[0], now)
     for number, title in enumerate(TASKS):
@@ -131,15 +113,15 @@ def _load(session: Session, password_hash: str, now: datetime) -> None:
 
 
 def _load_heroes(session: Session, now: datetime) -> None:
-    """By name, beside those that there are: a hero or a team of this name is taken as it is."""
+    """Heroes and teams that exist already, by name, stay as they are."""
     heroes = LONERS | {name: known for _, members in TEAMS.values() for name, known in members.items()}
     for name, (secret_name, age) in heroes.items():
         insert_missing(session, Hero, ["name"], name=name, secret_name=secret_name, age=age)
     for name, (headquarters, _) in TEAMS.items():
         insert_missing(session, Team, ["name"], name=name, headquarters=headquarters)
     pairs = [(hero, team) for team, (_, members) in TEAMS.items() for hero in members] + GUESTS
-    hero_ids = dict(session.connection().execute(select(col(Hero.name), col(Hero.id))).all())
-    team_ids = dict(session.connection().execute(select(col(Team.name), col(Team.id))).all())
+    hero_ids = dict(session.exec(select(Hero.name, Hero.id)).all())
+    team_ids = dict(session.exec(select(Team.name, Team.id)).all())
     for number, (hero, team) in enumerate(pairs):
         joined_at = now - timedelta(days=400 - 17 * number)
         ids = {"hero_id": hero_ids[hero], "team_id": team_ids[team]}
@@ -147,7 +129,7 @@ def _load_heroes(session: Session, now: datetime) -> None:
 
 
 def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:
-    """Every third day of a year, the oldest first: mostly bought, sometimes sold."""
+    """An operation every third day of a year, the oldest first: mostly bought, sometimes sold."""
     rows = []
     for number in range(122):
         instrument_type, figi, usual = INSTRUMENTS[number * number % 7 % len(INSTRUMENTS)]
@@ -159,21 +141,17 @@ def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:
 
 
 def _load_task(session: Session, people: list[UUID], number: int, title: str, created_at: datetime) -> None:
-    """Handed on up to three times, day after day; about two of five are closed by now."""
+    """A task that was reassigned up to three times, a day apart; about two of five are closed."""
     author = people[number % len(people)]
-    holders = [people[(number + step) % len(people)] for step in range(1, 1 + number % 4)]
-    moments = [created_at + timedelta(days=step) for step in range(len(holders) + 1)]
+    assignees = [people[(number + step) % len(people)] for step in range(1, 1 + number % 4)]
+    moments = [created_at + timedelta(days=step) for step in range(len(assignees) + 1)]
     closed_at = moments[-1] + timedelta(hours=5) if number % 5 in {1, 3} and moments[-1] < utcnow() else None
     task = Task(title=title, author_id=author, created_at=created_at, closed_at=closed_at)
-    task.assignee_id = holders[-1] if holders else None
+    task.assignee_id = assignees[-1] if assignees else None
     session.add(task)
     session.flush()
-    hands = zip([None, *holders], holders, [author, *holders], moments, strict=False)
-    for previous, new, by, changed_at in hands:
+    reassignments = zip([None, *assignees], assignees, [author, *assignees], moments, strict=False)
+    for previous, new, by, changed_at in reassignments:
         change = {"task_id": task.id, "changed_by": by, "changed_at": changed_at}
         change |= {"previous_assignee_id": previous, "new_assignee_id": new}
-        session.connection().execute(insert(TaskHistory).values(change))
-
-
-if __name__ == "__main__":
-    main()
+        session.add(TaskHistory.model_validate(change))

@@ -11,20 +11,32 @@ field, theirs stands; so it does where a row was to be deleted that they changed
 What was given up for that is never lost silently: `refused` lists it, for the person to decide.
 """
 
-import os
-import subprocess
+import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
-    if Path(sys.prefix) != ROOT / ".venv":  # as seed.py does; httpx is in the development's lock file
-        subprocess.run([ROOT / "scripts" / "venv", "requirements-dev.lock"], check=True)
-        python = str(ROOT / ".venv" / "bin" / "python")
-        os.execv(python, [python, *sys.argv])  # noqa: S606  # our own interpreter, our own arguments
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import argparse
+from scripts.command_line import Parser, use_project_python
+
+
+def parse() -> argparse.Namespace:
+    parser = Parser(
+        prog="./scripts/phone.py", description="A reference client: read it, or see it at work with --demo."
+    )
+    parser.add_argument("--demo", action="store_true", help="sign in, go offline, lose answers, sync")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the running service (default: %(default)s)")
+    options = parser.parse_args()
+    if not options.demo:
+        parser.error("there is nothing to run without --demo")
+    return options
+
+
+if __name__ == "__main__":
+    parse()  # --help and refusals need nothing installed
+    use_project_python()
+
 import json
 import random
 import sqlite3
@@ -340,13 +352,10 @@ class Phone:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A reference client: read it, or see it at work with --demo.")
-    parser.add_argument("--demo", action="store_true", required=True, help="sign in, go offline, lose answers, sync")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of a served instance (default: %(default)s)")
-    url = parser.parse_args().url
-    from scripts.phone_demo import demo  # noqa: PLC0415  # which imports this file
+    options = parse()
+    from scripts.phone_demo import demo  # noqa: PLC0415  # it imports this file
 
-    demo(url)
+    demo(options.url)
 
 
 if __name__ == "__main__":

@@ -1,91 +1,149 @@
-"""What ./scripts/serve runs: migrate, load the roles, say where things are, serve. One process, to start quickly."""
+"""Start Muster, as ./scripts/serve does: migrate, load the roles, say where everything is, serve, and say goodbye."""
+
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
 
 import atexit
+import errno
 import os
 import resource
 import shutil
 import socket
 import sys
-from pathlib import Path
+from argparse import Namespace
+from urllib.parse import urlsplit
 
 import uvicorn
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from app.core.database import SOCKET_CONNECTIONS
+from app.core.schema import known_revisions, newest_revision, schema_revision
 from app.core.settings import DATA, ROOT, Settings, get_settings
-from scripts.seed import first_admin_from_settings, load_roles
+from scripts.demo import DEMO_ACCOUNT, load_demo, refuse_demo_account
+from scripts.errors import database_name, explained_errors, relative
+from scripts.seed import has_admin, load_roles, make_first_admin
 
-MAX_FRAME = 32 * 1024  # bytes: a text of 4 KiB whose every byte is escaped has 24
+MAX_FRAME = 32 * 1024  # bytes; a text of 4 KiB takes 24 KiB when every byte of it is escaped
 GRACEFUL_SHUTDOWN = 10  # seconds for requests under way and open streams
+PORTS_TO_TRY = 100  # above one that is taken
 
 
 def main() -> None:
+    options = parse()
     settings = get_settings()
-    refuse_busy_port(settings)
+    if options.reload and settings.workers > 1:
+        sys.exit("muster: WORKERS: --reload serves with one process; leave WORKERS at 1")
+    if options.demo:
+        refuse_demo_account(settings)
+    refuse_taken_port(settings)
     if settings.serves != "web":  # the pages alone have no database
-        prepare(settings)
+        prepare(settings, demo=options.demo)
         settings = fit_connections(settings)
     share_metrics(settings)
     allow_many_connections()
-    print(banner(settings), flush=True)
+    print(banner(settings, demo=options.demo, reload=options.reload), flush=True)
+    serve(settings, reload=options.reload)
+    print(goodbye(settings))
+
+
+def parse() -> Namespace:
+    parser = Parser(prog="./scripts/serve", description=__doc__)
+    parser.add_argument("--demo", action="store_true", help="also load a demo account, and print its password")
+    parser.add_argument("--reload", action="store_true", help="restart whenever a file in app/ changes")
+    return parser.parse_args()
+
+
+def serve(settings: Settings, *, reload: bool) -> None:
+    """Until Ctrl-C or SIGTERM."""
     uvicorn.run(
         f"app.main:{settings.serves}",
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        reload=reload,
+        reload_dirs=[str(ROOT / "app")] if reload else None,
         http="app.http.uvicorn_protocols:Protocol",
         ws="app.http.uvicorn_protocols:SocketProtocol",
         ws_max_size=MAX_FRAME,
         ws_per_message_deflate=False,  # messages are short, and each socket would keep two windows of 4 KiB and more
-        proxy_headers=False,  # the application itself believes TRUSTED_PROXIES and nobody else
+        proxy_headers=False,  # the application itself trusts TRUSTED_PROXIES and nobody else
         server_header=False,
-        access_log=False,  # ours has no query string in it
+        access_log=False,  # the application writes its own, without query strings
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         log_level="warning",
     )
 
 
-def allow_many_connections() -> None:
-    """Each is an open file, and a shell's usual limit of 1,024 would turn away the next client."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+# ---- Before the first request ----
 
 
-def refuse_busy_port(settings: Settings) -> None:
-    """Uvicorn would say so too, but after the migration and in several lines."""
+def refuse_taken_port(settings: Settings) -> None:
+    """Uvicorn would refuse it too, but only after the migration, and without the next free port."""
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        socket.create_server((settings.host, settings.port), family=family).close()
+        listen(settings.host, settings.port)
     except OSError as error:
-        sys.exit(f"muster: PORT: {settings.port} at HOST {settings.host} cannot be used: {error.strerror}")
+        if error.errno != errno.EADDRINUSE:
+            sys.exit(f"muster: PORT: {settings.port} at HOST {settings.host} cannot be used: {error.strerror}")
+        free = next_free_port(settings)
+        advice = f"; {free} is free: PORT={free} ./scripts/serve" if free else ""
+        sys.exit(f"muster: PORT: {settings.port} is taken{advice}")
 
 
-def prepare(settings: Settings) -> None:
-    """Bring the schema and the roles up to date; safe when several processes do it at once."""
-    DATA.mkdir(exist_ok=True)
-    try:
-        if schema_revision(settings) != newest_revision():
-            migrate(settings)
+def next_free_port(settings: Settings) -> int | None:
+    for port in range(settings.port + 1, min(settings.port + PORTS_TO_TRY, 65536)):
+        try:
+            listen(settings.host, port)
+        except OSError:
+            continue
+        return port
+    return None
+
+
+def listen(host: str, port: int) -> None:
+    """Listen for a moment; OSError if that is not possible."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    socket.create_server((host, port), family=family).close()
+
+
+def prepare(settings: Settings, *, demo: bool = False) -> None:
+    """Migrate, and create what is missing of roles, first admin and demo data; several processes may do so at once."""
+    with explained_errors(settings):
+        DATA.mkdir(exist_ok=True)
+        migrate(settings)
         load_roles(settings)
-        first_admin_from_settings(settings)
-    except DBAPIError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        sys.exit(f"muster: DATABASE_URL: the database cannot be used: {reason}")
+        make_first_admin(settings)
+        if demo:
+            load_demo(settings)
+
+
+def migrate(settings: Settings) -> None:
+    """Do nothing, quickly, when the schema is up to date; refuse the schema of a newer release."""
+    revision = schema_revision(settings)
+    if revision == newest_revision():
+        return
+    if revision is not None and revision not in known_revisions():
+        sys.exit(f"muster: DATABASE_URL: the schema has revision {revision}, which this release does not know")
+    from alembic import command  # noqa: PLC0415  # only a start that migrates pays for the import
+    from alembic.config import Config  # noqa: PLC0415  # the same
+
+    print(f"Migrating   {database_name(settings)}", flush=True)
+    command.upgrade(Config(ROOT / "alembic.ini"), "head")
 
 
 def fit_connections(settings: Settings) -> Settings:
-    """What all processes may hold together has to fit into PostgreSQL: a default DB_SLOTS is lowered, a set one that
-    does not fit stops the start."""
+    """Keep the connections of all processes within PostgreSQL's limit: a default DB_SLOTS is lowered, one that was set
+    and does not fit stops the start."""
     if settings.on_sqlite:
         return settings
-    room = usable_connections(settings)
-    most = (room // settings.workers - SOCKET_CONNECTIONS) // 2
+    available = usable_connections(settings)
+    most = (available // settings.workers - SOCKET_CONNECTIONS) // 2
     if settings.db_slots <= most:
         return settings
     needed = settings.workers * (2 * settings.db_slots + SOCKET_CONNECTIONS)
-    why = f"WORKERS={settings.workers} would hold up to {needed} connections, and PostgreSQL has {room} for us"
+    why = f"WORKERS={settings.workers} could open {needed} connections, and PostgreSQL has {available} for us"
     if "db_slots" in settings.model_fields_set or most < 1:
         sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too much: {why}. At most {max(most, 0)} fits")
     print(f"muster: DB_SLOTS: lowered from {settings.db_slots} to {most}: {why}", flush=True)
@@ -95,7 +153,7 @@ def fit_connections(settings: Settings) -> Settings:
 
 
 def usable_connections(settings: Settings) -> int:
-    """max_connections less those that PostgreSQL keeps for superusers and for pg_use_reserved_connections."""
+    """max_connections, less those that PostgreSQL reserves for superusers and for pg_use_reserved_connections."""
     engine = create_engine(settings.database_url, poolclass=NullPool)
     reserved = "current_setting('superuser_reserved_connections')::int"
     newer = "coalesce(current_setting('reserved_connections', true)::int, 0)"  # since PostgreSQL 16
@@ -108,57 +166,69 @@ def usable_connections(settings: Settings) -> int:
 
 
 def share_metrics(settings: Settings) -> None:
-    """Several processes: an empty folder that they count in together, before one of them looks for it."""
+    """Give several processes an empty folder to count in together, before one of them looks for it."""
     if settings.workers > 1:
         folder = DATA / f"metrics-{settings.port}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        with explained_errors(settings):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
-def newest_revision() -> str:
-    """By file name, since names begin with the date. Importing Alembic to learn it would cost half a second a start."""
-    newest = max((ROOT / "migrations" / "versions").glob("*.py"))
-    return newest.name.partition("-")[2].partition("_")[0]
+def allow_many_connections() -> None:
+    """Each connection is an open file, and a shell's usual limit of 1,024 would turn away the next client."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def schema_revision(settings: Settings) -> str | None:
-    """The revision that the database is at; None when it is empty."""
-    engine = create_engine(settings.database_url, poolclass=NullPool)
-    try:
-        with engine.connect() as connection:
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    except (OperationalError, ProgrammingError) as error:
-        if "alembic_version" in str(error.orig):
-            return None
-        raise
-    finally:
-        engine.dispose()
+# ---- What the terminal shows ----
 
 
-def migrate(settings: Settings) -> None:
-    from alembic import command  # noqa: PLC0415  # only a start that migrates pays for the import
-    from alembic.config import Config  # noqa: PLC0415  # the same
-    from alembic.util import CommandError  # noqa: PLC0415  # the same
-
-    try:
-        command.upgrade(Config(ROOT / "alembic.ini"), "head")
-    except CommandError:
-        at = schema_revision(settings)
-        sys.exit(f"muster: DATABASE_URL: the schema, revision {at}, is of another release than this one")
-
-
-def banner(settings: Settings) -> str:
+def banner(settings: Settings, *, demo: bool, reload: bool) -> str:
     url = settings.public_url
-    data = _relative(settings.database_url.removeprefix("sqlite:///")) if settings.on_sqlite else "PostgreSQL"
-    mail = "data/outbox" if settings.mail_url == "outbox" else settings.mail_url.partition("://")[0]
-    jobs = "\nJobs        run by ./scripts/worker" if settings.redis_url else ""
-    return f"Muster      {url}\nSwagger UI  {url}/api/docs\nData        {data}\nMail        {mail}{jobs}"
+    lines = {"Muster": url}
+    if settings.serves == "web":
+        lines["API"] = str(settings.api_url)
+    else:
+        lines |= {"Swagger UI": f"{url}/api/docs", "Data": database_name(settings), "Mail": mail_route(settings)}
+        if settings.redis_url:
+            lines["Jobs"] = "run by ./scripts/worker"
+    if demo:
+        lines["Demo"] = DEMO_ACCOUNT
+    if reload:
+        lines["Reload"] = "on: a changed file in app/ restarts the server"
+    if settings.environment != "production":
+        lines["Next"] = next_steps(settings, demo=demo)
+        lines["Stop"] = "Ctrl-C"
+    return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
 
 
-def _relative(path: str) -> str:
-    return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path
+def next_steps(settings: Settings, *, demo: bool) -> str:
+    url, indent = settings.public_url, "\n" + " " * 12
+    if demo:
+        steps = [f"sign in at {url}/sign-in, or authorize in the Swagger UI"]
+    elif settings.serves == "api":
+        steps = ["register and authorize in the Swagger UI"]
+    elif settings.local_accounts == "off":
+        steps = [f"sign in at {url}/sign-in with an account of your identity provider"]
+    else:
+        steps = [f"register at {url}/register, or start with --demo to look around"]
+    if settings.serves != "web" and not has_admin(settings):
+        steps.append("create an admin: ./scripts/seed.py --admin you@example.com")
+    return indent.join(steps)
+
+
+def mail_route(settings: Settings) -> str:
+    parts = urlsplit(settings.mail_url)
+    if parts.scheme == "smtp":
+        return f"sent through {parts.hostname}"
+    return f"saved as files in {relative(parts.path) if parts.scheme else 'data/outbox'}, not sent"
+
+
+def goodbye(settings: Settings) -> str:
+    kept = "" if settings.serves == "web" else f" Everything is saved in {database_name(settings)}."
+    return f"Muster has stopped.{kept} ./scripts/serve starts it again."
 
 
 if __name__ == "__main__":

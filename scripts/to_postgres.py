@@ -1,8 +1,13 @@
-"""What ./scripts/to_postgres runs: every row of a SQLite database into an empty PostgreSQL, in one transaction.
+"""Copy every row of a SQLite database into an empty PostgreSQL database, as ./scripts/to_postgres does.
 
-Both sides read and write through the tables of app/models, so amounts stay exact and times stay UTC. What is written to
-SQLite meanwhile is not copied: stop the service first. With the same SECRET_KEYS everybody stays signed in.
+It is one transaction. Both sides go through the tables of app/models, so amounts stay exact and times stay UTC. Stop
+the service first: what is written to SQLite meanwhile is not copied. With the same SECRET_KEYS nobody is signed out.
 """
+
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
 
 import os
 import pkgutil
@@ -15,22 +20,26 @@ from sqlmodel import SQLModel
 
 import app.models
 from app.core.dialects import make_engine
+from app.core.schema import newest_revision, schema_revision
 from app.core.settings import Settings, get_settings
 from app.models.user import Role
-from scripts.start import newest_revision, prepare, schema_revision
+from scripts.start import prepare
 
 BATCH = 1000
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or not sys.argv[1].startswith("postgres"):
-        sys.exit("muster: scripts/to_postgres postgresql://user:password@host/database")
+    parser = Parser(prog="./scripts/to_postgres", description=__doc__)
+    parser.add_argument("url", metavar="URL", help="postgresql://user:password@host/database")
+    url = parser.parse_args().url
+    if not url.startswith("postgres"):
+        parser.error("URL has to be postgresql://user:password@host/database")
     source = get_settings()
     if not source.on_sqlite:
-        sys.exit("muster: DATABASE_URL: it has to be the SQLite database to copy from")
+        sys.exit("muster: DATABASE_URL has to be the SQLite database to copy from")
     if schema_revision(source) != newest_revision():
-        sys.exit("muster: DATABASE_URL: start this release once on it first, which brings its schema up to date")
-    target = settings_of(sys.argv[1])
+        sys.exit("muster: DATABASE_URL: start this release on the SQLite database once; that migrates it")
+    target = settings_for(url)
     prepare(target)
     try:
         copied = copy(make_engine(source), make_engine(target))
@@ -38,31 +47,31 @@ def main() -> None:
         sys.exit(f"muster: nothing was copied: {str(error.orig).strip().splitlines()[0]}")
     for name, count in copied.items():
         print(f"{count:>12,}  {name}")
-    print("Copied. Set DATABASE_URL to the new one, keep SECRET_KEYS, and start.")
+    print("Copied. Set DATABASE_URL to the PostgreSQL database, keep SECRET_KEYS, and start.")
 
 
-def settings_of(url: str) -> Settings:
-    """Those of this start, on another database; without a first admin, who would be a row too many."""
+def settings_for(url: str) -> Settings:
+    """These settings with another database, and without a first admin, who would be one row too many."""
     os.environ.update(DATABASE_URL=url, ADMIN_EMAIL="", ADMIN_PASSWORD="")
     get_settings.cache_clear()
     return get_settings()
 
 
 def copy(source: Engine, target: Engine) -> dict[str, int]:
-    """The number of rows by table."""
+    """Copy everything; returns the number of rows by table."""
     tables = all_tables()
-    # The writing side of both: nobody changes the SQLite database meanwhile, and times are UTC's on PostgreSQL.
+    # Both are write engines: nobody can change the SQLite database meanwhile, and PostgreSQL takes times as UTC.
     with source.connect() as old, target.begin() as new:
         refuse_unless_empty(new, tables)
-        new.execute(Role.__table__.delete())  # type: ignore[attr-defined]  # its own come along, with their ids
+        new.execute(Role.__table__.delete())  # type: ignore[attr-defined]  # the copied roles bring their ids
         counts = {table.name: copy_table(table, old, new) for table in tables}
         for table in tables:
-            continue_numbers(table, new)
+            advance_sequences(table, new)
     return counts
 
 
 def all_tables() -> list[Table]:
-    """Those that are referred to first."""
+    """Every table, after those that it refers to."""
     for module in pkgutil.iter_modules(app.models.__path__, "app.models."):
         import_module(module.name)
     return SQLModel.metadata.sorted_tables
@@ -85,8 +94,8 @@ def copy_table(table: Table, old: Connection, new: Connection) -> int:
     return count
 
 
-def continue_numbers(table: Table, new: Connection) -> None:
-    """A sequence knows nothing of rows that came with their number."""
+def advance_sequences(table: Table, new: Connection) -> None:
+    """Move the sequences past the copied ids, which no sequence has counted."""
     for column in table.primary_key.columns:
         sequence = new.execute(
             text("SELECT pg_get_serial_sequence(quote_ident(:table), :column)"),

@@ -12,8 +12,8 @@ from scripts.benchmarks.load import require_wrk
 from scripts.benchmarks.logins import login, login_burst, logins_beside_reads
 from scripts.benchmarks.reads import connections, log_line, me
 from scripts.benchmarks.slots import slots
-from scripts.benchmarks.stage import Stage
 from scripts.benchmarks.starts import cold_start
+from scripts.benchmarks.testbed import Stage
 from tests.support.databases import make_templates, start_postgres
 
 # Each prints what it finds; the first line of its docstring is what --list says.

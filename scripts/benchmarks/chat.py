@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from scripts.benchmarks.stage import Stage, server_process
+from scripts.benchmarks.testbed import Stage, server_process
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster
 

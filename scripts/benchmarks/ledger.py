@@ -10,7 +10,7 @@ import httpx
 
 from app.core.crypto import ValuesSigner
 from scripts.benchmarks.load import spread
-from scripts.benchmarks.stage import Stage, watch_memory
+from scripts.benchmarks.testbed import Stage, watch_memory
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from scripts.benchmarks.stage import cpu_seconds
+from scripts.benchmarks.testbed import cpu_seconds
 from tests.support.servers import Muster
 
 CONNECTIONS = 32

@@ -13,7 +13,7 @@ from threading import Event, Thread
 import httpx
 
 from scripts.benchmarks.load import Sample, Wrk, interleave, report
-from scripts.benchmarks.stage import Stage, watch_memory
+from scripts.benchmarks.testbed import Stage, watch_memory
 from tests.support.servers import PASSWORD, Muster
 
 ATTEMPTS = 40

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from scripts.benchmarks.load import CONNECTIONS, Wrk, interleave, report
-from scripts.benchmarks.stage import Stage
+from scripts.benchmarks.testbed import Stage
 from tests.support.servers import Muster
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from statistics import median
 from threading import Event
 
-from scripts.benchmarks.stage import Stage
+from scripts.benchmarks.testbed import Stage
 from tests.support.servers import Muster
 
 READS = 200

@@ -4,7 +4,7 @@ import time
 from statistics import median
 
 from scripts.benchmarks.load import spread
-from scripts.benchmarks.stage import Stage
+from scripts.benchmarks.testbed import Stage
 
 
 def cold_start(stage: Stage) -> None:

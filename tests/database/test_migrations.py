@@ -22,8 +22,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
+from app.core.schema import newest_revision
 from app.core.settings import get_settings
-from scripts.start import newest_revision
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
 from tests.support.schema import constraint_names, engine_for, fill, rows, table_names
 from tests.support.servers import wait_for

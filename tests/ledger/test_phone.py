@@ -336,7 +336,7 @@ def test_the_demonstration_makes_an_account_where_there_is_no_demo_account(muste
 def test_the_demonstration_uses_the_demo_account_and_leaves_it_as_it_was(database_url: str, folder: Path) -> None:
     assert DEMO_ACCOUNT == (DEMO_EMAIL, DEMO_PASSWORD)
     muster = Muster(database_url, folder)
-    muster.module = ["scripts.demo"]
+    muster.module = ["scripts.start", "--demo"]
     with muster:
         for _ in range(2):
             seen = see_the_demo(muster.url)

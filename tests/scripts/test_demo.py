@@ -20,7 +20,7 @@ def contents(url: str) -> dict[str, list[dict[str, object]]]:
 
 def test_several_at_once_load_it_once_and_another_time_changes_nothing(database_url: str) -> None:
     said = at_once(*[lambda: seed(database_url, "--demo")] * 2)
-    assert said == [(0, f"Roles: user, admin.\nDemo        {DEMO_EMAIL}, password {DEMO_PASSWORD}\n")] * 2
+    assert said == [(0, f"Roles: user, admin.\nDemo account: {DEMO_EMAIL}, password {DEMO_PASSWORD}.\n")] * 2
     first = contents(database_url)
     assert [len(first[name]) for name in TABLES[:-1]] == [3, 18, 5, 18, 25, 122]
     assert seed(database_url, "--demo")[0] == 0
@@ -43,7 +43,7 @@ def test_production_refuses_it_and_stays_empty(database_url: str) -> None:
 
 def test_served_with_it_the_account_signs_in_and_finds_a_history_that_holds(database_url: str, folder: Path) -> None:
     muster = Muster(database_url, folder)
-    muster.module = ["scripts.demo"]
+    muster.module = ["scripts.start", "--demo"]
     with muster:
         assert f"{DEMO_EMAIL}, password {DEMO_PASSWORD}" in muster.log
         tokens = Tokens(muster.token(grant_type="password", username=DEMO_EMAIL, password=DEMO_PASSWORD).json())

@@ -49,7 +49,9 @@ class Image:
                 if step == "ARG":
                     self.variables["UID"] = str(self.uid)
             case "COPY":
-                self.copy(*rest.split())
+                *sources, target = rest.split()
+                for source in sources:
+                    self.copy(source, target)
             case "RUN":
                 subprocess.run(["sh", "-euc", rest], cwd=self.folder, env=self.environment(), check=True)
             case "CMD":

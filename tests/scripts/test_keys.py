@@ -80,5 +80,5 @@ def test_the_list_names_what_signs_and_shows_no_key(tmp_path: Path) -> None:
     file = key_file(tmp_path, "listed")
     lines = keys("list", JWT_PRIVATE_KEY_FILES=f"{file},HS256").stdout.splitlines()
     assert re.fullmatch(rf"{file}: RS256, kid [\w-]{{43}}, signs access tokens", lines[1])
-    assert lines[2:] == ["HS256: is known"]
+    assert lines[2:] == ["HS256: verifies"]
     assert SECRET_KEY not in keys("list").stdout

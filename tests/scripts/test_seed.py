@@ -166,7 +166,7 @@ def on_terminal(url: str, email: str, answers: list[str]) -> tuple[int, str]:
     with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         shown = ""
-        for prompt, answer in zip(("Password: ", "Once more: "), answers, strict=True):
+        for prompt, answer in zip(("Password: ", "Repeat the password: "), answers, strict=True):
             shown += read_until(ours, prompt)
             os.write(ours, f"{answer}\n".encode())
         shown += read_until(ours, None)

@@ -67,7 +67,10 @@ def test_it_says_where_everything_is_and_no_password(database_url: str, folder: 
             f"Muster      http://localhost:{muster.port}\n"
             f"Swagger UI  http://localhost:{muster.port}/api/docs\n"
             f"Data        {data}\n"
-            "Mail        outbox\n"
+            f"Mail        saved as files in {muster.outbox}, not sent\n"
+            f"Next        register at http://localhost:{muster.port}/register, or start with --demo to look around\n"
+            "            create an admin: ./scripts/seed.py --admin you@example.com\n"
+            "Stop        Ctrl-C\n"
         )
 
 

@@ -1,15 +1,20 @@
-"""What ./scripts/backup and ./scripts/restore run: the whole database as one file, and back.
+"""Copy the whole database into one file, and put it back, as ./scripts/backup and ./scripts/restore do.
 
-A backup is taken while the service writes, and is one moment of it. After a restore every phone has to fill its copy
-anew: revisions that were given out since the backup would be given out again, for other changes.
+A backup runs while the service writes, and shows the database at one moment. After a restore every phone has to fill
+its copy again: the revisions issued since the backup would otherwise be issued a second time, for other changes.
 """
 
-import argparse
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
+
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+from argparse import SUPPRESS, Namespace
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,38 +26,46 @@ from sqlmodel import col
 from app.core.settings import DATA, get_settings
 from app.models.chat import ChatRoom
 from app.models.user import User
+from scripts.errors import explained_errors
 
-# More than anybody changes between a backup and its restore; JavaScript's exact numbers have room for two million.
-REVISIONS_APART = 2**32
+# More revisions than anybody uses between a backup and its restore, and few enough for a million restores: JavaScript
+# counts exactly up to 2**53.
+REVISION_GAP = 2**32
 
 
-class Refused(Exception):
-    """Why nothing was done, in words."""
+class BackupError(Exception):
+    """Why nothing was done, as a sentence."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Copy the database into a file, or put it back.")
+    options = parse()
+    settings = get_settings()
+    url = make_url(settings.database_url)
+    try:
+        with explained_errors(settings):
+            if options.command == "backup":
+                file = options.from_folder / options.file if options.file else default_file(url)
+                backup(url, file)
+                print(
+                    f"Written: {file}. Keep SECRET_KEYS (or data/secret.key) too: without it everybody is signed out."
+                )
+            else:
+                restore(url, options.from_folder / options.file, force=options.force)
+                print("Restored. Start the service: it migrates the database, and phones fill their copies again.")
+    except (BackupError, sqlite3.Error) as error:
+        sys.exit(f"muster: {error}")
+
+
+def parse() -> Namespace:
+    parser = Parser(prog="python -m scripts.backup_restore", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("backup", "restore"):
-        command = commands.add_parser(name)
-        command.add_argument("file", type=Path, nargs="?" if name == "backup" else None)
-        command.add_argument("--from-folder", type=Path, default=Path(), help=argparse.SUPPRESS)
+        command = commands.add_parser(name, prog=f"./scripts/{name}")
+        command.add_argument("file", type=Path, nargs="?" if name == "backup" else None, metavar="FILE")
+        command.add_argument("--from-folder", type=Path, default=Path(), help=SUPPRESS)
         if name == "restore":
             command.add_argument("--force", action="store_true", help="replace a database that has tables")
-    arguments = parser.parse_args()
-    url = make_url(get_settings().database_url)
-    try:
-        if arguments.command == "backup":
-            file = arguments.from_folder / arguments.file if arguments.file else default_file(url)
-            backup(url, file)
-            print(
-                f"Written: {file}. Keep SECRET_KEYS (or data/secret.key) with it: without them everybody signs in anew."
-            )
-        else:
-            restore(url, arguments.from_folder / arguments.file, force=arguments.force)
-            print("Restored. Start the service: it brings the schema up to date. Phones fill their copies anew.")
-    except (Refused, OSError, sqlite3.Error) as error:
-        sys.exit(f"muster: {error}")
+    return parser.parse_args()
 
 
 def default_file(url: URL) -> Path:
@@ -65,9 +78,9 @@ def default_file(url: URL) -> Path:
 
 
 def backup(url: URL, file: Path) -> None:
-    """The file is there as a whole or not at all, and is its owner's alone: it holds what a thief could use."""
+    """Write the file whole or not at all, and readable by its owner alone: a thief could use what it contains."""
     if file.exists():
-        raise Refused(f"{file} exists")
+        raise BackupError(f"{file} exists")
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     draft.touch(mode=0o600, exist_ok=False)
     try:
@@ -82,7 +95,7 @@ def backup(url: URL, file: Path) -> None:
 
 
 def _vacuum_into(database: Path, draft: Path) -> None:
-    """One reading transaction, which no writer waits for."""
+    """A single read transaction, which blocks no writer."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         connection.execute("VACUUM INTO ?", (str(draft),))
     _check(draft)
@@ -91,9 +104,9 @@ def _vacuum_into(database: Path, draft: Path) -> None:
 def _check(file: Path) -> None:
     with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
         if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise Refused(f"{file} is damaged")
+            raise BackupError(f"{file} is damaged")
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-            raise Refused(f"{file} is no backup of Muster")
+            raise BackupError(f"{file} is not a backup of Muster")
 
 
 def _to_disk(file: Path) -> None:
@@ -105,9 +118,9 @@ def _to_disk(file: Path) -> None:
 
 
 def restore(url: URL, file: Path, *, force: bool) -> None:
-    """As a whole or not at all; refused while the service runs, and over a database with tables unless `force`."""
+    """Restore everything or nothing. Refused while the service runs, and where there are tables unless `force`."""
     if not file.is_file():
-        raise Refused(f"{file}: there is no such file")
+        raise BackupError(f"{file}: no such file")
     if _is_sqlite(url):
         _restore_sqlite(url, file, force=force)
     else:
@@ -117,7 +130,7 @@ def restore(url: URL, file: Path, *, force: bool) -> None:
 def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
     database = Path(str(url.database))
     if database.exists() and not force:
-        raise Refused(f"{database} exists: --force replaces it")
+        raise BackupError(f"{database} exists; --force replaces it")
     database.parent.mkdir(exist_ok=True)
     draft = database.with_name(f".{database.name}.{os.getpid()}")
     try:
@@ -126,20 +139,20 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
         _check(draft)
         engine = create_engine(f"sqlite:///{draft}", poolclass=NullPool)
         with engine.begin() as connection:
-            move_revisions(connection)
+            raise_revisions(connection)
         with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(database, timeout=1)) as target:
-            _refuse_company(target)
+            _refuse_in_use(target)
             source.backup(target)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _refuse_company(target: sqlite3.Connection) -> None:
-    """Only the one and only connection can leave the write-ahead log."""
+def _refuse_in_use(target: sqlite3.Connection) -> None:
+    """SQLite lets only a sole connection turn the write-ahead log off."""
     try:
         target.execute("PRAGMA journal_mode=DELETE")
     except sqlite3.OperationalError:
-        raise Refused("the database is in use: stop the service first") from None
+        raise BackupError("the database is in use; stop the service first") from None
 
 
 def _restore_postgres(url: URL, file: Path, *, force: bool) -> None:
@@ -149,39 +162,42 @@ def _restore_postgres(url: URL, file: Path, *, force: bool) -> None:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'muster'"
         )
         if connection.execute(text(in_use)).scalar():
-            raise Refused("the database is in use: stop the service and its workers first")
+            raise BackupError("the database is in use; stop the service and its workers first")
         if inspect(connection).has_table("alembic_version") and not force:
-            raise Refused("the database has tables: --force replaces them")
+            raise BackupError("the database has tables; --force replaces them")
     options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
     _run("pg_restore", url, *options, str(file))
     with engine.begin() as connection:
-        move_revisions(connection)
+        raise_revisions(connection)
 
 
-def move_revisions(connection: Connection) -> None:
-    """Beyond all numbers that were ever given out. The floor with them: a copy from before is told to fill itself anew,
-    no ETag and nothing in the cache is met again, and who resumes a chat misses nothing."""
-    beyond = col(User.operations_revision) + REVISIONS_APART
+def raise_revisions(connection: Connection) -> None:
+    """Raise every revision above all that were ever issued.
+
+    The floor rises too, so that phones are told to fill their copies again, no ETag or cache entry is met a second
+    time, and a client that resumes a chat misses nothing.
+    """
+    beyond = col(User.operations_revision) + REVISION_GAP
     connection.execute(update(User).values(operations_revision=beyond, operations_floor=beyond))
-    if inspect(connection).has_table(ChatRoom.__tablename__):  # a backup may be older than the chat
-        connection.execute(update(ChatRoom).values(last_number=col(ChatRoom.last_number) + REVISIONS_APART))
+    if inspect(connection).has_table(ChatRoom.__tablename__):  # a backup may be older than the chat tables
+        connection.execute(update(ChatRoom).values(last_number=col(ChatRoom.last_number) + REVISION_GAP))
 
 
 # ---- Both ----
 
 
 def _run(command: str, url: URL, *options: str) -> None:
-    """With the password where no list of processes shows it."""
+    """Run a PostgreSQL client, with the password in the environment, where no process list shows it."""
     program = shutil.which(command)
     if program is None:
-        raise Refused(f"{command} is missing: install PostgreSQL's client (apt install postgresql-client)")
+        raise BackupError(f"{command} is missing; install PostgreSQL's client (apt install postgresql-client)")
     address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
     environment = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
     done = subprocess.run(
         [program, f"--dbname={address}", *options], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise Refused(f"{command}: {done.stderr.strip() or done.returncode}")
+        raise BackupError(f"{command}: {done.stderr.strip() or done.returncode}")
 
 
 def _is_sqlite(url: URL) -> bool:
@@ -189,10 +205,10 @@ def _is_sqlite(url: URL) -> bool:
 
 
 def _existing(url: URL) -> Path:
-    """SQLite would make an empty one."""
+    """The database file; SQLite would create an empty one."""
     database = Path(str(url.database))
     if not database.is_file():
-        raise Refused(f"{database}: there is no such database")
+        raise BackupError(f"{database}: no such database")
     return database
 
 

@@ -1,0 +1,52 @@
+"""The revision of the database schema: the newest one that this code knows, and the one that the database is at."""
+
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.pool import NullPool
+
+from app.core.dialects import CONNECT_TIMEOUT
+from app.core.settings import ROOT, Settings
+
+NOT_MIGRATED = "the database is not migrated: start with ./scripts/serve, or run `alembic upgrade head` first"
+
+
+def newest_revision() -> str:
+    return known_revisions()[-1]
+
+
+def known_revisions() -> list[str]:
+    """Oldest first, from the file names: importing Alembic to ask it takes half a second."""
+    files = sorted((ROOT / "migrations" / "versions").glob("*.py"))
+    return [file.name.partition("-")[2].partition("_")[0] for file in files]
+
+
+def schema_revision(settings: Settings) -> str | None:
+    """The revision of the database; None if it is empty."""
+    timeout = {} if settings.on_sqlite else {"connect_timeout": CONNECT_TIMEOUT}
+    engine = create_engine(settings.database_url, poolclass=NullPool, connect_args=timeout)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except (OperationalError, ProgrammingError) as error:
+        if "alembic_version" in str(error.orig):
+            return None
+        raise
+    finally:
+        engine.dispose()
+
+
+def reason_not_to_start(settings: Settings) -> str | None:
+    """That the database is empty or of an older release; None if it is not, or cannot be asked at the moment.
+
+    A newer schema passes: while a release is rolled out, a process of the old one may be restarted.
+    """
+    if settings.on_sqlite and not Path(settings.database_url.removeprefix("sqlite:///")).exists():
+        return f"muster: {NOT_MIGRATED}"  # and connecting would create the file
+    try:
+        revision = schema_revision(settings)
+    except DBAPIError:
+        return None
+    is_behind = revision is None or revision in known_revisions()[:-1]
+    return f"muster: {NOT_MIGRATED}" if is_behind else None

@@ -1,0 +1,48 @@
+"""What the Python scripts share: one-line refusals, a quiet Ctrl-C, and the project's own interpreter.
+
+Any Python 3 can import this module, so that a script can still explain itself where Python is too old to run the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses unknown arguments in one line, which says what the script takes."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]  # those of ArgumentParser
+
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split())
+        self.exit(2, f"muster: {message}. U{usage[1:]}\n")
+
+
+def use_project_python() -> None:
+    """Continue this script in .venv, which is created if there is none, whichever Python was called."""
+    if Path(sys.prefix) == ROOT / ".venv":
+        return
+    if subprocess.run([ROOT / "scripts" / "venv"], check=False).returncode != 0:
+        sys.exit(1)  # scripts/venv has said why
+    python = str(ROOT / ".venv" / "bin" / "python")
+    os.execv(python, [python, *sys.argv])  # noqa: S606  # our own interpreter, our own arguments
+
+
+def _report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C is an answer, not an error: one line instead of a traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nmuster: stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _report_uncaught

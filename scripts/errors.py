@@ -1,0 +1,32 @@
+"""Errors that whoever runs a script can do something about, as one line instead of a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from app.core.settings import ROOT, Settings
+
+
+@contextmanager
+def explained_errors(settings: Settings) -> Iterator[None]:
+    """End the script with one line when the database or a file cannot be used."""
+    try:
+        yield
+    except DBAPIError as error:
+        name = database_name(settings) if settings.on_sqlite else "the database"
+        reason = str(error.orig).strip().splitlines()[0]
+        sys.exit(f"muster: DATABASE_URL: {name} cannot be used: {reason}")
+    except OSError as error:
+        sys.exit(f"muster: {error.filename or 'a file'} cannot be used: {error.strerror}")
+
+
+def database_name(settings: Settings) -> str:
+    """The name to show, without the password that a URL may contain."""
+    return relative(settings.database_url.removeprefix("sqlite:///")) if settings.on_sqlite else "PostgreSQL"
+
+
+def relative(path: str) -> str:
+    return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path

@@ -1,0 +1,36 @@
+"""Run the jobs that wait in Redis, as ./scripts/worker does: a Celery worker for app/worker.py."""
+
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
+
+import sys
+
+from celery.__main__ import main as celery
+
+from app.core.settings import get_settings
+from app.jobs.backends import QUEUES
+
+
+def main() -> None:
+    parser = Parser(prog="./scripts/worker", description=__doc__)
+    parser.add_argument("--queues", metavar="NAMES", help="separated by commas; high and default unless given")
+    parser.add_argument("--concurrency", metavar="N", type=int, help="jobs at once; one for each CPU unless given")
+    parser.add_argument("celery", nargs="*", metavar="-- CELERY_OPTION", help="for `celery worker`")
+    options = parser.parse_args()
+    queues = options.queues.split(",") if options.queues else QUEUES
+    if unknown := set(queues) - set(QUEUES):
+        parser.error(f"there is no queue {min(unknown)}: {', '.join(QUEUES)}")
+    if get_settings().redis_url is None:
+        sys.exit("muster: REDIS_URL: a worker needs redis://host:port/0; without it, jobs run in the service itself")
+    arguments = ["--without-mingle", "--without-gossip", "--queues", ",".join(queues), *options.celery]
+    if options.concurrency:
+        arguments += ["--concurrency", str(options.concurrency)]
+    print(f"Worker      runs jobs of the queues {', '.join(queues)}; Ctrl-C stops it", flush=True)
+    sys.argv = ["celery", "--quiet", "--app", "app.worker", "worker", *arguments]
+    celery()
+
+
+if __name__ == "__main__":
+    main()
