@@ -182,8 +182,7 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     )
     said, slots = done.stdout.splitlines()
     assert said == (
-        "muster: DB_SLOTS: lowered from 16 to 5: "
-        "WORKERS=20 could open 800 connections, and PostgreSQL has 397 for us"
+        "muster: DB_SLOTS: lowered from 16 to 5: WORKERS=20 could open 800 connections, and PostgreSQL has 397 for us"
     )
     assert slots == "5"
 

@@ -308,7 +308,7 @@ def test_a_start_that_is_refused_says_that_one_line_and_nothing_else() -> None:
 READ_SECRET = """
 import sys
 from pathlib import Path
-from app import settings
+from app.core import settings
 settings.DATA = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
