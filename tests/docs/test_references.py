@@ -1,0 +1,55 @@
+"""Everything that documents, docstrings and comments mention exists: files, names, settings, tests, links, headings."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.references import document, documents, missing, prose, sources
+
+MISTAKES = {
+    "See app/nowhere.py.": "path: app/nowhere.py",
+    "As `nowhere.py` says.": "file: nowhere.py",
+    "Shown by `accounts/test_passwords.py::test_nothing`.": "test: accounts/test_passwords.py::test_nothing",
+    "Start `app.nowhere:app`.": "module: app.nowhere",
+    "Start `app.main:nothing_there`.": "name: app.main:nothing_there",
+    "Set LIMIT_NOTHING_THERE.": "name: LIMIT_NOTHING_THERE",
+    "A route takes `NothingDep`.": "name: NothingDep",
+    "It calls `Database.nothing_there()`.": "name: Database.nothing_there()",
+    "Decision 4711 says why.": "decision: 4711",
+    "[There](nowhere.png).": "file to link to: nowhere.png",
+    "[Here](#nothing-here).": "heading to link to: #nothing-here",
+    "Read docs/operating.md#nothing-here.": "heading: docs/operating.md#nothing-here",
+}
+TRUE = """
+See `app/core/errors.py`, errors.py, `docs/decisions/*.md` and docs/operating.md#alerts, or `./scripts/serve --demo`.
+Routes take `SessionDep`; `Database.read()` and `SECRET_KEYS`, LIMIT_DEFAULT, PT30S and `P30D` exist, as does ADR 0003.
+Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.py::test_what_is_true_is_not_reported`.
+
+## What goes on
+
+    NOTHING_OF_OURS=1 other-program
+"""
+
+
+def test_what_documents_mention_exists() -> None:
+    found = [found for path in documents() for said in document(path) for found in missing(said)]
+    assert not found, "\n".join(found)
+
+
+def test_what_docstrings_and_comments_mention_exists() -> None:
+    found = [found for path in sources() for said in prose(path) for found in missing(said)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_is_reported_with_its_place(tmp_path: Path, sentence: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# A page\n\n{sentence}\n")
+    found = [found for said in document(page) for found in missing(said)]
+    assert f"page.md:3: no such {MISTAKES[sentence]}" in found
+
+
+def test_what_is_true_is_not_reported(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(TRUE)
+    assert [found for said in document(page) for found in missing(said)] == []

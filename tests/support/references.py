@@ -1,0 +1,210 @@
+"""Finds what documents, docstrings and comments mention and reports what does not exist: files, names, settings, links.
+
+The rules are precise, so that a report is always a mistake. A path begins with a directory of ours or ends in .py or
+.md. A setting or a constant is written in capitals with an underscore. Any other name is a code span that is one
+identifier, such as `SessionDep` or `Database.read`; it exists if code of ours contains it, not only prose or a test.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.support.databases import ROOT
+
+DIRECTORIES = ("app", "docker", "docs", "migrations", "scripts", "tests")
+_GENERATED = {"__pycache__", "node_modules", "vendor", "swagger", "versions"}
+_TEXT = {"", ".css", ".html", ".ini", ".js", ".json", ".mjs", ".mako", ".sh", ".toml", ".txt", ".yaml", ".yml"}
+# Names of other projects that our documents mention and our code does not.
+FOREIGN = {
+    "PgBouncer": {"ignore_startup_parameters", "max_prepared_statements"},
+    "Docker Compose and Render": {"depends_on", "envVarKey", "fromService"},
+    "JOSE": {"jku", "x5u"},
+    "Playwright": {"wait_for_function"},
+    "Redis": {"LLEN"},
+    "systemd": {"XDG_RUNTIME_DIR"},
+    "the shell, the linter, a header": {"curl", "noqa", "nosniff"},
+}
+
+_PATH = re.compile(
+    rf"(?<![\w./:-])(?:\./)?((?:{'|'.join(DIRECTORIES)})/[\w.*/-]*[\w*/])(?:#([\w-]+))?(?![\w/]|\.\w|::|…)"
+)
+_FILE = re.compile(r"(?<![\w./*-])([\w-]+(?:/[\w-]+)*\.(?:py|md))\b(?!::)")
+_TEST = re.compile(r"([\w/]+\.py)::(test_\w+)")
+_CONSTANT = re.compile(r"(?<![\w-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)")
+_SPAN = re.compile(r"`([^`\n]+)`")
+_NAME = re.compile(r"(?!\d|PT?\d)(?:\w+\.)*\w+(?:\(\))?")  # neither a number nor a duration such as PT30S
+_MODULE = re.compile(r"(?<![\w/.])(app(?:\.\w+)*\.\w+)(?::(\w+))?(?= |`|$|,|\))")
+_LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
+_DECISION = re.compile(r"\b(?:ADR|[Dd]ecision) (\d{1,4})\b")
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A line of a document, of a docstring or of a comment. `is_code`: in a code block, where names may be foreign."""
+
+    path: Path
+    line: int
+    text: str
+    is_code: bool = False
+
+
+# ---- What mentions something ----
+
+
+def documents() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *(path for path in files() if path.suffix == ".md")])
+
+
+def sources() -> list[Path]:
+    return [path for path in files() if path.suffix == ".py"]
+
+
+def document(path: Path) -> Iterator[Prose]:
+    in_block = False
+    for number, text in enumerate(path.read_text().splitlines(), start=1):
+        in_block ^= text.startswith("```")
+        yield Prose(path, number, text, is_code=in_block or text.startswith("    "))
+
+
+def prose(path: Path) -> Iterator[Prose]:
+    """The docstrings and comments of a Python file."""
+    parsed = _parsed(path)
+    for line, comment in parsed.comments:
+        yield Prose(path, line, comment)
+    for line, docstring in parsed.docstrings:
+        for offset, text in enumerate(docstring.splitlines()):
+            yield Prose(path, line + offset, text)
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A Python file: docstrings and comments with their lines, and the words of everything else.
+
+    The strings of a test are left out: it may well send a setting or a field that does not exist.
+    """
+
+    docstrings: list[tuple[int, str]]
+    comments: list[tuple[int, str]]
+    words: set[str]
+
+
+@cache
+def _parsed(path: Path) -> _Parsed:
+    code = path.read_text()
+    tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+    nodes = list(ast.walk(ast.parse(code)))
+    strings = [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    bare = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    names = {token.string for token in tokens if token.type == tokenize.NAME}
+    used = [] if path.name.startswith("test_") else [str(node.value) for node in strings if id(node) not in bare]
+    return _Parsed(
+        docstrings=[(node.lineno, str(node.value)) for node in strings if id(node) in bare],
+        comments=[(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT],
+        words=names.union(*(re.findall(r"\w+", string) for string in used)),
+    )
+
+
+# ---- What exists ----
+
+
+@cache
+def files() -> list[Path]:
+    """The files of the project's directories, without generated and vendored ones."""
+    found = [path for name in DIRECTORIES for path in (ROOT / name).rglob("*") if path.is_file()]
+    return sorted(path for path in found if not _GENERATED.intersection(path.relative_to(ROOT).parts))
+
+
+@cache
+def tails() -> set[str]:
+    """Each file by the end of its path: with all directories, with some of them, and alone."""
+    named = [path.relative_to(ROOT).parts for path in [*files(), *ROOT.glob("*.md"), *ROOT.glob("migrations/**/*.py")]]
+    return {"/".join(parts[start:]) for parts in named for start in range(len(parts))}
+
+
+@cache
+def words() -> set[str]:
+    """The identifiers of the code, the words in its strings, and those of other files that are no documents."""
+    found = {name for names in FOREIGN.values() for name in names}
+    for path in [*files(), *(path for path in ROOT.iterdir() if path.is_file())]:
+        if path.suffix == ".py":
+            found |= _parsed(path).words | {path.stem}
+        elif path.suffix in _TEXT:
+            found |= set(re.findall(r"\w+", path.read_text()))
+    return found
+
+
+@cache
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def _functions(path: Path) -> set[str]:
+    return set(re.findall(r"^(?:async )?def (\w+)\(", path.read_text(), re.MULTILINE))
+
+
+# ---- What is missing ----
+
+
+def missing(said: Prose) -> Iterator[str]:
+    """What this line mentions and does not exist, each after its place: `README.md:12: no such file: …`."""
+    rules = [_paths, _modules, _decisions, _links] if said.is_code else [_paths, _modules, _decisions, _links, _names]
+    if said.path.name == "CHANGELOG.md":  # it names what is gone
+        rules = [_links]
+    place = said.path.relative_to(ROOT) if said.path.is_relative_to(ROOT) else said.path.name
+    for rule in rules:
+        for what in rule(said):
+            yield f"{place}:{said.line}: no such {what}"
+
+
+def _paths(said: Prose) -> Iterator[str]:
+    for path, anchor in _PATH.findall(said.text):
+        if not any(ROOT.glob(path)):
+            yield f"path: {path}"
+        elif anchor and anchor not in anchors(ROOT / path):
+            yield f"heading: {path}#{anchor}"
+    for file in _FILE.findall(said.text):
+        if file not in tails():
+            yield f"file: {file}"
+    for file, function in _TEST.findall(said.text):
+        if not any(function in _functions(path) for path in files() if path.match(file)):
+            yield f"test: {file}::{function}"
+
+
+def _modules(said: Prose) -> Iterator[str]:
+    for module, name in _MODULE.findall(said.text):
+        *packages, last = module.split(".")
+        file = ROOT.joinpath(*packages, f"{last}.py")
+        if not (file.exists() or ROOT.joinpath(*packages, last).is_dir()):
+            yield f"module: {module}"
+        elif name and name not in _parsed(file).words:
+            yield f"name: {module}:{name}"
+
+
+def _decisions(said: Prose) -> Iterator[str]:
+    for number in _DECISION.findall(said.text):
+        if not any(ROOT.glob(f"docs/decisions/{int(number):04}-*.md")):
+            yield f"decision: {number}"
+
+
+def _links(said: Prose) -> Iterator[str]:
+    for target, anchor in _LINK.findall(said.text) if said.path.suffix == ".md" else []:
+        path = (said.path.parent / target).resolve() if target else said.path
+        if not path.exists():
+            yield f"file to link to: {target}"
+        elif anchor and anchor not in anchors(path):
+            yield f"heading to link to: {target}#{anchor}"
+
+
+def _names(said: Prose) -> Iterator[str]:
+    spans = [span for span in _SPAN.findall(said.text) if _NAME.fullmatch(span) and not _FILE.fullmatch(span)]
+    for name in dict.fromkeys([*_CONSTANT.findall(said.text), *spans]):
+        if any(part not in words() and part.lower() not in words() for part in name.removesuffix("()").split(".")):
+            yield f"name: {name}"
