@@ -53,7 +53,7 @@ def by_network(request: Request) -> str:
 
 
 def by_session(request: Request) -> str:
-    """The session once it is authenticated (deps.py notes it), else the network."""
+    """The session once it is authenticated (authentication.py notes it), else the network."""
     session_id = getattr(request.state, "session_id", None)
     return str(session_id) if session_id else by_network(request)
 

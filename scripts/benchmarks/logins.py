@@ -25,7 +25,7 @@ SignIn = Callable[[], httpx.Response]
 
 
 def login(stage: Stage) -> None:
-    """Whether the time of a refusal tells a known, an unknown and a disabled account apart (AUTH.md, T7)"""
+    """Whether the time of a refusal tells a known, an unknown and a disabled account apart."""
     for kind in stage.databases:
         with stage.database(kind) as url, stage.muster(url) as served:
             disabled = served.register().email
