@@ -1,4 +1,9 @@
-"""Each test that takes `muster` runs twice: against a served instance on SQLite, and one on PostgreSQL."""
+"""Fixtures: served instances, databases, browsers. And the lanes of ./scripts/test.
+
+A test that takes `muster` runs twice, against a served instance on SQLite and one on PostgreSQL, unless its module is
+marked `one_database`: what it asserts does not depend on the database. `--quick` leaves out PostgreSQL, every test that
+needs another server or a browser, and what is marked `slow`.
+"""
 
 import atexit
 import os
@@ -21,11 +26,17 @@ from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, Tokens
 
 DATABASES = ("sqlite", "postgresql")
+# Fixtures that start a browser or another server: a test that takes one is not in the quick lane.
+HEAVY_FIXTURES = {"chromium", "redis", "provider"}
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"
 _PASSED = "passed"
 
 Muster.launch = Fork
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="SQLite alone, without browsers, other servers and kills")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,8 +47,33 @@ def pytest_configure(config: pytest.Config) -> None:
     folder.chmod(0o755)  # PostgreSQL runs as a user of its own
     os.environ[_SHARED] = str(folder)
     atexit.register(_tidy, folder)  # runs after the handler of PostgreSQL, which stops it
-    os.environ[_POSTGRES] = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
+    os.environ[_POSTGRES] = ""
+    if not config.option.quick:
+        os.environ[_POSTGRES] = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
     make_templates(folder, os.environ[_POSTGRES])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`kind`: the databases that a test runs on."""
+    if "kind" in metafunc.fixturenames:
+        on_one = metafunc.config.option.quick or metafunc.definition.get_closest_marker("one_database")
+        metafunc.parametrize("kind", DATABASES[:1] if on_one else DATABASES, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not in the quick lane, and say how much that is."""
+    if config.option.quick:
+        left_out = [item for item in items if not _is_quick(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _is_quick(item)]
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    parameters = getattr(item, "callspec", None)
+    on_sqlite = "on_sqlite" in fixtures or (parameters is not None and parameters.params.get("kind") == "sqlite")
+    needs_postgres = "postgres" in fixtures and not on_sqlite
+    return not (fixtures & HEAVY_FIXTURES or needs_postgres or item.get_closest_marker("slow"))
 
 
 def _runs_tests(config: pytest.Config) -> bool:
@@ -60,7 +96,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     passed = terminalreporter.stats.get("passed", [])
     names = [match[1] for report in passed if (match := re.search(r"\[(sqlite|postgresql)", report.nodeid))]
     counts = Counter(names)
-    for name in DATABASES:
+    for name in DATABASES[: 1 if terminalreporter.config.option.quick else None]:
         terminalreporter.write_line(f"{counts[name]} tests passed on {name}")
     if exitstatus != pytest.ExitCode.OK and _runs_tests(terminalreporter.config):
         terminalreporter.write_line(f"logs and databases: {os.environ[_SHARED]}")
@@ -76,11 +112,6 @@ def folder() -> Path:
 def postgres() -> str:
     """The URL of the run's PostgreSQL server."""
     return os.environ[_POSTGRES]
-
-
-@pytest.fixture(scope="session", params=DATABASES)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Muster
 
+pytestmark = pytest.mark.one_database
+
 WRONG = "a-wrong-password"
 CEILING = 100
 

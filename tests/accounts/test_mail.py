@@ -24,6 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
 
+pytestmark = pytest.mark.one_database
+
 Serve = Callable[..., Muster]
 USER, SECRET = "muster", "p@ss/word:1"
 PUBLIC_URL = "https://muster.example"

@@ -13,6 +13,8 @@ from app.core.errors import Invalid
 from tests.support.assertions import assert_problem
 from tests.support.servers import PASSWORD, Muster
 
+pytestmark = pytest.mark.one_database
+
 # 128 characters that do not repeat themselves.
 LONG = (
     "the moon comes up behind seven quiet hills while an owl, two badgers"

@@ -18,6 +18,8 @@ from tests.support.assertions import assert_problem
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.support.sockets import LARGE, Json, Socket, events, history, new_room
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) -> None:
     muster = serve(ACCESS_TOKEN_TTL="4")

@@ -9,6 +9,8 @@ from tests.support.servers import Muster
 from tests.support.sessions import make_older
 from tests.support.sockets import Socket, new_room
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def browser(muster: Muster) -> Browser:

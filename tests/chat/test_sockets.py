@@ -11,6 +11,8 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.servers import Muster, Tokens
 from tests.support.sockets import LARGE, Socket, history, new_room, post
 
+pytestmark = pytest.mark.one_database
+
 # ---- Tokens ----
 
 

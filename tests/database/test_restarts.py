@@ -16,6 +16,8 @@ from tests.support.databases import fresh_database, migrate, start_postgres
 from tests.support.servers import Muster, Tokens, wait_for
 from tests.support.sockets import Socket, new_room
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 8
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, Tokens, wait_for
 
+pytestmark = pytest.mark.slow
+
 BODY = {"type": "buy", "figi": "BBG000B9XRY4", "quantity": "1", "date": "2026-01-01T00:00:00Z"}
 
 

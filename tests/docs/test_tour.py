@@ -13,6 +13,8 @@ from tests.support.conversations import conversation, is_as_printed
 from tests.support.databases import ROOT
 from tests.support.servers import Muster
 
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
+
 MARK = "---- the next block ----"
 
 

@@ -12,6 +12,8 @@ from tests.support.cookie_browser import LOGIN, LOGOUT, Browser, cookie_of
 from tests.support.servers import Account, Muster, claims_of
 from tests.support.sessions import at_once, make_older, row_of, sign_cookie
 
+pytestmark = pytest.mark.one_database
+
 ME = "/api/users/me"
 
 

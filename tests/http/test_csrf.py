@@ -8,6 +8,8 @@ from tests.support.assertions import assert_problem
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 ME = "/api/users/me"
 FRIEND = "https://app.example.com"
 PUBLIC = "https://muster.example"

@@ -9,6 +9,8 @@ import pytest
 from tests.support.hostile import FORM, JSON, OAUTH, SECRET, assert_refused, head, raw
 from tests.support.servers import Muster, Tokens, claims_of
 
+pytestmark = pytest.mark.one_database
+
 REGISTER = "/api/auth/register"
 
 

@@ -12,6 +12,8 @@ from tests.support.databases import fresh_database
 from tests.support.redis_server import RedisServer
 from tests.support.servers import PASSWORD, Muster, Tokens
 
+pytestmark = pytest.mark.one_database
+
 Serve = Callable[..., Muster]
 
 

@@ -12,12 +12,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests.scripts.test_start import environment
 from tests.support.databases import ROOT, fresh_database
 from tests.support.hostile import head, raw
 from tests.support.phones import COURSE
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.support.sockets import Socket, new_room
+
+pytestmark = pytest.mark.one_database
 
 CANARY = "planted8315"
 RECORD = "2026-11-24 10:00:00,000 WARNING muster.security [-] "
@@ -76,18 +77,18 @@ def records(log: str, environment: str) -> list[str]:
     return [line for line in lines if not line.startswith(" ")]
 
 
-@pytest.mark.parametrize("kind", ["development", "production"])
-def test_even_a_word_that_is_logged_forges_nothing(kind: str) -> None:
+@pytest.mark.parametrize("deployment", ["development", "production"])
+def test_even_a_word_that_is_logged_forges_nothing(deployment: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WRITTEN, kind, json.dumps([*FORGED, "\ud800"])],
+        [sys.executable, "-c", WRITTEN, deployment, json.dumps([*FORGED, "\ud800"])],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
         check=True,
     )
     log = done.stderr.decode("ascii")
-    assert len(records(log, kind)) == RECORDS * (len(FORGED) + 1)
-    if kind == "production":
+    assert len(records(log, deployment)) == RECORDS * (len(FORGED) + 1)
+    if deployment == "production":
         messages = [json.loads(line)["message"] for line in log.splitlines()]
         assert messages[0] == FORGED[0], "nothing is lost"
 

@@ -17,6 +17,8 @@ from tests.support.databases import ROOT, fresh_database
 from tests.support.servers import Muster, claims_of, wait_for
 from tests.support.sockets import Socket
 
+pytestmark = pytest.mark.one_database
+
 PRODUCTION = """
 import logging
 from app.logs import configure_logging, request_id, security_event

@@ -20,6 +20,8 @@ from app.core.scopes import SCOPES
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 PUBLIC = {
     "GET /health/live",
     "GET /health/ready",

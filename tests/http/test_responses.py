@@ -15,6 +15,8 @@ from tests.support.assertions import assert_oauth_error, assert_problem
 from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 
+pytestmark = pytest.mark.one_database
+
 ORIGIN = "https://app.example"
 FOREIGN = "https://attacker.example"
 EXPOSED = {"ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"}

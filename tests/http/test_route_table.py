@@ -16,6 +16,8 @@ from tests.support.hostile import BODIES, OAUTH
 from tests.support.phones import COURSE
 from tests.support.servers import Muster, Tokens, claims_of
 
+pytestmark = pytest.mark.one_database
+
 PUBLIC = None
 
 ROUTES: dict[tuple[str, str], str | None] = {

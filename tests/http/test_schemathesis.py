@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from scripts.fuzzing.run import SETTINGS, fuzz
 from tests.support.resources import new_hero, new_team
 from tests.support.servers import Muster
+
+pytestmark = pytest.mark.slow
 
 # The short form: each database with one of the roles, a minute of CPU. ./scripts/fuzz takes every pair.
 ROLES = {"sqlite": "user", "postgresql": "admin"}

@@ -21,6 +21,8 @@ from tests.support.processes import PlainProcess
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, wait_for
 from tests.support.sessions import more_devices
 
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
+
 JSON = "Content-Type: application/json"
 FORM = "Content-Type: application/x-www-form-urlencoded"
 MIB = 1024 * 1024

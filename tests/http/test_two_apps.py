@@ -16,6 +16,8 @@ from tests.support.databases import fresh_database
 from tests.support.processes import PlainProcess
 from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, wait_for
 
+pytestmark = pytest.mark.one_database
+
 MAX_BODY = 4096
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

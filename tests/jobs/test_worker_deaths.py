@@ -15,6 +15,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, wait_for
 from tests.support.workers import Board, Worker, told_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -18,6 +19,8 @@ from scripts.phone import Offline
 from tests.support.phones import COURSE, Device, Ledger
 from tests.support.servers import Muster
 from tests.support.sessions import at_once
+
+pytestmark = pytest.mark.slow
 
 Act = tuple[str, int]  # what is done, and to which of the operations that there are
 Fate = tuple[str, int]  # of a sync

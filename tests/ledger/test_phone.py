@@ -21,6 +21,8 @@ from tests.support.phones import COURSE, Device, Ledger, device_of
 from tests.support.servers import Muster, Tokens, free_port, wait_for
 from tests.support.sessions import at_once, row_of
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "/api/auth/token"
 # What a phone does that is killed when the server has recorded its operation, and the answer has not arrived.
 KILLED = """

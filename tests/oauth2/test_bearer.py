@@ -16,6 +16,8 @@ from app.oauth2.access_tokens import AccessTokenSigner, InvalidAccessToken
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Muster, Tokens, claims_of
 
+pytestmark = pytest.mark.one_database
+
 KEY = derive_keys([SECRET_KEY], "access")[0]
 OTHER_KEY = derive_keys(["another-secret-of-the-tests-0123456789-abcdef"], "access")[0]
 HEADER = {"alg": "HS256", "typ": "at+jwt", "kid": hashlib.sha256(KEY).hexdigest()[:16]}

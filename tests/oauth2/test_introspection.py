@@ -16,6 +16,8 @@ from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster, Tokens, claims_of
 from tests.support.sessions import BEYOND_GRACE, make_older, refreshed, row_of
 
+pytestmark = pytest.mark.one_database
+
 INTROSPECT = "/api/auth/introspect"
 SERVICE = "tokens:introspect"
 INACTIVE = {"active": False}

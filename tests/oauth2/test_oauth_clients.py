@@ -17,6 +17,8 @@ from tests.support.nodejs import run_script
 from tests.support.rsa_keys import key_file
 from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
 
+pytestmark = pytest.mark.one_database
+
 AUDIENCE = "muster"
 
 

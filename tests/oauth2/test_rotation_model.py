@@ -18,12 +18,15 @@ from enum import Enum, auto
 from typing import ClassVar
 
 import httpx
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.support.servers import Muster, Tokens
 from tests.support.sessions import BEYOND_GRACE, assert_signed_out, is_refused, make_older, more_devices
+
+pytestmark = pytest.mark.slow
 
 MOMENT, MINUTES, DAYS = timedelta(seconds=5), timedelta(minutes=5), timedelta(days=5)
 IDLE_LIMIT, ABSOLUTE_LIMIT = timedelta(days=29), timedelta(days=179)  # a day below the defaults

@@ -30,6 +30,8 @@ from tests.support.sessions import (
     thefts_mailed,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ada(muster: Muster) -> Account:

@@ -22,6 +22,8 @@ from tests.support.rsa_keys import key_file, rsa_key
 from tests.support.servers import Muster, Tokens, claims_of
 from tests.support.sessions import assert_lives
 
+pytestmark = pytest.mark.one_database
+
 JWKS = "/.well-known/jwks.json"
 METADATA = "/.well-known/oauth-authorization-server"
 HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SHA512()}

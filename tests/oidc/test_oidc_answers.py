@@ -19,6 +19,8 @@ from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.keycloak import ABSENT, Keycloak, SigningKey
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 CLIENT, SECRET = "muster pages", "a+secret: of ö"  # in Basic both are encoded as in a form
 LOGIN = "/api/auth/oidc/login"
 STALE, FAILED = "/sign-in?problem=sign-in-stale", "/sign-in?problem=sign-in-failed"

@@ -20,6 +20,8 @@ from tests.support.keycloak import Keycloak, SigningKey, bearer
 from tests.support.servers import STARTUP, Muster, Tokens, wait_for
 from tests.support.sockets import Socket
 
+pytestmark = pytest.mark.one_database
+
 SLOW = 2 * BURST  # requests that wait for the provider: more than there are slots on SQLite
 
 

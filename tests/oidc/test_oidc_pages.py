@@ -17,6 +17,8 @@ from tests.support.databases import fresh_database
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 LOGIN = "/api/auth/oidc/login"
 KEPT = "muster-sign-in"
 REFUSED = "/sign-in?problem=sign-in-refused"

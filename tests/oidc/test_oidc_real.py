@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
 from tests.support.assertions import assert_problem
 from tests.support.keycloak import bearer
 from tests.support.oidc_provider import CLIENT, PHONE, STRANGER, OidcProvider
 from tests.support.servers import Muster, Tokens, wait_for
+
+pytestmark = pytest.mark.one_database
 
 SCOPE = "openid email profile me tasks heroes:write"
 

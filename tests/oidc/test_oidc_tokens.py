@@ -15,6 +15,8 @@ from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
 from tests.support.keycloak import ABSENT, Keycloak, SigningKey, bearer
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 STRANGERS_KEY = SigningKey("RS256")
 
 

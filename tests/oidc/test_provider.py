@@ -5,6 +5,8 @@ import pytest
 from tests.support.oidc_provider import AUDIENCE, CLIENT, PHONE, OidcProvider
 from tests.support.servers import claims_of
 
+pytestmark = pytest.mark.one_database
+
 
 def test_discovery_names_the_endpoints_of_the_issuer(provider: OidcProvider) -> None:
     document = provider.discovery()

@@ -12,6 +12,8 @@ from tests.support.databases import fresh_database
 from tests.support.servers import Muster, claims_of
 from tests.support.sockets import post
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def pair(muster: Muster, chromium: Chromium) -> Iterator[tuple[Visitor, Visitor]]:

@@ -1,9 +1,12 @@
 """Swagger UI, used by a person: Authorize with e-mail and password, then Try it out."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.support.chromium import Chromium
 from tests.support.servers import Muster
+
+pytestmark = pytest.mark.one_database
 
 
 def test_authorize_and_try_it_out(on_sqlite: Muster, chromium: Chromium) -> None:

@@ -16,6 +16,8 @@ from tests.support.chromium import Chromium
 from tests.support.databases import fresh_database
 from tests.support.servers import Account, Muster, free_port
 
+pytestmark = pytest.mark.one_database
+
 ASK = """async ([url, options]) => {
   try {
     const answer = await fetch(url, options);

@@ -11,6 +11,8 @@ from tests.support.databases import ROOT
 from tests.support.phones import COURSE
 from tests.support.servers import Account, Muster, Tokens
 
+pytestmark = pytest.mark.one_database
+
 AXE = (ROOT / "tests" / "support" / "vendor" / "axe" / "axe.min.js").read_text()
 SIGNED_OUT = [
     "/",

@@ -14,6 +14,8 @@ from tests.support.databases import fresh_database
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 BUTTON = "Sign in with your organisation's account"
 
 

@@ -3,10 +3,13 @@
 import re
 from uuid import uuid4
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.chromium import Chromium
 from tests.support.servers import PASSWORD, Muster, text_of
+
+pytestmark = pytest.mark.one_database
 
 OTHER_PASSWORD = "copper-lantern-meadow"
 

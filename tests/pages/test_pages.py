@@ -13,6 +13,8 @@ from tests.support.cookie_browser import Browser
 from tests.support.servers import PASSWORD, Muster
 from tests.support.sessions import make_older
 
+pytestmark = pytest.mark.one_database
+
 HOSTILE = {
     "a script": "<script>alert(1)</script>",
     "quotes": "\"'><img src=x onerror=alert(1)>",

@@ -10,6 +10,8 @@ from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
 from tests.support.servers import PASSWORD, Muster, claims_of, wait_for
 
+pytestmark = pytest.mark.one_database
+
 COURSE = {"type": "sell", "instrument_type": "BTC", "figi": "string", "quantity": "10", "date": "2023-10-26T08:29:31"}
 
 

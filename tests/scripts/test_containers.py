@@ -16,6 +16,8 @@ from app.core.scopes import SCOPES
 from app.core.settings import Settings
 from tests.support.databases import ROOT
 
+pytestmark = pytest.mark.one_database
+
 SETTINGS = {name.upper() for name in Settings.model_fields}
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 BLUEPRINT = yaml.safe_load((ROOT / "render.yaml").read_text())

@@ -24,6 +24,8 @@ from scripts.to_postgres import all_tables
 from tests.support.databases import ROOT, fresh_database
 from tests.support.servers import Muster, Tokens
 
+pytestmark = pytest.mark.slow
+
 OPERATION = {"type": "buy", "figi": "BBG000B9XRY4", "quantity": "0.00000001", "date": "2026-01-31T23:59:59.123456Z"}
 LARGEST = "999999999999.99999999"
 # The clients of the very server that the tests run on; one of their own is what TEST_DATABASE_URL's machine has.
@@ -73,7 +75,6 @@ def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
         assert count.result() > 0
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"], scope="session")
 def test_a_backup_under_load_comes_back_with_its_sessions(
     kind: str, serve: Callable[..., Muster], folder: Path, postgres: str, tmp_path: Path
 ) -> None:

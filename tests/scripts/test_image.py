@@ -25,6 +25,8 @@ from tests.support.databases import ROOT, fresh_database
 from tests.support.redis_server import RedisServer
 from tests.support.servers import NO_TLS, free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
 

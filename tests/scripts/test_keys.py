@@ -6,11 +6,15 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.oauth2.test_rotation_secrets import restart
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file
 from tests.support.servers import Muster
 from tests.support.sessions import assert_lives
+
+pytestmark = pytest.mark.one_database
 
 
 def keys(*arguments: str, folder: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,8 @@ from app.core.settings import Settings
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 START = [sys.executable, "-m", "scripts.start"]
 
 

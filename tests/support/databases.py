@@ -38,8 +38,10 @@ def migrate(url: str) -> None:
 
 
 def make_templates(folder: Path, postgres: str) -> None:
-    """A migrated database with roles of each kind, to copy instead of migrating again."""
+    """Migrated databases with roles, to copy instead of migrating again; without `postgres`, SQLite's alone."""
     migrate(f"sqlite:///{folder / 'template.db'}")
+    if not postgres:
+        return
     _on_postgres(postgres, "DROP DATABASE IF EXISTS muster_template", "CREATE DATABASE muster_template")
     migrate(_named(postgres, "muster_template"))
 
