@@ -19,6 +19,8 @@ from tests.support.phones import COURSE
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.support.sockets import Socket, new_room
 
+pytestmark = pytest.mark.one_database
+
 CANARY = "planted8315"
 RECORD = "2026-11-24 10:00:00,000 WARNING muster.security [-] "
 FORGED = (
