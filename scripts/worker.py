@@ -16,7 +16,7 @@ from app.jobs.backends import QUEUES
 def main() -> None:
     parser = Parser(prog="./scripts/worker", description=__doc__)
     parser.add_argument("--queues", metavar="NAMES", help="separated by commas; high and default unless given")
-    parser.add_argument("--concurrency", metavar="N", type=int, help="jobs at once; one for each CPU unless given")
+    parser.add_argument("--concurrency", metavar="N", type=int, help="jobs at once, each in a thread (4 unless given)")
     parser.add_argument("celery", nargs="*", metavar="-- CELERY_OPTION", help="for `celery worker`")
     options = parser.parse_args()
     queues = options.queues.split(",") if options.queues else QUEUES
