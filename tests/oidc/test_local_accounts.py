@@ -92,7 +92,7 @@ def test_they_are_dead_while_it_is_off_and_live_again(muster: Muster, off: Muste
     account = muster.new_account()
     tokens = account.sign_in()
     assert_problem(off.me(tokens), 401, "invalid-token")
-    assert_oauth_error(off.refresh(tokens.refresh), 400, "unsupported_grant_type")  # not signed out, says the README
+    assert_oauth_error(off.refresh(tokens.refresh), 400, "unsupported_grant_type")
     assert muster.me(tokens).status_code == 200
     assert muster.refresh(tokens.refresh).status_code == 200
 
