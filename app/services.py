@@ -81,8 +81,8 @@ def make_services(settings: Settings, database: Database) -> Services:
     signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
     jobs = Jobs(database, settings.redis_url)
 
-    def mail_reuse(session: Session, state: SessionSnapshot) -> None:
-        jobs.mail(session, "reuse", owner_id=state.user_id, to=state.email, device=state.device)
+    def mail_reuse(session: Session, stolen: SessionSnapshot) -> None:
+        jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)
 
     provider = code_flow = None
     if settings.oidc_issuer:
@@ -95,19 +95,11 @@ def make_services(settings: Settings, database: Database) -> Services:
             client_secret=settings.oidc_client_secret,
             redirect_uri=f"{settings.public_url}/api/auth/oidc/callback",
         )
-    authorization_server = AuthorizationServer(
-        signers,
-        access_ttl=settings.access_token_ttl,
-        idle_ttl=settings.refresh_idle_ttl,
-        absolute_ttl=settings.refresh_absolute_ttl,
-        grace=settings.refresh_grace,
-        on_reuse=mail_reuse,
-    )
     return Services(
         settings=settings,
         database=database,
         signers=signers,
-        authorization_server=authorization_server,
+        authorization_server=AuthorizationServer(settings, signers, mail_reuse),
         password_hasher=PasswordHasher(),
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
         jobs=jobs,

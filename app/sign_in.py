@@ -16,7 +16,7 @@ from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
 from app.models.base import utcnow
 from app.models.types import email_address
-from app.oauth2.authorization_server import Device
+from app.oauth2.authorization_server import Device, SignIn
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 from app.services import Services
 
@@ -83,14 +83,12 @@ async def password_grant(
         raise InvalidGrant
     scope = scope_at_login(form.get("scope"), user.role.scopes)
 
-    def sign_in(session: Session) -> Started:
+    def start(session: Session) -> Started:
         if stronger_hash:
             upgrade_hash(session, user, stronger_hash)
-        return start_session(
-            session, user_id=user.id, auth_epoch=user.auth_epoch, device=device, scope=scope, now=utcnow()
-        )
+        return start_session(session, SignIn(user.id, user.auth_epoch, device, scope), utcnow())
 
-    started = await services.database.write(request, sign_in)
+    started = await services.database.write(request, start)
     await in_thread(services.account_limits.succeeded, email, device.ip)
     metrics.count("logins", result="ok")
     return started

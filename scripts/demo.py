@@ -4,7 +4,6 @@
 account exists nothing changes, whatever has become of the other rows.
 """
 
-import asyncio
 import sys
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
-from app.accounts.passwords import PasswordHasher
+from app.accounts.passwords import hash_password
 from app.accounts.users import create_user, find_user_by_email
 from app.core.dialects import insert_missing, make_engine
 from app.core.settings import Settings
@@ -91,7 +90,7 @@ def load_demo(settings: Settings) -> None:
     with Session(engine) as session:
         exists = find_user_by_email(session, DEMO_EMAIL) is not None
     if not exists:
-        password_hash = asyncio.run(PasswordHasher().hash(DEMO_PASSWORD))
+        password_hash = hash_password(DEMO_PASSWORD)
         with Session(engine) as session:
             try:
                 _load(session, password_hash, utcnow())

@@ -29,13 +29,12 @@ if __name__ == "__main__":
     parse()  # --help and refusals need nothing installed
     use_project_python()
 
-import asyncio
 from getpass import getpass
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
-from app.accounts.passwords import PasswordHasher, check_policy
+from app.accounts.passwords import check_policy, hash_password
 from app.accounts.users import create_user, find_user_by_email, get_role
 from app.core.dialects import insert_missing, make_engine
 from app.core.errors import Invalid
@@ -139,7 +138,7 @@ def make_admin(settings: Settings, address: str, *, password: str | None) -> Non
 
 def _create_admin(settings: Settings, email: str, password: str) -> None:
     check_policy(password, min_length=settings.password_min_length, related=[email], field="password")
-    password_hash = asyncio.run(PasswordHasher().hash(password))
+    password_hash = hash_password(password)
     engine = make_engine(settings)
     with Session(engine) as session:
         try:

@@ -5,9 +5,8 @@ docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 from sqlmodel import Session, col
@@ -17,6 +16,7 @@ from app.core.crypto import SignedToken, new_secret, parse_signed
 from app.core.errors import InvalidGrant, InvalidScope, InvalidToken
 from app.core.logs import security_event
 from app.core.scopes import in_order
+from app.core.settings import Settings
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers, new_token_id
 from app.oauth2.refresh_tokens import compare_and_swap, read_session, revoke_sessions
@@ -31,6 +31,19 @@ class Device:
     device: str
     ip: str
     user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
+
+    `auth_epoch` was read together with the verified password.
+    """
+
+    user_id: UUID
+    auth_epoch: int
+    device: Device
+    scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,72 +87,50 @@ class AuthorizationServer:
     """Grants, refreshes, verifies and revokes. Methods take a session and the time; `confirm_use` and reuse commit."""
 
     def __init__(
-        self,
-        signers: Signers,
-        *,
-        access_ttl: timedelta,
-        idle_ttl: timedelta,
-        absolute_ttl: timedelta,
-        grace: timedelta,
-        on_reuse: Callable[[Session, SessionSnapshot], None],
+        self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
     ) -> None:
+        self._settings = settings
         self._signers = signers
-        self._access_ttl = access_ttl
-        self._idle_ttl = idle_ttl
-        self._absolute_ttl = absolute_ttl
-        self.grace = grace
-        self.issuer = signers.access.issuer
         self._on_reuse = on_reuse
+        self.grace = settings.refresh_grace
+        self.issuer = signers.access.issuer
 
     # ---- The grants: RFC 6749 sections 4.3 and 6 ----
 
-    def start_session(
-        self,
-        session: Session,
-        *,
-        user_id: UUID,
-        auth_epoch: int,
-        device: Device,
-        scope: str | None,
-        now: datetime,
-    ) -> TokenPair:
+    def start_session(self, session: Session, sign_in: SignIn, now: datetime) -> TokenPair:
         """Insert a session and return its first token pair.
 
-        `auth_epoch` was read together with the verified password: if the password has changed since, the new session
-        is not live and the grant is invalid.
+        If the password has changed since it was verified, the session is not live and the grant is invalid.
         """
         row = RefreshToken(
-            user_id=user_id,
-            client_id=device.client_id,
-            device=device.device,
-            ip=device.ip,
-            user_agent=device.user_agent,
-            scope=scope,
+            user_id=sign_in.user_id,
+            auth_epoch=sign_in.auth_epoch,
+            scope=sign_in.scope,
+            **asdict(sign_in.device),
             secret=new_secret(),
-            auth_epoch=auth_epoch,
             rotated_at=now,
             created_at=now,
             last_used_at=now,
-            idle_expires_at=now + min(self._idle_ttl, self._absolute_ttl),
-            absolute_expires_at=now + self._absolute_ttl,
+            idle_expires_at=self._idle_limit(now, now + self._settings.refresh_absolute_ttl),
+            absolute_expires_at=now + self._settings.refresh_absolute_ttl,
         )
         session.add(row)
         session.flush()
-        security_event("new session", user_id=user_id, session_id=row.id)
+        security_event("new session", user_id=row.user_id, session_id=row.id)
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
         return self._pair(snapshot, snapshot.generation, self._granted(snapshot, snapshot.scopes()), now)
 
-    def start_cookie_session(self, session: Session, **new: Any) -> BrowserCookie:
+    def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
         """The same for a browser. The token pair is discarded; the browser receives only the cookie."""
-        pair = self.start_session(session, **new)
-        return self.renew_cookie(session, self.authenticate(session, pair.access_token, new["now"]), new["now"])
+        pair = self.start_session(session, sign_in, now)
+        return self.renew_cookie(session, self.authenticate(session, pair.access_token, now), now)
 
     def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> BrowserCookie:
         """Extend the idle limit, never past the absolute one, and mint an access token that expires with it."""
         snapshot = caller.session
-        idle = min(now + self._idle_ttl, snapshot.absolute_expires_at)
+        idle = self._idle_limit(now, snapshot.absolute_expires_at)
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._session_of_claims(session, caller.claims, now)
         claims = self._claims(snapshot, caller.claims.generation, snapshot.scopes(), now, idle)
@@ -173,7 +164,7 @@ class AuthorizationServer:
                     return self._pair(snapshot, snapshot.generation, granted, now)
                 case RotationAction.ROTATE:
                     generation = presented.number + 1
-                    idle = min(now + self._idle_ttl, snapshot.absolute_expires_at)
+                    idle = self._idle_limit(now, snapshot.absolute_expires_at)
                     changes = {"parent_generation": presented.number, "idle_expires_at": idle}
                 case RotationAction.REPLACE:
                     generation = snapshot.generation + 1
@@ -264,7 +255,7 @@ class AuthorizationServer:
     # ---- Minting ----
 
     def _pair(self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
-        expires_at = min(now + self._access_ttl, snapshot.absolute_expires_at)
+        expires_at = min(now + self._settings.access_token_ttl, snapshot.absolute_expires_at)
         claims = self._claims(snapshot, generation, scopes, now, expires_at)
         return TokenPair(
             access_token=self._signers.access.mint(claims),
@@ -289,6 +280,9 @@ class AuthorizationServer:
             not_before=int(now.timestamp()),
             token_id=new_token_id(),
         )
+
+    def _idle_limit(self, now: datetime, absolute_limit: datetime) -> datetime:
+        return min(now + self._settings.refresh_idle_ttl, absolute_limit)
 
     def _revoke_for_reuse(self, session: Session, snapshot: SessionSnapshot, now: datetime) -> bool:
         """Revoke this one session, and commit: the error that follows would roll the revocation back."""

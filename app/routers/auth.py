@@ -32,13 +32,7 @@ settings = get_settings()
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
-    await services.password_hasher.check_policy(
-        body.password,
-        min_length=services.settings.password_min_length,
-        related=[body.email, body.name or ""],
-        field="password",
-    )
-    password_hash = await services.password_hasher.hash(body.password)
+    password_hash = await services.password_hasher.hash_new(body.password, [body.email, body.name or ""], "password")
     user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
     return user
@@ -165,13 +159,7 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
-    await services.password_hasher.check_policy(
-        body.new_password,
-        min_length=services.settings.password_min_length,
-        related=user.guessable_words,
-        field="new_password",
-    )
-    password_hash = await services.password_hasher.hash(body.new_password)
+    password_hash = await services.password_hasher.hash_new(body.new_password, user.guessable_words, "new_password")
 
     def reset(session: Session) -> None:
         now = utcnow()

@@ -5,7 +5,6 @@ from typing import cast
 
 from fastapi import Depends, Request, Response
 from fastapi.responses import RedirectResponse
-from sqlmodel import Session
 
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep
@@ -14,7 +13,7 @@ from app.http.error_handlers import NO_STORE
 from app.http.rate_limit import limited
 from app.http.routing import Router
 from app.models.base import utcnow
-from app.oauth2.authorization_server import BrowserCookie
+from app.oauth2.authorization_server import SignIn
 from app.oidc.accounts import caller_of
 from app.oidc.login import HANDSHAKE_TTL, CodeFlow, local_path
 from app.services import Services
@@ -62,17 +61,10 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     role_map = settings.oidc_role_map if person.tells_roles else ()
     caller = await caller_of(services.database, flow.provider, person.access_token, person.claims, role_map)
 
-    def start(session: Session) -> BrowserCookie:
-        return services.authorization_server.start_cookie_session(
-            session,
-            user_id=caller.user_id,
-            auth_epoch=caller.session.user_epoch,
-            device=device_of(request, {"client_id": "browser"}),
-            scope=None,
-            now=now,
-        )
-
-    cookie = await services.database.write(request, start)
+    device = device_of(request, {"client_id": "browser"})
+    sign_in = SignIn(caller.user_id, caller.session.user_epoch, device)
+    start_session = services.authorization_server.start_cookie_session
+    cookie = await services.database.write(request, start_session, sign_in, now)
     await end_browser_session(request, services)
     headers = {**NO_STORE, "Set-Cookie": set_cookie(settings, cookie.token, cookie.max_age)}
     return RedirectResponse(request.state.pages + handshake.path, 303, headers)

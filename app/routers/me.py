@@ -29,7 +29,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.authorization_server import Caller, Device
+from app.oauth2.authorization_server import Caller, Device, SignIn
 from app.oauth2.refresh_tokens import revoke_sessions
 from app.services import Services
 
@@ -95,13 +95,7 @@ async def change_password(
 ) -> TokenPair | Response:
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     await _verify_password(services, me, body.current_password)
-    await services.password_hasher.check_policy(
-        body.new_password,
-        min_length=services.settings.password_min_length,
-        related=me.user.guessable_words,
-        field="new_password",
-    )
-    password_hash = await services.password_hasher.hash(body.new_password)
+    password_hash = await services.password_hasher.hash_new(body.new_password, me.user.guessable_words, "new_password")
     write, server = services.database.write, services.authorization_server
     if not is_by_cookie(request):
         return await write(request, _change_password, services, me, password_hash, server.start_session)
@@ -121,14 +115,7 @@ def _change_password(
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=me.user.id, to=me.user.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
-    return start_session(
-        session,
-        user_id=me.user.id,
-        auth_epoch=me.user.auth_epoch + 1,
-        device=device,
-        scope=row.scope,
-        now=now,
-    )
+    return start_session(session, SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope), now)
 
 
 @local_accounts.put(

@@ -18,7 +18,7 @@ from app.core.settings import Settings
 from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import Signers
-from app.oauth2.authorization_server import AuthorizationServer, Device
+from app.oauth2.authorization_server import AuthorizationServer, Device, SignIn
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.servers import Muster
 
@@ -55,24 +55,23 @@ class Stage:
 
     def access_tokens(self, url: str) -> list[str]:
         """Those of SESSIONS sessions of one user, each used before: a first use writes."""
-        settings = Settings(environment="test", database_url=url, secret_keys=(SECRET_KEY,), public_url=ISSUER)
-        signers = Signers.derive(settings.secret_keys, settings.public_url)
-        server = AuthorizationServer(
-            signers,
-            access_ttl=LIFE,
-            idle_ttl=LIFE,
-            absolute_ttl=LIFE,
-            grace=LIFE,
-            on_reuse=lambda _session, _state: None,
+        settings = Settings(
+            environment="test",
+            database_url=url,
+            secret_keys=(SECRET_KEY,),
+            public_url=ISSUER,
+            access_token_ttl=LIFE,
+            refresh_idle_ttl=LIFE,
+            refresh_absolute_ttl=LIFE,
         )
+        signers = Signers.derive(settings.secret_keys, settings.public_url)
+        server = AuthorizationServer(settings, signers, lambda _session, _snapshot: None)
         device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
         engine = make_engine(settings)
         with Session(engine) as session:
             user = create_user(session, email="bench@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
-            pairs = [
-                server.start_session(session, user_id=user.id, auth_epoch=1, device=device, scope=None, now=utcnow())
-                for _ in range(SESSIONS)
-            ]
+            sign_in = SignIn(user.id, user.auth_epoch, device)
+            pairs = [server.start_session(session, sign_in, utcnow()) for _ in range(SESSIONS)]
             session.connection().execute(update(RefreshToken).values(confirmed=True))
             session.commit()
         engine.dispose()

@@ -1,6 +1,5 @@
 """Served instances of Muster for the tests, with the people who use them."""
 
-import asyncio
 import fcntl
 import json
 import os
@@ -9,7 +8,6 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as email_policy
@@ -24,7 +22,7 @@ from sqlalchemy import CursorResult, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from app.accounts.passwords import PasswordHasher
+from app.accounts.passwords import hash_password
 from app.accounts.users import create_user
 from tests.support.databases import SECRET_KEY
 from tests.support.processes import PlainProcess, Process
@@ -239,10 +237,7 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
     return str(part.get_content())
 
 
-@cache
-def hash_of(password: str) -> str:
-    with ThreadPoolExecutor(1) as thread:  # of its own: where a browser is driven, this one has a loop already
-        return thread.submit(lambda: asyncio.run(PasswordHasher().hash(password))).result()
+hash_of = cache(hash_password)
 
 
 def claims_of(access_token: str) -> dict[str, Any]:
