@@ -66,7 +66,11 @@ class Page:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
         after: Annotated[
             str | None,
-            Query(max_length=2000, description="The cursor of the next page, from the Link header."),
+            Query(
+                max_length=2000,
+                description="The cursor of the next page, from the Link header.",
+                examples=["dGhlIGN1cnNvcg"],
+            ),
         ] = None,
     ) -> None:
         self.limit = limit
@@ -121,7 +125,10 @@ def _idempotency_key(value: str) -> str:
 IdempotencyKey = Annotated[
     Annotated[str, AfterValidator(_idempotency_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})]
     | None,
-    Header(description="Repeating a request with the same key returns the first response and does nothing twice."),
+    Header(
+        description="Repeating a request with the same key returns the first response and does nothing twice.",
+        examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"],
+    ),
 ]
 
 

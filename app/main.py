@@ -27,7 +27,7 @@ from app.core.logs import configure_logging
 from app.core.settings import ROOT, Settings, get_settings
 from app.http.error_handlers import answer
 from app.http.middleware import CatchAll, RequestContext
-from app.http.openapi import TAGS, description, install_openapi, operation_id
+from app.http.openapi import description, install_openapi, operation_id, tags
 from app.jobs.handlers import Handlers
 from app.pages import account, jobs_and_chat, public
 from app.pages import health as page_health
@@ -74,7 +74,7 @@ def create_api() -> FastAPI:
         description=description(),
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
-        openapi_tags=TAGS,
+        openapi_tags=tags(),
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,

@@ -1,11 +1,14 @@
-"""What OpenAPI says beside the routes: each error with its problem type, the OAuth forms, and how signing in works."""
+"""What the OpenAPI document says beyond what each route declares: its errors, its scope, and an example everywhere."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import json
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import MISSING, BaseModel
+from pydantic.json_schema import models_json_schema
+from sqlmodel import Field, SQLModel
 
 from app.core.errors import (
     OAUTH_PATHS,
@@ -34,143 +37,48 @@ from app.core.errors import (
 )
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
-from app.http.examples import describe_fields, describe_parameter, describe_success, headers
 
-_BEGIN = """
-The backend that a mobile app needs on day one.
-"""
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+Kind: TypeAlias = type[AppError] | AppError
+
 _LOCAL = """
 **Sign in.** Register, then *Authorize* with e-mail and password; leave the client fields empty. From a shell:
 `POST /api/auth/token` with `grant_type=password`.
 
-**Go on.** An access token lives ten minutes. `POST /api/auth/token` with `grant_type=refresh_token` gives the next
-pair; the refresh token rotates each time. Store the new pair before you use it, and have one refresh under way at a
-time. Did the answer get lost? Send the same request again, now or in five days: you get a valid pair. Only
+**Stay signed in.** An access token expires after ten minutes. `POST /api/auth/token` with `grant_type=refresh_token`
+returns the next pair; the refresh token rotates each time. Store the new pair before you use it, and run one refresh at
+a time. If a response is lost, send the same request again, now or in five days: you get a valid pair. Only
 `invalid_grant` means that you are signed out; 429, 503 and network errors never do.
 """
 _PROVIDER_ALONE = """
 **Sign in** at the identity provider, and send its access token with each request. There are no passwords here.
 """
-_END = """
+_TAGS = {
+    "auth": "Signing in and out: tokens (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), mailed links.",
+    "services": "For other services: how to verify our tokens (RFC 8414, RFC 7517).",
+    "account": "Your own account.",
+    "sessions": "Your signed-in devices: list them, sign one or all others out.",
+    "users": "Other accounts and the roles, with `users:read` and `users:write`.",
+    "operations": "Your ledger: operations, changes since a revision, totals, and CSV import and export.",
+    "heroes": "Heroes and their teams. Changing them needs `heroes:write`.",
+    "tasks": "Tasks that everybody sees. Author and assignee change a task; its history lists former assignees.",
+    "jobs": "Work that takes longer than a request: start it, poll it, download its result.",
+    "chat": "Rooms that everybody reads and writes; also `WS /api/chat/ws`, see docs/api/chat.md.",
+    "health": "For load balancers and operators.",
+}
+
+
+def description() -> str:
+    sign_in = _LOCAL if get_settings().local_accounts == "on" else _PROVIDER_ALONE
+    return f"""
+The backend that a mobile app needs on day one.
+{sign_in}
 **Errors** are `application/problem+json` (RFC 9457). `detail` is a sentence for people, `type` is stable for programs.
 """
 
-TAGS = [
-    {
-        "name": "auth",
-        "description": "In and out: tokens (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), mailed links.",
-    },
-    {"name": "services", "description": "For other services: how our tokens are verified (RFC 8414, RFC 7517)."},
-    {"name": "account", "description": "Your own account."},
-    {"name": "sessions", "description": "Your signed-in devices: see them, sign one or all others out."},
-    {"name": "users", "description": "Other accounts and the roles, with `users:read` and `users:write`."},
-    {
-        "name": "operations",
-        "description": "Your ledger: what changed since a revision, totals, and CSV in and out.",
-    },
-    {"name": "heroes", "description": "Heroes and their teams. To change them, `heroes:write`."},
-    {
-        "name": "tasks",
-        "description": "Everybody's tasks. Author and assignee change one; who had it before is its history.",
-    },
-    {
-        "name": "jobs",
-        "description": "What takes longer than an answer: start it, watch it, fetch its result.",
-    },
-    {
-        "name": "chat",
-        "description": "Rooms that everybody reads and writes; also `WS /api/chat/ws`, see the README.",
-    },
-    {"name": "health", "description": "For load balancers and whoever operates this."},
-]
 
-_PROBLEM_SCHEMA = {
-    "title": "Problem",
-    "description": "RFC 9457.",
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {
-            "type": "string",
-            "format": "uri-reference",
-            "description": "Stable: what a program decides by.",
-        },
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "A sentence for a person."},
-        "errors": {
-            "type": "array",
-            "description": "With 422: where and why. Never repeats the input.",
-            "items": {
-                "type": "object",
-                "required": ["loc", "msg", "type"],
-                "properties": {
-                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
-                    "msg": {"type": "string"},
-                    "type": {"type": "string"},
-                },
-            },
-        },
-    },
-}
-_OAUTH_ERROR_SCHEMA = {
-    "title": "OAuthError",
-    "description": "RFC 6749 section 5.2.",
-    "type": "object",
-    "required": ["error", "error_description", "detail"],
-    "properties": {name: {"type": "string"} for name in ("error", "error_description", "detail")},
-}
-_BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-_VALIDATION_ERROR = "HTTPValidationError"
-# Which headers go with which status.
-_HEADERS = {
-    401: headers("WWW-Authenticate"),
-    403: headers("WWW-Authenticate"),
-    405: headers("Allow"),
-    429: headers("Retry-After", "RateLimit-Policy", "RateLimit"),
-    503: headers("Retry-After"),
-}
-
-
-def problems(*kinds: type[AppError] | AppError) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can raise these."""
-    return _answers("application/problem+json", "Problem", problem, kinds)
-
-
-def oauth_answers(*kinds: type[AppError] | AppError) -> dict[int | str, dict[str, Any]]:
-    """The same at an OAuth endpoint."""
-    return _answers("application/json", "OAuthError", oauth_error, kinds)
-
-
-def _answers(
-    media_type: str,
-    schema: str,
-    members: Callable[[AppError], dict[str, Any]],
-    kinds: Iterable[type[AppError] | AppError],
-) -> dict[int | str, dict[str, Any]]:
-    """By status, with an example of each kind."""
-    answers: dict[int | str, dict[str, Any]] = {}
-    for kind in kinds:
-        content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}, "examples": {}}}
-        new = {"description": kind.title, "content": content}
-        if kind.status in _HEADERS:
-            new["headers"] = _HEADERS[kind.status]
-        answer = answers.setdefault(kind.status, new)
-        example = {"summary": kind.title, "value": members(kind if isinstance(kind, AppError) else kind())}
-        answer["content"][media_type]["examples"][getattr(kind, "error", kind.type)] = example
-    return answers
-
-
-# What any route may answer; routes name only what is their own.
-EVERYWHERE = problems(BadRequest, ContentTooLarge, Invalid, TooManyRequests, HeadTooLarge, Internal, Unavailable)
-
-# RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
-OAUTH_ANSWERS = oauth_answers(
-    *(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient),
-    *(ContentTooLarge, TooManyRequests, HeadTooLarge, Internal, Unavailable),
-)
-
-CREATED: dict[int | str, dict[str, Any]] = {201: {"headers": headers("Location")}}
+def tags() -> list[dict[str, str]]:
+    return [{"name": name, "description": text} for name, text in _TAGS.items()]
 
 
 def operation_id(route: APIRoute) -> str:
@@ -179,74 +87,211 @@ def operation_id(route: APIRoute) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-def description() -> str:
-    return _BEGIN + (_LOCAL if get_settings().local_accounts == "on" else _PROVIDER_ALONE) + _END
+# ---- Responses that routes declare ----
+
+
+class Mistake(SQLModel):
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problem(SQLModel):
+    """RFC 9457."""
+
+    type: str = Field(
+        description="Stable: programs decide by it.", schema_extra={"json_schema_extra": {"format": "uri-reference"}}
+    )
+    title: str
+    status: int
+    detail: str = Field(description="A sentence for a person.")
+    errors: list[Mistake] | MISSING = Field(
+        default=MISSING, description="With 422: where and why. Never repeats the input."
+    )
+
+
+class OAuthError(SQLModel):
+    """RFC 6749 section 5.2."""
+
+    error: str
+    error_description: str
+    detail: str
+
+
+_HEADERS: dict[str, tuple[str, Any]] = {
+    "Allow": ("The methods that this address takes.", "GET, POST"),
+    "ETag": ("The version, for If-None-Match and If-Match.", '"01935b0e-7c1a-7000-8000-0123456789ab.12"'),
+    "Link": ("The next page, if there is one (RFC 8288).", '</api/heroes?after=dGhlIGN1cnNvcg>; rel="next"'),
+    "Location": ("The address of the new resource.", "/api/operations/7"),
+    "RateLimit": ("What is left of the limit, and the seconds until it is whole.", '"request";r=0;t=42'),
+    "RateLimit-Policy": ("The limit: the number of requests in a number of seconds.", '"request";q=300;w=60'),
+    "Retry-After": ("Seconds.", 42),
+    "WWW-Authenticate": ("The challenge (RFC 6750 section 3).", 'Bearer realm="muster", error="invalid_token"'),
+}
+_HEADERS_OF_STATUS = {
+    401: ["WWW-Authenticate"],
+    403: ["WWW-Authenticate"],
+    405: ["Allow"],
+    429: ["Retry-After", "RateLimit-Policy", "RateLimit"],
+    503: ["Retry-After"],
+}
+
+
+_TYPES = {int: "integer", str: "string"}
+
+
+def headers(*names: str) -> dict[str, dict[str, Any]]:
+    """The `headers` of a response."""
+    return {
+        name: {"description": text, "schema": {"type": _TYPES[type(example)]}, "example": example}
+        for name, (text, example) in _HEADERS.items()
+        if name in names
+    }
+
+
+def problems(*kinds: Kind) -> Responses:
+    """The `responses` of a route that can raise these errors, with an example of each."""
+    return _errors("application/problem+json", Problem, problem, *kinds)
+
+
+def oauth_errors(*kinds: Kind) -> Responses:
+    """The same for an OAuth endpoint."""
+    return _errors("application/json", OAuthError, oauth_error, *kinds)
+
+
+def _errors(
+    media_type: str, schema: type[SQLModel], members: Callable[[AppError], dict[str, Any]], *kinds: Kind
+) -> Responses:
+    responses: Responses = {}
+    for kind in kinds:
+        content = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}, "examples": {}}
+        new = {"description": kind.title, "content": {media_type: content}}
+        if kind.status in _HEADERS_OF_STATUS:
+            new["headers"] = headers(*_HEADERS_OF_STATUS[kind.status])
+        response = responses.setdefault(kind.status, new)
+        example = {"summary": kind.title, "value": members(kind if isinstance(kind, AppError) else kind())}
+        response["content"][media_type]["examples"][getattr(kind, "error", kind.type)] = example
+    return responses
+
+
+CREATED: Responses = {201: {"headers": headers("Location")}}
+
+# RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
+OAUTH_ERRORS = oauth_errors(
+    *(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient),
+    *(ContentTooLarge, TooManyRequests, HeadTooLarge, Internal, Unavailable),
+)
+
+
+def form_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its form by hand."""
+    content = {"application/x-www-form-urlencoded": {"schema": schema.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+# ---- The document ----
+
+# The errors that every route may return, so that routes declare their own only.
+_GENERAL: tuple[Kind, ...] = (
+    BadRequest,
+    ContentTooLarge,
+    Invalid,
+    TooManyRequests,
+    HeadTooLarge,
+    Internal,
+    Unavailable,
+)
+_BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make `app.openapi()` complete: the shared schemas, and the answers that every secured route may give."""
-    settings = get_settings()
+    """Make `app.openapi()` return the complete document."""
+    build = app.openapi
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-                tags=app.openapi_tags,
-                license_info=app.license_info,
-            )
-            schema["components"]["schemas"] |= {"Problem": _PROBLEM_SCHEMA, "OAuthError": _OAUTH_ERROR_SCHEMA}
-            if settings.local_accounts == "off":
-                whose = f"Paste an access token of {settings.oidc_issuer}."
-                schema["components"]["securitySchemes"]["muster"] = _BEARER | {"description": whose}
-            for path, operations in schema["paths"].items():
-                for method, operation in operations.items():
-                    _summarize(operation)
-                    describe_success(operation)
-                    for parameter in operation.get("parameters", []):
-                        describe_parameter(parameter)
-                    _describe(operation, path, method)
-            # In the documentation a collection stands before what is in it, whichever route is tried first.
-            schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
-            for unused in (_VALIDATION_ERROR, "ValidationError"):
-                schema["components"]["schemas"].pop(unused, None)
-            for name, described in schema["components"]["schemas"].items():
-                describe_fields(name, described)
-            app.openapi_schema = schema
-        return app.openapi_schema
+            _complete(build())
+        return build()
 
     app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _summarize(operation: dict[str, Any]) -> None:
-    """The line that Swagger UI shows of a route is the first sentence of its docstring, and not its function's name."""
-    first = " ".join(operation["description"].split()).partition(". ")[0]
-    operation["summary"] = first.removesuffix(".").replace("`", "")  # which is shown as it is, no Markdown
+def _complete(schema: dict[str, Any]) -> None:
+    settings, components = get_settings(), schema["components"]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            _complete_operation(path, method, operation)
+    # A collection comes before its members, whichever route is tried first.
+    schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    _, shared = models_json_schema(
+        [(Problem, "validation"), (OAuthError, "validation")], ref_template="#/components/schemas/{model}"
+    )
+    components["schemas"] |= shared["$defs"]
+    if settings.local_accounts == "off":
+        words = f"Paste an access token of {settings.oidc_issuer}."
+        components["securitySchemes"]["muster"] = _BEARER | {"description": words}
 
 
-def _describe(operation: dict[str, Any], path: str, method: str) -> None:
+def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
     scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
-    refusals: list[type[AppError] | AppError] = [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
-    if get_settings().oidc_issuer:  # an account is made at the first sight of somebody, on whichever route
-        refusals += [EmailMissing, EmailTaken, ProviderUnavailable]
-    refusals += [ForeignOrigin] if method != "get" else []
-    everywhere, answers = ({}, oauth_answers) if path in OAUTH_PATHS else (EVERYWHERE, problems)
-    general = everywhere | (answers(*refusals) if scopes else {})
-    for status, answer in general.items():
-        own = operation["responses"].get(str(status))
-        if own is None or _VALIDATION_ERROR in str(own):  # FastAPI's own 422, which is not what we answer
-            operation["responses"][str(status)] = answer
-        else:
-            _add_examples(own, answer)
+    words = operation.setdefault("description", operation["summary"])
+    # Swagger UI shows the summary in its list: the docstring's first sentence, without Markdown.
+    operation["summary"] = " ".join(words.split()).partition(". ")[0].removesuffix(".").replace("`", "")
     if scopes:
         needed = ", ".join(f"`{scope}` ({SCOPES[scope][0].lower()}{SCOPES[scope][1:]})" for scope in scopes)
-        operation["description"] = f"{operation['description']}\n\nScope: {needed}."
+        operation["description"] += f"\n\nScope: {needed}."
+    for parameter in operation.get("parameters", []):
+        _add_example(parameter)
+    _add_headers(operation)
+    _add_errors(path, method, operation, scopes)
 
 
-def _add_examples(own: dict[str, Any], general: dict[str, Any]) -> None:
-    """A status that a route has kinds of its own for still has the general ones as well."""
-    for media_type, content in general["content"].items():
-        mine = own.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
-        mine["examples"] = content["examples"] | mine.get("examples", {})
+# By format or type, for a parameter that has no example of its own.
+_EXAMPLES = {
+    "integer": 1,
+    "number": 0.5,
+    "boolean": True,
+    "uuid": "01935b0e-7c1a-7000-8000-0123456789ab",
+    "date-time": "2026-11-24T12:00:00Z",
+}
+
+
+def _add_example(parameter: dict[str, Any]) -> None:
+    """Name an example in the description: Swagger UI would send one in a field of its own with every request."""
+    schema = parameter["schema"]
+    inner = schema.get("anyOf", [schema])[0]
+    by_type = _EXAMPLES.get(inner.get("format") or inner.get("type"), parameter["name"])
+    examples = schema.get("examples") or inner.get("examples") or inner.get("enum") or [schema.get("default", by_type)]
+    schema.setdefault("examples", examples[:1])
+    shown = examples[0] if isinstance(examples[0], str) else json.dumps(examples[0])
+    parameter["description"] = f"{parameter.get('description', '')} Example: `{shown}`".lstrip()
+
+
+def _add_headers(operation: dict[str, Any]) -> None:
+    """Declare the response headers that follow from the parameters."""
+    sent = {parameter["name"] for parameter in operation.get("parameters", [])}
+    for status, response in operation["responses"].items():
+        names = ["Link"] if status == "200" and "limit" in sent else []
+        names += ["ETag"] if status in {"200", "304"} and sent & {"if-match", "if-none-match"} else []
+        if names:
+            response.setdefault("headers", {}).update(headers(*names))
+
+
+def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[str]) -> None:
+    """Add the general errors and those of authentication. A status may have errors of the route's own as well."""
+    errors, kinds = (oauth_errors, []) if path in OAUTH_PATHS else (problems, list(_GENERAL))
+    if scopes:
+        kinds += [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
+        kinds += [ForeignOrigin] if method != "get" else []
+        # The first token of a person creates the account, on whichever route that is.
+        kinds += [EmailMissing, EmailTaken, ProviderUnavailable] if get_settings().oidc_issuer else []
+    own = operation["responses"]
+    if "HTTPValidationError" in str(own.get("422")):
+        del own["422"]  # FastAPI's own, which is not what we return
+    for status, general in errors(*kinds).items():
+        response = own.setdefault(str(status), general)
+        for media_type, content in general["content"].items():
+            mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
+            mine["examples"] = content["examples"] | mine.get("examples", {})

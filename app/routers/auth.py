@@ -8,14 +8,14 @@ from app.core.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissin
 from app.core.settings import get_settings
 from app.dependencies import Introspector, ServicesDep, SessionDep
 from app.http.error_handlers import NO_STORE
-from app.http.forms import REVOCATION_FORM, TOKEN_FORM
-from app.http.openapi import CREATED, OAUTH_ANSWERS, problems
+from app.http.openapi import CREATED, OAUTH_ERRORS, form_body, problems
 from app.http.rate_limit import client_address, limited, limited_instead
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
 from app.oauth2 import introspection
+from app.oauth2.requests import RevocationForm, TokenForm
 from app.services import Services
 from app.sign_in import OAuthForm, password_grant
 
@@ -53,8 +53,8 @@ def _is_not_password_grant(request: Request) -> bool:
 
 @router.post(
     "/token",
-    openapi_extra=TOKEN_FORM,
-    responses=OAUTH_ANSWERS,
+    openapi_extra=form_body(TokenForm),
+    responses=OAUTH_ERRORS,
     include_in_schema=settings.local_accounts == "on",
 )
 @limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_not_password_grant)
@@ -98,9 +98,9 @@ async def _refresh_grant(request: Request, form: dict[str, str], services: Servi
 
 @router.post(
     "/revoke",
-    openapi_extra=REVOCATION_FORM,
+    openapi_extra=form_body(RevocationForm),
     response_class=Response,
-    responses=OAUTH_ANSWERS,
+    responses=OAUTH_ERRORS,
 )
 def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Response:
     """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
@@ -115,8 +115,8 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 
 @router.post(
     "/introspect",
-    openapi_extra=REVOCATION_FORM,
-    responses=OAUTH_ANSWERS,
+    openapi_extra=form_body(RevocationForm),
+    responses=OAUTH_ERRORS,
     dependencies=[Introspector],
 )
 @limited_instead(settings.limit_introspect)

@@ -10,24 +10,21 @@ from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials, Inval
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep
 from app.http.cookies import set_cookie
-from app.http.forms import COOKIE_FORM
-from app.http.openapi import problems
+from app.http.openapi import form_body, problems
 from app.http.rate_limit import limited
 from app.http.routing import Router
+from app.oauth2.requests import CookieForm
 from app.sign_in import end_browser_session, oauth_form, password_grant
 
 router = Router("/api/auth/cookie", tags=["auth"])
 local_accounts = Router("/api/auth/cookie", tags=["auth"])
 settings = get_settings()
 
-# The form fields that count; a browser's session has all scopes of its role.
-FIELDS = {"username", "password", "device"}
-
 
 @local_accounts.post(
     "/login",
     status_code=204,
-    openapi_extra=COOKIE_FORM,
+    openapi_extra=form_body(CookieForm),
     response_class=Response,
     responses=problems(BadRequest, InvalidCredentials, ForeignOrigin),
 )
@@ -41,7 +38,9 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     require_own_origin(request)
     with _as_problems():
         form = await oauth_form(request)
-        own = {name: value for name, value in form.items() if name in FIELDS} | {"client_id": "browser"}
+        own = {name: value for name, value in form.items() if name in CookieForm.model_fields} | {
+            "client_id": "browser"
+        }
         cookie = await password_grant(request, own, services, services.authorization_server.start_cookie_session)
     await end_browser_session(request, services)
     return _answer(cookie.token, cookie.max_age)

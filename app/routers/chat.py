@@ -27,8 +27,11 @@ router = Router("/api/chat", tags=["chat"])
 LONGEST_WAIT = 25  # seconds
 PING = 15  # seconds of silence in a stream before a comment shows that it lives
 
-RoomQuery = Annotated[RoomName, Query()]
-After = Annotated[Number | None, Query(description="Only what has a greater number: the first rows after it.")]
+RoomQuery = Annotated[
+    RoomName, Query(description="A slug. A room exists once a message is written in it.", examples=[LOBBY])
+]
+After = Annotated[Number | None, Query(description="Only messages with a greater number, the first ones after it.")]
+Before = Annotated[Number | None, Query(description="Only messages with a smaller number, the last ones before it.")]
 
 _EVENTS = "text/event-stream"
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -62,8 +65,8 @@ class Asked:
 async def asked_for(
     room: RoomQuery = LOBBY,
     after: After = None,
-    before: Annotated[Number | None, Query()] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    before: Before = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="The number of rows at most.")] = 50,
 ) -> Asked:
     if after is not None and before is not None:
         raise Invalid.at("query", "before", message="Send after or before, not both.")
@@ -76,7 +79,15 @@ async def list_messages(
     me: ChatReader,
     services: ServicesDep,
     asked: Annotated[Asked, Depends(asked_for)],
-    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 0,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=LONGEST_WAIT,
+            description="Seconds to wait for a message if there is none yet.",
+            examples=[LONGEST_WAIT],
+        ),
+    ] = 0,
 ) -> Response:
     """The messages of a room in the order of their numbers: after one, before one, or the newest. With `wait` an answer
     that would be empty comes as soon as there is a message (long polling), or empty after that time."""
@@ -116,7 +127,9 @@ async def follow_messages(
     services: ServicesDep,
     room: RoomQuery = LOBBY,
     after: After = None,
-    last_event_id: Annotated[Number | None, Header()] = None,
+    last_event_id: Annotated[
+        Number | None, Header(description="The number of the last message that you received; it wins over `after`.")
+    ] = None,
 ) -> StreamingResponse:
     """A room as server-sent events, from the number `after` on, or from now. A browser's EventSource resumes by itself.
     The stream ends when the access token does, or when you read too slowly: resume with a new one."""

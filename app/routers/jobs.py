@@ -3,15 +3,14 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Header, Query, Response
+from fastapi import Header, Path, Query, Response
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from app.core.errors import JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
-from app.http.examples import headers
-from app.http.openapi import problems
+from app.http.openapi import headers, problems
 from app.http.rate_limit import by_session, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
@@ -21,6 +20,17 @@ from app.oauth2.authorization_server import Caller
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])
+
+JobId = Annotated[UUID, Path(description="The id of the job.")]
+WantedState = Annotated[State | None, Query(description="Only jobs in this state.", examples=["failed"])]
+Format = Annotated[
+    Literal["csv", "html"] | None,
+    Query(
+        alias="format",
+        description="The table or the page; left out, a browser gets the page and any other client the table.",
+        examples=["html"],
+    ),
+]
 
 RETRY_AFTER = 2  # seconds
 # A page of somebody's own words, shown from this address: it may load nothing and run nothing.
@@ -48,9 +58,7 @@ def start_statement(
 
 
 @router.get("")
-def list_jobs(
-    me: JobsUser, session: SessionDep, page: PageDep, state: Annotated[State | None, Query()] = None
-) -> list[JobPublic]:
+def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, state: WantedState = None) -> list[JobPublic]:
     """Your jobs, the newest first; with `users:read` everybody's, and the service's own."""
     conditions = [*_theirs(me, "users:read"), *([col(Job.state) == state] if state else [])]
     if page.position:
@@ -60,7 +68,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)})
-def read_job(job_id: UUID, response: Response, me: JobsUser, session: SessionDep) -> JobPublic:
+def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep) -> JobPublic:
     """How far a job is. While it waits or runs, Retry-After says when to look again."""
     job = _read(session, _theirs(me, "users:read"), job_id)
     if job.state in UNENDED:
@@ -77,10 +85,10 @@ def read_job(job_id: UUID, response: Response, me: JobsUser, session: SessionDep
     },
 )
 def read_job_result(
-    job_id: UUID,
+    job_id: JobId,
     me: JobsUser,
     session: SessionDep,
-    form: Annotated[Literal["csv", "html"] | None, Query(alias="format")] = None,
+    form: Format = None,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """What a job made: the table, or for a browser and with `format=html` the page."""
@@ -95,7 +103,7 @@ def read_job_result(
 
 
 @router.delete("/{job_id}", status_code=204, responses=problems(JobNotFound, JobEnded))
-def cancel_job(job_id: UUID, me: JobsUser, session: SessionDep) -> None:
+def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
     """Cancel a job that waits or runs. What a running one has done so far is thrown away."""
     theirs = _theirs(me, "users:write")
     unended = (col(Job.id) == job_id, col(Job.state).in_(UNENDED), *theirs)

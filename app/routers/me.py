@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Path, Request, Response
 from pydantic import MISSING
 from sqlmodel import Session, col
 
@@ -37,6 +37,7 @@ router = Router("/api/users/me")
 local_accounts = Router("/api/users/me")
 
 SIGN_IN_AGE = timedelta(minutes=5)
+SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
 Started = TypeVar("Started")
 
 
@@ -180,7 +181,7 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     tags=["sessions"],
     responses=problems(SessionNotFound),
 )
-def revoke_my_session(session_id: UUID, me: CurrentUser, session: SessionDep) -> None:
+def revoke_my_session(session_id: SessionId, me: CurrentUser, session: SessionDep) -> None:
     """Sign out one device, at once."""
     one = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) == session_id)
     if revoke_sessions(session, *one, reason="revoked-by-owner", now=utcnow()) == 0:

@@ -20,8 +20,7 @@ from app.dependencies import (
     SessionDep,
     idempotent_request,
 )
-from app.http.examples import headers
-from app.http.openapi import problems
+from app.http.openapi import headers, problems
 from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, fingerprint, respond_once

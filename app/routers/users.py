@@ -21,6 +21,7 @@ from app.oauth2.authorization_server import Caller
 
 router = Router("/api", tags=["users"])
 
+UserId = Annotated[UUID, Path(description="The id of the account.")]
 UsersWriter = Annotated[Caller, requires("users:write")]
 
 
@@ -37,7 +38,7 @@ def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     dependencies=[requires("users:read")],
     responses=problems(UserNotFound),
 )
-def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
+def read_user(user_id: UserId, session: SessionDep) -> UserPublic:
     """One account."""
     return UserPublic.of(users.get_user(session, user_id))
 
@@ -46,7 +47,7 @@ def read_user(user_id: UUID, session: SessionDep) -> UserPublic:
     "/users/{user_id}",
     responses=problems(UserNotFound, LastAdmin),
 )
-def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
+def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
     """Change a name or a role, or disable an account, which revokes its sessions. Takes effect at the next request."""
     changes = body.model_dump()
     disabled = changes.get("is_active") is False
@@ -73,7 +74,7 @@ def update_user(user_id: UUID, body: UserAdminUpdate, me: UsersWriter, session: 
     dependencies=[requires("users:write")],
     responses=problems(UserNotFound, LastAdmin),
 )
-def delete_user(user_id: UUID, session: SessionDep) -> None:
+def delete_user(user_id: UserId, session: SessionDep) -> None:
     """Delete an account and everything that belongs to it. This cannot be undone."""
     users.keep_an_admin(session, without=user_id)
     user = session.get(User, user_id)
@@ -88,7 +89,7 @@ def delete_user(user_id: UUID, session: SessionDep) -> None:
     dependencies=[requires("users:read")],
     responses=problems(UserNotFound),
 )
-def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[SessionPublic]:
+def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """The signed-in devices of an account, the latest sign-in first."""
     users.get_user(session, user_id)
     return page_of_sessions(session, page, user_id)
@@ -100,7 +101,7 @@ def list_sessions(user_id: UUID, session: SessionDep, page: PageDep) -> list[Ses
     dependencies=[requires("users:write")],
     responses=problems(UserNotFound),
 )
-def revoke_sessions(user_id: UUID, session: SessionDep) -> None:
+def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
     """Sign an account out everywhere, at once."""
     _locked(session, user_id)
     refresh_tokens.revoke_sessions(
@@ -119,7 +120,10 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
     responses=problems(RoleNotFound, LastAdmin),
 )
 def update_role(
-    name: Annotated[RoleName, Path()], body: RoleUpdate, me: UsersWriter, session: SessionDep
+    name: Annotated[RoleName, Path(description="The role's name.")],
+    body: RoleUpdate,
+    me: UsersWriter,
+    session: SessionDep,
 ) -> RolePublic:
     """Replace the scopes of a role. Takes effect at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))

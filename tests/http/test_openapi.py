@@ -6,17 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 from uuid import UUID
 
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 
 import app.routers
 from app.core.errors import AppError, OAuthError
 from app.core.scopes import SCOPES
+from app.http.openapi import install_openapi
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import Muster
 
@@ -173,17 +175,36 @@ def test_every_parameter_field_header_and_error_has_an_example(
             if status >= "400":
                 assert all(content["examples"] for content in answer["content"].values()), (each.name, status)
     for name, described in schema["components"]["schemas"].items():
-        if name not in {"Problem", "OAuthError"}:  # shown whole, with each error
+        if name not in {"Problem", "Mistake", "OAuthError"}:  # shown whole, with each error
             assert [field for field, one in described.get("properties", {}).items() if not has_example(one)] == [], name
 
 
 def has_example(field: dict[str, Any]) -> bool:
-    """Swagger UI makes one for the formats by itself."""
+    """Swagger UI makes one for the formats by itself, and takes a default for one."""
     inner = field.get("anyOf", [field])[0]
-    shown = (
-        {"examples", "enum", "const", "$ref"} & inner.keys() or inner.get("type") == "boolean" or "$ref" in str(inner)
-    )
-    return bool(shown) or inner.get("format") in {"uuid", "date-time"}
+    shown = {"examples", "enum", "const", "default", "$ref"} & (inner.keys() | field.keys())
+    by_type = inner.get("type") == "boolean" or inner.get("format") in {"uuid", "date-time"}
+    return bool(shown) or by_type or "$ref" in str(inner)
+
+
+def test_a_parameter_and_a_route_that_nobody_described_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)
+    bare = FastAPI()
+
+    @bare.get("/things/{thing_id}")
+    def read_thing(thing_id: UUID, number: int, since: datetime, name: str, later: bool | None = None) -> None:
+        pass
+
+    install_openapi(bare)
+    operation = bare.openapi()["paths"]["/things/{thing_id}"]["get"]
+    assert (operation["summary"], operation["description"]) == ("Read Thing", "Read Thing")
+    assert {parameter["name"]: parameter["description"] for parameter in operation["parameters"]} == {
+        "thing_id": "Example: `01935b0e-7c1a-7000-8000-0123456789ab`",
+        "number": "Example: `1`",
+        "since": "Example: `2026-11-24T12:00:00Z`",
+        "name": "Example: `name`",
+        "later": "Example: `true`",
+    }
 
 
 def test_every_answer_with_a_body_has_a_schema(operations: list[Operation]) -> None:
