@@ -1,7 +1,6 @@
 """What the OpenAPI document says beyond what each route declares: its errors, its scope, and an example everywhere."""
 
 import json
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fastapi import FastAPI
@@ -10,31 +9,8 @@ from pydantic import MISSING, BaseModel
 from pydantic.json_schema import models_json_schema
 from sqlmodel import Field, SQLModel
 
-from app.core.errors import (
-    OAUTH_PATHS,
-    AppError,
-    BadRequest,
-    ContentTooLarge,
-    EmailMissing,
-    EmailTaken,
-    ForeignOrigin,
-    HeadTooLarge,
-    InsufficientScope,
-    Internal,
-    Invalid,
-    InvalidClient,
-    InvalidGrant,
-    InvalidRequest,
-    InvalidScope,
-    InvalidToken,
-    ProviderUnavailable,
-    TooManyRequests,
-    Unauthenticated,
-    Unavailable,
-    UnsupportedGrantType,
-    oauth_error,
-    problem,
-)
+from app.core import errors
+from app.core.errors import OAUTH_PATHS, AppError
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 
@@ -149,19 +125,10 @@ def headers(*names: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def problems(*kinds: Kind) -> Responses:
-    """The `responses` of a route that can raise these errors, with an example of each."""
-    return _errors("application/problem+json", Problem, problem, *kinds)
-
-
-def oauth_errors(*kinds: Kind) -> Responses:
-    """The same for an OAuth endpoint."""
-    return _errors("application/json", OAuthError, oauth_error, *kinds)
-
-
-def _errors(
-    media_type: str, schema: type[SQLModel], members: Callable[[AppError], dict[str, Any]], *kinds: Kind
-) -> Responses:
+def problems(*kinds: Kind, oauth: bool = False) -> Responses:
+    """The `responses` of a route that can raise these errors, each with an example; `oauth` as RFC 6749 has them."""
+    schema, media_type = (OAuthError, "application/json") if oauth else (Problem, "application/problem+json")
+    members = errors.oauth_error if oauth else errors.problem
     responses: Responses = {}
     for kind in kinds:
         content = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}, "examples": {}}
@@ -177,9 +144,16 @@ def _errors(
 CREATED: Responses = {201: {"headers": headers("Location")}}
 
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
-OAUTH_ERRORS = oauth_errors(
-    *(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient),
-    *(ContentTooLarge, TooManyRequests, HeadTooLarge, Internal, Unavailable),
+OAUTH_ERRORS = problems(
+    *(
+        errors.InvalidRequest,
+        errors.InvalidGrant,
+        errors.InvalidScope,
+        errors.UnsupportedGrantType,
+        errors.InvalidClient,
+    ),
+    *(errors.ContentTooLarge, errors.TooManyRequests, errors.HeadTooLarge, errors.Internal, errors.Unavailable),
+    oauth=True,
 )
 
 
@@ -193,13 +167,13 @@ def form_body(schema: type[BaseModel]) -> dict[str, Any]:
 
 # The errors that every route may return, so that routes declare their own only.
 _GENERAL: tuple[Kind, ...] = (
-    BadRequest,
-    ContentTooLarge,
-    Invalid,
-    TooManyRequests,
-    HeadTooLarge,
-    Internal,
-    Unavailable,
+    errors.BadRequest,
+    errors.ContentTooLarge,
+    errors.Invalid,
+    errors.TooManyRequests,
+    errors.HeadTooLarge,
+    errors.Internal,
+    errors.Unavailable,
 )
 _BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
@@ -281,16 +255,19 @@ def _add_headers(operation: dict[str, Any]) -> None:
 
 def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[str]) -> None:
     """Add the general errors and those of authentication. A status may have errors of the route's own as well."""
-    errors, kinds = (oauth_errors, []) if path in OAUTH_PATHS else (problems, list(_GENERAL))
+    oauth = path in OAUTH_PATHS
+    kinds = [] if oauth else list(_GENERAL)
     if scopes:
-        kinds += [Unauthenticated, InvalidToken, *map(InsufficientScope, scopes)]
-        kinds += [ForeignOrigin] if method != "get" else []
+        kinds += [errors.Unauthenticated, errors.InvalidToken, *map(errors.InsufficientScope, scopes)]
+        kinds += [errors.ForeignOrigin] if method != "get" else []
         # The first token of a person creates the account, on whichever route that is.
-        kinds += [EmailMissing, EmailTaken, ProviderUnavailable] if get_settings().oidc_issuer else []
+        kinds += (
+            [errors.EmailMissing, errors.EmailTaken, errors.ProviderUnavailable] if get_settings().oidc_issuer else []
+        )
     own = operation["responses"]
     if "HTTPValidationError" in str(own.get("422")):
         del own["422"]  # FastAPI's own, which is not what we return
-    for status, general in errors(*kinds).items():
+    for status, general in problems(*kinds, oauth=oauth).items():
         response = own.setdefault(str(status), general)
         for media_type, content in general["content"].items():
             mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})

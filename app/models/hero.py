@@ -7,7 +7,7 @@ import pydantic
 from pydantic import MISSING
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
-from app.models.base import BigId, Body, SortedName, utcnow
+from app.models.base import BigId, Body, Id, SortedName, utcnow
 from app.models.types import Name
 
 Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, examples=[48])]
@@ -56,7 +56,7 @@ class HeroUpdate(Body):
 
 
 class HeroPublic(HeroBase):
-    id: int
+    id: Id
     secret_name: Name | MISSING = Field(
         default=MISSING, description="Only for callers with `heroes:secrets`; absent for everybody else."
     )
@@ -93,7 +93,7 @@ class TeamUpdate(Body):
 
 
 class TeamPublic(TeamBase):
-    id: int
+    id: Id
 
 
 # ---- Memberships ----

@@ -72,7 +72,7 @@ class OperationUpdate(Body):
     type: OperationType | MISSING = Field(default=MISSING)
     instrument_type: InstrumentType | MISSING | None = Field(default=MISSING)
     figi: Figi | MISSING = Field(default=MISSING)
-    quantity: Amount | MISSING = Field(default=MISSING)
+    quantity: Amount | MISSING = Field(default=MISSING, schema_extra={"examples": ["10"]})
     date: Timestamp | MISSING = Field(default=MISSING)
 
 
@@ -133,7 +133,11 @@ class ChangesQuery(SQLModel):
         default=0, description="The revision that your copy is up to date with; 0 for an empty copy."
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
-    full: bool = Field(default=False, description="Send true with every request that fills an empty copy.")
+    full: bool = Field(
+        default=False,
+        description="Send true with every request that fills an empty copy.",
+        schema_extra={"examples": [True]},
+    )
     began: Position | None = Field(
         default=None, description="The revision at which filling the copy began, from the Link header."
     )

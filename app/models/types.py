@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
+import pydantic
 from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
@@ -105,11 +106,11 @@ Amount = Annotated[
             "anyOf": [
                 {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,8})?$"},
                 {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": _LIMIT},
-            ],
-            "examples": ["10"],
+            ]
         },
         mode="validation",
     ),
+    pydantic.Field(examples=["10"]),
 ]
 
 # ---- Times ----

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, WithJsonSchema
 from sqlmodel import Session
 
 from app.core.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
@@ -37,13 +37,12 @@ from app.models.operation import (
 router = Router("/api/operations", tags=["operations"])
 
 _TAG = '"01935b0e-7c1a-7000-8000-0123456789ab.12"'
+# Each header may be repeated; in the documentation it is one line of text.
+Tags = Annotated[list[str] | None, WithJsonSchema({"type": "string", "examples": [_TAG]})]
 IfMatch = Annotated[
-    list[str] | None,
-    Header(description="The ETag of the version that you change: 412 if it is no longer current.", examples=[_TAG]),
+    Tags, Header(description="The ETag of the version that you change: 412 if it is no longer current.")
 ]
-IfNoneMatch = Annotated[
-    list[str] | None, Header(description="The ETag that you have: 304 if it is still current.", examples=[_TAG])
-]
+IfNoneMatch = Annotated[Tags, Header(description="The ETag that you have: 304 if it is still current.")]
 
 _TOTALS = TypeAdapter(list[Total])
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed since your ETag."}}
