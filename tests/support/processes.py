@@ -1,7 +1,7 @@
-"""How instances are started: by the system, or in a third of the time by a fork of a process that has the libraries.
+"""How instances are started: by the system, or in less time by forking a process that has imported most of it already.
 
 A fork runs the same module with the same arguments, environment and log as `python -m` would, in a process of its own;
-only the libraries, and nothing of ours, are in memory already. Tests take it; benchmarks start theirs the plain way.
+tests/support/preload.py says what is in memory already. Tests fork; benchmarks start their instances the plain way.
 """
 
 import multiprocessing
@@ -14,29 +14,6 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tests.support.databases import ROOT
-
-# What an instance imports before it knows its settings.
-LIBRARIES = [
-    "alembic.command",
-    "celery.apps.worker",
-    "celery.bin.celery",
-    "celery.concurrency.thread",
-    "dogpile.cache",
-    "fastapi",
-    "jinja2",
-    "jose.jws",
-    "kombu.transport.redis",
-    "limits.storage",
-    "passlib.handlers.argon2",
-    "psycopg",
-    "pydantic_settings",
-    "slowapi",
-    "sqlalchemy.dialects.postgresql.psycopg",
-    "sqlalchemy.dialects.sqlite.pysqlite",
-    "sqlmodel",
-    "uvicorn.protocols.http.auto",
-    "zxcvbn",
-]
 
 
 class Process(Protocol):
@@ -91,7 +68,7 @@ class Fork:
 
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
+    context.set_forkserver_preload(["tests.support.preload"])
     return context
 
 
