@@ -1,8 +1,9 @@
 """Fixtures: served instances, databases, browsers. And the lanes of ./scripts/test.
 
 A test that takes `muster` runs twice, against a served instance on SQLite and one on PostgreSQL, unless its module is
-marked `one_database`: what it asserts does not depend on the database. `--quick` leaves out PostgreSQL, every test that
-needs another server or a browser, and what is marked `slow`.
+marked `one_database`: its assertions do not depend on the database. Those that do, such as races or bytes that only
+PostgreSQL refuses, are marked `both_databases` there. `--quick` leaves out PostgreSQL, every test that needs another
+server or a browser, and what is marked `slow`.
 """
 
 import atexit
@@ -56,8 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """`kind`: the databases that a test runs on."""
     if "kind" in metafunc.fixturenames:
-        on_one = metafunc.config.option.quick or metafunc.definition.get_closest_marker("one_database")
-        metafunc.parametrize("kind", DATABASES[:1] if on_one else DATABASES, scope="session")
+        metafunc.parametrize("kind", _databases_of(metafunc), scope="session")
+
+
+def _databases_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
+    test = metafunc.definition
+    on_one = test.get_closest_marker("one_database") and not test.get_closest_marker("both_databases")
+    return DATABASES[:1] if on_one or metafunc.config.option.quick else DATABASES
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -88,6 +88,7 @@ def test_a_token_without_the_scope_is_closed_with_4403(muster: Muster) -> None:
         assert socket.closed() == 4403
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "query",
     [
@@ -117,6 +118,7 @@ JUNK = [
 ]
 
 
+@pytest.mark.both_databases
 def test_a_frame_that_is_refused_says_why_and_the_socket_stays_open(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     with Socket(muster, reader, room=room) as socket:

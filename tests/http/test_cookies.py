@@ -118,6 +118,7 @@ def test_a_good_header_wins_over_the_cookie(muster: Muster) -> None:
     assert changed.status_code == 200, "a header needs no Origin: no site can send one for its visitor"
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_a_cookie_in_its_second_half_is_prolonged_by_its_first_use(muster: Muster, method: str) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
@@ -133,6 +134,7 @@ def test_a_cookie_in_its_second_half_is_prolonged_by_its_first_use(muster: Muste
     assert "set-cookie" not in browser.call("GET", ME).headers, "in its first half again"
 
 
+@pytest.mark.both_databases
 def test_ten_uses_at_once_prolong_it_without_a_loser(muster: Muster) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     let_pass(muster, browser, timedelta(days=16))
@@ -158,6 +160,7 @@ def test_a_cookie_is_prolonged_though_the_request_is_refused(muster: Muster) -> 
     assert cookie_of(answer)["max-age"] == str(30 * 86_400)
 
 
+@pytest.mark.both_databases
 def test_a_cookie_never_outlives_the_absolute_limit(serve: Callable[..., Muster]) -> None:
     muster = serve(REFRESH_IDLE_TTL="P30D", REFRESH_ABSOLUTE_TTL="P40D")
     browser = Browser(muster).sign_in(muster.new_account())
@@ -177,6 +180,7 @@ def test_a_stolen_bearer_token_is_never_prolonged_as_a_cookie(muster: Muster) ->
     assert (answer.status_code, answer.headers.get("set-cookie")) == (200, None)
 
 
+@pytest.mark.both_databases
 def test_a_session_that_idles_is_over(muster: Muster) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     make_older(muster, browser.token, age=timedelta(days=31))

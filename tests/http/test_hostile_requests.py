@@ -78,6 +78,7 @@ def test_an_address_that_only_resembles_one_of_ours_is_refused(muster: Muster, a
     assert_refused(raw(muster, head("GET", target, **ada.bearer, Connection="close")))
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "name", ["%00", "me%00", "a%2fb", "..", "%ED%A0%80", "%E2%80%AE", "a" * 51, "a" * 60_000, "'--"]
 )
@@ -182,6 +183,7 @@ def test_a_hostile_host_is_not_where_links_lead(muster: Muster, ada: Tokens) -> 
         assert host not in answer.headers.get("link", "")
 
 
+@pytest.mark.both_databases
 def test_what_a_client_says_of_itself_is_kept_printable_and_short(muster: Muster) -> None:
     account = muster.new_account()
     form = {"grant_type": "password", "username": account.email, "password": account.password}

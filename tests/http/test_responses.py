@@ -72,6 +72,7 @@ STATUSES = [401, 404, 405, 413, 422, 400, 405, 413, 400, 409, 500]
 # ---- The shape of an error ----
 
 
+@pytest.mark.both_databases
 def test_every_error_has_the_one_shape_of_its_endpoint(browsed: Muster) -> None:
     answers = list(errors(browsed))
     assert [answer.status_code for answer in answers] == STATUSES
@@ -103,6 +104,7 @@ def test_a_body_that_does_not_fit_says_where_and_why(muster: Muster, body: str) 
     assert all(set(error) == {"loc", "msg", "type"} and error["loc"][0] == "body" for error in found)
 
 
+@pytest.mark.both_databases
 def test_a_server_error_shows_a_ticket_that_is_in_the_log_and_nothing_else(browsed: Muster) -> None:
     email, request_id = browsed.register().email, uuid4().hex
     with broken(browsed):
@@ -193,6 +195,7 @@ def test_without_a_list_no_origin_is_allowed(muster: Muster) -> None:
 # ---- Secrets ----
 
 
+@pytest.mark.both_databases
 def test_a_refusal_never_repeats_what_was_sent(browsed: Muster) -> None:
     admin = browsed.admin().sign_in()
     bodies: list[tuple[str, str, Any]] = [
@@ -224,6 +227,7 @@ def test_a_refusal_never_repeats_what_was_sent(browsed: Muster) -> None:
     assert CANARY not in browsed.log
 
 
+@pytest.mark.both_databases
 def test_no_password_token_or_address_reaches_the_log(browsed: Muster) -> None:
     client, account = browsed.client, browsed.register()
     first, second = account.sign_in(), account.sign_in(device=CANARY)

@@ -178,6 +178,7 @@ WRONG: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("claim", WRONG)
 def test_each_claim_is_required_and_checked(muster: Muster, claim: str) -> None:
     tokens = muster.new_account().sign_in()

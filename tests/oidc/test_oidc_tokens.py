@@ -110,6 +110,7 @@ HEADERS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("claim", WRONG)
 def test_each_claim_is_required_and_checked(external: Muster, keycloak: Keycloak, claim: str) -> None:
     for value in WRONG[claim]:
