@@ -32,8 +32,9 @@ from app.jobs.handlers import Handlers
 from app.pages import account, jobs_and_chat, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
-from app.pages.api_client import Refused
-from app.pages.rendering import answer_page, page_headers
+from app.pages.api_client import ApiError
+from app.pages.error_pages import answer_page
+from app.pages.rendering import page_headers
 from app.routers import (
     auth,
     auth_cookie,
@@ -172,7 +173,7 @@ def finish(app: FastAPI, settings: Settings, answer: Answer, *, headers: dict[st
     """What both applications have: static files, one answer to all errors, and the middleware, of which the last one
     added is the first one passed."""
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
-    for kind in (AppError, Refused, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
+    for kind in (AppError, ApiError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
         app.add_exception_handler(kind, answer)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body)
     app.add_middleware(CatchAll, answer=answer)

@@ -1,1 +1,1 @@
-"""The web pages, a client of the API like any other. Start with rendering.py."""
+"""The web pages: HTML for people, made from the answers of the API. Start with rendering.py and forms.py."""

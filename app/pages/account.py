@@ -1,17 +1,19 @@
-"""The pages of one's own account, and of the devices that are signed in to it."""
+"""Pages of one's own account, and of the devices that are signed in to it."""
 
 from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from app.pages.api_client import Api, Refused
-from app.pages.rendering import Form, page, read_form, read_list, redirect
+from app.pages.api_client import Api
+from app.pages.forms import Form, read_form, show_on_error
+from app.pages.rendering import page, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
 
 ME = "/api/users/me"
+TEMPLATE = "account.html"  # with several forms: the path says which one was sent
 
 
 # ---- The account ----
@@ -19,59 +21,48 @@ ME = "/api/users/me"
 
 @router.get("/account")
 async def account(request: Request) -> Response:
-    return await _account(request)
+    return page(request, TEMPLATE, **await _account(request))
 
 
 @router.post("/account/name")
 async def change_name(request: Request) -> Response:
-    form = await read_form(request)
-    return await _change(request, form, "PATCH", ME, {"name": form["name"] or None}, done="name")
+    form = await read_form(request, TEMPLATE, _account)
+    await Api(request).call("PATCH", ME, json={"name": form["name"] or None})
+    return redirect("/account", done="name")
 
 
 @local_accounts.post("/account/password")
 async def change_password(request: Request) -> Response:
-    form = await read_form(request)
-    body = {"current_password": form["current_password"], "new_password": form["new_password"]}
-    return await _change(request, form, "PUT", f"{ME}/password", body, done="password")
+    form = await read_form(request, TEMPLATE, _account)
+    await Api(request).call("PUT", f"{ME}/password", json=form.required("current_password", "new_password"))
+    return redirect("/account", done="password")
 
 
 @local_accounts.post("/account/email")
 async def change_email(request: Request) -> Response:
-    form = await read_form(request)
-    body = {"email": form["email"], "current_password": form["current_password"]}
-    return await _change(request, form, "PUT", f"{ME}/email", body, done="email")
+    form = await read_form(request, TEMPLATE, _account)
+    await Api(request).call("PUT", f"{ME}/email", json=form.required("email", "current_password"))
+    return redirect("/account", done="email")
 
 
 @local_accounts.post("/account/verification")
 async def request_verification(request: Request) -> Response:
-    api = Api(request)
-    body = {"email": (await api.get(ME))["email"]}
-    return await _change(request, Form(), "POST", "/api/auth/request-verification", body, done="verification")
+    show_on_error(request, Form(template=TEMPLATE, load=_account))
+    me = await Api(request).get(ME)
+    await Api(request).call("POST", "/api/auth/request-verification", json={"email": me["email"]})
+    return redirect("/account", done="verification")
 
 
 @router.post("/account/delete")
 async def delete_account(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        await Api(request).call("DELETE", ME, json=form.only("current_password"))
-    except Refused as refused:
-        return await _account(request, form.refused(refused), "delete")
+    form = await read_form(request, TEMPLATE, _account)
+    await Api(request).call("DELETE", ME, json=form.optional("current_password"))
     return redirect("/sign-in", done="gone")
 
 
-async def _change(request: Request, form: Form, method: str, path: str, body: Any, *, done: str) -> Response:
-    try:
-        await Api(request).call(method, path, json=body)
-    except Refused as refused:
-        return await _account(request, form.refused(refused), done)
-    return redirect("/account", done=done)
-
-
-async def _account(request: Request, form: Form | None = None, which: str = "") -> Response:
-    """With several forms on it, of which `form` is the one named `which`."""
+async def _account(request: Request) -> dict[str, Any]:
     me = await Api(request).get(ME)
-    mine = Form({"name": me["name"] or ""})
-    return page(request, "account.html", form=form, which=which, me=me, mine=mine, blank=Form())
+    return {"me": me, "profile": Form({"name": me["name"] or ""}), "empty": Form()}
 
 
 # ---- Devices ----
@@ -79,8 +70,8 @@ async def _account(request: Request, form: Form | None = None, which: str = "") 
 
 @router.get("/devices")
 async def devices(request: Request) -> Response:
-    sessions, more = await read_list(request, f"{ME}/sessions")
-    return page(request, "devices.html", sessions=sessions, more=more)
+    sessions, next_cursor = await read_list(request, f"{ME}/sessions")
+    return page(request, "devices.html", sessions=sessions, next_cursor=next_cursor)
 
 
 @router.post("/devices/sign-out-others")

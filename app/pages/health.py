@@ -7,24 +7,24 @@ from app.core import metrics
 from app.core.errors import Unavailable
 from app.core.settings import get_settings
 from app.http.monitoring import Health, check_scraper
-from app.pages.api_client import Api, Refused
+from app.pages.api_client import Api, ApiError
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/health/live")
 async def is_live() -> Health:
-    """The process answers."""
+    """Whether this process answers."""
     return Health()
 
 
 @router.get("/health/ready")
 async def are_pages_ready(request: Request) -> Health:
-    """The API is ready: a page shows nothing without it."""
+    """Whether the API is ready: without it no page has anything to show."""
     try:
         await Api(request).call("GET", "/health/ready")
-    except Refused:
-        raise Unavailable("The API is not ready. Try again shortly.") from None
+    except ApiError:
+        raise Unavailable from None
     return Health()
 
 

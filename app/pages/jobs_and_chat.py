@@ -1,18 +1,22 @@
-"""The pages of jobs and of the chat."""
+"""Pages of statements, which are jobs, and of the chat."""
 
 from asyncio import gather
+from typing import Any
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from app.pages.api_client import Api, Refused
-from app.pages.rendering import Form, page, read_form, read_list, redirect
+from app.pages.api_client import Api
+from app.pages.forms import Form, read_form
+from app.pages.rendering import page, read_list, redirect
+from app.pages.texts import FIELDS
 
 router = APIRouter(include_in_schema=False)
 
 JOBS = "/api/jobs"
 MESSAGES = "/api/chat/messages"
 HISTORY = 50
+RESULT_HEADERS = ("content-type", "content-disposition", "content-security-policy")
 
 
 # ---- Jobs ----
@@ -20,18 +24,20 @@ HISTORY = 50
 
 @router.get("/jobs")
 async def jobs(request: Request) -> Response:
-    return await _jobs(request)
+    return page(request, "jobs.html", **await _jobs(request))
 
 
 @router.post("/jobs")
 async def start_statement(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        body = {**form.only("from", "to"), "mail": form["mail"] == "on"}
-        await Api(request).call("POST", f"{JOBS}/statement", json=body)
-    except Refused as refused:
-        return await _jobs(request, form.refused(refused))
+    form = await read_form(request, "jobs.html", _jobs)
+    body = {**form.optional("from", "to"), "mail": form["mail"] == "on"}
+    await Api(request).call("POST", f"{JOBS}/statement", json=body)
     return redirect("/jobs", done="started")
+
+
+async def _jobs(request: Request) -> dict[str, Any]:
+    rows, next_cursor = await read_list(request, JOBS)
+    return {"jobs": rows, "next_cursor": next_cursor}
 
 
 @router.post("/jobs/{job_id:uuid}/cancel")
@@ -41,17 +47,12 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
 
 
 @router.get("/jobs/{job_id:uuid}/result")
-async def result(request: Request, job_id: UUID) -> Response:
-    """As the API gives it, with its own policy: also where the browser could not take its cookie there."""
-    form = "csv" if request.query_params.get("format") == "csv" else "html"
-    answer = await Api(request).call("GET", f"{JOBS}/{job_id}/result", query={"format": form})
-    kept = ("content-type", "content-disposition", "content-security-policy")
-    return Response(answer.content, headers={name: answer.headers[name] for name in kept if name in answer.headers})
-
-
-async def _jobs(request: Request, form: Form | None = None) -> Response:
-    rows, more = await read_list(request, JOBS)
-    return page(request, "jobs.html", form=form, jobs=rows, more=more)
+async def read_result(request: Request, job_id: UUID) -> Response:
+    """The API's result with its own security policy. When the API is apart, the browser may have no cookie for it."""
+    file_format = "csv" if request.query_params.get("format") == "csv" else "html"
+    result = await Api(request).call("GET", f"{JOBS}/{job_id}/result", query={"format": file_format})
+    headers = {name: result.headers[name] for name in RESULT_HEADERS if name in result.headers}
+    return Response(result.content, headers=headers)
 
 
 # ---- Chat ----
@@ -59,21 +60,19 @@ async def _jobs(request: Request, form: Form | None = None) -> Response:
 
 @router.get("/chat")
 async def chat(request: Request) -> Response:
-    return await _chat(request)
+    form = Form({"client_message_id": str(uuid4())})
+    return page(request, "chat.html", form=form, **await _chat(request))
 
 
 @router.post("/chat")
-async def say(request: Request) -> Response:
-    """For who has no script; the script sends its messages itself."""
-    form = await read_form(request)
-    try:
-        await Api(request).call("POST", MESSAGES, json=form.only("text", "client_message_id"))
-    except Refused as refused:
-        return await _chat(request, form.refused(refused))
+async def send_message(request: Request) -> Response:
+    """For browsers without JavaScript: static/chat.js sends messages over its socket."""
+    form = await read_form(request, "chat.html", _chat)
+    await Api(request).call("POST", MESSAGES, json=form.optional("text", "client_message_id"))
     return redirect("/chat")
 
 
-async def _chat(request: Request, form: Form | None = None) -> Response:
-    api, form = Api(request), form or Form({"client_message_id": str(uuid4())})
+async def _chat(request: Request) -> dict[str, Any]:
+    api = Api(request)
     messages, me = await gather(api.get(MESSAGES, limit=str(HISTORY)), api.get("/api/users/me"))
-    return page(request, "chat.html", form=form, messages=messages, me=me)
+    return {"messages": messages, "me": me, "invalid_text": FIELDS["text"]}

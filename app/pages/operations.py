@@ -1,4 +1,4 @@
-"""The pages of the ledger: a list with filters and a chart by month, and one operation to add, change or delete."""
+"""Pages of the ledger: a list with filters and a chart by month, and forms to add, change and delete an operation."""
 
 from asyncio import gather
 from collections import Counter
@@ -8,103 +8,98 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from app.core.templating import bars
-from app.pages.api_client import Api, Refused
-from app.pages.rendering import Form, next_page, page, read_form, redirect
+from app.pages.api_client import Api
+from app.pages.forms import Form, read_form, show_on_error
+from app.pages.rendering import page, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
+OPERATIONS = "/api/operations"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
 ROWS = 25
-MONTHS = 12  # of the chart, the latest
+MONTHS = 12  # the latest ones, in the chart
+MILLISECONDS = len("2023-10-26T08:29:31.139")  # as much of a time as a datetime-local field takes
 
 
 @router.get("/operations")
 async def operations(request: Request) -> Response:
-    api, form = Api(request), Form({name: request.query_params.get(name, "").strip() for name in FILTERS})
-    query = form.only(*FILTERS) | {"limit": str(ROWS)}
-    if after := request.query_params.get("after"):
-        query["after"] = after
-    try:
-        answer, totals = await gather(
-            api.call("GET", "/api/operations", query=query), api.get("/api/operations/summary")
-        )
-    except Refused as refused:
-        return page(request, "operations.html", form=form.refused(refused), rows=[], bars=[], more=None)
-    shown = bars(_by_month(totals, form))
-    return page(request, "operations.html", form=form, rows=answer.json(), bars=shown, more=next_page(answer))
+    values = {name: request.query_params.get(name, "").strip() for name in FILTERS}
+    form = show_on_error(request, Form(values, "operations.html"))
+    filters = form.optional(*FILTERS)
+    (rows, next_cursor), totals = await gather(
+        read_list(request, OPERATIONS, limit=str(ROWS), **filters), Api(request).get(f"{OPERATIONS}/summary")
+    )
+    chart = bars(_by_month(totals, form))
+    return page(request, form.template, form=form, filters=filters, rows=rows, bars=chart, next_cursor=next_cursor)
 
 
 def _by_month(totals: list[dict[str, Any]], form: Form) -> dict[str, int]:
-    """How many operations a month of the type and instrument that the list shows."""
-    wanted = {name: form[name].lower() for name in ("type", "instrument_type") if form[name]}
-    months: Counter[str] = Counter()
+    """The number of operations in each month, of the type and the instrument that the list is filtered by."""
+    wanted = {name: text.lower() for name, text in form.optional("type", "instrument_type").items()}
+    counts: Counter[str] = Counter()
     for total in totals:
-        if all(total[name] == value for name, value in wanted.items()):
-            months[total["month"]] += total["count"]
-    return {month: months[month] for month in _until(max(months))} if months else {}
+        if all(total[name] == text for name, text in wanted.items()):
+            counts[total["month"]] += total["count"]
+    return {month: counts[month] for month in _months_until(max(counts))} if counts else {}
 
 
-def _until(last: str) -> list[str]:
-    """The months of a year that ends with this one; some may have had no operation."""
+def _months_until(last: str) -> list[str]:
+    """The months that end with `last`, including those without any operation."""
     end = int(last[:4]) * 12 + int(last[5:]) - 1
     return [f"{month // 12:04}-{month % 12 + 1:02}" for month in range(max(12, end - MONTHS + 1), end + 1)]
 
 
 @router.get("/operations/new")
 async def new_operation(request: Request) -> Response:
-    await Api(request).get("/api/users/me")  # who is signed out is told before typing
-    # Sent with the form: pressed twice, the button records one operation.
-    return page(request, "operation.html", form=Form({"key": str(uuid4())}), etag=None)
+    await Api(request).get("/api/users/me")  # leads to the sign-in before anything is typed
+    # The key is sent with the form, so that pressing the button twice adds one operation.
+    return page(request, "operation.html", form=Form({"key": str(uuid4())}))
 
 
 @router.post("/operations/new")
 async def add_operation(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        headers = {"Idempotency-Key": form["key"]} if form["key"] else {}
-        await Api(request).call("POST", "/api/operations", json=_body(form), headers=headers)
-    except Refused as refused:
-        return page(request, "operation.html", form=form.refused(refused), etag=None)
+    form = await read_form(request, "operation.html")
+    headers = {"Idempotency-Key": form["key"]} if form["key"] else {}
+    await Api(request).call("POST", OPERATIONS, json=_body(form), headers=headers)
     return redirect("/operations", done="added")
 
 
 @router.get("/operations/{operation_id:int}")
 async def edit_operation(request: Request, operation_id: int) -> Response:
-    answer = await Api(request).call("GET", f"/api/operations/{operation_id}")
-    form = Form({name: str(value) for name, value in answer.json().items() if value is not None})
-    # A field for moments holds no more than milliseconds: who does not touch it keeps what there is.
-    form.values |= {"kept_date": form["date"], "date": form["date"].removesuffix("Z")[:23]}
-    return page(request, "operation.html", form=form, etag=answer.headers["etag"])
+    operation = await Api(request).call("GET", f"{OPERATIONS}/{operation_id}")
+    form = Form({name: str(value) for name, value in operation.json().items() if value is not None})
+    form.values["etag"] = operation.headers["etag"]
+    form.values |= {"original_date": form["date"], "date": _shown_date(form["date"])}
+    return page(request, "operation.html", form=form)
 
 
 @router.post("/operations/{operation_id:int}")
 async def change_operation(request: Request, operation_id: int) -> Response:
-    form = await read_form(request)
-    try:
-        headers = {"If-Match": form["etag"]} if form["etag"] else {}
-        await Api(request).call("PUT", f"/api/operations/{operation_id}", json=_body(form), headers=headers)
-    except Refused as refused:
-        return page(request, "operation.html", form=form.refused(refused), etag=form["etag"])
+    form = await read_form(request, "operation.html")
+    await Api(request).call("PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
     return redirect("/operations", done="changed")
 
 
 @router.post("/operations/{operation_id:int}/delete")
 async def delete_operation(request: Request, operation_id: int) -> Response:
     form = await read_form(request)
-    headers = {"If-Match": form["etag"]} if form["etag"] else {}
-    await Api(request).call("DELETE", f"/api/operations/{operation_id}", headers=headers)
+    await Api(request).call("DELETE", f"{OPERATIONS}/{operation_id}", headers=_if_match(form))
     return redirect("/operations", done="deleted")
 
 
-def _body(form: Form) -> dict[str, str | None]:
-    """As the API takes it. A field for moments knows no offset; the label says that it is UTC."""
-    date, kept = form["date"], form["kept_date"]
-    is_kept = bool(kept) and kept.removesuffix("Z")[:23] == date
-    seconds = ":00" if len(date) == len("2023-10-26T08:29") else ""
-    return {
-        "type": form["type"],
-        "instrument_type": form["instrument_type"] or None,
-        "figi": form["figi"],
-        "quantity": form["quantity"],
-        "date": kept if is_kept else f"{date}{seconds}Z",
-    }
+def _if_match(form: Form) -> dict[str, str]:
+    return {"If-Match": form["etag"]} if form["etag"] else {}
+
+
+def _body(form: Form) -> dict[str, str]:
+    """The operation as the API takes it, with its date in UTC. A date that nobody changed keeps its microseconds."""
+    date, original = form["date"], form["original_date"]
+    if original and date == _shown_date(original):
+        date = original
+    else:
+        date += ":00Z" if len(date) == len("2023-10-26T08:29") else "Z"
+    return form.required("type", "figi", "quantity") | form.optional("instrument_type") | {"date": date}
+
+
+def _shown_date(date: str) -> str:
+    return date.removesuffix("Z")[:MILLISECONDS]

@@ -1,13 +1,15 @@
-"""The pages for who is not signed in: the way in, a new account, a forgotten password, mailed links."""
+"""Pages for people who are not signed in: home, sign-in, registration, and the links in our mails."""
 
 from fastapi import APIRouter, Request, Response
 
 from app.oidc.login import local_path
-from app.pages.api_client import Api, Refused
-from app.pages.rendering import PROBLEM, PROBLEMS, Form, is_signed_in, page, read_form, redirect
+from app.pages.api_client import Api
+from app.pages.forms import Form, read_form
+from app.pages.rendering import is_signed_in, page, redirect
+from app.pages.texts import SIGN_IN
 
 router = APIRouter(include_in_schema=False)
-local_accounts = APIRouter(include_in_schema=False)  # what LOCAL_ACCOUNTS=off takes away (app/main.py)
+local_accounts = APIRouter(include_in_schema=False)  # main.py leaves these out with LOCAL_ACCOUNTS=off
 
 
 @router.get("/")
@@ -15,23 +17,29 @@ async def home(request: Request) -> Response:
     return redirect("/operations") if is_signed_in(request) else page(request, "home.html")
 
 
-# ---- In and out ----
+@local_accounts.get("/register")
+@local_accounts.get("/forgot-password")
+@local_accounts.get("/reset-password")
+@local_accounts.get("/verify-email")
+async def empty_form(request: Request) -> Response:
+    """Each template has the name of its path."""
+    return page(request, f"{request.url.path.removeprefix('/')}.html")
+
+
+# ---- Signing in and out, registering ----
 
 
 @router.get("/sign-in")
 async def sign_in_form(request: Request) -> Response:
-    asked = request.query_params
-    message = PROBLEMS.get(asked["problem"], PROBLEM) if "problem" in asked else ""
-    return page(request, "sign_in.html", form=Form({"next": asked.get("next", "")}, message=message))
+    query = request.query_params
+    message = SIGN_IN.get(query["problem"], SIGN_IN["other"]) if "problem" in query else ""
+    return page(request, "sign-in.html", form=Form({"next": query.get("next", "")}, message=message))
 
 
 @local_accounts.post("/sign-in")
 async def sign_in(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        await _log_in(request, form["username"], form["password"])
-    except Refused as refused:
-        return page(request, "sign_in.html", form=form.refused(refused))
+    form = await read_form(request, "sign-in.html")
+    await _log_in(request, form["username"], form["password"])
     return redirect(local_path(form["next"]))
 
 
@@ -45,67 +53,34 @@ async def sign_out(request: Request) -> Response:
     return redirect("/sign-in", done="signed-out")
 
 
-@local_accounts.get("/register")
-async def register_form(request: Request) -> Response:
-    return page(request, "register.html")
-
-
 @local_accounts.post("/register")
 async def register(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        body = {"email": form["email"], "password": form["password"], **form.only("name")}
-        await Api(request).call("POST", "/api/auth/register", json=body)
-        await _log_in(request, form["email"], form["password"])
-    except Refused as refused:
-        return page(request, "register.html", form=form.refused(refused))
+    form = await read_form(request, "register.html")
+    body = form.required("email", "password") | form.optional("name")
+    await Api(request).call("POST", "/api/auth/register", json=body)
+    await _log_in(request, form["email"], form["password"])
     return redirect("/operations")
 
 
-# ---- Mailed links: their token stands in the fragment, which reaches no server until a person sends it ----
-
-
-@local_accounts.get("/forgot-password")
-async def forgot_password_form(request: Request) -> Response:
-    return page(request, "forgot_password.html", sent=False)
+# ---- Mailed links: the token is in the fragment of the address, which reaches a server only by a form ----
 
 
 @local_accounts.post("/forgot-password")
 async def forgot_password(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        await Api(request).call("POST", "/api/auth/forgot-password", json={"email": form["email"]})
-    except Refused as refused:
-        return page(request, "forgot_password.html", form=form.refused(refused), sent=False)
-    return page(request, "forgot_password.html", sent=True)
-
-
-@local_accounts.get("/reset-password")
-async def reset_password_form(request: Request) -> Response:
-    return page(request, "reset_password.html")
+    form = await read_form(request, "forgot-password.html")
+    await Api(request).call("POST", "/api/auth/forgot-password", json=form.required("email"))
+    return page(request, "forgot-password.html", sent=True)
 
 
 @local_accounts.post("/reset-password")
 async def reset_password(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        body = {"token": form["token"], "new_password": form["new_password"]}
-        await Api(request).call("POST", "/api/auth/reset-password", json=body)
-    except Refused as refused:
-        return page(request, "reset_password.html", form=form.refused(refused))
+    form = await read_form(request, "reset-password.html")
+    await Api(request).call("POST", "/api/auth/reset-password", json=form.required("token", "new_password"))
     return redirect("/sign-in", done="reset")
-
-
-@local_accounts.get("/verify-email")
-async def verify_email_form(request: Request) -> Response:
-    return page(request, "verify_email.html")
 
 
 @local_accounts.post("/verify-email")
 async def verify_email(request: Request) -> Response:
-    form = await read_form(request)
-    try:
-        await Api(request).call("POST", "/api/auth/verify-email", json={"token": form["token"]})
-    except Refused as refused:
-        return page(request, "verify_email.html", form=form.refused(refused))
+    form = await read_form(request, "verify-email.html")
+    await Api(request).call("POST", "/api/auth/verify-email", json=form.required("token"))
     return redirect("/account" if is_signed_in(request) else "/sign-in", done="verified")

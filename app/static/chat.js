@@ -1,90 +1,90 @@
-// The chat over one socket. It resumes behind the last number it has shown, and sends what was not confirmed again under
-// the same id: nothing is lost, and nothing is there twice.
+// The chat over one WebSocket. After a lost connection it resumes behind the last message that it showed, and sends each
+// unconfirmed message again with the same id, so no message is lost or shown twice.
 const list = document.getElementById("messages");
-const form = document.getElementById("say");
-const state = document.getElementById("state");
+const form = document.getElementById("compose");
+const connection = document.getElementById("connection");
 const trouble = document.getElementById("trouble");
-const unsent = new Map(); // client_message_id -> its element and its text
-const SLOWEST = 15000; // ms between two attempts
+const unsent = new Map(); // client_message_id -> its list item and its text
+const LONGEST_WAIT = 15000; // ms between two attempts to connect
 let after = Number(list.dataset.after);
 let socket = null;
 let isReady = false;
 let wait = 500;
-let retry = 0;
+let timer = 0;
 
-function tell(text, link) {
+function notify(text, link) {
   trouble.textContent = text;
   trouble.hidden = !text;
   if (link) {
-    const way = document.createElement("a");
-    way.href = link;
-    way.textContent = "Sign in";
-    trouble.append(" ", way);
+    const anchor = document.createElement("a");
+    anchor.href = link;
+    anchor.textContent = "Sign in";
+    trouble.append(" ", anchor);
   }
 }
 
 function connect() {
-  clearTimeout(retry);
-  if (socket) { // a late word of the one before is not about this one
+  clearTimeout(timer);
+  if (socket) { // late events of the previous socket must not touch this one
     socket.onmessage = socket.onclose = null;
     socket.close();
   }
-  state.textContent = "connecting";
+  connection.textContent = "connecting";
   const base = (list.dataset.api || location.origin).replace(/^http/, "ws");
   socket = new WebSocket(`${base}/api/chat/ws?room=lobby&after=${after}`);
   socket.onmessage = (event) => receive(JSON.parse(event.data));
-  socket.onclose = (event) => lost(event.code);
+  socket.onclose = (event) => onClose(event.code);
 }
 
 function receive(frame) {
   if (frame.type === "ready") {
     isReady = true;
     wait = 500;
-    state.textContent = "connected";
-    tell("");
+    connection.textContent = "connected";
+    notify("");
     unsent.forEach(send);
   } else if (frame.type === "message") {
     show(frame);
   } else if (frame.type === "stored") {
     confirm(frame.client_message_id);
   } else if (frame.type === "error") {
-    refuse(frame.problem, frame.client_message_id);
+    reject(frame.problem, frame.client_message_id);
   }
 }
 
-function lost(code) {
+function onClose(code) {
   isReady = false;
   if (code === 4401) {
-    ended();
+    endSession();
   } else if (code === 4403) {
-    state.textContent = "closed";
-    tell("You may not chat here.");
+    connection.textContent = "closed";
+    notify("Your account does not have access to the chat.");
   } else {
-    state.textContent = "not connected";
-    tell("The connection is lost. What you write is sent as soon as it is back.");
-    retry = setTimeout(again, wait);
-    wait = Math.min(2 * wait, SLOWEST);
+    connection.textContent = "not connected";
+    notify("The connection is lost. Your messages will be sent when it is back.");
+    timer = setTimeout(reconnect, wait);
+    wait = Math.min(2 * wait, LONGEST_WAIT);
   }
 }
 
-function ended() {
-  list.querySelectorAll("li:not(.unsent)").forEach((item) => item.remove()); // nobody is signed in to read them
-  state.textContent = "signed out";
-  tell("Your session has ended.", "/sign-in?next=/chat");
+function endSession() {
+  list.querySelectorAll("li:not(.unsent)").forEach((item) => item.remove()); // somebody else may see the screen now
+  connection.textContent = "signed out";
+  notify("Your session has ended.", "/sign-in?next=/chat");
 }
 
-// A refused handshake says no reason: this page's own address knows whether one is still signed in.
-async function again() {
-  const before = socket;
+// A rejected handshake gives no reason. Fetching this page tells whether the session is still valid.
+async function reconnect() {
+  const previous = socket;
   let isSignedIn = true;
   try {
     isSignedIn = (await fetch("/chat", { redirect: "manual" })).type !== "opaqueredirect";
   } catch {
-    // The network is away: the attempt below finds out when it is back.
+    // The network is down: the attempt below fails too, and schedules the next one.
   }
-  if (socket !== before) return; // the network came back meanwhile, and another attempt is under way
+  if (socket !== previous) return; // the network came back in the meantime, and another attempt has started
   if (isSignedIn) connect();
-  else ended();
+  else endSession();
 }
 
 function confirm(id) {
@@ -92,13 +92,13 @@ function confirm(id) {
   unsent.delete(id);
 }
 
-function refuse(problem, id) {
+function reject(problem, id) {
   if (problem.status === 429) {
-    tell("You write faster than the chat takes it. It is sent again in a moment.");
-    setTimeout(() => { if (isReady) { tell(""); unsent.forEach(send); } }, 1000 * (problem.retry_after || 5));
+    notify("You are sending messages too fast. The rest will be sent automatically.");
+    setTimeout(() => { if (isReady) { notify(""); unsent.forEach(send); } }, 1000 * (problem.retry_after || 5));
     return;
   }
-  tell(problem.detail);
+  notify(problem.type === "/problems/invalid" ? list.dataset.invalidText : "This message could not be sent. Try again.");
   form.elements.text.value ||= unsent.get(id)?.text || "";
   confirm(id);
 }
@@ -112,7 +112,7 @@ function show(message) {
   after = message.number;
   const isMine = message.author_id === list.dataset.me;
   if (isMine) confirm(message.client_message_id);
-  add(isMine, message.author || "Somebody", message.created_at, message.text);
+  add(isMine, message.author || "Someone", message.created_at, message.text);
 }
 
 function add(isMine, author, moment, text) {
@@ -137,7 +137,7 @@ form.addEventListener("submit", (event) => {
   if (!text) return;
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const id = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  const item = add(true, "Being sent", new Date().toISOString(), text);
+  const item = add(true, "Sending…", new Date().toISOString(), text);
   item.classList.add("unsent");
   unsent.set(id, { item, text });
   form.elements.text.value = "";

@@ -1,4 +1,4 @@
-// Swagger UI (Apache-2.0, unchanged, in swagger/) with sign-in that survives a reload of the page.
+// Swagger UI (Apache-2.0, unmodified, in swagger/). It keeps the sign-in when the page is reloaded.
 SwaggerUIBundle({
   url: "/api/openapi.json",
   dom_id: "#swagger-ui",

@@ -1,37 +1,42 @@
-// Shows how far the jobs are: reads this page again while one of them has not ended.
-const AGAIN = 2000; // ms
+// Shows the progress of jobs: refreshes the list while one of them is unfinished.
+const INTERVAL = 2000; // ms
 const trouble = document.getElementById("trouble");
 
-function tell(text) {
+function notify(text) {
   trouble.textContent = text;
   trouble.hidden = !text;
 }
 
-async function look() {
-  let wait = AGAIN;
+async function refresh() {
+  let wait = INTERVAL;
   try {
-    const answer = await fetch(location.pathname + location.search, { redirect: "manual" });
-    if (answer.type === "opaqueredirect") {
+    const response = await fetch(location.pathname + location.search, { redirect: "manual" });
+    if (response.type === "opaqueredirect") {
       location.assign("/sign-in?done=expired&next=/jobs");
       return;
     }
-    if (answer.ok) {
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (response.ok) {
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
       document.getElementById("jobs").replaceWith(page.getElementById("jobs"));
-      tell("");
+      notify("");
     } else {
-      wait = 1000 * (Number(answer.headers.get("Retry-After")) || 5);
-      tell(answer.status === 429 ? `Too many requests. Looking again in ${wait / 1000} seconds.` : "The server does not answer. Trying again.");
+      const seconds = Number(response.headers.get("Retry-After")) || 5;
+      wait = 1000 * seconds;
+      notify(response.status === 429 ? `Too many attempts. Trying again in ${inWords(seconds)}.` : "The service is not available. Trying again.");
     }
   } catch {
-    wait = 2 * AGAIN;
-    tell("The connection is lost. Trying again.");
+    wait = 2 * INTERVAL;
+    notify("The connection is lost. Trying again.");
   }
-  plan(wait);
+  schedule(wait);
 }
 
-function plan(wait) {
-  if (document.querySelector("[data-unended]")) setTimeout(look, wait);
+function inWords(seconds) {
+  return seconds <= 90 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`;
 }
 
-plan(AGAIN / 4);
+function schedule(wait) {
+  if (document.querySelector("[data-unfinished]")) setTimeout(refresh, wait);
+}
+
+schedule(INTERVAL / 4);

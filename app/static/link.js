@@ -1,4 +1,4 @@
-// The code of a mailed link stands in the address behind #: take it into the form, and out of the address.
+// A mailed link carries its code behind the # of the address. Moves the code into the form, and out of the address bar.
 const token = new URLSearchParams(location.hash.slice(1)).get("token");
 if (token) {
   document.getElementById("token").value = token;

@@ -119,6 +119,6 @@ def test_who_writes_too_fast_is_told_and_it_is_sent_later(serve_limited: Muster,
         expect(page.get_by_role("status")).to_have_text("connected")
         for number in range(3):
             say(page, f"message {number}")
-        expect(page.get_by_role("alert")).to_contain_text("You write faster than the chat takes it.")
+        expect(page.get_by_role("alert")).to_contain_text("You are sending messages too fast.")
         expect(page.locator(".unsent")).to_have_count(0)
         assert heard(page, "message") == ["message 0", "message 1", "message 2"]

@@ -70,7 +70,7 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
     for path in SIGNED_IN:
         check(visitor.open(path), path)
     page = visitor.open("/operations")
-    page.get_by_role("link", name="Change sell").first.click()
+    page.get_by_role("link", name="Edit sell").first.click()
     page.get_by_text("Delete this operation").click()
     check(page, "an operation")
     page.get_by_label("Quantity").fill("nothing")
@@ -119,10 +119,10 @@ def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) ->
         page.get_by_role("button", name="Add").click()
         expect(page.locator("svg title")).to_have_count(12)
         page.get_by_role("link", name="Statements").click()
-        page.get_by_role("button", name="Make it").click()
-        expect(page.get_by_role("status")).to_have_text("The statement is being made.")
+        page.get_by_role("button", name="Create statement").click()
+        expect(page.get_by_role("status")).to_have_text("Your statement is being prepared.")
         page.goto(f"{on_sqlite.url}/reset-password")
-        expect(page.get_by_label("Code of the link")).to_be_visible()
+        expect(page.get_by_label("Code from the link")).to_be_visible()
 
 
 def test_what_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -> None:
@@ -148,7 +148,7 @@ def test_trouble_is_told_while_a_statement_is_watched(on_sqlite: Muster, chromiu
         visitor.sign_in(account.email)
         page = visitor.open("/jobs")
         answers = iter([429, None, 401])
-        waiting = '<section id="jobs"><ul><li data-unended>waiting</li></ul></section>'
+        waiting = '<section id="jobs"><ul><li data-unfinished>waiting</li></ul></section>'
 
         def answer(route: Any) -> None:
             status = next(answers, 200)
@@ -159,9 +159,9 @@ def test_trouble_is_told_while_a_statement_is_watched(on_sqlite: Muster, chromiu
             else:
                 route.fulfill(status=status, headers={"Retry-After": "4"}, body=waiting, content_type="text/html")
 
-        page.evaluate("document.getElementById('jobs').dataset.unended = ''")
+        page.evaluate("document.getElementById('jobs').dataset.unfinished = ''")
         page.route("**/jobs", answer)
-        page.evaluate("look()")
-        expect(page.get_by_role("alert")).to_have_text("Too many requests. Looking again in 4 seconds.")
+        page.evaluate("refresh()")
+        expect(page.get_by_role("alert")).to_have_text("Too many attempts. Trying again in 4 seconds.")
         expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
         expect(page).to_have_url(f"{on_sqlite.url}/sign-in?done=expired&next=/jobs")

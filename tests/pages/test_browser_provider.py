@@ -16,7 +16,7 @@ from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database
 
-BUTTON = "Sign in with your organisation's account"
+BUTTON = "Sign in with your organization's account"
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_a_person_signs_in_and_out_and_deletes_the_account(pages: Muster, chromi
         page.get_by_role("link", name=BUTTON).click()  # still signed in there, so nothing is asked
         expect(page).to_have_url(f"{pages.url}/operations")
         visitor.open("/account")
-        page.get_by_text("Delete everything that is mine").click()
+        page.get_by_text("Delete my account and all my data").click()
         page.get_by_role("button", name="Delete my account").click()
-        expect(page.get_by_role("status")).to_have_text("Your account is deleted.")
+        expect(page.get_by_role("status")).to_have_text("Your account was deleted.")
 
 
 def test_who_cancels_can_try_again(pages: Muster, chromium: Chromium) -> None:

@@ -23,7 +23,7 @@ def add_operation(page: Page, *, month: str, quantity: str = "10") -> None:
     page.get_by_label("Quantity").fill(quantity)
     page.get_by_label("Date and time").fill(f"{month}-26T08:29")
     page.get_by_role("button", name="Add").click()
-    expect(page.get_by_role("status")).to_have_text("The operation is recorded.")
+    expect(page.get_by_role("status")).to_have_text("The operation was added.")
 
 
 def bar_of(page: Page, month: str) -> str:
@@ -37,7 +37,7 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
     email = f"{uuid4().hex}@example.com"
     with chromium.visitor(muster) as laptop, chromium.visitor(muster) as phone:
         page = laptop.open("/")
-        page.get_by_role("link", name="Make an account").click()
+        page.get_by_role("link", name="Create an account").click()
         page.get_by_label("E-mail").fill(email)
         page.get_by_label("Name").fill("Ada")
         page.get_by_label("Password").fill(PASSWORD)
@@ -50,7 +50,7 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
         add_operation(page, month="2023-10")
         assert bar_of(page, "2023-10") == "2023-10: 2"
 
-        page.get_by_role("link", name="Change sell of 10").first.click()
+        page.get_by_role("link", name="Edit sell of 10").first.click()
         expect(page.get_by_label("Date and time")).to_have_value("2023-10-26T08:29")
         page.get_by_label("Quantity").fill("0.00000001")
         page.get_by_role("button", name="Save").click()
@@ -60,8 +60,8 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
         expect(other).to_have_url(f"{muster.url}/operations")
         page.get_by_role("link", name="Devices").click()
         expect(page.get_by_role("listitem").filter(has_text="Chrome on Linux")).to_have_count(2)
-        page.get_by_role("button", name="Sign out all others").click()
-        expect(page.get_by_role("status")).to_have_text("Every other device is signed out.")
+        page.get_by_role("button", name="Sign out all other devices").click()
+        expect(page.get_by_role("status")).to_have_text("Every other device was signed out.")
         other.get_by_role("link", name="Devices").click()
         expect(other.get_by_role("status")).to_have_text("Your session has ended. Sign in again.")
         other.get_by_label("E-mail").fill(email)
@@ -79,19 +79,19 @@ def test_a_password_is_reset_by_the_link_in_the_outbox(muster: Muster, chromium:
         page = visitor.open("/sign-in")
         page.get_by_role("link", name="Forgot your password?").click()
         page.get_by_label("E-mail").fill(account.email)
-        page.get_by_role("button", name="Send the link").click()
+        page.get_by_role("button", name="Send link").click()
         expect(page.get_by_role("status")).to_contain_text("a link is on its way")
         found = re.search(r"http\S+#token=\S+", text_of(muster.mails(account.email, subject="Reset")[-1]))
         assert found
         page.goto(re.sub(r"http://[^/]+", muster.url, found[0]))
         expect(page).to_have_url(f"{muster.url}/reset-password")
-        expect(page.get_by_label("Code of the link")).to_be_hidden()
+        expect(page.get_by_label("Code from the link")).to_be_hidden()
         page.get_by_label("New password").fill("password1")
-        page.get_by_role("button", name="Set the password").click()
+        page.get_by_role("button", name="Set password").click()
         expect(page.locator("#new_password-error")).to_be_visible()
         page.get_by_label("New password").fill(OTHER_PASSWORD)
-        page.get_by_role("button", name="Set the password").click()
-        expect(page.get_by_role("status")).to_have_text("Your password is changed. Sign in with the new one.")
+        page.get_by_role("button", name="Set password").click()
+        expect(page.get_by_role("status")).to_have_text("Your password was changed. Sign in with the new one.")
         visitor.sign_in(account.email, OTHER_PASSWORD)
         expect(page).to_have_url(f"{muster.url}/operations")
 
@@ -102,7 +102,7 @@ def test_an_address_is_confirmed_by_the_link(muster: Muster, chromium: Chromium)
         visitor.sign_in(account.email)
         page = visitor.open(f"/verify-email#token={muster.link_token(account.email, subject='Confirm')}")
         page.get_by_role("button", name="Confirm").click()
-        expect(page.get_by_role("status")).to_have_text("Your address is confirmed.")
+        expect(page.get_by_role("status")).to_have_text("Your e-mail address is confirmed.")
         expect(page.get_by_text("confirmed", exact=True)).to_be_visible()
 
 
@@ -112,7 +112,7 @@ def test_a_statement_shows_how_far_it_is(muster: Muster, chromium: Chromium) -> 
         page = visitor.sign_in(account.email)
         add_operation(page, month="2023-10")
         page.get_by_role("link", name="Statements").click()
-        page.get_by_role("button", name="Make it").click()
+        page.get_by_role("button", name="Create statement").click()
         page.get_by_role("link", name="Read").click()  # waits for it, and nobody reloads the page
         expect(page.get_by_role("heading", name="Statement")).to_be_visible()
         assert bar_of(page, "2023-10") == "2023-10: 1"

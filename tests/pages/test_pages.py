@@ -60,7 +60,7 @@ def test_registering_signs_in(muster: Muster) -> None:
     assert browser.call("GET", "/operations").status_code == 200
     again = post(Browser(muster), "/register", email=email, password=PASSWORD)
     assert again.status_code == 409
-    assert "An account with this e-mail address exists." in again.text
+    assert "An account with this e-mail address exists. Sign in, or reset your password." in again.text
     assert 'aria-invalid="true"' in again.text
 
 

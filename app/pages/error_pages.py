@@ -1,0 +1,51 @@
+"""The pages' answer to every error: the form again, a page in plain words, or the way to the sign-in."""
+
+from collections.abc import Mapping
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from app.core import metrics
+from app.core.settings import get_settings
+from app.http.cookies import set_cookie
+from app.http.error_handlers import as_refusal
+from app.pages.api_client import ApiError
+from app.pages.forms import Form
+from app.pages.rendering import is_signed_in, page, redirect
+from app.pages.texts import describe
+
+
+async def answer_page(request: Request, error: Exception) -> Response:
+    """Answer any error. Those of the API were counted and logged there."""
+    if not isinstance(error, ApiError):
+        known = await as_refusal(request, error)
+        metrics.count("errors", type=known.type)
+        return _error_page(request, known.status, known.type, known.members, known.headers)
+    if error.status == 401:
+        return _to_sign_in(request)
+    form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
+    if form and form.is_correctable(error):
+        form.reject(error)
+        values = await form.load(request) if form.load else {}
+        return page(request, form.template, form=form, **values)
+    headers = {"Retry-After": error.retry_after} if error.retry_after else {}
+    return _error_page(request, error.status, error.type, error.problem, headers)
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Nobody is signed in, or the session has ended: remove its cookie, and come back here after the sign-in."""
+    is_get = request.method == "GET"
+    path = request.url.path if is_get else f"/{request.url.path.split('/')[1]}"
+    query = f"?{request.url.query}" if request.url.query and is_get else ""
+    expired = {"done": "expired"} if is_signed_in(request) else {}
+    request.state.set_cookie = set_cookie(get_settings(), "", 0)
+    return redirect("/sign-in", next=path + query, **expired)
+
+
+def _error_page(
+    request: Request, status: int, kind: str, members: Mapping[str, str], headers: Mapping[str, str]
+) -> Response:
+    title, detail = describe(kind, retry_after=headers.get("Retry-After"), ticket=members.get("ticket"))
+    response = page(request, "error.html", status=status, title=title, detail=detail)
+    response.headers.update(headers)
+    return response

@@ -1,0 +1,70 @@
+"""HTML forms: what a person entered, and what the API found wrong with it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from app.core.errors import BadRequest
+from app.pages.api_client import ApiError
+from app.pages.texts import CORRECT_FIELDS, describe, describe_fields
+
+MAX_FIELDS = 50
+# A person can correct these, or wait. Any other error gets a page of its own.
+CORRECTABLE = {400, 403, 409, 412, 422, 429, 503}
+
+
+@dataclass
+class Form:
+    """`template` shows the form again when the API rejects it, with the values that `load` gets from the API."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    template: str = ""
+    load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
+    errors: dict[str, str] = field(default_factory=dict)
+    message: str = ""
+    status: int = 200
+    retry_after: str | None = None
+
+    def __getitem__(self, name: str) -> str:
+        return self.values.get(name, "")
+
+    def required(self, *names: str) -> dict[str, str]:
+        """The named fields, empty ones too."""
+        return {name: self[name] for name in names}
+
+    def optional(self, *names: str) -> dict[str, str]:
+        """The named fields that are filled: to the API an empty string is a value."""
+        return {name: self[name] for name in names if self[name]}
+
+    def is_correctable(self, error: ApiError) -> bool:
+        return bool(self.template) and error.status in CORRECTABLE and error.type != "foreign-origin"
+
+    def reject(self, error: ApiError) -> None:
+        """Note what is wrong: beside each field that the error names, or else above the form."""
+        self.errors |= describe_fields(error.type, error.problem)
+        is_marked = not self.errors.keys().isdisjoint(self.values)
+        self.message = CORRECT_FIELDS if is_marked else describe(error.type, retry_after=error.retry_after)[1]
+        self.status, self.retry_after = error.status, error.retry_after
+
+
+def show_on_error(request: Request, form: Form) -> Form:
+    """Have the form shown again, instead of an error page, when the API rejects it (error_pages.py)."""
+    request.state.form = form
+    return form
+
+
+async def read_form(
+    request: Request, template: str = "", load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
+) -> Form:
+    """A form in UTF-8; of a repeated field, the last value. main.py limits the size of the body."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise BadRequest
+    try:
+        body = (await request.body()).decode()
+        values = dict(parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise BadRequest from None
+    return show_on_error(request, Form(values, template, load))

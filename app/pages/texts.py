@@ -1,0 +1,47 @@
+"""Looks up what the pages tell a person in texts.toml: by notice, by problem type of the API, by field."""
+
+import tomllib
+from collections.abc import Mapping
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+_texts: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+NOTICES: dict[str, str] = _texts["notices"]
+PROBLEMS: dict[str, tuple[str, str]] = _texts["problems"]
+SIGN_IN: dict[str, str] = _texts["sign-in"]
+FIELDS: dict[str, str] = _texts["fields"]
+
+CORRECT_FIELDS = "Please correct the highlighted fields and try again."
+# app/accounts/passwords.py words these for people, with the numbers of the API's password policy.
+_PASSWORD_POLICY = {"password_too_short", "password_too_long", "password_too_common"}
+_FIELD_OF_PROBLEM = {"wrong-password": "current_password"}
+
+
+def describe(kind: str, *, retry_after: str | None = None, ticket: str | None = None) -> tuple[str, str]:
+    """The heading and the sentence for a problem type."""
+    heading, sentence = PROBLEMS.get(kind, PROBLEMS["other"])
+    return heading, sentence.format(wait=_wait(retry_after), ticket=ticket)
+
+
+def describe_fields(kind: str, problem: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with each field that a problem document names."""
+    errors: dict[str, str] = {}
+    for error in problem.get("errors", []):
+        name = str(error["loc"][:2][-1])  # "body" or "query" stands before it
+        text = error["msg"] if error["type"] in _PASSWORD_POLICY else FIELDS.get(name, FIELDS["other"])
+        errors.setdefault(name, text)
+    if field := _FIELD_OF_PROBLEM.get(kind, problem.get("field")):
+        errors[field] = describe(kind)[1]
+    return errors
+
+
+def _wait(retry_after: str | None) -> str:
+    """The seconds of a Retry-After header in words."""
+    seconds = int(retry_after) if retry_after and retry_after.isdecimal() else 0
+    if seconds < 10:
+        return "a moment"
+    if seconds <= 90:
+        return f"{seconds} seconds"
+    minutes = ceil(seconds / 60)
+    return f"{minutes} minutes" if minutes <= 90 else f"{ceil(minutes / 60)} hours"

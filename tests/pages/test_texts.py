@@ -1,0 +1,169 @@
+"""What the pages tell people: a sentence for everything that can go wrong, and none in the words of the protocol."""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from app.core.errors import AppError
+from app.models import chat, job, operation, user
+from app.models.types import MAX_TEXT
+from app.oidc import login  # noqa: F401  # its errors are kinds, too
+from app.pages.texts import CORRECT_FIELDS, FIELDS, NOTICES, PROBLEMS, SIGN_IN, describe, describe_fields
+from tests.pages.test_pages import Elements, post
+from tests.support.cookie_browser import Browser
+from tests.support.databases import ROOT
+from tests.support.servers import Muster
+
+# No page calls a route that answers with these: they are for the resources and protocols that only programs use.
+API_ONLY = {
+    "hero-name-taken",
+    "hero-not-found",
+    "not-your-task",
+    "oauth",
+    "resync-required",
+    "role-not-found",
+    "task-not-found",
+    "team-name-taken",
+    "team-not-found",
+}
+PROTOCOL = re.compile(
+    r"\b(https?|headers?|cursors?|etags?|if-match|retry-after|content-type|origin|status code|requests?|parameters?"
+    r"|json|utf-8|schema|payload|scopes?|cookies?|bearer|access tokens?|string should|value error|[45]\d\d)\b",
+    re.IGNORECASE,
+)
+BODIES: list[type[BaseModel]] = [
+    operation.OperationCreate,
+    user.UserCreate,
+    user.UserUpdate,
+    user.EmailChange,
+    user.PasswordChange,
+    user.AccountDeletion,
+    user.PasswordReset,
+    job.StatementCreate,
+    chat.ChatMessageCreate,
+]
+NEVER_TYPED = {"mail", "room", "client_message_id"}
+
+
+def kinds(error: type[AppError] = AppError) -> Iterator[str]:
+    for kind in error.__subclasses__():
+        yield kind.type
+        yield from kinds(kind)
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Everything that a person can read, with where it stands."""
+    for name, table in {"notices": NOTICES, "sign-in": SIGN_IN, "fields": FIELDS}.items():
+        yield from ((f"{name}.{key}", text) for key, text in table.items())
+    yield from ((f"problems.{key}", text) for key, texts in PROBLEMS.items() for text in texts)
+    yield "correct", CORRECT_FIELDS
+    for script in (ROOT / "app" / "static").glob("*.js"):
+        literals = re.findall(r'"([^"\n]*)"|`([^`]*)`', script.read_text())
+        yield from ((script.name, text) for pair in literals for text in pair if " " in text)
+    for template in (ROOT / "app" / "templates" / "pages").glob("*.html"):
+        source = re.sub(r"\{%.*?%\}|\{#.*?#\}", "", template.read_text())
+        yield from ((template.name, text) for text in re.findall(r'(?:aria-label|placeholder|title)="(.*?)"', source))
+        yield template.name, re.sub(r"<[^>]*>", "", source)
+
+
+def test_every_problem_that_reaches_a_page_has_a_sentence() -> None:
+    told = PROBLEMS.keys() | SIGN_IN.keys()
+    assert set(kinds()) - told == API_ONLY | {"sign-in-failed"}, "sign-in-failed is what sign-in.other tells"
+    assert told - set(kinds()) == {"other"}
+    for kind in {*PROBLEMS, "unheard-of"}:
+        heading, sentence = describe(kind, retry_after="40", ticket="0123456789ab")
+        assert re.fullmatch(r"[A-Z][^{}]+[^.{}]", heading), kind
+        assert re.fullmatch(r"[A-Z][^{}]+\.", sentence), kind
+
+
+def test_every_field_of_a_form_has_a_sentence() -> None:
+    names = {field.alias or name for body in BODIES for name, field in body.model_fields.items()}
+    assert FIELDS.keys() - {"other"} == names - NEVER_TYPED
+    assert all(str(MAX_TEXT) in FIELDS[name] for name in ("type", "instrument_type", "figi"))
+    assert str(chat.MAX_TEXT) in FIELDS["text"]
+
+
+def test_every_notice_is_one_that_a_page_leads_to() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "app" / "pages").glob("*.py"))
+    assert set(re.findall(r'done"?(?:=|: )"([a-z-]+)"', sources)) == NOTICES.keys()
+
+
+def test_no_sentence_is_in_the_words_of_the_protocol() -> None:
+    assert [(where, word[0]) for where, text in sentences() for word in PROTOCOL.finditer(text)] == []
+
+
+def test_a_validation_message_never_passes() -> None:
+    errors = [
+        {"loc": ["body", "quantity"], "msg": "Value error, raw", "type": "value_error"},
+        {"loc": ["body", "name", "constrained-str"], "msg": "String should be raw", "type": "string_too_long"},
+        {"loc": ["query", "unheard_of"], "msg": "raw", "type": "unheard_of"},
+        {
+            "loc": ["body", "new_password"],
+            "msg": "The password needs at least 15 characters.",
+            "type": "password_too_short",
+        },
+    ]
+    assert describe_fields("invalid", {"errors": errors}) == {
+        "quantity": FIELDS["quantity"],
+        "name": FIELDS["name"],
+        "unheard_of": FIELDS["other"],
+        "new_password": "The password needs at least 15 characters.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"),
+    [
+        (None, "a moment"),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "a moment"),
+        ("1", "a moment"),
+        ("40", "40 seconds"),
+        ("90", "90 seconds"),
+        ("91", "2 minutes"),
+        ("3541", "60 minutes"),
+        ("86400", "24 hours"),
+    ],
+)
+def test_a_wait_is_told_in_words(retry_after: str | None, wait: str) -> None:
+    assert describe("too-many-requests", retry_after=retry_after)[1] == f"Too many attempts. Try again in {wait}."
+
+
+LONG = "a" * 5000
+FORMS: list[tuple[str, dict[str, str]]] = [
+    ("/register", {"email": "nobody", "name": LONG, "password": LONG}),
+    ("/forgot-password", {"email": "a@b@c"}),
+    ("/reset-password", {"token": LONG, "new_password": LONG}),
+    ("/verify-email", {"token": "a\x00b"}),
+    ("/operations/new", {"type": LONG, "instrument_type": LONG, "figi": "", "quantity": "1e99", "date": "today"}),
+    ("/account/name", {"name": LONG}),
+    ("/account/password", {"current_password": LONG, "new_password": LONG}),
+    ("/account/email", {"email": "", "current_password": LONG}),
+    ("/account/delete", {"current_password": ""}),
+    ("/account/delete", {"current_password": LONG}),
+    ("/jobs", {"from": "yesterday", "to": "2023-13-01"}),
+]
+
+
+@pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda each: each if isinstance(each, str) else "")
+def test_an_invalid_form_says_what_to_enter(on_sqlite: Muster, path: str, form: dict[str, str]) -> None:
+    browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
+    assert_told(post(browser, path, **form), form)
+
+
+def test_an_invalid_filter_says_what_to_enter(on_sqlite: Muster) -> None:
+    browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
+    filters = {"type": LONG, "instrument_type": LONG, "figi": LONG, "from": "x", "to": "x"}
+    assert_told(browser.call("GET", "/operations", params=filters), filters)
+
+
+def assert_told(response: Any, form: dict[str, str]) -> None:
+    assert response.status_code == 422
+    errors = re.findall(r'<p class="error" id="(?:\w+-)?(\w+)-error">(.*?)</p>', response.text)
+    assert {name: unescape(text) for name, text in errors} == {name: FIELDS[name] for name in form}
+    assert CORRECT_FIELDS in response.text
+    invalid = [attrs["name"] for tag, attrs in Elements(response.text).tags if attrs.get("aria-invalid")]
+    assert set(invalid) == set(form)
