@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from app.core.errors import AppError
 from app.models import chat, job, operation, user
-from app.models.types import MAX_TEXT
+from app.models.operation import MAX_TEXT
 from app.oidc import login  # noqa: F401  # its errors are kinds, too
 from app.pages.texts import CORRECT_FIELDS, FIELDS, NOTICES, PROBLEMS, SIGN_IN, describe, describe_fields
 from tests.pages.test_pages import Elements, post
