@@ -26,7 +26,7 @@ from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.settings import ROOT, Settings, get_settings
 from app.http.error_handlers import answer
-from app.http.middleware import CatchAll, RequestContext
+from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
 from app.jobs.handlers import Handlers
 from app.pages import account, jobs_and_chat, public
@@ -105,6 +105,7 @@ def create_api() -> FastAPI:
     ):
         api.include_router(router)
     finish(api, settings, answer, headers={}, cors=True)
+    api.add_middleware(MigrationCheck, settings=settings)
     install_openapi(api)
     return api
 

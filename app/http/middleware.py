@@ -12,9 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import metrics
+from app.core.concurrency import in_thread
 from app.core.database import ClientGone
 from app.core.errors import ContentTooLarge, HeadTooLarge, NotFound
 from app.core.logs import request_id
+from app.core.schema import reason_not_to_start
+from app.core.settings import Settings
 
 log = logging.getLogger("muster.request")
 
@@ -118,6 +121,20 @@ class CatchAll:
             # Starlette wraps what is raised over an answer that it has already begun.
             response = await self._answer(Request(scope), ContentTooLarge() if too_large else error)
             await response(scope, receive, send)
+
+
+class MigrationCheck:
+    """Ends the start with one line instead of failing every request, while the database is not migrated."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and (reason := await in_thread(reason_not_to_start, self._settings)):
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": reason})
+            return
+        await self.app(scope, receive, send)
 
 
 def _note(scope: Scope, status: int, seconds: float) -> None:

@@ -1,0 +1,71 @@
+"""Muster under a bare uvicorn, without ./scripts/serve: it serves, or says in one line what to type instead."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.schema import engine_for
+from tests.support.servers import NO_TLS, free_port, wait_for
+
+OLDER = "UPDATE alembic_version SET version_num = '3f1c8a52d7e0'"
+NEWER = "UPDATE alembic_version SET version_num = 'f00000000001'"
+
+
+@contextmanager
+def uvicorn(url: str, application: str = "app.main:app") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the address where it serves, if it does."""
+    port = str(free_port())
+    environment = {**os.environ, "DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": port}
+    command = [sys.executable, "-m", "uvicorn", application, "--port", port]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def statuses(address: str) -> tuple[int, int]:
+    """Of liveness and readiness, once it listens."""
+
+    def status(path: str) -> int | None:
+        try:
+            return httpx.get(f"{address}{path}", verify=NO_TLS, timeout=30).status_code
+        except httpx.TransportError:
+            return None
+
+    return wait_for(lambda: status("/health/live"), what="an answer"), status("/health/ready") or 0
+
+
+def assert_not_migrated(url: str, application: str = "app.main:app") -> None:
+    with uvicorn(url, application) as (process, _):
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "Traceback" not in log
+    (line,) = [line for line in log.splitlines() if "muster:" in line]
+    assert line.endswith(
+        "muster: the database is not migrated: start with ./scripts/serve, or run `alembic upgrade head` first"
+    )
+
+
+def test_an_empty_database_ends_the_start_with_one_line(empty_database_url: str) -> None:
+    assert_not_migrated(empty_database_url)
+
+
+def test_so_does_an_older_schema_and_a_newer_one_is_served(database_url: str) -> None:
+    with engine_for(database_url).begin() as connection:
+        connection.exec_driver_sql(OLDER)
+    assert_not_migrated(database_url, "app.main:api")
+    with engine_for(database_url).begin() as connection:
+        connection.exec_driver_sql(NEWER)
+    with uvicorn(database_url) as (_, address):
+        assert statuses(address) == (200, 200)
+
+
+def test_a_database_that_is_away_does_not_end_the_start() -> None:
+    with uvicorn("postgresql://nobody@127.0.0.1:1/none") as (_, address):
+        assert statuses(address) == (200, 503)
