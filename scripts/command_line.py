@@ -38,9 +38,11 @@ def use_project_python() -> None:
 
 
 def _report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C is an answer, not an error: one line instead of a traceback."""
+    """Ctrl-C, or a reader of our output that has gone, is no error worth a traceback."""
     if issubclass(kind, KeyboardInterrupt):
         print("\nmuster: stopped", file=sys.stderr)
+    elif issubclass(kind, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -46,7 +46,7 @@ def main() -> None:
     allow_many_connections()
     print(banner(settings, demo=options.demo, reload=options.reload), flush=True)
     serve(settings, reload=options.reload)
-    print(goodbye(settings))
+    print(goodbye(settings), flush=True)
 
 
 def parse() -> Namespace:

@@ -160,3 +160,5 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         sys.exit(describe(error))
+    except OSError as error:  # .env cannot be read, or data/ not be written
+        sys.exit(f"muster: {error.filename} cannot be used: {error.strerror}")

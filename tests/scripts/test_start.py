@@ -1,8 +1,10 @@
 """scripts/start.py as the process that it is: what it says, what it refuses, and that it can be started again."""
 
+import ctypes
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +19,12 @@ import pytest
 
 from app.core.settings import Settings
 from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.processes import PlainProcess
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # prctl(2), capabilities(7)
 START = [sys.executable, "-m", "scripts.start"]
 
 
@@ -31,11 +35,17 @@ def environment(**settings: str) -> dict[str, str]:
     return {**rest, **settings}
 
 
-def expect_refusal(**settings: str) -> str:
+def expect_refusal(*options: str, **settings: str) -> str:
     """A start that ends by itself: the one line that it says."""
     settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(free_port()), **settings}
     done = subprocess.run(
-        START, cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
+        [*START, *options],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode != 0
     assert done.stdout == ""
@@ -102,8 +112,10 @@ def test_a_busy_port_is_one_line_that_names_it(folder: Path, workers: str) -> No
     with socket.create_server(("127.0.0.1", free_port())) as other:
         port = str(other.getsockname()[1])
         line = expect_refusal(DATABASE_URL=f"sqlite:///{folder}/busy-{port}.db", PORT=port, WORKERS=workers)
-    assert line.startswith("muster: PORT: ")
-    assert port in line
+    assert line.startswith(f"muster: PORT: {port} is taken; ")
+    advised = re.search(r"; (\d+) is free: PORT=\1 \./scripts/serve$", line)
+    assert advised
+    assert int(port) < int(advised[1]) < int(port) + 100
 
 
 def test_a_database_that_cannot_be_used_is_one_line_without_its_password(tmp_path: Path) -> None:
@@ -153,10 +165,7 @@ def has_ipv6() -> bool:
 
 def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_path: Path) -> None:
     port = free_port()
-    project = tmp_path / "project"
-    for name in ("app", "migrations", "scripts"):
-        shutil.copytree(ROOT / name, project / name)
-    shutil.copy(ROOT / "alembic.ini", project)
+    project = project_in(tmp_path)
     (project / ".env").write_text(f"HOST=0.0.0.0\nPORT={port}\n")
     with started(START, folder=project, port=port) as process:
         listening = psutil.Process(process.pid).net_connections("tcp4")
@@ -166,6 +175,66 @@ def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_
         banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
     assert "Data        data/muster.db\n" in banner
     assert {path.name for path in (project / "data").iterdir()} >= {"muster.db", "secret.key"}
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_line_that_names_it(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    (project / "data").write_text("a file")
+    assert refused_in(project) == f"muster: {project}/data cannot be used: File exists\n"
+    (project / "data").unlink()
+    (project / "data").mkdir(mode=0o500)
+    assert refused_in(project) == f"muster: {project}/data/.secret.PID cannot be used: Permission denied\n"
+
+
+def project_in(folder: Path) -> Path:
+    project = folder / "project"
+    for name in ("app", "migrations", "scripts"):
+        shutil.copytree(ROOT / name, project / name)
+    shutil.copy(ROOT / "alembic.ini", project)
+    return project
+
+
+def refused_in(project: Path) -> str:
+    """What a start there says before it ends, as a user whom file permissions bind, even where the tests are root."""
+    done = subprocess.run(
+        START,
+        cwd=project,
+        env=environment(PORT=str(free_port())),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    return re.sub(r"(?<=secret\.)\d+", "PID", done.stderr)
+
+
+def test_ctrl_c_stops_it_with_a_goodbye_and_without_a_traceback(database_url: str, folder: Path) -> None:
+    muster = Muster(database_url, folder)
+    muster.launch = PlainProcess
+    muster.start()
+    assert muster.process is not None
+    os.kill(muster.process.pid, signal.SIGINT)
+    assert muster.process.wait(30) == 0
+    goodbye = muster.log.splitlines()[-1]
+    assert re.fullmatch(r"Muster has stopped\. Everything is saved in .+\. \./scripts/serve starts it again\.", goodbye)
+    assert "Traceback" not in muster.log
+
+
+def test_reload_restarts_the_server_when_a_file_in_app_changes(tmp_path: Path) -> None:
+    project, port = project_in(tmp_path), free_port()
+    settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(port)}
+    with started([*START, "--reload"], folder=project, port=port, **settings) as process:
+        (first,) = psutil.Process(process.pid).children()[-1:]
+        (project / "app" / "core" / "scopes.py").open("a").write("# a change\n")
+        wait_for(lambda: not first.is_running(), what="the end of the first server")
+        wait_for(lambda: is_ready(process, port), what="the second server")
+
+
+def test_reload_and_several_processes_exclude_each_other() -> None:
+    line = expect_refusal("--reload", WORKERS="2")
+    assert line == "muster: WORKERS: --reload serves with one process; leave WORKERS at 1\n"
 
 
 def test_the_pages_alone_start_without_a_database() -> None:
