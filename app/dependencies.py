@@ -14,7 +14,6 @@ from app.authentication import CurrentAccount, current_account, current_caller, 
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Reader
 from app.core.errors import Invalid
-from app.ledger.idempotency import IdempotentRequest
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import SessionPublic
@@ -130,9 +129,3 @@ IdempotencyKey = Annotated[
         examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"],
     ),
 ]
-
-
-def idempotent_request(me: Caller, services: Services, key: str | None, fingerprint: str) -> IdempotentRequest:
-    """The caller's request under its Idempotency-Key, if it has one."""
-    now = utcnow()
-    return IdempotentRequest(me.user_id, key, fingerprint, now, now - services.settings.refresh_absolute_ttl)

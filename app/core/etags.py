@@ -1,4 +1,4 @@
-"""Entity tags (RFC 9110 sections 8.8.3 and 13.1): made of an owner and a revision, compared as text."""
+"""Entity tags (RFC 9110 sections 8.8.3 and 13.1): an owner and a revision, compared as text."""
 
 import re
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ _LISTED = re.compile(r'(?:^|,)[ \t]*(W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,
 
 
 def etag(owner_id: UUID, revision: int) -> str:
-    """Strong: the revision is raised with every change of what it stands for."""
+    """A strong tag: every change of what it describes raises the revision."""
     return f'"{owner_id}.{revision}"'
 
 
-def if_match(sent: Sequence[str], current: str) -> bool:
-    """Section 13.1.1: whether one of the tags is `current`, by strong comparison. What is malformed matches nothing."""
-    field = ", ".join(sent)
-    return field.strip() == "*" or ("", current) in _LISTED.findall(field)
+def if_match(sent: Sequence[str] | None, current: str) -> bool:
+    """Whether If-Match holds, by strong comparison (section 13.1.1). Malformed tags match nothing."""
+    field = "*" if sent is None else ", ".join(sent).strip()
+    return field == "*" or ("", current) in _LISTED.findall(field)
 
 
-def if_none_match(sent: Sequence[str], current: str) -> bool:
-    """Section 13.1.2: whether none of the tags is `current`, by weak comparison."""
-    field = ", ".join(sent)
-    return field.strip() != "*" and current not in [tag for _, tag in _LISTED.findall(field)]
+def if_none_match(sent: Sequence[str] | None, current: str) -> bool:
+    """Whether If-None-Match holds, by weak comparison (section 13.1.2)."""
+    field = "" if sent is None else ", ".join(sent).strip()
+    return field != "*" and current not in [tag for _, tag in _LISTED.findall(field)]

@@ -25,18 +25,18 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """A request that the client may repeat under its `key`. Keys stored before `oldest` have expired."""
+    """A request that the client may repeat under its `key`, if it has one."""
 
     owner_id: UUID
     key: str | None
-    fingerprint: str
+    route: str
+    content: bytes
     now: datetime
-    oldest: datetime
 
-
-def fingerprint(route: str, content: bytes) -> str:
-    """What two requests with the same key must have in common."""
-    return sha256(route.encode() + b"\0" + content).hexdigest()
+    @property
+    def fingerprint(self) -> str:
+        """What requests with the same key must have in common."""
+        return sha256(self.route.encode() + b"\0" + self.content).hexdigest()
 
 
 def respond_once(
@@ -55,11 +55,11 @@ def respond_once(
     lock_owner(session, request.owner_id)
     own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
     stored = session.exec(select(IdempotencyKey).where(*own)).one_or_none()
-    if stored is not None and stored.created_at > request.oldest:
+    if stored is not None and not stored.has_expired(request.now):
         if stored.fingerprint != request.fingerprint:
             raise IdempotencyKeyReused
         return StoredResponse(stored.status, **stored.answer)
-    if stored is not None:  # it has expired
+    if stored is not None:
         session.delete(stored)
         session.flush()
     response = respond(session, request, body)

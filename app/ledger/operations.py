@@ -165,7 +165,7 @@ def locked_operation(
     """The operation, locked until the transaction ends. `only_if` is If-Match, which is evaluated under the lock."""
     lock_owner(session, owner_id)
     current = read_operation(session, owner_id, operation_id)
-    if only_if is not None and not if_match(only_if, current.etag):
+    if not if_match(only_if, current.etag):
         raise PreconditionFailed
     return current
 

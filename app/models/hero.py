@@ -1,7 +1,8 @@
 """Heroes and teams: two tables, the link between them, and what the API takes and shows."""
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import MISSING
@@ -20,14 +21,14 @@ class HeroTeamLink(SQLModel, table=True):
 
     hero_id: int = Field(foreign_key="hero.id", ondelete="CASCADE", primary_key=True, sa_type=BigId)
     team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
-    joined_at: datetime = Field(sa_column_kwargs={"default": utcnow})
+    joined_at: datetime = Field(default_factory=utcnow)
 
 
 # ---- Heroes ----
 
 
 class HeroBase(SQLModel):
-    name: Name = Field(sa_type=SortedName)
+    name: Name = Field(sa_type=SortedName, schema_extra={"examples": ["Deadpond"]})
     age: Age | None = Field(default=None)
 
 
@@ -46,7 +47,7 @@ class Hero(HeroBase, table=True):
 
 
 class HeroCreate(Body, HeroBase):
-    secret_name: Name
+    secret_name: Name = Field(schema_extra={"examples": ["Dive Wilson"]})
 
 
 class HeroUpdate(Body):
@@ -58,16 +59,24 @@ class HeroUpdate(Body):
 class HeroPublic(HeroBase):
     id: Id
     secret_name: Name | MISSING = Field(
-        default=MISSING, description="Only for callers with `heroes:secrets`; absent for everybody else."
+        default=MISSING,
+        description="Only for callers with `heroes:secrets`; absent for everybody else.",
+        schema_extra={"examples": ["Dive Wilson"]},
     )
+
+    @classmethod
+    def of(cls, hero: Hero, scopes: Collection[str], **more: Any) -> Self:
+        """The hero as a caller with these scopes may see it."""
+        hidden = {} if "heroes:secrets" in scopes else {"secret_name": MISSING}
+        return cls.model_validate(hero, update={**hidden, **more})
 
 
 # ---- Teams ----
 
 
 class TeamBase(SQLModel):
-    name: Name = Field(sa_type=SortedName)
-    headquarters: Name = Field(max_length=100)
+    name: Name = Field(sa_type=SortedName, schema_extra={"examples": ["Preventers"]})
+    headquarters: Name = Field(max_length=100, schema_extra={"examples": ["Sharp Tower"]})
 
 
 class Team(TeamBase, table=True):

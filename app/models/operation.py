@@ -11,6 +11,7 @@ from sqlmodel import Field, SQLModel, UniqueConstraint, col
 
 from app.core.decimals import ExactDecimal
 from app.core.etags import etag
+from app.core.settings import get_settings
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
 from app.models.types import Amount, Bound, Timestamp, line
 
@@ -189,3 +190,6 @@ class IdempotencyKey(SQLModel, table=True):
     status: int
     answer: dict[str, Any] = Field(sa_type=JSON)
     created_at: datetime = Field(default_factory=utcnow, index=True)
+
+    def has_expired(self, now: datetime) -> bool:
+        return self.created_at <= now - get_settings().refresh_absolute_ttl

@@ -14,14 +14,13 @@ from app.models.types import Name, line
 
 Title = Annotated[str, *line(200, "Water the plants")]
 IsClosed = Annotated[bool, pydantic.Field(strict=True)]
+_ASSIGNEE = "An active user, see `/tasks/assignees`; null: nobody is assigned."
 _OPEN = text("closed_at IS NULL")
 
 
 class TaskBase(SQLModel):
     title: Title = Field(max_length=200)
-    assignee_id: UUID | None = Field(
-        default=None, description="An active user, see `/tasks/assignees`; null: nobody is assigned."
-    )
+    assignee_id: UUID | None = Field(default=None, description=_ASSIGNEE)
 
 
 class Task(TaskBase, table=True):
@@ -62,9 +61,7 @@ class TaskCreate(Body, TaskBase):
 
 class TaskUpdate(Body):
     title: Title | MISSING = Field(default=MISSING)
-    assignee_id: UUID | MISSING | None = Field(
-        default=MISSING, description="An active user, see `/tasks/assignees`; null: nobody is assigned."
-    )
+    assignee_id: UUID | MISSING | None = Field(default=MISSING, description=_ASSIGNEE)
     closed: IsClosed | MISSING = Field(default=MISSING, description="true closes the task, false opens it again.")
 
 

@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, WithJsonSchema
 from sqlmodel import Session
 
+from app.core import etags
 from app.core.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
-from app.core.etags import etag, if_none_match
 from app.dependencies import (
     IdempotencyKey,
     OperationFilters,
@@ -18,12 +18,11 @@ from app.dependencies import (
     RowId,
     ServicesDep,
     SessionDep,
-    idempotent_request,
 )
 from app.http.openapi import headers, problems
 from app.http.routing import Router
 from app.ledger import operations
-from app.ledger.idempotency import IdempotentRequest, StoredResponse, fingerprint, respond_once
+from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
 from app.models.base import utcnow
 from app.models.operation import (
     Changes,
@@ -38,11 +37,9 @@ router = Router("/api/operations", tags=["operations"])
 
 _TAG = '"01935b0e-7c1a-7000-8000-0123456789ab.12"'
 # Each header may be repeated; in the documentation it is one line of text.
-Tags = Annotated[list[str] | None, WithJsonSchema({"type": "string", "examples": [_TAG]})]
-IfMatch = Annotated[
-    Tags, Header(description="The ETag of the version that you change: 412 if it is no longer current.")
-]
-IfNoneMatch = Annotated[Tags, Header(description="The ETag that you have: 304 if it is still current.")]
+ETags = Annotated[list[str] | None, WithJsonSchema({"type": "string", "examples": [_TAG]})]
+IfMatch = Annotated[ETags, Header(description="The ETag of the version that you change: 412 if it is outdated.")]
+IfNoneMatch = Annotated[ETags, Header(description="The ETag of the version that you have: 304 if it is current.")]
 
 _TOTALS = TypeAdapter(list[Total])
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed since your ETag."}}
@@ -59,8 +56,8 @@ def list_operations(
     if_none_match: IfNoneMatch = None,
 ) -> list[OperationPublic] | Response:
     """Your operations, the newest first. The ETag covers the whole ledger: every change of yours changes it."""
-    tag = etag(me.user_id, me.session.operations_revision)
-    if _is_current(tag, if_none_match):
+    tag = etags.etag(me.user_id, me.session.operations_revision)
+    if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)
     response.headers["ETag"] = tag
     rows = operations.list_operations(
@@ -79,12 +76,12 @@ def create_operation(
     body: OperationCreate,
     me: OperationsWriter,
     session: SessionDep,
-    services: ServicesDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Record an operation. With an Idempotency-Key you can repeat the request until you receive a response."""
-    content = fingerprint("createOperation", body.model_dump_json().encode())
-    stored = respond_once(session, idempotent_request(me, services, idempotency_key, content), _create, body)
+    content = body.model_dump_json().encode()
+    request = IdempotentRequest(me.user_id, idempotency_key, "createOperation", content, utcnow())
+    stored = respond_once(session, request, _create, body)
     return JSONResponse(stored.body, stored.status, stored.headers)
 
 
@@ -124,8 +121,8 @@ def summarize_operations(
 ) -> Response:
     """Totals by type, instrument type and month (UTC), the latest month first."""
     owner_id, revision = me.user_id, me.session.operations_revision
-    tag = etag(owner_id, revision)
-    if _is_current(tag, if_none_match):
+    tag = etags.etag(owner_id, revision)
+    if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)
 
     def summarize() -> bytes:
@@ -145,7 +142,7 @@ def read_operation(
 ) -> OperationPublic | Response:
     """One operation, with an ETag of its own."""
     operation = operations.read_operation(session, me.user_id, operation_id)
-    if _is_current(operation.etag, if_none_match):
+    if not etags.if_none_match(if_none_match, operation.etag):
         return _not_modified(operation.etag)
     response.headers["ETag"] = operation.etag
     return operation
@@ -188,11 +185,6 @@ def delete_operation(operation_id: RowId, me: OperationsWriter, session: Session
     """Delete an operation. Its id and a revision remain, so that clients with a copy learn of it."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
     operations.delete_operation(session, current, utcnow())
-
-
-def _is_current(tag: str, sent: list[str] | None) -> bool:
-    """Whether the client already has this version (If-None-Match)."""
-    return sent is not None and not if_none_match(sent, tag)
 
 
 def _not_modified(tag: str) -> Response:

@@ -11,11 +11,12 @@ from app.authentication import current_caller
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
 from app.core.settings import get_settings
-from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep, idempotent_request
+from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.ledger import csv_format, operations
-from app.ledger.idempotency import IdempotentRequest, StoredResponse, fingerprint, respond_once
+from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
+from app.models.base import utcnow
 from app.models.operation import Imported, OperationFilter
 from app.oauth2.authorization_server import Caller
 from app.services import Services
@@ -75,7 +76,7 @@ async def import_operations(
     request until you receive a response.
     """
     content = await request.body()
-    idempotent = idempotent_request(me, services, idempotency_key, fingerprint("importOperations", content))
+    idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
     async with services.import_bulkhead.enter():
         rows = await in_thread(csv_format.decode, content)
         stored = await services.database.write(request, respond_once, idempotent, _import, rows)

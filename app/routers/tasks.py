@@ -69,10 +69,7 @@ def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
 @router.get("/{task_id}", dependencies=ANYBODY, responses=NOT_FOUND)
 def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     """The task with this id."""
-    task = session.get(Task, task_id)
-    if task is None:
-        raise TaskNotFound
-    return TaskPublic.model_validate(task)
+    return TaskPublic.model_validate(_get(session, task_id))
 
 
 @router.patch("/{task_id}", responses=NOT_YOURS)
@@ -81,7 +78,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     unassigns. Values that do not differ change nothing and leave no entry in the history."""
     requested = body.model_dump()
     active = _hold_people(session, me, requested.get("assignee_id"), task_id)
-    task = _locked(session, task_id)
+    task = _get(session, task_id, lock=True)
     if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
     changes, previous = task.changes(requested, utcnow()), task.assignee_id
@@ -98,7 +95,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
 def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     """Delete a task that you wrote, and its history. Once the author's account is deleted, its assignee may delete
     it, and so may callers with the scope `users:write`."""
-    task = _locked(session, task_id)
+    task = _get(session, task_id, lock=True)
     if not task.may_be_deleted_by(me.user_id, is_admin="users:write" in me.scopes):
         raise NotYourTask("Only the author of a task can delete it.")
     session.delete(task)
@@ -142,9 +139,9 @@ def _hold_people(session: Session, me: Caller, assignee_id: UUID | None, task_id
     return {user_id for user_id, is_active in people.items() if is_active}
 
 
-def _locked(session: Session, task_id: int) -> Task:
-    """The task, locked until the commit, so that concurrent changes follow each other."""
-    task = session.get(Task, task_id, with_for_update={"key_share": True})
+def _get(session: Session, task_id: int, *, lock: bool = False) -> Task:
+    """The task, if asked to locked until the commit, so that concurrent changes follow each other."""
+    task = session.get(Task, task_id, with_for_update={"key_share": True} if lock else None)
     if task is None:
         raise TaskNotFound
     return task
