@@ -1,14 +1,14 @@
-"""What can go wrong, each kind once (RFC 9457): a route raises it, app/http/middleware.py and app/main.py answer it."""
+"""The errors of the API, one class for each problem type (RFC 9457). app/http/error_handlers.py responds with them."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-# These speak RFC 6749's JSON; everything else speaks problem+json.
+# Errors of these endpoints are RFC 6749's JSON; all others are problem+json.
 OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
 
 
 class AppError(Exception):
-    """A refusal that the client is told about. `detail` is a sentence for a person and never holds a secret."""
+    """An error that the client may see. `detail` is a sentence for a person and never holds a secret."""
 
     status: ClassVar[int]
     type: ClassVar[str]
@@ -31,14 +31,14 @@ class Unauthenticated(AppError):
     """No credentials were sent: the challenge names no error (RFC 6750 section 3.1)."""
 
     status, type, title = 401, "unauthenticated", "Sign in first"
-    detail = "This needs an access token in the Authorization header."
+    detail = "This request needs an access token in the Authorization header."
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="muster"'})
 
 
 class InvalidToken(AppError):
-    status, type, title = 401, "invalid-token", "The access token does not hold"
+    status, type, title = 401, "invalid-token", "The access token is not valid"
     detail = "The access token is expired, revoked or malformed. Refresh it or sign in again."
 
     def __init__(self, detail: str | None = None) -> None:
@@ -49,31 +49,31 @@ class InvalidCredentials(AppError):
     """One text for every reason, so that a guess learns nothing."""
 
     status, type, title = 400, "invalid-credentials", "Not signed in"
-    detail = "The e-mail address or the password is not right."
+    detail = "The e-mail address or the password is wrong."
 
 
 class ForeignOrigin(AppError):
     """Another site's page could send this with the cookie of its visitor (RFC 6265 section 8.2)."""
 
-    status, type, title = 403, "foreign-origin", "Not from a page of ours"
-    detail = "With a cookie this needs an Origin header that names a page of ours, or one of CORS_ORIGINS."
+    status, type, title = 403, "foreign-origin", "The request comes from another site"
+    detail = "With a cookie, this request needs an Origin header that names this service or one of CORS_ORIGINS."
 
 
 class InsufficientScope(AppError):
-    status, type, title = 403, "insufficient-scope", "The token lacks a scope"
-    detail = "The access token does not allow this."
+    status, type, title = 403, "insufficient-scope", "The access token lacks a scope"
+    detail = "The access token does not allow this request."
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            f"This needs the scope {scope}.",
+            f"This request needs the scope {scope}.",
             headers={"WWW-Authenticate": f'Bearer realm="muster", error="insufficient_scope", scope="{scope}"'},
             scope=scope,
         )
 
 
 class MetricsRefused(AppError):
-    status, type, title = 403, "metrics-refused", "Metrics are not for you"
-    detail = "Without METRICS_TOKEN, metrics are shown to this machine alone, and never through a proxy."
+    status, type, title = 403, "metrics-refused", "Metrics are not public"
+    detail = "Without METRICS_TOKEN, metrics are available on this machine only, and never through a proxy."
 
 
 class WrongPassword(AppError):
@@ -83,24 +83,24 @@ class WrongPassword(AppError):
 
 class PasswordElsewhere(AppError):
     status, type, title = 403, "password-elsewhere", "This account has no password here"
-    detail = "The password and the address of this account are kept at the identity provider. Change them there."
+    detail = "The identity provider keeps the password and the e-mail address of this account. Change them there."
 
 
 class SignInAgain(AppError):
-    status, type, title = 403, "sign-in-again", "Sign in once more"
-    detail = "For this, sign in at the identity provider again: it has to be at most five minutes ago."
+    status, type, title = 403, "sign-in-again", "Sign in again"
+    detail = "This request needs a sign-in at the identity provider within the last five minutes."
 
 
 class EmailMissing(AppError):
-    """An account is made at the first sight of a person, and has an address."""
+    """A person's first token creates the account, which needs an address."""
 
-    status, type, title = 403, "email-missing", "The identity provider told no e-mail address"
-    detail = "The identity provider told no valid e-mail address of yours. Ask for the scope email."
+    status, type, title = 403, "email-missing", "The identity provider names no e-mail address"
+    detail = "The identity provider names no valid e-mail address for you. Request the scope email."
 
 
 class NotYourTask(AppError):
-    status, type, title = 403, "not-your-task", "This task is not yours to change"
-    detail = "Only its author and its assignee change a task."
+    status, type, title = 403, "not-your-task", "You may not change this task"
+    detail = "Only the author and the assignee of a task may change it."
 
 
 class NotFound(AppError):
@@ -149,20 +149,20 @@ class JobNotFound(NotFound):
 
 
 class ResultNotFound(NotFound):
-    type, title = "result-not-found", "There is no result"
-    detail = "The job has no result: it has not ended, or it failed. Its state says which."
+    type, title = "result-not-found", "The job has no result"
+    detail = "The job has no result, because it has not finished or because it failed. Its state says which."
 
 
 class MethodNotAllowed(AppError):
     status, type, title = 405, "method-not-allowed", "Method not allowed"
-    detail = "This address does not take this method."
+    detail = "This address does not support this method."
 
 
 class Conflict(AppError):
-    """Two changes met, or a rule of the database refused one: `field` names the value that another row has."""
+    """Two changes collided, or a constraint rejected one: `field` names the value that another row has."""
 
     status, type, title = 409, "conflict", "Conflict"
-    detail = "The change conflicts with the current state. Read it again, then repeat."
+    detail = "The change conflicts with another one. Read the current version and repeat the change."
     field: ClassVar[str | None] = None
 
     def __init__(self, detail: str | None = None) -> None:
@@ -173,43 +173,43 @@ class Conflict(AppError):
 class EmailTaken(Conflict):
     field = "email"
     type, title = "email-taken", "This e-mail address is taken"
-    detail = "An account with this e-mail address exists. Sign in, or reset its password."
+    detail = "An account with this e-mail address already exists. Sign in, or reset its password."
 
 
 class HeroNameTaken(Conflict):
     field = "name"
     type, title = "hero-name-taken", "This hero name is taken"
-    detail = "A hero with this name exists. Choose another name."
+    detail = "A hero with this name already exists. Choose another name."
 
 
 class TeamNameTaken(Conflict):
     field = "name"
     type, title = "team-name-taken", "This team name is taken"
-    detail = "A team with this name exists. Choose another name."
+    detail = "A team with this name already exists. Choose another name."
 
 
 class LastAdmin(Conflict):
-    type, title = "last-admin", "The last admin stays"
-    detail = "This would leave nobody who can administer. Make another admin first."
+    type, title = "last-admin", "The last admin cannot be removed"
+    detail = "Nobody would be left to administer the service. Make another account an admin first."
 
 
 class JobEnded(Conflict):
-    type, title = "job-ended", "The job has ended"
-    detail = "The job has ended, so it cannot be cancelled."
+    type, title = "job-ended", "The job has finished"
+    detail = "The job has finished, so it cannot be canceled."
 
 
 class ResyncRequired(AppError):
-    """What the client has cannot be brought up to date by changes alone."""
+    """Changes alone cannot bring the client's copy up to date."""
 
-    status, type, title = 410, "resync-required", "Fill an empty copy"
-    detail = "These changes are no longer known. Empty the copy and fill it from since=0 with full=true."
+    status, type, title = 410, "resync-required", "The copy must be filled again"
+    detail = "The server no longer knows these changes. Empty the copy and fill it from since=0 with full=true."
 
 
 class PreconditionFailed(AppError):
-    """RFC 9110 section 13.1.1: somebody else's change is not overwritten."""
+    """RFC 9110 section 13.1.1: protects another change from being overwritten."""
 
     status, type, title = 412, "precondition-failed", "Changed in the meantime"
-    detail = "It is no longer what If-Match names. Read it again, then repeat."
+    detail = "The operation has changed since the version that If-Match names. Read it again and repeat the change."
 
 
 class ContentTooLarge(AppError):
@@ -225,20 +225,20 @@ class Invalid(AppError):
 
     @classmethod
     def at(cls, *loc: str, message: str, kind: str = "value_error") -> "Invalid":
-        """One mistake, such as at("body", "scopes", message="There is no such scope.")."""
+        """The error for one field, such as at("body", "scopes", message="There is no such scope.")."""
         return cls(message, errors=[{"loc": list(loc), "msg": message, "type": kind}])
 
 
 class IdempotencyKeyReused(AppError):
-    status, type, title = 422, "idempotency-key-reused", "The key belongs to another request"
-    detail = "This Idempotency-Key was sent with another request. Make a new key for each request."
+    status, type, title = 422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"
+    detail = "This Idempotency-Key was already sent with another request. Generate a new key for each request."
 
 
 class InvalidLink(AppError):
-    """A reset, verification or e-mail change token that is used up, too old or not ours."""
+    """A reset, verification or e-mail change token that was used, has expired or was not issued here."""
 
     status, type, title = 400, "invalid-link", "The link no longer works"
-    detail = "The link is used, expired or incomplete. Ask for a new one."
+    detail = "The link has been used, has expired or is incomplete. Request a new one."
 
 
 class HeadTooLarge(AppError):
@@ -248,17 +248,17 @@ class HeadTooLarge(AppError):
 
 class TooManyRequests(AppError):
     status, type, title = 429, "too-many-requests", "Too many requests"
-    detail = "Too many requests. Wait as long as Retry-After says."
+    detail = "Too many requests. Wait for the number of seconds in Retry-After."
 
 
 class Internal(AppError):
-    status, type, title = 500, "internal", "Something broke here"
-    detail = "The server failed. The ticket id names the log line."
+    status, type, title = 500, "internal", "Internal error"
+    detail = "The server failed. The ticket names the log line."
 
 
 class Unavailable(AppError):
-    status, type, title = 503, "unavailable", "Not available right now"
-    detail = "The service is busy or a part of it is away. Try again shortly."
+    status, type, title = 503, "unavailable", "Temporarily unavailable"
+    detail = "The service is busy, or a part of it is unavailable. Try again shortly."
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
@@ -273,10 +273,10 @@ class RolesMissing(Unavailable):
 
 
 class ProviderUnavailable(Unavailable):
-    """The token may be good: nobody can say until the identity provider has been asked."""
+    """The token may be valid: only the identity provider can tell."""
 
-    type, title = "provider-unavailable", "The identity provider is away"
-    detail = "The identity provider cannot be asked right now. The token may be good: try again shortly."
+    type, title = "provider-unavailable", "The identity provider is unavailable"
+    detail = "The identity provider cannot be reached. The token may be valid: try again shortly."
 
 
 class OAuthError(AppError):
@@ -289,7 +289,7 @@ class OAuthError(AppError):
 
 class InvalidRequest(OAuthError):
     error = "invalid_request"
-    detail = "The request lacks a parameter, repeats one or is malformed."
+    detail = "The request lacks a parameter, repeats one, or is malformed."
 
 
 class InvalidGrant(OAuthError):
@@ -301,18 +301,18 @@ class InvalidGrant(OAuthError):
 
 class InvalidScope(OAuthError):
     error = "invalid_scope"
-    detail = "The scope is unknown, malformed or goes beyond what was granted."
+    detail = "The scope is unknown, malformed, or exceeds what was granted."
 
 
 class UnsupportedGrantType(OAuthError):
     error = "unsupported_grant_type"
-    detail = "The grant types are password and refresh_token."
+    detail = "The supported grant types are password and refresh_token."
 
 
 class InvalidClient(OAuthError):
     status = 401
     error = "invalid_client"
-    detail = "The client is unknown. Leave client authentication out."
+    detail = "The client is unknown. Send the request without client authentication."
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": 'Basic realm="muster"'})
