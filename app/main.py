@@ -1,4 +1,4 @@
-"""The two applications, API and pages: services, middleware, routes, errors. Serve both as one with ./scripts/serve."""
+"""The two applications, API and pages, and both combined: routes, services, middleware. ./scripts/serve runs it."""
 
 import gc
 import sys
@@ -53,17 +53,16 @@ from app.routers import (
 )
 from app.services import make_services
 
-# Requests under way are no garbage either: at 1,000 connections the default, 700 new objects, looked through them again
-# and again, which took a tenth to a fifth of the throughput.
+# New objects before the garbage collector runs. At 1,000 connections the default of 700 made it walk the requests in
+# progress again and again, which took a tenth to a fifth of the throughput.
 GC_THRESHOLD = (20_000, 20, 20)
-# Beside the slots' threads: hashing, health and limits need some too.
-SPARE_THREADS = 24
-# One at work, which may take some hundred MB, and few waiting, each with its body in memory.
-Answer = Callable[[Request, Exception], Awaitable[Response]]
+SPARE_THREADS = 24  # beside those of the database's slots: for hashing, health and rate limits
 
-HSTS = "max-age=31536000"  # a year; subdomains are not ours to speak for
-EXPOSED = ["ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
-ALLOWED = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"]
+ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+HSTS = "max-age=31536000"  # one year, without the subdomains, which may belong to somebody else
+EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
+ALLOWED_HEADERS = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"]
 
 
 def create_api() -> FastAPI:
@@ -81,28 +80,16 @@ def create_api() -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (
-        *([auth_oidc.router] if settings.pages_sign_in_there else []),
-        *(
-            [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts]
-            if settings.local_accounts == "on"
-            else []
-        ),
-        health.router,
-        health.pages,
-        auth_cookie.router,
-        auth.router,
-        me.router,
-        users.router,
-        operations_csv.router,
-        operations.router,
-        heroes.router,
-        tasks.router,
-        jobs.router,
-        chat.router,
-        chat_ws.router,
-        well_known.router,
-    ):
+    routers = [
+        *(health.router, health.pages, auth_cookie.router, auth.router, me.router, users.router),
+        *(operations_csv.router, operations.router, heroes.router, tasks.router),  # CSV first: /export is no id
+        *(jobs.router, chat.router, chat_ws.router, well_known.router),
+    ]
+    if settings.local_accounts == "on":
+        routers = [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts, *routers]
+    if settings.pages_sign_in_there:
+        routers = [auth_oidc.router, *routers]
+    for router in routers:
         api.include_router(router)
     finish(api, settings, answer, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
@@ -111,7 +98,7 @@ def create_api() -> FastAPI:
 
 
 def create_web(api: FastAPI | None) -> FastAPI:
-    """The pages: in front of `api`, which runs in this process, or alone, in front of API_URL."""
+    """The pages, in front of `api` in the same process, or on their own in front of API_URL."""
     settings = get_settings()
     configure_logging(settings)
     if api is None and settings.api_url is None:
@@ -119,36 +106,39 @@ def create_web(api: FastAPI | None) -> FastAPI:
     web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
     web.state.api = api
     routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
-    routers += [public.local_accounts, account.local_accounts] if settings.local_accounts == "on" else []
-    for router in [*routers, *([] if api else [page_health.router])]:
+    if settings.local_accounts == "on":
+        routers += [public.local_accounts, account.local_accounts]
+    if api is None:
+        routers += [page_health.router]
+    for router in routers:
         web.include_router(router)
     finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
     return web
 
 
-class Together:
-    """Both behind one address. The API has the lifespan (a scope without a path), health and metrics."""
+class CombinedApplication:
+    """API and pages at one address. The API serves health and metrics too, and runs the lifespan, which has no path."""
 
-    OF_THE_API = ("api", ".well-known", "health", "metrics")
+    API_PATHS = ("api", ".well-known", "health", "metrics")
 
     def __init__(self, api: FastAPI, web: FastAPI) -> None:
         self.api, self.web = api, web
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         first = scope.get("path", "/api").removeprefix("/").partition("/")[0]
-        await (self.api if first in self.OF_THE_API else self.web)(scope, receive, send)
+        await (self.api if first in self.API_PATHS else self.web)(scope, receive, send)
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Builds the services on the loop they live on, and ends them in reverse."""
+    """Build the services on the event loop that they use, and close them in reverse order."""
     settings = get_settings()
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
     async with BlockingPortal() as portal:
         services = make_services(settings, Database(settings, portal))
         app.state.services = services
         services.jobs.start(Handlers(settings, services.database, services.signers, services.jobs).by_kind())
-        # What lives as long as the process is no garbage: looking through it each time took some 5 % of the CPU.
+        # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -164,20 +154,24 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
-    """Of the pages alone: the connections to the API."""
+    """The connections to the API, for pages that run on their own."""
     async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
         web.state.transport = transport
         yield
 
 
-def finish(app: FastAPI, settings: Settings, answer: Answer, *, headers: dict[str, str], cors: bool) -> None:
-    """What both applications have: static files, one answer to all errors, and the middleware, of which the last one
-    added is the first one passed."""
+def finish(
+    app: FastAPI, settings: Settings, handle_error: ErrorHandler, *, headers: dict[str, str], cors: bool
+) -> None:
+    """Add what both applications have: static files, one handler for all errors, and the middleware.
+
+    The middleware added last is the first one that a request passes.
+    """
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
     for kind in (AppError, ApiError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, handle_error)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body)
-    app.add_middleware(CatchAll, answer=answer)
+    app.add_middleware(CatchAll, answer=handle_error)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     if cors and settings.cors_origins:
         app.add_middleware(
@@ -185,8 +179,8 @@ def finish(app: FastAPI, settings: Settings, answer: Answer, *, headers: dict[st
             allow_origins=settings.cors_origins,
             allow_credentials=True,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=ALLOWED,
-            expose_headers=EXPOSED,
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
         )
     if settings.environment == "production":
         headers = headers | {"strict-transport-security": HSTS}
@@ -196,11 +190,11 @@ def finish(app: FastAPI, settings: Settings, answer: Answer, *, headers: dict[st
 
 
 def __getattr__(name: str) -> FastAPI:
-    """`web` is the pages alone, made only for who serves them so: it needs an API_URL."""
+    """`web`, the pages on their own, is created when it is asked for: it needs API_URL."""
     if name == "web":
         return create_web(None)
     raise AttributeError(name)
 
 
 api = create_api()
-app = Together(api, create_web(api))
+app = CombinedApplication(api, create_web(api))

@@ -1,21 +1,21 @@
-"""Limits: slowapi's decorator for requests, its engine `limits` for the wrong passwords of an account.
+"""Rate limits: slowapi counts the requests of routes, its engine `limits` counts wrong passwords, mails and sockets.
 
-Both count in Redis when REDIS_URL is set. While Redis is away each process counts for itself.
+Both count in Redis when REDIS_URL is set. While Redis is unreachable, each process counts for itself.
 """
 
 import hashlib
 import math
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerHour, parse_many
 from limits.errors import StorageError
-from limits.storage import RedisStorage
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
@@ -24,15 +24,21 @@ from app.core import metrics
 from app.core.errors import TooManyRequests
 from app.core.logs import security_event
 from app.core.settings import get_settings
-from app.http.buckets import Buckets
 
 # However many networks an attacker owns, an account is guessed at most this often.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
 _REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}  # seconds
+_SWEEP = 60  # seconds between two removals of expired entries from this process's memory
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Result = TypeVar("Result")
+
+
+# ---- Who is counted ----
 
 
 def client_address(request: HTTPConnection) -> str:
-    """The client's IP; of X-Forwarded-For only what TRUSTED_PROXIES vouch for (main.py)."""
+    """The client's IP address. X-Forwarded-For counts only from TRUSTED_PROXIES (app/main.py)."""
     host = request.client.host if request.client else ""
     try:
         return str(ip_address(host))
@@ -53,21 +59,51 @@ def by_network(request: Request) -> str:
 
 
 def by_session(request: Request) -> str:
-    """The session once it is authenticated (authentication.py notes it), else the network."""
+    """The session once it is authenticated (app/authentication.py notes it), else the network."""
     session_id = getattr(request.state, "session_id", None)
     return str(session_id) if session_id else by_network(request)
+
+
+# ---- Requests: slowapi ----
+
+
+class LocalStorage(MemoryStorage):
+    """The moving windows of this process, swept once a minute.
+
+    The class it extends starts a thread every 10 ms that walks all of them, which took a fifth of the CPU at 500
+    sessions and more with every session (docs/benchmarks.md).
+    """
+
+    STORAGE_SCHEME = ["local"]  # noqa: RUF012  # limits registers the class under it, and types it as a list
+    _swept_at = 0.0
+
+    def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802  # overrides the private method of that name
+        if time.time() > self._swept_at + _SWEEP:
+            self._swept_at = time.time()
+            super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]  # private, hence unknown to mypy
 
 
 _settings = get_settings()
 limiter = Limiter(
     key_func=by_session,
     strategy="moving-window",
-    storage_uri=_settings.redis_url or "buckets://",
+    storage_uri=_settings.redis_url or "local://",
     storage_options=_REDIS if _settings.redis_url else {},
     in_memory_fallback_enabled=bool(_settings.redis_url),
-    key_style="endpoint",  # one bucket for /users/{id}, whatever the id
+    key_style="endpoint",  # one window for /users/{id}, whatever the id
     key_prefix="muster",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimit:
+    """A limit in slowapi's notation. Routes whose limits have the same `scope` count together."""
+
+    limit: str
+    key: Callable[[Request], str] = by_network
+    scope: str | None = None
+    exempt_when: Callable[[Request], bool] | None = None
+    replaces_default: bool = False
 
 
 def limited(
@@ -76,65 +112,64 @@ def limited(
     key: Callable[[Request], str] = by_network,
     shared: str | None = None,
     exempt_when: Callable[[Request], bool] | None = None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Mark a route with a limit of its own beside LIMIT_DEFAULT; app/http/routing.py applies both through slowapi.
-    Routes that name the same `shared` count together."""
-
-    def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        marks = getattr(endpoint, "limits", ())
-        endpoint.limits = (*marks, (limit, key, shared, exempt_when))  # type: ignore[attr-defined]  # a note on the function
-        return endpoint
-
-    return mark
+) -> Callable[[Endpoint], Endpoint]:
+    """Give a route a limit of its own beside LIMIT_DEFAULT."""
+    return _mark(RouteLimit(limit, key, shared, exempt_when))
 
 
-def limited_instead(limit: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Mark a route whose requests count by `limit` in place of LIMIT_DEFAULT, by session all the same."""
+def limited_instead(limit: str) -> Callable[[Endpoint], Endpoint]:
+    """Count a route's requests by `limit` instead of LIMIT_DEFAULT, by session as well."""
+    return _mark(RouteLimit(limit, by_session, replaces_default=True))
 
-    def mark(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        endpoint.default_limit = limit  # type: ignore[attr-defined]  # a note on the function
+
+def _mark(limit: RouteLimit) -> Callable[[Endpoint], Endpoint]:
+    """Note the limit on the function: app/http/routing.py reads it, since slowapi would count on the event loop."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        endpoint.limits = (*getattr(endpoint, "limits", ()), limit)  # type: ignore[attr-defined]  # a note
         return endpoint
 
     return mark
 
 
 def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """Counts a request to `endpoint`, or raises RateLimitExceeded. With Redis it does I/O: call it in a thread."""
-    by_default = getattr(endpoint, "default_limit", _settings.limit_default)
-    counted = _counted(by_default, endpoint, endpoint.__name__)
-    for limit, key, shared, exempt_when in getattr(endpoint, "limits", ()):
-        name = shared or f"{endpoint.__module__}.{endpoint.__name__}"
-        counted = limiter.shared_limit(limit, name, key_func=key, exempt_when=exempt_when)(counted)
-    return counted
+    """A function that counts a request to `endpoint` or raises RateLimitExceeded. With Redis it blocks."""
+    limits: tuple[RouteLimit, ...] = getattr(endpoint, "limits", ())
+    if not any(limit.replaces_default for limit in limits):
+        limits = (RouteLimit(_settings.limit_default, by_session), *limits)
+    return _check(endpoint, endpoint.__name__, *limits)
 
 
 def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """The same for a request that was refused before `endpoint` ran, such as a 401: counted apart, by LIMIT_DEFAULT."""
-    return _counted(_settings.limit_default, endpoint, f"{endpoint.__name__}/refused")
+    """The same for a request that is refused before `endpoint` runs, such as by a 401; it has a window of its own."""
+    return _check(endpoint, f"{endpoint.__name__}/refused", RouteLimit(_settings.limit_default, by_session))
+
+
+def _check(endpoint: Callable[..., Any], name: str, *limits: RouteLimit) -> Callable[[Request], None]:
+    def check(request: Request) -> None:  # noqa: ARG001  # slowapi looks for it by name
+        """slowapi has counted before it calls this, in this process if Redis is unreachable."""
+        if limiter._storage_dead:  # noqa: SLF001  # it has no public sign of it
+            metrics.count("limit_storage_failures")
+
+    check.__module__, check.__name__ = endpoint.__module__, name  # slowapi keeps its limits by this name
+    for limit in limits:
+        scope = limit.scope or f"{endpoint.__module__}.{name}"
+        check = limiter.shared_limit(limit.limit, scope, key_func=limit.key, exempt_when=limit.exempt_when)(check)
+    return check
 
 
 def is_counted(request: Request) -> bool:
     return hasattr(request.state, "view_rate_limit")  # slowapi's note
 
 
-def _counted(limit: str, endpoint: Callable[..., Any], name: str) -> Callable[[Request], None]:
-    def check(request: Request) -> None:  # noqa: ARG001  # slowapi looks for it by name
-        """slowapi counts before it calls this: in this process while Redis is away, which is counted too."""
-        if limiter._storage_dead:  # noqa: SLF001  # it has no public sign of it
-            metrics.count("limit_storage_failures")
-
-    check.__module__, check.__name__ = endpoint.__module__, name  # what slowapi names the bucket by
-    counted: Callable[[Request], None] = limiter.limit(limit)(check)
-    return counted
-
-
 def too_many_requests(request: HTTPConnection) -> TooManyRequests:
-    """The answer to slowapi's RateLimitExceeded, with the IETF draft's RateLimit fields. It may do I/O."""
+    """The response to slowapi's RateLimitExceeded. It may block on Redis."""
     item, arguments = request.state.view_rate_limit
     return _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
 
 
 def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequests:
+    """A 429 with the RateLimit fields of the IETF draft."""
     metrics.count("limit_hits", kind=kind)
     if kind == "password":
         security_event("wrong passwords refused", within_seconds=item.get_expiry())
@@ -148,38 +183,40 @@ def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyReques
     )
 
 
-class Windows:
-    """Moving windows beside slowapi's: in Redis, or in this process without it and while it is away."""
+# ---- Everything else: windows beside slowapi's ----
+
+
+class MovingWindows:
+    """Moving windows in Redis, or in this process without it and while it is unreachable. Every method may block."""
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
-        self._local = MovingWindowRateLimiter(Buckets())
+        self._local = MovingWindowRateLimiter(LocalStorage())
         self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
 
     def hit(self, key: tuple[str, ...], kind: str) -> None:
-        """Count one, or raise TooManyRequests when it is one too many. It may do I/O, as each method here."""
+        """Count one, or raise TooManyRequests if that is one too many."""
         for item in self._items:
-            if not self._on_storage(partial(_hit, item=item, key=key)):
+            if not self._call(MovingWindowRateLimiter.hit, item, *key):
                 raise self._refusal(item, key, kind)
 
     def _refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
-        stats = self._on_storage(lambda window: window.get_window_stats(item, *key))
-        return _refusal(item, stats.reset_time, kind)
+        return _refusal(item, self._call(MovingWindowRateLimiter.get_window_stats, item, *key).reset_time, kind)
 
-    def _on_storage(self, use: Callable[[MovingWindowRateLimiter], Any]) -> Any:
+    def _call(self, method: Callable[..., Result], *arguments: Any) -> Result:
         if self._shared is not None:
             try:
-                return use(self._shared)
+                return method(self._shared, *arguments)
             except StorageError:
                 metrics.count("limit_storage_failures")
-        return use(self._local)
+        return method(self._local, *arguments)
 
 
 class ChatLimits:
-    """Chat messages of one person, however they are sent; sockets that one session opens, or one network in vain."""
+    """Messages of one user over every transport; sockets of one session, or failed openings from one network."""
 
     def __init__(self, messages: str, openings: str, redis_url: str | None) -> None:
-        self._messages, self._openings = Windows(messages, redis_url), Windows(openings, redis_url)
+        self._messages, self._openings = MovingWindows(messages, redis_url), MovingWindows(openings, redis_url)
 
     def message(self, user_id: UUID) -> None:
         self._messages.hit(("chat", str(user_id)), "message")
@@ -188,46 +225,36 @@ class ChatLimits:
         self._openings.hit(("socket", key), "socket")
 
 
-class AccountLimits(Windows):
+class AccountLimits(MovingWindows):
     """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
 
     An attempt is counted for its network before its hash is computed, so that racing attempts cannot pass together;
-    the right password gives that network's attempts back. The ceiling counts wrong passwords alone, once they are
+    the right password gives that network's attempts back. The ceiling counts wrong passwords only, once they are
     known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
     """
 
     def attempt(self, account: str, address: str) -> None:
-        """Count one attempt; raise TooManyRequests when it is one too many."""
+        """Count one attempt; raise TooManyRequests if it is one too many."""
         name = _account_key(account)
         self.hit((name, network(address)), "password")
-        if not self._on_storage(lambda window: window.test(ACCOUNT_CEILING, name, "all")):
+        if not self._call(MovingWindowRateLimiter.test, ACCOUNT_CEILING, name, "all"):
             raise self._refusal(ACCOUNT_CEILING, (name, "all"), "password")
 
     def failed(self, account: str) -> None:
-        """The attempt was wrong: one towards the ceiling."""
-        name = _account_key(account)
-        self._on_storage(partial(_hit, item=ACCOUNT_CEILING, key=(name, "all")))
+        """Count a wrong password towards the ceiling."""
+        self._call(MovingWindowRateLimiter.hit, ACCOUNT_CEILING, _account_key(account), "all")
 
     def succeeded(self, account: str, address: str) -> None:
         for item in self._items:
-            key = (_account_key(account), network(address))
-            self._on_storage(partial(_clear, item=item, key=key))
+            self._call(MovingWindowRateLimiter.clear, item, _account_key(account), network(address))
 
-    def mail(self, address_of_mail: str, address: str) -> None:
-        """Count a mail that somebody asks for, by the same numbers: there is no right one that gives it back."""
-        account = f"mail/{address_of_mail}"
+    def mail(self, recipient: str, address: str) -> None:
+        """Count a requested mail by the same numbers; nothing gives an attempt back."""
+        account = f"mail/{recipient}"
         self.attempt(account, address)
         self.failed(account)
 
 
 def _account_key(account: str) -> str:
-    """Addresses stay out of Redis: a dump of it names nobody."""
+    """A hash: addresses stay out of Redis, and a dump of it names nobody."""
     return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]
-
-
-def _hit(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, ...]) -> bool:
-    return window.hit(item, *key)
-
-
-def _clear(window: MovingWindowRateLimiter, *, item: RateLimitItem, key: tuple[str, str]) -> None:
-    window.clear(item, *key)

@@ -30,4 +30,4 @@ def __getattr__(name: str) -> Any:
         return api
     web = main.create_web(api if name == "app" else None)
     web.include_router(broken_page)
-    return main.Together(api, web) if name == "app" else web
+    return main.CombinedApplication(api, web) if name == "app" else web
