@@ -90,7 +90,7 @@ class Page:
 
     @staticmethod
     def _decode(request: Request, after: str) -> list[str]:
-        position = services_of(request).signers.cursor.verify(after, request.url.path)
+        position: list[str] | None = services_of(request).signers.cursor.verify(after, request.url.path)
         if position is None:
             message = "This is not a cursor of this list. Take it from the Link header."
             raise Invalid.at("query", "after", message=message, kind="cursor")

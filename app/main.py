@@ -87,7 +87,7 @@ def create_api() -> FastAPI:
     ]
     if settings.local_accounts == "on":
         routers = [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts, *routers]
-    if settings.pages_sign_in_there:
+    if settings.has_provider_login:
         routers = [auth_oidc.router, *routers]
     for router in routers:
         api.include_router(router)

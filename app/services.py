@@ -20,7 +20,7 @@ from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
 from app.oauth2.refresh_tokens import live_scopes
-from app.oidc.login import CodeFlow
+from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
 
 # One runs, which may take a few hundred MB of memory, and the others wait.
@@ -42,7 +42,7 @@ class Services:
     import_bulkhead: Bulkhead
     chat: ChatHub
     provider: Provider | None
-    code_flow: CodeFlow | None
+    login_flow: LoginFlow | None
     chat_limits: ChatLimits
 
 
@@ -84,11 +84,11 @@ def make_services(settings: Settings, database: Database) -> Services:
     def mail_reuse(session: Session, stolen: SessionSnapshot) -> None:
         jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)
 
-    provider = code_flow = None
+    provider = login_flow = None
     if settings.oidc_issuer:
         provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
-    if provider and settings.pages_sign_in_there:
-        code_flow = CodeFlow(
+    if provider and settings.has_provider_login:
+        login_flow = LoginFlow(
             provider,
             signers.sign_in,
             client_id=settings.oidc_client_id[0],
@@ -109,6 +109,6 @@ def make_services(settings: Settings, database: Database) -> Services:
         ),
         chat=ChatHub(database, settings.redis_url, live_scopes),
         provider=provider,
-        code_flow=code_flow,
+        login_flow=login_flow,
         chat_limits=ChatLimits(settings.limit_chat, settings.limit_default, settings.redis_url),
     )

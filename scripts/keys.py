@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.core.crypto import HS256, KEYS_MAX_AGE, public_jwk, read_private_key
+from app.core.crypto import HS256, JWKS_MAX_AGE, public_jwk, read_private_key
 from app.core.settings import DATA, Settings, get_settings
 from app.oauth2.access_tokens import SKEW
 
@@ -118,7 +118,7 @@ def create_pem(settings: Settings, file: Path) -> None:
     overlap = settings.access_token_ttl + SKEW
     print_steps(
         f"JWT_PRIVATE_KEY_FILES={present},{file}",
-        f"after {KEYS_MAX_AGE} s (other services cache the published keys that long):"
+        f"after {JWKS_MAX_AGE} s (other services cache the published keys that long):"
         f" JWT_PRIVATE_KEY_FILES={file},{present}",
         f"after {in_words(overlap)} (ACCESS_TOKEN_TTL and a minute of clock skew): JWT_PRIVATE_KEY_FILES={file}",
     )

@@ -1,4 +1,4 @@
-"""The scopes that exist, and the scopes that the two roles start with (RFC 6749 section 3.3)."""
+"""The scopes of the API (RFC 6749 section 3.3), and the scopes that the two roles have at first."""
 
 SCOPES: dict[str, str] = {
     "me": "Read and change your own account and sessions",
@@ -18,7 +18,7 @@ SCOPES: dict[str, str] = {
 ADMIN = "admin"
 USER = "user"
 
-# What scripts/seed.py creates. Afterwards the rows are the truth, not this table.
+# What scripts/seed.py creates. After that only the rows of the database count.
 ROLES: dict[str, list[str]] = {
     USER: ["me", "operations:read", "operations:write", "heroes:read", "tasks", "chat", "jobs"],
     ADMIN: list(SCOPES),
@@ -26,5 +26,5 @@ ROLES: dict[str, list[str]] = {
 
 
 def in_order(names: set[str] | frozenset[str]) -> list[str]:
-    """The known scopes among `names`, each once, in the order of the table above."""
+    """The known scopes among `names`, in the order of SCOPES."""
     return [scope for scope in SCOPES if scope in names]

@@ -1,4 +1,4 @@
-"""Every setting, read once from the environment or .env; a wrong one stops the start with a line that names it."""
+"""Settings, read once from the environment or .env. An invalid one stops the start with one line that names it."""
 
 import os
 import secrets
@@ -22,6 +22,7 @@ from app.core.settings_types import (
     Names,
     Networks,
     Origins,
+    RedisUrl,
     RoleMap,
     Secrets,
 )
@@ -32,7 +33,7 @@ SECRET_MIN_LENGTH = 32
 
 
 def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
-    """The secret of this folder, made at the first start; production has to bring its own."""
+    """The secret in data/secret.key, created at the first start. Production must set SECRET_KEYS instead."""
     if values.get("environment") == "production":
         return ()
     DATA.mkdir(exist_ok=True)
@@ -42,9 +43,9 @@ def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_urlsafe(48))
         try:
-            os.link(draft, path)  # whole or not at all, and never over another process's
+            os.link(draft, path)  # atomic, and never replaces a file
         except FileExistsError:
-            pass  # another process was first: its secret is the one
+            pass  # another process was first: use its secret
         finally:
             draft.unlink()
     return (path.read_text().strip(),)
@@ -57,7 +58,7 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "test", "production"] = "development"
     database_url: DatabaseUrl = Field(default="sqlite:///data/muster.db", validate_default=True, repr=False)
-    redis_url: str | None = Field(default=None, pattern=r"^rediss?://", repr=False)
+    redis_url: RedisUrl | None = Field(default=None, repr=False)
     secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
     jwt_private_key_files: KeyFiles = ()
 
@@ -110,8 +111,8 @@ class Settings(BaseSettings):
     admin_password: str | None = Field(default=None, repr=False)
 
     @property
-    def pages_sign_in_there(self) -> bool:
-        """Whether the pages are a client of the identity provider."""
+    def has_provider_login(self) -> bool:
+        """Whether people can sign in to the pages at the identity provider."""
         return bool(self.oidc_issuer and self.oidc_client_id)
 
     @property
@@ -119,23 +120,25 @@ class Settings(BaseSettings):
         return self.database_url.startswith("sqlite")
 
     @model_validator(mode="after")
-    def _one_issuer_each(self) -> Self:
+    def _check_issuer(self) -> Self:
         if self.oidc_issuer == self.public_url:
-            raise ValueError("OIDC_ISSUER: it may be another service's URL, not PUBLIC_URL, which is our own issuer")
+            raise ValueError(
+                "OIDC_ISSUER: must be the URL of another service: PUBLIC_URL is the issuer of our own tokens"
+            )
         if self.local_accounts == "off" and self.oidc_issuer is None:
-            raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs the identity provider where people sign in")
+            raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs an identity provider where people sign in")
         return self
 
     @model_validator(mode="after")
-    def _fit_for_production(self) -> Self:
+    def _check_production(self) -> Self:
         if self.environment != "production":
             return self
         if not self.public_url.startswith("https://"):
             raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
         if self.serves == "web":
-            return self  # the pages alone sign, mail and count nothing
+            return self  # the pages alone sign no tokens, send no mail and have no rate limits
         if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
-            raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters")
+            raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters each")
         if len(set(self.secret_keys[0])) < 10:
             raise ValueError("SECRET_KEYS: production needs a random secret, not a placeholder")
         if not self.mail_url.startswith("smtp:"):
@@ -148,10 +151,10 @@ class Settings(BaseSettings):
 
 
 def describe(error: ValidationError) -> str:
-    """The first mistake as one line: which setting, what it may be; never the value, which may be a secret."""
-    mistake = error.errors(include_url=False, include_input=False)[0]
-    reason = mistake["msg"].removeprefix("Value error, ")
-    return f"muster: {str(mistake['loc'][0]).upper()}: {reason}" if mistake["loc"] else f"muster: {reason}"
+    """The first error as one line that names the setting and what it must be, never its value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"muster: {str(first['loc'][0]).upper()}: {reason}" if first["loc"] else f"muster: {reason}"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the values of settings may be. No message here repeats a value: it may be a secret, or hold one."""
+"""The types of settings. No message repeats the value, which may be a secret or contain one."""
 
 import re
 from datetime import timedelta
@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 from limits import parse_many
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_settings import NoDecode
 
 from app.core.crypto import HS256, read_private_key
@@ -22,15 +22,19 @@ def _comma_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _seconds_or_iso8601(value: object) -> object:
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+def _duration(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Seconds or ISO 8601."""
+    try:
+        return validate(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
+    except ValueError:
+        raise ValueError("must be a duration above 0, in seconds (30) or ISO 8601 (PT30S)") from None
 
 
 def _limit(value: str) -> str:
     try:
         parse_many(value)
     except ValueError:
-        raise ValueError("it may be 20/minute, 10/5minute or 100/hour;10/minute") from None
+        raise ValueError("must be a rate limit such as 20/minute, 10/5minute or 100/hour;10/minute") from None
     return value
 
 
@@ -38,17 +42,23 @@ def _network(value: str) -> str:
     try:
         ip_network(value)
     except ValueError:
-        raise ValueError("it may be a comma list of addresses and networks such as 10.0.0.0/8") from None
+        raise ValueError("must be a comma-separated list of addresses and networks such as 10.0.0.0/8") from None
     return value
 
 
 def _database_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
-    if scheme in {"postgres", "postgresql", "postgresql+psycopg"} and separator and _is_url(value):
+    if scheme in {"postgres", "postgresql", "postgresql+psycopg"} and separator and _has_valid_port(value):
         return f"postgresql+psycopg://{rest}"
     if scheme == "sqlite" and rest.startswith("/") and rest[1:]:
         return f"sqlite:///{ROOT / rest[1:]}"  # an absolute path on the right wins over ROOT
-    raise ValueError("it may be sqlite:///path/to/file.db or postgresql://user:password@host/database")
+    raise ValueError("must be sqlite:///path/to/file.db or postgresql://user:password@host/database")
+
+
+def _redis_url(value: str) -> str:
+    if value.startswith(("redis://", "rediss://")):
+        return value
+    raise ValueError("must be redis://host:port/0, or rediss:// with TLS")
 
 
 def _key_file(value: Path) -> Path:
@@ -62,51 +72,54 @@ def _key_file(value: Path) -> Path:
 def _mail_url(value: str) -> str:
     parts = urlsplit(value)
     tls = parse_qs(parts.query).get("tls", ["starttls"])[0]
-    if value == "outbox" or (parts.scheme in {"outbox", "smtp"} and tls in TLS_MODES and _is_url(value)):
+    if value == "outbox" or (parts.scheme in {"outbox", "smtp"} and tls in TLS_MODES and _has_valid_port(value)):
         return value
     raise ValueError(
-        "it may be outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls|implicit|none"
+        "must be outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls (or implicit, or none)"
     )
 
 
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme in {"http", "https"} and parts.hostname and _is_url(value) and not parts.query + parts.fragment:
+    is_http = parts.scheme in {"http", "https"} and parts.hostname and _has_valid_port(value)
+    if is_http and not parts.query + parts.fragment:
         return value.rstrip("/")
-    raise ValueError("it may be an http:// or https:// URL without a query")
+    raise ValueError("must be an http:// or https:// URL without a query")
 
 
 def _issuer(value: str) -> str:
     _http_url(value)
-    return value  # it is compared as it stands
+    return value  # compared exactly, so a final slash stays
 
 
 def _role_pair(value: object) -> object:
-    """`realm-role=role`; a role's own name has no equals sign where this is read."""
+    """`realm-role=role`. Only the last equals sign separates: realm roles may contain others."""
     realm_role, _, role = str(value).rpartition("=")
     if not realm_role.strip() or not role.strip():
-        raise ValueError("it may be a comma list such as muster-admin=admin,muster-user=user, the most powerful first")
+        raise ValueError(
+            "must be a comma-separated list such as muster-admin=admin,muster-user=user, the most powerful role first"
+        )
     return realm_role.strip(), role.strip()
 
 
 def _origin(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme in {"http", "https"} and _is_url(value) and value == f"{parts.scheme}://{parts.netloc}":
+    if parts.scheme in {"http", "https"} and _has_valid_port(value) and value == f"{parts.scheme}://{parts.netloc}":
         return value
-    raise ValueError("it may be a comma list of origins such as https://app.example.com")
+    raise ValueError("must be a comma-separated list of origins such as https://app.example.com")
 
 
-def _is_url(value: str) -> bool:
-    """urlsplit itself looks at the port only when it is asked for it."""
+def _has_valid_port(url: str) -> bool:
+    """Whether the port, if there is one, is a number from 1 to 65535: urlsplit checks it only when asked for it."""
     try:
-        return urlsplit(value).port != 0
+        return urlsplit(url).port != 0
     except ValueError:
         return False
 
 
 def _secrets(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    if not value and info.data.get("environment") != "production":  # which says more, below
-        raise ValueError("it may be a comma list of secrets, newest first")
+    if not value and info.data.get("environment") != "production":  # settings.py has a better message for production
+        raise ValueError("must be a comma-separated list of secrets, newest first")
     return value
 
 
@@ -118,9 +131,10 @@ KeyFiles = Annotated[tuple[Annotated[Path, AfterValidator(_key_file)], ...], NoD
 RoleMap = Annotated[
     tuple[Annotated[tuple[str, str], BeforeValidator(_role_pair)], ...], NoDecode, BeforeValidator(_comma_list)
 ]
-Duration = Annotated[timedelta, BeforeValidator(_seconds_or_iso8601), Field(gt=timedelta(0))]
+Duration = Annotated[timedelta, Field(gt=timedelta(0)), WrapValidator(_duration)]
 Limit = Annotated[str, AfterValidator(_limit)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Issuer = Annotated[str, Field(max_length=500), AfterValidator(_issuer)]
 MailUrl = Annotated[str, AfterValidator(_mail_url)]

@@ -14,7 +14,7 @@ from uuid import UUID
 from jose import jwk, jws
 from jose.exceptions import JOSEError
 
-from app.core.crypto import HS256, TokenSigner, ValuesSigner, derive_keys, from_base64url, public_jwk, read_private_key
+from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, from_base64url, public_jwk, read_private_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
@@ -176,8 +176,8 @@ class Signers:
     reset: TokenSigner
     verification: TokenSigner
     email_change: TokenSigner
-    cursor: ValuesSigner  # positions in lists
-    sign_in: ValuesSigner  # a sign-in at the identity provider that is under way in a browser
+    cursor: ValueSigner  # positions in lists
+    sign_in: ValueSigner  # a sign-in at the identity provider that is under way in a browser
 
     @classmethod
     def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
@@ -187,8 +187,8 @@ class Signers:
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),
             email_change=TokenSigner(secret_keys, "email-change"),
-            cursor=ValuesSigner(secret_keys, "cursor"),
-            sign_in=ValuesSigner(secret_keys, "sign-in"),
+            cursor=ValueSigner(secret_keys, "cursor"),
+            sign_in=ValueSigner(secret_keys, "sign-in"),
         )
 
 

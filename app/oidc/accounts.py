@@ -22,14 +22,14 @@ from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.authorization_server import Caller
 from app.oauth2.refresh_tokens import read_identity
 from app.oidc.provider import Provider
-from app.oidc.tokens import ForeignClaims, Profile
+from app.oidc.tokens import Profile, ProviderClaims
 
 RoleMap = Sequence[tuple[str, str]]
 _CACHED = (EmailMissing, IntegrityError, ProviderUnavailable)  # refusals that will not change within seconds
 
 
 async def caller_of(
-    database: Database, provider: Provider, token: str, claims: ForeignClaims, role_map: RoleMap
+    database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
 ) -> Caller:
     """The caller behind a verified token of the provider. Creates the account at the first sign-in and applies role
     changes; both are committed before the route runs. The provider is asked between two sessions, never within one."""
@@ -47,14 +47,14 @@ async def caller_of(
 
 
 async def _provision(
-    database: Database, provider: Provider, token: str, claims: ForeignClaims, role_map: RoleMap
+    database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
 ) -> None:
     """Create the account once for all requests of a person that wait for it together.
 
     A refusal is repeated for some seconds without asking again, so that such requests take up neither the provider's
     time nor the writer's.
     """
-    attempts, key = provider.first_sights, (claims.subject, claims.profile.email)
+    attempts, key = provider.provisioning, (claims.subject, claims.profile.email)
     if key not in attempts:
         attempts[key] = asyncio.create_task(_create(database, provider, token, claims, role_map))
     try:
@@ -67,7 +67,9 @@ async def _provision(
     attempts.pop(key, None)
 
 
-async def _create(database: Database, provider: Provider, token: str, claims: ForeignClaims, role_map: RoleMap) -> None:
+async def _create(
+    database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
+) -> None:
     profile = await provider.profile(token, claims)
     try:
         await database.write(None, create_account, claims, profile, role_map)
@@ -76,7 +78,7 @@ async def _create(database: Database, provider: Provider, token: str, claims: Fo
             raise  # another account has the address; otherwise another process was first
 
 
-def find_caller(session: Session, claims: ForeignClaims) -> Caller | None:
+def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
     """The caller with this identity, from one query; None before their first sign-in."""
     snapshot = read_identity(session, claims.issuer, claims.subject)
     if snapshot is None:
@@ -87,12 +89,12 @@ def find_caller(session: Session, claims: ForeignClaims) -> Caller | None:
     return Caller(snapshot, access, snapshot.scopes() & access.scope)
 
 
-def is_role_due(caller: Caller, claims: ForeignClaims, role_map: RoleMap) -> bool:
+def is_role_due(caller: Caller, claims: ProviderClaims, role_map: RoleMap) -> bool:
     """Whether the token is newer than every token whose roles were applied: an older one restores no role."""
     return bool(role_map) and from_timestamp(claims.access.issued_at) > caller.session.rotated_at
 
 
-def apply_role(session: Session, caller: Caller, claims: ForeignClaims, role_map: RoleMap) -> None:
+def apply_role(session: Session, caller: Caller, claims: ProviderClaims, role_map: RoleMap) -> None:
     """Set the role that the token names. With a role map the provider decides, even about the last admin."""
     issued_at = from_timestamp(claims.access.issued_at)
     user = lock_user(session, caller.user_id)
@@ -106,7 +108,7 @@ def apply_role(session: Session, caller: Caller, claims: ForeignClaims, role_map
         security_event("role changed", user_id=user.id, role=role.name, by="the identity provider")
 
 
-def create_account(session: Session, claims: ForeignClaims, profile: Profile, role_map: RoleMap) -> None:
+def create_account(session: Session, claims: ProviderClaims, profile: Profile, role_map: RoleMap) -> None:
     """Insert an account without a password. Unique constraints report a taken address and a concurrent request."""
     if profile.email is None:
         raise EmailMissing
@@ -124,5 +126,5 @@ def create_account(session: Session, claims: ForeignClaims, profile: Profile, ro
     security_event("new identity", user_id=user.id)
 
 
-def _role(claims: ForeignClaims, role_map: RoleMap) -> str:
+def _role(claims: ProviderClaims, role_map: RoleMap) -> str:
     return next((role for realm_role, role in role_map if realm_role in claims.realm_roles), USER)

@@ -1,76 +1,81 @@
-"""Signing in at the identity provider: authorization code with PKCE, state and nonce (OpenID Connect Core section 3.1,
-RFC 7636, RFC 9207). What ties an answer to the browser that asked is in that browser, signed, and nowhere else."""
+"""Signing in at the identity provider: the authorization code flow with PKCE, state and nonce.
+
+OpenID Connect Core section 3.1, RFC 7636, RFC 9207. A login that is under way is stored in the person's browser alone,
+in a signed cookie.
+"""
 
 import hmac
 import re
 import secrets
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
 
 import httpx
 
-from app.core.crypto import ValuesSigner
+from app.core.crypto import ValueSigner
 from app.core.errors import AppError
 from app.core.logs import security_event
 from app.oauth2.access_tokens import InvalidAccessToken, is_current
 from app.oidc.provider import Provider
-from app.oidc.tokens import ForeignClaims, digest, id_claims_of, take_apart
+from app.oidc.tokens import ProviderClaims, id_token_claims, parse_jwt, sha256_base64url
 
-HANDSHAKE_TTL = timedelta(minutes=10)
+LOGIN_TTL = timedelta(minutes=10)
 _SCOPE = "openid email profile"
 _LOCAL_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
 
 def local_path(path: str, otherwise: str = "/operations") -> str:
-    """`path` if it stays on this host, else `otherwise`: the address that says where to go next can be forged."""
+    """`path` if it stays on this host, else `otherwise`. Anybody can forge a link that says where to go next."""
     return path if _LOCAL_PATH.fullmatch(path) else otherwise
 
 
 class SignInFailed(AppError):
-    """The provider's answer does not hold. Told by a page, never by a problem document."""
+    """The provider's response is not valid. A page shows this, never a problem document."""
 
     status, type, title, detail = 400, "sign-in-failed", "Not signed in", "You could not be signed in."
 
 
 class SignInStale(SignInFailed):
-    """Too late, once more, or an answer that another browser asked for (login CSRF)."""
+    """The login has expired, was used before, or began in another browser (login CSRF)."""
 
     type = "sign-in-stale"
 
 
 class SignInRefused(SignInFailed):
-    type = "sign-in-refused"  # the provider says no, or the person did
+    """The provider denied the login, or the person canceled it."""
+
+    type = "sign-in-refused"
 
 
 @dataclass(frozen=True, slots=True)
-class Handshake:
-    """One attempt, as it waits in the browser: what has to come back, and to which page the person goes."""
+class PendingLogin:
+    """A login that waits for the provider's response, as the browser's cookie stores it."""
 
     state: str
     nonce: str
-    verifier: str
-    path: str
-    began_at: str
+    code_verifier: str
+    path: str  # the page to show afterwards
+    started_at: int
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """Who has signed in, and the access token to ask userinfo with. Not every ID token tells roles."""
+class EndUser:
+    """The person who signed in, with the access token for userinfo. Not every provider's tokens name roles."""
 
-    claims: ForeignClaims
+    claims: ProviderClaims
     access_token: str
-    tells_roles: bool
+    names_roles: bool
 
 
-class CodeFlow:
-    """The pages as a client of the provider: confidential with a secret, else public."""
+class LoginFlow:
+    """The pages as a client of the provider: a confidential client if it has a secret, else a public one."""
 
     def __init__(
-        self, provider: Provider, signer: ValuesSigner, *, client_id: str, client_secret: str | None, redirect_uri: str
+        self, provider: Provider, signer: ValueSigner, *, client_id: str, client_secret: str | None, redirect_uri: str
     ) -> None:
         self.provider = provider
         self._signer = signer
@@ -78,87 +83,95 @@ class CodeFlow:
         self._client_secret = client_secret
         self._redirect_uri = redirect_uri
 
-    # ---- There ----
+    # ---- The authentication request: section 3.1.2.1 ----
 
     async def begin(self, origin: str, path: str, now: datetime) -> tuple[str, str]:
-        """The provider's address to go to, and what the browser keeps until it is back."""
-        state = self._signer.sign([secrets.token_urlsafe(16), origin], "state")
-        nonce, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
-        handshake = Handshake(state, nonce, verifier, path, str(int(now.timestamp())))
-        request = {
+        """The provider's URL to redirect to, and the cookie that stores the pending login."""
+        login = PendingLogin(
+            state=self._signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state"),
+            nonce=secrets.token_urlsafe(24),
+            code_verifier=secrets.token_urlsafe(48),
+            path=path,
+            started_at=int(now.timestamp()),
+        )
+        query = {
             "response_type": "code",
             "client_id": self._client_id,
             "redirect_uri": self._redirect_uri,
             "scope": _SCOPE,
-            "state": state,
-            "nonce": nonce,
-            "code_challenge": digest(verifier),
+            "state": login.state,
+            "nonce": login.nonce,
+            "code_challenge": sha256_base64url(login.code_verifier),
             "code_challenge_method": "S256",
         }
-        address = httpx.URL(await self.provider.endpoint("authorization_endpoint"))
-        return str(address.copy_merge_params(request)), self._signer.sign(astuple(handshake), "handshake")
+        url = httpx.URL(await self.provider.discovery.endpoint("authorization_endpoint"))
+        return str(url.copy_merge_params(query)), self._signer.sign(asdict(login), "login")
 
-    # ---- And back ----
+    # ---- The authentication response: sections 3.1.2.5 to 3.1.3.7 ----
 
     def origin_of(self, state: str) -> str:
-        """Whose page began this, even if its browser has forgotten: nobody is signed in by that."""
-        values = self._signer.verify(state, "state")
-        return values[1] if values else ""
+        """The origin whose page began a login, known even if its browser lost the cookie. It proves nothing else."""
+        value = self._signer.verify(state, "login state")
+        return str(value["origin"]) if value else ""
 
-    def resume(self, kept: str, state: str, now: datetime) -> Handshake:
-        """What this browser kept, if the answer is to that; else SignInStale."""
-        values = self._signer.verify(kept, "handshake")
-        if values is None:
+    def resume(self, cookie: str, state: str, now: datetime) -> PendingLogin:
+        """The pending login of this browser, if the response belongs to it; else SignInStale."""
+        value = self._signer.verify(cookie, "login")
+        if value is None:
             raise SignInStale
-        handshake = Handshake(*values)
-        is_late = now.timestamp() > int(handshake.began_at) + HANDSHAKE_TTL.total_seconds()
-        if is_late or not hmac.compare_digest(handshake.state.encode(), state.encode()):
+        login = PendingLogin(**value)
+        is_expired = now.timestamp() > login.started_at + LOGIN_TTL.total_seconds()
+        if is_expired or not hmac.compare_digest(login.state.encode(), state.encode()):
             raise SignInStale
-        return handshake
+        return login
 
-    async def redeem(self, handshake: Handshake, answer: Mapping[str, str], now: datetime) -> Person:
-        """Who signed in, by the provider's answer in the address (`code` and `iss`, or `error`)."""
-        document = await self.provider.metadata()
-        says_iss = document.get("authorization_response_iss_parameter_supported") is True
-        if answer.get("iss", None if says_iss else self.provider.issuer) != self.provider.issuer:
-            raise SignInFailed  # RFC 9207 section 2.4: another provider's answer
-        if "error" in answer:
+    async def finish(self, login: PendingLogin, response: Mapping[str, str], now: datetime) -> EndUser:
+        """The person who signed in, from the query of the redirect (`code` and `iss`, or `error`)."""
+        metadata = await self.provider.discovery.metadata()
+        is_iss_sent = metadata.get("authorization_response_iss_parameter_supported") is True
+        if response.get("iss", None if is_iss_sent else self.provider.issuer) != self.provider.issuer:
+            raise SignInFailed  # RFC 9207 section 2.4: the response of another provider
+        if "error" in response:
             raise SignInRefused
-        match await self._tokens(answer.get("code", ""), handshake.verifier):
+        match await self._exchange(response.get("code", ""), login.code_verifier):
             case {"id_token": str(id_token), "access_token": str(access_token)}:
                 try:
-                    return await self._person(id_token, access_token, handshake.nonce, now)
+                    return await self._end_user(id_token, access_token, login.nonce, now)
                 except InvalidAccessToken:
-                    security_event("an ID token was refused")
+                    security_event("ID token rejected")
                     raise SignInFailed from None
-            case _:  # a code that is used or too old, or another client's; the log has more
+            case _:  # the code was used before, has expired or belongs to another client: the log has the status
                 raise SignInFailed
 
-    async def _tokens(self, code: str, verifier: str) -> dict[str, Any] | None:
+    async def _exchange(self, code: str, code_verifier: str) -> dict[str, Any] | None:
+        """The token response (RFC 6749 section 4.1.3); None if the provider refuses the code."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self._redirect_uri,
             "client_id": self._client_id,
-            "code_verifier": verifier,
+            "code_verifier": code_verifier,
         }
         headers = {}
         if self._client_secret is not None:  # RFC 6749 section 2.3.1
             basic = f"{quote_plus(self._client_id)}:{quote_plus(self._client_secret)}"
             headers = {"Authorization": f"Basic {b64encode(basic.encode()).decode()}"}
             del form["client_id"]
-        return await self.provider.ask("token_endpoint", headers, form)
+        return await self.provider.request("token_endpoint", headers, form)
 
-    async def _person(self, id_token: str, access_token: str, nonce: str, now: datetime) -> Person:
-        """Keycloak puts realm roles into access tokens alone."""
-        jwt = take_apart(id_token)
-        claims = id_claims_of(jwt, self.provider.issuer, self._client_id, nonce, access_token)
-        if not is_current(claims.access, now) or not await self.provider.has_signed(jwt):
+    async def _end_user(self, id_token: str, access_token: str, nonce: str, now: datetime) -> EndUser:
+        """Validate the ID token, and take the roles from the access token: Keycloak names realm roles only there."""
+        jwt = parse_jwt(id_token)
+        claims = id_token_claims(jwt, self.provider.issuer, self._client_id, nonce, access_token)
+        if not is_current(claims.access, now):
+            raise InvalidAccessToken
+        key = await self.provider.discovery.key_for(jwt.header)
+        if not key.has_signed(id_token):
             raise InvalidAccessToken
         try:
             bearer = await self.provider.verify(access_token, now)
-        except InvalidAccessToken:  # it is for others: opaque, or of another audience
-            return Person(claims, access_token, "realm_access" in jwt.payload)
+        except InvalidAccessToken:  # an opaque token, or one for another audience
+            return EndUser(claims, access_token, "realm_access" in jwt.payload)
         if bearer.subject != claims.subject:
             raise InvalidAccessToken
-        return Person(replace(claims, realm_roles=bearer.realm_roles), access_token, tells_roles=True)
+        return EndUser(replace(claims, realm_roles=bearer.realm_roles), access_token, names_roles=True)

@@ -1,7 +1,7 @@
-"""Access tokens and keys of another issuer, by the rules of RFC 8725: JOSE without I/O."""
+"""JWTs and keys of the identity provider, validated as RFC 8725 advises. Nothing here does I/O."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, TypeGuard
 from uuid import UUID
@@ -10,29 +10,28 @@ from jose import jwk, jws
 from jose.exceptions import JOSEError
 from pydantic import TypeAdapter, ValidationError
 
-from app.core.crypto import MIN_BITS, base64url, from_base64url
+from app.core.crypto import MIN_RSA_BITS, base64url, from_base64url
 from app.core.strict_json import parse
 from app.models.types import Name, email_address
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, integer
 
 ALGORITHMS = ("RS256", "ES256")
-MAX_LENGTH = 8192  # Keycloak lists every role
-_UNKNOWN = UUID(int=0)
-_LAST_MOMENT = 253_402_300_799  # of the year 9999
+MAX_LENGTH = 8192  # characters of a token: Keycloak puts every role into it
+_NO_ID = UUID(int=0)
+_MAX_DATE = 253_402_300_799  # the last second of the year 9999
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True, slots=True)
 class Jwt:
-    """A token taken apart, whose signature is still to be checked."""
+    """The header and payload of a JWT whose signature is not verified yet."""
 
-    text: str
     header: dict[str, Any]
     payload: dict[str, Any]
 
 
-def take_apart(token: str) -> Jwt:
-    """Strictly, so that nobody reads it in another way; else InvalidAccessToken."""
+def parse_jwt(token: str) -> Jwt:
+    """Parse strictly, so that no other parser reads the token differently; else InvalidAccessToken."""
     parts = token.split(".")
     try:
         if len(token) > MAX_LENGTH or len(parts) != 3:
@@ -43,15 +42,15 @@ def take_apart(token: str) -> Jwt:
         raise InvalidAccessToken from error
     if not isinstance(header, dict) or not isinstance(payload, dict):
         raise InvalidAccessToken
-    return Jwt(token, header, payload)
+    return Jwt(header, payload)
 
 
-# ---- What it claims ----
+# ---- Claims ----
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who somebody is to others, as far as the provider says it."""
+    """The profile claims of a person that are used here (OpenID Connect Core section 5.1)."""
 
     email: str | None
     is_verified: bool
@@ -59,9 +58,12 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignClaims:
-    """An access token of the provider. `access` is what it is here, but for the ids that only the database knows; its
-    auth_time is 0 where the provider does not say when the person signed in."""
+class ProviderClaims:
+    """The claims of a token of the provider.
+
+    `access` holds them in the form of our own access tokens. Its ids are set once the account is found; its auth_time
+    is 0 if the provider does not say when the person signed in.
+    """
 
     issuer: str
     subject: str
@@ -70,9 +72,9 @@ class ForeignClaims:
     access: AccessClaims
 
 
-def claims_of(jwt: Jwt, issuer: str, audience: str, clients: Collection[str]) -> ForeignClaims:
-    """What a token claims that is meant for us, by RFC 9068 section 4 or as Keycloak makes it; else InvalidAccessToken.
-    The signature is still to be checked."""
+def access_token_claims(jwt: Jwt, issuer: str, audience: str, clients: Collection[str]) -> ProviderClaims:
+    """The claims of an access token for this service (RFC 9068 section 4, or Keycloak's form); else InvalidAccessToken.
+    The signature is not verified here."""
     payload = jwt.payload
     client = payload.get("azp", payload.get("client_id"))
     scope = payload.get("scope", "")
@@ -83,46 +85,51 @@ def claims_of(jwt: Jwt, issuer: str, audience: str, clients: Collection[str]) ->
     return _claims(payload, issuer, client, frozenset(scope.split()))
 
 
-def id_claims_of(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: str) -> ForeignClaims:
-    """The same of an ID token, by OpenID Connect Core section 3.1.3.7."""
+def id_token_claims(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: str) -> ProviderClaims:
+    """The claims of an ID token for `client` (OpenID Connect Core section 3.1.3.7); else InvalidAccessToken.
+    The signature is not verified here."""
     payload, audiences = jwt.payload, _audiences(jwt.payload)
     if client not in audiences or payload.get("azp", client if len(audiences) == 1 else None) != client:
         raise InvalidAccessToken
-    if payload.get("nonce") != nonce or payload.get("at_hash", digest(access_token, 16)) != digest(access_token, 16):
+    at_hash = sha256_base64url(access_token, 16)  # section 3.1.3.6: the left half, for RS256 and ES256 alike
+    if payload.get("nonce") != nonce or payload.get("at_hash", at_hash) != at_hash:
         raise InvalidAccessToken
     return _claims(payload, issuer, client, frozenset())
 
 
-def digest(text: str, length: int = 32) -> str:
-    """The first bytes of SHA-256: an `at_hash` by either algorithm has half of them, an S256 challenge has all."""
+def sha256_base64url(text: str, length: int = 32) -> str:
+    """The first `length` bytes of a text's SHA-256."""
     return base64url(sha256(text.encode()).digest()[:length])
 
 
-def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str]) -> ForeignClaims:
+def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str]) -> ProviderClaims:
     subject = payload.get("sub")
     if payload.get("iss") != issuer or not _is_subject(subject):
         raise InvalidAccessToken
     access = AccessClaims(
-        subject=_UNKNOWN,
-        session_id=_UNKNOWN,
+        subject=_NO_ID,
+        session_id=_NO_ID,
         generation=0,
         client_id=client,
         scope=scope,
-        auth_time=_moment(payload.get("auth_time", 0)),
-        issued_at=_moment(payload.get("iat")),
-        expires_at=_moment(payload.get("exp")),
-        not_before=_moment(payload.get("nbf", payload.get("iat"))),
+        auth_time=_numeric_date(payload.get("auth_time", 0)),
+        issued_at=_numeric_date(payload.get("iat")),
+        expires_at=_numeric_date(payload.get("exp")),
+        not_before=_numeric_date(payload.get("nbf", payload.get("iat"))),
         token_id="",
     )
-    return ForeignClaims(issuer, subject, _realm_roles(payload), profile_of(payload), access)
+    return ProviderClaims(issuer, subject, _realm_roles(payload), profile_of(payload), access)
 
 
 def _is_bearer_token(jwt: Jwt) -> bool:
-    """By the header (RFC 9068), or by Keycloak's claim; never an ID token, a refresh token or one bound to a key of its
-    client (RFC 7800), which is worth nothing without the proof."""
+    """Whether this is an access token, by the header (RFC 9068) or Keycloak's claim `typ`.
+
+    ID tokens and refresh tokens are not. A token bound to a key of its client (RFC 7800) is not a bearer token either:
+    it would have to come with a proof of that key.
+    """
     header, claim = jwt.header.get("typ", "JWT"), jwt.payload.get("typ")
-    named = header in ACCESS_TOKEN_TYPES or (header == "JWT" and claim is not None)
-    return named and claim in (None, "Bearer") and "cnf" not in jwt.payload
+    is_access_token = header in ACCESS_TOKEN_TYPES or (header == "JWT" and claim is not None)
+    return is_access_token and claim in (None, "Bearer") and "cnf" not in jwt.payload
 
 
 def _audiences(payload: dict[str, Any]) -> list[Any]:
@@ -135,12 +142,12 @@ def _is_subject(subject: object) -> TypeGuard[str]:
     return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
 
 
-def _moment(value: object) -> int:
-    """A NumericDate that is a time in the calendar, too."""
-    moment = integer(value)
-    if not 0 <= moment <= _LAST_MOMENT:
+def _numeric_date(value: object) -> int:
+    """RFC 7519 section 2, limited to dates that Python can represent."""
+    seconds = integer(value)
+    if not 0 <= seconds <= _MAX_DATE:
         raise InvalidAccessToken
-    return moment
+    return seconds
 
 
 def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
@@ -151,7 +158,7 @@ def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
 
 
 def profile_of(claims: dict[str, Any]) -> Profile:
-    """OpenID Connect Core section 5.1. What is no address or no name of ours is none."""
+    """The profile in the claims of a token or of userinfo, without an address or name that is not valid here."""
     try:
         email = email_address(claims["email"]) if isinstance(claims.get("email"), str) else None
     except ValueError:
@@ -163,31 +170,47 @@ def profile_of(claims: dict[str, Any]) -> Profile:
     return Profile(email, claims.get("email_verified") is True, name)
 
 
-# ---- Who signed it ----
+# ---- Keys ----
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A public key, bound to one algorithm."""
+    """A public key of the provider, bound to one algorithm."""
 
     id: str | None
     algorithm: str
-    parsed: Any
+    public: dict[str, str]
+    parsed: Any = field(compare=False)
 
-    def has_signed(self, jwt: Jwt) -> bool:
+    def has_signed(self, token: str) -> bool:
         try:
-            jws.verify(jwt.text, self.parsed, [self.algorithm])
-        except (JOSEError, ValueError, TypeError, KeyError, AttributeError):  # python-jose's own surprises included
+            jws.verify(token, self.parsed, [self.algorithm])
+        except (JOSEError, ValueError, TypeError, KeyError, AttributeError):  # python-jose raises all of them
             return False
         return True
 
 
-def verifying_keys(jwks: dict[str, Any]) -> list[VerifyingKey]:
-    """Those of a JWK set that may verify: RSA of at least 2,048 bits and P-256, for signatures. Others are left out."""
-    return [key for key in map(_verifying_key, jwks["keys"]) if key is not None]
+def select_key(keys: Sequence[VerifyingKey], header: dict[str, Any]) -> VerifyingKey | None:
+    """The key that a JWT's header names; None if the provider may have a new one, InvalidAccessToken if no key can fit.
+
+    A header without `kid` names the only key that there is (OpenID Connect Core section 10.1).
+    """
+    key_id, algorithm = header.get("kid"), header.get("alg")
+    if algorithm not in ALGORITHMS or "crit" in header or not isinstance(key_id, str | None):
+        raise InvalidAccessToken
+    named = [key for key in keys if key_id is None or key.id == key_id]
+    fitting = [key for key in named if key.algorithm == algorithm]
+    if named and (not fitting or (key_id is None and len(keys) > 1)):
+        raise InvalidAccessToken
+    return fitting[0] if fitting else None
 
 
-def _verifying_key(described: Any) -> VerifyingKey | None:
+def parse_jwks(jwks: dict[str, Any]) -> list[VerifyingKey]:
+    """The keys of a JWK Set (RFC 7517) that may verify signatures: RSA of at least 2,048 bits, and P-256."""
+    return [key for key in map(_parse_jwk, jwks["keys"]) if key is not None]
+
+
+def _parse_jwk(described: Any) -> VerifyingKey | None:
     match described:
         case {"kty": "RSA", "n": str(n), "e": str(e)}:
             algorithm, public = "RS256", {"kty": "RSA", "n": n, "e": e}
@@ -204,6 +227,6 @@ def _verifying_key(described: Any) -> VerifyingKey | None:
         parsed = jwk.construct(public, algorithm)
     except (JOSEError, ValueError, TypeError):
         return None
-    if algorithm == "RS256" and parsed.prepared_key.key_size < MIN_BITS:
+    if algorithm == "RS256" and parsed.prepared_key.key_size < MIN_RSA_BITS:
         return None
-    return VerifyingKey(key_id, algorithm, parsed)
+    return VerifyingKey(key_id, algorithm, public, parsed)

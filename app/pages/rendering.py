@@ -42,7 +42,7 @@ def page(request: Request, template: str, *, form: Form | None = None, status: i
         path=request.url.path,
         signed_in=is_signed_in(request),
         local_accounts=settings.local_accounts == "on",
-        by_provider=settings.pages_sign_in_there,
+        by_provider=settings.has_provider_login,
         notice=NOTICES.get(request.query_params.get("done", "")),
         api_url=(settings.api_url or "") if is_apart else "",
         pages_url=str(request.base_url).rstrip("/") if is_apart else "",

@@ -1,5 +1,5 @@
-"""Signing in to the pages at the identity provider: there and back. A person's browser comes here, never a program:
-what goes wrong is told by a page (app/http/error_handlers.py)."""
+"""Signing in to the pages at the identity provider. Browsers come here, never programs: errors are shown by a page
+(app/http/error_handlers.py)."""
 
 from typing import cast
 
@@ -15,51 +15,53 @@ from app.http.routing import Router
 from app.models.base import utcnow
 from app.oauth2.authorization_server import SignIn
 from app.oidc.accounts import caller_of
-from app.oidc.login import HANDSHAKE_TTL, CodeFlow, local_path
+from app.oidc.login import LOGIN_TTL, LoginFlow, local_path
 from app.services import Services
 from app.sign_in import device_of, end_browser_session
 
 router = Router("/api/auth/oidc")
 settings = get_settings()
-HANDSHAKE = "-sign-in"  # of the cookie's name, behind that of the session's
-MAX_NEXT = 1000  # characters: the cookie has to fit into what browsers keep
+LOGIN_COOKIE = "-sign-in"  # follows the name of the session's cookie
+MAX_NEXT = 1000  # characters of `next`: a cookie of browsers has at most 4 KB
 
 
-async def _remember_asker(request: Request) -> None:
-    """Whose page is asking, before anything may be refused. An origin is taken only while it is in CORS_ORIGINS."""
+# Both run before anything can fail, so that an error leads to a page of the origin where the person came from. An
+# origin counts only while it is one of CORS_ORIGINS.
+
+
+async def _origin_from_next(request: Request) -> None:
     wanted = request.query_params.get("next", "")
     request.state.pages = next((origin for origin in settings.cors_origins if wanted.startswith(f"{origin}/")), "")
 
 
-async def _remember_asked(request: Request, services: ServicesDep) -> None:
-    """The same on the way back."""
+async def _origin_from_state(request: Request, services: ServicesDep) -> None:
     origin = _flow(services).origin_of(request.query_params.get("state", ""))
     request.state.pages = origin if origin in settings.cors_origins else ""
 
 
-@router.get("/login", include_in_schema=False, dependencies=[Depends(_remember_asker)])
+@router.get("/login", include_in_schema=False, dependencies=[Depends(_origin_from_next)])
 @limited(settings.limit_login_ip, shared="sign-in")
 async def login(request: Request, services: ServicesDep) -> Response:
-    """To the provider. `next` is where to go afterwards: a path, or a page of an origin in CORS_ORIGINS."""
+    """Redirect to the provider. `next` is the page to show afterwards: a path, or a URL at one of CORS_ORIGINS."""
     wanted = request.query_params.get("next", "")
     wanted = wanted if len(wanted) <= MAX_NEXT else ""
     origin = request.state.pages
-    address, kept = await _flow(services).begin(origin, local_path(wanted.removeprefix(origin)), utcnow())
-    cookie = set_cookie(settings, kept, int(HANDSHAKE_TTL.total_seconds()), HANDSHAKE)
-    return RedirectResponse(address, 303, {**NO_STORE, "Set-Cookie": cookie})
+    url, pending_login = await _flow(services).begin(origin, local_path(wanted.removeprefix(origin)), utcnow())
+    cookie = set_cookie(settings, pending_login, int(LOGIN_TTL.total_seconds()), LOGIN_COOKIE)
+    return RedirectResponse(url, 303, {**NO_STORE, "Set-Cookie": cookie})
 
 
-@router.get("/callback", include_in_schema=False, dependencies=[Depends(_remember_asked)])
+@router.get("/callback", include_in_schema=False, dependencies=[Depends(_origin_from_state)])
 @limited(settings.limit_login_ip)
 async def callback(request: Request, services: ServicesDep) -> Response:
-    """And back: a session with a cookie begins, as by the form for local accounts."""
-    flow, answer, now = _flow(services), request.query_params, utcnow()
-    request.state.set_cookie = set_cookie(settings, "", 0, HANDSHAKE)  # with whatever follows: it is good once
-    kept = request.cookies.get(cookie_name(settings, HANDSHAKE), "")
-    handshake = flow.resume(kept, answer.get("state", ""), now)
-    person = await flow.redeem(handshake, answer, now)
-    role_map = settings.oidc_role_map if person.tells_roles else ()
-    caller = await caller_of(services.database, flow.provider, person.access_token, person.claims, role_map)
+    """Receive the provider's response and start a session with a cookie, as the sign-in form does."""
+    flow, query, now = _flow(services), request.query_params, utcnow()
+    request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # also if this fails: it is valid once
+    pending_login = request.cookies.get(cookie_name(settings, LOGIN_COOKIE), "")
+    login = flow.resume(pending_login, query.get("state", ""), now)
+    user = await flow.finish(login, query, now)
+    role_map = settings.oidc_role_map if user.names_roles else ()
+    caller = await caller_of(services.database, flow.provider, user.access_token, user.claims, role_map)
 
     device = device_of(request, {"client_id": "browser"})
     sign_in = SignIn(caller.user_id, caller.session.user_epoch, device)
@@ -67,8 +69,8 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     cookie = await services.database.write(request, start_session, sign_in, now)
     await end_browser_session(request, services)
     headers = {**NO_STORE, "Set-Cookie": set_cookie(settings, cookie.token, cookie.max_age)}
-    return RedirectResponse(request.state.pages + handshake.path, 303, headers)
+    return RedirectResponse(request.state.pages + login.path, 303, headers)
 
 
-def _flow(services: Services) -> CodeFlow:
-    return cast("CodeFlow", services.code_flow)  # without one main.py does not serve these routes
+def _flow(services: Services) -> LoginFlow:
+    return cast("LoginFlow", services.login_flow)  # main.py serves these routes only if there is one

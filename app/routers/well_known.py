@@ -3,12 +3,12 @@
 from fastapi import Response
 from sqlmodel import Field, SQLModel
 
-from app.core.crypto import KEYS_MAX_AGE
+from app.core.crypto import JWKS_MAX_AGE
 from app.core.scopes import SCOPES
 from app.dependencies import ServicesDep
 from app.http.routing import Router
 
-CACHED = {"Cache-Control": f"public, max-age={KEYS_MAX_AGE}"}
+CACHED = {"Cache-Control": f"public, max-age={JWKS_MAX_AGE}"}
 
 router = Router("/.well-known", tags=["services"])
 

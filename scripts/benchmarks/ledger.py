@@ -8,7 +8,7 @@ from statistics import median
 
 import httpx
 
-from app.core.crypto import ValuesSigner
+from app.core.crypto import ValueSigner
 from scripts.benchmarks.load import spread
 from scripts.benchmarks.testbed import Stage, watch_memory
 from tests.support.databases import SECRET_KEY
@@ -64,7 +64,7 @@ def _cursor(rows: int) -> str:
     """Behind so many rows, the newest first."""
     date = FIRST_DAY + timedelta(minutes=ROWS - rows + 1)
     # The id only decides between rows of the same minute, and there is one.
-    return ValuesSigner([SECRET_KEY], "cursor").sign([date.isoformat(), "1"], PATH)
+    return ValueSigner([SECRET_KEY], "cursor").sign([date.isoformat(), "1"], PATH)
 
 
 def _time(served: Muster, bearer: dict[str, str], address: str) -> float:

@@ -2,7 +2,7 @@
 
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from time import time
@@ -13,8 +13,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.core.crypto import ValuesSigner
-from app.oidc.login import Handshake
+from app.core.crypto import ValueSigner
+from app.oidc.login import PendingLogin
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.keycloak import ABSENT, Keycloak, SigningKey
 from tests.support.servers import Muster
@@ -126,7 +126,7 @@ def test_an_id_token_that_is_not_for_us_signs_nobody_in(
     answer = sign_in(browser, keycloak, lambda nonce: tokens(id_token(keycloak, **{"nonce": nonce, **changes})))
     assert (answer.status_code, answer.headers["location"]) == (303, FAILED)
     assert "muster" not in browser.cookies
-    assert "an ID token was refused" in served.log
+    assert "ID token rejected" in served.log
 
 
 ODD: dict[str, tuple[Any, str]] = {
@@ -153,20 +153,20 @@ def test_an_odd_answer_is_told_by_a_page(browser: httpx.Client, keycloak: Keyclo
 
 
 @pytest.mark.parametrize(
-    ("age", "use", "bound", "location"),
+    ("age", "use", "purpose", "location"),
     [
-        (590, "sign-in", "handshake", "/devices"),
-        (601, "sign-in", "handshake", STALE),
-        (0, "cursor", "handshake", STALE),
-        (0, "sign-in", "state", STALE),
+        (590, "sign-in", "login", "/devices"),
+        (601, "sign-in", "login", STALE),
+        (0, "cursor", "login", STALE),
+        (0, "sign-in", "login state", STALE),
     ],
 )
-def test_a_handshake_lasts_ten_minutes_and_is_signed_for_that_alone(
-    browser: httpx.Client, keycloak: Keycloak, age: int, use: str, bound: str, location: str
+def test_a_pending_login_lasts_ten_minutes_and_is_signed_for_that_alone(
+    browser: httpx.Client, keycloak: Keycloak, age: int, use: str, purpose: str, location: str
 ) -> None:
-    state = ValuesSigner([SECRET_KEY], "sign-in").sign(["of the test", ""], "state")
-    kept = Handshake(state, "nonce", "v" * 43, "/devices", str(int(time()) - age))
-    browser.cookies.set("muster-sign-in", ValuesSigner([SECRET_KEY], use).sign(astuple(kept), bound))
+    state = ValueSigner([SECRET_KEY], "sign-in").sign({"id": "of the test", "origin": ""}, "login state")
+    login = PendingLogin(state, "nonce", "v" * 43, "/devices", int(time()) - age)
+    browser.cookies.set("muster-sign-in", ValueSigner([SECRET_KEY], use).sign(asdict(login), purpose))
     keycloak.answers["token"] = tokens(id_token(keycloak, "nonce"))
     answer = browser.get("/api/auth/oidc/callback", params={"state": state, "code": "the-code"})
     assert answer.headers["location"] == location
@@ -239,7 +239,9 @@ def test_pages_apart_get_their_people_back(
 
 
 def test_an_origin_that_was_taken_out_of_the_settings_is_nobodys(browser: httpx.Client) -> None:
-    state = ValuesSigner([SECRET_KEY], "sign-in").sign(["of the test", "https://former.example"], "state")
+    state = ValueSigner([SECRET_KEY], "sign-in").sign(
+        {"id": "of the test", "origin": "https://former.example"}, "login state"
+    )
     answer = browser.get("/api/auth/oidc/callback", params={"state": state, "code": "x"})
     assert answer.headers["location"] == STALE
 

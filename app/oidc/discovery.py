@@ -1,0 +1,141 @@
+"""The provider's metadata and public keys (OpenID Connect Discovery 1.0, RFC 7517): fetched together, then cached."""
+
+import asyncio
+import logging
+import math
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from app.core.errors import ProviderUnavailable
+from app.core.strict_json import parse
+from app.oauth2.access_tokens import InvalidAccessToken
+from app.oidc.tokens import VerifyingKey, parse_jwks, select_key
+
+log = logging.getLogger("muster.oidc")
+
+TIMEOUT = 5  # seconds that the provider may take to respond
+COOLDOWN = 5  # seconds between the end of one fetch, successful or not, and the next
+MAX_AGE = 3600  # seconds until keys are fetched again: a key that the provider withdrew is valid no longer than that
+MAX_RESPONSE = 256 * 1024  # bytes
+# Not reachable, too slow, or a response of the wrong shape.
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class Discovery:
+    """Metadata and keys of the provider, shared by all requests of this process.
+
+    They are fetched when first needed, when they are MAX_AGE old, and when a token names an unknown key. All requests
+    that wait share one fetch, and the next one begins COOLDOWN after its end at the earliest, so that tokens with
+    invented keys put no load on the provider. While the provider is unavailable, the keys fetched last stay valid.
+    """
+
+    def __init__(self, issuer: str, http: httpx.AsyncClient) -> None:
+        self.issuer = issuer
+        self._http = http
+        self._metadata: dict[str, Any] = {}
+        self._keys: list[VerifyingKey] = []
+        self._withdrawn: set[str | None] = set()  # ids of keys that were published earlier
+        self._fetched_at = -math.inf  # when the fetch began that returned these
+        self._fetching: asyncio.Task[None] | None = None
+        self._ended_at = -math.inf  # when the last fetch ended
+        self._has_failed = False  # whether the last fetch failed
+
+    async def metadata(self) -> dict[str, Any]:
+        """The provider's metadata (section 3), or ProviderUnavailable if it has never been read."""
+        await self._refresh()
+        if not self._metadata:
+            raise ProviderUnavailable(retry_after=COOLDOWN)
+        return self._metadata
+
+    async def endpoint(self, name: str) -> str:
+        """The URL of one of the provider's endpoints, such as `token_endpoint`."""
+        try:
+            return self._require_tls((await self.metadata())[name])
+        except FAILURES:
+            raise ProviderUnavailable(retry_after=COOLDOWN) from None
+
+    async def key_for(self, header: dict[str, Any]) -> VerifyingKey:
+        """The key that a JWT's header names.
+
+        Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: that an
+        unknown key does not exist is certain only by a fetch that began after the token arrived.
+        """
+        arrived_at = monotonic()
+        await self._refresh()
+        key = select_key(self._keys, header)
+        if key is None:
+            await asyncio.shield(self._fetch())
+            key = select_key(self._keys, header)
+        if key is not None:
+            return key
+        is_certain = self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn
+        if self._keys and is_certain:
+            raise InvalidAccessToken
+        raise ProviderUnavailable(retry_after=COOLDOWN)
+
+    async def _refresh(self) -> None:
+        """Fetch again after MAX_AGE. Once a fetch has failed, requests go on with the known keys and do not wait."""
+        if monotonic() - self._fetched_at > MAX_AGE:
+            fetching = self._fetch()
+            if not (self._has_failed and self._keys):
+                await asyncio.shield(fetching)
+
+    def _fetch(self) -> asyncio.Task[None]:
+        """The fetch that is under way or ended less than COOLDOWN ago, otherwise a new one."""
+        if self._fetching is None or (self._fetching.done() and monotonic() - self._ended_at >= COOLDOWN):
+            self._fetching = asyncio.create_task(self._load())
+        return self._fetching
+
+    async def _load(self) -> None:
+        """Replace metadata and keys by what the provider publishes now, even if no key is left."""
+        began_at = monotonic()
+        try:
+            with anyio.fail_after(TIMEOUT):
+                url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
+                metadata = await request_json(self._http, url)
+                if metadata["issuer"] != self.issuer:
+                    raise ValueError("its metadata names another issuer than OIDC_ISSUER")
+                jwks = await request_json(self._http, self._require_tls(metadata["jwks_uri"]))
+            keys = parse_jwks(jwks)
+        except FAILURES as error:
+            log.warning("the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error)
+            self._has_failed = True
+        else:
+            self._withdrawn = {key.id for key in self._keys}.union(self._withdrawn).difference(key.id for key in keys)
+            self._metadata, self._keys = metadata, keys
+            self._fetched_at, self._has_failed = began_at, False
+            if not keys:
+                log.warning("the identity provider publishes no key that is accepted here")
+        finally:
+            self._ended_at = monotonic()
+
+    def _require_tls(self, url: str) -> str:
+        """A URL from the metadata; ValueError if it lacks the TLS that the issuer has."""
+        if urlsplit(url).scheme not in {"https", urlsplit(self.issuer).scheme}:
+            raise ValueError("its metadata names an endpoint without TLS")
+        return url
+
+    def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+
+async def request_json(
+    http: httpx.AsyncClient, url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The JSON object that `url` returns to a GET, or to a POST of `form`; one of FAILURES for anything else."""
+    body = b""
+    async with http.stream("POST" if form else "GET", url, headers=headers, data=form) as response:
+        response.raise_for_status()  # redirects are not followed either
+        async for part in response.aiter_raw():
+            body += part
+            if len(body) > MAX_RESPONSE:
+                raise ValueError("its response is too large")
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's
+    return value
