@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Once a run, before the workers start: the servers and the template databases."""
+    """Start the servers and make the template databases, once a run, before the workers start."""
     if not _runs_tests(config):
         return
     folder = Path(tempfile.mkdtemp(prefix="muster-tests-"))
@@ -92,7 +92,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """What a run wrote is kept if there may be something to look for in it."""
+    """Delete what a successful run wrote; a failed run keeps its logs and databases."""
     if (folder / _PASSED).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -110,7 +110,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
 
 @pytest.fixture(scope="session")
 def folder() -> Path:
-    """For everything of this run."""
+    """The directory for everything this run writes."""
     return Path(os.environ[_SHARED])
 
 
@@ -143,7 +143,7 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture(scope="session")
 def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    """Another one, which tells in a header how many statements an answer took."""
+    """An instance that reports in a header how many SQL statements each response took."""
     with (
         fresh_database(kind, folder, postgres) as url,
         Muster(url, folder, app="tests.support.apps.statement_counter:app") as served,
@@ -153,7 +153,7 @@ def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture(scope="session")
 def on_sqlite(folder: Path, postgres: str) -> Iterator[Muster]:
-    """An instance for what does not depend on the database."""
+    """An instance on SQLite, for tests that do not depend on the database."""
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as served:
         yield served
 
@@ -167,7 +167,7 @@ def keycloak() -> Iterator[Keycloak]:
 
 @pytest.fixture(scope="session")
 def external(kind: str, folder: Path, postgres: str, keycloak: Keycloak) -> Iterator[Muster]:
-    """An instance that takes the tokens of `keycloak` too."""
+    """An instance that also accepts the tokens of `keycloak`."""
     settings = {"OIDC_ISSUER": keycloak.issuer, "OIDC_CLIENT_ID": "muster-app,muster-pages"}
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder, **settings) as served:
         yield served
@@ -175,7 +175,7 @@ def external(kind: str, folder: Path, postgres: str, keycloak: Keycloak) -> Iter
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """A real browser. Not for the whole session: the driver's loop would be in the way of the tests that have one."""
+    """A real browser. One for each module, because the driver's loop would interfere with tests that run one."""
     with launched() as browser:
         yield browser
 
@@ -187,7 +187,7 @@ def admin(muster: Muster) -> Tokens:
 
 @pytest.fixture(scope="module")
 def reader(muster: Muster) -> Tokens:
-    """Somebody who reads heroes and teams, and may not change them."""
+    """Tokens of a user who may read heroes and teams but not change them."""
     return muster.new_account().sign_in()
 
 

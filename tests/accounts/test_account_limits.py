@@ -36,14 +36,14 @@ def guesses(muster: Muster, email: str, *passwords: str) -> list[int]:
     return [guess(muster, email, password).status_code for password in passwords]
 
 
-def test_an_account_known_or_not_is_guessed_only_so_often(strict: Muster) -> None:
+def test_wrong_passwords_are_limited_whether_or_not_the_account_exists(strict: Muster) -> None:
     for email in (strict.new_account().email, f"{uuid4().hex}@example.com", uuid4().hex):
         spellings = [email, email.upper() if "@" in email else email, f" {email}" if "@" in email else email]
         assert [guess(strict, spelling).status_code for spelling in spellings] == [400, 400, 400]
         assert_limited(guess(strict, email, PASSWORD), "password", "q=3;w=300")
 
 
-def test_nobody_else_is_kept_out(strict: Muster) -> None:
+def test_a_limited_account_locks_out_neither_its_sessions_nor_other_networks(strict: Muster) -> None:
     account, other = strict.new_account(), strict.new_account()
     tokens = account.sign_in()
     assert guesses(strict, account.email, WRONG, WRONG, WRONG, PASSWORD) == [400, 400, 400, 429]
@@ -52,14 +52,14 @@ def test_nobody_else_is_kept_out(strict: Muster) -> None:
     assert guess(strict, account.email, PASSWORD, address="198.51.100.1").status_code == 200
 
 
-def test_the_right_password_gives_the_attempts_back(strict: Muster) -> None:
+def test_the_right_password_resets_the_count_of_wrong_ones(strict: Muster) -> None:
     email = strict.new_account().email
     for _ in range(3):
         assert guesses(strict, email, WRONG, WRONG, PASSWORD) == [400, 400, 200]
     assert guesses(strict, email, WRONG, WRONG, WRONG, PASSWORD) == [400, 400, 400, 429]
 
 
-def test_guesses_at_once_do_not_pass_together(strict: Muster) -> None:
+def test_concurrent_wrong_passwords_do_not_exceed_the_limit(strict: Muster) -> None:
     email = strict.new_account().email
     with ThreadPoolExecutor(16) as pool:
         statuses = list(pool.map(lambda _: guess(strict, email).status_code, range(16)))
@@ -74,7 +74,9 @@ def test_guesses_at_once_do_not_pass_together(strict: Muster) -> None:
         ("DELETE", "", {}),
     ],
 )
-def test_who_holds_a_token_guesses_no_more_often(strict: Muster, method: str, path: str, body: dict[str, Any]) -> None:
+def test_an_access_token_allows_no_additional_password_attempts(
+    strict: Muster, method: str, path: str, body: dict[str, Any]
+) -> None:
     account = strict.new_account()
     tokens = account.sign_in()
 
@@ -88,7 +90,7 @@ def test_who_holds_a_token_guesses_no_more_often(strict: Muster, method: str, pa
 
 
 @pytest.mark.parametrize("what", ["forgot-password", "request-verification"])
-def test_an_address_known_or_not_is_mailed_only_so_often(strict: Muster, what: str) -> None:
+def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict: Muster, what: str) -> None:
     account = strict.new_account()
     for email in (account.email, f"{uuid4().hex}@example.com"):
         answers = [strict.client.post(f"/api/auth/{what}", json={"email": email}) for _ in range(4)]
@@ -97,7 +99,7 @@ def test_an_address_known_or_not_is_mailed_only_so_often(strict: Muster, what: s
     account.sign_in()
 
 
-def test_wrong_passwords_from_everywhere_together_have_a_ceiling(strict: Muster) -> None:
+def test_wrong_passwords_from_all_networks_together_have_a_ceiling(strict: Muster) -> None:
     email = strict.new_account().email
     with ThreadPoolExecutor(8) as pool:
         statuses = pool.map(lambda n: guess(strict, email, address=f"192.0.2.{n}").status_code, range(CEILING))
@@ -105,7 +107,7 @@ def test_wrong_passwords_from_everywhere_together_have_a_ceiling(strict: Muster)
     assert_limited(guess(strict, email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
 
 
-def test_the_owners_sign_ins_make_no_room_for_a_guesser(strict: Muster) -> None:
+def test_sign_ins_of_the_owner_allow_an_attacker_no_additional_attempts(strict: Muster) -> None:
     account = strict.new_account()
     for number in range(CEILING):
         assert guess(strict, account.email, address=f"192.0.2.{number}").status_code == 400
@@ -114,7 +116,7 @@ def test_the_owners_sign_ins_make_no_room_for_a_guesser(strict: Muster) -> None:
     assert_limited(guess(strict, account.email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
 
 
-def test_the_right_password_never_reaches_the_ceiling(strict: Muster) -> None:
+def test_right_passwords_do_not_count_toward_the_ceiling(strict: Muster) -> None:
     account = strict.new_account()
     for _ in range(CEILING + 1):
         account.sign_in()

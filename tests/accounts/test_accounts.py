@@ -39,7 +39,7 @@ def delete_me(muster: Muster, tokens: Tokens, password: str) -> httpx.Response:
 # ---- Registering ----
 
 
-def test_registering_answers_the_account_with_the_role_user(muster: Muster) -> None:
+def test_registration_returns_the_account_with_the_role_user(muster: Muster) -> None:
     email = fresh_address()
     answer = register(muster, email=email, name=" Ada ")
     assert (answer.status_code, answer.headers["location"]) == (201, "/api/users/me")
@@ -61,7 +61,7 @@ def test_nobody_chooses_a_role_or_scope(muster: Muster, wish: dict[str, Any]) ->
     assert answer.json()["errors"][0]["loc"] == ["body", *wish]
 
 
-def test_an_address_is_compared_without_case(muster: Muster) -> None:
+def test_email_addresses_are_compared_case_insensitively(muster: Muster) -> None:
     name = uuid4().hex
     assert register(muster, email=f" Ada.{name}@Example.COM ").json()["email"] == f"ada.{name}@example.com"
     taken = register(muster, email=f"ADA.{name}@example.com")
@@ -70,7 +70,7 @@ def test_an_address_is_compared_without_case(muster: Muster) -> None:
     assert sign_in(muster, f" aDa.{name}@EXAMPLE.com ", PASSWORD).status_code == 200
 
 
-def test_of_many_who_register_one_address_at_once_one_has_it(muster: Muster) -> None:
+def test_concurrent_registrations_of_one_address_create_one_account(muster: Muster) -> None:
     email = fresh_address()
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: register(muster, email=email), range(16)))
@@ -79,7 +79,7 @@ def test_of_many_who_register_one_address_at_once_one_has_it(muster: Muster) -> 
 
 
 @pytest.mark.parametrize("email", ["", "ada", "ada@", "@example.com", "a b@example.com", "ada@example.com\0", 7, None])
-def test_what_is_no_address_is_refused(muster: Muster, email: object) -> None:
+def test_an_invalid_email_address_is_rejected(muster: Muster, email: object) -> None:
     answer = register(muster, email=email)
     assert_problem(answer, 422, "invalid")
     assert [error["loc"] for error in answer.json()["errors"]] == [["body", "email"]]
@@ -97,7 +97,7 @@ def test_without_roles_the_answer_names_the_command_that_loads_them(serve: Calla
 # ---- Changing one's own account ----
 
 
-def test_a_name_is_changed_kept_or_taken_away(muster: Muster) -> None:
+def test_a_name_can_be_changed_kept_or_removed(muster: Muster) -> None:
     tokens = muster.register(name="Ada").sign_in()
 
     def patch(body: Any) -> httpx.Response:
@@ -133,7 +133,7 @@ def test_a_name_is_changed_kept_or_taken_away(muster: Muster) -> None:
         ("DELETE", "/sessions/01a20be7-0000-7000-8000-000000000000"),
     ],
 )
-def test_ones_own_account_needs_the_scope_me(muster: Muster, method: str, path: str) -> None:
+def test_every_route_of_your_own_account_requires_the_scope_me(muster: Muster, method: str, path: str) -> None:
     tokens = muster.register().sign_in(scope="chat")
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD, "email": fresh_address()}
     answer = muster.client.request(method, f"/api/users/me{path}", json=body, headers=tokens.bearer)
@@ -175,7 +175,7 @@ def test_a_refused_change_of_password_changes_nothing(
     account.sign_in()
 
 
-def test_of_two_changes_at_once_one_wins(muster: Muster) -> None:
+def test_one_of_two_concurrent_password_changes_wins(muster: Muster) -> None:
     account = muster.register()
     devices = [account.sign_in(), account.sign_in()]
     passwords = ["first-lantern-meadow", "second-lantern-meadow"]
@@ -188,7 +188,7 @@ def test_of_two_changes_at_once_one_wins(muster: Muster) -> None:
     assert [sign_in(muster, account.email, new).status_code == 200 for new in passwords] == [winner == 0, winner == 1]
 
 
-def test_deleting_the_account_needs_the_password_and_leaves_nothing(muster: Muster) -> None:
+def test_deleting_an_account_requires_the_password_and_leaves_no_rows(muster: Muster) -> None:
     account = muster.register()
     phone, tablet = account.sign_in(), account.sign_in()
     assert_problem(delete_me(muster, phone, "a-wrong-password"), 403, "wrong-password")

@@ -70,7 +70,7 @@ def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Calla
     assert re.fullmatch(r'<http://api\.example:8443/api/users\?limit=2&after=[A-Za-z0-9_-]+>; rel="next"', link)
 
 
-def test_a_page_is_never_too_long_and_a_cursor_never_a_strangers(muster: Muster) -> None:
+def test_page_size_is_capped_and_a_foreign_cursor_is_rejected(muster: Muster) -> None:
     account = muster.admin()
     admin = account.sign_in()
     account.sign_in()
@@ -140,7 +140,7 @@ def test_an_admin_changes_what_is_sent_and_nothing_else(muster: Muster) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_an_account_that_is_not_there_is_404(muster: Muster, method: str) -> None:
+def test_an_unknown_account_is_404(muster: Muster, method: str) -> None:
     admin = muster.admin().sign_in()
     assert_problem(call(muster, admin, method, f"/users/{NOBODY}", {}), 404, "user-not-found")
     assert_problem(call(muster, admin, method, "/users/1", {}), 422, "invalid")
@@ -148,7 +148,7 @@ def test_an_account_that_is_not_there_is_404(muster: Muster, method: str) -> Non
         assert_problem(call(muster, admin, method, f"/users/{NOBODY}/sessions"), 404, "user-not-found")
 
 
-def test_a_disabled_account_is_out_at_once_and_comes_back_signed_out(muster: Muster) -> None:
+def test_disabling_an_account_ends_its_sessions_for_good(muster: Muster) -> None:
     account, admin = muster.new_account(), muster.admin().sign_in()
     phone, tablet = account.sign_in(), account.sign_in()
     path = f"/users/{id_of(phone)}"
@@ -162,7 +162,7 @@ def test_a_disabled_account_is_out_at_once_and_comes_back_signed_out(muster: Mus
     assert muster.me(account.sign_in()).status_code == 200
 
 
-def test_a_deleted_account_is_out_at_once(muster: Muster) -> None:
+def test_a_deleted_account_is_signed_out_at_once(muster: Muster) -> None:
     account, admin = muster.new_account(), muster.admin().sign_in()
     tokens = account.sign_in()
     assert call(muster, admin, "DELETE", f"/users/{id_of(tokens)}").status_code == 204

@@ -41,7 +41,7 @@ def test_the_last_admin_cannot_be_deleted_disabled_or_demoted(serve: Callable[..
 
 
 @pytest.mark.parametrize(("first", "second"), [("demote", "demote"), ("delete", "delete"), ("disable", "delete")])
-def test_of_two_admins_who_remove_each_other_at_once_one_stays(
+def test_when_two_admins_remove_each_other_concurrently_one_remains(
     serve: Callable[..., Muster], first: str, second: str
 ) -> None:
     muster = serve()

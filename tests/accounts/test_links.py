@@ -93,7 +93,7 @@ def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(m
     assert_dead(reset(muster, token, "another-lantern-meadow"))
 
 
-def test_a_refused_password_does_not_use_the_link_up(muster: Muster) -> None:
+def test_a_rejected_password_does_not_consume_the_link(muster: Muster) -> None:
     account = muster.register()
     token = forgotten(muster, account)
     for refused in ("tiny-9", account.email, "password1"):
@@ -104,7 +104,7 @@ def test_a_refused_password_does_not_use_the_link_up(muster: Muster) -> None:
     assert reset(muster, token).status_code == 204
 
 
-def test_of_two_resets_at_once_one_wins(muster: Muster) -> None:
+def test_one_of_two_concurrent_resets_wins(muster: Muster) -> None:
     account = muster.register()
     token = forgotten(muster, account)
     passwords = ["first-lantern-meadow", "second-lantern-meadow"]
@@ -114,7 +114,7 @@ def test_of_two_resets_at_once_one_wins(muster: Muster) -> None:
     assert [sign_in(muster, account.email, new).is_success for new in passwords] == [s == 204 for s in statuses]
 
 
-def test_a_reset_link_dies_with_the_password_the_address_or_the_account(muster: Muster) -> None:
+def test_a_reset_link_is_invalid_after_a_change_of_password_address_or_account(muster: Muster) -> None:
     account = muster.register()
     tokens, token = account.sign_in(), forgotten(muster, account)
     body = {"current_password": PASSWORD, "new_password": "another-lantern-meadow"}
@@ -138,7 +138,7 @@ def test_a_reset_link_dies_with_the_password_the_address_or_the_account(muster: 
 # ---- A verified address ----
 
 
-def test_a_verification_link_works_once_and_dies_with_the_address(muster: Muster) -> None:
+def test_a_verification_link_works_once_and_is_invalid_after_a_change_of_address(muster: Muster) -> None:
     account = muster.register()
     tokens, token = account.sign_in(), muster.link_token(account.email, subject=CONFIRM)
     assert muster.me(tokens).json()["is_verified"] is False
@@ -166,7 +166,7 @@ def test_a_verified_address_gets_no_further_link(muster: Muster) -> None:
 # ---- A change of address ----
 
 
-def test_an_address_changes_by_its_link_and_the_old_one_is_told(muster: Muster) -> None:
+def test_the_link_changes_the_address_and_the_old_address_is_notified(muster: Muster) -> None:
     account = muster.register()
     tokens = account.sign_in()
     email, token = moving(muster, tokens)
@@ -197,7 +197,7 @@ def test_a_newer_request_ends_the_older_link(muster: Muster) -> None:
     assert muster.me(tokens).json()["email"] == newer[0]
 
 
-def test_an_address_that_was_taken_meanwhile_stays_where_it_is(muster: Muster) -> None:
+def test_an_address_registered_by_someone_else_in_the_meantime_is_not_taken_over(muster: Muster) -> None:
     tokens = muster.register().sign_in()
     email, token = moving(muster, tokens)
     assert muster.client.post("/api/auth/register", json={"email": email, "password": PASSWORD}).status_code == 201
@@ -229,7 +229,7 @@ def test_a_link_works_for_one_hour(muster: Muster, make: MakeToken, minutes: int
     assert (reset if make is reset_token else verify)(muster, token).status_code == status
 
 
-def test_a_link_of_one_kind_does_nothing_of_another(muster: Muster) -> None:
+def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> None:
     account = muster.register()
     tokens = account.sign_in()
     change_email(muster, tokens, f"{uuid4().hex}@example.com")
@@ -241,7 +241,7 @@ def test_a_link_of_one_kind_does_nothing_of_another(muster: Muster) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 5, 30, 45, 71])
-def test_an_altered_or_incomplete_token_is_dead(muster: Muster, position: int) -> None:
+def test_an_altered_or_incomplete_token_is_rejected(muster: Muster, position: int) -> None:
     account = muster.register()
     token = forgotten(muster, account)
     other = "A" if token[position] != "A" else "B"

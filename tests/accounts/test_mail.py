@@ -186,7 +186,7 @@ def test_mail_goes_in_the_clear_only_when_told_to(serve: Serve) -> None:
 # ---- When it fails ----
 
 
-def test_a_server_that_is_not_trusted_gets_neither_password_nor_mail(serve: Serve, certificate: Path) -> None:
+def test_an_untrusted_server_receives_neither_password_nor_mail(serve: Serve, certificate: Path) -> None:
     inbox = Inbox()
     with smtp_server(inbox, tls_context=tls(certificate), authenticator=inbox.authenticate) as port:
         muster = serve(MAIL_URL=mail_url(port, "starttls"))
@@ -196,7 +196,7 @@ def test_a_server_that_is_not_trusted_gets_neither_password_nor_mail(serve: Serv
     assert email not in muster.log
 
 
-def test_a_failing_server_breaks_nothing_and_names_nobody_in_the_log(serve: Serve) -> None:
+def test_a_failing_server_breaks_no_request_and_logs_no_address(serve: Serve) -> None:
     inbox = Inbox()
     port = free_port()
     muster = serve(

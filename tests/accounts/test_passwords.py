@@ -95,19 +95,19 @@ def test_the_commonest_passwords_that_are_long_enough_are_all_refused() -> None:
             check_policy(password, min_length=8, related=[], field="password")
 
 
-def test_the_same_keys_on_another_phone_are_the_same_password(muster: Muster) -> None:
+def test_passwords_are_compared_in_their_unicode_normal_form(muster: Muster) -> None:
     email = f"{uuid4().hex}@example.com"
     assert register(muster, email, "ﬁne Ångström ½ metre").status_code == 201
     assert sign_in(muster, email, "fine A\u030angstro\u0308m 1\u20442 metre").status_code == 200
 
 
 def test_a_password_is_as_long_as_its_normal_form(muster: Muster) -> None:
-    too_long = f"{LONG[:-1]}ﬃ"  # one ligature, three characters once it is normalised
+    too_long = f"{LONG[:-1]}ﬃ"  # one ligature, three characters once it is normalized
     for password, reason in ((too_long, "password_too_long"), ("e\u0301kV9#tq", "password_too_short")):
         assert register(muster, f"{uuid4().hex}@example.com", password).json()["errors"][0]["type"] == reason
 
 
-def test_a_weaker_hash_is_upgraded_by_the_right_password_alone(muster: Muster) -> None:
+def test_only_the_right_password_upgrades_a_weaker_hash(muster: Muster) -> None:
     account = muster.register()
     weak = CryptContext(["argon2"], argon2__type="ID", argon2__memory_cost=64, argon2__time_cost=1).hash(PASSWORD)
     muster.sql('UPDATE "user" SET password_hash = :weak WHERE email = :email', weak=weak, email=account.email)

@@ -43,7 +43,7 @@ def test_a_message_is_what_was_typed_and_everybody_reads_it(muster: Muster, read
     assert [each["text"] for each in history(muster, reader, room)] == [text.strip()]
 
 
-def test_without_a_room_it_is_the_lobby(muster: Muster, reader: Tokens) -> None:
+def test_the_default_room_is_the_lobby(muster: Muster, reader: Tokens) -> None:
     message = send(muster, reader, text="Hello").json()
     assert message["room"] == "lobby"
     assert message in ask(muster, reader).json()
@@ -87,7 +87,7 @@ def test_a_message_that_is_sent_again_is_one_message(muster: Muster, reader: Tok
     assert history(muster, reader, room) == [first, theirs]
 
 
-def test_of_20_at_once_one_is_stored(muster: Muster, reader: Tokens) -> None:
+def test_twenty_concurrent_repeats_of_a_message_store_one(muster: Muster, reader: Tokens) -> None:
     room, key = new_room(), new_room()
     with Socket(muster, reader, room=room) as follower:
         follower.ready()
@@ -108,7 +108,7 @@ def test_racing_messages_have_one_order_for_all(muster: Muster) -> None:
         assert seen == [next(stream) for _ in range(20)] == history(muster, people[2], room)
 
 
-def test_a_person_writes_only_so_often_however_it_is_sent(serve: Callable[..., Muster]) -> None:
+def test_the_message_limit_counts_http_and_sockets_together(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_CHAT="3/minute")
     account, room = muster.new_account(), new_room()
     phone, tablet, other = account.sign_in(), account.sign_in(), muster.new_account().sign_in()
@@ -176,7 +176,7 @@ def test_history_is_read_forwards_and_backwards_by_its_links(muster: Muster, rea
     ],
     ids=ascii,
 )
-def test_a_question_that_makes_no_sense_is_refused(muster: Muster, reader: Tokens, query: dict[str, Any]) -> None:
+def test_an_invalid_history_query_is_rejected(muster: Muster, reader: Tokens, query: dict[str, Any]) -> None:
     assert_problem(ask(muster, reader, **query), 422, "invalid")
     if not {"before", "limit", "wait"} & query.keys():
         answer = muster.client.get("/api/chat/events", params=query, headers=reader.bearer)
@@ -205,7 +205,7 @@ def followed(muster: Muster, tokens: Tokens, room: str) -> None:
         socket.ready()
 
 
-def test_100_long_polls_keep_nobody_waiting(serve: Callable[..., Muster]) -> None:
+def test_100_long_polls_do_not_delay_other_requests(serve: Callable[..., Muster]) -> None:
     muster = serve(DB_SLOTS="1", SLOT_TIMEOUT="5")
     tokens, room = muster.new_account().sign_in(), new_room()
     muster.me(tokens)
@@ -218,7 +218,7 @@ def test_100_long_polls_keep_nobody_waiting(serve: Callable[..., Muster]) -> Non
         assert [poll.result() for poll in polls] == [[message]] * 100
 
 
-def test_a_stream_that_nobody_reads_any_more_is_forgotten(muster: Muster, reader: Tokens) -> None:
+def test_an_abandoned_event_stream_is_unsubscribed(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     for _ in range(3):
         with events(muster, reader, room, 0) as stream:

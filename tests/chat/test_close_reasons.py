@@ -86,7 +86,7 @@ def slow_ones(muster: Muster) -> float:
     return number(scrape(muster), "muster_readers_ended_total", ending="slow")
 
 
-def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, reader: Tokens) -> None:
+def test_a_slow_subscriber_is_disconnected_can_resume_and_delays_nobody(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     with (
         Socket(muster, reader, room=room, small=True) as slow,
@@ -107,7 +107,7 @@ def test_a_slow_reader_is_ended_and_resumes_and_slows_nobody(muster: Muster, rea
         assert again.messages(len(sent) - len(seen)) == sent[len(seen) :]
 
 
-def test_a_reader_that_is_dead_is_dropped(muster: Muster, reader: Tokens) -> None:
+def test_an_unresponsive_subscriber_is_dropped(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     with Socket(muster, reader, room=room, small=True) as dead, Socket(muster, reader, room=room) as other:
         assert dead.ready() == other.ready() == 0
@@ -132,7 +132,7 @@ def flood(muster: Muster, other: Socket) -> list[Json]:
     return sent
 
 
-def test_only_so_many_follow_at_once(database_url: str, folder: Path) -> None:
+def test_the_number_of_subscribers_is_limited(database_url: str, folder: Path) -> None:
     with Muster(database_url, folder, app="tests.support.apps.few_subscribers:app") as muster:
         phone, other = (muster.new_account().sign_in() for _ in range(2))
         with ExitStack() as stack:
@@ -156,7 +156,7 @@ def test_only_so_many_follow_at_once(database_url: str, folder: Path) -> None:
         wait_for(lambda: muster.client.get(url, headers=phone.bearer).status_code == 200, what="a place that is free")
 
 
-def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> None:
+def test_a_client_that_disconnects_does_not_affect_the_others(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     with Socket(muster, reader, room=room) as other:
         other.ready()
@@ -169,7 +169,7 @@ def test_a_client_that_is_gone_stops_nothing(muster: Muster, reader: Tokens) -> 
     assert "Traceback" not in muster.log
 
 
-def test_who_leaves_before_the_answers_is_no_error(muster: Muster, reader: Tokens) -> None:
+def test_disconnecting_before_the_responses_arrive_logs_no_error(muster: Muster, reader: Tokens) -> None:
     """Messages and answers to refused frames are under way together: whichever is sent second meets a closed socket."""
     room = new_room()
     with Socket(muster, reader, room=room) as other:
@@ -187,7 +187,7 @@ def test_who_leaves_before_the_answers_is_no_error(muster: Muster, reader: Token
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_end_of_the_service_is_told_to_all_who_follow(serve: Callable[..., Muster], workers: str) -> None:
+def test_every_subscriber_is_notified_when_the_service_stops(serve: Callable[..., Muster], workers: str) -> None:
     muster = serve(WORKERS=workers)
     tokens, room = muster.new_account().sign_in(), new_room()
     with (

@@ -17,7 +17,7 @@ def browser(muster: Muster) -> Browser:
     return Browser(muster).sign_in(muster.new_account(name="Ada"))
 
 
-def test_a_page_of_ours_chats_by_its_cookie(muster: Muster, browser: Browser) -> None:
+def test_a_page_of_the_service_chats_with_its_cookie(muster: Muster, browser: Browser) -> None:
     room = new_room()
     with Socket(muster, room=room, headers={"Cookie": browser.cookie, "Origin": browser.origin}) as ours:
         ours.ready()
@@ -32,7 +32,9 @@ def test_a_page_of_ours_chats_by_its_cookie(muster: Muster, browser: Browser) ->
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", None], ids=ascii)
-def test_another_sites_page_does_not(muster: Muster, browser: Browser, origin: str | None) -> None:
+def test_a_page_of_another_site_cannot_chat_with_the_cookie(
+    muster: Muster, browser: Browser, origin: str | None
+) -> None:
     headers = {"Cookie": browser.cookie, **({"Origin": origin} if origin else {})}
     with Socket(muster, headers=headers) as theirs:
         assert theirs.closed() == 4403
@@ -44,7 +46,7 @@ def test_a_header_never_falls_back_to_the_cookie(muster: Muster, browser: Browse
         assert bad.closed() == 4401
 
 
-def test_a_dead_cookie_is_closed_with_4401(muster: Muster, browser: Browser) -> None:
+def test_a_revoked_cookie_is_closed_with_4401(muster: Muster, browser: Browser) -> None:
     headers = {"Cookie": browser.cookie, "Origin": browser.origin}
     make_older(muster, browser.token, age=timedelta(days=31))
     with Socket(muster, headers=headers) as dead:

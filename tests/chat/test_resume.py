@@ -69,7 +69,7 @@ def writing(room: str, *writers: tuple[Muster, Tokens]) -> Iterator[Callable[[],
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["socket", "stream", "poll"])
-def test_who_comes_and_goes_while_messages_keep_coming_has_each_once(muster: Muster, way: Way) -> None:
+def test_a_client_that_reconnects_under_load_receives_each_message_once(muster: Muster, way: Way) -> None:
     room, reader = new_room(), muster.new_account().sign_in()
     writers = [(muster, muster.new_account().sign_in()) for _ in range(2)]
     seen: list[Json] = []
@@ -131,7 +131,7 @@ def test_what_one_process_stores_the_other_passes_on(two: tuple[Muster, Muster])
         assert [next(stream) for _ in range(len(stored) - 20)] == stored[20:]
 
 
-def test_what_is_told_over_redis_is_passed_on_before_anybody_looks(serve: Serve, redis: RedisServer) -> None:
+def test_a_notification_over_redis_is_delivered_before_the_next_poll(serve: Serve, redis: RedisServer) -> None:
     muster, room = serve(**ONE, REDIS_URL=redis.url), new_room()
     tokens = muster.new_account().sign_in()
     heard = redis.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis types a part of itself

@@ -28,7 +28,7 @@ def test_a_token_comes_in_the_header_or_in_the_first_frame(muster: Muster, reade
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "authorization", "bearer"])
-def test_a_token_in_the_url_is_none(muster: Muster, reader: Tokens, name: str) -> None:
+def test_a_token_in_the_url_is_ignored(muster: Muster, reader: Tokens, name: str) -> None:
     with Socket(muster, query=f"&{name}={reader.access}") as socket:
         socket.say("Hello")
         assert socket.closed() == 4401
@@ -45,7 +45,7 @@ def test_a_token_in_the_url_is_none(muster: Muster, reader: Tokens, name: str) -
     ],
     ids=lambda frame: ascii(frame)[:30],
 )
-def test_what_is_no_token_is_closed_with_4401(muster: Muster, frame: Any) -> None:
+def test_an_invalid_token_is_closed_with_4401(muster: Muster, frame: Any) -> None:
     with Socket(muster) as socket:
         socket.send(frame)
         assert socket.closed() == 4401
@@ -59,7 +59,7 @@ def test_a_wrong_header_is_closed_with_4401(muster: Muster, header: str) -> None
         assert socket.closed() == 4401
 
 
-def test_sockets_are_not_opened_without_end(serve: Callable[..., Muster]) -> None:
+def test_the_number_of_new_sockets_is_limited(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="2/minute")
     phones = [muster.new_account().sign_in() for _ in range(2)]
     for phone in phones:
@@ -73,7 +73,7 @@ def test_sockets_are_not_opened_without_end(serve: Callable[..., Muster]) -> Non
             assert socket.closed() == code
 
 
-def test_who_never_sends_a_token_is_closed(muster: Muster, reader: Tokens) -> None:
+def test_a_socket_that_never_sends_a_token_is_closed(muster: Muster, reader: Tokens) -> None:
     """Beside one whose token comes as bytes, and one who leaves."""
     with Socket(muster) as silent, Socket(muster) as binary, Socket(muster) as gone:
         gone.plain.close()
@@ -142,7 +142,7 @@ def test_a_frame_that_is_refused_says_why_and_the_socket_stays_open(muster: Must
     assert "ticket" not in muster.log
 
 
-def test_a_frame_that_no_client_sends_ends_the_socket(muster: Muster, reader: Tokens) -> None:
+def test_a_frame_that_breaks_the_protocol_closes_the_socket(muster: Muster, reader: Tokens) -> None:
     endings: list[tuple[int, Callable[[Socket], None]]] = [
         (1003, lambda socket: socket.connection.send(b"Hello")),
         (1007, lambda socket: socket.connection.send(b"\xff\xfe", text=True)),

@@ -37,7 +37,7 @@ FOREIGN = {
 }
 
 
-def test_no_other_page_writes_signs_in_or_signs_out(befriended: Muster) -> None:
+def test_a_page_of_another_site_cannot_write_sign_in_or_sign_out(befriended: Muster) -> None:
     account = befriended.new_account()
     browser = Browser(befriended, PUBLIC).sign_in(account)
     form = {"username": account.email, "password": account.password}
@@ -55,7 +55,7 @@ def test_no_other_page_writes_signs_in_or_signs_out(befriended: Muster) -> None:
 
 
 @pytest.mark.parametrize("page", ["as addressed", "public", "friend", "same-origin"])
-def test_pages_of_ours_and_friends_do(befriended: Muster, page: str) -> None:
+def test_pages_of_the_service_and_of_allowed_origins_can_write(befriended: Muster, page: str) -> None:
     origin = {"as addressed": befriended.url, "public": PUBLIC, "friend": FRIEND}.get(page)
     headers = {"Origin": origin} if origin else {"Sec-Fetch-Site": "same-origin"}
     account = befriended.new_account()

@@ -179,14 +179,14 @@ def test_a_form_of_another_type_is_refused(muster: Muster, admin: Tokens, conten
 
 @pytest.mark.parametrize("unit", ["a", "ﷺ", "\u0315\u0300"], ids=ascii)
 @pytest.mark.parametrize("field", ["username", "password"])
-def test_a_very_long_name_or_password_is_a_wrong_one(muster: Muster, field: str, unit: str) -> None:
-    """Normalising takes a time that grows with the square of the length: nothing this long may reach it."""
+def test_a_very_long_username_or_password_is_rejected_as_wrong(muster: Muster, field: str, unit: str) -> None:
+    """Normalizing takes a time that grows with the square of the length: nothing this long may reach it."""
     form = {"grant_type": "password", "username": "ada@example.com", "password": SECRET, field: unit * 100_000}
     body = "&".join(f"{name}={value}" for name, value in form.items()).encode()
     assert_refused(muster.client.post(OAUTH[0], content=body, headers={"Content-Type": FORM}), 400)
 
 
-def test_a_long_password_that_normalising_makes_longer_is_a_wrong_one(muster: Muster) -> None:
+def test_a_password_that_normalization_makes_too_long_is_rejected_as_wrong(muster: Muster) -> None:
     tokens, body = muster.register().sign_in(), {"current_password": "ﷺ" * 1024}
     assert_refused(muster.client.request("DELETE", "/api/users/me", json=body, headers=tokens.bearer), 403, 422)
 
@@ -224,7 +224,7 @@ def lists(muster: Muster, admin: Tokens, query: str) -> list[httpx.Response]:
     ["-1", "0", "201", "-9223372036854775809", "9" * 30, "9" * 5000, "1e2", "1.5", "NaN", "Infinity", "%00", "%ff", ""],
     ids=lambda limit: limit[:20],
 )
-def test_a_limit_that_is_no_small_number_is_refused(muster: Muster, admin: Tokens, limit: str) -> None:
+def test_an_invalid_page_size_is_rejected(muster: Muster, admin: Tokens, limit: str) -> None:
     for answer in lists(muster, admin, f"limit={limit}"):
         assert_refused(answer, 422)
         assert "limit" in answer.json()["detail"]

@@ -175,7 +175,7 @@ def test_hostile_headers_without_a_token_are_a_401_like_any_others(muster: Muste
     assert "\xff" not in answer.headers["x-request-id"]
 
 
-def test_a_hostile_host_is_not_where_links_lead(muster: Muster, ada: Tokens) -> None:
+def test_links_ignore_a_hostile_host_header(muster: Muster, ada: Tokens) -> None:
     for host in ('evil"><script>', "a b", "x/y?z#", "user@evil"):
         request = head("GET", "/api/users?limit=1", **ada.bearer, Connection="close")
         answer = raw(muster, request.replace(b"Host: localhost", f"Host: {host}".encode()))
@@ -184,7 +184,7 @@ def test_a_hostile_host_is_not_where_links_lead(muster: Muster, ada: Tokens) -> 
 
 
 @pytest.mark.both_databases
-def test_what_a_client_says_of_itself_is_kept_printable_and_short(muster: Muster) -> None:
+def test_device_and_user_agent_are_stored_printable_and_truncated(muster: Muster) -> None:
     account = muster.new_account()
     form = {"grant_type": "password", "username": account.email, "password": account.password}
     device = {"device": f"\x1b[31m{'a' * 500}\u2028"}

@@ -51,12 +51,12 @@ def wrong(muster: Muster, email: str) -> int:
 # ---- Requests ----
 
 
-def test_one_address_registers_only_so_often(narrow: Muster) -> None:
+def test_registrations_from_one_address_are_limited(narrow: Muster) -> None:
     assert [register(narrow, "192.0.2.1").status_code for _ in range(2)] == [201, 201]
     assert_limited(register(narrow, "192.0.2.1"), "request", "q=2;w=3600")
 
 
-def test_one_address_signs_in_only_so_often_to_all_accounts_and_refreshes_on(narrow: Muster) -> None:
+def test_sign_ins_from_one_address_are_limited_and_refreshes_are_not(narrow: Muster) -> None:
     tokens = sign_in(narrow, register(narrow, "192.0.2.2").json()["email"], "192.0.2.2").json()
     assert sign_in(narrow, "nobody@example.com", "192.0.2.2").status_code == 400
     assert_limited(sign_in(narrow, "somebody@example.com", "192.0.2.2"), "request", "q=2;w=60")
@@ -80,7 +80,7 @@ def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster)
     assert forget(tablet).status_code == 404
 
 
-def test_a_session_starts_only_so_many_jobs(narrow: Muster) -> None:
+def test_the_jobs_a_session_starts_are_limited(narrow: Muster) -> None:
     tokens = narrow.new_account().sign_in()
     answers = [narrow.client.post("/api/jobs/statement", json={}, headers=tokens.bearer) for _ in "123"]
     assert [answer.status_code for answer in answers[:2]] == [202, 202]

@@ -79,7 +79,7 @@ def records(log: str, environment: str) -> list[str]:
 
 
 @pytest.mark.parametrize("deployment", ["development", "production"])
-def test_even_a_word_that_is_logged_forges_nothing(deployment: str) -> None:
+def test_a_logged_value_cannot_forge_a_log_record(deployment: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WRITTEN, deployment, json.dumps([*FORGED, "\ud800"])],
         cwd=ROOT,
@@ -94,7 +94,7 @@ def test_even_a_word_that_is_logged_forges_nothing(deployment: str) -> None:
         assert messages[0] == FORGED[0], "nothing is lost"
 
 
-def test_no_word_of_a_client_is_in_any_line(served: Muster) -> None:
+def test_client_input_appears_in_no_log_line(served: Muster) -> None:
     account = served.new_account()
     tokens = account.sign_in()
     for number, text in enumerate(FORGED):
@@ -171,7 +171,7 @@ def as_header(text: str) -> bytes:
     return re.sub(rb"[\x00-\x1f\x7f]", b"", text.encode()).strip()
 
 
-def test_no_word_of_a_client_becomes_a_header_of_a_mail(muster: Muster) -> None:
+def test_client_input_cannot_add_a_mail_header(muster: Muster) -> None:
     """The address is the one thing that a client writes into the head; the device's name stands in the text."""
     bcc = "\r\nBcc: somebody@example.com\r\n\r\nA text of my own"
     for email in (

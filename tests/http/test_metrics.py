@@ -106,7 +106,7 @@ def test_it_counts_what_happens_to_accounts(muster: Muster) -> None:
     assert more("http_request_duration_seconds_count", **token) == 5
 
 
-def test_labels_hold_no_word_of_a_client(muster: Muster) -> None:
+def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
     muster.client.request("BREW", "/api/users/me")
     muster.client.get("/api/a-path-that-nobody-knows")
     tokens = muster.new_account().sign_in()
@@ -126,7 +126,7 @@ def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
     assert {"muster_jobs", "muster_slots_used", "http_requests_total"} <= ours
 
 
-def test_a_database_that_is_away_is_told(kind: str, folder: Path, postgres: str) -> None:
+def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, postgres: str) -> None:
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:
         muster.sql("ALTER TABLE job RENAME TO away")
         found = scrape(muster)
@@ -162,7 +162,7 @@ def answers(muster: Muster, tokens: Tokens) -> int | None:
         return None
 
 
-def test_the_folder_goes_with_the_service(four: Muster) -> None:
+def test_the_metrics_folder_is_removed_when_the_service_stops(four: Muster) -> None:
     tokens = four.new_account().sign_in()
     me(four, tokens)
     four.stop()

@@ -45,14 +45,14 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("what", REQUESTS)
-def test_an_answer_does_not_say_what_it_was_made_with(on_sqlite: Muster, what: str) -> None:
+def test_a_response_does_not_name_software_or_versions(on_sqlite: Muster, what: str) -> None:
     answer = raw(on_sqlite, REQUESTS[what])
     assert not TELLTALE & set(answer.headers)
     told = f"{answer.headers}" if what in ("metrics", "static") else f"{answer.headers} {answer.text}"
     assert not MADE_WITH.search(told), told[:2000]
 
 
-def test_an_error_of_ours_does_not_either(on_sqlite: Muster) -> None:
+def test_an_internal_error_does_not_name_software_or_versions(on_sqlite: Muster) -> None:
     """A ticket, and nothing else: the place in the code stands in the log alone."""
     on_sqlite.sql("ALTER TABLE hero RENAME TO hidden")
     try:

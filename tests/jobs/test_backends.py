@@ -43,7 +43,7 @@ def send_while_held(engine: Broker | Threads, held: Held) -> None:
     wait_for(lambda: len(held.told) == 3, what="the third")
 
 
-def test_threads_run_once_what_waits(held: Held) -> None:
+def test_the_thread_backend_runs_a_waiting_job_once(held: Held) -> None:
     engine = Threads(held)
     send_while_held(engine, held)
     assert engine.is_empty("default")
@@ -51,7 +51,7 @@ def test_threads_run_once_what_waits(held: Held) -> None:
     assert held.told == [ONE, TWO, TWO]
 
 
-def test_a_broker_sends_once_what_waits(held: Held, redis: RedisServer) -> None:
+def test_the_celery_backend_sends_a_waiting_job_once(held: Held, redis: RedisServer) -> None:
     redis.client.flushall()
     engine = Broker(redis.url, held)
     send_while_held(engine, held)

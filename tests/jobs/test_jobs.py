@@ -10,14 +10,14 @@ from tests.support.assertions import assert_problem
 from tests.support.resources import pages
 from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
 from tests.support.sessions import is_refused, refreshed
-from tests.support.workers import TOLD_SERVICE, Board, told_service, with_effects
+from tests.support.workers import SERVICE_WITH_PROBES, Board, service_with_probes, with_effects
 
 Serve = Callable[..., Muster]
 
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    with told_service(kind, folder, postgres) as served:
+    with service_with_probes(kind, folder, postgres) as served:
         yield served
 
 
@@ -131,7 +131,7 @@ def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, board: Board) 
     assert f'<a href="{link}">' in text_of(mail, "html")
 
 
-def test_what_a_thief_calls_a_device_is_no_html(muster: Muster, board: Board) -> None:
+def test_a_device_name_is_escaped_in_html_mail(muster: Muster, board: Board) -> None:
     first = board.account.sign_in(device="<b>phone</b>")
     refreshed(muster, refreshed(muster, first))
     assert is_refused(muster.refresh(first.refresh))
@@ -143,11 +143,9 @@ def test_what_a_thief_calls_a_device_is_no_html(muster: Muster, board: Board) ->
 # ---- What outlives a kill ----
 
 
-def test_what_waited_and_what_ran_when_the_service_was_killed_is_done_at_the_next_start(
-    database_url: str, folder: Path, tmp_path: Path
-) -> None:
+def test_waiting_and_running_jobs_survive_a_killed_service(database_url: str, folder: Path, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
-    with Muster(database_url, folder, app=TOLD_SERVICE) as muster:
+    with Muster(database_url, folder, app=SERVICE_WITH_PROBES) as muster:
         board = Board(with_effects(muster))
         running, waiting = board.write(until=str(go_on)), board.write()
         board.wait(running, "running")
@@ -159,7 +157,7 @@ def test_what_waited_and_what_ran_when_the_service_was_killed_is_done_at_the_nex
         assert sorted(board.effects()) == sorted([running, waiting])
 
 
-def test_a_service_that_is_stopped_hands_back_what_it_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_a_stopping_service_releases_its_running_jobs(muster: Muster, board: Board, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     job_id = board.write(until=str(go_on))
     board.wait(job_id, "running")

@@ -17,14 +17,14 @@ from tests.support.assertions import assert_problem, assert_signed_out
 from tests.support.phones import Ledger
 from tests.support.servers import Muster, wait_for
 from tests.support.sessions import connected
-from tests.support.workers import TOLD_SERVICE
+from tests.support.workers import SERVICE_WITH_PROBES
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=181)  # REFRESH_ABSOLUTE_TTL is 180 days
 
 
 @pytest.fixture
 def muster(serve: Callable[..., Muster]) -> Iterator[Muster]:
-    muster = serve(app=TOLD_SERVICE)
+    muster = serve(app=SERVICE_WITH_PROBES)
     wait_for(lambda: purges(muster) == ["done"], what="the purge of the start")
     yield muster
     assert "ticket" not in muster.log
@@ -54,7 +54,7 @@ def ids(muster: Muster, column: Any, *conditions: Any) -> set[Any]:
 def test_a_day_has_one_purge_however_many_start(muster: Muster) -> None:
     muster.stop()
     muster.start()
-    other = Muster(muster.database_url, muster.folder, app=TOLD_SERVICE)
+    other = Muster(muster.database_url, muster.folder, app=SERVICE_WITH_PROBES)
     with other:
         assert other.client.get("/health/ready").status_code == 200
     assert purges(muster) == ["done"]

@@ -71,7 +71,7 @@ def test_the_page_has_totals_and_a_chart_and_runs_nothing(board: Board) -> None:
     assert result(board, job_id, {"Accept": "text/html,*/*;q=0.8"}).text == page
 
 
-def test_a_statement_of_nothing_is_one_too(muster: Muster) -> None:
+def test_a_statement_of_an_empty_period_is_generated(muster: Muster) -> None:
     board = Board(muster)
     job_id = board.start(to="2000-01-01")
     assert result(board, job_id).text.count("\n") == 1
@@ -87,12 +87,12 @@ def test_it_is_mailed_if_asked_with_both_files(board: Board) -> None:
 
 
 @pytest.mark.parametrize("body", [{"from": "yesterday"}, {"since": "2026-01-01"}, {"mail": "yes"}, []])
-def test_what_is_no_period_is_refused(board: Board, body: object) -> None:
+def test_an_invalid_period_is_rejected(board: Board, body: object) -> None:
     answer = board.muster.client.post("/api/jobs/statement", json=body, headers=board.tokens.bearer)
     assert_problem(answer, 422, "invalid")
 
 
-def test_progress_is_told_and_memory_stays_when_it_is_long(kind: str, folder: Path, postgres: str) -> None:
+def test_a_long_statement_reports_progress_in_constant_memory(kind: str, folder: Path, postgres: str) -> None:
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:
         board = Board(muster)
         lines = ["type,figi,quantity,date", *(f"buy,X{n},1,2026-01-01T00:00:00Z" for n in range(12_000))]

@@ -13,7 +13,7 @@ import pytest
 from tests.support.databases import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, wait_for
-from tests.support.workers import Board, Worker, told_service
+from tests.support.workers import Board, Worker, service_with_probes
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
     """Without a worker: each test starts its own."""
-    with told_service(kind, folder, postgres, REDIS_URL=redis.url) as served:
+    with service_with_probes(kind, folder, postgres, REDIS_URL=redis.url) as served:
         yield served
 
 
@@ -44,7 +44,7 @@ def test_a_job_whose_worker_is_killed_runs_again_and_ends_once(muster: Muster, b
     assert board.effects().count(job_id) == 1
 
 
-def test_a_worker_that_is_stopped_hands_back_what_it_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_a_stopping_worker_releases_its_running_jobs(muster: Muster, board: Board, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     job_id = board.write(until=str(go_on))
     with Worker(muster):
@@ -56,9 +56,7 @@ def test_a_worker_that_is_stopped_hands_back_what_it_runs(muster: Muster, board:
     assert board.effects().count(job_id) == 1
 
 
-def test_a_worker_that_was_only_slow_leaves_nothing_of_a_job_that_was_taken_back(
-    muster: Muster, board: Board, tmp_path: Path
-) -> None:
+def test_a_slow_worker_that_lost_its_claim_commits_nothing(muster: Muster, board: Board, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     job_id = board.write(until=str(go_on))
     with Worker(muster) as slow:
@@ -143,7 +141,7 @@ def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_redis_it_says_in_one_line_what_is_missing(muster: Muster) -> None:
+def test_a_worker_without_redis_prints_one_line_that_names_the_setting(muster: Muster) -> None:
     environment = {**os.environ, **muster.settings, "REDIS_URL": ""}
     command = [sys.executable, "-m", "celery", "--app", "app.worker", "worker"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

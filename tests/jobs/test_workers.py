@@ -14,14 +14,14 @@ from app.jobs.backends import Broker
 from tests.support.apps.job_probes import MESSAGE
 from tests.support.redis_server import RedisServer
 from tests.support.servers import STARTUP, Muster, text_of, wait_for
-from tests.support.workers import Board, Worker, told_service
+from tests.support.workers import Board, Worker, service_with_probes
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
-    with told_service(kind, folder, postgres, REDIS_URL=redis.url) as served:
+    with service_with_probes(kind, folder, postgres, REDIS_URL=redis.url) as served:
         yield served
 
 
@@ -47,7 +47,7 @@ def test_the_worker_runs_what_the_service_took(muster: Muster, board: Board, wor
 
 
 @pytest.mark.usefixtures("worker")
-def test_what_an_unknown_job_is_asked_for_is_no_pending_one(muster: Muster, board: Board) -> None:
+def test_an_unknown_job_and_its_result_are_404(muster: Muster, board: Board) -> None:
     for path in ("", "/result"):
         answer = muster.client.get(f"/api/jobs/{uuid4()}{path}", headers=board.tokens.bearer)
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/job-not-found")
@@ -76,7 +76,7 @@ def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_message_too_many_does_not_cut_the_wait_for_the_next_attempt_short(board: Board, redis: RedisServer) -> None:
+def test_a_duplicate_message_does_not_shorten_the_wait_before_a_retry(board: Board, redis: RedisServer) -> None:
     job_id, is_sent = board.write(attempts=1, due_in=timedelta(hours=1)), Event()
     broker = Broker(redis.url, lambda _: is_sent.set())
     broker.send(UUID(job_id), "default")
@@ -89,7 +89,7 @@ def test_a_message_too_many_does_not_cut_the_wait_for_the_next_attempt_short(boa
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_dispatch_that_never_reached_the_broker_is_made_up_for(board: Board, redis: RedisServer) -> None:
+def test_a_dispatch_lost_before_the_broker_is_repeated_by_the_sweep(board: Board, redis: RedisServer) -> None:
     redis.stop()
     job_id = board.start()
     redis.start()
@@ -122,7 +122,7 @@ def test_redis_is_gone_for_a_while_in_the_middle_of_100_jobs(board: Board, redis
 
 
 @pytest.mark.usefixtures("worker")
-def test_cancelling_ends_what_runs(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_cancelling_stops_a_running_job(muster: Muster, board: Board, tmp_path: Path) -> None:
     job_id = board.write(until=str(tmp_path / "never"))
     job = board.wait(job_id, "running")
     assert 0 <= job["progress"] < 1

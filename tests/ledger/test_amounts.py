@@ -64,7 +64,7 @@ def test_an_amount_is_kept_to_its_last_digit_and_never_rounded(ada: Ledger, sent
     ],
     ids=lambda sent: ascii(sent)[:24],
 )
-def test_what_is_no_amount_above_0_that_fits_is_refused(ada: Ledger, sent: str) -> None:
+def test_an_amount_that_is_not_positive_or_does_not_fit_is_rejected(ada: Ledger, sent: str) -> None:
     answer = ada.call("POST", "", {"Content-Type": "application/json"}, content=raw(sent))
     assert_problem(answer, 422, "invalid")
     assert answer.json()["errors"][0]["loc"] == ["body", "quantity"]

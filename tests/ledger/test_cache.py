@@ -66,7 +66,7 @@ def test_of_many_threads_that_ask_at_once_one_makes_it(cache: Cache) -> None:
     assert ({each.result() for each in asked}, len(times)) == ({b"made"}, 1)
 
 
-def test_an_error_is_the_callers_and_nothing_is_kept(cache: Cache) -> None:
+def test_an_error_reaches_the_caller_and_is_not_cached(cache: Cache) -> None:
     owner = uuid4()
 
     def fail() -> bytes:

@@ -47,7 +47,7 @@ def test_the_same_key_with_another_request_is_refused(ada: Ledger) -> None:
     assert len(ada.all()) == 1
 
 
-def test_a_key_is_its_owners_alone(ada: Ledger) -> None:
+def test_an_idempotency_key_is_scoped_to_its_owner(ada: Ledger) -> None:
     other = Ledger(ada.muster)
     ids = {ledger.post(headers=keyed("k")).json()["id"] for ledger in (ada, other)}
     assert len(ids) == 2
@@ -66,7 +66,7 @@ def test_a_refused_request_leaves_its_key_free(ada: Ledger) -> None:
     assert ada.post(headers=keyed("k")).status_code == 201
 
 
-def test_an_old_key_is_a_new_one(ada: Ledger) -> None:
+def test_an_expired_key_can_be_used_again(ada: Ledger) -> None:
     first = ada.post(headers=keyed("old"))
     before = datetime.now(UTC) - timedelta(days=180)
     stored = before.strftime("%Y-%m-%d %H:%M:%S.%f") if "sqlite" in ada.muster.database_url else before
@@ -79,7 +79,7 @@ def test_an_old_key_is_a_new_one(ada: Ledger) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "a b", "é", "a" * 256, "a\tb", '"' + "a" * 256 + '"'], ids=ascii)
-def test_a_key_that_is_none_is_refused(ada: Ledger, key: str) -> None:
+def test_an_invalid_key_is_rejected(ada: Ledger, key: str) -> None:
     headers = {**ada.tokens.bearer, "Content-Type": "application/json"}
     in_bytes = [(name.encode(), value.encode("latin-1")) for name, value in {**headers, **keyed(key)}.items()]
     answer = ada.muster.client.post("/api/operations", content=b"{}", headers=in_bytes)

@@ -121,14 +121,14 @@ def _one(ledger: Ledger) -> int:
 
 
 @pytest.mark.parametrize("field", ["type", "figi", "quantity", "date"])
-def test_a_missing_field_is_refused_but_by_patch(shared: Ledger, field: str) -> None:
+def test_a_missing_field_is_rejected_except_by_patch(shared: Ledger, field: str) -> None:
     body = {name: value for name, value in COURSE.items() if name != field}
     for answer in (shared.call("POST", json=body), shared.call("PUT", _one(shared), json=body)):
         assert_problem(answer, 422, "invalid")
 
 
 @pytest.mark.parametrize("operation_id", ["0", "-1", str(2**63), "9" * 30, "1.5", "x", "٣"])
-def test_an_id_that_is_none_is_refused(shared: Ledger, operation_id: str) -> None:
+def test_an_invalid_id_is_rejected(shared: Ledger, operation_id: str) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = shared.call(method, operation_id, json=COURSE)
         assert_problem(answer, 422, "invalid")
@@ -167,7 +167,7 @@ def test_patch_changes_what_is_sent_and_nothing_else(ada: Ledger) -> None:
     assert answer.json() == {**row, **changed} == ada.get(row["id"]).json()
 
 
-def test_what_changes_nothing_writes_nothing(ada: Ledger) -> None:
+def test_an_update_without_changes_writes_nothing(ada: Ledger) -> None:
     row = ada.add(quantity="0.10")
     for answer in (
         ada.patch(row["id"]),

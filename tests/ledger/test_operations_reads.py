@@ -157,6 +157,6 @@ def test_a_list_is_one_walk_along_an_index(counting: Muster, ada: Ledger, query:
     assert "Filter" not in plan
 
 
-def test_ids_end_where_the_databases_do(ada: Ledger) -> None:
+def test_the_largest_id_is_404_and_anything_larger_is_422(ada: Ledger) -> None:
     assert_problem(ada.get(MAX_ID), 404, "operation-not-found")
     assert_problem(ada.get(MAX_ID + 1), 422, "invalid")

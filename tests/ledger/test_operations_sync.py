@@ -102,7 +102,7 @@ def test_a_phone_that_syncs_while_others_write_converges_and_revisions_have_no_g
     assert len({row.revision for row in kept}) == len(kept) == 24
 
 
-def test_who_is_ahead_of_the_server_or_behind_the_floor_has_to_fill_an_empty_copy(device: Device) -> None:
+def test_a_client_ahead_of_the_server_or_behind_the_floor_must_sync_from_scratch(device: Device) -> None:
     ada = device.ledger
     rows = [ada.add() for _ in range(4)]
     ada.delete(rows[0]["id"])

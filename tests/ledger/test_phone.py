@@ -184,7 +184,7 @@ def test_where_both_changed_a_field_or_one_deleted_theirs_stands_and_ours_is_lis
     assert phone.refused == []
 
 
-def test_what_both_deleted_is_deleted(device: Device, row: int) -> None:
+def test_an_operation_deleted_on_both_sides_stays_deleted(device: Device, row: int) -> None:
     device.phone.delete(row)
     device.ledger.delete(row)
     device.phone.sync()
@@ -240,7 +240,7 @@ def test_a_refresh_whose_answer_was_lost_is_made_again_with_the_same_token(devic
     assert row_of(device.ledger.muster, Tokens(access_token=device.phone.access)).generation == 2
 
 
-def test_no_network_is_not_signed_out_and_an_ended_session_is(device: Device, row: int) -> None:
+def test_a_lost_network_does_not_sign_the_phone_out_and_a_revoked_session_does(device: Device, row: int) -> None:
     phone, muster = device.phone, device.ledger.muster
     device.expire()
     phone.edit(row, quantity="3")
@@ -260,7 +260,7 @@ def test_no_network_is_not_signed_out_and_an_ended_session_is(device: Device, ro
     assert device.ledger.get(row).json()["quantity"] == "3"
 
 
-def test_a_hotels_login_page_is_no_answer(device: Device, row: int) -> None:
+def test_a_captive_portal_is_not_mistaken_for_the_server(device: Device, row: int) -> None:
     def page(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(403, html="<h1>Welcome! Your room number, please</h1>")
 
@@ -291,7 +291,7 @@ def test_a_database_that_is_busy_is_waited_for(serve: Callable[..., Muster], tmp
         assert [2 <= seconds < 3 for seconds in device.waits] == [True]  # Retry-After, and a little
 
 
-def test_who_is_sent_away_comes_back_when_it_was_told_to(serve: Callable[..., Muster], tmp_path: Path) -> None:
+def test_the_phone_honors_retry_after(serve: Callable[..., Muster], tmp_path: Path) -> None:
     ledger = Ledger(serve(LIMIT_DEFAULT="4/second"))
     ledger.copy(ledger.add(), 5)
     with device_of(ledger, tmp_path, page=1, sleep=time.sleep) as device:
@@ -301,9 +301,7 @@ def test_who_is_sent_away_comes_back_when_it_was_told_to(serve: Callable[..., Mu
         assert all(1 <= seconds < 2 for seconds in device.waits)  # Retry-After, and a little
 
 
-def test_who_is_sent_away_for_longer_keeps_what_there_is_and_stays_signed_in(
-    serve: Callable[..., Muster], tmp_path: Path
-) -> None:
+def test_a_long_retry_after_leaves_the_copy_and_the_session_alone(serve: Callable[..., Muster], tmp_path: Path) -> None:
     ledger = Ledger(serve(LIMIT_DEFAULT="2/hour"))
     with device_of(ledger, tmp_path) as device:
         device.phone.sync()

@@ -130,7 +130,7 @@ NOT_OURS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("member", NOT_OURS)
-def test_a_header_that_is_not_ours_is_refused(muster: Muster, member: str) -> None:
+def test_a_header_with_foreign_members_is_rejected(muster: Muster, member: str) -> None:
     tokens = muster.new_account().sign_in()
     for value in NOT_OURS[member]:
         answer = use(muster, f"Bearer {forged(tokens, header={member: value})}")
@@ -235,7 +235,7 @@ def test_clocks_may_differ_by_a_minute(muster: Muster, claim: str) -> None:
     ],
     ids=lambda token: token[:12],
 )
-def test_what_is_no_token_at_all_is_refused(muster: Muster, token: str) -> None:
+def test_a_malformed_token_is_rejected(muster: Muster, token: str) -> None:
     assert_refused(use(muster, f"Bearer {token}"), INVALID_TOKEN)
 
 

@@ -71,9 +71,7 @@ def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: 
     }
 
 
-def test_a_live_refresh_token_is_described_as_none_that_opens_anything(
-    muster: Muster, service: Tokens, ada: Account
-) -> None:
+def test_a_live_refresh_token_is_described_without_an_audience(muster: Muster, service: Tokens, ada: Account) -> None:
     phone = refreshed(muster, ada.sign_in())
     answer = told(muster, service, phone.refresh)
     assert answer.keys() == SHARED, "without an audience"
@@ -85,7 +83,7 @@ def test_a_live_refresh_token_is_described_as_none_that_opens_anything(
     assert minute_ago < answer["iat"] < answer["exp"]
 
 
-def test_when_an_older_refresh_token_was_issued_no_row_tells(muster: Muster, service: Tokens, ada: Account) -> None:
+def test_introspection_omits_iat_for_an_older_refresh_token(muster: Muster, service: Tokens, ada: Account) -> None:
     first = ada.sign_in()
     assert muster.refresh(first.refresh).status_code == 200
     answer = told(muster, service, first.refresh)
@@ -93,7 +91,7 @@ def test_when_an_older_refresh_token_was_issued_no_row_tells(muster: Muster, ser
     assert answer.keys() == SHARED - {"iat"}
 
 
-def test_a_token_that_is_over_is_inactive_to_the_second(muster: Muster, service: Tokens, ada: Account) -> None:
+def test_an_expired_token_is_inactive_to_the_second(muster: Muster, service: Tokens, ada: Account) -> None:
     """The minute of skew, within which it still opens things here, is for clocks that differ."""
     signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
     claims = signer.verify(ada.sign_in().access, None)
@@ -102,7 +100,7 @@ def test_a_token_that_is_over_is_inactive_to_the_second(muster: Muster, service:
     assert told(muster, service, over) == INACTIVE
 
 
-def test_what_is_not_live_is_inactive_and_nothing_else_is_said(muster: Muster, service: Tokens, ada: Account) -> None:
+def test_a_token_that_is_not_live_is_only_reported_as_inactive(muster: Muster, service: Tokens, ada: Account) -> None:
     phone, tablet = ada.sign_in(), ada.sign_in()
     muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
     assert muster.client.post("/api/auth/forgot-password", json={"email": ada.email}).status_code == 202
@@ -114,7 +112,7 @@ def test_what_is_not_live_is_inactive_and_nothing_else_is_said(muster: Muster, s
         assert introspect(muster, service, token=phone.refresh, token_type_hint=hint).json()["active"]
 
 
-def test_superseded_tokens_are_inactive_and_asking_about_them_is_no_theft(
+def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
     muster: Muster, service: Tokens, ada: Account
 ) -> None:
     first = ada.sign_in()

@@ -83,7 +83,7 @@ def test_an_earlier_access_token_ends_the_session_too(muster: Muster, *, is_expi
 
 
 @pytest.mark.parametrize("hint", HINTS)
-def test_a_token_that_ends_nothing_is_answered_alike(muster: Muster, hint: str | None) -> None:
+def test_revoking_an_unknown_token_is_answered_like_any_other(muster: Muster, hint: str | None) -> None:
     account = muster.new_account()
     tokens, gone = account.sign_in(), account.sign_in()
     muster.client.post("/api/auth/forgot-password", json={"email": account.email})

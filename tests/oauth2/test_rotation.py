@@ -69,7 +69,7 @@ def test_a_late_retry_gets_a_new_successor_and_no_longer_life(muster: Muster, ad
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("which", [0, 1], ids=["the first", "the last"])
-def test_the_use_of_an_answer_that_was_replaced_is_theft(muster: Muster, ada: Account, which: int, use: Use) -> None:
+def test_using_a_replaced_pair_revokes_the_session(muster: Muster, ada: Account, which: int, use: Use) -> None:
     phone, tablet = ada.sign_in(), ada.sign_in()
     lost = []
     for delay in (timedelta(minutes=5), 5 * DAY):
@@ -121,7 +121,7 @@ def test_a_use_counts_whatever_the_answer_is(muster: Muster, ada: Account, metho
     assert row_of(muster, successor).confirmed
 
 
-def test_a_grandparent_is_theft(muster: Muster, ada: Account) -> None:
+def test_using_the_grandparent_revokes_the_session(muster: Muster, ada: Account) -> None:
     phone, tablet = ada.sign_in(), ada.sign_in()
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second)]
     assert_theft(muster, lambda: muster.refresh(phone.refresh), *pairs, other=tablet)
@@ -216,7 +216,7 @@ def test_lost_answers_do_not_extend_the_idle_time(muster: Muster, ada: Account) 
     assert_signed_out(muster, phone, *lost)
 
 
-def test_a_used_up_token_of_a_session_that_has_ended_is_no_theft(muster: Muster, ada: Account) -> None:
+def test_reuse_in_a_session_that_has_ended_reports_no_theft(muster: Muster, ada: Account) -> None:
     phone = ada.sign_in()
     refreshed(muster, refreshed(muster, phone))
     make_older(muster, phone, age=IDLE)

@@ -217,7 +217,7 @@ class Sessions(RuleBasedStateMachine):
         device.ended = True
 
 
-def test_nobody_is_signed_out_by_himself_and_two_parties_do_not_both_go_on(muster: Muster) -> None:
+def test_a_sole_user_is_never_signed_out_and_two_parties_cannot_both_continue(muster: Muster) -> None:
     class Served(Sessions):
         pass
 

@@ -112,7 +112,7 @@ def test_a_token_made_by_these_tests_passes(issuer: Muster, tokens: Tokens) -> N
         assert use(issuer, f"Bearer {forged(tokens, header=header)}").status_code == 200
 
 
-def test_a_public_key_is_no_secret_to_sign_with(issuer: Muster, tokens: Tokens) -> None:
+def test_a_public_key_is_not_accepted_as_an_hmac_secret(issuer: Muster, tokens: Tokens) -> None:
     """Algorithm confusion: RFC 8725 section 2.1."""
     public = rsa_key("rs256").public_key()
     formats = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.PEM, PublicFormat.PKCS1)]
@@ -162,12 +162,12 @@ def test_another_rsa_key_is_refused_also_when_the_token_brings_it(issuer: Muster
         assert_refused(use(issuer, f"Bearer {forged(tokens, key='another', header=header)}"), INVALID_TOKEN)
 
 
-def test_what_our_own_secret_signs_is_ours_all_the_same(issuer: Muster, tokens: Tokens) -> None:
+def test_tokens_signed_with_the_secret_are_accepted_beside_rs256(issuer: Muster, tokens: Tokens) -> None:
     """Else everybody were signed out when the first key file is named, and no cookie would work."""
     assert use(issuer, f"Bearer {signed(OWN_HEADER, claims_of(tokens.access))}").status_code == 200
 
 
-def test_a_browsers_cookie_is_for_us_alone(issuer: Muster) -> None:
+def test_cookie_tokens_are_signed_with_the_secret_and_not_with_the_published_key(issuer: Muster) -> None:
     ada = issuer.new_account()
     with issuer.another_client() as browser:
         form = {"username": ada.email, "password": ada.password}

@@ -225,8 +225,8 @@ def test_a_body_over_the_limit_is_413(muster: Muster, path: str, *, in_chunks: b
 
 
 @pytest.mark.parametrize("name", ["username", "password"])
-def test_text_that_is_slow_to_normalise_stops_nobody(serve: Callable[..., Muster], name: str) -> None:
-    muster = serve()  # of its own: a service that normalises all of this text answers nobody for minutes
+def test_text_that_is_slow_to_normalize_does_not_block_other_requests(serve: Callable[..., Muster], name: str) -> None:
+    muster = serve()  # of its own: a service that normalizes all of this text answers nobody for minutes
     pairs = "\u0301\u0327" * 200_000  # in the wrong order: sorting them takes the square of their number
     form = sign_in_form(muster) | {name: f"a{pairs}@example.com"}
     try:

@@ -79,7 +79,7 @@ def test_the_pages_of_local_accounts_do_not_exist(off: Muster, path: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere"])
-def test_no_page_leads_there(muster: Muster, off: Muster, path: str) -> None:
+def test_no_page_links_to_local_accounts(muster: Muster, off: Muster, path: str) -> None:
     assert any(gone in muster.client.get(path).text for gone in PAGES_GONE)
     shown = off.client.get(path).text
     assert not any(gone in shown for gone in [*PAGES_GONE, "password"])
@@ -88,7 +88,7 @@ def test_no_page_leads_there(muster: Muster, off: Muster, path: str) -> None:
 # ---- Sessions of accounts that have a password ----
 
 
-def test_they_are_dead_while_it_is_off_and_live_again(muster: Muster, off: Muster) -> None:
+def test_local_tokens_are_suspended_while_off_and_work_again_when_on(muster: Muster, off: Muster) -> None:
     account = muster.new_account()
     tokens = account.sign_in()
     assert_problem(off.me(tokens), 401, "invalid-token")
@@ -109,7 +109,7 @@ def test_a_browser_and_a_socket_are_refused_too(muster: Muster, off: Muster) -> 
     assert browser.call("GET", "/api/users/me").status_code == 200
 
 
-def test_whom_the_provider_vouches_for_is_served(muster: Muster, off: Muster, provider: OidcProvider) -> None:
+def test_users_of_the_provider_are_served(muster: Muster, off: Muster, provider: OidcProvider) -> None:
     tokens = provider.sign_in(f"ada-{uuid4().hex}")
     assert off.me(tokens).json()["role"] == "user"
     assert_problem(muster.me(tokens), 401, "invalid-token")  # which knows no provider

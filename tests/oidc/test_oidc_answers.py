@@ -238,7 +238,7 @@ def test_pages_apart_get_their_people_back(
     assert answer.headers["location"] == origin + STALE
 
 
-def test_an_origin_that_was_taken_out_of_the_settings_is_nobodys(browser: httpx.Client) -> None:
+def test_a_sign_in_for_an_origin_removed_from_the_settings_is_rejected(browser: httpx.Client) -> None:
     state = ValueSigner([SECRET_KEY], "sign-in").sign(
         {"id": "of the test", "origin": "https://former.example"}, "login state"
     )
@@ -246,7 +246,7 @@ def test_an_origin_that_was_taken_out_of_the_settings_is_nobodys(browser: httpx.
     assert answer.headers["location"] == STALE
 
 
-def test_who_tries_too_often_and_whom_the_provider_keeps_waiting_read_it_on_a_page(folder: Path, postgres: str) -> None:
+def test_limits_and_outages_of_the_sign_in_are_shown_on_a_page(folder: Path, postgres: str) -> None:
     away = Keycloak()
     pages = "https://pages.example"
     settings = {"OIDC_ISSUER": away.issuer, "OIDC_CLIENT_ID": CLIENT, "LIMIT_LOGIN_IP": "2/minute"}

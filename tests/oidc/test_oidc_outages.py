@@ -45,7 +45,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
-def test_new_keys_are_found_and_old_ones_die(serve: Callable[..., Muster]) -> None:
+def test_new_keys_are_fetched_and_withdrawn_keys_expire(serve: Callable[..., Muster]) -> None:
     with Keycloak() as keycloak:
         muster = serve(OIDC_ISSUER=keycloak.issuer)
         claims, old = keycloak.claims(), keycloak.keys[0]
@@ -81,7 +81,7 @@ def test_while_it_is_away_known_keys_verify_and_nobody_else_is_bothered(serve: C
         assert use_after_cooldown(muster, keycloak.token()).status_code == 200
 
 
-def test_keys_that_nobody_has_make_no_load_on_the_provider(external: Muster, keycloak: Keycloak) -> None:
+def test_unknown_key_ids_cause_no_load_on_the_provider(external: Muster, keycloak: Keycloak) -> None:
     assert use(external, keycloak.token()).status_code == 200
     asked, started, stranger = keycloak.asked["jwks"], monotonic(), SigningKey("RS256")
     tokens = [keycloak.token(key=stranger, header={"kid": f"kid-{number}"}) for number in range(60)]
@@ -134,7 +134,7 @@ def let_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     ("left", "refusal"),
     [("another", InvalidAccessToken), ("none", ProviderUnavailable), ("unfit", ProviderUnavailable)],
 )
-def test_a_key_that_was_taken_back_dies_within_the_hour(
+def test_a_withdrawn_key_expires_within_the_hour(
     monkeypatch: pytest.MonkeyPatch, left: str, refusal: type[Exception]
 ) -> None:
     """The first uses after that time wait for what the provider says, also if it has no key any more."""

@@ -131,14 +131,14 @@ def test_signing_in_never_leads_to_another_site(browser: httpx.Client, provider:
     assert sign_in(browser, provider, "ada", next=elsewhere).headers["location"] == "/operations"
 
 
-def test_a_long_way_to_go_is_forgotten(browser: httpx.Client, provider: OidcProvider) -> None:
+def test_a_next_address_that_is_too_long_is_dropped(browser: httpx.Client, provider: OidcProvider) -> None:
     begin(browser, next=f"/operations?figi={'x' * 2000}")
     assert len(browser.cookies[KEPT]) < 1000
     way = f"/operations?figi={'x' * 900}"
     assert sign_in(browser, provider, "ada", next=way).headers["location"] == way
 
 
-def test_the_sign_in_page_leads_there(on_sqlite: Muster, browser: httpx.Client) -> None:
+def test_the_sign_in_page_links_to_the_provider(on_sqlite: Muster, browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"next": "/devices"}).text
     assert f'href="{LOGIN}?next=/devices"' in page
     assert 'name="password"' in page
@@ -153,7 +153,7 @@ def test_the_sign_in_page_leads_there(on_sqlite: Muster, browser: httpx.Client) 
 # ---- What signs nobody in ----
 
 
-def test_who_cancels_is_told_so_in_our_words(browser: httpx.Client, provider: OidcProvider) -> None:
+def test_cancelling_at_the_provider_shows_our_own_message(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), None)
     assert "The+person" in back
     assert_signed_out(browser, browser.get(back), REFUSED)
@@ -179,7 +179,7 @@ def test_a_cookie_that_is_not_ours_is_stale(browser: httpx.Client, provider: Oid
     assert_signed_out(browser, browser.get(back, headers=[(b"Cookie", cookie.encode())]), STALE)
 
 
-def test_an_answer_is_good_once(browser: httpx.Client, provider: OidcProvider) -> None:
+def test_an_authorization_response_can_be_used_once(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), "ada")
     kept = browser.cookies[KEPT]
     assert browser.get(back).headers["location"] == "/operations"
@@ -189,7 +189,7 @@ def test_an_answer_is_good_once(browser: httpx.Client, provider: OidcProvider) -
     assert_signed_out(browser, browser.get(back), FAILED)
 
 
-def test_a_code_that_was_given_to_others_is_worth_nothing_here(
+def test_a_code_issued_to_someone_else_is_rejected(
     served: Muster, browser: httpx.Client, provider: OidcProvider
 ) -> None:
     with served.another_client() as mallory:

@@ -80,7 +80,7 @@ def test_what_the_token_does_not_say_userinfo_does(external: Muster, keycloak: K
 
 
 @pytest.mark.parametrize("told", ["nothing", "refused", "nonsense", "another"])
-def test_nobody_without_an_address_gets_an_account(external: Muster, keycloak: Keycloak, told: str) -> None:
+def test_no_account_is_created_without_an_email_address(external: Muster, keycloak: Keycloak, told: str) -> None:
     email = None if told == "nothing" else "no address"
     claims = keycloak.claims(email=email)
     sub = claims["sub"]
@@ -93,7 +93,7 @@ def test_nobody_without_an_address_gets_an_account(external: Muster, keycloak: K
     assert external.sql("SELECT 1 FROM identity WHERE subject = :sub", sub=sub) == []
 
 
-def test_all_who_wait_for_a_first_sight_ask_userinfo_once(external: Muster, keycloak: Keycloak) -> None:
+def test_concurrent_first_requests_call_userinfo_once(external: Muster, keycloak: Keycloak) -> None:
     claims = keycloak.claims(email=ABSENT)
     sub = claims["sub"]
     keycloak.people[sub] = {"sub": sub, "email": f"{sub}@example.org"}
@@ -120,9 +120,7 @@ def test_a_first_sight_that_was_refused_takes_no_write_again(
         assert [answer.headers["statements"] for answer in answers[1:]] == ["1", "1"]
 
 
-def test_a_name_that_is_none_of_ours_is_left_out_and_only_true_is_verified(
-    external: Muster, keycloak: Keycloak
-) -> None:
+def test_an_invalid_name_is_dropped_and_only_true_means_verified(external: Muster, keycloak: Keycloak) -> None:
     for name in ("", "a\0b", "x" * 200, 7, "\ud800"):
         _claims, me = new_person(external, keycloak, name=name, email_verified="true")
         assert (me["name"], me["is_verified"]) == (None, False)

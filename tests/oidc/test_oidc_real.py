@@ -38,7 +38,7 @@ def test_a_person_of_a_real_provider_from_sign_in_to_deletion(
     assert muster.client.request("DELETE", "/api/users/me", json={}, headers=phone.bearer).status_code == 204
 
 
-def test_what_else_a_real_provider_signs_opens_nothing(serve: Callable[..., Muster], provider: OidcProvider) -> None:
+def test_other_tokens_of_a_real_provider_are_rejected(serve: Callable[..., Muster], provider: OidcProvider) -> None:
     muster = serve(OIDC_ISSUER=provider.issuer, OIDC_CLIENT_ID=f"{CLIENT},{PHONE}")
     for client in (PHONE, CLIENT):
         tokens = provider.sign_in("anna", SCOPE, client=client)
@@ -52,7 +52,7 @@ def test_what_else_a_real_provider_signs_opens_nothing(serve: Callable[..., Must
     assert_refused(with_slash.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
 
 
-def test_it_goes_and_comes_back_with_other_keys(serve: Callable[..., Muster], provider: OidcProvider) -> None:
+def test_the_provider_restarts_with_other_keys(serve: Callable[..., Muster], provider: OidcProvider) -> None:
     muster = serve(OIDC_ISSUER=provider.issuer)
     before = provider.sign_in("anna", SCOPE)
     assert muster.me(before).status_code == 200

@@ -66,7 +66,7 @@ def test_our_own_tokens_go_on_as_before_and_nothing_is_asked_for_them(external: 
     assert keycloak.asked == asked
 
 
-def test_without_an_issuer_its_tokens_are_nobodys(muster: Muster, keycloak: Keycloak) -> None:
+def test_provider_tokens_are_rejected_without_oidc_issuer(muster: Muster, keycloak: Keycloak) -> None:
     assert_refused(use(muster, keycloak.token()), INVALID_TOKEN)
 
 
@@ -144,7 +144,7 @@ def test_the_other_tokens_of_the_realm_open_nothing(external: Muster, keycloak: 
         assert_refused(use(external, keycloak.token(**changes)), INVALID_TOKEN)
 
 
-def test_the_public_key_is_no_secret_to_sign_with(external: Muster, keycloak: Keycloak) -> None:
+def test_the_providers_public_key_is_not_accepted_as_an_hmac_secret(external: Muster, keycloak: Keycloak) -> None:
     """HS256 with the key that everybody knows, in each form somebody may take it for."""
     key = keycloak.keys[0]
     forms = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]

@@ -29,7 +29,7 @@ def test_a_person_signs_in_and_refreshes(provider: OidcProvider, client: str) ->
     assert claims_of(tokens["id_token"])["aud"] == client
 
 
-def test_who_refuses_brings_no_code_back(provider: OidcProvider) -> None:
+def test_refusing_consent_returns_no_code(provider: OidcProvider) -> None:
     asked = {"client_id": PHONE, "response_type": "code", "scope": "openid", "resource": AUDIENCE}
     asked |= {"redirect_uri": "http://127.0.0.1/callback", "code_challenge": "x" * 43, "code_challenge_method": "S256"}
     url = str(provider.client.build_request("GET", "/auth", params=asked).url)

@@ -93,7 +93,7 @@ def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -
         expect(page).to_have_url(f"{muster.url}/sign-in?next=/chat")
 
 
-def test_what_is_too_long_comes_back_into_the_field(pair: tuple[Visitor, Visitor]) -> None:
+def test_a_message_that_is_too_long_returns_to_the_input(pair: tuple[Visitor, Visitor]) -> None:
     ada, _ = pair
     say(ada.page, "a" * 4097)
     expect(ada.page.get_by_role("alert")).to_contain_text("4096")
@@ -112,7 +112,7 @@ def test_without_javascript_it_is_a_page_with_a_form(muster: Muster, chromium: C
         expect(page.get_by_role("alert")).to_contain_text("4096")
 
 
-def test_who_writes_too_fast_is_told_and_it_is_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
+def test_a_limited_message_shows_a_notice_and_is_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
     with chromium.visitor(serve_limited) as visitor:
         visitor.sign_in(serve_limited.new_account().email)
         page = visitor.open("/chat")

@@ -95,7 +95,9 @@ def log_in(page: Page, api: Muster, account: Account, *, mode: str = "cors") -> 
 
 
 @pytest.mark.parametrize("page", ["friend"], indirect=True)
-def test_a_friend_uses_a_bearer_token_and_reads_every_answer(page: Page, api: Muster, account: Account) -> None:
+def test_an_allowed_origin_uses_a_bearer_token_and_reads_every_response(
+    page: Page, api: Muster, account: Account
+) -> None:
     headers = {**account.sign_in().bearer, "Content-Type": "application/json"}
     assert ask(page, api, "GET", "/api/users/me", headers=headers)["body"]["email"] == account.email
     changed = ask(page, api, "PATCH", "/api/users/me", headers=headers, body='{"name": "Ada"}')
@@ -112,7 +114,7 @@ def test_a_friend_uses_a_bearer_token_and_reads_every_answer(page: Page, api: Mu
 
 
 @pytest.mark.parametrize("page", ["friend"], indirect=True)
-def test_a_friend_uses_the_cookie_and_never_sees_it(page: Page, api: Muster, account: Account) -> None:
+def test_an_allowed_origin_uses_the_cookie_without_reading_it(page: Page, api: Muster, account: Account) -> None:
     answer = log_in(page, api, account)
     assert (answer["status"], answer["body"], answer["secret"]) == (204, "", "")
     cookie: dict[str, Any] = {"credentials": "include"}
@@ -128,7 +130,7 @@ def test_a_friend_uses_the_cookie_and_never_sees_it(page: Page, api: Muster, acc
 
 
 @pytest.mark.parametrize("page", ["stranger"], indirect=True)
-def test_a_stranger_reads_nothing_and_changes_nothing(page: Page, api: Muster, account: Account) -> None:
+def test_an_unknown_origin_reads_and_changes_nothing(page: Page, api: Muster, account: Account) -> None:
     headers = account.sign_in().bearer
     assert ask(page, api, "GET", "/api/users/me", headers=headers) == {"refused": "TypeError"}
     assert ask(page, api, "GET", "/health/live") == {"refused": "TypeError"}

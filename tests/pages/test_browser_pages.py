@@ -141,7 +141,7 @@ def test_what_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -
         visitor.errors.clear()
 
 
-def test_trouble_is_told_while_a_statement_is_watched(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chromium: Chromium) -> None:
     """A lost connection, a 429, and a session that ended elsewhere."""
     account = on_sqlite.new_account()
     with chromium.visitor(on_sqlite) as visitor:

@@ -182,6 +182,6 @@ def test_every_page_has_the_headers_that_protect_it(muster: Muster, browser: Bro
 
 
 @pytest.mark.parametrize("path", ["/operations", "/operations/new", "/operations/1", "/devices", "/jobs", "/account"])
-def test_nobody_sees_a_page_of_ones_own_without_signing_in(muster: Muster, path: str) -> None:
+def test_private_pages_require_signing_in(muster: Muster, path: str) -> None:
     answer = Browser(muster).call("GET", path)
     assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/sign-in")

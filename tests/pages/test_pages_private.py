@@ -39,7 +39,7 @@ def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser:
     ("field", "value"),
     [("quantity", "-1"), ("quantity", ""), ("date", "yesterday"), ("date", ""), ("type", ""), ("figi", "a\x00b")],
 )
-def test_what_is_wrong_stands_beside_its_field(browser: Browser, field: str, value: str) -> None:
+def test_errors_are_shown_beside_their_fields(browser: Browser, field: str, value: str) -> None:
     answer = post(browser, "/operations/new", **{**COURSE, field: value})
     assert answer.status_code == 422
     page = Elements(answer.text)

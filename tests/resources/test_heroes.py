@@ -146,7 +146,7 @@ def test_an_empty_patch_writes_nothing(muster: Muster, admin: Tokens) -> None:
 @pytest.mark.parametrize(
     "hero_id", ["0", "-1", "x", "1.5", "1e3", "9223372036854775807", "9223372036854775808", "9" * 5000]
 )
-def test_an_id_that_is_none_is_a_404_or_a_422(muster: Muster, admin: Tokens, hero_id: str) -> None:
+def test_an_invalid_id_is_a_404_or_a_422(muster: Muster, admin: Tokens, hero_id: str) -> None:
     expected = (404, "hero-not-found") if hero_id == "9223372036854775807" else (422, "invalid")
     for method in ("GET", "PATCH", "DELETE"):
         assert_problem(call(muster, admin, method, f"/heroes/{hero_id}", {"age": 1}), *expected)

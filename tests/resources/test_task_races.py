@@ -32,7 +32,7 @@ def assert_chain(muster: Muster, tokens: Tokens, task: dict[str, Any]) -> int:
     return len(entries)
 
 
-def test_many_reassign_at_once_and_the_history_is_a_chain(muster: Muster, people: list[Tokens]) -> None:
+def test_concurrent_reassignments_leave_an_unbroken_history(muster: Muster, people: list[Tokens]) -> None:
     author = people[0]
     task = new_task(muster, author, assignee_id=id_of(people[1]))
     reassign = partial(call, muster, author, "PATCH", f"/tasks/{task['id']}")
@@ -43,7 +43,7 @@ def test_many_reassign_at_once_and_the_history_is_a_chain(muster: Muster, people
     assert assert_chain(muster, author, task) > 4
 
 
-def test_the_same_change_at_once_is_one_change(muster: Muster, people: list[Tokens]) -> None:
+def test_concurrent_identical_changes_are_recorded_once(muster: Muster, people: list[Tokens]) -> None:
     author, to = people[0], id_of(people[1])
     task = new_task(muster, author)
     change = partial(call, muster, author, "PATCH", f"/tasks/{task['id']}", {"assignee_id": to, "closed": True})
@@ -52,7 +52,7 @@ def test_the_same_change_at_once_is_one_change(muster: Muster, people: list[Toke
     assert assert_chain(muster, author, task) == 1
 
 
-def test_of_two_assignees_who_hand_it_on_at_once_one_has_it_no_more(muster: Muster, people: list[Tokens]) -> None:
+def test_only_one_of_two_concurrent_handovers_by_the_assignee_succeeds(muster: Muster, people: list[Tokens]) -> None:
     author, first, second, third = people
     task = new_task(muster, author, assignee_id=id_of(first))
     hand_on = partial(call, muster, first, "PATCH", f"/tasks/{task['id']}")
@@ -80,7 +80,7 @@ def key(muster: Muster, tokens: Tokens) -> str:
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_who_loses_a_task_while_the_request_waits_may_not_change_it(
+def test_an_assignee_who_loses_the_task_while_waiting_cannot_change_it(
     muster: Muster, people: list[Tokens], method: str
 ) -> None:
     author, assignee = people[:2]
@@ -94,7 +94,9 @@ def test_who_loses_a_task_while_the_request_waits_may_not_change_it(
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_an_assignee_who_is_deleted_meanwhile_is_no_assignee(muster: Muster, people: list[Tokens], method: str) -> None:
+def test_a_user_deleted_in_the_meantime_cannot_become_the_assignee(
+    muster: Muster, people: list[Tokens], method: str
+) -> None:
     gone = muster.new_account().sign_in()
     path = "/tasks" if method == "POST" else f"/tasks/{new_task(muster, people[0])['id']}"
     delete = f"DELETE FROM \"user\" WHERE id = '{key(muster, gone)}'"  # noqa: S608  # our own words
@@ -105,7 +107,7 @@ def test_an_assignee_who_is_deleted_meanwhile_is_no_assignee(muster: Muster, peo
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_who_is_deleted_while_the_request_waits_is_signed_out(muster: Muster, method: str) -> None:
+def test_a_user_deleted_while_the_request_waits_is_signed_out(muster: Muster, method: str) -> None:
     gone = muster.new_account().sign_in()
     path = "/tasks" if method == "POST" else f"/tasks/{new_task(muster, gone)['id']}"
     delete = f"DELETE FROM \"user\" WHERE id = '{key(muster, gone)}'"  # noqa: S608  # our own words

@@ -142,7 +142,7 @@ def test_closed_is_true_or_false(muster: Muster, ada: Tokens, closed: object) ->
 
 
 @pytest.mark.parametrize("task_id", ["0", "-1", "x", "9223372036854775807", "9223372036854775808", "9" * 5000])
-def test_an_id_that_is_none_is_a_404_or_a_422(muster: Muster, ada: Tokens, task_id: str) -> None:
+def test_an_invalid_id_is_a_404_or_a_422(muster: Muster, ada: Tokens, task_id: str) -> None:
     expected = (404, "task-not-found") if task_id == "9223372036854775807" else (422, "invalid")
     for method in ("GET", "PATCH", "DELETE"):
         assert_problem(call(muster, ada, method, f"/tasks/{task_id}", {}), *expected)

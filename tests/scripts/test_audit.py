@@ -40,13 +40,13 @@ def test_a_known_vulnerability_is_named_with_what_mends_it() -> None:
     ]
 
 
-def test_what_was_not_audited_is_no_pass() -> None:
+def test_an_incomplete_audit_does_not_pass() -> None:
     assert judge(CLEAN) == (1, [], [])
     audited, skipped, vulnerable = judge(SKIPPED)
     assert (audited, len(skipped), vulnerable) == (1, 1, [])
 
 
-def test_without_an_answer_there_is_nothing_to_judge() -> None:
+def test_an_audit_without_a_response_reports_why() -> None:
     with pytest.raises(Unreachable, match=r"advisories\.example"):
         ask(prints(NO_NETWORK), 60)
     with pytest.raises(Unreachable, match=r"within 0\.01 s"):

@@ -117,7 +117,9 @@ def check_one_moment(restored: Muster) -> None:
     assert count == highest == revision
 
 
-def test_restore_spares_what_is_there_and_what_is_in_use(serve: Callable[..., Muster], tmp_path: Path) -> None:
+def test_restore_refuses_a_database_in_use_and_overwrites_only_with_force(
+    serve: Callable[..., Muster], tmp_path: Path
+) -> None:
     muster, file = serve(), tmp_path / "backup"
     before = muster.new_account()
     assert run("backup", file, DATABASE_URL=muster.database_url).returncode == 0
@@ -136,7 +138,7 @@ def test_restore_spares_what_is_there_and_what_is_in_use(serve: Callable[..., Mu
     assert answer.status_code == 400
 
 
-def test_what_is_missing_or_damaged_is_said_in_one_line(tmp_path: Path) -> None:
+def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("a letter to a friend, " * 1000)
     nowhere = f"sqlite:///{tmp_path}/none.db"
     assert "no such database" in refusal(run("backup", tmp_path / "b", DATABASE_URL=nowhere))

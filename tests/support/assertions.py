@@ -1,4 +1,4 @@
-"""What the tests share about answers: how a refusal looks, and what being signed out means."""
+"""Assertions about responses: errors in the form of their endpoint, and devices that are signed out."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.support.servers import Muster, Tokens
 
 
 def assert_problem(answer: httpx.Response, status: int, kind: str) -> None:
-    """RFC 9457, with a sentence for a person."""
+    """The response is a problem (RFC 9457) of this kind, and its detail is a sentence."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     body = answer.json()
     assert (body["type"], body["status"]) == (f"/problems/{kind}", status)

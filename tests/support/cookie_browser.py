@@ -1,4 +1,4 @@
-"""What the tests of the cookie transport share: a browser as the API sees it, without one."""
+"""A simulated browser for tests of the cookie transport: it keeps the cookie and sends Origin."""
 
 from http.cookies import SimpleCookie
 

@@ -1,4 +1,4 @@
-"""What the tests of hostile requests share: raw bytes, every route that takes JSON, and how a refusal looks."""
+"""Helpers for tests of hostile requests: raw bytes, every route that takes JSON, and assertions about rejections."""
 
 import re
 import socket

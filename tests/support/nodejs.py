@@ -1,4 +1,4 @@
-"""Node for the tests: other people's JavaScript, installed as tests/support/node/package-lock.json says."""
+"""Node for the tests: third-party JavaScript, installed from tests/support/node/package-lock.json."""
 
 import fcntl
 import os
@@ -14,7 +14,7 @@ _NPM = NODE.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"
 
 
 def run_script(name: str, *arguments: str) -> str:
-    """What a script of tests/support/node prints; its end has to be a good one."""
+    """Run a script of tests/support/node, which must succeed, and return its output."""
     ran = subprocess.run(
         [NODE, FOLDER / name, *arguments], cwd=installed(), capture_output=True, text=True, timeout=60, check=False
     )

@@ -42,7 +42,7 @@ class OidcProvider(Startable):
         wait_for(self._is_up, what=f"the provider, log: {log.name}")
 
     def stop(self) -> None:
-        """At once; may be asked again."""
+        """Stop at once; a second call does nothing."""
         self._process.kill()
         self._process.communicate(timeout=STARTUP)
 

@@ -1,4 +1,4 @@
-"""What the tests of the ledger share: somebody's operations over HTTP, and the reference client with a bad network."""
+"""Helpers for tests of the ledger: a user's operations over HTTP, and the reference client on an unreliable network."""
 
 import json
 import sqlite3
@@ -67,7 +67,7 @@ class Ledger:
         return self.call("DELETE", operation_id, headers)
 
     def all(self, **query: Any) -> list[dict[str, Any]]:
-        """Every page of the list."""
+        """The rows of all pages of the list."""
         answer = self.get(**query)
         rows = list(answer.json())
         while "next" in answer.links:
@@ -93,7 +93,7 @@ class Ledger:
         self.muster.sql(_RAISE, count=count, email=self.account.email)
 
     def purge(self) -> None:
-        """What a job will do one day: forget the tombstones, and say up to where."""
+        """Delete the tombstones and raise the floor, as the purge job does."""
         self.muster.sql(_RAISE_FLOOR, email=self.account.email)
         self.muster.sql(_FORGET, email=self.account.email)
 
@@ -192,7 +192,7 @@ class Device:
         return stale
 
     def has_all(self) -> bool:
-        """Whether the copy is the server's list."""
+        """Whether the phone's copy equals the server's list."""
         return self.phone.copy == {row["id"]: row for row in self.ledger.all()}
 
 

@@ -29,7 +29,7 @@ class Process(Protocol):
 
 
 class PlainProcess(subprocess.Popen[bytes]):
-    """One that the system starts, behind `prefix` if there is any."""
+    """A process that the system starts, with `prefix` in front of the command."""
 
     prefix: ClassVar[list[str]] = []
 
@@ -40,7 +40,7 @@ class PlainProcess(subprocess.Popen[bytes]):
 
 
 class Fork:
-    """One that is forked."""
+    """A process forked from the preloaded fork server."""
 
     def __init__(self, module: list[str], environment: dict[str, str], log_file: Path) -> None:
         self._process = _server().Process(target=_run, args=(module, environment, log_file))

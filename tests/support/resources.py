@@ -1,4 +1,4 @@
-"""What tests of lists and rows share: one call, all pages of a list, and heroes, teams and tasks of their own."""
+"""Helpers for tests of lists and rows: API calls, all pages of a list, and new heroes, teams and tasks."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def new_task(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
 
 
 def wait_until_blocked(muster: Muster) -> None:
-    """A request waits for a lock of ours. SQLite cannot tell; there, whoever writes waits for the one writer."""
+    """Wait until a request is blocked by the test's lock. On SQLite every writer waits anyway."""
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         " AND application_name = 'muster'"

@@ -1,4 +1,4 @@
-"""What a database itself says of its tables: the names of their constraints, their rows; and rows to fill them with."""
+"""Schema helpers: the constraint names and rows that a database reports, and sample rows for every table."""
 
 import re
 import sqlite3

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = STARTUP) -> T:
-    """The first true value of `condition`."""
+    """Poll `condition` until it returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -50,7 +50,7 @@ def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = S
 
 
 def free_port() -> int:
-    """No other run of the tests on this machine gets it while this process lives: its server would answer for ours."""
+    """A port that no other test run on this machine gets while this process lives."""
     for port in _ports:
         claim = os.open(Path(tempfile.gettempdir()) / f"muster-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
         try:
@@ -180,7 +180,7 @@ class Muster(Startable):
         return Account(self, email, password)
 
     def new_account(self, *, password: str = PASSWORD, name: str | None = None, role: str = "user") -> Account:
-        """As registering leaves it, at once: hashing a password for each test took a tenth of the run."""
+        """Insert an account as registration would, without hashing: a hash for each test took a tenth of the run."""
         email = f"{uuid4().hex}@example.com"
         with Session(self.engine) as session:
             create_user(session, email=email, name=name, password_hash=hash_of(password), role=role)
@@ -231,7 +231,7 @@ class Muster(Startable):
 
 
 def text_of(mail: EmailMessage, kind: str = "plain") -> str:
-    """The text of a mail, as it is shown to who reads no HTML; with kind="html" to the others."""
+    """The body of a mail: plain text, or HTML with kind="html"."""
     part = mail.get_body((kind,))
     assert part is not None
     return str(part.get_content())

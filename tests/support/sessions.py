@@ -1,4 +1,4 @@
-"""What the tests of sessions share: rows, their age, tokens signed by the test, and whether a session is dead."""
+"""Helpers for tests of sessions: rows and their age, tokens signed by the test, and whether a session is still live."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def row_of(muster: Muster, tokens: Tokens) -> Any:
 
 
 def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
-    """Let time pass for these sessions, without waiting: every moment in their rows moves that far into the past."""
+    """Age these sessions without waiting: move every timestamp of their rows that far into the past."""
     on_sqlite = muster.database_url.startswith("sqlite")
     earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
     moments = [name for name in COLUMNS if name.endswith("_at")]
@@ -62,7 +62,7 @@ def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
 
 
 def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
-    """Copies of a session under ids of their own, with the tokens of their generation: sign-ins without hashing."""
+    """Copy a session under new ids, and return the tokens of the copies: more sign-ins without hashing passwords."""
     row, ids = row_of(muster, tokens), [uuid4() for _ in range(number)]
     others = ", ".join(name for name in COLUMNS if name != "id")
     # Our own column names.
@@ -111,34 +111,34 @@ def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None,
 
 
 def refreshed(muster: Muster, tokens: Tokens) -> Tokens:
-    """The pair that follows."""
+    """Refresh, and return the next token pair."""
     answer = muster.refresh(tokens.refresh)
     assert answer.status_code == 200, answer.text
     return Tokens(answer.json())
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    """Refused as a dead token is: by the token endpoint, or as a bearer."""
+    """Whether the token endpoint, or a route with a bearer token, rejected the token as invalid."""
     if answer.request.url.path == "/api/auth/token":
         return answer.status_code == 400 and answer.json()["error"] == "invalid_grant"
     return answer.status_code == 401 and 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
 def assert_signed_out(muster: Muster, *handed_out: Tokens) -> None:
-    """None of these tokens, of whatever session, is good for anything."""
+    """Every one of these access and refresh tokens is rejected."""
     for tokens in handed_out:
         assert is_refused(muster.me(tokens))
         assert is_refused(muster.refresh(tokens.refresh))
 
 
 def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
-    """Both tokens are good; the pair that follows."""
+    """Both tokens are accepted; return the next pair."""
     assert muster.me(tokens).status_code == 200
     return refreshed(muster, tokens)
 
 
 def thefts_mailed(muster: Muster, account: Account) -> int:
-    """How many mails told of a theft, once there is one. They leave in order: when a later one is there, all are."""
+    """The number of mails that reported a theft. Mails leave in order, so all have arrived once a later one has."""
     answer = muster.client.post("/api/auth/forgot-password", json={"email": account.email})
     assert answer.status_code == 202
     muster.mails(account.email, subject="Reset your password")

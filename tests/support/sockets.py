@@ -1,4 +1,4 @@
-"""Sockets and streams of the chat for the tests. Whatever they receive, they wait for it only so long."""
+"""Clients for the chat's sockets and event streams; every receive has a timeout."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Servers of the tests: started and stopped by hand, or running for the length of a `with`."""
+"""Base class of test servers: started and stopped explicitly, or running for the length of a `with` block."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -8,11 +8,11 @@ from typing import Self
 class Startable(ABC):
     @abstractmethod
     def start(self) -> None:
-        """Until it answers."""
+        """Start, and return once the server answers."""
 
     @abstractmethod
     def stop(self) -> None:
-        """It may be started again."""
+        """Stop; `start` may be called again."""
 
     def close(self) -> None:  # noqa: B027  # not every server has something
         """After the last stop: what it leaves open by itself."""

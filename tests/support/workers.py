@@ -1,4 +1,4 @@
-"""What the tests of jobs share: a Redis to stop and start, workers to kill, and jobs written beside the service."""
+"""Helpers for tests of jobs: worker processes to kill, and jobs inserted beside the service."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,15 +18,18 @@ from tests.support.databases import fresh_database
 from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
 
-TOLD_SERVICE = "tests.support.apps.service_with_probes:app"
+SERVICE_WITH_PROBES = "tests.support.apps.service_with_probes:app"
 STATEMENT = {"since": None, "until": None, "mail": False}
 ENDED = {"done", "failed", "cancelled"}
 
 
 @contextmanager
-def told_service(kind: str, folder: Path, postgres: str, **settings: str) -> Iterator[Muster]:
-    """An instance with kinds of jobs that only tests need, and a table for their effects."""
-    with fresh_database(kind, folder, postgres) as url, Muster(url, folder, app=TOLD_SERVICE, **settings) as served:
+def service_with_probes(kind: str, folder: Path, postgres: str, **settings: str) -> Iterator[Muster]:
+    """An instance whose statement jobs wait, fail or count as a test says, with a table for their effects."""
+    with (
+        fresh_database(kind, folder, postgres) as url,
+        Muster(url, folder, app=SERVICE_WITH_PROBES, **settings) as served,
+    ):
         yield with_effects(served)
 
 

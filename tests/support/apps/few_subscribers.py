@@ -1,4 +1,4 @@
-"""The service with room for few who follow the chat: uvicorn tests.support.apps.few_subscribers:app."""
+"""The service with a low limit of chat subscribers: uvicorn tests.support.apps.few_subscribers:app."""
 
 from app import main
 from app.chat import hub

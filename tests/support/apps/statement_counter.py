@@ -1,4 +1,4 @@
-"""The application, telling in a header how many statements an answer took; those of its jobs are not among them."""
+"""The application with a header that counts the SQL statements of each response, without those of its jobs."""
 
 from contextvars import ContextVar
 from itertools import count

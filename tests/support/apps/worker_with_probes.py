@@ -1,4 +1,4 @@
-"""The worker of the tests of jobs: celery --app tests.support.apps.worker_with_probes."""
+"""The Celery worker with the probes of job_probes.py: celery --app tests.support.apps.worker_with_probes."""
 
 from app import worker
 from tests.support.apps import job_probes
