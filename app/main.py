@@ -25,7 +25,7 @@ from app.core.database import CHAT_SLOTS, Database
 from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.settings import ROOT, Settings, get_settings
-from app.http.error_handlers import answer
+from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
 from app.jobs.handlers import Handlers
@@ -91,7 +91,7 @@ def create_api() -> FastAPI:
         routers = [auth_oidc.router, *routers]
     for router in routers:
         api.include_router(router)
-    finish(api, settings, answer, headers={}, cors=True)
+    finish(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
     install_openapi(api)
     return api
@@ -171,7 +171,7 @@ def finish(
     for kind in (AppError, ApiError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
         app.add_exception_handler(kind, handle_error)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body)
-    app.add_middleware(CatchAll, answer=handle_error)
+    app.add_middleware(CatchAll, handle_error=handle_error)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     if cors and settings.cors_origins:
         app.add_middleware(

@@ -1,17 +1,17 @@
-"""JSON as RFC 7493 (I-JSON) narrows it: what two parsers could read differently is refused, and numbers stay exact."""
+"""Strict JSON (RFC 7493, I-JSON): documents that parsers could read differently are refused, and numbers are exact."""
 
 import json
 from decimal import Decimal
 from typing import Any, NoReturn
 
-_MAX_DIGITS = 40  # more than any number here has; reading thousands of them takes the square of their count
-_MAX_EXPONENT = 308  # a double's range, which RFC 8259 section 6 calls interoperable
+_MAX_DIGITS = 40  # more than any number needs; parsing thousands of digits takes quadratic time
+_MAX_EXPONENT = 308  # the range of a double (RFC 8259 section 6)
 
 
 def parse(body: bytes) -> Any:
-    """The value in `body`; else JSONDecodeError with the reason. A number that is not whole is a Decimal.
+    """Parse `body`, or raise JSONDecodeError with the reason. Numbers with a fraction become Decimal.
 
-    8.0 and 1e2 are whole, as JSON Schema's `integer` has it. A byte order mark is ignored (RFC 8259 section 8.1).
+    8.0 and 1e2 are integers, as in JSON Schema. A byte order mark is ignored (RFC 8259 section 8.1).
     """
     try:
         return _decoder.decode(body.decode("utf-8-sig"))

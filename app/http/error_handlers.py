@@ -1,4 +1,4 @@
-"""One place that turns errors into answers: problem+json (RFC 9457), or RFC 6749's JSON at the OAuth endpoints."""
+"""Errors as responses: problem+json (RFC 9457), or RFC 6749's JSON at the OAuth endpoints."""
 
 import logging
 import re
@@ -28,6 +28,7 @@ from app.core.errors import (
     oauth_error,
     problem,
 )
+from app.http.middleware import route_template
 from app.http.rate_limit import too_many_requests
 
 log = logging.getLogger("muster.error")
@@ -35,19 +36,16 @@ log = logging.getLogger("muster.error")
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
-# Where a person is on the way, and no program: a page says what went wrong.
+# A person's browser follows these addresses: errors lead to a page that explains them.
 FOR_BROWSERS = frozenset({"/api/auth/oidc/login", "/api/auth/oidc/callback"})
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
 
-async def answer(request: Request, error: Exception) -> Response:
-    """The answer to any error: what the client may know, and no more."""
-    return respond(request, await as_refusal(request, error))
-
-
-def respond(request: Request, error: AppError) -> Response:
+async def error_response(request: Request, exception: Exception) -> Response:
+    """The response to any exception. It says what the client may know and no more."""
+    error = await classify(request, exception)
     metrics.count("errors", type=error.type)
-    if _template(request) in FOR_BROWSERS and request.method == "GET":
+    if route_template(request.scope) in FOR_BROWSERS and request.method == "GET":
         where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
         return RedirectResponse(where, 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
@@ -55,25 +53,25 @@ def respond(request: Request, error: AppError) -> Response:
     return JSONResponse(problem(error), error.status, error.headers, media_type=PROBLEM)
 
 
-async def as_refusal(request: HTTPConnection, error: Exception) -> AppError:
-    """What the client may know of an error; the rest goes to the log."""
+async def classify(connection: HTTPConnection, error: Exception) -> AppError:
+    """The error as the client sees it. The details of an unexpected one go to the log."""
     match error:
         case AppError():
             return error
         case RateLimitExceeded():
-            return await to_thread.run_sync(too_many_requests, request)
+            return await to_thread.run_sync(too_many_requests, connection)
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
             return _of_http_exception(error)
         case SQLAlchemyError():
-            return as_app_error(error) or _unexpected(request, error)
+            return as_app_error(error) or _unexpected(connection, error)
         case _:
-            return _unexpected(request, error)
+            return _unexpected(connection, error)
 
 
 def _invalid(error: RequestValidationError) -> Invalid:
-    """Where and why, never what: the input may be a password."""
+    """The place and the reason of each mistake, never the input, which may be a password."""
     errors = [
         {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]} for e in error.errors()
     ]
@@ -82,10 +80,10 @@ def _invalid(error: RequestValidationError) -> Invalid:
 
 
 def _sentence(mistake: dict[str, Any]) -> str:
-    """Pydantic's message for a person: without its prefix, and without a regular expression."""
+    """Pydantic's message as a sentence, without its prefix and without regular expressions."""
     match mistake["type"]:
         case "string_pattern_mismatch":
-            return "This has characters or a form that are not allowed here."
+            return "This has characters or a format that is not allowed here."
         case "json_invalid":
             return f"This is not JSON: {mistake['ctx']['error'].rstrip('.')}."
         case "model_attributes_type":
@@ -98,33 +96,27 @@ def _sentence(mistake: dict[str, Any]) -> str:
 
 
 def _place(part: str | int) -> str | int:
-    """A part of a location. The name of an unknown field is the client's own: it comes back if it looks like one."""
+    """A part of a location. The name of an unknown field is the client's: it is repeated only if it looks harmless."""
     return part if isinstance(part, int) or _FIELD.fullmatch(part) else "?"
 
 
 def _of_http_exception(error: HTTPException) -> AppError:
-    """What the framework itself refuses."""
+    """The errors that FastAPI and Starlette raise themselves."""
     kinds: dict[int, type[AppError]] = {404: NotFound, 405: MethodNotAllowed, 413: ContentTooLarge}
     kind = kinds.get(error.status_code, BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
 
 
-def _unexpected(request: HTTPConnection, error: Exception) -> Internal:
+def _unexpected(connection: HTTPConnection, error: Exception) -> Internal:
     ticket = token_hex(6)
-    method = request.scope.get("method", "socket")
-    log.error("ticket %s: %s %s", ticket, method, _template(request), exc_info=_without_values(error))
+    method, route = connection.scope.get("method", "socket"), route_template(connection.scope)
+    log.error("ticket %s: %s %s", ticket, method, route, exc_info=_without_values(error))
     return Internal(f"The server failed. The ticket {ticket} names the log line.", ticket=ticket)
 
 
 def _without_values(error: Exception) -> Exception:
-    """SQLAlchemy repeats a statement's parameters, which may be secrets, unless it is told not to."""
+    """Keep SQLAlchemy from repeating a statement's parameters, which may be secrets."""
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, SQLAlchemyError) and hasattr(cause, "hide_parameters"):
             cause.hide_parameters = True
     return error
-
-
-def _template(request: HTTPConnection) -> str:
-    """The route's template: the path itself may hold what somebody mistyped."""
-    route: Any = request.scope.get("route")
-    return getattr(route, "path", "-")

@@ -1,4 +1,4 @@
-"""What the API and the pages share for whoever monitors them: the health answer, and who may read metrics."""
+"""Monitoring, shared by the API and the pages: the health response, and access to the metrics."""
 
 from ipaddress import ip_address
 from secrets import compare_digest
@@ -19,7 +19,7 @@ def check_scraper(request: Request, token: str | None) -> None:
     """Refuse whoever may not read the metrics: they need METRICS_TOKEN or, where none is set, this machine."""
     header = request.headers.get("authorization")
     if token is None:
-        # Through a proxy on this machine everybody would be a neighbour.
+        # Behind a proxy on this machine, every client would seem to be on this machine.
         forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
         if forwarded or client_address(request) == "unknown" or not ip_address(client_address(request)).is_loopback:
             raise MetricsRefused

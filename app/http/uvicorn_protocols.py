@@ -1,5 +1,4 @@
-"""Uvicorn's protocols with gaps closed: heads without an end, clients who leave while they pipeline, and those who do
-not read what they are sent."""
+"""Uvicorn's protocols, hardened against unterminated heads, and clients that leave while pipelining or never read."""
 
 import asyncio
 from collections import deque
@@ -11,45 +10,45 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-# Above the largest head that the application answers for itself (app/http/middleware.py), with room for the framing.
+# Above the largest head that app/http/middleware.py answers with a problem, with room for the framing.
 MAX_UNPARSED = 256 * 1024
-MAX_FRAGMENTS = 1000  # of one message of a socket
-GOODBYE = 5  # seconds for a client to read why its socket ends
+MAX_FRAGMENTS = 1000  # of one WebSocket message
+CLOSE_TIMEOUT = 5  # seconds for a client to read the close frame
 
 
 class Protocol(HttpToolsProtocol):
-    """The parser keeps a line, a header or a trailer until it ends: one that never ends would fill the memory.
+    """HTTP with a bound on unterminated heads, and shutdown and disconnects reported to every request.
 
-    Uvicorn tells only the newest of several pipelined requests that their client has left; the others would write to
-    a closed connection. It tells the application of the end only once all requests are answered: `on_shutdown` in the
-    lifespan's state is called before, so that those that wait for something are.
+    The parser buffers a line or header until it ends, however long. Uvicorn reports a disconnect only to the newest of
+    several pipelined requests. And it stops the application only when all requests are answered: `on_shutdown` in the
+    lifespan's state is called earlier, so that long polls and streams end.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._unparsed = 0  # bytes since the parser last completed a part of a message
+        self._unparsed = 0  # bytes since the parser last completed an element
         self._unanswered: deque[RequestResponseCycle] = deque()
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
         super().data_received(data)
         if self._unparsed > MAX_UNPARSED and not self.transport.is_closing():
-            self.send_400_response("The head of the request does not end.")
+            self.send_400_response("The head of the request is too large.")
 
     def on_headers_complete(self) -> None:
         self._unparsed = 0
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before:  # a socket's handshake makes none
+        if self.cycle is not before:  # a WebSocket handshake creates none
             self._unanswered.append(self.cycle)
 
     def _should_upgrade_to_ws(self) -> bool:
-        """Half a handshake is none (RFC 6455 section 4.1): the request is answered as if it asked for no socket."""
+        """Treat an incomplete handshake (RFC 6455 section 4.1) as an ordinary request."""
         names = {name for name, _ in self.headers}
         return {b"sec-websocket-key", b"sec-websocket-version"} <= names and super()._should_upgrade_to_ws()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Uvicorn would log the client's mistake as a missing library."""
+        """Log nothing: uvicorn would report the client's mistake as a missing library."""
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -77,7 +76,7 @@ class Protocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn says goodbye only once the client reads, and lets one that never does keep its connection."""
+    """WebSockets that end within CLOSE_TIMEOUT: uvicorn would wait for a client that never reads."""
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -92,20 +91,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     def _abort_later(self) -> None:
-        """What still waits to be sent has so long to leave."""
-        self.loop.call_later(GOODBYE, self.transport.abort)
+        self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.close_sent:
             raise ClientDisconnected
         if message["type"] == "websocket.close":
-            self.writable.set()  # it goes behind what waits
+            self.writable.set()  # do not wait: the close frame is queued behind the other frames
         await super().send(message)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAGMENTS:
             super().handle_cont(event)
-        else:  # empty ones count for nothing in the size of a message, and are kept
+        else:  # empty fragments do not count towards the size limit, but each takes memory
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG)
             self.handle_parser_exception()
 
@@ -113,7 +111,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         try:
             if self.curr_msg_data_type == "text":
                 b"".join(self.frames).decode()
-        except UnicodeDecodeError:  # uvicorn would log where it was found
+        except UnicodeDecodeError:  # uvicorn would log part of the message
             self.conn.fail(CloseCode.INVALID_DATA)
             self.handle_parser_exception()
         else:

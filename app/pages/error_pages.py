@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.core import metrics
 from app.core.settings import get_settings
 from app.http.cookies import set_cookie
-from app.http.error_handlers import as_refusal
+from app.http.error_handlers import classify
 from app.pages.api_client import ApiError
 from app.pages.forms import Form
 from app.pages.rendering import is_signed_in, page, redirect
@@ -18,7 +18,7 @@ from app.pages.texts import describe
 async def answer_page(request: Request, error: Exception) -> Response:
     """Answer any error. Those of the API were counted and logged there."""
     if not isinstance(error, ApiError):
-        known = await as_refusal(request, error)
+        known = await classify(request, error)
         metrics.count("errors", type=known.type)
         return _error_page(request, known.status, known.type, known.members, known.headers)
     if error.status == 401:

@@ -41,7 +41,7 @@ from app.core.errors import AppError, Unauthenticated, problem
 from app.core.strict_json import parse
 from app.dependencies import join_chat
 from app.http.cookies import cookie_token
-from app.http.error_handlers import as_refusal
+from app.http.error_handlers import classify
 from app.http.rate_limit import client_address, network
 from app.http.routing import Router
 from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
@@ -76,7 +76,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         return
     except Exception as error:
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-        refusal = await as_refusal(websocket, first)
+        refusal = await classify(websocket, first)
         code, reason = _CODES.get(refusal.status, Ending.SLOW), refusal.detail
     if code is not None:
         with suppress(*_GONE):
@@ -164,7 +164,7 @@ async def _post(
         author = (caller.user_id, caller.session.name)
         public, is_new = await database.run(database.chat_write_side, None, services.chat.post, *author, body)
     except Exception as error:
-        return _error(await as_refusal(websocket, error), frame)
+        return _error(await classify(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
 
 

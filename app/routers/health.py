@@ -1,4 +1,4 @@
-"""For whoever operates it: health, metrics, and the API's own documentation page."""
+"""Health checks, metrics, and the Swagger UI."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from app.models.job import Job
 from app.models.user import Role
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
-# Strict, as the pages' own: Swagger UI draws its icons as data: images.
+# As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
 DOCS_POLICY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -39,13 +39,13 @@ _JOBS = select(col(Job.kind), col(Job.state), _RETRIED.label("retried"), func.co
 
 @router.get("/health/live")
 async def is_live() -> Health:
-    """The process answers. Says nothing of the database: restarting this process would not mend that one."""
+    """The process responds. The database is not checked: restarting the process would not repair it."""
     return Health()
 
 
 @router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
 async def is_ready(services: ServicesDep) -> Health:
-    """The database answers, is migrated and has its roles: requests may be sent here."""
+    """The database responds, is migrated and has its roles: the process can take requests."""
     await in_thread(_check_database, services.database)
     return Health()
 
@@ -65,7 +65,7 @@ def _check_database(database: Database) -> None:
     responses=problems(Unauthenticated, InvalidToken, MetricsRefused),
 )
 async def read_metrics(request: Request, services: ServicesDep) -> Response:
-    """For Prometheus: with METRICS_TOKEN whoever bears it, without it this machine."""
+    """Metrics for Prometheus: for the bearer of METRICS_TOKEN or, where that is not set, for this machine only."""
     check_scraper(request, services.settings.metrics_token)
     measured = await in_thread(_measure, services.database)
     return Response(metrics.page(measured), media_type=CONTENT_TYPE_LATEST)
@@ -90,5 +90,5 @@ async def home() -> RedirectResponse:
 
 @pages.get("/api/docs")
 async def docs() -> HTMLResponse:
-    """Swagger UI from our own files, so that it works on a closed network."""
+    """Swagger UI from local files, so that it works without Internet access."""
     return HTMLResponse((STATIC / "docs.html").read_text(), headers=DOCS_POLICY)

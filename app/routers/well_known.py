@@ -1,4 +1,4 @@
-"""What other services need to verify our tokens themselves: the metadata (RFC 8414) and the public keys (RFC 7517)."""
+"""What other services need to verify our tokens: server metadata (RFC 8414) and public keys (RFC 7517)."""
 
 from fastapi import Response
 from sqlmodel import Field, SQLModel
@@ -14,7 +14,7 @@ router = Router("/.well-known", tags=["services"])
 
 
 class Jwk(SQLModel):
-    """One public key, for RS256 signatures alone. kid is its thumbprint (RFC 7638)."""
+    """A public key for RS256 signatures. `kid` is its thumbprint (RFC 7638)."""
 
     kty: str = Field(schema_extra={"examples": ["RSA"]})
     use: str = Field(schema_extra={"examples": ["sig"]})
@@ -25,13 +25,13 @@ class Jwk(SQLModel):
 
 
 class Jwks(SQLModel):
-    """The public key of each of JWT_PRIVATE_KEY_FILES, in their order."""
+    """The public keys of JWT_PRIVATE_KEY_FILES, in that order."""
 
     keys: list[Jwk]
 
 
 class Metadata(SQLModel):
-    """RFC 8414 section 2. The issuer is PUBLIC_URL, as it stands in the tokens."""
+    """RFC 8414 section 2. The issuer is PUBLIC_URL, as in the tokens."""
 
     issuer: str = Field(schema_extra={"examples": ["https://muster.example.com"]})
     token_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/token"]})
@@ -51,7 +51,7 @@ class Metadata(SQLModel):
 async def read_jwks(response: Response, services: ServicesDep) -> Jwks:
     """The public keys of our access tokens (RFC 7517).
 
-    Look a token's `kid` up here, and read this again when it is missing. Empty without JWT_PRIVATE_KEY_FILES.
+    Look up a token's `kid` here, and fetch the keys again when it is missing. Empty without JWT_PRIVATE_KEY_FILES.
     """
     response.headers.update(CACHED)
     return Jwks(keys=[Jwk(**key) for key in services.signers.access.public_jwks])
@@ -59,7 +59,7 @@ async def read_jwks(response: Response, services: ServicesDep) -> Jwks:
 
 @router.get("/oauth-authorization-server")
 async def read_metadata(response: Response, services: ServicesDep) -> Metadata:
-    """Where the endpoints are, and what they take (RFC 8414): an OAuth client library configures itself by this."""
+    """The endpoints and what they support (RFC 8414): OAuth client libraries configure themselves from this."""
     response.headers.update(CACHED)
     issuer = services.settings.public_url
     grants = ["password", "refresh_token"] if services.settings.local_accounts == "on" else []
