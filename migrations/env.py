@@ -1,4 +1,4 @@
-"""One environment for both databases: one transaction, one process at a time, no long wait for a lock."""
+"""The environment of every migration: one transaction, one process at a time, no long wait for a lock."""
 
 import sqlite3
 from typing import Any
@@ -12,9 +12,9 @@ from app.core.settings import get_settings
 from app.models import chat, hero, job, operation, refresh_token, task, user
 
 TABLES = (user, refresh_token, operation, hero, task, job, chat)  # importing a module registers its tables
-LOCK_ID = 0x6D757374  # any number will do, as long as it is the same for every process
-LOCK_TIMEOUT = "5s"  # a migration that waits behind a query blocks everybody who comes after it
-WAIT_FOR_OTHERS = 120  # seconds that SQLite waits for a process that migrates right now
+LOCK_ID = 0x6D757374  # an arbitrary number that all processes share
+LOCK_TIMEOUT = "5s"  # a migration that waits behind a query blocks every query after it
+WAIT_FOR_OTHERS = 120  # seconds that SQLite waits while another process migrates
 
 
 def run() -> None:
@@ -41,7 +41,7 @@ def _postgres(url: str) -> Engine:
 
 
 def _sqlite(url: str) -> Engine:
-    """Batch mode rebuilds tables: with foreign keys on, dropping the old one would delete the rows that refer to it."""
+    """An engine without foreign keys: batch mode rebuilds tables, and dropping one would delete its referrers."""
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": WAIT_FOR_OTHERS, "isolation_level": None})
 
     @event.listens_for(engine, "connect")
@@ -57,7 +57,7 @@ def _sqlite(url: str) -> Engine:
 
 def _refuse_dangling_rows(connection: Connection) -> None:
     if dangling := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-        raise RuntimeError(f"the migration leaves a row of {dangling[0]} that refers to nothing")
+        raise RuntimeError(f"the migration leaves a row in {dangling[0]} that refers to a missing row")
 
 
 run()

@@ -1,7 +1,7 @@
-"""Rename a table with everything that is named after it, on both databases, where it stands: no row is copied.
+"""Rename a table, and everything that is named after it, in place on both databases: no row is copied.
 
-The naming convention of app/models/__init__.py puts table names into constraint names, and a violated constraint is
-known by its name. A migration says `rename_table(op, "hero", "champion")`, and the reverse in its downgrade.
+The naming convention of app/models/__init__.py puts table names into constraint names, and the application recognizes
+a violated constraint by its name. Call `rename_table(op, "hero", "champion")`, and the reverse in the downgrade.
 """
 
 import re
@@ -11,13 +11,13 @@ from sqlalchemy import Connection, text
 
 
 class _Op(Protocol):
-    """What is needed of alembic.op."""
+    """The part of alembic.op that is used here."""
 
     def get_bind(self) -> Connection: ...
 
 
 def rename_table(op_or_connection: _Op | Connection, old: str, new: str) -> None:
-    """Its constraints, indexes and owned sequences follow, and the foreign keys of other tables that refer to it."""
+    """Rename the table with its constraints, indexes and owned sequences, and the foreign keys that refer to it."""
     connection = op_or_connection if isinstance(op_or_connection, Connection) else op_or_connection.get_bind()
     on_sqlite = connection.dialect.name == "sqlite"
     connection.exec_driver_sql(f"ALTER TABLE {_quoted(old)} RENAME TO {_quoted(new)}")
@@ -25,12 +25,12 @@ def rename_table(op_or_connection: _Op | Connection, old: str, new: str) -> None
 
 
 def _own_name(name: str, old: str, new: str) -> str:
-    """pk_hero, ix_hero_name, fk_hero_team_id_team; PostgreSQL's hero_id_seq and hero_id_not_null."""
+    """Rename what begins with the table: pk_hero, ix_hero_name, PostgreSQL's hero_id_seq and hero_id_not_null."""
     return re.sub(rf"^((?:pk|uq|ix|ck|fk)_)?{re.escape(old)}(?=_|$)", lambda found: f"{found[1] or ''}{new}", name)
 
 
 def _referring_name(name: str, old: str, new: str) -> str:
-    """fk_medal_hero_id_hero: ends with the table that it refers to."""
+    """Rename what ends with the table it refers to: fk_medal_hero_id_hero."""
     return re.sub(rf"_{re.escape(old)}$", lambda _: f"_{new}", name)
 
 
@@ -39,7 +39,7 @@ def _quoted(name: str) -> str:
 
 
 def _follow_on_postgres(connection: Connection, old: str, new: str) -> None:
-    """The catalogue knows what hangs on the table; a constraint's index and a column's default follow by themselves."""
+    """Find the dependents in the catalog; the indexes of constraints and the defaults of columns rename themselves."""
     table = {"table": _quoted(new)}
     constraints = text(
         "SELECT conrelid::regclass::text AS owner, conname AS name, conrelid = to_regclass(:table) AS own,"
@@ -63,8 +63,8 @@ def _follow_on_postgres(connection: Connection, old: str, new: str) -> None:
 
 
 def _follow_on_sqlite(connection: Connection, old: str, new: str) -> None:
-    """SQLite keeps a table as its CREATE statement, and renames a constraint only by an edit of that text, which
-    changes nothing else in the file: https://www.sqlite.org/lang_altertable.html#otheralter"""
+    """Edit the CREATE statements, which is the only way to rename a constraint in SQLite, and changes nothing else in
+    the file: https://www.sqlite.org/lang_altertable.html#otheralter"""
     indexes = text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :table AND sql IS NOT NULL")
     for name, statement in connection.execute(indexes, {"table": new}).all():
         if (renamed := _own_name(name, old, new)) != name:
@@ -77,11 +77,11 @@ def _follow_on_sqlite(connection: Connection, old: str, new: str) -> None:
         if edited != statement:
             update = text("UPDATE sqlite_master SET sql = :sql WHERE type = 'table' AND name = :name")
             connection.execute(update, {"sql": edited, "name": name})
-    connection.exec_driver_sql("PRAGMA writable_schema=RESET")  # and read the schema again
+    connection.exec_driver_sql("PRAGMA writable_schema=RESET")  # this also reads the schema again
 
 
 def _rename_constraints(statement: str, old: str, new: str, *, own: bool) -> str:
-    """The names in a CREATE TABLE: all of the renamed table's own, and of any table those that refer to it."""
+    """Rename constraints in a CREATE TABLE: all in the renamed table, and in others those that refer to it."""
     named = r'(\bCONSTRAINT\s+"?)([\w$]+)'
     if own:
         statement = re.sub(named, lambda found: found[1] + _own_name(found[2], old, new), statement)

@@ -1,9 +1,9 @@
 """${message}
 
-Revision: ${up_revision}, after ${down_revision | comma,n}. Made ${create_date}.
+Revision ${up_revision}, after ${down_revision | comma,n}. Created ${create_date}.
 
-Before it lands: does it hold a lock on a large table? (migrations/env.py gives up on a lock after 5 s.) Does it keep
-every row, down and up again, on both databases? Would the running version of the code work on the new schema?
+Before merging: does it lock a large table? (migrations/env.py gives up on a lock after 5 s.) Does it keep every row,
+down and up again, on both databases? Does the running version of the code work with the new schema?
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
-"""Has a pin of the lock files a known vulnerability? pip-audit asks PyPI, and one that has fails the check.
+"""Check the pins of the lock files for known vulnerabilities: pip-audit asks PyPI, and any that it finds is a failure.
 
-A closed network stops no build: what could not be audited is counted, in one line. The npm packages of
-tests/support/node are left out: no user's request ever reaches them.
+Without a network the check passes, with one line that counts the pins that were not audited. The npm packages of
+tests/support/node are left out, since no request ever reaches them.
 """
 
 import json
@@ -15,8 +15,8 @@ from scripts.check_locks import read
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 IGNORED = {
-    # ecdsa's signatures leak through their timing, and its makers will not mend it. python-jose asks for ecdsa and uses
-    # cryptography instead where that is installed, as here: nothing of ours imports ecdsa: tests/scripts/test_audit.py.
+    # The timing of ecdsa's signatures leaks the key, and its authors will not fix that. python-jose depends on ecdsa
+    # but uses cryptography where that is installed, as here: nothing imports ecdsa (tests/scripts/test_audit.py).
     "CVE-2024-23342",
 }
 COMMAND = (
@@ -24,24 +24,24 @@ COMMAND = (
     *("--format=json", *(f"--requirement={lock}" for lock in LOCKS)),
     *(f"--ignore-vuln={known}" for known in sorted(IGNORED)),
 )
-TIMEOUT = 60  # seconds for all of it
-# How the last line of pip-audit begins, or what is in it, when nobody answers or answers nonsense.
+TIMEOUT = 60  # seconds for the whole audit
+# What the last line of pip-audit contains when PyPI cannot be reached, or a proxy answers instead.
 UNREACHABLE = ("requests.exceptions.", "urllib3.exceptions.", "pip_audit._service.", "network may be blocking")
 
 
 class Audit(NamedTuple):
     audited: int
-    skipped: Sequence[str]  # why, a sentence a pin
+    skipped: Sequence[str]  # a sentence for each pin
     vulnerable: Sequence[str]  # a line each: package, version, ids, fixed versions
 
 
 class Unreachable(Exception):
-    """Nobody could be asked; carries why."""
+    """PyPI could not be asked; the message says why."""
 
 
 def main() -> None:
     try:
-        audit = judge(ask(COMMAND, TIMEOUT))
+        audit = parse_report(run_pip_audit(COMMAND, TIMEOUT))
     except Unreachable as reason:
         pins = sum(pin.applies for pin in read(ROOT / LOCKS[-1]))
         print(f"audit: NONE of {pins} pins was audited: {reason}")
@@ -55,22 +55,22 @@ def main() -> None:
         print(f"audit: {audit.audited} pins have no known vulnerability")
 
 
-def ask(command: Sequence[str], seconds: float) -> str:
-    """The report of pip-audit. Unreachable if there is none; another failure of the tool ends the check."""
+def run_pip_audit(command: Sequence[str], seconds: float) -> str:
+    """The report of pip-audit, or Unreachable. Any other failure of the tool fails the check."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise Unreachable(f"no answer within {seconds:g} s") from None
     if done.stdout.startswith("{"):
         return done.stdout
-    told = done.stderr.strip()
-    last = told.rpartition("\n")[2]
+    output = done.stderr.strip()
+    last = output.rpartition("\n")[2]
     if any(sign in last for sign in UNREACHABLE):
         raise Unreachable(last[:160])
-    sys.exit(f"audit: pip-audit failed ({done.returncode})\n{told}")
+    sys.exit(f"audit: pip-audit failed ({done.returncode})\n{output}")
 
 
-def judge(report: str) -> Audit:
+def parse_report(report: str) -> Audit:
     pins = json.loads(report)["dependencies"]
     skipped = [pin["skip_reason"] for pin in pins if "skip_reason" in pin]
     vulnerable = [

@@ -1,7 +1,7 @@
-"""Are both lock files what ./scripts/lock would keep? Judged offline, so that a newer release is no reason to fail.
+"""Check offline that both lock files fit pyproject.toml, so that a newer release is no reason to fail.
 
-What pyproject.toml asks for is followed through the metadata of what .venv holds, which scripts/check has just brought
-up to date with the dev lock: all of it has to be pinned at a version that fits, and nothing else may be.
+The dependencies in pyproject.toml are followed through the metadata of the packages in .venv, which scripts/check has
+just brought up to date: each of them has to be pinned at a version that fits, and nothing else may be pinned.
 """
 
 import re
@@ -20,7 +20,7 @@ from app.core.settings import ROOT
 
 PIN = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[^\s;]+)(?: ; (?P<marker>.+?))? \\")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
-OURS = "muster (pyproject.toml"  # how uv notes that a package is asked for by pyproject.toml itself
+OURS = "muster (pyproject.toml"  # how uv notes a direct dependency
 
 
 @dataclass
@@ -29,16 +29,16 @@ class Pin:
     version: str
     marker: str | None
     hashes: list[str] = field(default_factory=list)
-    asked_for_here: bool = False
+    is_direct: bool = False
 
     @property
     def applies(self) -> bool:
-        """On this Python and this system."""
+        """Whether the pin is installed on this Python and this system."""
         return self.marker is None or Marker(self.marker).evaluate()
 
 
 class Stale(Exception):
-    """What is wrong, in words."""
+    """Why a lock file has to be written again, as a sentence."""
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def read(path: Path) -> list[Pin]:
-    """The pins of a lock file, in which nothing stands but pins, their hashes and comments."""
+    """The pins of a lock file, which may contain only pins, their hashes and comments."""
     pins: list[Pin] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if found := PIN.fullmatch(line):
@@ -64,9 +64,9 @@ def read(path: Path) -> list[Pin]:
         elif pins and HASH.fullmatch(line):
             pins[-1].hashes.append(line.strip(" \\"))
         elif pins and line.lstrip().startswith("#"):
-            pins[-1].asked_for_here |= OURS in line
+            pins[-1].is_direct |= OURS in line
         elif not line.startswith("#"):
-            raise Stale(f"{path.name}, line {number}: neither a pin nor a hash")
+            raise Stale(f"{path.name}, line {number} is neither a pin nor a hash")
     if bare := [pin.name for pin in pins if not pin.hashes]:
         raise Stale(f"{path.name}: {bare[0]} has no hash")
     return pins
@@ -75,33 +75,33 @@ def read(path: Path) -> list[Pin]:
 def compare(pins: list[Pin], wanted: list[str]) -> None:
     requirements = [Requirement(text) for text in wanted]
     asked = {canonicalize_name(requirement.name) for requirement in requirements}
-    if different := asked ^ {pin.name for pin in pins if pin.asked_for_here}:
-        raise Stale(f"{min(different)} stands in pyproject.toml or in a lock file, not in both")
+    if different := asked ^ {pin.name for pin in pins if pin.is_direct}:
+        raise Stale(f"{min(different)} is in pyproject.toml or in a lock file, but not in both")
     here = {pin.name: pin for pin in pins if pin.applies}
     reached: set[str] = set()
-    for requirement in everything_asked_for(requirements):
+    for requirement in all_requirements(requirements):
         pin = here.get(canonicalize_name(requirement.name))
         if pin is None or not requirement.specifier.contains(pin.version, prereleases=True):
-            raise Stale(f"{requirement} is asked for, {pin.version if pin else 'nothing'} is pinned")
+            raise Stale(f"{requirement} is required, but {pin.version if pin else 'nothing'} is pinned")
         if installed_version(pin.name) != pin.version:
             sys.exit(
-                f"check_locks: .venv does not hold {pin.name} {pin.version}; run ./scripts/venv requirements-dev.lock"
+                f"check_locks: .venv does not have {pin.name} {pin.version}; run ./scripts/venv requirements-dev.lock"
             )
         reached.add(pin.name)
     if idle := here.keys() - reached:
-        raise Stale(f"{min(idle)} is pinned, nothing asks for it")
+        raise Stale(f"{min(idle)} is pinned, but nothing requires it")
 
 
 def compare_locks(pins: list[Pin], dev_pins: list[Pin]) -> None:
-    """What is tested is what is served."""
+    """Both lock files have to pin the same versions, so that the tests run what is served."""
     held = [(pin.name, pin.version, pin.hashes) for pin in dev_pins]
     for pin in pins:
         if (pin.name, pin.version, pin.hashes) not in held:
-            raise Stale(f"requirements-dev.lock does not hold {pin.name} {pin.version} as requirements.lock does")
+            raise Stale(f"requirements-dev.lock does not pin {pin.name} {pin.version} as requirements.lock does")
 
 
-def everything_asked_for(requirements: list[Requirement]) -> Iterator[Requirement]:
-    """Also by what is asked for, and by its extras, as far as it applies on this Python and this system."""
+def all_requirements(requirements: list[Requirement]) -> Iterator[Requirement]:
+    """The requirements and theirs in turn, with extras, as far as they apply on this Python and this system."""
     waiting = [(requirement, "") for requirement in requirements]
     seen: set[tuple[str, str]] = set()
     while waiting:
@@ -112,14 +112,14 @@ def everything_asked_for(requirements: list[Requirement]) -> Iterator[Requiremen
         for wanted in ("", *requirement.extras):
             if (requirement.name, wanted) not in seen:
                 seen.add((requirement.name, wanted))
-                waiting += [(needed, wanted) for needed in needs(requirement.name)]
+                waiting += [(needed, wanted) for needed in requirements_of(requirement.name)]
 
 
-def needs(name: str) -> list[Requirement]:
+def requirements_of(name: str) -> list[Requirement]:
     try:
         return [Requirement(text) for text in distribution(name).requires or ()]
     except PackageNotFoundError:
-        return []  # installed_version() says so
+        return []  # compare() reports it
 
 
 def installed_version(name: str) -> str | None:

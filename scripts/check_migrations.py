@@ -1,4 +1,4 @@
-"""Do the migrations end at what the models say? `alembic check` on a fresh SQLite file and on a fresh PostgreSQL."""
+"""Check that the migrations produce what the models declare, on a fresh SQLite file and a fresh PostgreSQL database."""
 
 import atexit
 import os
@@ -21,17 +21,17 @@ DATABASES = ("sqlite", "postgresql")
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="muster-check-"))
     folder.chmod(0o755)  # PostgreSQL runs as a user of its own
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own handler has stopped it
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # runs after the server's own handler, which stops it
     postgres = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
     for kind in DATABASES:
         with fresh_database(kind, folder, postgres, migrated=False) as url:
             if difference := _difference(url):
-                sys.exit(f"check_migrations: on {kind} the migrations do not give what the models say: {difference}")
-    print(f"check_migrations: {' and '.join(DATABASES)} have what the models say")
+                sys.exit(f"check_migrations: on {kind} the migrations differ from the models: {difference}")
+    print(f"check_migrations: the migrations match the models on {' and '.join(DATABASES)}")
 
 
 def _difference(url: str) -> str | None:
-    """What `alembic revision --autogenerate` would write, or None."""
+    """What `alembic revision --autogenerate` would still change, or None."""
     os.environ.update(DATABASE_URL=url, ENVIRONMENT="test", SECRET_KEYS=SECRET_KEY)
     get_settings.cache_clear()
     config = Config(ROOT / "alembic.ini", stdout=StringIO())

@@ -3,12 +3,12 @@
 
 ./scripts/phone.py --demo [--url https://muster.example] shows it at work (scripts/phone_demo.py).
 
-All that a killed app must not lose is in one SQLite file: the pair of tokens (a real phone keeps it in its keychain),
-the copy of the ledger and how far it goes, and the queue of writes. What belongs together is one transaction.
+Everything that must survive when the app is killed is in one SQLite file: the token pair (a real phone keeps it in its
+keychain), the copy of the ledger with its revision, and the queue of writes. Related changes are one transaction.
 
-Conflicts, where another device was first: fields that only one side changed are merged; where both changed the same
-field, theirs stands; so it does where a row was to be deleted that they changed, and a deleted row stays deleted.
-What was given up for that is never lost silently: `refused` lists it, for the person to decide.
+Conflicts, where another device was first: fields that only one side changed are merged. Where both sides changed the
+same field, or where this device deletes an operation that the other one changed, the other change stands. A deleted
+operation stays deleted. No write is lost silently: `refused` lists those that were given up, for the person to decide.
 """
 
 import argparse
@@ -51,8 +51,8 @@ import httpx
 
 PATH = "/api/operations"
 FIELDS = ("type", "instrument_type", "figi", "quantity", "date")
-ATTEMPTS = 5  # of a request that the server has no time for
-LONGEST_WAIT = 60  # seconds; who is sent away for longer syncs again later
+ATTEMPTS = 5  # at a request while the server is busy
+LONGEST_WAIT = 60  # seconds; if the server asks for more, the phone syncs again later
 
 Row = dict[str, Any]
 
@@ -74,16 +74,16 @@ _QUEUED = "SELECT number, method, coalesce(target, -number), key, refused, field
 
 
 class Offline(Exception):
-    """No answer, or none that helps: nothing is lost, sync again later. It never means signed out."""
+    """No useful response arrived. Nothing is lost, and the device is still signed in: sync again later."""
 
 
 class SignedOut(Exception):
-    """The server said `invalid_grant`: the person has to sign in. Copy and queue stay."""
+    """The server answered `invalid_grant`: the person has to sign in again. The copy and the queue stay."""
 
 
 @dataclass(frozen=True)
 class Write:
-    """A queued write. `target` is the id of its operation, `base` the operation as it was when the person decided."""
+    """A queued write. `target` is the id of its operation, and `base` the operation as the person saw it."""
 
     number: int
     method: str
@@ -95,7 +95,7 @@ class Write:
 
 
 class Phone:
-    """One account on one device; any number of threads of one process share it. One file for each account."""
+    """One account on one device, in one file. Any number of threads of one process may share it."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Phone:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`page` is how many changes are asked for at once; `sleep` is called with the seconds to back off."""
+        """`page` is the number of changes to request at once; `sleep` is called with the seconds to back off."""
         file.touch(mode=0o600)
         self._db = sqlite3.connect(file, check_same_thread=False)
         self._db.executescript(_TABLES)
@@ -115,7 +115,7 @@ class Phone:
         self._storing, self._refreshing, self._syncing = RLock(), Lock(), Lock()
 
     def close(self) -> None:
-        """Nothing is left to save: a phone that is killed instead loses nothing."""
+        """Close the file and the connections. A phone that is killed instead loses nothing."""
         self._http.close()
         self._db.close()
 
@@ -131,23 +131,23 @@ class Phone:
 
     @property
     def access(self) -> str:
-        """The present access token."""
+        """The current access token."""
         [(access,)] = self._read("SELECT access FROM state")
         if access is None:
             raise SignedOut("Nobody is signed in.")
         return str(access)
 
     def sign_in(self, email: str, password: str, *, device: str = "phone") -> None:
-        """SignedOut if the password is wrong. `device` is the name that the list of sessions shows."""
+        """Sign in, or raise SignedOut if the password is wrong. The list of sessions shows the name `device`."""
         with self._syncing, self._refreshing:
             if self._read("SELECT 1 FROM state WHERE link IS NOT NULL"):
-                self._empty()  # a fill starts anew: the server remembers deletions only as long as a session can live
+                self._empty()  # restart an unfinished fill: the server keeps tombstones only as long as a session lives
             self._obtain(grant_type="password", username=email, password=password, device=device)
 
     def refresh(self, stale: str) -> None:
-        """Replace the access token `stale`, once for all threads: who comes late finds that it was done.
+        """Replace the access token `stale`, once for all threads: later callers find that it is replaced.
 
-        A lost answer leaves the pair as it is, and the next call sends the same refresh token again: that is safe.
+        If the response is lost, the next call sends the same refresh token again, which is safe.
         """
         with self._refreshing:
             if self.access != stale:
@@ -160,7 +160,7 @@ class Phone:
                 raise
 
     def sign_out(self) -> None:
-        """Copy and queue stay for the same person; delete the file for another one."""
+        """Revoke the session. The copy and the queue stay for the same person; for another one, delete the file."""
         with self._refreshing:
             [(token,)] = self._read("SELECT refresh FROM state")
             if token is not None:
@@ -168,7 +168,7 @@ class Phone:
                 self._store("UPDATE state SET access = NULL, refresh = NULL")
 
     def _obtain(self, **form: str) -> None:
-        """A pair, stored in one write before anybody uses it. Nothing but `invalid_grant` is SignedOut."""
+        """Request a token pair, and store it before anybody uses it. Only `invalid_grant` raises SignedOut."""
         answer = self._send("POST", "/api/auth/token", data=form)
         if answer.status_code == 400 and answer.json().get("error") == "invalid_grant":
             raise SignedOut(answer.json()["error_description"])
@@ -176,47 +176,47 @@ class Phone:
         self._store("UPDATE state SET access = ?, refresh = ?", pair["access_token"], pair["refresh_token"])
 
     def call(self, method: str, url: str, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
-        """Any request that is answered in JSON, as this person: an access token that has expired is replaced."""
+        """Send a request as this person, and replace an access token that has expired."""
         for _ in range(2):
             access = self.access
             answer = self._send(method, url, headers={**(headers or {}), "Authorization": f"Bearer {access}"}, **more)
             if answer.status_code != 401:
                 return answer
             self.refresh(access)
-        raise Offline("A new access token was refused: the next refresh will tell why.")
+        raise Offline("The server rejected a new access token. The next refresh will show why.")
 
     def _send(self, method: str, url: str, **more: Any) -> httpx.Response:
-        """What the server answers once it has time: 429, 503 and their like are waited out, as long as they say."""
+        """Send a request, and retry it after a 429 or 5xx, as late as the server asks."""
         attempt = 1
         while True:
             try:
                 answer = self._http.request(method, url, **more)
             except httpx.RequestError as error:
-                raise Offline(f"No answer came: {error!r}.") from error
+                raise Offline(f"The server cannot be reached: {error!r}.") from error
             if answer.status_code != 429 and answer.status_code < 500:
                 break
             asked = answer.headers.get("Retry-After", "")
             seconds = int(asked) if asked.isdecimal() else 2**attempt
             if attempt == ATTEMPTS or seconds > LONGEST_WAIT:
-                raise Offline(f"The server is busy ({answer.status_code}), for {seconds} seconds at least.")
+                raise Offline(f"The server is busy ({answer.status_code}) for at least {seconds} seconds.")
             attempt += 1
-            self._sleep(seconds + random.random())  # noqa: S311  # only so that phones do not come back all at once
+            self._sleep(seconds + random.random())  # noqa: S311  # it only keeps phones from returning all at once
         if answer.content and "json" not in answer.headers.get("Content-Type", ""):
-            raise Offline("Somebody else answered, such as a hotel's login page.")
+            raise Offline("The response is not the server's, but perhaps the login page of a public network.")
         return answer
 
     # ---- What the person does, online or not ----
 
     def add(self, **fields: Any) -> int:
-        """Queue a new operation. Its id is below 0 until it is sent, and is understood ever after."""
+        """Queue a new operation. Its id is negative until it is sent, and remains valid afterwards."""
         return self._queue("POST", None, fields)
 
     def edit(self, operation_id: int, **fields: Any) -> None:
-        """Queue a change of these fields, written as the server writes them, so that they can be compared with its."""
+        """Queue a change of these fields, in the format of the server, so that the two can be compared."""
         self._queue("PATCH", operation_id, fields)
 
     def delete(self, operation_id: int) -> None:
-        """Queue it. KeyError, here and in `edit`, if the phone shows no such operation."""
+        """Queue a deletion. Like `edit`, it raises KeyError if the phone has no such operation."""
         self._queue("DELETE", operation_id, {})
 
     def _queue(self, method: str, target: int | None, fields: Row) -> int:
@@ -235,7 +235,7 @@ class Phone:
 
     @property
     def rows(self) -> dict[int, Row]:
-        """What to show: the copy with the queue applied."""
+        """The operations to show: the copy with the queue applied."""
         with self._storing:
             rows, waiting = self.copy, self.waiting
         for write in waiting:
@@ -247,12 +247,12 @@ class Phone:
 
     @property
     def waiting(self) -> list[Write]:
-        """What is still to be sent, in its order."""
+        """The writes that are still to be sent, in order."""
         return [write for write in self._writes() if write.refused is None]
 
     @property
     def refused(self) -> list[Write]:
-        """What the server refused, or another device's change stands against. `dismiss` takes it off."""
+        """The writes that the server rejected or that lost a conflict. `dismiss` removes one."""
         return [write for write in self._writes() if write.refused is not None]
 
     def dismiss(self, write: Write) -> None:
@@ -264,14 +264,14 @@ class Phone:
     # ---- Sync ----
 
     def sync(self) -> None:
-        """Send the queue in its order, then take in what others changed. After Offline it goes on where it was."""
+        """Send the queue in order, then fetch the changes of other devices. After Offline, sync again to continue."""
         with self._syncing:
             while waiting := self.waiting:
                 self._deliver(waiting[0])
             self._pull()
 
     def _deliver(self, write: Write) -> None:
-        """Send a write, again if need be: the key makes one row of a create, If-Match one change of an edit."""
+        """Send a write. It may be sent twice: the Idempotency-Key prevents a second row, If-Match a second change."""
         if write.method == "POST":
             answer = self.call("POST", PATH, json=write.fields, headers={"Idempotency-Key": write.key})
         else:
@@ -281,16 +281,16 @@ class Phone:
         if answer.is_success:
             self._done(write, answer.json() if answer.content else None)
         elif answer.status_code == 404 and write.method == "DELETE":
-            self._done(write, None)  # by us, and the answer was lost, or by somebody else
+            self._done(write, None)  # deleted by us, and the response was lost, or by another device
         elif answer.status_code == 412:
             self._merge(write)
         elif answer.status_code == 409:
-            raise Offline("Two changes met: the same again later.")
+            raise Offline("Two changes collided. Sync again later.")
         else:
             self._refuse(write, answer.json()["detail"])
 
     def _done(self, write: Write, row: Row | None) -> None:
-        """Off the queue. What is queued for the same operation goes on from its new state, and under its real id."""
+        """Remove a write from the queue. Later writes to the same operation get its real id and its new state."""
         with self._storing, self._db:
             self._db.execute("DELETE FROM queue WHERE number = ?", (write.number,))
             if row is None:
@@ -300,27 +300,30 @@ class Phone:
             self._db.execute("UPDATE queue SET target = ?, base = ? WHERE target = ?", (*state, write.target))
             if write.method == "POST":
                 self._db.execute("INSERT INTO sent VALUES (?, ?)", (write.target, row["id"]))
-            # A repeated create gets its first answer. What became of it since then comes with the pull, later.
+            # A repeated create returns its first response. Changes since then arrive with the pull.
             self._db.execute("INSERT OR REPLACE INTO copy VALUES (?, ?)", state)
 
     def _merge(self, write: Write) -> None:
-        """412: another device was first, or we were and the answer was lost. The rule is at the top of this file."""
+        """412: another device was first, or the response to us was lost. The rules are at the top of this file."""
         answer = self.call("GET", f"{PATH}/{write.target}")
         if answer.status_code == 404:
-            return  # the write, sent again, is told so too
+            return  # sent again, the write gets a 404 too
         theirs, base = answer.raise_for_status().json(), write.base
         ours = {**base, **write.fields}
         if all(theirs[name] in (base[name], ours[name]) for name in write.fields or FIELDS):
             self._store("UPDATE queue SET base = ? WHERE number = ?", json.dumps(theirs), write.number)
         else:
-            self._refuse(write, "It was changed on another device meanwhile.")
+            self._refuse(write, "It was changed on another device in the meantime.")
 
     def _refuse(self, write: Write, why: str) -> None:
-        """With a create, what is queued for its operation: it has no id and will get none."""
+        """Give up a write. A create takes the later writes to its operation with it, which will never get an id."""
         self._store("UPDATE queue SET refused = ? WHERE number = ? OR target = ?", why, write.number, -write.number)
 
     def _pull(self) -> None:
-        """Page by page, each in one transaction with the place to go on from. `link` also says when a fill began."""
+        """Fetch changes page by page, each in one transaction with the position to continue from.
+
+        `link` also records when a fill began.
+        """
         more, refilled = True, False
         while more:
             [(since, link)] = self._read("SELECT since, link FROM state")
@@ -329,7 +332,7 @@ class Phone:
             if answer.status_code == 410:
                 self._empty()
                 if refilled:
-                    raise Offline("What changes overtakes the copy again and again: later.")
+                    raise Offline("The ledger changes faster than it can be copied. Sync again later.")
                 refilled = True
                 continue
             page = answer.raise_for_status().json()
@@ -345,7 +348,7 @@ class Phone:
             more = page["more"]
 
     def _empty(self) -> None:
-        """410, resync-required: the next pull fills the copy from the start. The queue stays."""
+        """410, resync-required: empty the copy, so that the next pull fills it from the start. The queue stays."""
         with self._storing, self._db:
             self._db.execute("DELETE FROM copy")
             self._db.execute("UPDATE state SET since = 0, link = NULL")

@@ -1,4 +1,4 @@
-"""Sessions: one refresh_token row a signed-in device."""
+"""Sessions: one refresh_token row for each signed-in device."""
 
 import sqlalchemy as sa
 import sqlmodel

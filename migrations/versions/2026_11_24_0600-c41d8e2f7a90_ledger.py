@@ -1,4 +1,4 @@
-"""The ledger: operations, one revision per owner, and the answers kept for repeated requests."""
+"""The ledger: operations, one revision per owner, and the responses stored for repeated requests."""
 
 import sqlalchemy as sa
 import sqlmodel
@@ -14,7 +14,7 @@ BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    # A constant default rewrites no table, on either database.
+    # With a constant default neither database rewrites the table.
     for name in ("operations_revision", "operations_floor"):
         op.add_column("user", sa.Column(name, sa.BigInteger(), server_default="0", nullable=False))
     op.create_table(

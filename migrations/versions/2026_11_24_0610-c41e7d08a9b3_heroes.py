@@ -1,4 +1,4 @@
-"""Heroes, teams, and who belongs to which."""
+"""Heroes, teams, and the link table between them."""
 
 import sqlalchemy as sa
 import sqlmodel

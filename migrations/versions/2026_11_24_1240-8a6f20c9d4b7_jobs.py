@@ -1,4 +1,4 @@
-"""Jobs, and an index that finds the tombstones that are old enough to be purged."""
+"""Jobs, and an index that finds tombstones old enough to be purged."""
 
 import sqlalchemy as sa
 import sqlmodel

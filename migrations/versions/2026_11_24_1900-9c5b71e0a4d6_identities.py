@@ -1,4 +1,4 @@
-"""Identities: people whose password is kept at an identity provider."""
+"""Identities: people who sign in at an identity provider."""
 
 import sqlalchemy as sa
 import sqlmodel
@@ -29,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # password_hash stays as it is: to the code before, an account without one is one whose password is never right.
+    # password_hash stays nullable: older code treats an account without a hash as one whose password is always wrong.
     op.drop_table("identity")

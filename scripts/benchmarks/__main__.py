@@ -1,8 +1,13 @@
-"""The command line of ./scripts/bench: which scenarios there are, and where they run."""
+"""Measure Muster on this machine, scenario by scenario, as ./scripts/bench does."""
 
-import argparse
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
+
 import os
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +18,11 @@ from scripts.benchmarks.logins import login, login_burst, logins_beside_reads
 from scripts.benchmarks.reads import connections, log_line, me
 from scripts.benchmarks.slots import slots
 from scripts.benchmarks.starts import cold_start
-from scripts.benchmarks.testbed import Stage
+from scripts.benchmarks.testbed import Testbed
 from tests.support.databases import make_templates, start_postgres
 
-# Each prints what it finds; the first line of its docstring is what --list says.
-SCENARIOS: dict[str, Callable[[Stage], None]] = {
+# Each scenario prints what it measured; --list prints their docstrings.
+SCENARIOS: dict[str, Callable[[Testbed], None]] = {
     "me": me,
     "log-line": log_line,
     "connections": connections,
@@ -46,24 +51,24 @@ def main() -> None:
         postgres = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
         make_templates(folder, postgres)
         databases = (options.on,) if options.on else DATABASES
-        stage = Stage(folder, postgres, databases, rounds=options.rounds, seconds=options.seconds)
+        testbed = Testbed(folder, postgres, databases, rounds=options.rounds, seconds=options.seconds)
         for chosen in options.scenarios or SCENARIOS:
-            SCENARIOS[chosen](stage)
+            SCENARIOS[chosen](testbed)
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./scripts/bench", description="Measure Muster on this machine.")
-    parser.add_argument("scenarios", nargs="*", metavar="scenario", help="all of them unless named; see --list")
-    parser.add_argument("--list", action="store_true", help="say what the scenarios measure")
-    parser.add_argument("--on", choices=DATABASES, help="on this database only")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of what is compared (default 5)")
+def parse() -> Namespace:
+    parser = Parser(prog="./scripts/bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all of them unless named; see --list")
+    parser.add_argument("--list", action="store_true", help="say what each scenario measures")
+    parser.add_argument("--on", choices=DATABASES, help="only on this database")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of whatever is compared (default 5)")
     parser.add_argument("--seconds", type=int, default=4, help="length of a round under load (default 4)")
     options = parser.parse_args()
     for name in options.scenarios:
         if name not in SCENARIOS:
-            parser.error(f"{name} is not a scenario: {', '.join(SCENARIOS)}")
+            parser.error(f"there is no scenario {name}: {', '.join(SCENARIOS)}")
     if options.rounds < 1 or options.seconds < 1:
-        parser.error("--rounds and --seconds are at least 1")
+        parser.error("--rounds and --seconds have to be at least 1")
     return options
 
 

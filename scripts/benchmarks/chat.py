@@ -1,4 +1,4 @@
-"""Many sockets in one room: whether each message reaches each of them once, how soon, and what the sockets cost."""
+"""Many sockets in one room: does each message reach each of them once, how soon, and how much memory do they take?"""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from scripts.benchmarks.testbed import Stage, server_process
+from scripts.benchmarks.testbed import Testbed, server_process
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster
 
@@ -20,16 +20,16 @@ PATIENCE = 60  # seconds for anything
 MIB = 1024 * 1024
 
 
-def chat(stage: Stage) -> None:
-    """500 sockets, 20 messages, on one process and on two with Redis: each once, how soon, and their memory"""
-    for kind in stage.databases:
+def chat(testbed: Testbed) -> None:
+    """500 sockets and 20 messages, on one process and on two with Redis: delivery, delay and memory"""
+    for kind in testbed.databases:
         for processes in (1, 2):
-            with stage.database(kind) as url, ExitStack() as stack:
+            with testbed.database(kind) as url, ExitStack() as stack:
                 settings = {"LIMIT_CHAT": "100000/minute"}
                 if processes > 1:
-                    settings["REDIS_URL"] = stack.enter_context(RedisServer(stage.folder)).url
-                served = [stack.enter_context(stage.muster(url, **settings)) for _ in range(processes)]
-                tokens = stage.access_tokens(url)
+                    settings["REDIS_URL"] = stack.enter_context(RedisServer(testbed.folder)).url
+                served = [stack.enter_context(testbed.muster(url, **settings)) for _ in range(processes)]
+                tokens = testbed.access_tokens(url)
                 asyncio.run(_warm_up(served, tokens[0]))
                 before = _memory(served)
                 delays, after = asyncio.run(_broadcast(served, tokens))
@@ -62,7 +62,7 @@ def _socket(served: Muster, token: str) -> Any:
 
 
 async def _broadcast(served: Sequence[Muster], tokens: Sequence[str]) -> tuple[list[float], list[int]]:
-    """Milliseconds from sending a message to each of its arrivals, and the memory of the servers at the end."""
+    """The milliseconds from sending each message to each arrival, and the memory of the servers at the end."""
     delays: list[float] = []
 
     async def receive(socket: ClientConnection) -> list[int]:
@@ -85,5 +85,5 @@ async def _broadcast(served: Sequence[Muster], tokens: Sequence[str]) -> tuple[l
         seen = await asyncio.gather(*receivers)
         first = seen[0]
         if any(numbers != first for numbers in seen) or first != list(range(first[0], first[0] + MESSAGES)):
-            raise AssertionError("a message was lost, doubled or out of order")
+            raise AssertionError("a message was lost, duplicated or out of order")
         return delays, _memory(served)

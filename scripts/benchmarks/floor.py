@@ -1,9 +1,9 @@
-"""The floor that Muster is measured against: GET /api/users/me by Starlette and the bare driver, and nothing else.
+"""The floor that Muster is measured against: GET /api/users/me on Starlette and the bare database driver.
 
-The same SQL, token check, rules and JSON as Muster's, under the same server with the same loop and parser; but no
-FastAPI, no SQLAlchemy at run time, no slots, limits, request ids or headers. On PostgreSQL psycopg's async connections,
-which are a quarter to a half faster here than sync ones in threads. On SQLite the sqlite3 module in threads: without
-threads it would cost half as much, and one slow statement would stop everybody.
+It has the same SQL, token check, rules and JSON as Muster, under the same server with the same loop and parser, but no
+FastAPI, no SQLAlchemy at run time, no slots, limits, request ids or headers. On PostgreSQL it uses psycopg's async
+connections, which are a quarter to a half faster here than sync ones in threads. On SQLite it uses the sqlite3 module
+in threads: without threads it would cost half as much, and one slow statement would block everybody.
 """
 
 import json
@@ -33,27 +33,27 @@ from app.oauth2.refresh_tokens import SESSION_QUERY
 settings = get_settings()
 signer = AccessTokenSigner(settings.secret_keys, settings.public_url)
 
-ReadState = Callable[[UUID], Awaitable[SessionSnapshot | None]]
+ReadSession = Callable[[UUID], Awaitable[SessionSnapshot | None]]
 
 
 async def me(request: Request) -> Response:
     now = utcnow()
     claims = signer.verify(request.headers["authorization"].removeprefix("Bearer "), now)
-    read_state: ReadState = request.app.state.read_state
-    state = await read_state(claims.session_id)
-    if state is None or state.user_id != claims.subject or not state.is_live(now):
+    read_session: ReadSession = request.app.state.read_session
+    session = await read_session(claims.session_id)
+    if session is None or session.user_id != claims.subject or not session.is_live(now):
         return Response(status_code=401)
-    if "me" not in state.scopes() & claims.scope:
+    if "me" not in session.scopes() & claims.scope:
         return Response(status_code=403)
     account = {
-        "email": state.email,
-        "name": state.name,
-        "id": state.user_id,
-        "role": state.role,
-        "scopes": state.role_scopes,
-        "is_active": bool(state.is_active),
-        "is_verified": bool(state.is_verified),
-        "created_at": state.user_created_at,
+        "email": session.email,
+        "name": session.name,
+        "id": session.user_id,
+        "role": session.role,
+        "scopes": session.role_scopes,
+        "is_active": bool(session.is_active),
+        "is_verified": bool(session.is_verified),
+        "created_at": session.user_created_at,
     }
     return Response(to_json(account), media_type="application/json")
 
@@ -61,11 +61,11 @@ async def me(request: Request) -> Response:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        app.state.read_state = _on_sqlite() if settings.on_sqlite else await _on_postgres(stack)
+        app.state.read_session = _on_sqlite() if settings.on_sqlite else await _on_postgres(stack)
         yield
 
 
-async def _on_postgres(stack: AsyncExitStack) -> ReadState:
+async def _on_postgres(stack: AsyncExitStack) -> ReadSession:
     statement = str(SESSION_QUERY.compile(dialect=postgresql.psycopg.dialect()))  # type: ignore[no-untyped-call]  # SQLAlchemy's
     url = settings.database_url.replace("+psycopg", "")
     pool: LifoQueue[AsyncConnection] = LifoQueue()
@@ -73,7 +73,7 @@ async def _on_postgres(stack: AsyncExitStack) -> ReadState:
         connection = await AsyncConnection.connect(url, autocommit=True)
         pool.put_nowait(await stack.enter_async_context(connection))
 
-    async def read_state(session_id: UUID) -> SessionSnapshot | None:
+    async def read_session(session_id: UUID) -> SessionSnapshot | None:
         connection = await pool.get()
         try:
             cursor = await connection.execute(statement, {"id": session_id})
@@ -82,27 +82,27 @@ async def _on_postgres(stack: AsyncExitStack) -> ReadState:
             pool.put_nowait(connection)
         return SessionSnapshot(**dict(zip(_NAMES, row, strict=True))) if row else None
 
-    return read_state
+    return read_session
 
 
-def _on_sqlite() -> ReadState:
+def _on_sqlite() -> ReadSession:
     statement = str(SESSION_QUERY.compile(dialect=sqlite.dialect(paramstyle="qmark")))
     path = settings.database_url.removeprefix("sqlite:///")
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots
     pool = [connect(path, check_same_thread=False, isolation_level=None) for _ in range(settings.db_slots)]
 
     def read(session_id: UUID) -> SessionSnapshot | None:
-        connection: Connection = pool.pop()  # as many as there are threads
+        connection: Connection = pool.pop()  # there are as many connections as threads
         try:
             row = connection.execute(statement, [session_id.hex]).fetchone()
         finally:
             pool.append(connection)
         return _of_text(row) if row else None
 
-    async def read_state(session_id: UUID) -> SessionSnapshot | None:
+    async def read_session(session_id: UUID) -> SessionSnapshot | None:
         return await to_thread.run_sync(read, session_id)
 
-    return read_state
+    return read_session
 
 
 _NAMES = SESSION_QUERY.selected_columns.keys()
@@ -110,7 +110,7 @@ _TIMES = ("idle_expires_at", "absolute_expires_at", "revoked_at", "user_created_
 
 
 def _of_text(row: tuple[Any, ...]) -> SessionSnapshot:
-    """SQLite has text where PostgreSQL's driver gives values; only what is used is parsed."""
+    """SQLite returns text where PostgreSQL's driver returns values; only the columns in use are parsed."""
     values = dict(zip(_NAMES, row, strict=True))
     for name in _TIMES:
         values[name] = values[name] and datetime.fromisoformat(values[name]).replace(tzinfo=UTC)

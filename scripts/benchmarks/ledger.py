@@ -1,4 +1,4 @@
-"""A ledger of a million operations beside a million of other people's: whether any page costs more than the first."""
+"""A ledger of a million operations beside a million of other people's: does any page cost more than the first?"""
 
 import time
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import httpx
 
 from app.core.crypto import ValueSigner
 from scripts.benchmarks.load import spread
-from scripts.benchmarks.testbed import Stage, watch_memory
+from scripts.benchmarks.testbed import Testbed, watch_memory
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster
 
 ROWS = 1_000_000
-OTHERS = 10  # people who share as many rows among them
+OTHERS = 10  # people who share as many rows among themselves
 PAGE = 50
-REQUESTS = 100  # a round
+REQUESTS = 100  # in a round
 PATH = "/api/operations"
 FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)  # one operation a minute from here
 
@@ -34,10 +34,10 @@ _MINUTE = {
 _RAISE = 'UPDATE "user" SET operations_revision = :count WHERE email = :email'
 
 
-def pages(stage: Stage) -> None:
+def pages(testbed: Testbed) -> None:
     """Page 1, page 1,000 and a page of changes of a million operations, beside a million of other people's"""
-    for kind in stage.databases:
-        with stage.database(kind) as url, stage.muster(url) as served:
+    for kind in testbed.databases:
+        with testbed.database(kind) as url, testbed.muster(url) as served:
             bearer = _fill(served, kind).sign_in().bearer
             runs = {
                 "page 1": f"{PATH}?limit={PAGE}",
@@ -45,12 +45,12 @@ def pages(stage: Stage) -> None:
                 "page 20,000": f"{PATH}?limit={PAGE}&after={_cursor(ROWS - PAGE)}",
                 "changes": f"{PATH}/changes?limit={PAGE}&since={ROWS // 2}",
             }
-            print(f"pages on {kind}: {stage.rounds} interleaved rounds of {REQUESTS} requests")
-            _report({name: partial(_time, served, bearer, address) for name, address in runs.items()}, stage.rounds)
+            print(f"pages on {kind}: {testbed.rounds} interleaved rounds of {REQUESTS} requests")
+            _report({name: partial(_time, served, bearer, address) for name, address in runs.items()}, testbed.rounds)
 
 
 def _fill(served: Muster, kind: str) -> Account:
-    """The owner of ROWS operations, after others have got theirs."""
+    """Insert the operations of the others, then ROWS operations of the owner, who is returned."""
     people = [(served.new_account(), ROWS // OTHERS) for _ in range(OTHERS)]
     people.append((served.new_account(), ROWS))
     for account, count in people:
@@ -61,28 +61,28 @@ def _fill(served: Muster, kind: str) -> Account:
 
 
 def _cursor(rows: int) -> str:
-    """Behind so many rows, the newest first."""
+    """The cursor that skips this many rows, the newest first."""
     date = FIRST_DAY + timedelta(minutes=ROWS - rows + 1)
-    # The id only decides between rows of the same minute, and there is one.
+    # The id only matters between rows of the same minute, and each minute has one row.
     return ValueSigner([SECRET_KEY], "cursor").sign([date.isoformat(), "1"], PATH)
 
 
 def _time(served: Muster, bearer: dict[str, str], address: str) -> float:
-    """Milliseconds a request; each gives a full page."""
+    """The mean milliseconds of a request; each has to return a full page."""
     started = time.perf_counter()
     for _ in range(REQUESTS):
         body = served.client.get(address, headers=bearer).raise_for_status().json()
         if len(body if isinstance(body, list) else body["changes"]) != PAGE:
-            raise SystemExit(f"muster: {address} gave no full page")
+            raise SystemExit(f"muster: {address} did not return a full page")
     return (time.perf_counter() - started) / REQUESTS * 1000
 
 
 def _report(runs: dict[str, Callable[[], float]], rounds: int) -> None:
-    """The first of each is a warm-up."""
+    """Print the medians; the first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
+    for round_number in range(rounds + 1):
         for name, run in runs.items():
-            if (taken := run()) and turn:
+            if (taken := run()) and round_number:
                 times[name].append(taken)
     first = next(iter(times.values()))
     for name, own in times.items():
@@ -92,10 +92,10 @@ def _report(runs: dict[str, Callable[[], float]], rounds: int) -> None:
         )
 
 
-def export(stage: Stage) -> None:
+def export(testbed: Testbed) -> None:
     """The export of a million operations: its time, and the memory that it takes"""
-    for kind in stage.databases:
-        with stage.database(kind) as url, stage.muster(url) as served:
+    for kind in testbed.databases:
+        with testbed.database(kind) as url, testbed.muster(url) as served:
             bearer = _fill(served, kind).sign_in().bearer
             served.client.get(f"{PATH}?limit=200", headers=bearer).raise_for_status()
             with watch_memory(served) as memory:

@@ -1,4 +1,4 @@
-"""Load by wrk, from this machine on this machine, and the numbers that compare interleaved rounds of it."""
+"""Load from wrk on this same machine, and the figures that compare interleaved rounds of it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.support.servers import Muster
 CONNECTIONS = 32
 PATH = "/api/users/me"
 
-# Every request carries the next token; the results come out as one line of JSON. Times are in microseconds.
+# Every request carries the next token. The results are one line of JSON, with times in microseconds.
 SCRIPT = """
 local requests, turn = {}, 0
 function init(arguments)
@@ -40,7 +40,7 @@ end
 
 @dataclass(frozen=True)
 class Sample:
-    """One round: requests a second, latencies and CPU of the server in milliseconds, answers that were not 200."""
+    """One round: requests a second, latencies and CPU per request in milliseconds, and failed requests."""
 
     rate: float
     p50: float
@@ -50,7 +50,7 @@ class Sample:
 
 
 class Wrk:
-    """A load of GET /api/users/me with these access tokens in turn."""
+    """A load of GET /api/users/me with the access tokens in turn."""
 
     def __init__(self, folder: Path, tokens: Sequence[str]) -> None:
         self.script, self.tokens = folder / "wrk.lua", folder / "tokens"
@@ -58,7 +58,7 @@ class Wrk:
         self.tokens.write_text("\n".join(tokens))
 
     def run(self, served: Muster, *, seconds: int, connections: int = CONNECTIONS) -> Sample:
-        _let_rest(served)
+        _wait_until_idle(served)
         before = cpu_seconds(served)
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
         command += ["--timeout", "10s", "--script", str(self.script), served.url + PATH, "--", str(self.tokens)]
@@ -74,8 +74,8 @@ class Wrk:
         )
 
 
-def _let_rest(served: Muster) -> None:
-    """Wait, for some seconds at most, until the server is done with what the round before left behind."""
+def _wait_until_idle(served: Muster) -> None:
+    """Wait, for ten seconds at most, until the server has finished the work of the round before."""
     before = cpu_seconds(served)
     for _ in range(100):
         time.sleep(0.1)
@@ -89,15 +89,15 @@ def require_wrk() -> None:
     if shutil.which("wrk"):
         return
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("muster: installing wrk", file=sys.stderr)
+        print("muster: installing wrk, which makes the load", file=sys.stderr)
         for step in (["update"], ["install", "--yes", "--no-install-recommends", "wrk"]):
             subprocess.run(["apt-get", "--quiet", *step], check=False, stdout=subprocess.DEVNULL)
     if not shutil.which("wrk"):
-        sys.exit("muster: the load is made by wrk, which is missing: sudo apt-get install wrk")
+        sys.exit("muster: wrk, which makes the load, is missing; install it: sudo apt-get install wrk")
 
 
 def interleave(rounds: int, runs: Mapping[str, Callable[[], Sample]]) -> dict[str, list[Sample]]:
-    """One warm-up of each, then a, b, a, b, ...: what disturbs the machine disturbs all of them."""
+    """Run each once to warm up, then a, b, a, b and so on, so that a disturbance of the machine affects all of them."""
     for run in runs.values():
         run()
     samples: dict[str, list[Sample]] = {name: [] for name in runs}
@@ -108,7 +108,7 @@ def interleave(rounds: int, runs: Mapping[str, Callable[[], Sample]]) -> dict[st
 
 
 def report(samples: Mapping[str, Sequence[Sample]]) -> None:
-    """Medians, each with its relative spread; the ratios are medians of the ratios to the first, round by round."""
+    """Print medians with their relative spread, and the medians of the ratios to the first run, round by round."""
     first = next(iter(samples.values()))
     for name, own in samples.items():
         rate = [sample.rate for sample in own]
@@ -127,5 +127,5 @@ def _ratio(own: Sequence[Sample], base: Sequence[Sample], field: str) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Half the distance between the smallest and the largest, relative to the median."""
+    """Half the distance from the smallest to the largest value, relative to the median."""
     return f"±{(max(values) - min(values)) / 2 / median(values):.0%}"

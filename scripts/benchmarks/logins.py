@@ -1,4 +1,4 @@
-"""Signing in: whether its time tells accounts apart, what it does to other people's requests, and a burst of it."""
+"""Signing in: does its time reveal accounts, what does it do to other people's requests, and how does a burst end?"""
 
 import time
 from collections import Counter
@@ -13,21 +13,21 @@ from threading import Event, Thread
 import httpx
 
 from scripts.benchmarks.load import Sample, Wrk, interleave, report
-from scripts.benchmarks.testbed import Stage, watch_memory
+from scripts.benchmarks.testbed import Testbed, watch_memory
 from tests.support.servers import PASSWORD, Muster
 
 ATTEMPTS = 40
 LOGINS_A_SECOND = 4
 BURST = 100
-ACCOUNTS = 10  # an account may be tried 100 times an hour, whatever the settings
+ACCOUNTS = 10  # an account allows 100 attempts an hour, whatever the settings
 
 SignIn = Callable[[], httpx.Response]
 
 
-def login(stage: Stage) -> None:
-    """Whether the time of a refusal tells a known, an unknown and a disabled account apart."""
-    for kind in stage.databases:
-        with stage.database(kind) as url, stage.muster(url) as served:
+def login(testbed: Testbed) -> None:
+    """Whether the time of a rejected login reveals if an account is known, unknown or disabled."""
+    for kind in testbed.databases:
+        with testbed.database(kind) as url, testbed.muster(url) as served:
             disabled = served.register().email
             served.sql('UPDATE "user" SET is_active = false WHERE email = :email', email=disabled)
             cases = {
@@ -35,21 +35,21 @@ def login(stage: Stage) -> None:
                 "unknown": _sign_in(served, "nobody@example.com", PASSWORD),
                 "disabled": _sign_in(served, disabled, PASSWORD),
             }
-            print(f"login on {kind}: {ATTEMPTS} interleaved refusals each")
-            _report_refusals(cases)
+            print(f"login on {kind}: {ATTEMPTS} interleaved rejections each")
+            _report_rejections(cases)
 
 
 def _sign_in(served: Muster, email: str, password: str) -> SignIn:
     return partial(served.token, grant_type="password", username=email, password=password)
 
 
-def _report_refusals(cases: dict[str, SignIn]) -> None:
+def _report_rejections(cases: dict[str, SignIn]) -> None:
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(ATTEMPTS):
         for name, sign_in in cases.items():
             status, milliseconds = _timed(sign_in)
             if status != 400:
-                raise SystemExit(f"muster: a refused login answered {status}")
+                raise SystemExit(f"muster: a rejected login returned {status}")
             times[name].append(milliseconds)
     for name, own in times.items():
         differences = [a - b for a, b in zip(own, times["known"], strict=True)]
@@ -64,16 +64,16 @@ def _timed(sign_in: SignIn) -> tuple[int, float]:
     return status, (time.perf_counter() - started) * 1000
 
 
-def logins_beside_reads(stage: Stage) -> None:
+def logins_beside_reads(testbed: Testbed) -> None:
     """What 4 logins a second do to the latency of 32 connections that read"""
-    for kind in stage.databases:
-        with stage.database(kind) as url, stage.muster(url) as served:
-            read = partial(Wrk(stage.folder, stage.access_tokens(url)).run, served, seconds=stage.seconds)
+    for kind in testbed.databases:
+        with testbed.database(kind) as url, testbed.muster(url) as served:
+            read = partial(Wrk(testbed.folder, testbed.access_tokens(url)).run, served, seconds=testbed.seconds)
             people = _people(served)
             logins: list[tuple[int, float]] = []
             runs = {"quiet": read, "with logins": partial(_beside_logins, read, people, logins)}
-            print(f"logins-beside-reads on {kind}: {stage.rounds} interleaved rounds of {stage.seconds} s")
-            report(interleave(stage.rounds, runs))
+            print(f"logins-beside-reads on {kind}: {testbed.rounds} interleaved rounds of {testbed.seconds} s")
+            report(interleave(testbed.rounds, runs))
             _report_logins(logins)
 
 
@@ -88,16 +88,16 @@ def _beside_logins(read: Callable[[], Sample], people: Sequence[SignIn], logins:
 
 @contextmanager
 def _signing_in(people: Sequence[SignIn], logins: list[tuple[int, float]]) -> Iterator[None]:
-    """LOGINS_A_SECOND by the clock, whether or not the earlier ones were answered."""
+    """Sign in LOGINS_A_SECOND times a second, whether or not the earlier logins have finished."""
     stop = Event()
 
-    def knock() -> None:
-        turns = cycle(people)
+    def sign_in_steadily() -> None:
+        endless = cycle(people)
         while not stop.wait(1 / LOGINS_A_SECOND):
-            pool.submit(lambda sign_in: logins.append(_timed(sign_in)), next(turns))
+            pool.submit(lambda sign_in: logins.append(_timed(sign_in)), next(endless))
 
     with ThreadPoolExecutor(max_workers=16) as pool:
-        thread = Thread(target=knock)
+        thread = Thread(target=sign_in_steadily)
         thread.start()
         try:
             yield
@@ -106,10 +106,10 @@ def _signing_in(people: Sequence[SignIn], logins: list[tuple[int, float]]) -> It
             thread.join()
 
 
-def login_burst(stage: Stage) -> None:
-    """100 logins at once: how many are let in, and the memory that takes"""
-    for kind in stage.databases:
-        with stage.database(kind) as url, stage.muster(url) as served:
+def login_burst(testbed: Testbed) -> None:
+    """100 logins at once: how many succeed, and the memory that they take"""
+    for kind in testbed.databases:
+        with testbed.database(kind) as url, testbed.muster(url) as served:
             people = _people(served)
             with watch_memory(served) as memory, ThreadPoolExecutor(max_workers=BURST) as pool:
                 logins = [pool.submit(_timed, people[i % ACCOUNTS]) for i in range(BURST)]

@@ -1,28 +1,28 @@
-"""Starting: how long a first and a later start keep somebody waiting."""
+"""How long a first start and a later one take."""
 
 import time
 from statistics import median
 
 from scripts.benchmarks.load import spread
-from scripts.benchmarks.testbed import Stage
+from scripts.benchmarks.testbed import Testbed
 
 
-def cold_start(stage: Stage) -> None:
-    """From the exec of `python -m scripts.start` to the first 200: on an empty database, and on one that is ready"""
-    for kind in stage.databases:
+def cold_start(testbed: Testbed) -> None:
+    """From `python -m scripts.start` to the first 200, on an empty database and on a migrated one"""
+    for kind in testbed.databases:
         times: dict[str, list[float]] = {"empty": [], "migrated": []}
-        for _ in range(stage.rounds):
-            with stage.database(kind, migrated=False) as url:
+        for _ in range(testbed.rounds):
+            with testbed.database(kind, migrated=False) as url:
                 for own in times.values():
-                    own.append(_start(stage, url))
-        print(f"cold-start on {kind}: {stage.rounds} starts each")
+                    own.append(_start(testbed, url))
+        print(f"cold-start on {kind}: {testbed.rounds} starts each")
         for name, own in times.items():
             print(f"  {name:<14} median {median(own):.2f} s ({spread(own)})")
 
 
-def _start(stage: Stage, url: str) -> float:
-    """Seconds, as far as asking every 20 ms can tell."""
-    served = stage.muster(url)
+def _start(testbed: Testbed, url: str) -> float:
+    """The seconds of a start, polled every 20 ms."""
+    served = testbed.muster(url)
     started = time.perf_counter()
     with served:
         return time.perf_counter() - started

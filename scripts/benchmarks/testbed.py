@@ -1,4 +1,4 @@
-"""What every scenario stands on: databases, served instances, the floor, and sessions that are signed in already."""
+"""The testbed of every scenario: databases, running instances, the floor, and sessions that are signed in."""
 
 import logging
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ from app.oauth2.authorization_server import AuthorizationServer, Device, SignIn
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.servers import Muster
 
-# Instances that are compared share it, so that a token of one is good for the others.
+# The instances of a comparison share the issuer, so that a token of one is valid at the others.
 ISSUER = "http://localhost:8000"
-# Phones that are active at once: each is a bucket of LIMIT_DEFAULT and a verified signature of its own.
+# Phones that are active at once. Each has its own count in LIMIT_DEFAULT, and its own signature to verify.
 SESSIONS = 500
 LIFE = timedelta(hours=2)
 
-logging.getLogger("muster").addHandler(logging.NullHandler())  # 500 new sessions are no news here
+logging.getLogger("muster").addHandler(logging.NullHandler())  # 500 new sessions need no log lines
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where a run of scenarios takes place, and how long it measures. Each round lasts `seconds`."""
+class Testbed:
+    """Where a run of scenarios takes place, and how long it measures: `rounds` of `seconds` each."""
 
     folder: Path
     postgres: str
@@ -43,7 +43,7 @@ class Stage:
 
     @contextmanager
     def database(self, kind: str, *, migrated: bool = True) -> Iterator[str]:
-        """The URL of a database for this use alone."""
+        """The URL of a database that nobody else uses."""
         with fresh_database(kind, self.folder, self.postgres, migrated=migrated) as url:
             yield url
 
@@ -54,7 +54,7 @@ class Stage:
         return Muster(url, self.folder, app="scripts.benchmarks.floor:app", PUBLIC_URL=ISSUER)
 
     def access_tokens(self, url: str) -> list[str]:
-        """Those of SESSIONS sessions of one user, each used before: a first use writes."""
+        """An access token for each of SESSIONS sessions of one user, all used before, since a first use writes."""
         settings = Settings(
             environment="test",
             database_url=url,
@@ -85,14 +85,14 @@ def server_process(served: Muster) -> psutil.Process:
 
 
 def cpu_seconds(served: Muster) -> float:
-    """What the server has used so far, in user and kernel; the database's own processes are not in it."""
+    """User and kernel time of the server so far, without the processes of the database."""
     times = server_process(served).cpu_times()
     return float(times.user + times.system)
 
 
 @dataclass
 class Memory:
-    """Of a server process, in bytes (resident set)."""
+    """The resident set of a server process, in bytes."""
 
     before: int
     peak: int
@@ -100,7 +100,7 @@ class Memory:
 
 @contextmanager
 def watch_memory(served: Muster) -> Iterator[Memory]:
-    """Looks every 20 ms."""
+    """Sample the memory of the server every 20 ms."""
     process, finished = server_process(served), Event()
     memory = Memory(process.memory_info().rss, 0)
 

@@ -1,1 +1,1 @@
-"""Fuzzing a served instance by its own OpenAPI document, with schemathesis."""
+"""Fuzzing a running instance from its own OpenAPI document, with schemathesis."""

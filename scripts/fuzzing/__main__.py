@@ -1,9 +1,14 @@
-"""The command line of ./scripts/fuzz: both databases in turn, as a user and as an admin, with seeds of chance."""
+"""Fuzz both databases in turn, as a user and as an admin, with random seeds, as ./scripts/fuzz does."""
 
-import argparse
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
+
 import os
 import sys
 import tempfile
+from argparse import Namespace
 from pathlib import Path
 from secrets import randbelow
 
@@ -17,7 +22,7 @@ from tests.support.servers import Muster
 from tests.support.workers import Worker
 
 DATABASES = ("postgresql", "sqlite")
-UNBOUNDED = 100_000  # examples of one operation: time ends a run
+UNBOUNDED = 100_000  # examples of one operation; the time limit ends a run
 
 
 def main() -> None:
@@ -35,17 +40,17 @@ def main() -> None:
     sys.exit(not all(clean))
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./scripts/fuzz", description="Fuzz Muster by its OpenAPI document.")
-    parser.add_argument("--on", choices=DATABASES, help="on this database only")
+def parse() -> Namespace:
+    parser = Parser(prog="./scripts/fuzz", description=__doc__)
+    parser.add_argument("--on", choices=DATABASES, help="only on this database")
     parser.add_argument("--minutes", type=float, default=5, help="how long on each database (default 5)")
-    parser.add_argument("--seed", type=int, help="the seed of an earlier run (default: another one each time)")
-    parser.add_argument("--phases", help="such as stateful: requests that follow the answers (default: all)")
+    parser.add_argument("--seed", type=int, help="the seed of an earlier run (default: random)")
+    parser.add_argument("--phases", help="such as stateful: requests that follow from the responses (default: all)")
     return parser.parse_args()
 
 
-def run(kind: str, role: str, folder: Path, postgres: str, options: argparse.Namespace) -> bool:
-    """Whether nothing was found, in the answers or in the log, with everything switched on."""
+def run(kind: str, role: str, folder: Path, postgres: str, options: Namespace) -> bool:
+    """Fuzz an instance with every feature switched on; True if nothing was found in the responses or the log."""
     seed, seconds = options.seed or randbelow(2**31), round(options.minutes * 60 / len(ROLES))
     with (
         RedisServer(folder) as redis,
@@ -56,7 +61,7 @@ def run(kind: str, role: str, folder: Path, postgres: str, options: argparse.Nam
     ):
         outcome = fuzz(muster, role, seed=seed, max_examples=UNBOUNDED, max_seconds=seconds, phases=options.phases)
         broken = "ticket" in muster.log
-        callers = sum(outcome.answers.get(NEW_CALLER, {}).values())
+        callers = sum(outcome.responses.get(NEW_CALLER, {}).values())
         print(f"{kind}, {role}, seed {seed}: {outcome.requests} requests, {callers} callers", flush=True)
         if broken or not outcome.is_clean:
             print(outcome.report, muster.log if broken else "", sep="\n", flush=True)

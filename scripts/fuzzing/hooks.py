@@ -1,7 +1,7 @@
-"""Loaded into schemathesis: a caller who cannot get lost, credentials that can be left out, and a tally of the answers.
+"""Hooks for schemathesis: a caller that is always signed in, credentials that can be omitted, a tally of the responses.
 
-The fuzzer may do everything: sign itself out, delete its account, take the scopes from its role. Before the next
-request the caller is then made whole again, so that no later answer is a mere 401 or 403.
+The fuzzer may do everything: sign itself out, delete its account, remove scopes from its role. Before the next request
+the caller is then replaced, so that no later response is a mere 401 or 403.
 """
 
 import atexit
@@ -38,26 +38,26 @@ class Caller:
         self._role = os.environ["FUZZ_ROLE"]
         self._token = ""
         self.email = ""
-        self.may_be_lost = True
+        self.may_be_broken = True
 
     def token(self) -> str:
-        """A live access token with every scope of the role."""
-        if not self._token or (self.may_be_lost and not self._is_whole()):
-            self._make_whole()
-        self.may_be_lost = False
+        """A valid access token with every scope of the role."""
+        if not self._token or (self.may_be_broken and not self._works()):
+            self._replace()
+        self.may_be_broken = False
         return self._token
 
-    def _is_whole(self) -> bool:
+    def _works(self) -> bool:
         me = self._http.get("/api/users/me", headers={"Authorization": f"Bearer {self._token}"})
         return me.status_code == 200 and (me.json()["role"], me.json()["scopes"]) == (self._role, ROLES[self._role])
 
-    def _make_whole(self) -> None:
+    def _replace(self) -> None:
         for role, scopes in ROLES.items():
             self._sql("UPDATE role SET scopes = :scopes WHERE name = :role", scopes=json.dumps(scopes), role=role)
         self.email = f"{uuid4().hex}@example.com"
         self._http.post("/api/auth/register", json={"email": self.email, "password": PASSWORD}).raise_for_status()
         role_id = "(SELECT id FROM role WHERE name = :role)"
-        # A constant of ours.
+        # `role_id` is the constant above.
         self._sql(f'UPDATE "user" SET role_id = {role_id} WHERE email = :email', role=self._role, email=self.email)  # noqa: S608
         form = {"grant_type": "password", "username": self.email, "password": PASSWORD}
         self._token = self._http.post("/api/auth/token", data=form).raise_for_status().json()["access_token"]
@@ -73,7 +73,7 @@ caller = Caller()
 
 @schemathesis.auth(refresh_interval=None)
 class Bearer:
-    """What schemathesis asks before each request."""
+    """The authentication that schemathesis adds to each request."""
 
     def get(self, _case: Case[Any], _context: AuthContext) -> str:
         return caller.token()
@@ -84,13 +84,13 @@ class Bearer:
 
 @schemathesis.hook
 def before_load_schema(_context: HookContext, raw_schema: dict[str, Any]) -> None:
-    """The check that leaves credentials out, or sends wrong ones, knows them of this type only, not of OAuth 2."""
+    """Declare plain bearer tokens: the check that omits or falsifies credentials does not understand OAuth 2."""
     raw_schema["components"]["securitySchemes"]["muster"] = {"type": "http", "scheme": "bearer"}
 
 
 @schemathesis.hook
 def map_body(_context: HookContext, body: Any) -> Any:
-    """The caller's own password, where it is asked for: otherwise nothing would ever come of it."""
+    """Insert the caller's own password where one is required; with any other, such a request could never succeed."""
     if not isinstance(body, dict):
         return body
     if _is_password(body.get("current_password")):
@@ -103,21 +103,21 @@ def map_body(_context: HookContext, body: Any) -> Any:
 
 
 def _is_password(value: Any) -> bool:
-    """What the schema allows: what it does not must arrive as it is."""
+    """Whether the schema allows the value; invalid ones have to be sent unchanged."""
     return isinstance(value, str) and len(value) <= 1024 and "\0" not in value
 
 
 @schemathesis.hook
 def filter_failure(_context: HookContext, failure: Failure, case: Case[Any], _response: Response) -> bool:
-    """Deleting all of a list leaves the list, and it is empty; deleting a job cancels it, and it says so: no use after
-    free."""
+    """Drop two false use-after-free reports: a list whose items were deleted still exists, and so does a job, which
+    deleting cancels."""
     return not (isinstance(failure, UseAfterFree) and (case.path.endswith("/sessions") or "/jobs/" in case.path))
 
 
 @schemathesis.hook
 def after_call(_context: HookContext, case: Case[Any], response: Response) -> None:
     tally[str(case.operation.definition.raw.get("operationId"))][response.status_code] += 1
-    caller.may_be_lost |= case.method not in SAFE and response.status_code < 300
+    caller.may_be_broken |= case.method not in SAFE and response.status_code < 300
 
 
 @atexit.register

@@ -1,4 +1,4 @@
-"""One run of schemathesis against a served instance, as a caller with one role."""
+"""One run of schemathesis against a running instance, as a caller with one role."""
 
 import json
 import os
@@ -14,25 +14,25 @@ from tests.support.servers import Muster
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 NEW_CALLER = "(a new caller)"
 
-# High enough to stay out of the way, and no token that expires half way.
+# No token expires during a run.
 SETTINGS = {"ACCESS_TOKEN_TTL": "P1D", "REFRESH_GRACE": "P1D"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`answers` counts the answers of each operation by status."""
+    """The result of a run; `responses` counts the responses of each operation by status."""
 
     is_clean: bool
     report: str
-    answers: dict[str, Counter[int]]
+    responses: dict[str, Counter[int]]
 
     @property
     def requests(self) -> int:
-        return sum(sum(statuses.values()) for name, statuses in self.answers.items() if name != NEW_CALLER)
+        return sum(sum(statuses.values()) for name, statuses in self.responses.items() if name != NEW_CALLER)
 
     def succeeded(self) -> set[str]:
-        """The operations that did what they are for, at least once."""
-        return {name for name, statuses in self.answers.items() if any(200 <= status < 300 for status in statuses)}
+        """The operations that succeeded at least once."""
+        return {name for name, statuses in self.responses.items() if any(200 <= status < 300 for status in statuses)}
 
 
 def fuzz(
@@ -44,11 +44,11 @@ def fuzz(
     max_seconds: int | None = None,
     phases: str | None = None,
 ) -> Outcome:
-    """All checks, in all phases or those named; the same requests for the same seed, unless `max_seconds` ends them
-    earlier."""
+    """Run all checks in the phases named, or in all phases. The same seed sends the same requests, unless `max_seconds`
+    ends the run earlier."""
     folder = muster.folder / f"fuzz-{role}-{seed}"
     folder.mkdir()
-    # Not its console script, whose first line has a limit on some systems.
+    # Not its console script: some systems limit the length of the first line, which names the interpreter.
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     command += [f"{muster.url}/api/openapi.json", "--checks", "all", "--no-color"]
     command += ["--seed", str(seed), "--max-examples", str(max_examples)]
@@ -68,5 +68,5 @@ def fuzz(
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     report = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
     tally = json.loads((folder / "tally.json").read_text())
-    answers = {name: Counter({int(status): n for status, n in counts.items()}) for name, counts in tally.items()}
-    return Outcome(done.returncode == 0, report, answers)
+    responses = {name: Counter({int(status): n for status, n in counts.items()}) for name, counts in tally.items()}
+    return Outcome(done.returncode == 0, report, responses)

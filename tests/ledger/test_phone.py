@@ -15,7 +15,7 @@ import pytest
 
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
 from scripts.phone import PATH, Offline, Phone, SignedOut
-from scripts.phone_demo import DEMO_ACCOUNT
+from scripts.phone_demo import DEMO_CREDENTIALS
 from tests.support.databases import ROOT
 from tests.support.phones import COURSE, Device, Ledger, device_of
 from tests.support.servers import Muster, Tokens, free_port, wait_for
@@ -29,9 +29,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from scripts.phone import Phone
-from scripts.phone_demo import Lossy
+from scripts.phone_demo import LossyTransport
 
-class Killed(Lossy):
+class Killed(LossyTransport):
     def handle_request(self, request):
         answer = super().handle_request(request)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -323,25 +323,25 @@ def see_the_demo(url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-STEPS = "Signed in|Offline|Synced|Lost answer|Repeated|Others|Refreshed|Deleted"
+STEPS = "Signed in|Offline|Synced|Lost response|Repeated|Other device|Refreshed|Deleted"
 
 
 def test_the_demonstration_makes_an_account_where_there_is_no_demo_account(muster: Muster) -> None:
     seen = see_the_demo(muster.url)
     assert (seen.returncode, seen.stderr) == (0, "")
-    assert [line[:13].strip() for line in seen.stdout.splitlines()] == STEPS.split("|")
-    assert re.search(r"demo-\w+@example.com, .* 0 operations\n", seen.stdout)
+    assert [line[:15].strip() for line in seen.stdout.splitlines()] == STEPS.split("|")
+    assert re.search(r"demo-\w+@example.com .* 0 operations\n", seen.stdout)
 
 
 def test_the_demonstration_uses_the_demo_account_and_leaves_it_as_it_was(database_url: str, folder: Path) -> None:
-    assert DEMO_ACCOUNT == (DEMO_EMAIL, DEMO_PASSWORD)
+    assert DEMO_CREDENTIALS == (DEMO_EMAIL, DEMO_PASSWORD)
     muster = Muster(database_url, folder)
     muster.module = ["scripts.start", "--demo"]
     with muster:
         for _ in range(2):
             seen = see_the_demo(muster.url)
             assert (seen.returncode, seen.stderr) == (0, "")
-            assert f"{DEMO_EMAIL}, a phone and a tablet; the phone has a copy of 122 operations\n" in seen.stdout
+            assert f"as {DEMO_EMAIL} on a phone and a tablet; the phone has copied 122 operations\n" in seen.stdout
 
 
 def test_the_demonstration_says_so_where_nobody_answers() -> None:

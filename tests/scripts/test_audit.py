@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from scripts.audit import Unreachable, ask, judge
+from scripts.audit import Unreachable, parse_report, run_pip_audit
 from tests.support.databases import ROOT
 
 # Recorded. The advisories came from a server of the test's own, in the format of osv.dev.
@@ -34,25 +34,25 @@ NO_LOCK = (
 
 
 def test_a_known_vulnerability_is_named_with_what_mends_it() -> None:
-    assert judge(VULNERABLE).vulnerable == [
+    assert parse_report(VULNERABLE).vulnerable == [
         "audit: jinja2 3.1.2: CVE-2024-22195, GHSA-h5c8-rqwp-cp95, fixed in 3.1.3",
         "audit: ecdsa 0.19.1: CVE-2024-23342, GHSA-wj6h-64fc-37mp, fixed in no release yet",
     ]
 
 
 def test_an_incomplete_audit_does_not_pass() -> None:
-    assert judge(CLEAN) == (1, [], [])
-    audited, skipped, vulnerable = judge(SKIPPED)
+    assert parse_report(CLEAN) == (1, [], [])
+    audited, skipped, vulnerable = parse_report(SKIPPED)
     assert (audited, len(skipped), vulnerable) == (1, 1, [])
 
 
 def test_an_audit_without_a_response_reports_why() -> None:
     with pytest.raises(Unreachable, match=r"advisories\.example"):
-        ask(prints(NO_NETWORK), 60)
+        run_pip_audit(prints(NO_NETWORK), 60)
     with pytest.raises(Unreachable, match=r"within 0\.01 s"):
-        ask(prints(""), 0.01)
+        run_pip_audit(prints(""), 0.01)
     with pytest.raises(SystemExit, match="invalid specifier"):
-        ask(prints(NO_LOCK), 60)
+        run_pip_audit(prints(NO_LOCK), 60)
 
 
 def prints(words: str) -> list[str]:

@@ -14,7 +14,7 @@ SCRIPTS = sorted(
     str(path.relative_to(ROOT))
     for folder in ("scripts", ".ci")
     for path in (ROOT / folder).iterdir()
-    if path.is_file() and os.access(path, os.X_OK) and path.name != "test"
+    if path.is_file() and os.access(path, os.X_OK)
 )
 WITHOUT_ARGUMENTS = (".ci/run", "scripts/check", "scripts/fmt", "scripts/lock", "scripts/serve")
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 
 from scripts.phone import Offline, Phone
-from scripts.phone_demo import Lossy
+from scripts.phone_demo import LossyTransport
 from tests.support.servers import Account, Muster, Tokens, claims_of
 from tests.support.sessions import sign_access
 
@@ -117,7 +117,7 @@ WHERE owner_id = (SELECT id FROM "user" WHERE email = :email) AND deleted_at IS 
 """
 
 
-class Network(Lossy):
+class Network(LossyTransport):
     """A network that fails as a test wants, and notes what it carried."""
 
     def __init__(self) -> None:
