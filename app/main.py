@@ -28,7 +28,7 @@ from app.core.settings import ROOT, Settings, get_settings
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
-from app.jobs.handlers import Handlers
+from app.jobs.handlers import JobHandlers
 from app.pages import account, jobs_and_chat, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
@@ -137,7 +137,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async with BlockingPortal() as portal:
         services = make_services(settings, Database(settings, portal))
         app.state.services = services
-        services.jobs.start(Handlers(settings, services.database, services.signers, services.jobs).by_kind())
+        services.jobs.start(JobHandlers(settings, services.database, services.signers, services.jobs).handle)
         # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.
         gc.collect()
         gc.freeze()

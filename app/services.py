@@ -15,7 +15,7 @@ from app.core.concurrency import Bulkhead
 from app.core.database import Database, Side
 from app.core.settings import Settings
 from app.http.rate_limit import AccountLimits, ChatLimits
-from app.jobs.queue import Jobs
+from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
@@ -37,7 +37,7 @@ class Services:
     authorization_server: AuthorizationServer
     password_hasher: PasswordHasher
     account_limits: AccountLimits
-    jobs: Jobs
+    jobs: JobQueue
     cache: Cache
     import_bulkhead: Bulkhead
     chat: ChatHub
@@ -79,7 +79,7 @@ SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 def make_services(settings: Settings, database: Database) -> Services:
     signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
-    jobs = Jobs(database, settings.redis_url)
+    jobs = JobQueue(database, settings.redis_url)
 
     def mail_reuse(session: Session, stolen: SessionSnapshot) -> None:
         jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)

@@ -1,4 +1,4 @@
-"""The Celery worker, which runs jobs in processes of their own: ./scripts/worker [--queues high]."""
+"""The Celery worker, which runs jobs in processes of its own: ./scripts/worker [--queues high]."""
 
 import logging
 import sys
@@ -14,8 +14,8 @@ from app.core.database import Database
 from app.core.logs import configure_logging
 from app.core.settings import get_settings
 from app.jobs.backends import TASK, make_celery
-from app.jobs.handlers import Handlers
-from app.jobs.queue import Jobs
+from app.jobs.handlers import JobHandlers
+from app.jobs.queue import JobQueue
 from app.oauth2.access_tokens import Signers
 
 settings = get_settings()
@@ -24,53 +24,55 @@ if settings.redis_url is None:
 
 
 class LenientQoS(QoS):
-    """When Redis goes away, kombu acknowledges and puts back messages on a channel that is closed, and the worker ends
-    of an AttributeError. Neither is needed: a message that comes again finds its job done, and the sweep puts back."""
+    """Acknowledges and restores nothing on a closed channel, which kombu would try when Redis goes down: the worker
+    would exit with an AttributeError. A message that comes again finds its job done, and the sweep restores the rest.
+    """
 
     restore_at_shutdown = False
 
     def ack(self, delivery_tag: str) -> None:
         if not self.channel.closed:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu types a part of itself
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu is only partly typed
 
 
 Channel.QoS = LenientQoS
 celery = make_celery(settings.redis_url)
-_running = ExitStack()
+_resources = ExitStack()
 
 
-def log_like_the_service(**_: Any) -> None:
+def set_up_logging(**_: Any) -> None:
+    """Log as the service does."""
     configure_logging(settings)
     logging.root.handlers[:] = logging.getLogger("muster").handlers
     logging.root.setLevel(logging.WARNING)  # Celery's own lines
 
 
 def start(**_: Any) -> None:
-    """Before the first message is taken."""
-    portal = _running.enter_context(start_blocking_portal())
+    """Build the services before the first message arrives."""
+    portal = _resources.enter_context(start_blocking_portal())
     database = Database(settings, portal)
-    _running.callback(database.close)
-    celery.jobs = jobs = Jobs(database, settings.redis_url)
-    _running.callback(jobs.close)
+    _resources.callback(database.close)
+    celery.jobs = jobs = JobQueue(database, settings.redis_url)
+    _resources.callback(jobs.close)
     signers = Signers.derive(settings.secret_keys, settings.public_url)
-    jobs.start(Handlers(settings, database, signers, jobs).by_kind())
+    jobs.start(JobHandlers(settings, database, signers, jobs).handle)
 
 
-def hand_back(**_: Any) -> None:
-    """At SIGTERM, before Celery waits for what runs."""
+def release_jobs(**_: Any) -> None:
+    """At SIGTERM, before Celery waits for running tasks."""
     celery.jobs.stop()
 
 
-def stop(**_: Any) -> None:
-    _running.close()
+def close(**_: Any) -> None:
+    _resources.close()
 
 
 def run(job_id: str) -> None:
     celery.jobs.run(UUID(job_id))
 
 
-signals.setup_logging.connect(log_like_the_service)
+signals.setup_logging.connect(set_up_logging)
 signals.worker_init.connect(start)
-signals.worker_shutting_down.connect(hand_back)
-signals.worker_shutdown.connect(stop)
+signals.worker_shutting_down.connect(release_jobs)
+signals.worker_shutdown.connect(close)
 celery.task(name=TASK)(run)

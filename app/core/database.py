@@ -136,8 +136,9 @@ class Database:
                 yield session
 
     @contextmanager
-    def thread_scope(self, side: Side) -> Iterator[Session]:
+    def thread_scope(self, *, write: bool = False) -> Iterator[Session]:
         """The same as session_scope for a thread of our own, such as one that runs a job."""
+        side = self.write_side if write else self.read_side
         with self._portal.wrap_async_context_manager(self.session_scope(side)) as session:
             yield session
 

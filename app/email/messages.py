@@ -1,109 +1,116 @@
-"""The words of each mail, and to whom it goes.
+"""The text of each mail, and its recipient.
 
-A link's token is derived here, when the mail is made: it is in no row and no queue, and in the link it stands in the
-fragment, which a browser sends to nobody.
+The token of a link is derived when the mail is composed, so no row and no queue holds it. In the link it is part of the
+fragment, which a browser sends to no server.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from email.message import EmailMessage
+from email.utils import formatdate
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.accounts.email_tokens import email_change_token, reset_token, verification_token
 from app.core.settings import Settings
 from app.core.templating import render
-from app.email.sender import compose
 from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
 
 
-class Letter(NamedTuple):
+class MailTemplate(NamedTuple):
     subject: str
-    before: str
-    after: str
-    page: str = ""  # where its link leads
+    opening: str
+    closing: str
+    page: str = ""  # the page that its link opens
 
 
-_LINK = "The link works once, for one hour. If you did not ask for it, ignore this mail: nothing changes."
-_CONFIRM = "Confirm that this address is yours:"
-LETTERS = {
-    "reset": Letter(
+_LINK = (
+    "The link works once and expires in one hour. If you did not ask for it, you can ignore this e-mail: nothing has"
+    " changed."
+)
+_CONFIRM = "Please confirm that this e-mail address is yours:"
+MAIL_TEMPLATES = {
+    "reset": MailTemplate(
         "Reset your password",
-        "Somebody, probably you, asked to reset the password of this account.",
+        "Someone, probably you, asked to reset the password of this account.",
         _LINK,
         "reset-password",
     ),
-    "verification": Letter("Confirm your e-mail address", _CONFIRM, _LINK, "verify-email"),
-    "email-change": Letter("Confirm your new e-mail address", _CONFIRM, _LINK, "verify-email"),
-    "email-changing": Letter(
+    "verification": MailTemplate("Confirm your e-mail address", _CONFIRM, _LINK, "verify-email"),
+    "email-change": MailTemplate("Confirm your new e-mail address", _CONFIRM, _LINK, "verify-email"),
+    "email-changing": MailTemplate(
         "Your e-mail address is about to change",
-        "Somebody, probably you, asked to move this account to another e-mail address.",
-        "It takes effect when the link that was sent there is opened. If it was not you, change your password now.",
+        "Someone, probably you, asked to change the e-mail address of this account.",
+        "The change takes effect when the link that we sent to the new address is opened. If this was not you, change"
+        " your password now.",
     ),
-    "password-changed": Letter(
+    "password-changed": MailTemplate(
         "Your password was changed",
-        "The password of this account was changed, and every other device was signed out.",
-        "If it was not you, reset the password at once.",
+        "The password of this account was changed, and all other devices were signed out.",
+        "If this was not you, reset your password now.",
     ),
-    "reuse": Letter(
+    "reuse": MailTemplate(
         "A device was signed out",
-        "One sign-in of this account was used from two places, so we ended it: {device}.",
-        "If you did nothing unusual, somebody may have copied that device's token. Sign in again there and change your"
-        " password.",
+        "The sign-in of one of your devices was used in two places, so we signed it out: {device}.",
+        "If you did nothing unusual, someone may have copied the sign-in from that device. Sign in there again and"
+        " change your password.",
     ),
-    "statement": Letter(
+    "statement": MailTemplate(
         "Your statement",
-        "The statement that you asked for is ready: a page to read, and a table to calculate with.",
-        "Both are attached, unless they are too large for a mail. For 30 days you can download them as well.",
+        "The statement you asked for is ready: a page to read and a table for your spreadsheet.",
+        "Both are attached unless they are too large for an e-mail. You can also download them for the next 30 days.",
     ),
-    "job-failed": Letter(
-        "A job of yours failed",
-        "We tried several times to make your {what}, and could not.",
-        "Start it again later. If it fails again, tell us its ticket: {ticket}.",
+    "job-failed": MailTemplate(
+        "Your {failed_kind} could not be created",
+        "We tried several times to create your {failed_kind}, but could not.",
+        "Please try again later. If it fails again, contact us and mention ticket {ticket}.",
     ),
 }
 
 
-def write(
-    message_id: UUID, told: Mapping[str, Any], account: User | None, settings: Settings, signers: Signers
+def compose_mail(
+    message_id: UUID, arguments: Mapping[str, Any], user: User | None, settings: Settings, signers: Signers
 ) -> EmailMessage | None:
-    """The mail that a job's arguments ask for; None when there is nothing to say any more."""
-    addressed = _addressed(told, account, signers, utcnow())
-    if addressed is None:
+    """The mail that a job's arguments describe, or None if there is no longer a reason to send it.
+
+    A mail that is sent again has the same `message_id`.
+    """
+    recipient, token = _recipient(arguments, user, signers, utcnow())
+    if recipient is None:
         return None
-    recipient, token = addressed
-    letter = LETTERS[told["letter"]]
-    words = {
-        "subject": letter.subject,
-        "before": letter.before.format_map(told),
-        "link": f"{settings.public_url}/{letter.page}#token={token}" if token else None,
-        "after": letter.after.format_map(told),
+    template = MAIL_TEMPLATES[arguments["template"]]
+    texts = {
+        "subject": template.subject.format_map(arguments),
+        "opening": template.opening.format_map(arguments),
+        "link": f"{settings.public_url}/{template.page}#token={token}" if token else None,
+        "closing": template.closing.format_map(arguments),
     }
-    message = compose(
-        message_id=str(message_id), sender=settings.mail_from, recipient=recipient, subject=letter.subject
-    )
-    # 7bit keeps a link on one line, also for whoever reads the outbox with grep; there, base64 hides its copy.
-    text = render("mail.txt", **words)
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = settings.mail_from, recipient, texts["subject"]
+    message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
+    # 7bit keeps a link on one line, also for someone who greps the outbox, where base64 hides its copy in the HTML.
+    text = render("mail.txt", **texts)
     message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
-    message.add_alternative(render("mail.html", **words), subtype="html", cte="base64")
+    message.add_alternative(render("mail.html", **texts), subtype="html", cte="base64")
     return message
 
 
-def _addressed(
-    told: Mapping[str, Any], account: User | None, signers: Signers, now: datetime
-) -> tuple[str, str | None] | None:
-    """To whom, and the token of the link. A link goes to the address that it is bound to, whatever it was before."""
-    if account is None:
-        return None
-    match told["letter"], account:
+def _recipient(
+    arguments: Mapping[str, Any], user: User | None, signers: Signers, now: datetime
+) -> tuple[str | None, str | None]:
+    """The address, and the token of the link if there is one. A link goes only to the address that it is bound to."""
+    if user is None:
+        return None, None
+    match arguments["template"], user:
         case "reset", User(is_active=True, password_hash=str()):
-            return account.email, reset_token(signers, account, now)
+            return user.email, reset_token(signers, user, now)
         case "verification", User(is_active=True, is_verified=False):
-            return account.email, verification_token(signers, account, now)
+            return user.email, verification_token(signers, user, now)
         case "email-change", User(new_email=str(new_email)):
-            return new_email, email_change_token(signers, account, now)
+            return new_email, email_change_token(signers, user, now)
         case "reset" | "verification" | "email-change", _:
-            return None
-    return told.get("to", account.email), None
+            return None, None
+    return arguments.get("to", user.email), None

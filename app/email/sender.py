@@ -1,10 +1,9 @@
-"""Mail goes to an SMTP server, or in development to files in data/outbox that a mail program opens."""
+"""Sends mail to an SMTP server, or in development to files in data/outbox that a mail program opens."""
 
 import smtplib
 import ssl
 from dataclasses import dataclass
 from email.message import EmailMessage
-from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import uuid4
@@ -14,18 +13,9 @@ from app.core.settings import DATA, Settings
 TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
 
 
-def compose(*, message_id: str, sender: str, recipient: str, subject: str) -> EmailMessage:
-    """The head of a mail; a mail that is sent again keeps its `message_id`."""
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = sender, recipient, subject
-    message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies
-    return message
-
-
 @dataclass(frozen=True)
 class Outbox:
-    """Each message is one .eml file, complete as soon as it is there; sent again it is the same file."""
+    """Writes each message to one .eml file, never visible in part. A message sent again replaces its file."""
 
     folder: Path
 
@@ -38,7 +28,7 @@ class Outbox:
 
 @dataclass(frozen=True)
 class Smtp:
-    """smtp://user:password@host:port?tls=starttls|implicit|none; STARTTLS (RFC 3207) unless told otherwise."""
+    """smtp://user:password@host:port?tls=starttls|implicit|none, by default with STARTTLS (RFC 3207)."""
 
     url: str
 

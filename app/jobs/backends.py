@@ -1,7 +1,7 @@
-"""What runs jobs when it is told an id: threads of this process, or with REDIS_URL the workers behind a Celery queue.
+"""The back ends that run jobs: threads of this process, or with REDIS_URL the workers behind Celery's queues.
 
-An engine may forget: the row of a job is the truth, and app/jobs/queue.py sends again what got lost. It may do so while
-a job still waits for its turn here: then once is enough.
+A back end may lose a job, since its row is the truth and app/jobs/queue.py sends it again. It may do so while the job
+still waits here, so each back end ignores an id that it already holds.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,15 @@ from typing import Any
 from uuid import UUID
 
 from app.core import metrics
+from app.models.job import QueueName
 
-QUEUES = ("high", "default")  # in the order in which a worker looks into them
+QUEUES: tuple[QueueName, ...] = ("high", "default")  # in the order in which a worker polls them
 TASK = "muster.run"
 TIMEOUT = 5  # seconds for each command to Redis
 
 
-class Threads:
-    """One thread for each queue of this process. What waits at the end is found again at the next start."""
+class ThreadBackend:
+    """One thread for each queue. Jobs that still wait when the process ends are found by the next sweep."""
 
     def __init__(self, run: Callable[[UUID], None]) -> None:
         self._run = run
@@ -30,18 +31,18 @@ class Threads:
         for thread in self._threads:
             thread.start()
 
-    def send(self, job_id: UUID, queue: str) -> None:
-        """Have it run. Returns at once and never fails, here and below."""
+    def send(self, job_id: UUID, queue: QueueName) -> None:
+        """Have the job run. Like CeleryBackend.send, it returns at once and never fails."""
         if job_id not in self._waiting:
             self._waiting.add(job_id)
             self._queues[queue].put(job_id)
 
-    def is_empty(self, queue: str) -> bool:
-        """Whether nothing waits there: then what says it was sent got lost."""
+    def is_empty(self, queue: QueueName) -> bool:
+        """Whether nothing waits in the queue, so that a job which was sent and still waits must have been lost."""
         return self._queues[queue].empty()
 
     def close(self) -> None:
-        """The jobs under way are finished first."""
+        """Let the running jobs finish."""
         self._closing = True
         for queue in self._queues.values():
             queue.put(None)
@@ -54,11 +55,11 @@ class Threads:
             self._run(job_id)
 
 
-class Broker:
-    """Celery's queues in Redis. A message holds an id and nothing else. A thread sends them: Redis may be away."""
+class CeleryBackend:
+    """Celery's queues in Redis. A message holds an id and nothing else. A thread publishes it: Redis may be down."""
 
     def __init__(self, redis_url: str, on_sent: Callable[[UUID], None]) -> None:
-        from redis import Redis  # noqa: PLC0415  # a tenth of a second that others need not wait
+        from redis import Redis  # noqa: PLC0415  # a tenth of a second that processes without Redis need not spend
 
         self._on_sent = on_sent
         self._unsent: set[UUID] = set()
@@ -66,12 +67,12 @@ class Broker:
         self._redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
 
-    def send(self, job_id: UUID, queue: str) -> None:
+    def send(self, job_id: UUID, queue: QueueName) -> None:
         if job_id not in self._unsent:
             self._unsent.add(job_id)
             self._thread.submit(self._publish, job_id, queue)
 
-    def is_empty(self, queue: str) -> bool:
+    def is_empty(self, queue: QueueName) -> bool:
         return self._redis.llen(queue) == 0
 
     def close(self) -> None:
@@ -79,28 +80,28 @@ class Broker:
         self._celery.close()
         self._redis.close()
 
-    def _publish(self, job_id: UUID, queue: str) -> None:
+    def _publish(self, job_id: UUID, queue: QueueName) -> None:
         self._unsent.discard(job_id)
         try:
             self._celery.send_task(TASK, [str(job_id)], queue=queue, retry=False)
             self._on_sent(job_id)
-        except Exception:  # whatever it was: the row says that it was not sent
+        except Exception:  # whatever went wrong, the row still says that the job was not sent
             metrics.count("dispatch_failures")
 
 
 def make_celery(redis_url: str) -> Any:
-    """Celery as both sides use it (docs/decisions/0008-job-rows-and-queues.md)."""
-    from celery import Celery  # noqa: PLC0415  # half a second that a process without Redis need not wait
+    """Celery as the service and the worker configure it (docs/decisions/0008-job-rows-and-queues.md)."""
+    from celery import Celery  # noqa: PLC0415  # half a second that a process without Redis need not spend
 
     app: Any = Celery("muster", broker=redis_url, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # Redis may be away for as long as it likes
+        broker_connection_max_retries=None,  # Redis may be down for any length of time
         broker_transport_options={
-            "queue_order_strategy": "priority",  # in the order of QUEUES, always; the default takes turns
+            "queue_order_strategy": "priority",  # always in the order of QUEUES; the default is round robin
             "priority_steps": [0],  # one list for each queue: Redis priorities are not used
-            # A message whose worker died comes back after so many seconds, and finds its job done: the sweep is faster.
-            # Longer than any job, or every job that takes longer would be delivered again and again.
+            # A message whose worker died is delivered again after so many seconds, and finds its job done: the sweep
+            # is faster. It must exceed the run time of any job, or each longer job would be delivered repeatedly.
             "visibility_timeout": 3600,
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
@@ -110,9 +111,9 @@ def make_celery(redis_url: str) -> Any:
         task_acks_late=True,
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
-        worker_pool="threads",  # jobs wait for databases and mail servers; a heartbeat beats beside each
+        worker_pool="threads",  # jobs wait for databases and mail servers, and each has a heartbeat thread
         worker_concurrency=4,
-        worker_send_task_events=True,  # for flower
-        worker_cancel_long_running_tasks_on_connection_loss=False,  # the row says whose job it is, not the connection
+        worker_send_task_events=True,  # for Flower
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the row decides who runs a job, not the connection
     )
     return app

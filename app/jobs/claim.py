@@ -1,77 +1,72 @@
-"""A job under way: the claim on its row, the heartbeat that keeps it, and what its handler leaves."""
+"""A claimed job: the claim on its row, the heartbeat that keeps the claim, and what the handler returns."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import update
-from sqlmodel import Session, col
+from sqlmodel import Session, col, update
 
 from app.core import metrics
+from app.core.database import Database
 from app.models.base import utcnow
-from app.models.job import Job
+from app.models.job import Job, JobState
 
-HEARTBEAT = 15.0  # seconds
-CLAIM: list[Any] = [col(column) for column in (Job.id, Job.kind, Job.attempts, Job.owner_id, Job.arguments)]
-
-
-class Lost(Exception):
-    """The job was cancelled, or taken back because its heartbeat was late: what is done here no longer counts."""
+HEARTBEAT_INTERVAL = 15.0  # seconds
 
 
-class HandedBack(Exception):
-    """This process ends: whoever runs next has the job begun anew."""
+class ClaimLost(Exception):
+    """The job was canceled, or requeued because its heartbeat was late: the work of this attempt is discarded."""
+
+
+class ClaimReleased(Exception):
+    """This process is stopping: the job goes back to the queue."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a handler leaves: written together with the end of its job, once or not at all."""
+    """What a handler returns. The result and the effect are written in the transaction that finishes the job."""
 
     result: bytes | None = None
-    then: Callable[[Session], None] = lambda _session: None
+    effect: Callable[[Session], None] = lambda _session: None
 
 
 @dataclass
-class Work:
-    """The columns of CLAIM. It is ours while the row is running and no attempt came after this one."""
+class ClaimedJob:
+    """A job that this process runs. It holds the claim while the row is running and no later attempt has started."""
 
-    writing: Callable[[], AbstractContextManager[Session]]
+    job: Job
+    database: Database
     is_stopping: Callable[[], bool]
-    id: UUID
-    kind: str
-    attempt: int
-    owner_id: UUID | None
-    arguments: dict[str, Any]
-    _part: float = 0.0
-    _told: float = field(default_factory=monotonic)
-    _lost: bool = False
+    _progress: float = 0.0
+    _last_beat: float = field(default_factory=monotonic)
+    _is_lost: bool = False
 
-    def progress(self, part: float) -> None:
-        """How much is done, 0 to 1. Handlers call it often: it ends a job that is cancelled, or whose process ends."""
-        self._part = part
-        if monotonic() - self._told > 1:
+    def report_progress(self, fraction: float) -> None:
+        """Record the progress, from 0 to 1. Handlers call this often: it ends attempts that are canceled or stopped."""
+        self._progress = fraction
+        if monotonic() - self._last_beat > 1:
             self._beat()
-        if self._lost:
-            raise Lost
+        if self._is_lost:
+            raise ClaimLost
         if self.is_stopping():
-            raise HandedBack
+            raise ClaimReleased
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
+        """Keep the claim alive from a thread of its own."""
         ended = Event()
 
-        def beat() -> None:
-            while not ended.wait(HEARTBEAT):
+        def beat_until_ended() -> None:
+            while not ended.wait(HEARTBEAT_INTERVAL):
                 try:
                     self._beat()
-                except Exception:  # the database is away: the next beat may come in time
+                except Exception:  # the database is unavailable: the next beat may still be in time
                     metrics.count("heartbeat_failures")
 
-        thread = Thread(target=beat, daemon=True, name="heartbeat")
+        thread = Thread(target=beat_until_ended, daemon=True, name="heartbeat")
         thread.start()
         try:
             yield
@@ -80,16 +75,16 @@ class Work:
             thread.join()
 
     def _beat(self) -> None:
-        self._told = monotonic()
-        with self.writing() as session:
-            self._lost = not self.change(session, progress=self._part, heartbeat_at=utcnow())
+        self._last_beat = monotonic()
+        with self.database.thread_scope(write=True) as session:
+            self._is_lost = not self.update(session, progress=self._progress, heartbeat_at=utcnow())
 
-    def change(self, session: Session, *conditions: Any, **values: Any) -> bool:
-        """Whether it was still ours."""
-        ours = (col(Job.id) == self.id, col(Job.state) == "running", col(Job.attempts) == self.attempt)
-        return session.connection().execute(update(Job).where(*ours, *conditions).values(**values)).rowcount == 1
+    def update(self, session: Session, *conditions: Any, **values: Any) -> bool:
+        """Update the row if the claim still holds, and return whether it did."""
+        held = (col(Job.id) == self.job.id, col(Job.state) == "running", col(Job.attempts) == self.job.attempts)
+        return session.exec(update(Job).where(*held, *conditions).values(**values)).rowcount == 1
 
-    def end(self, session: Session, state: str, *conditions: Any, **values: Any) -> bool:
-        """The same, for good. An address is kept no longer than it is needed."""
-        kept = {name: value for name, value in self.arguments.items() if name != "to"}
-        return self.change(session, *conditions, state=state, finished_at=utcnow(), arguments=kept, **values)
+    def finish(self, session: Session, state: JobState, *conditions: Any, **values: Any) -> bool:
+        """The same for the last update."""
+        values |= {"state": state, "finished_at": utcnow(), "arguments": self.job.lasting_arguments}
+        return self.update(session, *conditions, **values)

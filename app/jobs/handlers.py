@@ -1,22 +1,20 @@
-"""What each kind of job does. Each may be begun again at any time: it leaves one row, one file, or one mail twice."""
+"""What each kind of job does. A job may start again at any time: it leaves one row or file, or the same mail twice."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import delete, select
-from sqlmodel import Session, col
+from sqlmodel import Session, col, delete, select
 
 from app.accounts.users import find_user, find_user_by_email
 from app.core.database import Database
 from app.core.settings import Settings
-from app.email import messages
+from app.email.messages import compose_mail
 from app.email.sender import mailer_for
-from app.jobs.claim import Outcome, Work
-from app.jobs.queue import ByKind, Jobs
+from app.jobs.claim import ClaimedJob, Outcome
+from app.jobs.queue import JobQueue
 from app.ledger import operations
 from app.ledger.statement import FILES, make_statement, read_file
 from app.models.base import utcnow
@@ -26,100 +24,92 @@ from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import Signers
 
 BATCH = 1000
-JOBS_KEPT = timedelta(days=30)
-MOST_ATTACHED = 2**20  # bytes of an archive: unpacked, some ten times as many, and mail servers refuse more
+JOB_RETENTION = timedelta(days=30)
+MAX_ATTACHMENT = 2**20  # bytes of an archive: unpacked it is some ten times as large, and mail servers reject more
 
 
 @dataclass(frozen=True)
-class Handlers:
-    """One method for each kind, and what they work with."""
+class JobHandlers:
+    """One method for each kind of job, and the services that they use."""
 
     settings: Settings
     database: Database
     signers: Signers
-    jobs: Jobs
+    jobs: JobQueue
 
-    def by_kind(self) -> ByKind:
-        return {"mail": self.mail, "statement": self.statement, "purge": self.purge}
+    def handle(self, claimed: ClaimedJob) -> Outcome:
+        return {"mail": self.mail, "statement": self.statement, "purge": self.purge}[claimed.job.kind](claimed)
 
-    def mail(self, work: Work) -> Outcome:
-        """Sent before its job ends, so perhaps again: always with the same Message-ID."""
-        told = work.arguments
-        with self._reading() as session:
-            known = work.owner_id
-            account = find_user(session, known) if known else find_user_by_email(session, told["to"])
-            archive = _result_of(session, UUID(told["job"])) if "job" in told else None
-        message = messages.write(work.id, told, account, self.settings, self.signers)
+    def mail(self, claimed: ClaimedJob) -> Outcome:
+        """Send a mail. That precedes the end of the job, so it may be sent twice, with the same Message-ID."""
+        job, arguments = claimed.job, claimed.job.arguments
+        with self.database.thread_scope() as session:
+            user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
+            statement = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
+        message = compose_mail(job.id, arguments, user, self.settings, self.signers)
         if message is not None:
-            if archive is not None and len(archive) <= MOST_ATTACHED:
+            archive = statement.result if statement else None
+            if archive is not None and len(archive) <= MAX_ATTACHMENT:
                 for name, subtype in FILES.items():
                     message.add_attachment(read_file(archive, name), maintype="text", subtype=subtype, filename=name)
             mailer_for(self.settings).send(message)
         return Outcome()
 
-    def statement(self, work: Work) -> Outcome:
-        """The archive is written into the job's own row as it ends, and the mail is asked for then."""
-        since, until = (_moment(work.arguments[name]) for name in ("since", "until"))
+    def statement(self, claimed: ClaimedJob) -> Outcome:
+        """Write the archive into the job's own row, and enqueue its mail in the same transaction."""
+        job = claimed.job
+        since, until = (_moment(job.arguments[name]) for name in ("since", "until"))
         conditions = [col(Operation.date) >= since] if since else []
         conditions += [col(Operation.date) < until] if until else []
-        archive = make_statement(self._batches(work, conditions), since, until)
+        archive = make_statement(self._batches(claimed, conditions), since, until)
 
         def mail(session: Session) -> None:
-            self.jobs.mail(session, "statement", owner_id=work.owner_id, job=str(work.id))
+            self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))
 
-        return Outcome(archive, mail) if work.arguments["mail"] else Outcome(archive)
+        return Outcome(archive, mail) if job.arguments["mail"] else Outcome(archive)
 
-    def _batches(self, work: Work, conditions: list[Any]) -> Iterator[list[OperationPublic]]:
-        """Each in a short session of its own, as an export reads them."""
-        owner_id = cast("UUID", work.owner_id)
-        with self._reading() as session:
+    def _batches(self, claimed: ClaimedJob, conditions: list[Any]) -> Iterator[list[OperationPublic]]:
+        """Read each batch in a short session of its own, as the export does."""
+        owner_id = cast("UUID", claimed.job.owner_id)
+        with self.database.thread_scope() as session:
             count = operations.count_operations(session, owner_id, conditions)
         after, done = None, 0
         while True:
-            with self._reading() as session:
+            with self.database.thread_scope() as session:
                 rows = operations.list_operations(session, owner_id, conditions, after=after, limit=BATCH)
             yield rows
             done += len(rows)
-            work.progress(min(done / max(count, 1), 1.0))
+            claimed.report_progress(min(done / max(count, 1), 1.0))
             if len(rows) < BATCH:
                 break
             after = operations.position(rows[-1])
 
-    def purge(self, work: Work) -> Outcome:
-        """What nothing can ask for any more, in short transactions."""
+    def purge(self, claimed: ClaimedJob) -> Outcome:
+        """Delete, in short transactions, what no request can reach any more."""
         now = utcnow()
         oldest = now - self.settings.refresh_absolute_ttl
         expired = (col(RefreshToken.idle_expires_at) <= now) | (col(RefreshToken.absolute_expires_at) <= now)
-        self._delete(work, col(RefreshToken.id), expired)
-        self._delete(work, col(IdempotencyKey.id), col(IdempotencyKey.created_at) <= oldest)
-        self._delete(work, col(Job.id), col(Job.finished_at) <= now - JOBS_KEPT)
-        with self._reading() as session:
+        self._delete(claimed, RefreshToken, expired)
+        self._delete(claimed, IdempotencyKey, col(IdempotencyKey.created_at) <= oldest)
+        self._delete(claimed, Job, col(Job.finished_at) <= now - JOB_RETENTION)
+        with self.database.thread_scope() as session:
             owners = operations.owners_of_tombstones(session, oldest)
         for owner_id in owners:
-            with self._writing() as session:
+            with self.database.thread_scope(write=True) as session:
                 operations.purge_tombstones(session, owner_id, oldest)
-            work.progress(0.5)
+            claimed.report_progress(0.5)
         return Outcome()
 
-    def _delete(self, work: Work, key: Any, condition: Any) -> None:
-        """In batches, and never waiting for a row that somebody else changes: so it cannot deadlock."""
-        some = select(key).where(condition).limit(BATCH).with_for_update(skip_locked=True)
+    def _delete(self, claimed: ClaimedJob, model: Any, condition: Any) -> None:
+        """Delete in batches. Rows that another transaction holds are skipped, so that there is no deadlock."""
+        batch = select(model.id).where(condition).limit(BATCH).with_for_update(skip_locked=True)
+        statement = delete(model).where(col(model.id).in_(batch)).execution_options(synchronize_session=False)
         deleted = BATCH
         while deleted >= BATCH:
-            with self._writing() as session:
-                deleted = session.connection().execute(delete(key.table).where(key.in_(some))).rowcount
-            work.progress(0.1)
-
-    def _reading(self) -> AbstractContextManager[Session]:
-        return self.database.thread_scope(self.database.read_side)
-
-    def _writing(self) -> AbstractContextManager[Session]:
-        return self.database.thread_scope(self.database.write_side)
+            with self.database.thread_scope(write=True) as session:
+                deleted = session.exec(statement).rowcount
+            claimed.report_progress(0.1)
 
 
 def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def _result_of(session: Session, job_id: UUID) -> bytes | None:
-    return session.connection().execute(select(col(Job.result)).where(col(Job.id) == job_id)).scalar()

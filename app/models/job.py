@@ -1,38 +1,41 @@
-"""Jobs: what is to be done after the answer, how far it is, and what came of it."""
+"""Background jobs: the table, the rules that a row decides by itself, and what the API shows."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 import pydantic
-from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, text
+from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models.base import Body, utcnow, uuid7
 from app.models.types import Bound
 
-State = Literal["waiting", "running", "done", "failed", "cancelled"]
-UNENDED = ("waiting", "running")
-# What people start, watch and cancel themselves. The other kinds are the service's own.
-ASKED_FOR = ("statement",)
+JobKind = Literal["mail", "statement", "purge"]
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+QueueName = Literal["high", "default"]
+# The kinds that users start, watch and cancel themselves. The others belong to the service.
+REQUESTABLE = ("statement",)
+UNFINISHED = ("waiting", "running")
+_UNFINISHED = text("finished_at IS NULL")
 
 
-def _one_of(column: str, *values: str) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=column)
+def _one_of(column: str, values: Any) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, get_args(values)))})", name=column)
 
 
 class JobBase(SQLModel):
     id: UUID = Field(default_factory=uuid7, primary_key=True)
-    kind: str = Field(max_length=20)
-    queue: str = Field(max_length=20)
-    state: str = Field(default="waiting", max_length=20)
-    progress: float = Field(default=0.0, description="0 to 1.", schema_extra={"examples": [0.5]})
-    attempts: int = Field(default=0, description="How often it was begun.", schema_extra={"examples": [1]})
+    kind: JobKind = Field(sa_type=String(20))
+    queue: QueueName = Field(sa_type=String(20))
+    state: JobState = Field(default="waiting", sa_type=String(20))
+    progress: float = Field(default=0.0, description="From 0 to 1.", schema_extra={"examples": [0.5]})
+    attempts: int = Field(default=0, description="How often it was started.", schema_extra={"examples": [1]})
     error: str | None = Field(
         default=None,
         max_length=200,
-        description="Why the last attempt failed.",
-        schema_extra={"examples": ["The attempt failed. The ticket 1f0c3ba5d27e names the log line."]},
+        description="Why the latest attempt failed.",
+        schema_extra={"examples": ["The attempt failed (ticket 1f0c3ba5d27e)."]},
     )
     owner_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="CASCADE")
     created_at: datetime = Field(default_factory=utcnow)
@@ -41,22 +44,19 @@ class JobBase(SQLModel):
 
 
 class Job(JobBase, table=True):
-    """`name` is what may be there only once. `sent_at`: the engine has it. `result` is a zip archive of files."""
+    """`name` is unique: it keeps a job from being created twice. `sent_at` is set once the back end has the job.
+
+    `result` is a zip archive of files and may be large: lists defer it.
+    """
 
     __table_args__ = (
         UniqueConstraint("name"),
-        _one_of("kind", "mail", "statement", "purge"),
-        _one_of("queue", "high", "default"),
-        _one_of("state", "waiting", "running", "done", "failed", "cancelled"),
+        _one_of("kind", JobKind),
+        _one_of("queue", QueueName),
+        _one_of("state", JobState),
         Index(None, "owner_id", "id"),
         Index(None, "finished_at"),
-        Index(
-            None,
-            "state",
-            "due_at",
-            sqlite_where=text("finished_at IS NULL"),
-            postgresql_where=text("finished_at IS NULL"),
-        ),
+        Index(None, "state", "due_at", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
     )
 
     name: str | None = Field(default=None, max_length=50)
@@ -66,22 +66,38 @@ class Job(JobBase, table=True):
     heartbeat_at: datetime | None = None
     result: bytes | None = Field(default=None, sa_type=LargeBinary)
 
+    @property
+    def is_finished(self) -> bool:
+        return self.state not in UNFINISHED
+
+    @property
+    def has_result(self) -> bool:
+        """Whether `result` is set, known without loading it."""
+        return self.kind == "statement" and self.state == "done"
+
+    @property
+    def lasting_arguments(self) -> dict[str, Any]:
+        """The arguments that a finished job keeps: the address of a mail is not among them."""
+        return {name: value for name, value in self.arguments.items() if name != "to"}
+
 
 class JobPublic(JobBase):
-    kind: Literal["mail", "statement", "purge"]
-    queue: Literal["high", "default"]
-    state: State
     result: str | None = Field(
-        description="Where the result is, once there is one.",
+        description="The address of the result, once there is one.",
         schema_extra={"examples": ["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"]},
     )
 
+    @classmethod
+    def of(cls, job: Job) -> "JobPublic":
+        result = f"/api/jobs/{job.id}/result" if job.has_result else None
+        return cls.model_validate(job, update={"result": result})
+
 
 class StatementCreate(Body):
-    """The period: `from` inclusive, `to` exclusive; without them, all there is."""
+    """The period of a statement. Without bounds it covers all operations."""
 
     since: Annotated[Bound | None, pydantic.Field(alias="from", description="Inclusive: a time, or a day in UTC.")] = (
         None
     )
     until: Annotated[Bound | None, pydantic.Field(alias="to", description="Exclusive.")] = None
-    mail: Annotated[bool, pydantic.Field(strict=True, description="Also send it to your address.")] = False
+    mail: Annotated[bool, pydantic.Field(strict=True, description="Also send it by e-mail.")] = False

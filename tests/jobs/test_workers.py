@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.jobs.backends import Broker
+from app.jobs.backends import CeleryBackend
 from tests.support.apps.job_probes import MESSAGE
 from tests.support.redis_server import RedisServer
 from tests.support.servers import STARTUP, Muster, text_of, wait_for
@@ -58,7 +58,7 @@ def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
 ) -> None:
     job_id = board.write(fails=True)
     job = board.wait(job_id, "failed")
-    mail = muster.mails(board.account.email, subject="A job of yours failed")[0]
+    mail = muster.mails(board.account.email, subject="Your statement could not be created")[0]
     wait_for(lambda: worker.log.count(f"job {job_id} ") == 4, what="four lines in the log")
     lines = [line for line in worker.log.splitlines() if job_id in line]
     assert job["attempts"] == len(lines) == 4
@@ -78,10 +78,10 @@ def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
 @pytest.mark.usefixtures("worker")
 def test_a_duplicate_message_does_not_shorten_the_wait_before_a_retry(board: Board, redis: RedisServer) -> None:
     job_id, is_sent = board.write(attempts=1, due_in=timedelta(hours=1)), Event()
-    broker = Broker(redis.url, lambda _: is_sent.set())
-    broker.send(UUID(job_id), "default")
+    backend = CeleryBackend(redis.url, lambda _: is_sent.set())
+    backend.send(UUID(job_id), "default")
     assert is_sent.wait(STARTUP)
-    broker.close()
+    backend.close()
     wait_for(lambda: not redis.holds("default") and redis.client.hlen("unacked") == 0, what="the end of the message")
     job = board.read(job_id)
     assert (job["state"], job["attempts"]) == ("waiting", 1)

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert
 from sqlmodel import col
 
 from app.models.base import utcnow
-from app.models.job import Job
+from app.models.job import Job, JobState, QueueName
 from tests.support.databases import fresh_database
 from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
@@ -115,8 +115,8 @@ class Board:
         self,
         count: int,
         *,
-        queue: str = "default",
-        state: str = "waiting",
+        queue: QueueName = "default",
+        state: JobState = "waiting",
         attempts: int = 0,
         due_in: timedelta = timedelta(0),
         **told: Any,

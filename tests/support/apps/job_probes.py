@@ -9,33 +9,33 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from app.jobs import claim, handlers, queue
-from app.jobs.claim import Outcome, Work
+from app.jobs.claim import ClaimedJob, Outcome
 
 MESSAGE = "a secret that no log may hold"
 
 
-class Handlers(handlers.Handlers):
-    def statement(self, job: Work) -> Outcome:
-        told = job.arguments.get("told")
+class JobHandlers(handlers.JobHandlers):
+    def statement(self, claimed: ClaimedJob) -> Outcome:
+        told = claimed.job.arguments.get("told")
         if told is None:
-            return super().statement(job)
+            return super().statement(claimed)
         while told.get("until") and not Path(told["until"]).exists():
-            job.progress(0.5)
+            claimed.report_progress(0.5)
             time.sleep(0.01)
         if told.get("fails"):
             raise RuntimeError(MESSAGE)
 
         def effect(session: Session) -> None:
-            session.connection().execute(text("INSERT INTO effect VALUES (:job)"), {"job": str(job.id)})
+            session.connection().execute(text("INSERT INTO effect VALUES (:job)"), {"job": str(claimed.job.id)})
 
-        return Outcome(then=effect)
+        return Outcome(effect=effect)
 
 
 def load(module: object) -> None:
     """Into app.main or app.worker."""
-    vars(module)["Handlers"] = Handlers
-    queue.SWEEP = 0.2
-    claim.HEARTBEAT = 0.2
-    queue.STALE = timedelta(seconds=3)
-    queue.LOST = timedelta(seconds=0.5)
-    queue.FIRST_RETRY = timedelta(seconds=0.1)
+    vars(module)["JobHandlers"] = JobHandlers
+    queue.SWEEP_INTERVAL = 0.2
+    claim.HEARTBEAT_INTERVAL = 0.2
+    queue.STALE_AFTER = timedelta(seconds=3)
+    queue.LOST_AFTER = timedelta(seconds=0.5)
+    queue.FIRST_DELAY = timedelta(seconds=0.1)
