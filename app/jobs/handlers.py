@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from app.ledger import operations
 from app.ledger.statement import FILES, make_statement, read_file
 from app.models.base import utcnow
 from app.models.job import Job
-from app.models.operation import IdempotencyKey, Operation, OperationPublic
+from app.models.operation import IdempotencyKey, OperationFilter, OperationPublic
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import Signers
 
@@ -58,10 +58,8 @@ class JobHandlers:
     def statement(self, claimed: ClaimedJob) -> Outcome:
         """Write the archive into the job's own row, and enqueue its mail in the same transaction."""
         job = claimed.job
-        since, until = (_moment(job.arguments[name]) for name in ("since", "until"))
-        conditions = [col(Operation.date) >= since] if since else []
-        conditions += [col(Operation.date) < until] if until else []
-        archive = make_statement(self._batches(claimed, conditions), since, until)
+        period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
+        archive = make_statement(self._batches(claimed, period.conditions()), period.since, period.until)
 
         def mail(session: Session) -> None:
             self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))
@@ -109,7 +107,3 @@ class JobHandlers:
             with self.database.thread_scope(write=True) as session:
                 deleted = session.exec(statement).rowcount
             claimed.report_progress(0.1)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
