@@ -1,4 +1,4 @@
-"""Exact decimals on both databases: the column type, and SQLite's exact sum."""
+"""Exact decimals on both databases: the column type, and an exact sum for SQLite."""
 
 from decimal import Decimal
 from typing import Any
@@ -9,7 +9,7 @@ DECIMALS = 8
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
-    """NUMERIC(20,8); on SQLite, whose NUMERIC is a float, text with eight decimals."""
+    """NUMERIC(20,8) on PostgreSQL. On SQLite, whose NUMERIC is a float, text with eight decimals."""
 
     impl = Numeric(20, DECIMALS)
     cache_ok = True
@@ -25,7 +25,7 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 class ExactSum:
-    """SQLite's aggregate exact_sum() over such text: whole numbers of 0.00000001, so nothing is ever rounded."""
+    """The SQLite aggregate exact_sum() over such text. It adds integers, so nothing is rounded."""
 
     def __init__(self) -> None:
         self._total = 0

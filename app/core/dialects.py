@@ -1,4 +1,4 @@
-"""Where SQLite and PostgreSQL differ: their engines, inserts that happen once, and what their errors mean."""
+"""What differs between SQLite and PostgreSQL: engines, inserts without duplicates, and the meaning of errors."""
 
 import select
 import sqlite3
@@ -19,7 +19,7 @@ from app.core.settings import Settings
 CONNECT_TIMEOUT = 5  # seconds
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
 
-# Which constraint, once violated, is which answer.
+# The error that the client gets when a unique constraint is violated.
 CONFLICTS: dict[str, type[Conflict]] = {
     "uq_user_email": EmailTaken,
     "uq_hero_name": HeroNameTaken,
@@ -28,7 +28,7 @@ CONFLICTS: dict[str, type[Conflict]] = {
 
 
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
-    """An engine for one side, with all that makes it safe on its database."""
+    """An engine for the read side or the write side, configured for its database."""
     return _sqlite_engine(settings, read_only) if settings.on_sqlite else _postgres_engine(settings, read_only)
 
 
@@ -46,8 +46,8 @@ def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
-        # FULL: an acknowledged write survives a power cut, not only a crash of the process.
         _use_wal(connection)
+        # FULL: a committed write survives a power cut, not only a crash of the process.
         for pragma in ("foreign_keys=ON", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
         if read_only:
@@ -58,14 +58,14 @@ def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Any) -> None:
-            # The default transactions of SQLite lose updates silently; IMMEDIATE takes the write lock first.
+            # SQLite's default transactions lose updates silently. IMMEDIATE takes the write lock before the first read.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """SQLite changes the journal mode at once or not at all, whatever its timeout: wait here instead."""
+    """Switch to WAL. SQLite's timeout does not apply to the journal mode, so this waits for the lock itself."""
     deadline = monotonic() + BUSY_TIMEOUT
     while True:
         try:
@@ -80,7 +80,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
     milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
     options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
-    options += " -c timezone=UTC"  # the months of a summary are UTC's, wherever the server stands
+    options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
     engine = create_engine(
         settings.database_url,
         pool_size=settings.db_slots + 1,  # one more for health
@@ -98,7 +98,8 @@ def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def _refuse_dead(connection: psycopg.Connection, _record: object, _proxy: object) -> None:
-        # A server that went away leaves an end-of-file to read; polling for it takes 10 µs, a ping 100 and more.
+        # A server that has closed the connection leaves an end-of-file to read. Polling the socket for it takes
+        # 10 µs, SQLAlchemy's pre_ping 100 and more.
         if connection.closed or _readable(connection.fileno()):
             raise exc.DisconnectionError
 
@@ -106,32 +107,32 @@ def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
 
 
 def _readable(descriptor: int) -> bool:
-    poll = select.poll()  # select() ends at descriptor 1,023
+    poll = select.poll()  # select.select() takes descriptors up to 1,023 only
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:
-    """Insert a row unless there is one with the same `key`; the unique constraint decides between two at once."""
-    session.connection().execute(insert_once(session, table, key).values(**values))
+    """Insert a row unless one with the same `key` exists. Its unique constraint decides between concurrent inserts."""
+    session.exec(insert_once(session, table, key).values(**values))
 
 
 def insert_once(session: Session, table: type[SQLModel], key: Sequence[str]) -> sqlite.Insert | postgresql.Insert:
-    """An insert that does nothing where there is a row with the same `key`."""
+    """A statement that inserts a row unless one with the same `key` exists."""
     insert = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
     return insert(table).on_conflict_do_nothing(index_elements=key)
 
 
 def as_app_error(error: exc.SQLAlchemyError) -> AppError | None:
-    """What the client is told of a database error; None for one that is our own fault."""
+    """The error that the client gets for a database error; None if the fault is in our code."""
     if isinstance(error, exc.IntegrityError):
         return CONFLICTS.get(violated_constraint(error) or "", Conflict)()
-    if isinstance(error, exc.TimeoutError) or _is_passing(error):
-        return Unavailable("The database is busy or away. Try again shortly.", retry_after=2)
+    if isinstance(error, exc.TimeoutError) or _is_temporary(error):
+        return Unavailable("The database is busy or unreachable. Try again shortly.", retry_after=2)
     return None
 
 
-def _is_passing(error: exc.SQLAlchemyError) -> bool:
+def _is_temporary(error: exc.SQLAlchemyError) -> bool:
     if not isinstance(error, exc.DBAPIError):
         return False
     origin = error.orig
@@ -146,7 +147,7 @@ def _is_passing(error: exc.SQLAlchemyError) -> bool:
 
 
 def violated_constraint(error: exc.IntegrityError) -> str | None:
-    """The name of the constraint by our naming convention, on both databases; None for a SQLite foreign key."""
+    """The violated constraint's name by our naming convention; None for a foreign key on SQLite, which names none."""
     if isinstance(error.orig, psycopg.Error):
         return error.orig.diag.constraint_name
     kind, _, columns = str(error.orig).partition(" constraint failed: ")

@@ -1,4 +1,4 @@
-"""A statement: the operations of a period as CSV, and as a page with a chart; both in one zip archive."""
+"""A statement: the operations of a period as CSV and as an HTML page with a chart, in one zip archive."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from app.ledger import csv_format
 from app.models.operation import OperationPublic
 from app.models.types import format_amount
 
-FILES = {"statement.csv": "csv", "statement.html": "html"}  # each with its kind of text
+FILES = {"statement.csv": "csv", "statement.html": "html"}  # by name, with the subtype of text/
 CSV, PAGE = FILES
 
 
@@ -24,7 +24,7 @@ class _Total:
 
 
 def make_statement(batches: Iterable[list[OperationPublic]], since: datetime | None, until: datetime | None) -> bytes:
-    """The archive. Of the operations no more than a batch is held at a time."""
+    """Build the archive, holding no more than one batch of operations in memory."""
     months: Counter[str] = Counter()
     totals: defaultdict[tuple[str, str], _Total] = defaultdict(_Total)
     archive = BytesIO()
