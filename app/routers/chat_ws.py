@@ -1,25 +1,6 @@
-"""The chat as a WebSocket: `WS /api/chat/ws?room=lobby&after=12`.
+"""The chat over a WebSocket.
 
-**Token**: an Authorization header; or a browser's cookie, if Origin is a page of ours or of CORS_ORIGINS; or the first
-frame, within 10 s: `{"token": "…"}`. Never in the URL.
-
-**Frames to the client** are JSON objects with a `type`:
-- `{"type": "ready", "room": …, "last": 15}`: you follow the room now, whose last message has this number.
-- `{"type": "message", "id": …, "room": …, "number": 13, "author_id": …, "author": …, "text": …,
-  "client_message_id": …, "created_at": …}`: in the order of the numbers, each once; your own too. With `after` those
-  after that number, without it those that come.
-- `{"type": "error", "client_message_id": …, "problem": {"type": "/problems/invalid", "status": 422, …}}`: a frame of
-  yours was refused, for what `problem` says (`retry_after` with a 429 and a 503). The socket stays open.
-- `{"type": "stored", …}` like `message`, to you alone: what you sent again was stored before.
-
-**Frames from the client**: `{"text": "…", "client_message_id": "…"}`, the latter if you mean to send it again until you
-see it. They count towards LIMIT_CHAT, together with POST /api/chat/messages.
-
-**Resume** after any end with the last number that you saw. **Close codes**: 4401 the token is missing, expired or
-revoked: get another one first; 4403 it lacks the scope `chat`; 1013 you read too slowly, there are too many sockets,
-you open them too often (LIMIT_DEFAULT), or the identity provider is away; 1012 the service stops; 1008 `room` or
-`after` is wrong; 1003 a binary frame; 1007 text that is not UTF-8; 1009 a frame above 32 KiB; 1011 something broke
-here, named by a ticket.
+docs/api/chat.md describes the protocol: how to send the token, the frames, how to resume, and the close codes.
 """
 
 import json
