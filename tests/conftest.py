@@ -100,7 +100,7 @@ def _tidy(folder: Path) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
     """How many tests ran on each database, and where the servers' logs of a run that failed are."""
     passed = terminalreporter.stats.get("passed", [])
-    names = [match[1] for report in passed if (match := re.search(r"\[(sqlite|postgresql)", report.nodeid))]
+    names = [match[1] for report in passed if (match := re.search(r"[\[-](sqlite|postgresql)\b", report.nodeid))]
     counts = Counter(names)
     for name in DATABASES[: 1 if terminalreporter.config.option.quick else None]:
         terminalreporter.write_line(f"{counts[name]} tests passed on {name}")
