@@ -1,6 +1,6 @@
-"""The server's cache: bytes under a key that holds a revision, so that nothing in it is ever stale or invalidated.
+"""The server-side cache: bytes by a key that contains a revision, so that nothing is ever stale or invalidated.
 
-In Redis when REDIS_URL is set, else in this process. While Redis is away every answer is computed.
+Stored in Redis if REDIS_URL is set, else in this process. While Redis is unavailable, everything is computed.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from dogpile.cache.proxy import ProxyBackend
 from app.core import metrics
 
 MEMORY = 16 * 2**20  # bytes
-KEPT_IN_REDIS = 86_400  # seconds; an old revision is asked for no more
+REDIS_TTL = 86_400  # seconds; old revisions are never requested again
 _TIMEOUTS = {"socket_timeout": 1, "socket_connect_timeout": 1}  # seconds
 
 
 class _Memory(LRUCache[str, bytes]):
-    """At most so many bytes; cachetools leaves the locking to its user."""
+    """A bounded number of bytes, with the locking that cachetools leaves to its user."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size, getsizeof=len)
@@ -37,24 +37,24 @@ class _Memory(LRUCache[str, bytes]):
 
 
 class _Expiring(ProxyBackend):
-    """Redis forgets a value after a day; dogpile's own way is deprecated in redis-py."""
+    """Values expire in Redis; dogpile's own option for that uses a deprecated redis-py call."""
 
     def set_serialized(self, key: str, value: bytes) -> None:
         backend: Any = self.proxied
-        backend.writer_client.set(key, value, ex=KEPT_IN_REDIS)
+        backend.writer_client.set(key, value, ex=REDIS_TTL)
 
 
-def _as_it_is(value: bytes) -> bytes:
+def _unchanged(value: bytes) -> bytes:
     return value
 
 
 class Cache:
     def __init__(self, redis_url: str | None, *, memory: int = MEMORY) -> None:
-        # Bytes go in and come out as they are: a pickle from Redis could run anything here.
-        self._region = make_region(serializer=_as_it_is, deserializer=_as_it_is)
+        # Bytes are stored as they are: unpickling data from Redis could execute code.
+        self._region = make_region(serializer=_unchanged, deserializer=_unchanged)
         self._away: tuple[type[Exception], ...] = ()
         if redis_url:
-            from redis.exceptions import RedisError  # noqa: PLC0415  # a tenth of a second that others need not wait
+            from redis.exceptions import RedisError  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
 
             self._away = (RedisError,)
             self._region.configure("dogpile.cache.redis", arguments={"url": redis_url, **_TIMEOUTS}, wrap=[_Expiring])
@@ -62,7 +62,7 @@ class Cache:
             self._region.configure("dogpile.cache.memory", arguments={"cache_dict": _Memory(memory)})
 
     def get_or_make(self, owner_id: UUID, revision: int, query: str, make: Callable[[], bytes]) -> bytes:
-        """What `make` gives for this key. Of several threads that ask for the same at once, one makes it."""
+        """The result of `make` for this key. If several threads request it at once, one of them computes it."""
         made: list[bytes] = []
 
         def make_once() -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
@@ -127,6 +128,8 @@ def as_app_error(error: exc.SQLAlchemyError) -> AppError | None:
     """The error that the client gets for a database error; None if the fault is in our code."""
     if isinstance(error, exc.IntegrityError):
         return CONFLICTS.get(violated_constraint(error) or "", Conflict)()
+    if isinstance(error, StaleDataError):
+        return Conflict()  # the row was deleted after it was read
     if isinstance(error, exc.TimeoutError) or _is_temporary(error):
         return Unavailable("The database is busy or unreachable. Try again shortly.", retry_after=2)
     return None

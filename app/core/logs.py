@@ -1,6 +1,6 @@
-"""What is logged, and how: one line a record, readable in development and JSON in production.
+"""Logging: one line for each record, readable in development and JSON in production.
 
-Tokens, passwords and e-mail addresses are never given to a logger.
+Tokens, passwords and e-mail addresses are never logged.
 """
 
 import json
@@ -17,15 +17,15 @@ _security = logging.getLogger("muster.security")
 
 
 def security_event(event: str, **fields: Any) -> None:
-    """What whoever watches over accounts wants to see: a line of its own, with ids in it and no words of a client."""
-    told = {name: str(field) for name, field in fields.items()}
+    """Log a security event, with ids and without any text from a client."""
+    texts = {name: str(field) for name, field in fields.items()}
     _security.warning(
-        "%s%s", event, "".join(f" {name}={field}" for name, field in told.items()), extra={"fields": told}
+        "%s%s", event, "".join(f" {name}={field}" for name, field in texts.items()), extra={"fields": texts}
     )
 
 
 class _RequestIdFilter(logging.Filter):
-    """Gives every log record the id of its request."""
+    """Adds the id of its request to every log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
@@ -33,7 +33,7 @@ class _RequestIdFilter(logging.Filter):
 
 
 class _Json(logging.Formatter):
-    """One object a line; what a record carries in `fields` are members of it."""
+    """One JSON object a line; a record's `fields` become members of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -50,8 +50,10 @@ class _Json(logging.Formatter):
 
 
 class _Readable(logging.Formatter):
-    """A line for people. What follows it, such as a traceback, is indented: no word in it passes for another record.
-    What would move a cursor, colour or turn text around is spelled out."""
+    """Readable lines. Further lines, such as a traceback, are indented, so that no text can imitate another record.
+
+    Control characters, which could move a cursor or color text, are escaped.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).replace("\n", "\n    ")
@@ -59,7 +61,7 @@ class _Readable(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """All goes to stderr, each line with the id of its request: ours, uvicorn's, and what no other handler takes."""
+    """Send our records, uvicorn's, and all that no other handler takes to stderr, with the id of their request."""
     handler = logging.StreamHandler()
     handler.addFilter(_RequestIdFilter())
     readable = _Readable("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")

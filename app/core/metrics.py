@@ -1,7 +1,7 @@
-"""What happened, in numbers, for Prometheus: of this process, or of all that share PROMETHEUS_MULTIPROC_DIR.
+"""Metrics for Prometheus, of this process or of all processes that share PROMETHEUS_MULTIPROC_DIR.
 
-scripts/start.py makes that folder when there are several processes; each writes files of its own there, and whichever
-is scraped adds them up. A process that has died keeps its counts, and loses its gauges.
+scripts/start.py creates that folder when there are several processes. Each writes files of its own there, and the
+process that is scraped adds them up. The counters of a process that died remain, its gauges are removed.
 """
 
 import os
@@ -17,54 +17,58 @@ from prometheus_client.registry import Collector
 _FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 _ours = CollectorRegistry()
 
-# Labels are few and fixed words: never an id, an address or a path.
+# Labels have few, fixed values: never an id, an address or a path.
 _counters = {
     name: Counter(f"muster_{name}", text, labels.split(), registry=_ours)
     for name, labels, text in (
-        ("errors", "type", "Refusals and failures, by their problem type."),
-        ("clients_gone", "", "Clients who left before their answer."),
-        ("logins", "result", "Sign-ins with a password: ok or refused."),
-        ("rotations", "", "Refresh tokens that were rotated."),
-        ("lost_answers", "", "Refreshes answered again, because the first answer was lost."),
-        ("thefts", "", "Sessions revoked because a refresh token was used twice."),
-        ("slot_waits", "", "Sessions that had to wait for a slot."),
-        ("slot_timeouts", "", "Requests refused because no slot came free."),
-        ("limit_hits", "kind", "Requests and passwords refused by a limit."),
-        ("limit_storage_failures", "", "Limits counted in this process, because Redis was away."),
-        ("cache_requests", "result", "Answers found in the cache (hit) or made (miss)."),
-        ("cache_failures", "", "Answers made because the cache's Redis was away."),
-        ("messages", "", "Messages of the chat that were stored."),
-        ("readers_ended", "ending", "Sockets, streams and long polls of the chat that ended: left is their own wish."),
-        ("chat_gaps", "", "Times that a room was caught up with from the database."),
-        ("chat_failures", "", "Times that the chat could not read the database, and went on later."),
-        ("relay_failures", "", "Messages that Redis did not pass on between processes; the database fills the gap."),
-        ("jobs_ended", "kind result", "Attempts of jobs run by this process: done, retried or failed."),
-        ("dispatch_failures", "", "Messages to the workers that Redis did not take; the sweep sends them again."),
-        ("sweep_failures", "", "Sweeps of the jobs that could not be done."),
-        ("heartbeat_failures", "", "Heartbeats of jobs that could not be written."),
+        ("errors", "type", "Errors returned to clients, by problem type."),
+        ("clients_gone", "", "Clients that left before their response."),
+        ("logins", "result", "Password sign-ins: ok or refused."),
+        ("rotations", "", "Refresh tokens rotated."),
+        ("lost_answers", "", "Refreshes repeated because the first response was lost."),
+        ("thefts", "", "Sessions revoked because a refresh token was reused."),
+        ("slot_waits", "", "Database sessions that waited for a slot."),
+        ("slot_timeouts", "", "Requests refused because no slot became free in time."),
+        ("limit_hits", "kind", "Requests and password attempts refused by a rate limit."),
+        ("limit_storage_failures", "", "Rate limits counted in this process because Redis was unavailable."),
+        ("cache_requests", "result", "Results found in the cache (hit) or computed (miss)."),
+        ("cache_failures", "", "Results computed because Redis was unavailable."),
+        ("messages", "", "Chat messages stored."),
+        ("readers_ended", "ending", "Chat sockets, streams and long polls that ended, by reason; left: by the client."),
+        ("chat_gaps", "", "Gaps in a chat room that were filled from the database."),
+        ("chat_failures", "", "Failed database reads of the chat, which are retried."),
+        (
+            "relay_failures",
+            "",
+            "Chat messages that Redis lost between processes; the database fills the gap.",
+        ),
+        ("jobs_ended", "kind result", "Job attempts run by this process: done, retried or failed."),
+        ("dispatch_failures", "", "Messages to the workers that Redis did not accept; the sweep sends them again."),
+        ("sweep_failures", "", "Job sweeps that failed."),
+        ("heartbeat_failures", "", "Job heartbeats that could not be written."),
     )
 }
 _slots_used = Gauge(
-    "muster_slots_used", "Sessions open now, by side.", ["side"], registry=_ours, multiprocess_mode="livesum"
+    "muster_slots_used", "Open database sessions, by side.", ["side"], registry=_ours, multiprocess_mode="livesum"
 )
 readers = Gauge(
     "muster_readers",
-    "Sockets, streams and long polls of the chat, open now.",
+    "Open sockets, streams and long polls of the chat.",
     registry=_ours,
     multiprocess_mode="livesum",
 )
-_requests = Counter("http_requests", "Requests answered.", ["method", "route", "status"], registry=_ours)
+_requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=_ours)
 _seconds = Histogram(
     "http_request_duration_seconds",
-    "From the first byte of a request to the last of its answer.",
+    "Seconds from the first byte of a request to the last byte of its response.",
     ["method", "route"],
     registry=_ours,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-# Read from the database at a scrape, since workers have processes, and often machines, of their own.
+# Read from the database at each scrape, because workers run in other processes and often on other machines.
 _MEASURED = {
-    "muster_jobs": (["kind", "state"], "Jobs in the database; retrying: waiting after an attempt that failed."),
-    "muster_database_up": ([], "Whether the database answered this scrape."),
+    "muster_jobs": (["kind", "state"], "Jobs in the database; retrying: waiting after a failed attempt."),
+    "muster_database_up": ([], "Whether the database responded to this scrape."),
 }
 if _FOLDER is None:
     ProcessCollector(registry=_ours)
@@ -77,23 +81,23 @@ def count(name: str, **labels: str) -> None:
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
-    """`route` is the template of its path, and "-" for none."""
+    """Count one request. `route` is the path template, or "-" if no route matched."""
     _requests.labels(method, route, str(status)).inc()
     _seconds.labels(method, route).observe(seconds)
 
 
 def slots(side: str) -> Any:
-    """The gauge of the sessions open on one side: inc() and dec() it."""
+    """The gauge of open sessions on one side."""
     return _slots_used.labels(side)
 
 
 def value(name: str, **labels: str) -> float:
-    """What this process alone has counted under the full name of a series."""
+    """The value of a series in this process, by its full name."""
     return _ours.get_sample_value(name, labels) or 0
 
 
 def names() -> set[str]:
-    """All names that a scrape can hold, as a query writes them."""
+    """All series names that a scrape can contain, as queries use them."""
     suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
     counted = {f"{family.name}{suffix}" for family in _ours.collect() for suffix in suffixes[family.type]}
     return counted | set(_MEASURED)
@@ -113,7 +117,7 @@ class _Measured(Collector):
 
 
 def page(measured: Mapping[str, Mapping[tuple[str, ...], float]]) -> bytes:
-    """The text that Prometheus reads: of all processes, and what was measured for it, as {name: {labels: number}}."""
+    """The metrics of all processes in Prometheus' text format, with `measured` as {name: {labels: value}} added."""
     registry = CollectorRegistry()
     if _FOLDER is None:
         registry.register(_ours)

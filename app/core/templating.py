@@ -1,4 +1,4 @@
-"""Templates: Jinja2, and what stands in a template's HTML is escaped."""
+"""Jinja2 templates, whose values are escaped in HTML, and the bars of a chart."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ def render(name: str, **values: Any) -> str:
     return _environment.get_template(name).render(**values)
 
 
-_HEIGHT = 120  # pixels of the highest bar
+_HEIGHT = 120  # pixels of the tallest bar
 
 
 def bars(months: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from app.core.scopes import SCOPES
 from app.models.base import Body, utcnow, uuid7
 from app.models.types import PLAIN, Email, Name
 
-# Length is judged by the policy in app/accounts/passwords.py; this bound only keeps absurd input out.
+# The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
 Secret = Annotated[
     str,
     StringConstraints(max_length=1024, pattern=r"^[^\x00]*$"),
