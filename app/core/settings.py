@@ -1,6 +1,7 @@
 """Settings, read once from the environment or .env. An invalid one stops the start with one line that names it."""
 
 import os
+import re
 import secrets
 import sys
 from datetime import timedelta
@@ -120,11 +121,9 @@ class Settings(BaseSettings):
         return self.database_url.startswith("sqlite")
 
     @model_validator(mode="after")
-    def _check_issuer(self) -> Self:
+    def _check_provider(self) -> Self:
         if self.oidc_issuer == self.public_url:
-            raise ValueError(
-                "OIDC_ISSUER: must be the URL of another service: PUBLIC_URL is the issuer of our own tokens"
-            )
+            raise ValueError("OIDC_ISSUER: must differ from PUBLIC_URL, which is the issuer of our own tokens")
         if self.local_accounts == "off" and self.oidc_issuer is None:
             raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs an identity provider where people sign in")
         return self
@@ -153,7 +152,7 @@ class Settings(BaseSettings):
 def describe(error: ValidationError) -> str:
     """The first error as one line that names the setting and what it must be, never its value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    reason = re.sub("^Value error, |, unable to .*", "", re.sub("^(Input|String) should", "must", first["msg"]))
     return f"muster: {str(first['loc'][0]).upper()}: {reason}" if first["loc"] else f"muster: {reason}"
 
 

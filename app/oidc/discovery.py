@@ -21,7 +21,7 @@ TIMEOUT = 5  # seconds that the provider may take to respond
 COOLDOWN = 5  # seconds between the end of one fetch, successful or not, and the next
 MAX_AGE = 3600  # seconds until keys are fetched again: a key that the provider withdrew is valid no longer than that
 MAX_RESPONSE = 256 * 1024  # bytes
-# Not reachable, too slow, or a response of the wrong shape.
+# The provider is unreachable or too slow, or its response does not have the expected form.
 FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -38,11 +38,11 @@ class Discovery:
         self._http = http
         self._metadata: dict[str, Any] = {}
         self._keys: list[VerifyingKey] = []
-        self._withdrawn: set[str | None] = set()  # ids of keys that were published earlier
-        self._fetched_at = -math.inf  # when the fetch began that returned these
+        self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
+        self._fetched_at = -math.inf  # the start of the fetch that returned these
         self._fetching: asyncio.Task[None] | None = None
-        self._ended_at = -math.inf  # when the last fetch ended
-        self._has_failed = False  # whether the last fetch failed
+        self._ended_at = -math.inf  # the end of the last fetch
+        self._has_failed = False  # the result of the last fetch
 
     async def metadata(self) -> dict[str, Any]:
         """The provider's metadata (section 3), or ProviderUnavailable if it has never been read."""
@@ -61,19 +61,17 @@ class Discovery:
     async def key_for(self, header: dict[str, Any]) -> VerifyingKey:
         """The key that a JWT's header names.
 
-        Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: that an
-        unknown key does not exist is certain only by a fetch that began after the token arrived.
+        Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: an unknown
+        key may be new until a fetch that began after the token arrived has not returned it, a withdrawn key is not.
         """
         arrived_at = monotonic()
         await self._refresh()
-        key = select_key(self._keys, header)
-        if key is None:
-            await asyncio.shield(self._fetch())
-            key = select_key(self._keys, header)
-        if key is not None:
+        if key := select_key(self._keys, header):
             return key
-        is_certain = self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn
-        if self._keys and is_certain:
+        await asyncio.shield(self._fetch())
+        if key := select_key(self._keys, header):
+            return key
+        if self._keys and (self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn):
             raise InvalidAccessToken
         raise ProviderUnavailable(retry_after=COOLDOWN)
 

@@ -44,7 +44,6 @@ class Provider:
             timeout=TIMEOUT, headers={"Accept": "application/json", "Accept-Encoding": "identity"}
         )
         self.discovery = Discovery(issuer, self._http)
-        self._issuer_of = lru_cache(maxsize=2048)(_issuer_of)  # every bearer token passes here, also our own
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
         # Accounts that are being created, and those refused within REFUSAL_TTL (app/oidc/accounts.py).
         self.provisioning: TTLCache[Any, asyncio.Task[None]] = TTLCache(4096, REFUSAL_TTL)
@@ -57,7 +56,7 @@ class Provider:
 
     def issued(self, token: str) -> bool:
         """Whether the token names this provider as its issuer. Nothing is verified yet."""
-        return len(token) <= MAX_LENGTH and self._issuer_of(token) == self.issuer
+        return len(token) <= MAX_LENGTH and _issuer_of(token) == self.issuer
 
     async def verify(self, token: str, now: datetime) -> ProviderClaims:
         """The claims of an access token, or InvalidAccessToken; ProviderUnavailable if only the provider can tell."""
@@ -99,6 +98,7 @@ class Provider:
             raise ProviderUnavailable(retry_after=COOLDOWN) from None
 
 
+@lru_cache(maxsize=2048)  # every bearer token is looked at, also our own
 def _issuer_of(token: str) -> object:
     try:
         return parse_jwt(token).payload.get("iss")

@@ -57,7 +57,7 @@ def test_new_keys_are_fetched_and_withdrawn_keys_expire(serve: Callable[..., Mus
         keycloak.keys.insert(0, SigningKey("ES256"))
         assert use_after_cooldown(muster, keycloak.token(**claims)).status_code == 200
         assert use(muster, keycloak.token(key=old, **claims)).status_code == 401
-        assert keycloak.asked["jwks"] == 3
+        assert keycloak.asked["jwks"] <= 4
 
 
 def test_while_it_is_away_known_keys_verify_and_nobody_else_is_bothered(serve: Callable[..., Muster]) -> None:
@@ -88,8 +88,14 @@ def test_unknown_key_ids_cause_no_load_on_the_provider(external: Muster, keycloa
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda token: use(external, token), tokens))
     assert {answer.status_code for answer in answers} <= {401, 503}
-    assert keycloak.asked["jwks"] - asked <= (monotonic() - started) / COOLDOWN + 1
-    assert_unavailable(answers[-1])  # it might be a new key, and it is too early to ask again
+    fetches = keycloak.asked["jwks"] - asked
+    assert fetches <= (monotonic() - started) / COOLDOWN + 1
+    unavailable = [answer for answer in answers if answer.status_code == 503]
+    assert (
+        len(unavailable) >= len(tokens) - 10 * fetches
+    )  # only those that waited for a fetch know that it is no new key
+    for answer in unavailable:
+        assert_unavailable(answer)
     assert use(external, keycloak.token()).status_code == 200
 
 
