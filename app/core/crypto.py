@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import json
 import re
-import secrets
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
@@ -84,11 +83,6 @@ def parse_signed(text: str) -> SignedToken | None:
 
 def _mac(key: bytes, head: bytes, binding: bytes) -> bytes:
     return hmac.digest(key, head + binding, "sha256")
-
-
-def new_secret() -> bytes:
-    """32 random bytes, to which the tokens of a new row are bound."""
-    return secrets.token_bytes(32)
 
 
 # ---- Signed values: cursors, and logins that are under way ----

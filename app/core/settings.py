@@ -1,7 +1,6 @@
 """Settings, read once from the environment or .env. An invalid one stops the start with one line that names it."""
 
 import os
-import re
 import secrets
 import sys
 from datetime import timedelta
@@ -25,7 +24,6 @@ from app.core.settings_types import (
     Origins,
     RedisUrl,
     RoleMap,
-    Secrets,
 )
 
 ROOT = settings_types.ROOT
@@ -60,7 +58,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "test", "production"] = "development"
     database_url: DatabaseUrl = Field(default="sqlite:///data/muster.db", validate_default=True, repr=False)
     redis_url: RedisUrl | None = Field(default=None, repr=False)
-    secret_keys: Secrets = Field(default_factory=_development_secret, repr=False)
+    secret_keys: Names = Field(default_factory=_development_secret, repr=False)
     jwt_private_key_files: KeyFiles = ()
 
     access_token_ttl: Duration = timedelta(minutes=10)
@@ -129,8 +127,10 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_production(self) -> Self:
+    def _check_environment(self) -> Self:
         if self.environment != "production":
+            if not self.secret_keys:
+                raise ValueError("SECRET_KEYS: must be a comma-separated list of secrets, newest first")
             return self
         if not self.public_url.startswith("https://"):
             raise ValueError("PUBLIC_URL: production needs the https:// URL that clients use")
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
 def describe(error: ValidationError) -> str:
     """The first error as one line that names the setting and what it must be, never its value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    reason = re.sub("^Value error, |, unable to .*", "", re.sub("^(Input|String) should", "must", first["msg"]))
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
     return f"muster: {str(first['loc'][0]).upper()}: {reason}" if first["loc"] else f"muster: {reason}"
 
 

@@ -10,14 +10,13 @@ from typing import Annotated, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from limits import parse_many
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_settings import NoDecode
 
 from app.core.crypto import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parents[2]
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
-_ROLES = "a comma-separated list such as muster-admin=admin,muster-user=user, the most powerful role first"
 
 Item = TypeVar("Item")
 Parser = Callable[[str], str | None]
@@ -95,25 +94,18 @@ def _comma_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _secrets(value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    if not value and info.data.get("environment") != "production":  # settings.py has a better message for production
-        raise ValueError("must be a comma-separated list of secrets, newest first")
-    return value
-
-
 def _key_file(value: Path) -> Path:
-    if value == HS256:
-        return value
-    path = ROOT / value
-    read_private_key(path)
-    return path
+    if value != HS256:
+        value = ROOT / value
+        read_private_key(value)
+    return value
 
 
 def _role_pair(value: object) -> tuple[str, str]:
     """Split at the last equals sign: names of realm roles may contain others."""
     realm_role, _, role = str(value).rpartition("=")
     if not realm_role.strip() or not role.strip():
-        raise ValueError(f"must be {_ROLES}")
+        raise ValueError("must be a comma-separated list such as muster-admin=admin,muster-user=user, strongest first")
     return realm_role.strip(), role.strip()
 
 
@@ -126,7 +118,6 @@ Limit = Annotated[str, _limit]
 Duration = Annotated[timedelta, Field(gt=timedelta(0)), WrapValidator(_duration)]
 CommaList = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_list)]
 Names = CommaList[str]
-Secrets = Annotated[CommaList[str], AfterValidator(_secrets)]
 KeyFiles = CommaList[Annotated[Path, AfterValidator(_key_file)]]
 Origins = CommaList[Annotated[str, _origin]]
 Networks = CommaList[Annotated[str, _network]]

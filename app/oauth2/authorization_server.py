@@ -4,6 +4,7 @@ A session is one refresh_token row. Its tokens are derived, not stored: generati
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -12,7 +13,7 @@ from uuid import UUID
 from sqlmodel import Session, col
 
 from app.core import metrics
-from app.core.crypto import SignedToken, new_secret, parse_signed
+from app.core.crypto import SignedToken, parse_signed
 from app.core.errors import InvalidGrant, InvalidScope, InvalidToken
 from app.core.logs import security_event
 from app.core.scopes import in_order
@@ -107,7 +108,7 @@ class AuthorizationServer:
             auth_epoch=sign_in.auth_epoch,
             scope=sign_in.scope,
             **asdict(sign_in.device),
-            secret=new_secret(),
+            secret=secrets.token_bytes(32),
             rotated_at=now,
             created_at=now,
             last_used_at=now,

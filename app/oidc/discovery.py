@@ -61,8 +61,8 @@ class Discovery:
     async def key_for(self, header: dict[str, Any]) -> VerifyingKey:
         """The key that a JWT's header names.
 
-        Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: an unknown
-        key may be new until a fetch that began after the token arrived has not returned it, a withdrawn key is not.
+        Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: an
+        unknown key may be new, unless it was withdrawn or a fetch that began after the token arrived lacks it.
         """
         arrived_at = monotonic()
         await self._refresh()

@@ -9,7 +9,7 @@ import re
 import secrets
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
@@ -56,10 +56,10 @@ class PendingLogin:
     """A login that waits for the provider's response, as the browser's cookie stores it."""
 
     state: str
-    nonce: str
-    code_verifier: str
     path: str  # the page to show afterwards
     started_at: int
+    nonce: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    code_verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,52 +71,45 @@ class EndUser:
     names_roles: bool
 
 
+@dataclass(frozen=True, slots=True)
 class LoginFlow:
     """The pages as a client of the provider: a confidential client if it has a secret, else a public one."""
 
-    def __init__(
-        self, provider: Provider, signer: ValueSigner, *, client_id: str, client_secret: str | None, redirect_uri: str
-    ) -> None:
-        self.provider = provider
-        self._signer = signer
-        self._client_id = client_id
-        self._client_secret = client_secret
-        self._redirect_uri = redirect_uri
+    provider: Provider
+    signer: ValueSigner
+    client_id: str
+    client_secret: str | None
+    redirect_uri: str
 
     # ---- The authentication request: section 3.1.2.1 ----
 
     async def begin(self, origin: str, path: str, now: datetime) -> tuple[str, str]:
         """The provider's URL to redirect to, and the cookie that stores the pending login."""
-        login = PendingLogin(
-            state=self._signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state"),
-            nonce=secrets.token_urlsafe(24),
-            code_verifier=secrets.token_urlsafe(48),
-            path=path,
-            started_at=int(now.timestamp()),
-        )
+        state = self.signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state")
+        login = PendingLogin(state=state, path=path, started_at=int(now.timestamp()))
         query = {
             "response_type": "code",
-            "client_id": self._client_id,
-            "redirect_uri": self._redirect_uri,
+            "client_id": self.client_id,
+            "redirect_uri": self.redirect_uri,
             "scope": _SCOPE,
-            "state": login.state,
+            "state": state,
             "nonce": login.nonce,
             "code_challenge": sha256_base64url(login.code_verifier),
             "code_challenge_method": "S256",
         }
         url = httpx.URL(await self.provider.discovery.endpoint("authorization_endpoint"))
-        return str(url.copy_merge_params(query)), self._signer.sign(asdict(login), "login")
+        return str(url.copy_merge_params(query)), self.signer.sign(asdict(login), "login")
 
     # ---- The authentication response: sections 3.1.2.5 to 3.1.3.7 ----
 
     def origin_of(self, state: str) -> str:
         """The origin whose page began a login, known even if its browser lost the cookie. It proves nothing else."""
-        value = self._signer.verify(state, "login state")
+        value = self.signer.verify(state, "login state")
         return str(value["origin"]) if value else ""
 
     def resume(self, cookie: str, state: str, now: datetime) -> PendingLogin:
         """The pending login of this browser, if the response belongs to it; else SignInStale."""
-        value = self._signer.verify(cookie, "login")
+        value = self.signer.verify(cookie, "login")
         if value is None:
             raise SignInStale
         login = PendingLogin(**value)
@@ -140,21 +133,20 @@ class LoginFlow:
                 except InvalidAccessToken:
                     security_event("ID token rejected")
                     raise SignInFailed from None
-            case _:  # the code was used before, has expired or belongs to another client: the log has the status
-                raise SignInFailed
+        raise SignInFailed  # the code was used before, has expired or belongs to another client: the log has the status
 
     async def _exchange(self, code: str, code_verifier: str) -> dict[str, Any] | None:
         """The token response (RFC 6749 section 4.1.3); None if the provider refuses the code."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": self._redirect_uri,
-            "client_id": self._client_id,
+            "redirect_uri": self.redirect_uri,
+            "client_id": self.client_id,
             "code_verifier": code_verifier,
         }
         headers = {}
-        if self._client_secret is not None:  # RFC 6749 section 2.3.1
-            basic = f"{quote_plus(self._client_id)}:{quote_plus(self._client_secret)}"
+        if self.client_secret is not None:  # RFC 6749 section 2.3.1
+            basic = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
             headers = {"Authorization": f"Basic {b64encode(basic.encode()).decode()}"}
             del form["client_id"]
         return await self.provider.request("token_endpoint", headers, form)
@@ -162,11 +154,9 @@ class LoginFlow:
     async def _end_user(self, id_token: str, access_token: str, nonce: str, now: datetime) -> EndUser:
         """Validate the ID token, and take the roles from the access token: Keycloak names realm roles only there."""
         jwt = parse_jwt(id_token)
-        claims = id_token_claims(jwt, self.provider.issuer, self._client_id, nonce, access_token)
-        if not is_current(claims.access, now):
-            raise InvalidAccessToken
+        claims = id_token_claims(jwt, self.provider.issuer, self.client_id, nonce, access_token)
         key = await self.provider.discovery.key_for(jwt.header)
-        if not key.has_signed(id_token):
+        if not is_current(claims.access, now) or not key.has_signed(id_token):
             raise InvalidAccessToken
         try:
             bearer = await self.provider.verify(access_token, now)

@@ -12,13 +12,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.core.crypto import MIN_RSA_BITS, base64url, from_base64url
 from app.core.strict_json import parse
-from app.models.types import Name, email_address
+from app.models.types import Email, Name
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken, integer
 
 ALGORITHMS = ("RS256", "ES256")
 MAX_LENGTH = 8192  # characters of a token: Keycloak puts every role into it
 _NO_ID = UUID(int=0)
 _MAX_DATE = 253_402_300_799  # the last second of the year 9999
+_EMAIL: TypeAdapter[str] = TypeAdapter(Email)
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -159,15 +160,15 @@ def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
 
 def profile_of(claims: dict[str, Any]) -> Profile:
     """The profile in the claims of a token or of userinfo, without an address or name that is not valid here."""
+    email, name = _valid(_EMAIL, claims.get("email")), _valid(_NAME, claims.get("name"))
+    return Profile(email=email, is_verified=claims.get("email_verified") is True, name=name)
+
+
+def _valid(field_type: TypeAdapter[str], value: object) -> str | None:
     try:
-        email = email_address(claims["email"]) if isinstance(claims.get("email"), str) else None
-    except ValueError:
-        email = None
-    try:
-        name = _NAME.validate_python(claims.get("name"))
+        return field_type.validate_python(value)
     except ValidationError:
-        name = None
-    return Profile(email, claims.get("email_verified") is True, name)
+        return None
 
 
 # ---- Keys ----
@@ -219,14 +220,12 @@ def _parse_jwk(described: Any) -> VerifyingKey | None:
         case _:
             return None
     key_id, operations = described.get("kid"), described.get("key_ops", ["verify"])
-    if described.get("use", "sig") != "sig" or described.get("alg", algorithm) != algorithm:
-        return None
-    if not isinstance(key_id, str | None) or not isinstance(operations, list) or "verify" not in operations:
+    is_to_verify = isinstance(operations, list) and "verify" in operations and described.get("use", "sig") == "sig"
+    if not is_to_verify or described.get("alg", algorithm) != algorithm or not isinstance(key_id, str | None):
         return None
     try:
         parsed = jwk.construct(public, algorithm)
     except (JOSEError, ValueError, TypeError):
         return None
-    if algorithm == "RS256" and parsed.prepared_key.key_size < MIN_RSA_BITS:
-        return None
-    return VerifyingKey(key_id, algorithm, public, parsed)
+    is_weak = algorithm == "RS256" and parsed.prepared_key.key_size < MIN_RSA_BITS
+    return None if is_weak else VerifyingKey(key_id, algorithm, public, parsed)

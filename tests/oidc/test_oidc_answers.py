@@ -165,7 +165,7 @@ def test_a_pending_login_lasts_ten_minutes_and_is_signed_for_that_alone(
     browser: httpx.Client, keycloak: Keycloak, age: int, use: str, purpose: str, location: str
 ) -> None:
     state = ValueSigner([SECRET_KEY], "sign-in").sign({"id": "of the test", "origin": ""}, "login state")
-    login = PendingLogin(state, "nonce", "v" * 43, "/devices", int(time()) - age)
+    login = PendingLogin(state=state, path="/devices", started_at=int(time()) - age, nonce="nonce")
     browser.cookies.set("muster-sign-in", ValueSigner([SECRET_KEY], use).sign(asdict(login), purpose))
     keycloak.answers["token"] = tokens(id_token(keycloak, "nonce"))
     answer = browser.get("/api/auth/oidc/callback", params={"state": state, "code": "the-code"})
