@@ -12,7 +12,7 @@ from sqlmodel import Session
 
 from app.authentication import CurrentAccount, current_account, current_caller, current_user
 from app.chat.hub import SCOPE as CHAT
-from app.chat.subscribers import Reader
+from app.chat.subscribers import Subscriber
 from app.core.errors import Invalid
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
@@ -46,10 +46,10 @@ Introspector = Security(current_caller, scopes=["tokens:introspect"])
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 
-def join_chat(services: Services, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Reader]:
-    """Subscribe `me` to a room for as long as the access token is valid."""
+def subscribe(services: Services, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Subscriber]:
+    """Subscribe the caller to a room for as long as the access token is valid."""
     person = {"user_id": me.user_id, "session_id": me.session_id}
-    return services.chat.join(room, **person, expires_at=me.claims.expires_at, after=after)
+    return services.chat.subscribe(room, **person, expires_at=me.claims.expires_at, after=after)
 
 
 # ---- Pages of lists, ids, filters, idempotency keys ----

@@ -1,9 +1,9 @@
-"""The chat hub: how a stored message reaches all who follow its room (app/chat/subscribers.py) on this process.
+"""The chat hub: how a stored message reaches every subscriber of its room in this process.
 
-A room is one sequence (app/chat/messages.py). The hub passes on what continues it, in order; where a number is missing
-it reads the database, once for all readers. What other processes wrote comes over Redis, or at the latest by a look at
-the rooms' counters. Each reader has a bounded queue: one who does not keep up is ended, and resumes. Everything here
-runs on the loop, but for `post`.
+A room is one sequence of numbers (app/chat/messages.py). The hub delivers the next message of the sequence at once, and
+reads from the database what is missing, once for all subscribers. Messages of other processes arrive over Redis, or at
+the latest when the hub polls the counters of the rooms. A subscriber whose backlog is full is closed, and resumes.
+Everything here runs on the event loop, except `post`.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import anyio
@@ -23,8 +23,8 @@ from anyio.abc import TaskGroup
 from sqlmodel import Session
 
 from app.chat.messages import Message, last_numbers, read_messages, store
-from app.chat.pubsub import Relay
-from app.chat.subscribers import Ending, Reader, Room
+from app.chat.pubsub import PubSub
+from app.chat.subscribers import CloseReason, Room, Subscriber
 from app.core import metrics
 from app.core.database import Database, after_commit
 from app.core.errors import TooManyRequests, Unavailable
@@ -35,151 +35,153 @@ log = logging.getLogger("muster.chat")
 
 SCOPE = "chat"
 BATCH = 200  # messages, rooms or sessions that one statement reads
-LOOK = 1.0  # seconds from one look at the rooms' counters to the next
-CHECK = 15.0  # seconds from one look at the readers' sessions to the next
-MOST_OF_ONE, MOST = 1_000, 5_000  # readers of one person, and of all, on a process
+POLL_INTERVAL = 1.0  # seconds between polls of the rooms' counters
+SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sessions
+MAX_PER_USER, MAX_SUBSCRIBERS = 1_000, 5_000  # subscribers in a process
 
-T = TypeVar("T")
-
+K = TypeVar("K")
 LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozenset[str]]]
 
 
 class ChatHub:
     def __init__(self, database: Database, redis_url: str | None, live_scopes: LiveScopes) -> None:
-        self._database = database
+        self._database, self._side = database, database.chat_read_side
         self._live_scopes = live_scopes
         self._rooms: dict[str, Room] = {}
-        self._people: Counter[UUID] = Counter()
+        self._users: Counter[UUID] = Counter()
         self._is_stopping = False
-        self._failing: set[str] = set()  # what was not possible when it was last tried
-        self._look_now = asyncio.Event()
-        self._relay = Relay(redis_url, self._heard, self._look_now.set) if redis_url else None
+        self._failing: set[str] = set()  # the tasks whose latest run failed
+        self._poll_now = asyncio.Event()
+        self._pubsub = PubSub(redis_url, self._received, self._poll_now.set) if redis_url else None
         self._loop = asyncio.get_running_loop()
         self._tasks: TaskGroup
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._look_on)
-            self._tasks.start_soon(self._check_on)
-            if self._relay is not None:
-                self._tasks.start_soon(self._relay.run)
+            self._tasks.start_soon(self._poll_rooms)
+            self._tasks.start_soon(self._check_sessions)
+            if self._pubsub is not None:
+                self._tasks.start_soon(self._pubsub.run)
             yield
             self._tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """The service ends: so does everybody who follows a room."""
+        """Close every subscriber, since the service stops."""
         self._is_stopping = True
-        for reader in self._readers():
-            reader.end(Ending.STOPPING)
+        for subscriber in self._subscribers():
+            subscriber.close(CloseReason.STOPPING)
 
-    # ---- Written ----
+    def _subscribers(self) -> list[Subscriber]:
+        return [subscriber for room in self._rooms.values() for subscriber in room.subscribers]
+
+    # ---- Writing ----
 
     def post(
         self, session: Session, author_id: UUID, author: str | None, body: ChatMessageCreate
     ) -> tuple[ChatMessagePublic, bool]:
-        """Store a message, and tell everybody once it is committed; it, and whether it is new. Called in a thread."""
+        """Store a message, and publish it after the commit. Returns it and whether it is new. Called in a thread."""
         public, is_new = store(session, author_id, author, body, utcnow())
         if is_new:
             metrics.count("messages")
-            message = Message.of(public)
-            after_commit(session, partial(self._loop.call_soon_threadsafe, self._written, message))
+            after_commit(session, partial(self._loop.call_soon_threadsafe, self._publish, Message.of(public)))
         return public, is_new
 
-    def _written(self, message: Message) -> None:
-        self._pass_on(message)
-        if self._relay is not None:
-            self._relay.tell(message.json)
+    def _publish(self, message: Message) -> None:
+        self._deliver(message)
+        if self._pubsub is not None:
+            self._pubsub.publish(message.json)
 
-    # ---- Read ----
+    # ---- Reading ----
 
     async def read(
         self, room: str, *, after: int | None = None, before: int | None = None, limit: int = BATCH
     ) -> list[Message]:
-        """What is stored, see read_messages; in a short session of its own."""
-        return await self._in_session(partial(read_messages, room=room, after=after, before=before, limit=limit))
+        """What read_messages returns, in a short session of its own."""
+        return await self._database.run(self._side, None, read_messages, room, after=after, before=before, limit=limit)
 
     @asynccontextmanager
-    async def join(
+    async def subscribe(
         self, room: str, *, user_id: UUID, session_id: UUID, expires_at: float, after: int | None
-    ) -> AsyncIterator[Reader]:
-        """A reader of all that comes after the number `after`; None: after what is there now."""
+    ) -> AsyncIterator[Subscriber]:
+        """A subscriber to all messages after the number `after`, or without it to those that are yet to come."""
         self.admit(user_id)
-        reader = Reader(user_id, session_id, room)
+        subscriber = Subscriber(user_id, session_id, room)
         joined = self._rooms.setdefault(room, Room(room))
-        joined.readers.add(reader)
-        self._people[user_id] += 1
+        joined.subscribers.add(subscriber)
+        self._users[user_id] += 1
         metrics.readers.inc()
-        expiry = self._loop.call_later(expires_at - utcnow().timestamp(), reader.end, Ending.SIGNED_OUT)
+        expiry = self._loop.call_later(expires_at - utcnow().timestamp(), subscriber.close, CloseReason.SIGNED_OUT)
         try:
             if joined.last is None:
-                await self._begin(joined)
-            reader.start = joined.last or 0
-            reader.last = reader.start if after is None else after
-            yield reader
+                await self._start(joined)
+            subscriber.start = joined.last or 0
+            subscriber.last = subscriber.start if after is None else after
+            yield subscriber
         finally:
-            metrics.readers.dec()
-            metrics.count("readers_ended", ending=reader.ending.name.lower() if reader.ending else "left")
             expiry.cancel()
-            joined.readers.discard(reader)
-            if not joined.readers:
-                self._rooms.pop(room, None)
-            self._people[user_id] -= 1
-            if not self._people[user_id]:
-                del self._people[user_id]
+            self._remove(subscriber, joined)
 
     def admit(self, user_id: UUID) -> None:
-        """Raise TooManyRequests or Unavailable if there is no room for another reader."""
+        """Raise TooManyRequests or Unavailable if there can be no other subscriber."""
         if self._is_stopping:
             raise Unavailable("The service is about to stop. Try again shortly.")
-        if self._people[user_id] >= MOST_OF_ONE:
-            raise TooManyRequests("You follow too many rooms at once.", headers={"Retry-After": "60"})
-        if self._people.total() >= MOST:
-            raise Unavailable("Too many follow the chat here. Try again shortly.", retry_after=10)
+        if self._users[user_id] >= MAX_PER_USER:
+            raise TooManyRequests("You have too many connections to the chat.", headers={"Retry-After": "60"})
+        if self._users.total() >= MAX_SUBSCRIBERS:
+            raise Unavailable("The chat has too many connections. Try again shortly.", retry_after=10)
 
-    async def _begin(self, room: Room) -> None:
-        """Find out where a room is. What is told of it meanwhile is noted, and caught up with."""
-        found = (await self._in_session(partial(last_numbers, rooms=[room.name]))).get(room.name, 0)
+    async def _start(self, room: Room) -> None:
+        """Read the room's last number. Messages that arrive meanwhile are noted, and caught up with."""
+        found = await self._database.run(self._side, None, last_numbers, [room.name])
         if room.last is None:
-            room.last = found
-            self._note(room, found)
+            room.last = found.get(room.name, 0)
+            self._note(room, room.last)
 
-    async def follow(self, reader: Reader, *, every: float = math.inf) -> AsyncGenerator[list[Message]]:
-        """What was stored before it joined, then what comes, in order and each once, until the reader is ended.
+    def _remove(self, subscriber: Subscriber, room: Room) -> None:
+        reason = subscriber.close_reason
+        metrics.readers.dec()
+        metrics.count("readers_ended", ending=reason.name.lower() if reason else "left")
+        room.subscribers.discard(subscriber)
+        if not room.subscribers:
+            self._rooms.pop(room.name, None)
+        self._users[subscriber.user_id] -= 1
+        if not self._users[subscriber.user_id]:
+            del self._users[subscriber.user_id]
 
-        Nothing, in a list, whenever nothing comes for `every` seconds.
-        """
-        while reader.last < reader.start:
-            stored = await self.read(reader.room, after=reader.last, before=reader.start + 1)
-            reader.last = stored[-1].number if len(stored) == BATCH else reader.start
+    async def stream(self, subscriber: Subscriber, *, idle: float = math.inf) -> AsyncGenerator[list[Message]]:
+        """Replay stored messages, then yield new ones in order, and after `idle` seconds of silence an empty list."""
+        while subscriber.last < subscriber.start:
+            stored = await self.read(subscriber.room, after=subscriber.last, before=subscriber.start + 1)
+            subscriber.last = stored[-1].number if len(stored) == BATCH else subscriber.start
             yield stored
-        while reader.ending is None:
-            with anyio.move_on_after(every):
-                await reader.wait()
-            yield reader.take()
+        while subscriber.close_reason is None:
+            with anyio.move_on_after(idle):
+                await subscriber.wait()
+            yield subscriber.take()
 
-    # ---- Passed on ----
+    # ---- Delivery ----
 
-    def _heard(self, text: str) -> None:
-        """Of another process; what came from this one comes back too, and is known."""
+    def _received(self, text: str) -> None:
+        """Deliver a message of another process. This process's own come back too, and are known."""
         try:
-            told = json.loads(text)
-            message = Message(str(told["room"]), int(told["number"]), text)
-        except (ValueError, TypeError, KeyError):  # not ours
+            fields = json.loads(text)
+            message = Message(str(fields["room"]), int(fields["number"]), text)
+        except (ValueError, TypeError, KeyError):  # not one of ours
             metrics.count("relay_failures")
         else:
-            self._pass_on(message)
+            self._deliver(message)
 
-    def _pass_on(self, message: Message) -> None:
+    def _deliver(self, message: Message) -> None:
         room = self._rooms.get(message.room)
         if room is None:
             return
         if room.last is not None and message.number == room.last + 1:
-            room.pass_on(message)
+            room.deliver(message)
         self._note(room, message.number)
 
     def _note(self, room: Room, number: int) -> None:
-        """There is a message with this number: read it, unless it was passed on."""
+        """Note that a message with this number exists, and read what is missing up to it."""
         room.newest = max(room.newest, number)
         if room.last is not None and room.newest > room.last and not room.is_catching_up:
             room.is_catching_up = True
@@ -187,72 +189,60 @@ class ChatHub:
 
     async def _catch_up(self, room: Room) -> None:
         metrics.count("chat_gaps")
-        try:
+        with self._outlasting_outages("catch up"):
             while room.last is not None and room.last < room.newest:
                 newest = room.newest
                 stored = await self.read(room.name, after=room.last)
                 for message in stored:
-                    room.pass_on(message)
+                    room.deliver(message)
                 if len(stored) < BATCH:
-                    room.last = max(room.last, newest)  # a number that is missing now was never used, or is deleted
-        except Exception as error:  # the database is away: the next look finds the same
-            self._note_failure("catch up", error)
-        else:
-            self._failing.discard("catch up")
-        finally:
-            room.is_catching_up = False
+                    room.last = max(room.last, newest)  # a number still missing was never used, or was deleted
+        room.is_catching_up = False
 
-    # ---- Looked after ----
+    # ---- Polling ----
 
-    async def _look_on(self) -> None:
-        """At the counters of all rooms that somebody follows: whatever was not told is found here."""
+    async def _poll_rooms(self) -> None:
+        """Compare the counters of all rooms with subscribers, to find messages that pub/sub did not deliver."""
         while True:
-            with anyio.move_on_after(LOOK):
-                await self._look_now.wait()
-            self._look_now.clear()
-            await self._in_batches("look", self._rooms, self._look)
+            with anyio.move_on_after(POLL_INTERVAL):
+                await self._poll_now.wait()
+            self._poll_now.clear()
+            with self._outlasting_outages("poll"):
+                for names in _batches(self._rooms):
+                    for name, number in (await self._database.run(self._side, None, last_numbers, names)).items():
+                        if name in self._rooms:
+                            self._note(self._rooms[name], number)
 
-    async def _look(self, names: list[Any]) -> None:
-        for name, number in (await self._in_session(partial(last_numbers, rooms=names))).items():
-            if name in self._rooms:
-                self._note(self._rooms[name], number)
-
-    async def _check_on(self) -> None:
-        """At the sessions of all readers."""
+    async def _check_sessions(self) -> None:
+        """Close the subscribers whose session has ended or lost the scope."""
         while True:
-            await anyio.sleep(CHECK)
-            by_session: defaultdict[UUID, list[Reader]] = defaultdict(list)
-            for reader in self._readers():
-                by_session[reader.session_id].append(reader)
-            await self._in_batches("check", by_session, partial(self._check, by_session))
+            await anyio.sleep(SESSION_CHECK_INTERVAL)
+            by_session: defaultdict[UUID, list[Subscriber]] = defaultdict(list)
+            for subscriber in self._subscribers():
+                by_session[subscriber.session_id].append(subscriber)
+            with self._outlasting_outages("check"):
+                for ids in _batches(by_session):
+                    live = await self._database.run(self._side, None, self._live_scopes, ids, utcnow())
+                    for session_id in (each for each in ids if SCOPE not in live.get(each, ())):
+                        reason = CloseReason.FORBIDDEN if session_id in live else CloseReason.SIGNED_OUT
+                        for subscriber in by_session[session_id]:
+                            subscriber.close(reason)
 
-    async def _check(self, by_session: dict[UUID, list[Reader]], ids: list[Any]) -> None:
-        live = await self._in_session(lambda session: self._live_scopes(session, ids, utcnow()))
-        for session_id in ids:
-            if SCOPE not in live.get(session_id, ()):
-                ending = Ending.FORBIDDEN if session_id in live else Ending.SIGNED_OUT
-                for reader in by_session[session_id]:
-                    reader.end(ending)
-
-    async def _in_batches(self, what: str, keys: Collection[Any], work: Callable[[list[Any]], Any]) -> None:
-        every = list(keys)
+    @contextmanager
+    def _outlasting_outages(self, task: str) -> Iterator[None]:
+        """Count each failure of a task that will run again. Of failures in a row only the first is logged."""
         try:
-            for first in range(0, len(every), BATCH):
-                await work(every[first : first + BATCH])
+            yield
         except Exception as error:
-            self._note_failure(what, error)
+            metrics.count("chat_failures")
+            if task not in self._failing:
+                # Only the class: the message of a database error repeats what the row holds.
+                log.warning("the chat could not %s and will retry: %s", task, type(error).__name__)
+            self._failing.add(task)
         else:
-            self._failing.discard(what)
+            self._failing.discard(task)
 
-    def _note_failure(self, what: str, error: Exception) -> None:
-        """Counted each time; logged once, until the same goes on."""
-        metrics.count("chat_failures")
-        if what not in self._failing:
-            log.warning("the chat goes on later: %s", type(error).__name__)  # a database error repeats what a row holds
-        self._failing.add(what)
 
-    def _readers(self) -> list[Reader]:
-        return [reader for room in self._rooms.values() for reader in room.readers]
-
-    async def _in_session(self, work: Callable[[Session], T]) -> T:
-        return await self._database.run(self._database.chat_read_side, None, work)
+def _batches(keys: Collection[K]) -> Iterator[list[K]]:
+    every = list(keys)
+    return (every[first : first + BATCH] for first in range(0, len(every), BATCH))

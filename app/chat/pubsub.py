@@ -1,4 +1,4 @@
-"""Between processes: what one tells, all others hear, over Redis pub/sub. What it loses, the database still has."""
+"""Redis pub/sub, which passes messages between processes. What it loses, the database still has."""
 
 from asyncio import Queue
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from app.core import metrics
 
 CHANNEL = "muster/chat"
 TIMEOUT = 1  # seconds for each command
-WAITING = 1000  # what is to be told while Redis is slow; more is left to the database
+MAX_PENDING = 1000  # messages to publish while Redis is slow; the database has those beyond
 
 
-class Relay:
-    def __init__(self, redis_url: str, heard: Callable[[str], None], listening: Callable[[], None]) -> None:
-        """`heard` is called with each text, `listening` whenever what was told before may have been missed."""
-        from redis.asyncio import Redis  # noqa: PLC0415  # a tenth of a second that others need not wait
+class PubSub:
+    def __init__(self, redis_url: str, on_message: Callable[[str], None], on_subscribed: Callable[[], None]) -> None:
+        """`on_subscribed` is called after each (re)connection: what was published before it may have been missed."""
+        from redis.asyncio import Redis  # noqa: PLC0415  # a tenth of a second, needed only with Redis
         from redis.asyncio.retry import Retry  # noqa: PLC0415  # the same
         from redis.backoff import NoBackoff  # noqa: PLC0415  # the same
         from redis.exceptions import RedisError  # noqa: PLC0415  # the same
 
-        self._away = (RedisError, OSError)
-        self._heard, self._listening = heard, listening
+        self._outages = (RedisError, OSError)
+        self._on_message, self._on_subscribed = on_message, on_subscribed
         self._redis: Any = Redis.from_url(
             redis_url,
             decode_responses=True,
@@ -31,46 +31,46 @@ class Relay:
             socket_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
-        self._texts: Queue[str] = Queue(WAITING)
+        self._pending: Queue[str] = Queue(MAX_PENDING)
 
-    def tell(self, text: str) -> None:
-        """Returns at once and never fails."""
-        if self._texts.full():
+    def publish(self, text: str) -> None:
+        """Return at once and never fail."""
+        if self._pending.full():
             metrics.count("relay_failures")
         else:
-            self._texts.put_nowait(text)
+            self._pending.put_nowait(text)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Publish and receive until canceled."""
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._tell_on)
-                tasks.start_soon(self._listen_on)
+                tasks.start_soon(self._publish_pending)
+                tasks.start_soon(self._stay_subscribed)
         finally:
-            with anyio.CancelScope(shield=True), suppress(*self._away):
+            with anyio.CancelScope(shield=True), suppress(*self._outages):
                 await self._redis.aclose()
 
-    async def _tell_on(self) -> None:
+    async def _publish_pending(self) -> None:
         while True:
-            text = await self._texts.get()
+            text = await self._pending.get()
             try:
                 await self._redis.publish(CHANNEL, text)
-            except self._away:
+            except self._outages:
                 metrics.count("relay_failures")
 
-    async def _listen_on(self) -> None:
+    async def _stay_subscribed(self) -> None:
         while True:
             try:
-                await self._listen()
-            except Exception:  # Redis is away, or tells nonsense
+                await self._subscribe()
+            except Exception:  # Redis is unavailable, or its response is malformed
                 metrics.count("relay_failures")
             await anyio.sleep(TIMEOUT)
 
-    async def _listen(self) -> None:
+    async def _subscribe(self) -> None:
         async with self._redis.pubsub() as channel:
             await channel.subscribe(CHANNEL)
             async for event in channel.listen():
                 if event["type"] == "subscribe":
-                    self._listening()
+                    self._on_subscribed()
                 elif event["type"] == "message":
-                    self._heard(event["data"])
+                    self._on_message(event["data"])

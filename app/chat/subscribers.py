@@ -1,4 +1,4 @@
-"""Who follows a room of the chat on this process, and what waits for each of them."""
+"""The subscribers of chat rooms in this process, and the messages that wait for each of them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ import anyio
 
 from app.chat.messages import Message
 
-QUEUE = 100  # messages that wait for one reader
+MAX_BACKLOG = 100  # messages that wait for one subscriber
 
 
-class Ending(IntEnum):
-    """Why a reader was ended, as the close code of a socket (RFC 6455 section 7.4)."""
+class CloseReason(IntEnum):
+    """Why a subscriber was closed, as the close code of a WebSocket (RFC 6455 section 7.4)."""
 
     STOPPING = 1012
     SLOW = 1013
@@ -22,57 +22,57 @@ class Ending(IntEnum):
 
 
 @dataclass(eq=False)
-class Reader:
-    """One who follows a room. Whoever serves it does so within `scope`, which is cancelled when the reader is ended."""
+class Subscriber:
+    """A connection that receives a room's messages. It is served within `scope`, which closing it cancels."""
 
     user_id: UUID
     session_id: UUID
     room: str
-    last: int = 0  # the number of the message handed out last
-    start: int = 0  # the room's last number when it joined
-    ending: Ending | None = None
+    last: int = 0  # the number of the latest message that was taken
+    start: int = 0  # the room's last number when it subscribed
+    close_reason: CloseReason | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    _waiting: list[Message] = field(default_factory=list)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
+    _backlog: list[Message] = field(default_factory=list)
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def put(self, message: Message) -> None:
-        if len(self._waiting) == QUEUE:
-            self.end(Ending.SLOW)
+    def deliver(self, message: Message) -> None:
+        if len(self._backlog) == MAX_BACKLOG:
+            self.close(CloseReason.SLOW)
         else:
-            self._waiting.append(message)
-            self._more.set()
+            self._backlog.append(message)
+            self._ready.set()
 
-    def end(self, ending: Ending) -> None:
-        if self.ending is None:
-            self.ending = ending
-            self._more.set()
+    def close(self, reason: CloseReason) -> None:
+        if self.close_reason is None:
+            self.close_reason = reason
+            self._ready.set()
             self.scope.cancel()
 
     async def wait(self) -> None:
-        """Until there is something to take, or it is ended."""
-        await self._more.wait()
+        """Wait until there are messages to take, or the subscriber is closed."""
+        await self._ready.wait()
 
     def take(self) -> list[Message]:
-        """What waits, without what was handed out already."""
-        taken = [message for message in self._waiting if message.number > self.last]
-        self._waiting.clear()
-        self._more.clear()
+        """Empty the backlog, leaving out messages that were taken before."""
+        taken = [message for message in self._backlog if message.number > self.last]
+        self._backlog.clear()
+        self._ready.clear()
         self.last = taken[-1].number if taken else self.last
         return taken
 
 
 @dataclass(eq=False)
 class Room:
-    """A room that somebody follows here: all up to `last` was passed on, and there is something up to `newest`."""
+    """A room with subscribers in this process. Messages up to `last` were delivered; `newest` is known to exist."""
 
     name: str
     last: int | None = None
     newest: int = 0
     is_catching_up: bool = False
-    readers: set[Reader] = field(default_factory=set)
+    subscribers: set[Subscriber] = field(default_factory=set)
 
-    def pass_on(self, message: Message) -> None:
+    def deliver(self, message: Message) -> None:
         if self.last is not None and message.number > self.last:
             self.last = message.number
-            for reader in self.readers:
-                reader.put(message)
+            for subscriber in self.subscribers:
+                subscriber.deliver(message)

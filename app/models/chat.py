@@ -1,27 +1,28 @@
-"""Chat: rooms, each with one sequence of numbers, and the messages in them."""
+"""Chat rooms, each with one sequence of numbers, and their messages."""
 
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import pydantic
-from pydantic import AfterValidator, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, StringConstraints, ValidationInfo, WithJsonSchema, field_validator
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models.base import MAX_ID, BigId, Body, utcnow
+from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, utcnow
 
 LOBBY = "lobby"
 MAX_TEXT = 4096  # bytes
+MAX_WAIT = 25  # seconds
 
 
 def _four_kib(value: str) -> str:
     if len(value.encode()) > MAX_TEXT:
-        raise ValueError(f"it may have at most {MAX_TEXT} bytes in UTF-8")
+        raise ValueError(f"this may have at most {MAX_TEXT} bytes in UTF-8")
     return value
 
 
-# Lines and what else a person typed stay as they are, but for white space at the ends; PostgreSQL cannot store NUL.
+# Text is stored as it was typed, except for white space at the ends. PostgreSQL cannot store NUL.
 Text = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$"),
@@ -44,7 +45,7 @@ Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 
 
 class ChatRoom(SQLModel, table=True):
-    """`last_number` is raised in the transaction of each message, so numbers appear in the order of their commits."""
+    """`last_number` is incremented in the transaction of each message, so numbers appear in commit order."""
 
     __tablename__ = "chat_room"
 
@@ -55,7 +56,9 @@ class ChatRoom(SQLModel, table=True):
 class ChatMessageBase(SQLModel):
     text: Text = Field(max_length=MAX_TEXT, schema_extra={"examples": ["Hello"]})
     client_message_id: ClientId | None = Field(
-        default=None, max_length=64, description="Yours: a message that is sent again with the same one stays one."
+        default=None,
+        max_length=64,
+        description="An id of your choice: a message sent again with the same id is stored once.",
     )
 
 
@@ -71,7 +74,7 @@ class ChatMessage(ChatMessageBase, table=True):
 
 
 class ChatFrame(Body, ChatMessageBase):
-    """What a socket takes; its room is that of the socket."""
+    """A message as a socket sends it, to the room of the socket."""
 
 
 class ChatMessageCreate(ChatFrame):
@@ -82,10 +85,43 @@ class ChatMessagePublic(SQLModel):
     id: int = Field(schema_extra={"examples": [7]})
     room: str = Field(schema_extra={"examples": [LOBBY]})
     number: int = Field(
-        description="Rises within a room. Resume after the last one that you saw.", schema_extra={"examples": [12]}
+        description="Increases within a room. Resume after the last number that you received.",
+        schema_extra={"examples": [12]},
     )
     author_id: UUID
     author: str | None = Field(description="The author's name.", schema_extra={"examples": ["Ada"]})
     text: str = Field(schema_extra={"examples": ["Hello"]})
     client_message_id: str | None = Field(schema_extra={"examples": ["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]})
     created_at: datetime
+
+
+class RoomQuery(SQLModel):
+    """The query parameters that select a room, and the position to resume from."""
+
+    room: RoomName = Field(default=LOBBY, description="A slug. A room exists once a message is written in it.")
+    after: Number | None = Field(
+        default=None, description="Only messages with a greater number, the first ones after it."
+    )
+
+
+class HistoryQuery(RoomQuery):
+    """The query parameters that select a part of a room's history."""
+
+    before: Number | None = Field(
+        default=None, description="Only messages with a smaller number, the last ones before it."
+    )
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The number of rows at most.")
+    wait: float = Field(
+        default=0,
+        ge=0,
+        le=MAX_WAIT,
+        description="Seconds to wait for a message if there is none yet.",
+        schema_extra={"examples": [MAX_WAIT]},
+    )
+
+    @field_validator("before")
+    @classmethod
+    def _not_both(cls, before: int | None, info: ValidationInfo) -> int | None:
+        if before is not None and info.data.get("after") is not None:
+            raise ValueError("send after or before, not both")
+        return before

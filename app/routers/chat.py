@@ -1,37 +1,30 @@
-"""The chat over plain HTTP: history, long polling, server-sent events, and writing. app/routers/chat_ws.py has the
-sockets; all three read one sequence of numbers (docs/decisions/0009-chat.md)."""
+"""The chat over HTTP: history, long polling, server-sent events, and writing.
+
+These and the sockets (app/routers/chat_ws.py) read one sequence of numbers (docs/decisions/0009-chat.md).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio
-from fastapi import Depends, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.chat.hub import SCOPE
 from app.chat.messages import Message
-from app.chat.subscribers import Ending
-from app.core.errors import IdempotencyKeyReused, InsufficientScope, Invalid, InvalidToken
-from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, join_chat
+from app.chat.subscribers import CloseReason
+from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
+from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, subscribe
 from app.http.openapi import problems
 from app.http.routing import Router
-from app.models.base import MAX_PAGE
-from app.models.chat import LOBBY, ChatMessageCreate, ChatMessagePublic, Number, RoomName
+from app.models.chat import ChatMessageCreate, ChatMessagePublic, HistoryQuery, Number, RoomQuery
 from app.oauth2.authorization_server import Caller
 from app.services import Services
 
 router = Router("/api/chat", tags=["chat"])
 
-LONGEST_WAIT = 25  # seconds
-PING = 15  # seconds of silence in a stream before a comment shows that it lives
-
-RoomQuery = Annotated[
-    RoomName, Query(description="A slug. A room exists once a message is written in it.", examples=[LOBBY])
-]
-After = Annotated[Number | None, Query(description="Only messages with a greater number, the first ones after it.")]
-Before = Annotated[Number | None, Query(description="Only messages with a smaller number, the last ones before it.")]
+PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream is alive
 
 _EVENTS = "text/event-stream"
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -46,77 +39,44 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 def create_message(
     body: ChatMessageCreate, me: ChatUser, session: SessionDep, services: ServicesDep
 ) -> ChatMessagePublic:
-    """Write a message. With a client_message_id it can be sent again until an answer arrives, and is one message."""
+    """Write a message. With a client_message_id you can repeat the request until it succeeds: it is stored once."""
     services.chat_limits.message(me.user_id)
     public, _is_new = services.chat.post(session, me.user_id, me.session.name, body)
     return public
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Which part of a room's history."""
-
-    room: str
-    after: int | None
-    before: int | None
-    limit: int
-
-
-async def asked_for(
-    room: RoomQuery = LOBBY,
-    after: After = None,
-    before: Before = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="The number of rows at most.")] = 50,
-) -> Asked:
-    if after is not None and before is not None:
-        raise Invalid.at("query", "before", message="Send after or before, not both.")
-    return Asked(room, after, before, limit)
-
-
 @router.get("/messages", response_model=list[ChatMessagePublic])
 async def list_messages(
-    request: Request,
-    me: ChatReader,
-    services: ServicesDep,
-    asked: Annotated[Asked, Depends(asked_for)],
-    wait: Annotated[
-        float,
-        Query(
-            ge=0,
-            le=LONGEST_WAIT,
-            description="Seconds to wait for a message if there is none yet.",
-            examples=[LONGEST_WAIT],
-        ),
-    ] = 0,
+    request: Request, me: ChatReader, services: ServicesDep, query: Annotated[HistoryQuery, Query()]
 ) -> Response:
-    """The messages of a room in the order of their numbers: after one, before one, or the newest. With `wait` an answer
-    that would be empty comes as soon as there is a message (long polling), or empty after that time."""
-    limit = asked.limit
-    found = await services.chat.read(asked.room, after=asked.after, before=asked.before, limit=limit + 1)
-    if not found and wait and asked.before is None:
-        found = await _next_messages(request, services, me, asked, wait)
+    """The messages of a room in the order of their numbers: after one, before one, or the latest. With `wait`, a
+    response that would be empty is sent as soon as there is a message, or empty after that time (long polling)."""
+    limit = query.limit
+    found = await services.chat.read(query.room, after=query.after, before=query.before, limit=limit + 1)
+    if not found and query.wait and query.before is None:
+        found = await _next_messages(request, services, me, query)
     headers = {}
     if len(found) > limit:
-        found = found[1:] if asked.after is None else found[:-1]
-        cut = {"before": found[0].number} if asked.after is None else {"after": found[-1].number}
+        found = found[1:] if query.after is None else found[:-1]
+        cut = {"before": found[0].number} if query.after is None else {"after": found[-1].number}
         headers["Link"] = f'<{request.url.include_query_params(**cut)}>; rel="next"'
     content = f"[{','.join(message.json for message in found)}]"
     return Response(content, headers=headers, media_type="application/json")
 
 
-async def _next_messages(request: Request, services: Services, me: Caller, asked: Asked, wait: float) -> list[Message]:
-    """Those that come first, within `wait` seconds; none when the client leaves, or the service ends."""
+async def _next_messages(request: Request, services: Services, me: Caller, query: HistoryQuery) -> list[Message]:
+    """The first messages that arrive within the wait, or none if the client leaves or the service stops."""
     found: list[Message] = []
-    async with join_chat(services, me, asked.room, asked.after or 0) as reader:
-        with anyio.move_on_after(wait):
-            async with aclosing(services.chat.follow(reader, every=1)) as batches:
+    async with subscribe(services, me, query.room, query.after or 0) as subscriber:
+        with anyio.move_on_after(query.wait):
+            async with aclosing(services.chat.stream(subscriber, idle=1)) as batches:
                 async for batch in batches:
-                    found = batch[: asked.limit]
+                    found = batch[: query.limit]
                     if found or await request.is_disconnected():
                         break
-    if reader.ending is Ending.SIGNED_OUT:
+    if subscriber.close_reason is CloseReason.SIGNED_OUT:
         raise InvalidToken
-    if reader.ending is Ending.FORBIDDEN:
+    if subscriber.close_reason is CloseReason.FORBIDDEN:
         raise InsufficientScope(SCOPE)
     return found
 
@@ -125,24 +85,23 @@ async def _next_messages(request: Request, services: Services, me: Caller, asked
 async def follow_messages(
     me: ChatReader,
     services: ServicesDep,
-    room: RoomQuery = LOBBY,
-    after: After = None,
+    query: Annotated[RoomQuery, Query()],
     last_event_id: Annotated[
         Number | None, Header(description="The number of the last message that you received; it wins over `after`.")
     ] = None,
 ) -> StreamingResponse:
-    """A room as server-sent events, from the number `after` on, or from now. A browser's EventSource resumes by itself.
-    The stream ends when the access token does, or when you read too slowly: resume with a new one."""
+    """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
+    by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
     services.chat.admit(me.user_id)
-    events = _events(services, me, room, after if last_event_id is None else last_event_id)
+    events = _events(services, me, query.room, query.after if last_event_id is None else last_event_id)
     return StreamingResponse(
         events, media_type=_EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
 
 
 async def _events(services: Services, me: Caller, room: str, after: int | None) -> AsyncIterator[bytes]:
-    async with join_chat(services, me, room, after) as reader:
-        yield f": the last number is {reader.start}\n\n".encode()
-        async with aclosing(services.chat.follow(reader, every=PING)) as batches:
+    async with subscribe(services, me, room, after) as subscriber:
+        yield f": the last number is {subscriber.start}\n\n".encode()
+        async with aclosing(services.chat.stream(subscriber, idle=PING_INTERVAL)) as batches:
             async for batch in batches:
                 yield b"".join(message.event for message in batch) or b":\n\n"

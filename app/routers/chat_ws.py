@@ -5,46 +5,52 @@ docs/api/chat.md describes the protocol: how to send the token, the frames, how 
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter, ValidationError
-from starlette.requests import HTTPConnection
+from pydantic import ValidationError
+from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
 from app.authentication import authenticate_socket, bearer, presented
 from app.chat.hub import SCOPE, ChatHub
-from app.chat.subscribers import Ending, Reader
+from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, problem
 from app.core.strict_json import parse
-from app.dependencies import join_chat
+from app.dependencies import subscribe
 from app.http.cookies import cookie_token
 from app.http.error_handlers import classify
 from app.http.rate_limit import client_address, network
 from app.http.routing import Router
-from app.models.chat import LOBBY, ChatFrame, ChatMessageCreate, Number, RoomName
+from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.authorization_server import Caller
 from app.services import Services, services_of
 
 router = Router("/api/chat", tags=["chat"])
 
-TIME_FOR_TOKEN = 10  # seconds
-BINARY, WRONG, BROKEN = 1003, 1008, 1011
-_CODES = {401: Ending.SIGNED_OUT, 403: Ending.FORBIDDEN, 409: Ending.FORBIDDEN, 422: WRONG, 500: BROKEN}
-_REASONS = {
-    Ending.STOPPING: "The service stops. Resume after the last number that you saw.",
-    Ending.SLOW: "You read too slowly. Resume after the last number that you saw.",
-    Ending.SIGNED_OUT: "The access token has expired or is revoked.",
-    Ending.FORBIDDEN: "This needs the scope chat.",
-    BINARY: "A frame is text.",
+TOKEN_TIMEOUT = 10  # seconds
+BINARY, INVALID, INTERNAL = 1003, 1008, 1011
+_CODES = {
+    401: CloseReason.SIGNED_OUT,
+    403: CloseReason.FORBIDDEN,
+    409: CloseReason.FORBIDDEN,
+    422: INVALID,
+    500: INTERNAL,
 }
-# After one failed send, starlette raises the second at the next.
+_REASONS = {
+    CloseReason.STOPPING: "The service is stopping. Resume after the last number that you received.",
+    CloseReason.SLOW: "You read too slowly. Resume after the last number that you received.",
+    CloseReason.SIGNED_OUT: "The access token has expired or was revoked.",
+    CloseReason.FORBIDDEN: "The token lacks the scope chat.",
+    BINARY: "Send text frames only.",
+}
+# Starlette raises the first when a send fails, and the second at the next send.
 _GONE = (WebSocketDisconnect, WebSocketDisconnected)
-_ROOM: TypeAdapter[str] = TypeAdapter(RoomName)
-_AFTER: TypeAdapter[int | None] = TypeAdapter(Number | None)
+
+M = TypeVar("M", bound=SQLModel)
 
 
 @router.websocket("/ws")
@@ -58,68 +64,60 @@ async def chat_by_socket(websocket: WebSocket) -> None:
     except Exception as error:
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
         refusal = await classify(websocket, first)
-        code, reason = _CODES.get(refusal.status, Ending.SLOW), refusal.detail
+        code, reason = _CODES.get(refusal.status, CloseReason.SLOW), refusal.detail
     if code is not None:
         with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
 
 async def _serve(websocket: WebSocket) -> int | None:
-    """Until it ends; the code to close it with, if it is not closed already."""
+    """Serve the socket until it ends, and return the close code unless it is closed already."""
     services = services_of(websocket)
-    room, after, caller = await _opened(websocket, services)
+    query, caller = await _open(websocket, services)
     code = None
-    async with join_chat(services, caller, room, after) as reader:
-        with reader.scope:
+    async with subscribe(services, caller, query.room, query.after) as subscriber:
+        with subscriber.scope:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_send_messages, websocket, services.chat, reader)
-                code = await _take_messages(websocket, services, caller, room)
+                tasks.start_soon(_send_messages, websocket, services.chat, subscriber)
+                code = await _receive_messages(websocket, services, caller, query.room)
                 tasks.cancel_scope.cancel()
-    return reader.ending or code
+    return subscriber.close_reason or code
 
 
-async def _opened(websocket: WebSocket, services: Services) -> tuple[str, int | None, Caller]:
-    """What is asked for and by whom, counted by session; by network where it comes to nothing."""
+async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Caller]:
+    """Authenticate the socket. Attempts count by session, and those that fail by network."""
     try:
-        room, after = _asked(websocket)
+        query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate_socket(websocket, await _token(websocket), SCOPE)
     except Exception:
         await in_thread(services.chat_limits.opening, network(client_address(websocket)))
         raise
     await in_thread(services.chat_limits.opening, str(caller.session_id))
-    return room, after, caller
-
-
-def _asked(connection: HTTPConnection) -> tuple[str, int | None]:
-    query = connection.query_params
-    try:
-        return _ROOM.validate_python(query.get("room", LOBBY)), _AFTER.validate_python(query.get("after"))
-    except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": ("query", "room or after")} for each in error.errors()]) from None
+    return query, caller
 
 
 async def _token(websocket: WebSocket) -> str | Caller:
-    """The access token of a socket, from whichever place has it; a token of the identity provider: who bears it."""
+    """The access token from the header, the cookie or the first frame; or the caller, if the provider issued it."""
     if "authorization" in websocket.headers or cookie_token(websocket, services_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
-    with anyio.move_on_after(TIME_FOR_TOKEN), suppress(ValueError, KeyError):
+    with anyio.move_on_after(TOKEN_TIMEOUT), suppress(ValueError, KeyError):
         frame = parse((await websocket.receive_text()).encode())
     if not isinstance(frame, dict) or not isinstance(frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')
     return await presented(websocket, frame["token"])
 
 
-async def _send_messages(websocket: WebSocket, chat: ChatHub, reader: Reader) -> None:
-    with suppress(*_GONE):  # whoever takes its messages hears of that too
-        await websocket.send_json({"type": "ready", "room": reader.room, "last": reader.start})
-        async for batch in chat.follow(reader):
+async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscriber) -> None:
+    with suppress(*_GONE):  # _receive_messages notices it too
+        await websocket.send_json({"type": "ready", "room": subscriber.room, "last": subscriber.start})
+        async for batch in chat.stream(subscriber):
             for message in batch:
                 await websocket.send_text(message.frame)
 
 
-async def _take_messages(websocket: WebSocket, services: Services, caller: Caller, room: str) -> int | None:
-    """Until the client leaves, or sends what no client of ours would: then the code to close with."""
+async def _receive_messages(websocket: WebSocket, services: Services, caller: Caller, room: str) -> int | None:
+    """Store what the client sends until it leaves, or sends a binary frame: then the code to close with."""
     with suppress(*_GONE):
         while True:
             received = await websocket.receive()
@@ -135,21 +133,21 @@ async def _take_messages(websocket: WebSocket, services: Services, caller: Calle
 async def _post(
     websocket: WebSocket, services: Services, caller: Caller, room: str, text: str
 ) -> dict[str, Any] | None:
-    """What the sender alone is told: why a frame was refused, or that it is stored already."""
+    """The frame for the sender alone, which says that the message was refused, or had been stored before."""
     frame: Any = None
     try:
         await in_thread(services.chat_limits.message, caller.user_id)
-        frame = _parsed(text)
-        body = ChatMessageCreate(**dict(_validated(frame)), room=room)
+        frame = _parse(text)
+        body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
         database = services.database
         author = (caller.user_id, caller.session.name)
         public, is_new = await database.run(database.chat_write_side, None, services.chat.post, *author, body)
     except Exception as error:
-        return _error(await classify(websocket, error), frame)
+        return _error_frame(await classify(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
 
 
-def _parsed(text: str) -> Any:
+def _parse(text: str) -> Any:
     try:
         return parse(text.encode())
     except json.JSONDecodeError as error:
@@ -157,14 +155,15 @@ def _parsed(text: str) -> Any:
         raise RequestValidationError([mistake]) from None
 
 
-def _validated(frame: Any) -> ChatFrame:
+def _validate(model: type[M], value: Any, place: str) -> M:
+    """Validate as FastAPI does for a route: `place` is where the value comes from."""
     try:
-        return ChatFrame.model_validate(frame)
+        return model.model_validate(value)
     except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+        raise RequestValidationError([{**each, "loc": (place, *each["loc"])} for each in error.errors()]) from None
 
 
-def _error(refusal: AppError, frame: Any) -> dict[str, Any]:
+def _error_frame(refusal: AppError, frame: Any) -> dict[str, Any]:
     client_id = frame.get("client_message_id") if isinstance(frame, dict) else None
     wait = {"retry_after": int(refusal.headers["Retry-After"])} if "Retry-After" in refusal.headers else {}
     known = client_id if isinstance(client_id, str) and len(client_id) <= 64 else None

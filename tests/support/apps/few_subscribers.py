@@ -3,5 +3,5 @@
 from app import main
 from app.chat import hub
 
-hub.MOST_OF_ONE, hub.MOST = 2, 3
+hub.MAX_PER_USER, hub.MAX_SUBSCRIBERS = 2, 3
 app = main.app
