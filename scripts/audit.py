@@ -17,7 +17,7 @@ LOCKS = ("requirements.lock", "requirements-dev.lock")
 IGNORED = {
     # The timing of ecdsa's signatures leaks the key, and its authors will not fix that. python-jose depends on ecdsa
     # but uses cryptography where that is installed, as here: nothing imports ecdsa (tests/scripts/test_audit.py).
-    "CVE-2024-23342",
+    "CVE-2024-23342"
 }
 COMMAND = (
     *(sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner=off"),

@@ -28,11 +28,7 @@ _MAX_LEET_KINDS = 10  # at most 50 ms; all twenty kinds took 2 s
 _MIN_SCORE = 2  # of zxcvbn: below it, a million guesses are enough
 
 _context = CryptContext(
-    schemes=["argon2"],
-    argon2__type="ID",
-    argon2__memory_cost=19456,
-    argon2__time_cost=2,
-    argon2__parallelism=1,
+    schemes=["argon2"], argon2__type="ID", argon2__memory_cost=19456, argon2__time_cost=2, argon2__parallelism=1
 )
 
 T = TypeVar("T")

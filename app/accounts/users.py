@@ -84,11 +84,7 @@ def create_user(
 ) -> User:
     """Insert a user. The unique constraint reports an address that is taken."""
     user = User(
-        email=email,
-        name=name,
-        password_hash=password_hash,
-        role=get_role(session, role),
-        is_verified=is_verified,
+        email=email, name=name, password_hash=password_hash, role=get_role(session, role), is_verified=is_verified
     )
     session.add(user)
     session.flush()

@@ -37,11 +37,7 @@ _counters = {
         ("readers_ended", "ending", "Chat sockets, streams and long polls that ended, by reason; left: by the client."),
         ("chat_gaps", "", "Gaps in a chat room that were filled from the database."),
         ("chat_failures", "", "Failed database reads of the chat, which are retried."),
-        (
-            "relay_failures",
-            "",
-            "Chat messages that Redis lost between processes; the database fills the gap.",
-        ),
+        ("relay_failures", "", "Chat messages that Redis lost between processes; the database fills the gap."),
         ("jobs_ended", "kind result", "Job attempts run by this process: done, retried or failed."),
         ("dispatch_failures", "", "Messages to the workers that Redis did not accept; the sweep sends them again."),
         ("sweep_failures", "", "Job sweeps that failed."),
@@ -52,10 +48,7 @@ _slots_used = Gauge(
     "muster_slots_used", "Open database sessions, by side.", ["side"], registry=_ours, multiprocess_mode="livesum"
 )
 readers = Gauge(
-    "muster_readers",
-    "Open sockets, streams and long polls of the chat.",
-    registry=_ours,
-    multiprocess_mode="livesum",
+    "muster_readers", "Open sockets, streams and long polls of the chat.", registry=_ours, multiprocess_mode="livesum"
 )
 _requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=_ours)
 _seconds = Histogram(

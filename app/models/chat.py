@@ -32,14 +32,10 @@ Text = Annotated[
     ),
 ]
 RoomName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50),
-    pydantic.Field(examples=["lobby"]),
+    str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50), pydantic.Field(examples=["lobby"])
 ]
 ClientId = Annotated[
-    str,
-    StringConstraints(pattern=r"^[!-~]{1,64}$"),
-    pydantic.Field(examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]),
+    str, StringConstraints(pattern=r"^[!-~]{1,64}$"), pydantic.Field(examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])
 ]
 Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 

@@ -85,10 +85,7 @@ class Team(TeamBase, table=True):
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
 
     heroes: list[Hero] = Relationship(
-        back_populates="teams",
-        link_model=HeroTeamLink,
-        passive_deletes=True,
-        sa_relationship_kwargs={"lazy": "raise"},
+        back_populates="teams", link_model=HeroTeamLink, passive_deletes=True, sa_relationship_kwargs={"lazy": "raise"}
     )
 
 

@@ -119,15 +119,7 @@ class AccessTokenSigner:
             if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
                 raise InvalidAccessToken
             return self._claims(json.loads(jws.verify(token, key.verifying, [key.algorithm])), key)
-        except (
-            JOSEError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            StopIteration,
-            RecursionError,
-        ) as error:
+        except (JOSEError, ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
             # python-jose raises all of these for malformed input. The caller learns nothing about which.
             raise InvalidAccessToken from error
 

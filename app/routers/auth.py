@@ -24,11 +24,7 @@ local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS
 settings = get_settings()
 
 
-@local_accounts.post(
-    "/register",
-    status_code=201,
-    responses=problems(EmailTaken, RolesMissing) | CREATED,
-)
+@local_accounts.post("/register", status_code=201, responses=problems(EmailTaken, RolesMissing) | CREATED)
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
@@ -96,12 +92,7 @@ async def _refresh_grant(request: Request, form: dict[str, str], services: Servi
     return await services.database.write(request, refresh)
 
 
-@router.post(
-    "/revoke",
-    openapi_extra=form_body(RevocationForm),
-    response_class=Response,
-    responses=OAUTH_ERRORS,
-)
+@router.post("/revoke", openapi_extra=form_body(RevocationForm), response_class=Response, responses=OAUTH_ERRORS)
 def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Response:
     """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
 
@@ -114,10 +105,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 
 
 @router.post(
-    "/introspect",
-    openapi_extra=form_body(RevocationForm),
-    responses=OAUTH_ERRORS,
-    dependencies=[Introspector],
+    "/introspect", openapi_extra=form_body(RevocationForm), responses=OAUTH_ERRORS, dependencies=[Introspector]
 )
 @limited_instead(settings.limit_introspect)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:

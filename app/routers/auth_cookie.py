@@ -46,12 +46,7 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     return _answer(cookie.token, cookie.max_age)
 
 
-@router.post(
-    "/logout",
-    status_code=204,
-    response_class=Response,
-    responses=problems(ForeignOrigin),
-)
+@router.post("/logout", status_code=204, response_class=Response, responses=problems(ForeignOrigin))
 async def cookie_logout(request: Request, services: ServicesDep) -> Response:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)

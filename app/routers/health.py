@@ -60,9 +60,7 @@ def _check_database(database: Database) -> None:
 
 
 @router.get(
-    "/metrics",
-    response_class=PlainTextResponse,
-    responses=problems(Unauthenticated, InvalidToken, MetricsRefused),
+    "/metrics", response_class=PlainTextResponse, responses=problems(Unauthenticated, InvalidToken, MetricsRefused)
 )
 async def read_metrics(request: Request, services: ServicesDep) -> Response:
     """Metrics for Prometheus: for the bearer of METRICS_TOKEN or, where that is not set, for this machine only."""

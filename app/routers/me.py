@@ -60,12 +60,7 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     return UserPublic.of(user)
 
 
-@router.delete(
-    "",
-    status_code=204,
-    tags=["account"],
-    responses=problems(WrongPassword, SignInAgain, LastAdmin),
-)
+@router.delete("", status_code=204, tags=["account"], responses=problems(WrongPassword, SignInAgain, LastAdmin))
 async def delete_me(request: Request, body: AccountDeletion, me: Account, services: ServicesDep) -> None:
     """Delete your account and everything that belongs to it. This cannot be undone.
 
@@ -175,12 +170,7 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow())
 
 
-@router.delete(
-    "/sessions/{session_id}",
-    status_code=204,
-    tags=["sessions"],
-    responses=problems(SessionNotFound),
-)
+@router.delete("/sessions/{session_id}", status_code=204, tags=["sessions"], responses=problems(SessionNotFound))
 def revoke_my_session(session_id: SessionId, me: CurrentUser, session: SessionDep) -> None:
     """Sign out one device, at once."""
     one = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) == session_id)

@@ -24,14 +24,7 @@ from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
 from app.models.base import utcnow
-from app.models.operation import (
-    Changes,
-    ChangesQuery,
-    OperationCreate,
-    OperationPublic,
-    OperationUpdate,
-    Total,
-)
+from app.models.operation import Changes, ChangesQuery, OperationCreate, OperationPublic, OperationUpdate, Total
 
 router = Router("/api/operations", tags=["operations"])
 
@@ -73,10 +66,7 @@ def list_operations(
     responses=problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}},
 )
 def create_operation(
-    body: OperationCreate,
-    me: OperationsWriter,
-    session: SessionDep,
-    idempotency_key: IdempotencyKey = None,
+    body: OperationCreate, me: OperationsWriter, session: SessionDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record an operation. With an Idempotency-Key you can repeat the request until you receive a response."""
     content = body.model_dump_json().encode()

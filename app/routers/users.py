@@ -33,20 +33,13 @@ def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     return [UserPublic.of(user) for user in found]
 
 
-@router.get(
-    "/users/{user_id}",
-    dependencies=[requires("users:read")],
-    responses=problems(UserNotFound),
-)
+@router.get("/users/{user_id}", dependencies=[requires("users:read")], responses=problems(UserNotFound))
 def read_user(user_id: UserId, session: SessionDep) -> UserPublic:
     """One account."""
     return UserPublic.of(users.get_user(session, user_id))
 
 
-@router.patch(
-    "/users/{user_id}",
-    responses=problems(UserNotFound, LastAdmin),
-)
+@router.patch("/users/{user_id}", responses=problems(UserNotFound, LastAdmin))
 def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
     """Change a name or a role, or disable an account, which revokes its sessions. Takes effect at the next request."""
     changes = body.model_dump()
@@ -84,11 +77,7 @@ def delete_user(user_id: UserId, session: SessionDep) -> None:
     session.flush()
 
 
-@router.get(
-    "/users/{user_id}/sessions",
-    dependencies=[requires("users:read")],
-    responses=problems(UserNotFound),
-)
+@router.get("/users/{user_id}/sessions", dependencies=[requires("users:read")], responses=problems(UserNotFound))
 def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """The signed-in devices of an account, the latest sign-in first."""
     users.get_user(session, user_id)
@@ -115,10 +104,7 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
     return [RolePublic.model_validate(role) for role in session.exec(select(Role).order_by(Role.name))]
 
 
-@router.patch(
-    "/roles/{name}",
-    responses=problems(RoleNotFound, LastAdmin),
-)
+@router.patch("/roles/{name}", responses=problems(RoleNotFound, LastAdmin))
 def update_role(
     name: Annotated[RoleName, Path(description="The role's name.")],
     body: RoleUpdate,

@@ -46,11 +46,7 @@ def upgrade() -> None:
         op.f("ix_job_state_due_at"), "job", ["state", "due_at"], sqlite_where=UNENDED, postgresql_where=UNENDED
     )
     op.create_index(
-        op.f("ix_operation_deleted_at"),
-        "operation",
-        ["deleted_at"],
-        sqlite_where=DELETED,
-        postgresql_where=DELETED,
+        op.f("ix_operation_deleted_at"), "operation", ["deleted_at"], sqlite_where=DELETED, postgresql_where=DELETED
     )
 
 

@@ -88,10 +88,7 @@ def slow_ones(muster: Muster) -> float:
 
 def test_a_slow_subscriber_is_disconnected_can_resume_and_delays_nobody(muster: Muster, reader: Tokens) -> None:
     room = new_room()
-    with (
-        Socket(muster, reader, room=room, small=True) as slow,
-        Socket(muster, reader, room=room) as other,
-    ):
+    with Socket(muster, reader, room=room, small=True) as slow, Socket(muster, reader, room=room) as other:
         assert slow.ready() == other.ready() == 0
         sent = flood(muster, other)
         # Now: the server waits some seconds for its closing to be answered, then drops what is still to be read.

@@ -40,13 +40,7 @@ PUBLIC = {
     "POST /api/auth/reset-password",
     "POST /api/auth/verify-email",
 }
-UNDOCUMENTED = {
-    "GET /api/auth/oidc/login",
-    "GET /api/auth/oidc/callback",
-    "GET /",
-    "GET /api/docs",
-    "WS /api/chat/ws",
-}
+UNDOCUMENTED = {"GET /api/auth/oidc/login", "GET /api/auth/oidc/callback", "GET /", "GET /api/docs", "WS /api/chat/ws"}
 OAUTH = {"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"}
 CHALLENGE = 'Bearer realm="muster"'
 # What no route answers; or only where there is an identity provider, tests/oidc/test_oidc_people.py.

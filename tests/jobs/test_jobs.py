@@ -63,10 +63,7 @@ def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, board: 
 
 def test_a_list_goes_by_pages_and_by_state(muster: Muster, board: Board) -> None:
     ids = [board.start() for _ in range(3)][::-1]
-    assert [[job["id"] for job in page] for page in pages(muster, board.tokens, "/jobs?limit=2")] == [
-        ids[:2],
-        ids[2:],
-    ]
+    assert [[job["id"] for job in page] for page in pages(muster, board.tokens, "/jobs?limit=2")] == [ids[:2], ids[2:]]
     for job_id in ids:
         board.wait(job_id)
     assert job_ids(muster, board.tokens, state="done") == ids

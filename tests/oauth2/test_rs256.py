@@ -33,10 +33,7 @@ HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SH
 def issuer(folder: Path, postgres: str) -> Iterator[Muster]:
     """An instance with a key file. How a token is signed does not depend on the database."""
     files = str(key_file(folder, "rs256"))
-    with (
-        fresh_database("sqlite", folder, postgres) as url,
-        Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as served,
-    ):
+    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as served:
         yield served
 
 

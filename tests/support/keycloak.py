@@ -20,12 +20,7 @@ from tests.support.servers import free_port
 from tests.support.startable import Startable
 
 ABSENT = object()  # instead of a claim that is left out
-PATHS = {
-    "/.well-known/openid-configuration": "discovery",
-    "/certs": "jwks",
-    "/userinfo": "userinfo",
-    "/token": "token",
-}
+PATHS = {"/.well-known/openid-configuration": "discovery", "/certs": "jwks", "/userinfo": "userinfo", "/token": "token"}
 SCOPE = "openid email profile me chat users:read"
 
 
