@@ -38,8 +38,8 @@ BANNER = re.compile(r"(Muster|Swagger UI|Data|Mail|Jobs) {2,}.*")
 
 WRITTEN = """
 import json, logging, sys
-from app.logs import configure_logging, request_id, security_event
-from app.settings import get_settings
+from app.core.logs import configure_logging, request_id, security_event
+from app.core.settings import get_settings
 configure_logging(get_settings().model_copy(update={"environment": sys.argv[1]}))
 for text in json.loads(sys.argv[2]):
     logging.getLogger("muster.request").info("%s", text, extra={"fields": {"route": text}})

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.one_database
 
 PRODUCTION = """
 import logging
-from app.logs import configure_logging, request_id, security_event
-from app.settings import get_settings
+from app.core.logs import configure_logging, request_id, security_event
+from app.core.settings import get_settings
 configure_logging(get_settings().model_copy(update={"environment": "production"}))
 request_id.set("one")
 logging.getLogger("muster.request").info("GET /x 200", extra={"fields": {"route": "/x", "status": 200}})
