@@ -34,7 +34,7 @@ FORGED = (
 )
 HEADERS = ("X-Request-ID", "User-Agent", "X-Forwarded-For", "X-Forwarded-Proto", "Referer", "Origin", "Cookie")
 READABLE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]{12} [A-Z]+ [a-z.]+ \[[\w.-]+\] [ -~]+|    [ -~]*", re.ASCII)
-BANNER = re.compile(r"(Muster|Swagger UI|Data|Mail|Jobs) {2,}.*")
+BANNER = re.compile(r"(Muster|Swagger UI|Data|Mail|Jobs|Next|Stop) {2,}.*")
 
 WRITTEN = """
 import json, logging, sys

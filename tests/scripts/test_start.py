@@ -227,7 +227,8 @@ def test_reload_restarts_the_server_when_a_file_in_app_changes(tmp_path: Path) -
     settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(port)}
     with started([*START, "--reload"], folder=project, port=port, **settings) as process:
         (first,) = psutil.Process(process.pid).children()[-1:]
-        (project / "app" / "core" / "scopes.py").open("a").write("# a change\n")
+        with (project / "app" / "core" / "scopes.py").open("a") as file:
+            file.write("# a change\n")
         wait_for(lambda: not first.is_running(), what="the end of the first server")
         wait_for(lambda: is_ready(process, port), what="the second server")
 

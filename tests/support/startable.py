@@ -18,7 +18,12 @@ class Startable(ABC):
         """After the last stop: what it leaves open by itself."""
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # a server that does not start leaves nothing open either
+            self.stop()
+            self.close()
+            raise
         return self
 
     def __exit__(
