@@ -91,9 +91,13 @@ def create_user(
     return user
 
 
+def find_role(session: Session, name: str) -> Role | None:
+    return session.exec(select(Role).where(Role.name == name)).one_or_none()
+
+
 def get_role(session: Session, name: str) -> Role:
     """The role, or RolesMissing: without roles in the database nobody can register."""
-    role = session.exec(select(Role).where(Role.name == name)).one_or_none()
+    role = find_role(session, name)
     if role is None:
         raise RolesMissing
     return role

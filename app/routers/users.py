@@ -115,7 +115,7 @@ def update_role(
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
         raise LastAdmin("The role admin needs users:read and users:write: without them nobody could restore them.")
-    role = session.exec(select(Role).where(Role.name == name)).one_or_none()
+    role = users.find_role(session, name)
     if role is None:
         raise RoleNotFound
     security_event("scopes of a role changed", role=name, by=me.user_id)
@@ -133,7 +133,7 @@ def _locked(session: Session, user_id: UUID) -> User:
 
 
 def _role(session: Session, name: str) -> Role:
-    role = session.exec(select(Role).where(Role.name == name)).one_or_none()
+    role = users.find_role(session, name)
     if role is None:
         raise Invalid.at("body", "role", message="There is no role with this name.")
     return role
