@@ -217,6 +217,11 @@ class ContentTooLarge(AppError):
     detail = "The request body is larger than this server accepts."
 
 
+class UnsupportedMediaType(AppError):
+    status, type, title = 415, "unsupported-media-type", "The body is encoded in a way that is not supported"
+    detail = "Send the body as it is, not compressed."
+
+
 class Invalid(AppError):
     """`errors` lists {loc, msg, type}; the input itself is never repeated."""
 

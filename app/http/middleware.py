@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import ClientGone
-from app.core.errors import ContentTooLarge, HeadTooLarge, NotFound
+from app.core.errors import ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
 from app.core.logs import request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
@@ -165,6 +165,8 @@ def _check_head(scope: Scope) -> None:
         raise HeadTooLarge
     if _AMBIGUOUS.search(scope["raw_path"]):
         raise NotFound
+    if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in scope["headers"]):
+        raise UnsupportedMediaType(headers={"Accept-Encoding": "identity"})  # RFC 9110 section 15.5.16
 
 
 def _is_starlettes_413(message: Message) -> bool:

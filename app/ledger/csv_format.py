@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.core.errors import Invalid
+from app.core.errors import Invalid, UnsupportedMediaType
 from app.models.operation import OperationCreate, OperationPublic
 from app.models.types import format_amount
 
@@ -18,6 +18,13 @@ COLUMNS = tuple(OperationCreate.model_fields)
 _OPTIONAL = {"instrument_type"}
 _FORMULA = re.compile(r"[=+\-@\t\r']")
 _ESCAPED = re.compile(r"'[=+\-@\t\r']")
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")  # gzip; zip and the workbooks of spreadsheets
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # Excel's own
+_HARMLESS = re.compile(r"[\w .-]{1,64}")
+_SPACES = re.compile(r"(?<=[0-9])['\u2019 \u00a0\u202f](?=[0-9]{3})")
+_GROUPS = re.compile(
+    r"[1-9][0-9]{0,2}(?P<mark>[.,])[0-9]{3}(?P<more>(?:(?P=mark)[0-9]{3})*(?:(?!(?P=mark))[.,][0-9]+)?)"
+)
 
 # ---- Writing ----
 
@@ -56,43 +63,79 @@ def _cell(value: str | Decimal | datetime | None) -> str:
 def decode(content: bytes) -> list[tuple[Any, ...]]:
     """The rows of a file whose header names the columns, each as the values of COLUMNS: objects would take twice the
     memory. Raises Invalid with the number of the first line that is wrong."""
+    if content.startswith(_COMPRESSED):
+        raise UnsupportedMediaType("The import reads text. Save the file as CSV, not compressed and not as a workbook.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _invalid(content.count(b"\n", 0, error.start) + 1, "this is not UTF-8") from None
-    return list(_rows(text))
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _invalid(line, "this is not UTF-8: in a spreadsheet, save as CSV UTF-8") from None
+    return list(_rows(StringIO(text, newline="")))
 
 
-def _rows(text: str) -> Iterator[tuple[Any, ...]]:
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    line = 1
+def _rows(file: StringIO) -> Iterator[tuple[Any, ...]]:
+    first = file.readline()
+    declared = _SEPARATOR_LINE.fullmatch(first)
+    separator = declared[1] if declared else max(",;\t", key=first.count)
+    before = 1 if declared else file.seek(0)  # lines
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    line = before + 1
     try:
-        names = next(reader, [])
-        if len(set(names)) != len(names) or not set(COLUMNS) - _OPTIONAL <= set(names) <= set(COLUMNS):
-            raise _invalid(1, f"the first line must name the columns {','.join(COLUMNS)}")
-        line = reader.line_num + 1
+        names = _names(line, next(reader, []))
+        line = before + reader.line_num + 1
         for cells in reader:
-            if cells:  # empty lines are skipped
-                yield _row(line, names, cells)
-            line = reader.line_num + 1
+            if any(cells):  # empty lines are skipped
+                yield _row(line, names, cells, decimal="," if separator == ";" else ".")
+            line = before + reader.line_num + 1
     except csv.Error:
         raise _invalid(line, "this is not CSV as defined by RFC 4180") from None
 
 
-def _row(line: int, names: list[str], cells: list[str]) -> tuple[Any, ...]:
-    if len(cells) != len(names):
+def _names(line: int, cells: list[str]) -> list[str]:
+    """The header, in any case and order. Spreadsheets save empty columns at the end, too."""
+    names = [cell.strip().lower() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    columns = ", ".join(COLUMNS)
+    if unknown := next((name for name in names if name not in COLUMNS), None):
+        shown = unknown if _HARMLESS.fullmatch(unknown) else "?"
+        raise _invalid(line, f"the column {shown} is not known, the columns are {columns}")
+    if len(set(names)) != len(names) or not set(COLUMNS) - _OPTIONAL <= set(names):
+        raise _invalid(line, f"the first line must name the columns {columns}, each of them once")
+    return names
+
+
+def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tuple[Any, ...]:
+    if len(cells) < len(names) or any(cells[len(names) :]):
         raise _invalid(line, f"the line has {len(cells)} cells, but there are {len(names)} columns")
     fields = {
         name: cell[1:] if _ESCAPED.match(cell) else cell
-        for name, cell in zip(names, cells, strict=True)
+        for name, cell in zip(names, cells, strict=False)
         if cell or name not in _OPTIONAL
     }
+    fields["quantity"] = _with_point(line, fields["quantity"].strip(), decimal)
     try:
         row = OperationCreate.model_validate(fields)
     except ValidationError as error:
         mistake = error.errors(include_input=False, include_url=False)[0]
         raise _invalid(line, mistake["msg"].removeprefix("Value error, "), str(mistake["loc"][0])) from None
     return tuple(getattr(row, name) for name in COLUMNS)
+
+
+def _with_point(line: int, number: str, decimal: str) -> str:
+    """A number as a spreadsheet of any country writes it, with a decimal point and without thousands separators.
+
+    A file separated by semicolons has decimal commas: 1,500 is 1.5 there. Elsewhere it could be 1500 as well, like
+    1.500 there. Guessing could be wrong by a factor of a thousand, so such a number is refused.
+    """
+    number = _SPACES.sub("", number)
+    groups = _GROUPS.fullmatch(number)
+    if groups and groups["more"]:
+        number = number.replace(groups["mark"], "")
+    elif groups and groups["mark"] != decimal:
+        small, large = format_amount(Decimal(number.replace(",", "."))), number.replace(groups["mark"], "")
+        raise _invalid(line, f"{number} could be {small} or {large}: write it in one of these two ways", "quantity")
+    return number.replace(",", ".")
 
 
 def _invalid(line: int, message: str, column: str | None = None) -> Invalid:

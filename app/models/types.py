@@ -17,6 +17,7 @@ from app.core.decimals import DECIMALS
 # No control characters: PostgreSQL cannot store NUL, and the others do not belong in a name.
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
 PLAIN = rf"^[^{_CONTROLS}]*$"
+_PLAIN = re.compile(PLAIN)
 _NOT_BLANK = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"  # for OpenAPI, which does not know of trimming
 
 
@@ -28,6 +29,8 @@ def line(max_length: int, example: str, *, max_sent: int | None = None, lower: b
     """
 
     def normalize(value: str) -> str:
+        if not _PLAIN.fullmatch(value):
+            raise ValueError("use one line of text, with no line breaks or control characters")
         value = unicodedata.normalize("NFC", value)
         if lower:
             value = unicodedata.normalize("NFC", value.lower())
@@ -36,7 +39,7 @@ def line(max_length: int, example: str, *, max_sent: int | None = None, lower: b
         return value
 
     return (
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=max_sent or max_length, pattern=PLAIN),
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=max_sent or max_length),
         AfterValidator(normalize),
         WithJsonSchema(
             {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": _NOT_BLANK, "examples": [example]}

@@ -72,6 +72,7 @@ async def import_operations(
 ) -> Response:
     """Record the operations of a CSV file in the format of the export: all of them or, if a line is invalid, none.
 
+    The file may be one that a spreadsheet saved, with semicolons, tabs or decimal commas.
     The column `instrument_type` is optional, and its cells may be empty. With an Idempotency-Key you can repeat the
     request until you receive a response.
     """

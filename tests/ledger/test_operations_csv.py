@@ -1,6 +1,7 @@
 """CSV out and in: what one writes the other reads, any number of rows, all or nothing, and no spreadsheet's code."""
 
 import csv
+import gzip
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,6 +15,7 @@ from sqlalchemy import text
 
 from app.core.errors import Invalid
 from app.ledger.csv_format import decode
+from app.models.types import format_amount
 from app.services import MAX_IMPORTS
 from tests.support.assertions import assert_problem
 from tests.support.phones import COURSE, FIELDS, Ledger
@@ -97,6 +99,70 @@ def test_an_export_takes_the_filters_of_the_list(ada: Ledger) -> None:
     assert [line.split(",")[2] for line in lines] == ["figi", "one"]
 
 
+# ---- What spreadsheets save ----
+
+CASES = {
+    "excel": (
+        b"\xef\xbb\xbftype;instrument_type;figi;quantity;date\r\nbuy;;X;1,5;@\r\nbuy;;X;1.234,5;@\r\n",
+        ["1.5", "1234.5"],
+    ),
+    "excel without doubt": (
+        b"type;figi;quantity;date\nbuy;X;1,500;@\nbuy;X;0.125;@\nbuy;X;1.234.567;@\n",
+        ["1.5", "0.125", "1234567"],
+    ),
+    "sep": (b"sep=;\r\ntype;figi;quantity;date\r\nbuy;X;2;@\r\n", ["2"]),
+    "quoted sep": (b'"SEP=\t"\ntype\tfigi\tquantity\tdate\nbuy\tX\t2.500\t@\n', ["2.5"]),
+    "capitals and order": (b"Date, FIGI,Type,Quantity\n@,X,Buy,2\n", ["2"]),
+    "tabs": (b"type\tfigi\tquantity\tdate\nbuy\tX\t1,5\t@\n", ["1.5"]),
+    "thousands": (
+        'type,figi,quantity,date\nbuy,X,"1,234.5",@\nbuy,X,"12\u202f345,25",@\n'.encode(),
+        ["1234.5", "12345.25"],
+    ),
+    "empty columns and lines": (b"type,figi,quantity,date,,\nbuy,X,2,@,,\n,,,,,\nbuy,X,3,@\n", ["2", "3"]),
+}
+
+
+@pytest.mark.parametrize(("content", "quantities"), CASES.values(), ids=CASES)
+def test_an_import_reads_what_spreadsheets_save(content: bytes, quantities: list[str]) -> None:
+    rows = decode(content.replace(b"@", b"2026-01-02T10:30:00Z"))
+    assert [(row[:3], format_amount(row[3])) for row in rows] == [(("buy", None, "X"), each) for each in quantities]
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (
+            "type,figi,quantity,date,fee",
+            "In line 1: the column fee is not known, the columns are type, instrument_type",
+        ),
+        (f'{HEADER}\nbuy,,X,"1,500",D', "In line 2, quantity: 1,500 could be 1.5 or 1500: write it in one of these"),
+        (f"{HEADER}\nbuy,,X,1.500,D".replace(",", ";"), "In line 2, quantity: 1.500 could be 1.5 or 1500: write it"),
+        (
+            f'{HEADER}\nbuy,"two\r\nlines",X,2,D',
+            "In line 2, instrument_type: use one line of text, with no line breaks",
+        ),
+    ],
+)
+def test_a_refusal_says_what_to_change(content: str, detail: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        decode(content.encode())
+    assert refusal.value.detail.startswith(detail)
+
+
+@pytest.mark.one_database
+def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
+    content = gzip.compress(f"{HEADER}\n{ROW}".encode())
+    assert_problem(import_csv(ada, content), 415, "unsupported-media-type")
+    assert_problem(import_csv(ada, b"PK\x03\x04workbook"), 415, "unsupported-media-type")
+    for answer in (
+        import_csv(ada, content, **{"Content-Encoding": "gzip"}),
+        ada.call("POST", "", {"Content-Encoding": "br"}, json=COURSE),
+    ):
+        assert_problem(answer, 415, "unsupported-media-type")
+        assert answer.headers["accept-encoding"] == "identity"
+    assert ada.all() == []
+
+
 # ---- What is refused ----
 
 
@@ -108,6 +174,7 @@ def test_an_export_takes_the_filters_of_the_list(ada: Ledger) -> None:
         ("type,figi,quantity", 1, "columns"),
         (f"{HEADER},id", 1, "columns"),
         (f"{HEADER},date", 1, "columns"),
+        (f"sep=;\n{HEADER}", 2, "column ? is not known"),
         (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
         (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
         (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),
@@ -121,7 +188,7 @@ def test_an_export_takes_the_filters_of_the_list(ada: Ledger) -> None:
         (f"{HEADER}\n{ROW}\n".encode() + b"\xff", 3, "UTF-8"),
         (f"{HEADER}\n{ROW}\n".encode("utf-16"), 1, "UTF-8"),
     ],
-    ids=map(str, range(17)),
+    ids=map(str, range(18)),
 )
 def test_what_is_wrong_is_named_by_its_line_and_nothing_is_kept(content: str | bytes, line: int, part: str) -> None:
     with pytest.raises(Invalid) as refusal:

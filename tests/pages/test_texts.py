@@ -29,6 +29,7 @@ API_ONLY = {
     "task-not-found",
     "team-name-taken",
     "team-not-found",
+    "unsupported-media-type",
 }
 PROTOCOL = re.compile(
     r"\b(https?|headers?|cursors?|etags?|if-match|retry-after|content-type|origin|status code|requests?|parameters?"
