@@ -17,7 +17,6 @@ from fastapi.staticfiles import StaticFiles
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -25,6 +24,7 @@ from app.core.database import CHAT_SLOTS, Database
 from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.settings import ROOT, Settings, get_settings
+from app.http.bodies import BodyGuard
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
@@ -170,8 +170,7 @@ def finish(
     app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
     for kind in (AppError, ApiError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
         app.add_exception_handler(kind, handle_error)
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body)
-    app.add_middleware(CatchAll, handle_error=handle_error)
+    app.add_middleware(CatchAll, settings=settings, handle_error=handle_error)
     app.add_middleware(GZipMiddleware, minimum_size=1024)
     if cors and settings.cors_origins:
         app.add_middleware(
@@ -185,6 +184,7 @@ def finish(
     if settings.environment == "production":
         headers = headers | {"strict-transport-security": HSTS}
     app.add_middleware(RequestContext, headers=headers)
+    app.add_middleware(BodyGuard, settings=settings)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
 

@@ -158,6 +158,11 @@ class MethodNotAllowed(AppError):
     detail = "This address does not support this method."
 
 
+class RequestTimeout(AppError):
+    status, type, title = 408, "request-timeout", "The body arrived too slowly"
+    detail = "The request body did not arrive in time. Send it again."
+
+
 class Conflict(AppError):
     """Two changes collided, or a constraint rejected one: `field` names the value that another row has."""
 

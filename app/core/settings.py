@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     statement_timeout: Duration = timedelta(seconds=10)
     max_body: int = Field(default=1024 * 1024, ge=1024)
     import_max_body: int = Field(default=16 * 1024 * 1024, ge=1024)
+    body_timeout: Duration = timedelta(seconds=20)
 
     metrics_token: str | None = Field(default=None, min_length=16, repr=False)
     admin_email: str | None = Field(default=None, repr=False)

@@ -25,6 +25,8 @@ from app.core.errors import (
     Invalid,
     MethodNotAllowed,
     NotFound,
+    RequestTimeout,
+    TooManyRequests,
     oauth_error,
     problem,
 )
@@ -102,8 +104,8 @@ def _place(part: str | int) -> str | int:
 
 def _of_http_exception(error: HTTPException) -> AppError:
     """The errors that FastAPI and Starlette raise themselves."""
-    kinds: dict[int, type[AppError]] = {404: NotFound, 405: MethodNotAllowed, 413: ContentTooLarge}
-    kind = kinds.get(error.status_code, BadRequest)
+    expected = (NotFound, MethodNotAllowed, RequestTimeout, ContentTooLarge, TooManyRequests)
+    kind = next((kind for kind in expected if kind.status == error.status_code), BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
 
 

@@ -18,6 +18,7 @@ from app.core.errors import ContentTooLarge, HeadTooLarge, NotFound, Unsupported
 from app.core.logs import request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
+from app.http.bodies import announced_length, max_body
 
 log = logging.getLogger("muster.request")
 
@@ -93,34 +94,32 @@ class RequestContext:
 class CatchAll:
     """The innermost middleware: no exception reaches the server, which would drop the client's connection."""
 
-    def __init__(self, app: ASGIApp, handle_error: Callable[[Request, Exception], Awaitable[Response]]) -> None:
-        self.app = app
+    def __init__(
+        self, app: ASGIApp, settings: Settings, handle_error: Callable[[Request, Exception], Awaitable[Response]]
+    ) -> None:
+        self.app, self._settings = app, settings
         self._handle_error = handle_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = too_large = False
+        started = False
 
         async def watched_send(message: Message) -> None:
-            nonlocal started, too_large
-            if _is_starlettes_413(message):
-                too_large = True
-                raise ContentTooLarge
+            nonlocal started
             started = True
             await send(message)
 
         try:
-            _check_head(scope)
+            _check_head(scope, self._settings)
             await self.app(scope, receive, watched_send)
         except (ClientGone, ClientDisconnect):
             metrics.count("clients_gone")
         except Exception as error:
             if started:
                 raise  # the response has begun: only a dropped connection tells the client that it is incomplete
-            # Starlette wraps an exception that is raised while it sends.
-            response = await self._handle_error(Request(scope), ContentTooLarge() if too_large else error)
+            response = await self._handle_error(Request(scope), error)
             await response(scope, receive, send)
 
 
@@ -158,7 +157,7 @@ def _identity(scope: Scope) -> dict[str, str]:
     return {name: str(state[name]) for name in ("user_id", "session_id") if name in state}
 
 
-def _check_head(scope: Scope) -> None:
+def _check_head(scope: Scope, settings: Settings) -> None:
     """Refuse an address or headers that no route could accept."""
     size = len(scope["raw_path"]) + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEAD:
@@ -167,12 +166,8 @@ def _check_head(scope: Scope) -> None:
         raise NotFound
     if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in scope["headers"]):
         raise UnsupportedMediaType(headers={"Accept-Encoding": "identity"})  # RFC 9110 section 15.5.16
-
-
-def _is_starlettes_413(message: Message) -> bool:
-    """Starlette's body limit responds in plain text, even while a response of ours is being sent."""
-    is_413 = message["type"] == "http.response.start" and message["status"] == 413
-    return is_413 and (b"content-type", b"text/plain; charset=utf-8") in message["headers"]
+    if (announced_length(scope) or 0) > max_body(scope, settings):
+        raise ContentTooLarge
 
 
 def _client_request_id(scope: Scope) -> str | None:

@@ -152,7 +152,8 @@ OAUTH_ERRORS = problems(
         errors.UnsupportedGrantType,
         errors.InvalidClient,
     ),
-    *(errors.ContentTooLarge, errors.UnsupportedMediaType, errors.TooManyRequests, errors.HeadTooLarge),
+    *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType),
+    *(errors.TooManyRequests, errors.HeadTooLarge),
     *(errors.Internal, errors.Unavailable),
     oauth=True,
 )
@@ -169,6 +170,7 @@ def form_body(schema: type[BaseModel]) -> dict[str, Any]:
 # The errors that every route may return, so that routes declare their own only.
 _GENERAL: tuple[Kind, ...] = (
     errors.BadRequest,
+    errors.RequestTimeout,
     errors.ContentTooLarge,
     errors.UnsupportedMediaType,
     errors.Invalid,

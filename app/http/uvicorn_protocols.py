@@ -59,7 +59,8 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._unanswered.popleft()
+        if self._unanswered.popleft().more_body:
+            self.transport.close()  # app/http/bodies.py has read on for as long as it does
         super().on_response_complete()
 
     def shutdown(self) -> None:

@@ -10,7 +10,6 @@ from sqlmodel import Session
 from app.authentication import current_caller
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
-from app.core.settings import get_settings
 from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep
 from app.http.openapi import problems
 from app.http.routing import Router
@@ -62,7 +61,6 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
     response_model=Imported,
     responses=problems(IdempotencyKeyReused),
     openapi_extra={"requestBody": {"required": True, **_CONTENT}},
-    max_body_size=get_settings().import_max_body,
 )
 async def import_operations(
     request: Request,
