@@ -182,13 +182,13 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def admin(muster: Muster) -> Tokens:
-    return muster.admin().sign_in()
+    return muster.admin().tokens()
 
 
 @pytest.fixture(scope="module")
 def reader(muster: Muster) -> Tokens:
     """Tokens of a user who may read heroes and teams but not change them."""
-    return muster.new_account().sign_in()
+    return muster.new_account().tokens()
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def id_of(tokens: Tokens) -> str:
 )
 def test_other_accounts_need_a_scope_of_the_admin(muster: Muster, method: str, path: str, scope: str) -> None:
     body = {"scopes": ["me"]} if "roles" in path else {}
-    user = muster.new_account().sign_in()
+    user = muster.new_account().tokens()
     admin = muster.admin().sign_in(scope="me users:read" if scope == "users:write" else "me users:write")
     for tokens in (user, admin):
         answer = call(muster, tokens, method, path, body)
@@ -45,7 +45,7 @@ def test_other_accounts_need_a_scope_of_the_admin(muster: Muster, method: str, p
 
 
 def test_another_persons_session_reads_as_absent(muster: Muster) -> None:
-    ada, eve = muster.new_account().sign_in(), muster.new_account().sign_in()
+    ada, eve = muster.new_account().tokens(), muster.new_account().tokens()
     for session_id in (claims_of(ada.access)["sid"], NOBODY):
         assert_problem(call(muster, eve, "DELETE", f"/users/me/sessions/{session_id}"), 404, "session-not-found")
     assert call(muster, eve, "DELETE", "/users/me/sessions").status_code == 204
@@ -57,7 +57,7 @@ def test_another_persons_session_reads_as_absent(muster: Muster) -> None:
 
 def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    admin = muster.admin().sign_in()
+    admin = muster.admin().tokens()
     emails = [muster.new_account().email for _ in range(5)]
     found = pages(muster, admin, "/users?limit=2")
     assert [len(page) for page in found] == [2, 2, 2]
@@ -87,7 +87,7 @@ def test_page_size_is_capped_and_a_foreign_cursor_is_rejected(muster: Muster) ->
 
 
 def test_the_sessions_of_an_account_are_its_live_devices(muster: Muster) -> None:
-    account, admin = muster.new_account(), muster.admin().sign_in()
+    account, admin = muster.new_account(), muster.admin().tokens()
     devices = [account.sign_in(device=f"device {number}") for number in range(3)]
     gone = account.sign_in()
     muster.client.post("/api/auth/revoke", data={"token": gone.refresh})
@@ -122,7 +122,7 @@ def test_a_person_signs_out_all_other_devices_or_this_one(muster: Muster) -> Non
 
 
 def test_an_admin_changes_what_is_sent_and_nothing_else(muster: Muster) -> None:
-    account, admin = muster.new_account(name="Ada"), muster.admin().sign_in()
+    account, admin = muster.new_account(name="Ada"), muster.admin().tokens()
     path = f"/users/{id_of(account.sign_in())}"
     before = call(muster, admin, "GET", path).json()
     assert call(muster, admin, "PATCH", path, {}).json() == before
@@ -141,7 +141,7 @@ def test_an_admin_changes_what_is_sent_and_nothing_else(muster: Muster) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 def test_an_unknown_account_is_404(muster: Muster, method: str) -> None:
-    admin = muster.admin().sign_in()
+    admin = muster.admin().tokens()
     assert_problem(call(muster, admin, method, f"/users/{NOBODY}", {}), 404, "user-not-found")
     assert_problem(call(muster, admin, method, "/users/1", {}), 422, "invalid")
     if method != "PATCH":
@@ -149,7 +149,7 @@ def test_an_unknown_account_is_404(muster: Muster, method: str) -> None:
 
 
 def test_disabling_an_account_ends_its_sessions_for_good(muster: Muster) -> None:
-    account, admin = muster.new_account(), muster.admin().sign_in()
+    account, admin = muster.new_account(), muster.admin().tokens()
     phone, tablet = account.sign_in(), account.sign_in()
     path = f"/users/{id_of(phone)}"
     assert_problem(call(muster, admin, "PATCH", path, {"is_active": 0}), 422, "invalid")
@@ -163,7 +163,7 @@ def test_disabling_an_account_ends_its_sessions_for_good(muster: Muster) -> None
 
 
 def test_a_deleted_account_is_signed_out_at_once(muster: Muster) -> None:
-    account, admin = muster.new_account(), muster.admin().sign_in()
+    account, admin = muster.new_account(), muster.admin().tokens()
     tokens = account.sign_in()
     assert call(muster, admin, "DELETE", f"/users/{id_of(tokens)}").status_code == 204
     assert_signed_out(muster, tokens)
@@ -171,7 +171,7 @@ def test_a_deleted_account_is_signed_out_at_once(muster: Muster) -> None:
 
 
 def test_a_demotion_takes_the_scopes_at_the_next_request(muster: Muster) -> None:
-    account, admin = muster.admin(), muster.admin().sign_in()
+    account, admin = muster.admin(), muster.admin().tokens()
     tokens, narrow = account.sign_in(), account.sign_in(scope="users:read")
     assert call(muster, tokens, "GET", "/roles").status_code == 200
     call(muster, admin, "PATCH", f"/users/{id_of(tokens)}", {"role": "user"})
@@ -186,7 +186,7 @@ def test_a_demotion_takes_the_scopes_at_the_next_request(muster: Muster) -> None
 
 def test_the_scopes_of_a_role_change_at_the_next_request(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    admin, user = muster.admin().sign_in(), muster.new_account().sign_in()
+    admin, user = muster.admin().tokens(), muster.new_account().tokens()
     assert [role["name"] for role in call(muster, admin, "GET", "/roles").json()] == ["admin", "user"]
     changed = call(muster, admin, "PATCH", "/roles/user", {"scopes": ["chat", "users:read", "chat"]})
     assert changed.json() == {"name": "user", "scopes": ["chat", "users:read"]}

@@ -47,7 +47,7 @@ def test_when_two_admins_remove_each_other_concurrently_one_remains(
     muster = serve()
     for _ in range(5):
         muster.sql("UPDATE \"user\" SET role_id = (SELECT id FROM role WHERE name = 'user')")
-        admins, together = [muster.admin().sign_in(), muster.admin().sign_in()], Barrier(2)
+        admins, together = [muster.admin().tokens(), muster.admin().tokens()], Barrier(2)
 
         def remove(number: int, by: list[Tokens] = admins, start: Barrier = together) -> int:
             method, body = REMOVALS[(first, second)[number]]

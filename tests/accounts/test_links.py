@@ -82,7 +82,7 @@ def test_the_answer_is_the_same_for_every_address_and_only_an_open_account_gets_
 
 def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(muster: Muster) -> None:
     account = muster.register()
-    phone, tablet = account.sign_in(), account.sign_in()
+    phone, tablet = account.tokens(), account.tokens()
     token = forgotten(muster, account)
     assert reset(muster, token).status_code == 204
     assert_signed_out(muster, phone, tablet)
@@ -116,7 +116,7 @@ def test_one_of_two_concurrent_resets_wins(muster: Muster) -> None:
 
 def test_a_reset_link_is_invalid_after_a_change_of_password_address_or_account(muster: Muster) -> None:
     account = muster.register()
-    tokens, token = account.sign_in(), forgotten(muster, account)
+    tokens, token = account.tokens(), forgotten(muster, account)
     body = {"current_password": PASSWORD, "new_password": "another-lantern-meadow"}
     tokens = Tokens(muster.client.put("/api/users/me/password", json=body, headers=tokens.bearer).json())
     assert_dead(reset(muster, token))
@@ -125,12 +125,12 @@ def test_a_reset_link_is_invalid_after_a_change_of_password_address_or_account(m
     assert_dead(reset(muster, made(muster, account, reset_token)))
 
     account = muster.register()
-    tokens, token = account.sign_in(), forgotten(muster, account)
+    tokens, token = account.tokens(), forgotten(muster, account)
     assert verify(muster, moving(muster, tokens)[1]).status_code == 204
     assert_dead(reset(muster, token))
 
     account = muster.register()
-    tokens, token = account.sign_in(), forgotten(muster, account)
+    tokens, token = account.tokens(), forgotten(muster, account)
     muster.client.request("DELETE", "/api/users/me", json={"current_password": PASSWORD}, headers=tokens.bearer)
     assert_dead(reset(muster, token))
 
@@ -140,14 +140,14 @@ def test_a_reset_link_is_invalid_after_a_change_of_password_address_or_account(m
 
 def test_a_verification_link_works_once_and_is_invalid_after_a_change_of_address(muster: Muster) -> None:
     account = muster.register()
-    tokens, token = account.sign_in(), muster.link_token(account.email, subject=CONFIRM)
+    tokens, token = account.tokens(), muster.link_token(account.email, subject=CONFIRM)
     assert muster.me(tokens).json()["is_verified"] is False
     assert verify(muster, token).status_code == 204
     assert muster.me(tokens).json()["is_verified"] is True
     assert_dead(verify(muster, token))
 
     account = muster.register()
-    tokens, token = account.sign_in(), muster.link_token(account.email, subject=CONFIRM)
+    tokens, token = account.tokens(), muster.link_token(account.email, subject=CONFIRM)
     moved, newer = moving(muster, tokens)
     assert verify(muster, newer).status_code == 204
     muster.sql('UPDATE "user" SET is_verified = false WHERE email = :email', email=moved)
@@ -168,7 +168,7 @@ def test_a_verified_address_gets_no_further_link(muster: Muster) -> None:
 
 def test_the_link_changes_the_address_and_the_old_address_is_notified(muster: Muster) -> None:
     account = muster.register()
-    tokens = account.sign_in()
+    tokens = account.tokens()
     email, token = moving(muster, tokens)
     warning = muster.mails(account.email, subject="about to change")[-1]
     assert "#token=" not in text_of(warning)
@@ -184,7 +184,7 @@ def test_the_link_changes_the_address_and_the_old_address_is_notified(muster: Mu
 
 def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
     account, email = muster.register(), f"{uuid4().hex}@example.com"
-    tokens = account.sign_in()
+    tokens = account.tokens()
     assert_problem(change_email(muster, tokens, email, "a-wrong-password"), 403, "wrong-password")
     assert_dead(verify(muster, made(muster, account, email_change_token, new_email=email)))
 
@@ -224,14 +224,14 @@ def made(
 @pytest.mark.parametrize("make", [reset_token, verification_token, email_change_token])
 def test_a_link_works_for_one_hour(muster: Muster, make: MakeToken, minutes: int, status: int) -> None:
     account = muster.register()
-    change_email(muster, account.sign_in(), f"{uuid4().hex}@example.com")
+    change_email(muster, account.tokens(), f"{uuid4().hex}@example.com")
     token = made(muster, account, make, age=timedelta(minutes=minutes))
     assert (reset if make is reset_token else verify)(muster, token).status_code == status
 
 
 def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> None:
     account = muster.register()
-    tokens = account.sign_in()
+    tokens = account.tokens()
     change_email(muster, tokens, f"{uuid4().hex}@example.com")
     for make in (verification_token, email_change_token):
         assert_dead(reset(muster, made(muster, account, make)))

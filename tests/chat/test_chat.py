@@ -32,7 +32,7 @@ def send(muster: Muster, tokens: Tokens, **body: Any) -> httpx.Response:
 
 
 def test_a_message_is_what_was_typed_and_everybody_reads_it(muster: Muster, reader: Tokens) -> None:
-    author, room = muster.new_account(name="Ada").sign_in(), new_room()
+    author, room = muster.new_account(name="Ada").tokens(), new_room()
     text = "  Zwei\n\tZeilen \u202e é e\u0301 \x01 👩‍🚀 \n"
     message = post(muster, author, text, room)
     assert message.pop("created_at").endswith("Z")
@@ -76,7 +76,7 @@ def test_anything_else_is_refused(muster: Muster, reader: Tokens, body: dict[str
 
 
 def test_a_message_that_is_sent_again_is_one_message(muster: Muster, reader: Tokens) -> None:
-    room, other = new_room(), muster.new_account().sign_in()
+    room, other = new_room(), muster.new_account().tokens()
     first = post(muster, reader, "Hello", room, client_message_id="7f3a")
     assert post(muster, reader, " Hello ", room, client_message_id="7f3a") == first
     assert_problem(send(muster, reader, text="Bye", room=room, client_message_id="7f3a"), 422, "idempotency-key-reused")
@@ -99,7 +99,7 @@ def test_twenty_concurrent_repeats_of_a_message_store_one(muster: Muster, reader
 
 
 def test_racing_messages_have_one_order_for_all(muster: Muster) -> None:
-    room, people = new_room(), [muster.new_account().sign_in() for _ in range(4)]
+    room, people = new_room(), [muster.new_account().tokens() for _ in range(4)]
     with Socket(muster, people[0], room=room) as early, events(muster, people[1], room, 0) as stream:
         early.ready()
         sent = at_once(*[partial(post, muster, person, "Hello", room) for person in people * 5])
@@ -111,7 +111,7 @@ def test_racing_messages_have_one_order_for_all(muster: Muster) -> None:
 def test_the_message_limit_counts_http_and_sockets_together(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_CHAT="3/minute")
     account, room = muster.new_account(), new_room()
-    phone, tablet, other = account.sign_in(), account.sign_in(), muster.new_account().sign_in()
+    phone, tablet, other = account.tokens(), account.tokens(), muster.new_account().tokens()
     post(muster, phone, "one", room)
     with Socket(muster, tablet, room=room) as socket:
         socket.ready()
@@ -130,7 +130,7 @@ def test_the_message_limit_counts_http_and_sockets_together(serve: Callable[...,
 
 def test_an_account_that_is_deleted_takes_its_messages_along(muster: Muster, reader: Tokens) -> None:
     account, room = muster.new_account(), new_room()
-    tokens = account.sign_in()
+    tokens = account.tokens()
     kept = [post(muster, reader, "one", room)]
     post(muster, tokens, "two", room)
     kept.append(post(muster, reader, "three", room))
@@ -207,7 +207,7 @@ def followed(muster: Muster, tokens: Tokens, room: str) -> None:
 
 def test_100_long_polls_do_not_delay_other_requests(serve: Callable[..., Muster]) -> None:
     muster = serve(DB_SLOTS="1", SLOT_TIMEOUT="5")
-    tokens, room = muster.new_account().sign_in(), new_room()
+    tokens, room = muster.new_account().tokens(), new_room()
     muster.me(tokens)
     with ThreadPoolExecutor(100) as pool:
         polls = [pool.submit(history, muster, tokens, room, wait=25, after=0) for _ in range(100)]

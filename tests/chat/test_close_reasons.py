@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) -> None:
     muster = serve(ACCESS_TOKEN_TTL="4")
     account, room = muster.new_account(), new_room()
-    tokens = account.sign_in()
+    tokens = account.tokens()
     with (
         ThreadPoolExecutor(1) as pool,
         Socket(muster, tokens, room=room) as socket,
@@ -39,16 +39,16 @@ def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) 
         assert (answer.status_code, answer.json()["type"]) == (401, "/problems/invalid-token")
     with Socket(muster, tokens) as socket:
         assert socket.closed() == 4401
-    with Socket(muster, account.sign_in(), room=room, after=0) as socket:
+    with Socket(muster, account.tokens(), room=room, after=0) as socket:
         assert socket.ready() == 0
 
 
 def test_whoever_is_signed_out_or_loses_the_scope_is_closed_within_30_seconds(muster: Muster, admin: Tokens) -> None:
     """All at once, since each would wait for the same look at the sessions."""
     accounts = [muster.new_account() for _ in range(5)]
-    pairs = [account.sign_in() for account in accounts]
+    pairs = [account.tokens() for account in accounts]
     ids = [muster.me(tokens).json()["id"] for tokens in pairs]
-    room, bystander = new_room(), muster.new_account().sign_in()
+    room, bystander = new_room(), muster.new_account().tokens()
 
     def patch(user_id: str, **changes: Any) -> None:
         answer = muster.client.patch(f"/api/users/{user_id}", json=changes, headers=admin.bearer)
@@ -131,7 +131,7 @@ def flood(muster: Muster, other: Socket) -> list[Json]:
 
 def test_the_number_of_subscribers_is_limited(database_url: str, folder: Path) -> None:
     with Muster(database_url, folder, app="tests.support.apps.few_subscribers:app") as muster:
-        phone, other = (muster.new_account().sign_in() for _ in range(2))
+        phone, other = (muster.new_account().tokens() for _ in range(2))
         with ExitStack() as stack:
 
             def follow(tokens: Tokens) -> Socket:
@@ -186,7 +186,7 @@ def test_disconnecting_before_the_responses_arrive_logs_no_error(muster: Muster,
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_subscriber_is_notified_when_the_service_stops(serve: Callable[..., Muster], workers: str) -> None:
     muster = serve(WORKERS=workers)
-    tokens, room = muster.new_account().sign_in(), new_room()
+    tokens, room = muster.new_account().tokens(), new_room()
     with (
         ThreadPoolExecutor(1) as pool,
         Socket(muster, tokens, room=room) as socket,

@@ -70,8 +70,8 @@ def writing(room: str, *writers: tuple[Muster, Tokens]) -> Iterator[Callable[[],
 
 @pytest.mark.parametrize("way", WAYS, ids=["socket", "stream", "poll"])
 def test_a_client_that_reconnects_under_load_receives_each_message_once(muster: Muster, way: Way) -> None:
-    room, reader = new_room(), muster.new_account().sign_in()
-    writers = [(muster, muster.new_account().sign_in()) for _ in range(2)]
+    room, reader = new_room(), muster.new_account().tokens()
+    writers = [(muster, muster.new_account().tokens()) for _ in range(2)]
     seen: list[Json] = []
     with writing(room, *writers) as stop:
         for _ in range(15):
@@ -113,9 +113,9 @@ def two(request: pytest.FixtureRequest, serve: Serve, redis: RedisServer) -> tup
 
 def test_what_one_process_stores_the_other_passes_on(two: tuple[Muster, Muster]) -> None:
     here, there = two
-    room, reader = new_room(), here.new_account().sign_in()
+    room, reader = new_room(), here.new_account().tokens()
     with (
-        writing(room, *[(muster, muster.new_account().sign_in()) for muster in two]) as stop,
+        writing(room, *[(muster, muster.new_account().tokens()) for muster in two]) as stop,
         Socket(there, reader, room=room, after=0) as socket,
         events(here, reader, room, 0) as stream,
     ):
@@ -133,7 +133,7 @@ def test_what_one_process_stores_the_other_passes_on(two: tuple[Muster, Muster])
 
 def test_a_notification_over_redis_is_delivered_before_the_next_poll(serve: Serve, redis: RedisServer) -> None:
     muster, room = serve(**ONE, REDIS_URL=redis.url), new_room()
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     heard = redis.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis types a part of itself
     heard.subscribe("muster/chat")
     with heard, Socket(muster, tokens, room=room) as socket:
@@ -154,7 +154,7 @@ def test_a_notification_over_redis_is_delivered_before_the_next_poll(serve: Serv
 
 def test_redis_is_killed_and_comes_back_and_nothing_is_lost(serve: Serve, redis: RedisServer) -> None:
     here, there = serve(**ONE, REDIS_URL=redis.url), serve(**ONE, REDIS_URL=redis.url)
-    room, tokens = new_room(), here.new_account().sign_in()
+    room, tokens = new_room(), here.new_account().tokens()
     with Socket(here, tokens, room=room) as near, Socket(there, tokens, room=room) as far:
         sockets = [near, far]
         assert [socket.ready() for socket in sockets] == [0, 0]
@@ -179,7 +179,7 @@ def test_redis_is_killed_and_comes_back_and_nothing_is_lost(serve: Serve, redis:
 def test_100_sockets_have_20_messages_each_once(serve: Serve, redis: RedisServer, processes: int) -> None:
     settings = {"REDIS_URL": redis.url} if processes > 1 else {}
     instances = [serve(**ONE, **settings) for _ in range(processes)]
-    tokens, room = instances[0].new_account().sign_in(), new_room()
+    tokens, room = instances[0].new_account().tokens(), new_room()
     seen = asyncio.run(_by_many(instances, tokens, room, sockets=100, messages=20))
     stored = history(instances[0], tokens, room)
     assert len(stored) == 20

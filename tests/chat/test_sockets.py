@@ -61,7 +61,7 @@ def test_a_wrong_header_is_closed_with_4401(muster: Muster, header: str) -> None
 
 def test_the_number_of_new_sockets_is_limited(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="2/minute")
-    phones = [muster.new_account().sign_in() for _ in range(2)]
+    phones = [muster.new_account().tokens() for _ in range(2)]
     for phone in phones:
         for _ in range(2):
             with Socket(muster, phone) as socket:

@@ -85,7 +85,7 @@ class Traffic:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster, cluster: Cluster, mode: str) -> None:
-    traffic = Traffic(muster, muster.new_account().sign_in())
+    traffic = Traffic(muster, muster.new_account().tokens())
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(traffic.go_on, number) for number in range(CLIENTS)]
         wait_for(lambda: len(traffic.answers) > 200, what="traffic")
@@ -106,7 +106,7 @@ def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_nobody_notices_a_restart_while_idle(muster: Muster, cluster: Cluster, mode: str) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     with ThreadPoolExecutor(CLIENTS) as pool:
         assert {answer.status_code for answer in pool.map(lambda _: muster.me(tokens), range(50))} == {200}
         cluster.stop(mode)
@@ -127,7 +127,7 @@ def test_health_tells_the_load_balancer_while_the_database_is_away(muster: Muste
 
 def test_an_open_socket_outlives_postgresql(cluster: Cluster, muster: Muster) -> None:
     """What is said meanwhile is refused with when to try again; afterwards everything goes on, in one sequence."""
-    ada, eve, room = muster.new_account().sign_in(), muster.new_account().sign_in(), new_room()
+    ada, eve, room = muster.new_account().tokens(), muster.new_account().tokens(), new_room()
     with Socket(muster, ada, room=room) as speaker, Socket(muster, eve, room=room) as listener:
         speaker.ready()
         listener.ready()

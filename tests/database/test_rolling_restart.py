@@ -84,7 +84,7 @@ def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
 
 def test_a_rolling_restart_loses_no_request(two: list[Muster]) -> None:
     balancer, stopping = Balancer(*two), Event()
-    people = [two[0].new_account().sign_in() for _ in range(4)]
+    people = [two[0].new_account().tokens() for _ in range(4)]
     with ThreadPoolExecutor(len(people)) as pool:
         loads = [pool.submit(load, balancer, tokens, stopping) for tokens in people]
         try:

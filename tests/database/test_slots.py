@@ -126,7 +126,7 @@ def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Must
 
 
 def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_moment(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     script = [sys.executable, "-m", "tests.support.cancellations", tokens.access]
     done = subprocess.run(script, cwd=ROOT, env={**os.environ, **muster.settings}, capture_output=True, check=True)
     report = json.loads(done.stdout)

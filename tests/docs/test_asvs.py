@@ -67,7 +67,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
 
 
 def test_every_kind_of_content_names_its_type_and_charset(on_sqlite: Muster) -> None:
-    client, bearer = on_sqlite.client, on_sqlite.new_account().sign_in().bearer
+    client, bearer = on_sqlite.client, on_sqlite.new_account().tokens().bearer
     client.post("/api/operations", json=COURSE, headers=bearer)
     for path, kind in {
         "/": "text/html; charset=utf-8",

@@ -173,7 +173,7 @@ def test_a_cookie_never_outlives_the_absolute_limit(serve: Callable[..., Muster]
 
 
 def test_a_stolen_bearer_token_is_never_prolonged_as_a_cookie(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     browser = Browser(muster)
     browser.cookie = f"muster={tokens.access}"
     answer = browser.call("GET", ME)

@@ -211,7 +211,7 @@ def test_a_password_of_any_characters_is_taken_and_signs_in(muster: Muster, pass
 
 @pytest.fixture(scope="module")
 def admin(muster: Muster) -> Tokens:
-    return muster.admin().sign_in()
+    return muster.admin().tokens()
 
 
 def lists(muster: Muster, admin: Tokens, query: str) -> list[httpx.Response]:

@@ -17,7 +17,7 @@ REGISTER = "/api/auth/register"
 @pytest.fixture(scope="module")
 def ada(muster: Muster) -> Tokens:
     """An admin: whoever may most is refused as well."""
-    return muster.admin().sign_in()
+    return muster.admin().tokens()
 
 
 @pytest.fixture(autouse=True)

@@ -81,7 +81,7 @@ def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster)
 
 
 def test_the_jobs_a_session_starts_are_limited(narrow: Muster) -> None:
-    tokens = narrow.new_account().sign_in()
+    tokens = narrow.new_account().tokens()
     answers = [narrow.client.post("/api/jobs/statement", json={}, headers=tokens.bearer) for _ in "123"]
     assert [answer.status_code for answer in answers[:2]] == [202, 202]
     assert_limited(answers[2], "request", "q=2;w=3600")

@@ -82,7 +82,7 @@ def of_request(muster: Muster, request_id: str, of: str = "status") -> dict[str,
 
 
 def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
-    tokens = served.new_account().sign_in()
+    tokens = served.new_account().tokens()
     claims = claims_of(tokens.access)
     with Socket(served, headers={**tokens.bearer, "X-Request-ID": "socket"}) as socket:
         socket.ready()
@@ -99,7 +99,7 @@ def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
 
 
 def test_what_happens_to_accounts_has_lines_of_its_own(muster: Muster) -> None:
-    admin, account = muster.admin().sign_in(), muster.new_account()
+    admin, account = muster.admin().tokens(), muster.new_account()
     tokens = account.sign_in()
     user_id, session_id = claims_of(tokens.access)["sub"], claims_of(tokens.access)["sid"]
     by = claims_of(admin.access)["sub"]

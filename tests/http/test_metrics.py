@@ -109,7 +109,7 @@ def test_it_counts_what_happens_to_accounts(muster: Muster) -> None:
 def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
     muster.client.request("BREW", "/api/users/me")
     muster.client.get("/api/a-path-that-nobody-knows")
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     muster.client.get("/api/heroes/987654", headers=tokens.bearer)
     text = muster.client.get("/metrics").text
     assert "BREW" not in text
@@ -119,7 +119,7 @@ def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
 
 
 def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
     ours = {name for name in scrape(muster) if name.startswith(("muster_", "http_")) and not name.endswith("_created")}
     assert ours <= metrics.names()
@@ -138,7 +138,7 @@ def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, p
 
 
 def test_four_processes_count_together_and_what_a_killed_one_counted_stays(four: Muster) -> None:
-    tokens = four.new_account().sign_in()
+    tokens = four.new_account().tokens()
     route = {"method": "GET", "route": "/api/users/me", "status": "200"}
     assert [me(four, tokens) for _ in range(40)] == [200] * 40
     wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40, what="40 that are counted")
@@ -163,7 +163,7 @@ def answers(muster: Muster, tokens: Tokens) -> int | None:
 
 
 def test_the_metrics_folder_is_removed_when_the_service_stops(four: Muster) -> None:
-    tokens = four.new_account().sign_in()
+    tokens = four.new_account().tokens()
     me(four, tokens)
     four.stop()
     assert not (DATA / f"metrics-{four.port}").exists()

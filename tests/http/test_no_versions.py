@@ -56,7 +56,7 @@ def test_an_internal_error_does_not_name_software_or_versions(on_sqlite: Muster)
     """A ticket, and nothing else: the place in the code stands in the log alone."""
     on_sqlite.sql("ALTER TABLE hero RENAME TO hidden")
     try:
-        answer = on_sqlite.client.get("/api/heroes", headers=on_sqlite.new_account().sign_in().bearer)
+        answer = on_sqlite.client.get("/api/heroes", headers=on_sqlite.new_account().tokens().bearer)
     finally:
         on_sqlite.sql("ALTER TABLE hidden RENAME TO hero")
     assert_problem(answer, 500, "internal")

@@ -197,7 +197,7 @@ def test_without_a_list_no_origin_is_allowed(muster: Muster) -> None:
 
 @pytest.mark.both_databases
 def test_a_refusal_never_repeats_what_was_sent(browsed: Muster) -> None:
-    admin = browsed.admin().sign_in()
+    admin = browsed.admin().tokens()
     bodies: list[tuple[str, str, Any]] = [
         ("POST", "auth/register", {"email": CANARY, "password": CANARY}),
         ("POST", "auth/register", {"email": [CANARY], "password": {"x": CANARY}, "name": f"{CANARY}\0"}),

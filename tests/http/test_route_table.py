@@ -207,7 +207,7 @@ def test_another_persons_thing_is_a_404_like_none_at_all_and_stays_as_it_is(
     muster: Muster, route: tuple[str, str]
 ) -> None:
     me = muster.new_account() if "job" in route[1] else muster.admin()  # who reads users sees all jobs
-    mine, theirs = me.sign_in(), muster.new_account().sign_in()
+    mine, theirs = me.sign_in(), muster.new_account().tokens()
     thing = FOREIGN[route](muster, theirs)
     before = _things(muster, theirs)
     none = str(uuid4()) if "session" in route[1] or "job" in route[1] else str(2**63 - 1)

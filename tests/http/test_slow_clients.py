@@ -51,7 +51,7 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture(scope="module")
 def tokens(muster: Muster) -> Tokens:
-    return muster.new_account().sign_in()
+    return muster.new_account().tokens()
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +187,7 @@ def test_a_head_that_stays_unfinished_keeps_nobody_out(muster: Muster, tokens: T
 
 def test_who_never_reads_the_answers_holds_no_slot(muster: Muster, tokens: Tokens) -> None:
     """More than the buffers between here and there hold, asked for by more clients than there are slots."""
-    reader = muster.new_account().sign_in()
+    reader = muster.new_account().tokens()
     more_devices(muster, reader, 200)
     bearer = f"Authorization: {reader.bearer['Authorization']}"
     with connections(muster, SLOTS + 2) as deaf:

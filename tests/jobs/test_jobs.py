@@ -38,7 +38,7 @@ def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
 def test_a_job_is_seen_by_its_owner_and_by_who_reads_users(muster: Muster, board: Board) -> None:
     first, second = board.start(), board.start()
     assert job_ids(muster, board.tokens) == [second, first]
-    stranger, admin = muster.register().sign_in(), muster.admin().sign_in()
+    stranger, admin = muster.register().sign_in(), muster.admin().tokens()
     assert job_ids(muster, stranger) == []
     assert set(job_ids(muster, admin)) >= {first, second}
     for method, path in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
@@ -54,7 +54,7 @@ def test_a_job_is_seen_by_its_owner_and_by_who_reads_users(muster: Muster, board
 
 def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, board: Board) -> None:
     muster.mails(board.account.email)
-    admin = muster.admin().sign_in()
+    admin = muster.admin().tokens()
     kinds = {job["kind"] for job in muster.client.get("/api/jobs?limit=200", headers=admin.bearer).json()}
     assert kinds >= {"mail", "purge"}
     mail = muster.sql("SELECT id FROM job WHERE kind = 'mail'")[0].id
@@ -77,7 +77,7 @@ def test_a_running_job_tells_its_progress_and_can_be_cancelled(muster: Muster, b
     assert_problem(
         muster.client.get(f"/api/jobs/{running}/result", headers=board.tokens.bearer), 404, "result-not-found"
     )
-    admin = muster.admin().sign_in()
+    admin = muster.admin().tokens()
     for job_id, tokens in ((waiting, board.tokens), (running, admin)):
         assert muster.client.delete(f"/api/jobs/{job_id}", headers=tokens.bearer).status_code == 204
     last = board.write()

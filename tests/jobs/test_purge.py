@@ -62,7 +62,7 @@ def test_a_day_has_one_purge_however_many_start(muster: Muster) -> None:
 
 def test_expired_sessions_old_keys_and_old_jobs_go_and_the_others_stay(muster: Muster) -> None:
     ada, _bob = Ledger(muster), muster.register()
-    idle, aged, live = (ada.account.sign_in() for _ in range(3))
+    idle, aged, live = (ada.account.tokens() for _ in range(3))
     rows = sorted(ids(muster, RefreshToken.id))[-3:]
     change(muster, RefreshToken, col(RefreshToken.id) == rows[0], idle_expires_at=LONG_AGO)
     change(muster, RefreshToken, col(RefreshToken.id) == rows[1], absolute_expires_at=LONG_AGO)

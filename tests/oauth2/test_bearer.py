@@ -70,14 +70,14 @@ def test_without_bearer_credentials_the_challenge_names_no_error(muster: Muster,
 
 
 def test_a_token_in_the_url_or_the_body_is_no_credential(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     assert_refused(muster.client.get("/api/users/me", params={"access_token": tokens.access}), CHALLENGE)
     body = muster.client.request("PATCH", "/api/users/me", data={"access_token": tokens.access})
     assert_refused(body, CHALLENGE)
 
 
 def test_one_bearer_token_is_taken_and_anything_else_refused(muster: Muster) -> None:
-    token = muster.new_account().sign_in().access
+    token = muster.new_account().tokens().access
     for good in (f"Bearer {token}", f"bearer {token}", f"BEARER   {token}"):
         assert use(muster, good).status_code == 200
     refused = ["Bearer", f"Bearer{token}", f"Bearer {token} {token}", f"Bearer {token}, Bearer {token}"]
@@ -102,19 +102,19 @@ def test_a_missing_scope_is_named(muster: Muster) -> None:
 
 
 def test_a_token_made_by_these_tests_passes(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     for header in ({}, {"typ": "application/at+jwt"}):
         assert use(muster, f"Bearer {forged(tokens, header=header)}").status_code == 200
 
 
 def test_a_revoked_token_is_refused(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     assert muster.client.post("/api/auth/revoke", data={"token": tokens.access}).status_code == 200
     assert_refused(muster.me(tokens), INVALID_TOKEN)
 
 
 def test_a_token_with_any_other_last_character_is_refused(muster: Muster) -> None:
-    token = muster.new_account().sign_in().access
+    token = muster.new_account().tokens().access
     for character in BASE64URL:
         status = use(muster, f"Bearer {token[:-1]}{character}").status_code
         assert status == (200 if character == token[-1] else 401), f"{character} for {token[-1]}"
@@ -131,7 +131,7 @@ NOT_OURS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("member", NOT_OURS)
 def test_a_header_with_foreign_members_is_rejected(muster: Muster, member: str) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     for value in NOT_OURS[member]:
         answer = use(muster, f"Bearer {forged(tokens, header={member: value})}")
         assert answer.status_code == 401, value
@@ -140,7 +140,7 @@ def test_a_header_with_foreign_members_is_rejected(muster: Muster, member: str) 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "HS384", "HS512"])
 def test_a_token_without_our_own_signature_is_refused(muster: Muster, algorithm: str) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     claims, header = claims_of(tokens.access), {**HEADER, "alg": algorithm}
     unsigned = signed(header, claims).rpartition(".")[0]
     candidates = [f"{unsigned}.", f"{unsigned}.AAAA", unsigned, signed(header, claims, key=OTHER_KEY)]
@@ -151,7 +151,7 @@ def test_a_token_without_our_own_signature_is_refused(muster: Muster, algorithm:
 
 
 def test_keys_that_a_token_brings_along_are_ignored(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     brought = {
         "jku": "https://attacker.example/keys",
         "x5u": "https://attacker.example/certificate",
@@ -181,7 +181,7 @@ WRONG: dict[str, list[Any]] = {
 @pytest.mark.both_databases
 @pytest.mark.parametrize("claim", WRONG)
 def test_each_claim_is_required_and_checked(muster: Muster, claim: str) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     missing = [] if claim == "nbf" else [ABSENT]
     for value in [*missing, *WRONG[claim]]:
         answer = use(muster, f"Bearer {forged(tokens, **{claim: value})}")
@@ -190,14 +190,14 @@ def test_each_claim_is_required_and_checked(muster: Muster, claim: str) -> None:
 
 
 def test_the_subject_must_be_the_sessions_own_user(muster: Muster) -> None:
-    ada, eve = muster.new_account().sign_in(), muster.new_account().sign_in()
+    ada, eve = muster.new_account().tokens(), muster.new_account().tokens()
     assert_refused(use(muster, f"Bearer {forged(eve, sub=claims_of(ada.access)['sub'])}"), INVALID_TOKEN)
     assert_refused(use(muster, f"Bearer {forged(eve, sid=claims_of(ada.access)['sid'])}"), INVALID_TOKEN)
 
 
 @pytest.mark.parametrize("scope", ["", "users:read", "nonsense", "ME"])
 def test_a_claim_gives_no_scope_that_the_session_lacks(muster: Muster, scope: str) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     assert (
         muster.client.get("/api/users", headers={"Authorization": f"Bearer {forged(tokens, scope=scope)}"}).status_code
         == 403
@@ -207,7 +207,7 @@ def test_a_claim_gives_no_scope_that_the_session_lacks(muster: Muster, scope: st
 
 @pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
 def test_clocks_may_differ_by_a_minute(muster: Muster, claim: str) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     direction = -1 if claim == "exp" else 1
     for seconds, status in ((30, 200), (100, 401)):
         times: dict[str, Any] = {claim: int(time()) + direction * seconds}
@@ -244,7 +244,7 @@ def test_a_malformed_token_is_rejected(muster: Muster, token: str) -> None:
 
 def test_the_skew_ends_after_exactly_sixty_seconds_also_for_a_token_seen_before(muster: Muster) -> None:
     signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     claims = signer.verify(tokens.access, None)
     expiry, start = datetime.fromtimestamp(claims.expires_at, UTC), datetime.fromtimestamp(claims.issued_at, UTC)
     minute, instant = timedelta(seconds=60), timedelta(microseconds=1)

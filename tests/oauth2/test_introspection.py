@@ -47,7 +47,7 @@ def told(muster: Muster, service: Tokens, token: str) -> dict[str, Any]:
 
 
 def test_only_who_has_the_scope_may_ask(muster: Muster, service: Tokens, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     stranger = introspect(muster, None, token=phone.access)
     assert_oauth_error(stranger, 401, "invalid_token")
     assert stranger.headers["www-authenticate"] == 'Bearer realm="muster"'
@@ -72,7 +72,7 @@ def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: 
 
 
 def test_a_live_refresh_token_is_described_without_an_audience(muster: Muster, service: Tokens, ada: Account) -> None:
-    phone = refreshed(muster, ada.sign_in())
+    phone = refreshed(muster, ada.tokens())
     answer = told(muster, service, phone.refresh)
     assert answer.keys() == SHARED, "without an audience"
     assert (answer["active"], answer["token_type"]) == (True, "refresh_token")
@@ -84,7 +84,7 @@ def test_a_live_refresh_token_is_described_without_an_audience(muster: Muster, s
 
 
 def test_introspection_omits_iat_for_an_older_refresh_token(muster: Muster, service: Tokens, ada: Account) -> None:
-    first = ada.sign_in()
+    first = ada.tokens()
     assert muster.refresh(first.refresh).status_code == 200
     answer = told(muster, service, first.refresh)
     assert answer["active"]
@@ -94,14 +94,14 @@ def test_introspection_omits_iat_for_an_older_refresh_token(muster: Muster, serv
 def test_an_expired_token_is_inactive_to_the_second(muster: Muster, service: Tokens, ada: Account) -> None:
     """The minute of skew, within which it still opens things here, is for clocks that differ."""
     signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
-    claims = signer.verify(ada.sign_in().access, None)
+    claims = signer.verify(ada.tokens().access, None)
     over = signer.mint(replace(claims, expires_at=int(datetime.now(UTC).timestamp()) - 5))
     assert muster.me(Tokens(access_token=over)).status_code == 200
     assert told(muster, service, over) == INACTIVE
 
 
 def test_a_token_that_is_not_live_is_only_reported_as_inactive(muster: Muster, service: Tokens, ada: Account) -> None:
-    phone, tablet = ada.sign_in(), ada.sign_in()
+    phone, tablet = ada.tokens(), ada.tokens()
     muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
     assert muster.client.post("/api/auth/forgot-password", json={"email": ada.email}).status_code == 202
     others = ["x", "a.b.c", "A" * 72, phone.access[:-2], phone.refresh[:-1], expired(muster, phone)]
@@ -115,7 +115,7 @@ def test_a_token_that_is_not_live_is_only_reported_as_inactive(muster: Muster, s
 def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
     muster: Muster, service: Tokens, ada: Account
 ) -> None:
-    first = ada.sign_in()
+    first = ada.tokens()
     lost = Tokens(muster.refresh(first.refresh).json())
     make_older(muster, first, age=BEYOND_GRACE)
     second = Tokens(muster.refresh(first.refresh).json())  # lost's answer never arrived: it is dead
@@ -129,8 +129,8 @@ def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
 
 
 def test_scopes_are_those_in_force_now(muster: Muster, service: Tokens) -> None:
-    boss, admin = muster.admin(), muster.admin().sign_in()
-    tokens = boss.sign_in()
+    boss, admin = muster.admin(), muster.admin().tokens()
+    tokens = boss.tokens()
     assert "users:write" in told(muster, service, tokens.access)["scope"].split()
     user_id = claims_of(tokens.access)["sub"]
     change = {"role": "user"}
@@ -144,7 +144,7 @@ def test_scopes_are_those_in_force_now(muster: Muster, service: Tokens) -> None:
 
 def test_a_service_may_ask_more_often_than_a_person_and_not_without_end(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="3/minute", LIMIT_INTROSPECT="5/minute")
-    service = muster.admin().sign_in()
+    service = muster.admin().tokens()
     for _ in range(5):
         assert told(muster, service, "x") == INACTIVE
     answer = introspect(muster, service, token="x")

@@ -59,7 +59,7 @@ def test_revoking_either_token_ends_that_session_at_once_and_no_other(
     muster: Muster, which: str, hint: str | None
 ) -> None:
     account = muster.new_account()
-    phone, tablet = account.sign_in(), account.sign_in()
+    phone, tablet = account.tokens(), account.tokens()
     assert_accepted(revoke(muster, phone[which], hint))
     assert not is_signed_in(muster, phone)
     assert is_signed_in(muster, tablet)
@@ -67,7 +67,7 @@ def test_revoking_either_token_ends_that_session_at_once_and_no_other(
 
 @pytest.mark.parametrize("generations", [1, 2, 3])
 def test_any_earlier_refresh_token_ends_the_session_too(muster: Muster, generations: int) -> None:
-    first = newest = muster.new_account().sign_in()
+    first = newest = muster.new_account().tokens()
     for _ in range(generations):
         newest = rotated(muster, newest)
     assert_accepted(revoke(muster, first.refresh))
@@ -76,7 +76,7 @@ def test_any_earlier_refresh_token_ends_the_session_too(muster: Muster, generati
 
 @pytest.mark.parametrize("is_expired", [False, True])
 def test_an_earlier_access_token_ends_the_session_too(muster: Muster, *, is_expired: bool) -> None:
-    first = muster.new_account().sign_in()
+    first = muster.new_account().tokens()
     newest = rotated(muster, first)
     assert_accepted(revoke(muster, expired(muster, first) if is_expired else first.access))
     assert not is_signed_in(muster, newest)
@@ -85,7 +85,7 @@ def test_an_earlier_access_token_ends_the_session_too(muster: Muster, *, is_expi
 @pytest.mark.parametrize("hint", HINTS)
 def test_revoking_an_unknown_token_is_answered_like_any_other(muster: Muster, hint: str | None) -> None:
     account = muster.new_account()
-    tokens, gone = account.sign_in(), account.sign_in()
+    tokens, gone = account.tokens(), account.tokens()
     muster.client.post("/api/auth/forgot-password", json={"email": account.email})
     assert_accepted(revoke(muster, gone.refresh, hint))
     nothing = [gone.refresh, gone.access, "nonsense", "x" * 5_000, "a.b.c", "ü", flipped(tokens.refresh)]
@@ -122,7 +122,7 @@ def test_a_missing_repeated_or_malformed_token_is_invalid_request(muster: Muster
 
 
 def test_a_token_in_the_url_or_in_json_is_refused_and_ends_nothing(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in()
+    tokens = muster.new_account().tokens()
     token = {"token": tokens.refresh}
     for answer in (muster.client.post(REVOKE, params=token), muster.client.post(REVOKE, json=token)):
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")

@@ -45,7 +45,7 @@ def assert_theft(muster: Muster, use: Callable[[], httpx.Response], *handed_out:
 
 
 def test_a_retry_within_seconds_gets_the_same_successor(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     lost = refreshed(muster, phone)
     make_older(muster, phone, age=timedelta(seconds=5))
     again = refreshed(muster, phone)
@@ -55,7 +55,7 @@ def test_a_retry_within_seconds_gets_the_same_successor(muster: Muster, ada: Acc
 
 @pytest.mark.parametrize("delay", [timedelta(minutes=5), 5 * DAY], ids=str)
 def test_a_late_retry_gets_a_new_successor_and_no_longer_life(muster: Muster, ada: Account, delay: timedelta) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     lost = refreshed(muster, phone)
     make_older(muster, phone, age=delay)
     before = row_of(muster, phone)
@@ -70,7 +70,7 @@ def test_a_late_retry_gets_a_new_successor_and_no_longer_life(muster: Muster, ad
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("which", [0, 1], ids=["the first", "the last"])
 def test_using_a_replaced_pair_revokes_the_session(muster: Muster, ada: Account, which: int, use: Use) -> None:
-    phone, tablet = ada.sign_in(), ada.sign_in()
+    phone, tablet = ada.tokens(), ada.tokens()
     lost = []
     for delay in (timedelta(minutes=5), 5 * DAY):
         lost.append(refreshed(muster, phone))
@@ -80,7 +80,7 @@ def test_using_a_replaced_pair_revokes_the_session(muster: Muster, ada: Account,
 
 
 def test_answers_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     for _ in range(5):
         refreshed(muster, phone)
         make_older(muster, phone, age=5 * DAY)
@@ -93,7 +93,7 @@ def test_answers_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -
 def test_a_parent_is_good_for_a_moment_after_its_successor_was_used_and_then_theft(
     muster: Muster, ada: Account
 ) -> None:
-    phone, tablet = ada.sign_in(), ada.sign_in()
+    phone, tablet = ada.tokens(), ada.tokens()
     successor = refreshed(muster, phone)
     assert muster.me(successor).status_code == 200
     make_older(muster, phone, age=WITHIN_GRACE)
@@ -114,7 +114,7 @@ def test_a_parent_is_good_for_a_moment_after_its_successor_was_used_and_then_the
     ],
 )
 def test_a_use_counts_whatever_the_answer_is(muster: Muster, ada: Account, method: str, path: str, status: int) -> None:
-    successor = refreshed(muster, ada.sign_in())
+    successor = refreshed(muster, ada.tokens())
     body = {"current_password": "not the password", "new_password": "x"} if method in {"PUT", "PATCH"} else None
     answer = muster.client.request(method, path, headers=successor.bearer, json=body)
     assert answer.status_code == status
@@ -122,13 +122,13 @@ def test_a_use_counts_whatever_the_answer_is(muster: Muster, ada: Account, metho
 
 
 def test_using_the_grandparent_revokes_the_session(muster: Muster, ada: Account) -> None:
-    phone, tablet = ada.sign_in(), ada.sign_in()
+    phone, tablet = ada.tokens(), ada.tokens()
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second)]
     assert_theft(muster, lambda: muster.refresh(phone.refresh), *pairs, other=tablet)
 
 
 def test_rotations_within_a_second_keep_their_order(muster: Muster, ada: Account) -> None:
-    phone, tablet = ada.sign_in(), ada.sign_in()
+    phone, tablet = ada.tokens(), ada.tokens()
     pairs = [phone]
     for _ in range(10):
         pairs.append(refreshed(muster, pairs[-1]))
@@ -161,7 +161,7 @@ def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_tells_of_it(
 
 
 def test_access_tokens_of_the_parent_and_older_live_and_confirm_nothing(muster: Muster, ada: Account) -> None:
-    pairs = [ada.sign_in()]
+    pairs = [ada.tokens()]
     for _ in range(3):
         pairs.append(refreshed(muster, pairs[-1]))
     assert [muster.me(pair).status_code for pair in pairs[:-1]] == [200, 200, 200]
@@ -171,7 +171,7 @@ def test_access_tokens_of_the_parent_and_older_live_and_confirm_nothing(muster: 
 
 
 def test_an_access_token_ahead_of_the_row_lives_and_confirms_nothing(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     lost = refreshed(muster, phone)
     for generation in (3, 2**31):
         assert muster.me(Tokens(access_token=sign_access(phone, generation))).status_code == 200
@@ -184,7 +184,7 @@ def test_an_access_token_ahead_of_the_row_lives_and_confirms_nothing(muster: Mus
 
 
 def test_a_session_ends_when_it_was_not_refreshed_for_the_idle_time(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     make_older(muster, phone, age=IDLE - timedelta(minutes=1))
     phone = assert_lives(muster, phone)
     make_older(muster, phone, age=IDLE - timedelta(minutes=1))
@@ -194,7 +194,7 @@ def test_a_session_ends_when_it_was_not_refreshed_for_the_idle_time(muster: Must
 
 
 def test_refreshing_often_does_not_outlive_the_absolute_limit(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     for _ in range(11):
         make_older(muster, phone, age=16 * DAY)
         phone = assert_lives(muster, phone)
@@ -207,7 +207,7 @@ def test_refreshing_often_does_not_outlive_the_absolute_limit(muster: Muster, ad
 
 
 def test_lost_answers_do_not_extend_the_idle_time(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     lost = [refreshed(muster, phone)]
     for _ in range(5):
         make_older(muster, phone, age=5 * DAY)
@@ -217,7 +217,7 @@ def test_lost_answers_do_not_extend_the_idle_time(muster: Muster, ada: Account) 
 
 
 def test_reuse_in_a_session_that_has_ended_reports_no_theft(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     refreshed(muster, refreshed(muster, phone))
     make_older(muster, phone, age=IDLE)
     assert_signed_out(muster, phone)

@@ -221,5 +221,5 @@ def test_a_sole_user_is_never_signed_out_and_two_parties_cannot_both_continue(mu
     class Served(Sessions):
         pass
 
-    Served.muster, Served.login = muster, muster.new_account().sign_in()
+    Served.muster, Served.login = muster, muster.new_account().tokens()
     run_state_machine_as_test(Served, settings=settings(max_examples=30, stateful_step_count=30, deadline=None))

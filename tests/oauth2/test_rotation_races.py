@@ -42,7 +42,7 @@ def ada(muster: Muster) -> Account:
 
 
 def test_twenty_refreshes_of_one_token_at_once_all_get_its_one_successor(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     for generation in range(2, 12):
         phone = same_answer(at_once(*[partial(muster.refresh, phone.refresh)] * 20))
         assert row_of(muster, phone).generation == generation
@@ -50,7 +50,7 @@ def test_twenty_refreshes_of_one_token_at_once_all_get_its_one_successor(muster:
 
 
 def test_twenty_late_retries_at_once_all_get_one_new_successor(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     lost = refreshed(muster, phone)
     for generation in range(3, 8):
         make_older(muster, phone, age=BEYOND_GRACE)
@@ -69,7 +69,7 @@ def same_answer(answers: list[httpx.Response]) -> Tokens:
 
 
 def test_twenty_uses_of_a_used_up_token_at_once_are_one_theft(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     second = refreshed(muster, phone)
     newest = refreshed(muster, second)
     assert all(map(is_refused, at_once(*[partial(muster.refresh, phone.refresh)] * 20)))
@@ -78,7 +78,7 @@ def test_twenty_uses_of_a_used_up_token_at_once_are_one_theft(muster: Muster, ad
 
 
 def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     successor = refreshed(muster, phone)
     assert muster.me(successor).status_code == 200
     make_older(muster, phone, age=GRACE - timedelta(seconds=3))
@@ -103,7 +103,7 @@ def sessions_locked(muster: Muster) -> Iterator[None]:
 
 
 def test_a_refresh_that_races_a_revocation_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
-    first = ada.sign_in()
+    first = ada.tokens()
     for _ in range(10):
         devices = more_devices(muster, first, 20)
         revocations = [partial(revoke, muster, device) for device in devices]
@@ -132,7 +132,7 @@ def refresh_until_refused(muster: Muster, tokens: Tokens) -> list[Tokens]:
 
 
 def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
-    tablet = ada.sign_in()
+    tablet = ada.tokens()
     for _ in range(5):
         devices = more_devices(muster, tablet, 40)
         change = partial(change_password, muster, ada, tablet)
@@ -153,7 +153,7 @@ def change_password(muster: Muster, account: Account, tokens: Tokens) -> list[To
 def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muster) -> None:
     for _ in range(8):
         ada = muster.new_account()  # the ceiling of sign-ins to one account is a hundred an hour
-        tablet = ada.sign_in()
+        tablet = ada.tokens()
         old = {"grant_type": "password", "username": ada.email, "password": ada.password}
         with ThreadPoolExecutor() as pool:
             change = pool.submit(change_password, muster, ada, tablet)
@@ -168,7 +168,7 @@ def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muste
 
 
 def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_them(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     for _ in range(200):
         read = partial(muster.me, phone)
         write = partial(muster.client.patch, "/api/users/me", json={}, headers=phone.bearer)
@@ -183,7 +183,7 @@ def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_the
 def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(
     muster: Muster, ada: Account, use: Use
 ) -> None:
-    first = ada.sign_in()
+    first = ada.tokens()
     for _ in range(5):
         parents = more_devices(muster, first, 20)
         lost = [refreshed(muster, parent) for parent in parents]
@@ -203,7 +203,7 @@ def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(
 
 def test_a_service_killed_at_any_moment_leaves_whole_rows_and_every_retry_works(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    phones = more_devices(muster, muster.new_account().sign_in(), 16)
+    phones = more_devices(muster, muster.new_account().tokens(), 16)
     kills = lost = 0
     while kills < 3 or lost == 0:
         phones = kill_while_refreshing(muster, phones)

@@ -40,7 +40,7 @@ def flipped(token: str, bit: int) -> str:
 
 
 def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster: Muster, ada: Account) -> None:
-    phone = refreshed(muster, refreshed(muster, ada.sign_in()))
+    phone = refreshed(muster, refreshed(muster, ada.tokens()))
     before = row_of(muster, phone)
     for bit in range(54 * 8):
         assert is_refused(muster.refresh(flipped(phone.refresh, bit))), bit
@@ -67,7 +67,7 @@ def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster:
 def test_a_malformed_token_is_refused_and_changes_nothing(
     muster: Muster, ada: Account, forge: Callable[[str], str]
 ) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     before = row_of(muster, phone)
     assert is_refused(muster.refresh(forge(phone.refresh)))
     assert row_of(muster, phone) == before
@@ -85,7 +85,7 @@ def test_another_client_id_is_refused_and_changes_nothing(muster: Muster, ada: A
 
 
 def test_a_session_goes_on_from_a_token_ahead_of_a_restored_database(muster: Muster, ada: Account) -> None:
-    phone = ada.sign_in()
+    phone = ada.tokens()
     ahead = Tokens({**phone, "refresh_token": sign_refresh(row_of(muster, phone), 8)})
     successor = refreshed(muster, ahead)
     row = row_of(muster, phone)
@@ -122,7 +122,7 @@ def test_no_dump_and_no_log_holds_a_token_or_its_mac(serve: Callable[..., Muster
 def live_a_little(muster: Muster) -> tuple[Account, list[str]]:
     """An account with all kinds of tokens, mails, errors and a theft; every token that was given out."""
     ada = muster.register()
-    phone, laptop = ada.sign_in(), ada.sign_in()
+    phone, laptop = ada.tokens(), ada.tokens()
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second), laptop]
     pairs.extend(laptop := assert_lives(muster, laptop) for _ in range(30))
     misuse(muster, laptop)
@@ -207,7 +207,7 @@ def test_tokens_live_while_their_key_is_in_the_list(serve: Callable[..., Muster]
     old, new = SECRET_KEY, SECRET_KEY[::-1]
     muster = serve()
     ada = muster.new_account()
-    phone, idle_tablet = ada.sign_in(), ada.sign_in()
+    phone, idle_tablet = ada.tokens(), ada.tokens()
 
     restart(muster, SECRET_KEYS=f"{old},{new}")
     assert muster.me(idle_tablet).status_code == 200

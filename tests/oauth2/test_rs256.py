@@ -39,7 +39,7 @@ def issuer(folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture
 def tokens(issuer: Muster) -> Tokens:
-    return issuer.new_account().sign_in()
+    return issuer.new_account().tokens()
 
 
 def header_of(token: str) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) 
         Muster(url, folder, JWT_PRIVATE_KEY_FILES=str(old)) as muster,
     ):
         ada = muster.new_account()
-        phone, tablet = ada.sign_in(), ada.sign_in()
+        phone, tablet = ada.tokens(), ada.tokens()
         for files in (f"{old},{new}", f"{new},{old},{new}"):
             restart(muster, JWT_PRIVATE_KEY_FILES=files)
             assert len(published(muster)) == 2
@@ -204,7 +204,7 @@ def test_the_first_key_file_may_arrive_process_by_process(serve: Callable[..., M
     waiting = serve(JWT_PRIVATE_KEY_FILES=f"HS256,{file}", SECRET_KEYS=SECRET_KEY)
     signing = serve(JWT_PRIVATE_KEY_FILES=str(file), PUBLIC_URL=f"http://localhost:{waiting.port}")
     ada = waiting.new_account()
-    by_secret = ada.sign_in()
+    by_secret = ada.tokens()
     by_file = Tokens(signing.refresh(by_secret.refresh).json())
     assert [header_of(each.access)["alg"] for each in (by_secret, by_file)] == ["HS256", "RS256"]
     assert published(waiting) == published(signing)

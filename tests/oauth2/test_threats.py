@@ -47,7 +47,7 @@ def reset(muster: Muster, account: Account, key: str) -> int:
 
 
 def test_a_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
-    tokens = ada.sign_in()
+    tokens = ada.tokens()
     row = row_of(muster, tokens)
     forged = TokenSigner([OTHER_KEY], "refresh").sign(UUID(claims_of(tokens.access)["sid"]), 1, row.secret)
     assert is_refused(muster.refresh(forged))
@@ -59,14 +59,14 @@ def test_a_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
 
 
 def test_secret_keys_alone_make_no_refresh_token(muster: Muster, ada: Account) -> None:
-    tokens = ada.sign_in()
+    tokens = ada.tokens()
     session_id = UUID(claims_of(tokens.access)["sid"])
     assert is_refused(muster.refresh(TokenSigner([SECRET_KEY], "refresh").sign(session_id, 1, b"\0" * 32)))
     assert_lives(muster, tokens)
 
 
 def test_a_database_and_secret_keys_are_everything(muster: Muster, ada: Account) -> None:
-    tokens = ada.sign_in()
+    tokens = ada.tokens()
     session_id, row = UUID(claims_of(tokens.access)["sid"]), row_of(muster, tokens)
     assert TokenSigner([SECRET_KEY], "refresh").sign(session_id, 1, row.secret) == tokens.refresh
     assert reset(muster, ada, SECRET_KEY) == 204
@@ -77,7 +77,7 @@ def test_a_database_and_secret_keys_are_everything(muster: Muster, ada: Account)
 
 def test_an_access_token_takes_no_account_over(muster: Muster, ada: Account) -> None:
     """It reads, writes and signs devices out; what would keep its owner out takes the password."""
-    stolen, device = ada.sign_in(), ada.sign_in()
+    stolen, device = ada.tokens(), ada.tokens()
     for method, path, body in (
         ("PUT", "/api/users/me/password", {"new_password": NEW_PASSWORD}),
         ("PUT", "/api/users/me/email", {"email": "thief@example.com"}),
@@ -91,9 +91,9 @@ def test_an_access_token_takes_no_account_over(muster: Muster, ada: Account) -> 
 
 
 def test_a_new_password_ends_whatever_was_stolen(muster: Muster, ada: Account) -> None:
-    stolen, browser = ada.sign_in(), Browser(muster).sign_in(ada)
+    stolen, browser = ada.tokens(), Browser(muster).sign_in(ada)
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
-    answer = muster.client.put("/api/users/me/password", json=body, headers=ada.sign_in().bearer)
+    answer = muster.client.put("/api/users/me/password", json=body, headers=ada.tokens().bearer)
     assert_signed_out(muster, stolen)
     assert is_refused(muster.me(browser.token))
     assert_lives(muster, Tokens(answer.json()))
@@ -101,7 +101,7 @@ def test_a_new_password_ends_whatever_was_stolen(muster: Muster, ada: Account) -
 
 def test_a_stolen_cookie_serves_the_thief_until_its_session_is_ended(muster: Muster, ada: Account) -> None:
     """Nothing rotates, so nothing shows it: the list of devices is where its owner finds and ends it."""
-    browser, phone = Browser(muster).sign_in(ada), ada.sign_in()
+    browser, phone = Browser(muster).sign_in(ada), ada.tokens()
     assert muster.me(browser.token).status_code == 200, "also without a browser, as a bearer token"
     assert browser.call("GET", "/api/users/me").status_code == 200
     listed = muster.client.get("/api/users/me/sessions", headers=phone.bearer).json()
@@ -118,7 +118,7 @@ def test_a_key_file_makes_access_tokens_of_known_sessions_and_nothing_that_outli
 ) -> None:
     files = str(key_file(folder, "threats"))
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as muster:
-        phone = muster.new_account().sign_in()
+        phone = muster.new_account().tokens()
         month = {"exp": claims_of(phone.access)["exp"] + 30 * 86_400}
         stolen = Tokens(access_token=forged(phone, key="threats", **month))
         assert muster.me(stolen).status_code == 200, "for as long as the thief likes, while the session lives"

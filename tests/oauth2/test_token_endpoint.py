@@ -71,7 +71,7 @@ def test_a_scope_that_is_unknown_malformed_or_none_of_the_role_is_refused(muster
 
 
 def test_a_refresh_may_narrow_the_scope_for_one_access_token(muster: Muster) -> None:
-    pair = muster.new_account().sign_in()
+    pair = muster.new_account().tokens()
     narrow = Tokens(muster.refresh(pair.refresh, scope="chat").json())
     assert narrow["scope"] == "chat"
     assert muster.me(narrow).status_code == 403
@@ -239,7 +239,7 @@ def test_text_that_is_slow_to_normalize_does_not_block_other_requests(serve: Cal
 
 def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable[..., Muster]) -> None:
     muster = serve(STATEMENT_TIMEOUT="1", SLOT_TIMEOUT="1", DB_SLOTS="1")
-    pair = muster.new_account().sign_in()
+    pair = muster.new_account().tokens()
     lock = "BEGIN IMMEDIATE" if muster.database_url.startswith("sqlite") else "LOCK TABLE refresh_token"
     with connected(muster) as connection, ThreadPoolExecutor() as pool:
         connection.execute(text(lock))

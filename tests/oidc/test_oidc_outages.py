@@ -104,7 +104,7 @@ def test_a_slow_provider_keeps_nobody_else_waiting(serve: Callable[..., Muster])
         muster = serve(OIDC_ISSUER=keycloak.issuer)
         known, unknown = keycloak.token(), keycloak.token(key=SigningKey("RS256"))
         assert use(muster, known).status_code == 200
-        tokens, asked = muster.new_account().sign_in(), keycloak.asked["discovery"]
+        tokens, asked = muster.new_account().tokens(), keycloak.asked["discovery"]
         sleep(COOLDOWN)
         keycloak.go.clear()
         with ThreadPoolExecutor(SLOW) as pool:

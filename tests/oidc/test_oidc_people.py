@@ -160,7 +160,7 @@ def test_there_is_no_password_to_sign_in_with_to_change_or_to_reset(external: Mu
     assert external.mails(other.email, subject="Reset")
     forged = made(external, Account(external, email, ""), reset_token)  # with SECRET_KEYS, and what others may know
     assert_problem(reset(external, forged), 400, "invalid-link")
-    assert [mail for mail in external._all_mails() if mail["To"] == email] == []  # noqa: SLF001  # of the tests' own
+    assert external.sent_mails(email) == []
 
 
 def test_an_account_is_deleted_after_a_new_sign_in_at_the_provider(external: Muster, keycloak: Keycloak) -> None:
@@ -180,7 +180,7 @@ def test_an_account_is_deleted_after_a_new_sign_in_at_the_provider(external: Mus
 
 
 def test_who_has_a_password_still_needs_it(external: Muster) -> None:
-    tokens = external.new_account().sign_in()
+    tokens = external.new_account().tokens()
     answer = external.client.request("DELETE", ME, json={}, headers=tokens.bearer)
     assert_problem(answer, 422, "invalid")
     assert answer.json()["errors"][0]["loc"] == ["body", "current_password"]
@@ -201,7 +201,7 @@ def test_the_list_of_sessions_is_of_those_here(external: Muster, keycloak: Keycl
 def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
     external: Muster, keycloak: Keycloak
 ) -> None:
-    admin, (claims, me) = external.admin().sign_in(), new_person(external, keycloak)
+    admin, (claims, me) = external.admin().tokens(), new_person(external, keycloak)
     demoted, other = new_person(external, keycloak)
     stays, room = keycloak.token(), new_room()
     external.sql("INSERT INTO role (name, scopes) VALUES ('silent', '[\"me\"]')")

@@ -59,7 +59,7 @@ def test_scopes_in_force_are_those_of_the_token_and_of_the_role(external: Muster
 
 def test_our_own_tokens_go_on_as_before_and_nothing_is_asked_for_them(external: Muster, keycloak: Keycloak) -> None:
     asked = keycloak.asked.copy()
-    tokens = external.new_account().sign_in()
+    tokens = external.new_account().tokens()
     assert external.me(tokens).status_code == 200
     assert use(external, keycloak.token(iss="https://attacker.example")).status_code == 401
     assert use(external, "a.b.c").status_code == 401
@@ -73,7 +73,7 @@ def test_provider_tokens_are_rejected_without_oidc_issuer(muster: Muster, keyclo
 def test_for_revocation_and_introspection_and_as_a_cookie_they_are_unknown(
     external: Muster, keycloak: Keycloak
 ) -> None:
-    token, admin = keycloak.token(), external.admin().sign_in()
+    token, admin = keycloak.token(), external.admin().tokens()
     assert use(external, token).status_code == 200
     assert external.client.post("/api/auth/revoke", data={"token": token}).status_code == 200
     asked = external.client.post("/api/auth/introspect", data={"token": token}, headers=admin.bearer)

@@ -74,7 +74,7 @@ def test_two_browsers_chat_while_one_loses_its_connection(pair: tuple[Visitor, V
 
 def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -> None:
     account = muster.new_account()
-    tokens = account.sign_in()
+    tokens = account.tokens()
     post(muster, tokens, "Read me while you may")
     with chromium.visitor(muster) as visitor:
         visitor.sign_in(account.email)

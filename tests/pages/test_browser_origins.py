@@ -98,7 +98,7 @@ def log_in(page: Page, api: Muster, account: Account, *, mode: str = "cors") -> 
 def test_an_allowed_origin_uses_a_bearer_token_and_reads_every_response(
     page: Page, api: Muster, account: Account
 ) -> None:
-    headers = {**account.sign_in().bearer, "Content-Type": "application/json"}
+    headers = {**account.tokens().bearer, "Content-Type": "application/json"}
     assert ask(page, api, "GET", "/api/users/me", headers=headers)["body"]["email"] == account.email
     changed = ask(page, api, "PATCH", "/api/users/me", headers=headers, body='{"name": "Ada"}')
     assert (changed["status"], changed["body"]["name"]) == (200, "Ada")
@@ -131,7 +131,7 @@ def test_an_allowed_origin_uses_the_cookie_without_reading_it(page: Page, api: M
 
 @pytest.mark.parametrize("page", ["stranger"], indirect=True)
 def test_an_unknown_origin_reads_and_changes_nothing(page: Page, api: Muster, account: Account) -> None:
-    headers = account.sign_in().bearer
+    headers = account.tokens().bearer
     assert ask(page, api, "GET", "/api/users/me", headers=headers) == {"refused": "TypeError"}
     assert ask(page, api, "GET", "/health/live") == {"refused": "TypeError"}
     assert log_in(page, api, account) == {"refused": "TypeError"}

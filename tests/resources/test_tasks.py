@@ -20,7 +20,7 @@ def id_of(tokens: Tokens) -> str:
 @pytest.fixture(scope="module")
 def people(muster: Muster) -> list[Tokens]:
     """Ada, Bob and Cyd."""
-    return [muster.new_account(name=name).sign_in() for name in ("Ada", "Bob", "Cyd")]
+    return [muster.new_account(name=name).tokens() for name in ("Ada", "Bob", "Cyd")]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_author_and_assignee_change_a_task_and_only_its_author_deletes_it(
     refusals: list[Any] = [{"title": "By Cyd"}, {"assignee_id": id_of(cyd)}, {"assignee_id": NOBODY}, {}]
     for body in refusals:
         assert_problem(call(muster, cyd, "PATCH", path, body), 403, "not-your-task")
-    for tokens in (bob, cyd, muster.admin().sign_in()):
+    for tokens in (bob, cyd, muster.admin().tokens()):
         assert_problem(call(muster, tokens, "DELETE", path), 403, "not-your-task")
     assert call(muster, ada, "GET", path).json() == {**task, "title": "By Ada"}
 
@@ -153,7 +153,7 @@ def test_an_invalid_id_is_a_404_or_a_422(muster: Muster, ada: Tokens, task_id: s
 
 
 def test_the_list_is_newest_first_and_filtered_page_after_page(muster: Muster, bob: Tokens, cyd: Tokens) -> None:
-    author = muster.new_account().sign_in()
+    author = muster.new_account().tokens()
     wanted = [(bob, False), (bob, True), (cyd, False), (None, True), (None, False)]
     tasks = [new_task(muster, author, assignee_id=who and id_of(who)) for who, _ in wanted]
     for task, (_, closed) in zip(tasks, wanted, strict=True):
@@ -185,13 +185,13 @@ def test_a_wrong_filter_is_refused_by_its_name(muster: Muster, ada: Tokens, quer
 
 def test_assignees_are_the_active_people_by_id(muster: Muster, ada: Tokens) -> None:
     name = f"Dan {uuid4().hex}"
-    dan = muster.new_account(name=name).sign_in()
+    dan = muster.new_account(name=name).tokens()
     found = [person for page in pages(muster, ada, "/tasks/assignees?limit=200") for person in page]
     assert {"id": id_of(dan), "name": name} in found
     assert [person["id"] for person in found] == sorted(person["id"] for person in found)
     assert {len(person) for person in found} == {2}
 
-    admin = muster.admin().sign_in()
+    admin = muster.admin().tokens()
     task = new_task(muster, ada, assignee_id=id_of(dan))
     call(muster, admin, "PATCH", f"/users/{id_of(dan)}", {"is_active": False})
     found = [person for page in pages(muster, ada, "/tasks/assignees?limit=200") for person in page]
@@ -203,7 +203,7 @@ def test_assignees_are_the_active_people_by_id(muster: Muster, ada: Tokens) -> N
 
 
 def test_tasks_stay_when_an_account_is_deleted(muster: Muster, ada: Tokens) -> None:
-    admin, gone = muster.admin().sign_in(), muster.new_account().sign_in()
+    admin, gone = muster.admin().tokens(), muster.new_account().tokens()
     written, given = new_task(muster, gone, assignee_id=id_of(ada)), new_task(muster, ada, assignee_id=id_of(gone))
     call(muster, gone, "PATCH", f"/tasks/{written['id']}", {"assignee_id": id_of(gone)})
     assert call(muster, admin, "DELETE", f"/users/{id_of(gone)}").status_code == 204
@@ -214,7 +214,7 @@ def test_tasks_stay_when_an_account_is_deleted(muster: Muster, ada: Tokens) -> N
 
 
 def test_a_task_of_a_deleted_account_can_still_be_deleted(muster: Muster, ada: Tokens, bob: Tokens) -> None:
-    admin, gone = muster.admin().sign_in(), muster.new_account().sign_in()
+    admin, gone = muster.admin().tokens(), muster.new_account().tokens()
     given, free = new_task(muster, gone, assignee_id=id_of(ada)), new_task(muster, gone)
     assert_problem(call(muster, ada, "DELETE", f"/tasks/{given['id']}"), 403, "not-your-task")
     assert_problem(call(muster, admin, "DELETE", f"/tasks/{free['id']}"), 403, "not-your-task")

@@ -176,7 +176,7 @@ def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, post
 
 def fill(muster: Muster) -> Tokens:
     """A row at least in every table."""
-    admin = muster.admin().sign_in()
+    admin = muster.admin().tokens()
 
     def post(path: str, body: Any, **headers: str) -> Any:
         answer = muster.client.post(f"/api{path}", json=body, headers={**admin.bearer, **headers})

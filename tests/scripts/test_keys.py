@@ -32,7 +32,7 @@ def steps(output: str, setting: str) -> list[str]:
 
 def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_path: Path) -> None:
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as muster:
-        phone = muster.new_account().sign_in()
+        phone = muster.new_account().tokens()
         made = keys("pem", "new.pem", folder=tmp_path, **muster.settings)
         assert made.returncode == 0, made.stderr
         assert "BEGIN" not in made.stdout

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from tests.support.servers import PASSWORD, Muster
 
-PATIENCE = 15_000.0  # ms; what is waited for is a condition, this only ends a wait that is lost
+PATIENCE = 60_000.0  # ms; what is waited for is a condition, this only ends a wait that is lost
 
 expect.set_options(timeout=PATIENCE)
 

@@ -65,8 +65,8 @@ class Target:
 
 def targets(muster: Muster) -> list[Target]:
     """Every route that takes JSON, as an admin of its own, who does not mind what happens to the account."""
-    admin = muster.admin().sign_in()
-    other = muster.me(muster.new_account().sign_in()).json()["id"]
+    admin = muster.admin().tokens()
+    other = muster.me(muster.new_account().tokens()).json()["id"]
     operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
     return [
         Target(

@@ -34,7 +34,7 @@ class Ledger:
     def __init__(self, muster: Muster) -> None:
         self.muster = muster
         self.account: Account = muster.new_account()
-        self.tokens: Tokens = self.account.sign_in()
+        self.tokens: Tokens = self.account.tokens()
         self.owner_id: str = muster.me(self.tokens).json()["id"]
 
     def call(

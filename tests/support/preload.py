@@ -3,6 +3,7 @@
 Modules that read a setting when they are imported (app/http, the routers, the pages) are imported by each instance.
 """
 
+import gc
 from importlib import import_module
 from pathlib import Path
 
@@ -44,3 +45,5 @@ for name in [*LIBRARIES, *(module for package in PACKAGES for module in modules_
 PasswordHasher()  # hashes once: libpass takes long for its first hash
 if get_settings.cache_info().currsize:
     raise RuntimeError("a preloaded module has read the settings: every instance would be given those of this process")
+gc.collect()
+gc.freeze()  # each instance walks its own objects when it starts, not these

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 from uuid import uuid4
 
 import httpx
@@ -23,7 +24,11 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from app.accounts.passwords import hash_password
-from app.accounts.users import create_user
+from app.accounts.users import create_user, find_user_by_email
+from app.core.settings import Settings
+from app.models.base import utcnow
+from app.oauth2.access_tokens import Signers
+from app.oauth2.authorization_server import AuthorizationServer, Device, SignIn
 from tests.support.databases import SECRET_KEY
 from tests.support.processes import PlainProcess, Process
 from tests.support.startable import Startable
@@ -90,7 +95,19 @@ class Account:
     def __init__(self, muster: "Muster", email: str, password: str) -> None:
         self.muster, self.email, self.password = muster, email, password
 
+    def tokens(self) -> Tokens:
+        """Those of a new session, where signing in is not what is tested: no password is hashed."""
+        server = authorization_server(frozenset(self.muster.settings.items()))
+        device = Device(client_id="app", device="python-httpx", ip="127.0.0.1", user_agent="python-httpx")
+        with Session(self.muster.engine) as session:
+            user = find_user_by_email(session, self.email)
+            assert user is not None
+            pair = server.start_session(session, SignIn(user.id, user.auth_epoch, device), utcnow())
+            session.commit()
+        return Tokens(pair.model_dump())
+
     def sign_in(self, **form: str) -> Tokens:
+        """By the password grant."""
         answer = self.muster.token(grant_type="password", username=self.email, password=self.password, **form)
         assert answer.status_code == 200, answer.text
         return Tokens(answer.json())
@@ -216,14 +233,17 @@ class Muster(Startable):
         """The mails to an address, oldest first, once there are enough of them."""
 
         def enough() -> list[EmailMessage] | None:
-            found = [mail for mail in self._all_mails() if mail["To"] == to and subject in str(mail["Subject"])]
+            found = [mail for mail in self.sent_mails(to) if subject in str(mail["Subject"])]
             return found if len(found) >= at_least else None
 
         return wait_for(enough, what=f"{at_least} mails")
 
-    def _all_mails(self) -> list[EmailMessage]:
+    def sent_mails(self, to: str) -> list[EmailMessage]:
+        """The mails to an address so far. Parsing those of others too took a third of the tests' own time."""
         files = sorted(self.outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
-        return [message_from_bytes(path.read_bytes(), policy=email_policy) for path in files]
+        contents = [path.read_bytes() for path in files]
+        mails = [message_from_bytes(content, policy=email_policy) for content in contents if to.encode() in content]
+        return [mail for mail in mails if mail["To"] == to]
 
     def link_token(self, to: str, *, subject: str) -> str:
         """The token in the newest mail with this subject."""
@@ -238,6 +258,15 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
 
 
 hash_of = cache(hash_password)
+
+
+@cache
+def authorization_server(environment: frozenset[tuple[str, str]]) -> AuthorizationServer:
+    """That of an instance with these settings, in the test's own process."""
+    with patch.dict(os.environ, dict(environment)):
+        settings = Settings()
+    signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
+    return AuthorizationServer(settings, signers, lambda *_: None)
 
 
 def claims_of(access_token: str) -> dict[str, Any]:

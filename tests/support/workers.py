@@ -71,7 +71,7 @@ class Board:
     def __init__(self, muster: Muster) -> None:
         self.muster = muster
         self.account = muster.register()
-        self.tokens = self.account.sign_in()
+        self.tokens = self.account.tokens()
         self.owner_id = UUID(muster.me(self.tokens).json()["id"])
 
     def start(self, **body: Any) -> str:
