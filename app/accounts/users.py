@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.core.errors import LastAdmin, RolesMissing, UserNotFound
 from app.core.scopes import ADMIN, USER
+from app.models.base import utcnow
 from app.models.refresh_token import Principal, RefreshToken
 from app.models.user import Role, User, UserPublic
 from app.oauth2.refresh_tokens import revoke_sessions
@@ -116,13 +117,20 @@ def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
 def replace_password(
     session: Session, user: User, password_hash: str, *, reason: str, now: datetime, **also: Any
 ) -> bool:
-    """Set the hash, raise the epoch and revoke every session; False if the account has changed since it was read."""
-    values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, **also}
+    """Set the hash and end all sessions (see there); False if the account has changed since it was read."""
+    values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
     statement = update(User).where(*_unchanged(user), col(User.is_active)).values(**values)
     if session.exec(statement).rowcount != 1:
         return False
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
     return True
+
+
+def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
+    """Revoke every session of a locked user. Sign-ins under way, mailed links and a pending address end as well."""
+    user.auth_epoch, user.new_email = user.auth_epoch + 1, None
+    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=utcnow())
+    session.flush()
 
 
 def delete_account(session: Session, user: User) -> bool:
@@ -140,6 +148,7 @@ def _unchanged(user: User) -> tuple[Any, ...]:
     """The conditions of a compare-and-swap on the account."""
     return (
         col(User.id) == user.id,
+        col(User.email) == user.email,
         col(User.password_hash) == user.password_hash,
         col(User.auth_epoch) == user.auth_epoch,
     )

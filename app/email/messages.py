@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
-from app.accounts.email_tokens import email_change_token, reset_token, verification_token
+from app.accounts.email_tokens import make_link_token
 from app.core.settings import Settings
 from app.core.templating import render
 from app.models.base import utcnow
-from app.models.user import User
+from app.models.user import LinkKind, User
 from app.oauth2.access_tokens import Signers
 
 
@@ -39,12 +39,17 @@ MAIL_TEMPLATES = {
         "reset-password",
     ),
     "verification": MailTemplate("Confirm your e-mail address", _CONFIRM, _LINK, "verify-email"),
-    "email-change": MailTemplate("Confirm your new e-mail address", _CONFIRM, _LINK, "verify-email"),
+    "email_change": MailTemplate("Confirm your new e-mail address", _CONFIRM, _LINK, "verify-email"),
     "email-changing": MailTemplate(
         "Your e-mail address is about to change",
         "Someone, probably you, asked to change the e-mail address of this account.",
         "The change takes effect when the link that we sent to the new address is opened. If this was not you, change"
         " your password now.",
+    ),
+    "email-changed": MailTemplate(
+        "Your e-mail address was changed",
+        "The e-mail address of this account was changed. It is no longer this one.",
+        "If this was not you, contact us now: mail to this address can no longer recover the account.",
     ),
     "password-changed": MailTemplate(
         "Your password was changed",
@@ -104,13 +109,8 @@ def _recipient(
     """The address, and the token of the link if there is one. A link goes only to the address that it is bound to."""
     if user is None:
         return None, None
-    match arguments["template"], user:
-        case "reset", User(is_active=True, password_hash=str()):
-            return user.email, reset_token(signers, user, now)
-        case "verification", User(is_active=True, is_verified=False):
-            return user.email, verification_token(signers, user, now)
-        case "email-change", User(new_email=str(new_email)):
-            return new_email, email_change_token(signers, user, now)
-        case "reset" | "verification" | "email-change", _:
-            return None, None
-    return arguments.get("to", user.email), None
+    kind = arguments["template"]
+    if kind not in get_args(LinkKind):
+        return arguments.get("to", user.email), None
+    recipient = user.link_recipient(kind)
+    return recipient, make_link_token(signers, user, kind, now) if recipient else None

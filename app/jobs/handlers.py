@@ -43,12 +43,12 @@ class JobHandlers:
     def mail(self, claimed: ClaimedJob) -> Outcome:
         """Send a mail. That precedes the end of the job, so it may be sent twice, with the same Message-ID."""
         job, arguments = claimed.job, claimed.job.arguments
-        with self.database.thread_scope() as session:
+        with self.database.thread_scope(write=True) as session:  # a new link makes older ones invalid
             user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
             statement = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
-        message = compose_mail(job.id, arguments, user, self.settings, self.signers)
-        if message is not None:
             archive = statement.result if statement else None
+            message = compose_mail(job.id, arguments, user, self.settings, self.signers)
+        if message is not None:
             if archive is not None and len(archive) <= MAX_ATTACHMENT:
                 for name, subtype in FILES.items():
                     message.add_attachment(read_file(archive, name), maintype="text", subtype=subtype, filename=name)

@@ -1,7 +1,7 @@
 """Accounts: roles, users, and their identities at an external provider."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import pydantic
@@ -54,6 +54,9 @@ class UserBase(SQLModel):
     name: Name | None = Field(default=None, max_length=100)
 
 
+LinkKind = Literal["reset", "verification", "email_change"]
+
+
 class User(UserBase, table=True):
     __table_args__ = (UniqueConstraint("email"),)
 
@@ -69,7 +72,21 @@ class User(UserBase, table=True):
     operations_revision: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     operations_floor: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
+    # When the newest mailed link of each kind expires, in seconds since 1970: older links are invalid.
+    newest_reset: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    newest_verification: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    newest_email_change: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+
     role: Role = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+    def link_recipient(self, kind: LinkKind) -> str | None:
+        """The address that a link of this kind is mailed to; None if the account has no use for such a link."""
+        recipients: dict[LinkKind, str | None] = {
+            "reset": self.email if self.password_hash else None,
+            "verification": None if self.is_verified else self.email,
+            "email_change": self.new_email,
+        }
+        return recipients[kind] if self.is_active else None
 
     @property
     def guessable_words(self) -> list[str]:

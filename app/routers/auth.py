@@ -161,4 +161,6 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
 @local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, EmailTaken))
 def verify_email(body: TokenBody, services: ServicesDep, session: SessionDep) -> None:
     """Verify an address, or finish a change of address, with a mailed token."""
-    email_tokens.redeem_verification(session, services.signers, body.token, utcnow())
+    user, former = email_tokens.redeem_verification(session, services.signers, body.token, utcnow())
+    if former != user.email:
+        services.jobs.mail(session, "email-changed", owner_id=user.id, to=former)

@@ -131,7 +131,7 @@ async def change_email(request: Request, body: EmailChange, me: Account, service
 def _change_email(session: Session, services: Services, user: User, new_email: str) -> None:
     if not users.request_email_change(session, user, new_email):
         raise Conflict
-    services.jobs.mail(session, "email-change", owner_id=user.id)
+    services.jobs.mail(session, "email_change", owner_id=user.id)
     services.jobs.mail(session, "email-changing", owner_id=user.id, to=user.email)
 
 

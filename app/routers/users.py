@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.accounts import users
 from app.core.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
@@ -13,10 +13,8 @@ from app.core.scopes import ADMIN, in_order
 from app.dependencies import PageDep, SessionDep, page_of_sessions, requires
 from app.http.openapi import problems
 from app.http.routing import Router
-from app.models.base import utcnow
-from app.models.refresh_token import RefreshToken, SessionPublic
+from app.models.refresh_token import SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
-from app.oauth2 import refresh_tokens
 from app.oauth2.authorization_server import Caller
 
 router = Router("/api", tags=["users"])
@@ -51,8 +49,7 @@ def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session
         changes["role"] = _role(session, changes["role"])
         security_event("role changed", user_id=user_id, role=changes["role"].name, by=me.user_id)
     if disabled:
-        changes["auth_epoch"] = user.auth_epoch + 1
-        refresh_tokens.revoke_sessions(session, col(RefreshToken.user_id) == user_id, reason="disabled", now=utcnow())
+        users.end_all_sessions(session, user, reason="disabled")
         security_event("account disabled", user_id=user_id, by=me.user_id)
     for name, value in changes.items():
         setattr(user, name, value)
@@ -91,11 +88,8 @@ def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[S
     responses=problems(UserNotFound),
 )
 def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
-    """Sign an account out everywhere, at once."""
-    _locked(session, user_id)
-    refresh_tokens.revoke_sessions(
-        session, col(RefreshToken.user_id) == user_id, reason="revoked-by-admin", now=utcnow()
-    )
+    """Sign an account out everywhere, at once. Mailed links and a pending change of address end too."""
+    users.end_all_sessions(session, _locked(session, user_id), reason="revoked-by-admin")
 
 
 @router.get("/roles", dependencies=[requires("users:read")])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from app.accounts.email_tokens import reset_token
+from app.accounts.email_tokens import make_link_token
 from app.core.crypto import TokenSigner
 from app.jobs.backends import make_celery
 from app.models.base import utcnow
@@ -38,7 +38,7 @@ def credentials(muster: Muster, account: Account) -> User:
 
 
 def reset(muster: Muster, account: Account, key: str) -> int:
-    token = reset_token(Signers.derive([key], muster.url), credentials(muster, account), utcnow())
+    token = make_link_token(Signers.derive([key], muster.url), credentials(muster, account), "reset", utcnow())
     body = {"token": token, "new_password": NEW_PASSWORD}
     return muster.client.post("/api/auth/reset-password", json=body).status_code
 
