@@ -22,6 +22,7 @@ from app.oauth2.authorization_server import AuthorizationServer
 from app.oauth2.refresh_tokens import live_scopes
 from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
+from app.oidc.tokens import AccessTokenRules
 
 # One runs, which may take a few hundred MB of memory, and the others wait.
 MAX_IMPORTS = 5
@@ -86,7 +87,16 @@ def make_services(settings: Settings, database: Database) -> Services:
 
     provider = login_flow = None
     if settings.oidc_issuer:
-        provider = Provider(settings.oidc_issuer, settings.oidc_audience, settings.oidc_client_id)
+        rules = AccessTokenRules(
+            settings.oidc_issuer,
+            settings.oidc_audience,
+            settings.oidc_client_id,
+            mark=settings.oidc_token_mark,
+            audience_claim=settings.oidc_audience_claim,
+            scope_claim=settings.oidc_scope_claim,
+            scope_prefix=settings.oidc_scope_prefix or "",
+        )
+        provider = Provider(rules)
     if provider and settings.has_provider_login:
         login_flow = LoginFlow(
             provider,

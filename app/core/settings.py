@@ -24,6 +24,7 @@ from app.core.settings_types import (
     Origins,
     RedisUrl,
     RoleMap,
+    TokenMark,
 )
 
 ROOT = settings_types.ROOT
@@ -90,6 +91,10 @@ class Settings(BaseSettings):
 
     oidc_issuer: Issuer | None = None
     oidc_audience: str = "muster"
+    oidc_audience_claim: Literal["aud", "client_id"] = "aud"
+    oidc_token_mark: TokenMark | None = None
+    oidc_scope_claim: str = "scope"
+    oidc_scope_prefix: str | None = None
     oidc_client_id: Names = ()
     oidc_client_secret: str | None = Field(default=None, repr=False)
     oidc_role_map: RoleMap = ()

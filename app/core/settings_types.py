@@ -16,6 +16,7 @@ from pydantic_settings import NoDecode
 from app.core.crypto import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parents[2]
+_ID_TOKEN_CLAIMS = frozenset(("iss", "sub", "aud", "azp", "exp", "iat", "auth_time", "acr", "amr", "email", "groups"))
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 Item = TypeVar("Item")
@@ -83,6 +84,11 @@ def _limit(text: str) -> str | None:
     return text if parse_many(text) else None
 
 
+@_must_be("a claim that access tokens have and ID tokens have not, such as scp or token_use=access")
+def _token_mark(text: str) -> str | None:
+    return text if text.partition("=")[0] not in _ID_TOKEN_CLAIMS else None
+
+
 def _duration(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
         return validate(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
@@ -115,6 +121,7 @@ MailUrl = Annotated[str, _mail_url]
 HttpUrl = Annotated[str, _http_url, AfterValidator(lambda url: url.rstrip("/"))]
 Issuer = Annotated[str, Field(max_length=500), _http_url]  # compared exactly, so a final slash stays
 Limit = Annotated[str, _limit]
+TokenMark = Annotated[str, _token_mark]
 Duration = Annotated[timedelta, Field(gt=timedelta(0)), WrapValidator(_duration)]
 CommaList = Annotated[tuple[Item, ...], NoDecode, BeforeValidator(_comma_list)]
 Names = CommaList[str]

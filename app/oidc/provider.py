@@ -5,7 +5,6 @@ No request waits for the provider inside a database session, and none is sent fo
 
 import asyncio
 import logging
-from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -19,6 +18,7 @@ from app.oauth2.access_tokens import InvalidAccessToken, is_current
 from app.oidc.discovery import COOLDOWN, FAILURES, TIMEOUT, Discovery, request_json
 from app.oidc.tokens import (
     MAX_LENGTH,
+    AccessTokenRules,
     Profile,
     ProviderClaims,
     VerifyingKey,
@@ -36,14 +36,13 @@ _ParsedToken = tuple[dict[str, Any], ProviderClaims, VerifyingKey | None]  # its
 class Provider:
     """The identity provider whose issuer is OIDC_ISSUER. For use on the event loop only."""
 
-    def __init__(self, issuer: str, audience: str, clients: Collection[str]) -> None:
-        self.issuer = issuer
-        self._audience = audience
-        self._clients = clients
+    def __init__(self, rules: AccessTokenRules) -> None:
+        self.issuer = rules.issuer
+        self._rules = rules
         self._http = httpx.AsyncClient(
             timeout=TIMEOUT, headers={"Accept": "application/json", "Accept-Encoding": "identity"}
         )
-        self.discovery = Discovery(issuer, self._http)
+        self.discovery = Discovery(rules.issuer, self._http)
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
         # Accounts that are being created, and those refused within REFUSAL_TTL (app/oidc/accounts.py).
         self.provisioning: TTLCache[Any, asyncio.Task[None]] = TTLCache(4096, REFUSAL_TTL)
@@ -71,7 +70,7 @@ class Provider:
 
     def _parse(self, token: str) -> _ParsedToken:
         jwt = parse_jwt(token)
-        return jwt.header, access_token_claims(jwt, self.issuer, self._audience, self._clients), None
+        return jwt.header, access_token_claims(jwt, self._rules), None
 
     # ---- Endpoints ----
 

@@ -17,6 +17,9 @@ from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAc
 
 ALGORITHMS = ("RS256", "ES256")
 MAX_LENGTH = 8192  # characters of a token: Keycloak puts every role into it
+_CLIENT = ("azp", "client_id", "cid")  # claims that name the client: RFC 9068 and most providers, Okta
+# Of ID tokens (OpenID Connect Core sections 2 and 3) and logout tokens.
+_NEVER_IN_ACCESS_TOKENS = {"nonce", "at_hash", "c_hash", "s_hash", "events"}
 _NO_ID = UUID(int=0)
 _MAX_DATE = 253_402_300_799  # the last second of the year 9999
 _EMAIL: TypeAdapter[str] = TypeAdapter(Email)
@@ -73,17 +76,30 @@ class ProviderClaims:
     access: AccessClaims
 
 
-def access_token_claims(jwt: Jwt, issuer: str, audience: str, clients: Collection[str]) -> ProviderClaims:
-    """The claims of an access token for this service (RFC 9068 section 4, or Keycloak's form); else InvalidAccessToken.
-    The signature is not verified here."""
+@dataclass(frozen=True, slots=True)
+class AccessTokenRules:
+    """Which access tokens of the provider are for this service, and which claims say so."""
+
+    issuer: str
+    audience: str
+    clients: Collection[str] = ()  # all, if empty
+    mark: str | None = None
+    audience_claim: str = "aud"
+    scope_claim: str = "scope"
+    scope_prefix: str = ""
+
+
+def access_token_claims(jwt: Jwt, rules: AccessTokenRules) -> ProviderClaims:
+    """The claims of an access token for this service (RFC 9068 section 4, or as the rules say); else
+    InvalidAccessToken. The signature is not verified here."""
     payload = jwt.payload
-    client = payload.get("azp", payload.get("client_id"))
-    scope = payload.get("scope", "")
-    if not _is_bearer_token(jwt) or audience not in _audiences(payload) or not isinstance(scope, str):
+    client = next((payload[name] for name in _CLIENT if name in payload), None)
+    if not _is_bearer_token(jwt, rules.mark) or rules.audience not in _audiences(payload, rules.audience_claim):
         raise InvalidAccessToken
-    if not isinstance(client, str) or (clients and client not in clients):
+    if not isinstance(client, str) or (rules.clients and client not in rules.clients):
         raise InvalidAccessToken
-    return _claims(payload, issuer, client, frozenset(scope.split()))
+    scope = _names(payload.get(rules.scope_claim, ""))
+    return _claims(payload, rules.issuer, client, frozenset(name.removeprefix(rules.scope_prefix) for name in scope))
 
 
 def id_token_claims(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: str) -> ProviderClaims:
@@ -122,20 +138,32 @@ def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[
     return ProviderClaims(issuer, subject, _realm_roles(payload), profile_of(payload), access)
 
 
-def _is_bearer_token(jwt: Jwt) -> bool:
-    """Whether this is an access token, by the header (RFC 9068) or Keycloak's claim `typ`.
+def _is_bearer_token(jwt: Jwt, mark: str | None) -> bool:
+    """Whether this is an access token, by the header (RFC 9068) or the claim `mark`, by default Keycloak's `typ`.
 
     ID tokens and refresh tokens are not. A token bound to a key of its client (RFC 7800) is not a bearer token either:
     it would have to come with a proof of that key.
     """
-    header, claim = jwt.header.get("typ", "JWT"), jwt.payload.get("typ")
-    is_access_token = header in ACCESS_TOKEN_TYPES or (header == "JWT" and claim is not None)
-    return is_access_token and claim in (None, "Bearer") and "cnf" not in jwt.payload
+    header, payload = jwt.header.get("typ", "JWT"), jwt.payload
+    name, _, value = (mark or "typ=Bearer").partition("=")
+    is_marked = name in payload and (payload[name] == value or not value)
+    if mark is not None and not _NEVER_IN_ACCESS_TOKENS.isdisjoint(payload):
+        is_marked = False
+    is_access_token = header in ACCESS_TOKEN_TYPES or (header == "JWT" and is_marked)
+    return is_access_token and payload.get("typ") in (None, "Bearer") and "cnf" not in payload
 
 
-def _audiences(payload: dict[str, Any]) -> list[Any]:
-    audience = payload.get("aud")
+def _audiences(payload: dict[str, Any], claim: str = "aud") -> list[Any]:
+    audience = payload.get(claim)
     return audience if isinstance(audience, list) else [audience]
+
+
+def _names(value: object) -> list[str]:
+    """The names in a claim: separated by spaces (RFC 8693 section 4.2), an array, or the keys of an object."""
+    names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
+        raise InvalidAccessToken
+    return list(names)
 
 
 def _is_subject(subject: object) -> TypeGuard[str]:

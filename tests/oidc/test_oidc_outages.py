@@ -15,7 +15,7 @@ from app.models.base import utcnow
 from app.oauth2.access_tokens import InvalidAccessToken
 from app.oidc.discovery import COOLDOWN, MAX_RESPONSE, TIMEOUT
 from app.oidc.provider import Provider
-from app.oidc.tokens import parse_jwks
+from app.oidc.tokens import AccessTokenRules, parse_jwks
 from tests.support.assertions import assert_problem
 from tests.support.keycloak import Keycloak, SigningKey, bearer
 from tests.support.servers import STARTUP, Muster, Tokens, wait_for
@@ -123,7 +123,7 @@ def test_a_slow_provider_keeps_nobody_else_waiting(serve: Callable[..., Muster])
 
 
 async def _verify(keycloak: Keycloak, token: str) -> str:
-    provider = Provider(keycloak.issuer, "muster", ())
+    provider = Provider(AccessTokenRules(keycloak.issuer, "muster"))
     try:
         return (await provider.verify(token, utcnow())).subject
     finally:
@@ -148,7 +148,7 @@ def test_a_withdrawn_key_expires_within_the_hour(
     answers = {"another": [SigningKey("ES256").public], "none": [], "unfit": [unfit]}
 
     async def use_later(keycloak: Keycloak, token: str) -> None:
-        provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
+        provider, claims = Provider(AccessTokenRules(keycloak.issuer, "muster")), keycloak.claims()
         await provider.verify(token, utcnow())
         keycloak.answers["jwks"] = {"keys": answers[left]}
         let_keys_expire(monkeypatch)
@@ -164,7 +164,7 @@ def test_a_withdrawn_key_expires_within_the_hour(
 
 def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def use_later(keycloak: Keycloak, token: str) -> None:
-        provider = Provider(keycloak.issuer, "muster", ())
+        provider = Provider(AccessTokenRules(keycloak.issuer, "muster"))
         await provider.verify(token, utcnow())
         let_keys_expire(monkeypatch)
         keycloak.go.clear()
@@ -183,7 +183,7 @@ def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: 
 
 def test_a_token_that_was_seen_before_still_ends_a_minute_after_its_time() -> None:
     async def use_later(keycloak: Keycloak) -> None:
-        provider, claims = Provider(keycloak.issuer, "muster", ()), keycloak.claims()
+        provider, claims = Provider(AccessTokenRules(keycloak.issuer, "muster")), keycloak.claims()
         token, end = keycloak.token(**claims), datetime.fromtimestamp(claims["exp"] + 60, UTC)
         for now in (utcnow(), end - timedelta(microseconds=1)):
             assert (await provider.verify(token, now)).subject == claims["sub"]

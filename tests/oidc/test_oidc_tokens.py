@@ -95,7 +95,7 @@ WRONG: dict[str, list[Any]] = {
     "exp": [ABSENT, None, "never", True, 1.5, NOW - 100, 10**30, float("nan")],
     "iat": [ABSENT, None, "now", 1.5, -1, NOW + 100_000],
     "nbf": [None, "now", 1.5, NOW + 100_000],
-    "scope": [None, 1, ["me"]],
+    "scope": [None, 1, ["me", 1]],
     "auth_time": [None, "now", 1.5, 10**30],
     "cnf": [{"jkt": "proof"}, None],
 }

@@ -1,0 +1,239 @@
+"""Access tokens in the form of each provider that docs/identity-provider.md has a recipe for, and their ID tokens.
+
+The claims are those of the providers' documentation: we have no account at most of them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from app.core.settings import Settings
+from app.oauth2.access_tokens import InvalidAccessToken
+from app.oidc.provider import Provider
+from app.oidc.tokens import AccessTokenRules, ProviderClaims
+from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
+from tests.support.databases import ROOT
+from tests.support.keycloak import ABSENT, Keycloak, bearer
+from tests.support.servers import Muster
+
+pytestmark = pytest.mark.one_database
+
+GUID = "6731de76-14a6-49ae-97bc-6eba6914391e"
+COMMON = {"iss", "exp", "iat", "sub"}
+ID_TOKEN = {"nonce": "n-0S6_WzA2Mj", "at_hash": "MTIzNDU2Nzg5MDEyMzQ1Ng", "email": "ada@example.com"}
+
+
+BY_DEFAULT = {"typ": "JWT"}
+
+
+class Shape(NamedTuple):
+    settings: dict[str, str]
+    access: dict[str, Any]  # beside COMMON
+    id: dict[str, Any]
+    header: dict[str, Any] = BY_DEFAULT
+
+
+SHAPES = {
+    "Auth0": Shape(
+        {"OIDC_AUDIENCE": "https://muster.example.com", "OIDC_CLIENT_ID": "tM5l", "OIDC_TOKEN_MARK": "scope"},
+        {
+            "aud": ["https://muster.example.com", "https://tenant.eu.auth0.com/userinfo"],
+            "azp": "tM5l",
+            "scope": "openid email me operations:read",
+        },
+        {"aud": "tM5l", "sid": "s", "nickname": "ada"},
+    ),
+    "Auth0 with permissions": Shape(
+        {
+            "OIDC_AUDIENCE": "https://muster.example.com",
+            "OIDC_TOKEN_MARK": "permissions",
+            "OIDC_SCOPE_CLAIM": "permissions",
+        },
+        {
+            "aud": "https://muster.example.com",
+            "azp": "tM5l",
+            "scope": "openid",
+            "permissions": ["me", "operations:read"],
+        },
+        {"aud": "tM5l", "sid": "s", "nickname": "ada"},
+    ),
+    "Entra ID": Shape(
+        {"OIDC_AUDIENCE": GUID, "OIDC_CLIENT_ID": GUID, "OIDC_TOKEN_MARK": "scp", "OIDC_SCOPE_CLAIM": "scp"},
+        {
+            "aud": GUID,
+            "azp": GUID,
+            "azpacr": "0",
+            "oid": "690222be-ff1a-4d56-abd1-7e4f7d38e474",
+            "scp": "me operations:read",
+            "tid": "fabrikam",
+            "ver": "2.0",
+            "email": "ada@example.com",
+        },
+        {"aud": GUID, "oid": "690222be-ff1a-4d56-abd1-7e4f7d38e474", "tid": "fabrikam", "ver": "2.0"},
+    ),
+    "Okta": Shape(
+        {
+            "OIDC_AUDIENCE": "api://default",
+            "OIDC_CLIENT_ID": "0oabcd",
+            "OIDC_TOKEN_MARK": "cid",
+            "OIDC_SCOPE_CLAIM": "scp",
+        },
+        {
+            "ver": 1,
+            "jti": "AT.0mP4",
+            "aud": "api://default",
+            "cid": "0oabcd",
+            "uid": "00uid4",
+            "scp": ["openid", "me", "operations:read"],
+        },
+        {"ver": 1, "jti": "ID.4eAW", "aud": "0oabcd", "amr": ["pwd"], "idp": "00o1"},
+        {"typ": ABSENT},
+    ),
+    "ZITADEL": Shape(
+        {
+            "OIDC_AUDIENCE": "252699754973135882",
+            "OIDC_CLIENT_ID": "253084@muster",
+            "OIDC_TOKEN_MARK": "jti",
+            "OIDC_SCOPE_CLAIM": "urn:zitadel:iam:org:project:roles",
+        },
+        {
+            "aud": ["253084@muster", "252699754973135882"],
+            "client_id": "253084@muster",
+            "jti": "V2_252862212748621310",
+            "urn:zitadel:iam:org:project:roles": {"me": {"25": "xyz.io"}, "operations:read": {"25": "xyz.io"}},
+        },
+        {
+            "aud": ["253084@muster", "252699754973135882"],
+            "azp": "253084@muster",
+            "client_id": "253084@muster",
+            "c_hash": "Ud8i49t31_k",
+            "urn:zitadel:iam:org:project:roles": {"me": {"25": "xyz.io"}},
+        },
+    ),
+    "authentik": Shape(
+        {
+            "OIDC_AUDIENCE": "9Zbj",
+            "OIDC_CLIENT_ID": "9Zbj",
+            "OIDC_TOKEN_MARK": "uid",
+            "OIDC_SCOPE_CLAIM": "muster_scopes",
+        },
+        {
+            "aud": "9Zbj",
+            "azp": "9Zbj",
+            "uid": "7aXh",
+            "acr": "goauthentik.io/providers/oauth2/default",
+            "sid": "s",
+            "muster_scopes": ["me", "operations:read"],
+        },
+        {"aud": "9Zbj", "acr": "goauthentik.io/providers/oauth2/default", "sid": "s", "muster_scopes": ["me"]},
+    ),
+    "Cognito": Shape(
+        {
+            "OIDC_AUDIENCE": "57cbishk4j24pabc1234567890",
+            "OIDC_CLIENT_ID": "57cbishk4j24pabc1234567890",
+            "OIDC_AUDIENCE_CLAIM": "client_id",
+            "OIDC_TOKEN_MARK": "token_use=access",
+            "OIDC_SCOPE_PREFIX": "muster/",
+        },
+        {
+            "client_id": "57cbishk4j24pabc1234567890",
+            "token_use": "access",
+            "scope": "openid muster/me muster/operations:read",
+            "username": "ada",
+            "cognito:groups": ["customers"],
+        },
+        {"aud": "57cbishk4j24pabc1234567890", "token_use": "id", "cognito:username": "ada"},
+        {"typ": ABSENT},
+    ),
+}
+on_each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def token(keycloak: Keycloak, shape: Shape, claims: dict[str, Any]) -> str:
+    common = {name: value for name, value in keycloak.claims().items() if name in COMMON}
+    return keycloak.keys[0].sign({**common, **claims}, **shape.header)
+
+
+def verify(keycloak: Keycloak, shape: Shape, claims: dict[str, Any]) -> ProviderClaims:
+    settings = Settings.model_validate({name.lower(): value for name, value in shape.settings.items()})
+
+    async def verified() -> ProviderClaims:
+        rules = AccessTokenRules(
+            keycloak.issuer,
+            settings.oidc_audience,
+            settings.oidc_client_id,
+            mark=settings.oidc_token_mark,
+            audience_claim=settings.oidc_audience_claim,
+            scope_claim=settings.oidc_scope_claim,
+            scope_prefix=settings.oidc_scope_prefix or "",
+        )
+        provider = Provider(rules)
+        try:
+            return await provider.verify(token(keycloak, shape, claims), datetime.now(UTC))
+        finally:
+            await provider.close()
+
+    return asyncio.run(verified())
+
+
+@on_each_shape
+def test_an_access_token_of_this_provider_is_accepted_with_its_scopes(keycloak: Keycloak, shape: Shape) -> None:
+    assert verify(keycloak, shape, shape.access).access.scope >= {"me", "operations:read"}
+
+
+@on_each_shape
+def test_its_id_token_is_refused_with_and_without_what_only_some_have(keycloak: Keycloak, shape: Shape) -> None:
+    for claims in (shape.id, {**shape.id, **ID_TOKEN}, {**shape.access, **ID_TOKEN}):
+        with pytest.raises(InvalidAccessToken):
+            verify(keycloak, shape, claims)
+
+
+@on_each_shape
+def test_a_token_for_another_audience_or_client_is_refused(keycloak: Keycloak, shape: Shape) -> None:
+    audience = shape.settings.get("OIDC_AUDIENCE_CLAIM", "aud")
+    client = next(name for name in ("azp", "client_id", "cid") if name in shape.access)
+    others = [audience, client] if "OIDC_CLIENT_ID" in shape.settings else [audience]
+    for claim in others:
+        with pytest.raises(InvalidAccessToken):
+            verify(keycloak, shape, {**shape.access, claim: "another"})
+
+
+@on_each_shape
+def test_without_its_settings_no_token_of_it_passes(keycloak: Keycloak, shape: Shape) -> None:
+    names = ("OIDC_AUDIENCE", "OIDC_CLIENT_ID", "OIDC_AUDIENCE_CLAIM")
+    strict = shape._replace(settings={name: shape.settings[name] for name in names if name in shape.settings})
+    with pytest.raises(InvalidAccessToken):
+        verify(keycloak, strict, shape.access)
+
+
+def test_the_recipes_of_the_documentation_are_these_settings() -> None:
+    text = (ROOT / "docs" / "identity-provider.md").read_text()
+    for name, shape in SHAPES.items():
+        for setting in ("OIDC_TOKEN_MARK", "OIDC_SCOPE_CLAIM", "OIDC_SCOPE_PREFIX", "OIDC_AUDIENCE_CLAIM"):
+            value = shape.settings.get(setting)
+            assert value is None or f"`{setting}={value}`" in text, (name, setting)
+
+
+@pytest.mark.parametrize("mark", ["sub", "aud", "azp", "email=ada@example.com", "groups"])
+def test_a_claim_that_id_tokens_have_is_no_mark(mark: str) -> None:
+    with pytest.raises(ValueError, match="ID tokens have not"):
+        Settings(oidc_token_mark=mark)
+
+
+def test_a_service_with_these_settings_serves_its_people(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
+    """The address comes from userinfo, as these access tokens name none."""
+    shape = SHAPES["Cognito"]
+    muster = serve(OIDC_ISSUER=keycloak.issuer, **shape.settings)
+    keycloak.people["ada"] = {"sub": "ada", "email": "ada.cognito@example.com", "email_verified": "true"}
+    me = {"sub": "ada"}
+
+    def use(claims: dict[str, Any]) -> httpx.Response:
+        return muster.client.get("/api/users/me", headers=bearer(token(keycloak, shape, {**claims, **me})))
+
+    assert use(shape.access).json()["email"] == "ada.cognito@example.com"
+    assert_refused(use({**shape.id, **ID_TOKEN}), INVALID_TOKEN)
+    assert use({**shape.access, "scope": "another/me"}).json()["type"] == "/problems/insufficient-scope"
