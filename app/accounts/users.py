@@ -100,7 +100,7 @@ def get_role(session: Session, name: str) -> Role:
     """The role, or RolesMissing: without roles in the database nobody can register."""
     role = find_role(session, name)
     if role is None:
-        raise RolesMissing
+        raise RolesMissing(retry_after=60)
     return role
 
 

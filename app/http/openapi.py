@@ -137,7 +137,7 @@ def problems(*kinds: Kind, oauth: bool = False) -> Responses:
             new["headers"] = headers(*_HEADERS_OF_STATUS[kind.status])
         response = responses.setdefault(kind.status, new)
         example = {"summary": kind.title, "value": members(kind if isinstance(kind, AppError) else kind())}
-        response["content"][media_type]["examples"][getattr(kind, "error", kind.type)] = example
+        response["content"][media_type]["examples"][kind.type] = example
     return responses
 
 

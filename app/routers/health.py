@@ -54,7 +54,7 @@ def _check_database(database: Database) -> None:
     try:
         with database.without_slot() as session:
             if session.connection().execute(select(col(Role.id)).limit(1)).first() is None:
-                raise RolesMissing
+                raise RolesMissing(retry_after=60)
     except SQLAlchemyError:
         raise Unavailable("The database does not answer, or is not migrated.") from None
 
