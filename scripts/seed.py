@@ -17,7 +17,10 @@ def parse() -> argparse.Namespace:
         "--update", action="store_true", help="reset existing roles to the scopes of app/core/scopes.py"
     )
     parser.add_argument("--demo", action="store_true", help="load a demo account with heroes, teams, tasks, operations")
-    parser.add_argument("--admin", metavar="EMAIL", help="make this account an admin, and create it if there is none")
+    parser.add_argument(
+        "--admin", metavar="EMAIL|ID", help="make this account an admin; an address without an account gets one"
+    )
+    parser.add_argument("--unverified", action="store_true", help="even if its address has never been verified")
     parser.epilog = (
         "The password of a new admin is asked for on a terminal, or else read from ADMIN_PASSWORD or standard input. "
         "With LOCAL_ACCOUNTS=off no account is created: that person has to sign in first."
@@ -29,15 +32,18 @@ if __name__ == "__main__":
     parse()  # --help and refusals need nothing installed
     use_project_python()
 
+from collections.abc import Callable
 from getpass import getpass
+from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
-from app.accounts.passwords import check_policy, hash_password
-from app.accounts.users import create_user, find_user_by_email, get_role
+from app.accounts.passwords import check_policy, hash_password, is_password
+from app.accounts.users import create_user, end_all_sessions, get_role, lock_user
 from app.core.dialects import insert_missing, make_engine
 from app.core.errors import Invalid
+from app.core.logs import security_event
 from app.core.schema import reason_not_to_start
 from app.core.scopes import ADMIN, ROLES
 from app.core.settings import Settings, get_settings
@@ -61,7 +67,7 @@ def main() -> None:
             load_demo(settings)
             print(f"Demo account: {DEMO_ACCOUNT}.")
         if options.admin:
-            make_admin_from_command_line(settings, options.admin)
+            make_admin_from_command_line(settings, options.admin, unverified=options.unverified)
         else:
             make_first_admin(settings)
 
@@ -102,41 +108,76 @@ def make_first_admin(settings: Settings) -> None:
     if has_admin(settings):
         return
     try:
-        make_admin(settings, settings.admin_email, password=settings.admin_password)
+        make_admin(settings, settings.admin_email, settings.admin_password, refuse=_unless_its_password(settings))
     except ValueError as error:
         sys.exit(f"muster: ADMIN_EMAIL: {error}")
     except Invalid as error:
         sys.exit(f"muster: ADMIN_PASSWORD: {error}")
 
 
-def make_admin_from_command_line(settings: Settings, address: str) -> None:
+def _unless_its_password(settings: Settings) -> Callable[[User], None]:
+    """Anybody may have registered ADMIN_EMAIL first, or have had the identity provider say that it is theirs."""
+
+    def refuse(user: User) -> None:
+        if not is_password(settings.admin_password or "", user.password_hash):
+            raise ValueError(
+                "this account exists, and ADMIN_PASSWORD is not its password; if it is the right person's, make it an"
+                f" admin with ./scripts/seed.py --admin {user.id}"
+            )
+
+    return refuse
+
+
+def make_admin_from_command_line(settings: Settings, whom: str, *, unverified: bool) -> None:
+    def refuse(user: User) -> None:
+        if not (user.is_verified or unverified or whom == str(user.id)):
+            raise ValueError(
+                "the address of this account is not verified: anybody may have registered it; name the account by its"
+                f" id, {user.id}, or add --unverified"
+            )
+
     try:
-        make_admin(settings, address, password=None)
+        make_admin(settings, whom, None, refuse=refuse)
     except (ValueError, Invalid) as error:
         sys.exit(f"muster: {error}")
     print("The account is an admin.")
 
 
-def make_admin(settings: Settings, address: str, *, password: str | None) -> None:
-    """Give an account the role admin, and create it if there is none; its address is taken as verified.
+def make_admin(settings: Settings, whom: str, password: str | None, *, refuse: Callable[[User], None]) -> None:
+    """Give an account, by address or id, the role admin, and create it if there is none with this address.
 
-    Raises ValueError for an address that is none or an account that cannot be created, Invalid for a weak password.
+    An existing account is signed out everywhere, unless `refuse` raises an error. Raises ValueError for an address that
+    is none or an account that cannot be created, Invalid for a weak password.
     """
-    email = email_address(address)
     engine = make_engine(settings)
     with Session(engine) as session:
-        exists = find_user_by_email(session, email) is not None
-    if not exists and settings.local_accounts == "off":
-        raise ValueError("LOCAL_ACCOUNTS=off: this person has to sign in at the identity provider first")
+        exists = _find(session, whom) is not None
     if not exists:
-        _create_admin(settings, email, password or settings.admin_password or _ask_for_password())
+        _create_admin(settings, email_address(whom), password)
     with Session(engine) as session:
-        session.exec(select(User).where(User.email == email)).one().role_id = get_role(session, ADMIN).id
-        session.commit()
+        user_id = _find(session, whom)
+        user = lock_user(session, user_id) if user_id else None
+        if user is not None and user.role.name != ADMIN:
+            refuse(user)
+            user.role = get_role(session, ADMIN)
+            end_all_sessions(session, user, reason="made-admin")
+            session.commit()
+            security_event("role changed", user_id=user.id, role=ADMIN, by="the operator")
     engine.dispose()
 
 
-def _create_admin(settings: Settings, email: str, password: str) -> None:
+def _find(session: Session, whom: str) -> UUID | None:
+    try:
+        return session.exec(select(User.id).where(User.id == UUID(whom))).first()
+    except ValueError:
+        return session.exec(select(User.id).where(User.email == email_address(whom))).first()
+
+
+def _create_admin(settings: Settings, email: str, password: str | None) -> None:
+    """Create the account. Its address is taken as verified."""
+    if settings.local_accounts == "off":
+        raise ValueError("LOCAL_ACCOUNTS=off: this person has to sign in at the identity provider first")
+    password = password or settings.admin_password or _ask_for_password()
     check_policy(password, min_length=settings.password_min_length, related=[email], field="password")
     password_hash = hash_password(password)
     engine = make_engine(settings)
@@ -145,7 +186,7 @@ def _create_admin(settings: Settings, email: str, password: str) -> None:
             create_user(session, email=email, name=None, password_hash=password_hash, role=ADMIN, is_verified=True)
             session.commit()
         except IntegrityError:
-            session.rollback()  # another process was first
+            session.rollback()  # somebody else was first
     engine.dispose()
 
 

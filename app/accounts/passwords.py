@@ -47,6 +47,11 @@ def hash_password(password: str) -> str:
     return str(_context.hash(normalize(password)))
 
 
+def is_password(password: str, password_hash: str | None) -> bool:
+    """Whether it matches, for scripts: PasswordHasher.verify takes the same time for accounts without a hash."""
+    return password_hash is not None and _context.verify(normalize(password), password_hash)
+
+
 def check_policy(password: str, *, min_length: int, related: Sequence[str], field: str) -> None:
     """Raise Invalid, with the reason, for a password that is too short, too long, common or made from `related`."""
     text = normalize(password)

@@ -135,7 +135,7 @@ def test_seed_makes_an_admin_of_who_signed_in_and_nobody_else(muster: Muster) ->
         "muster: LOCAL_ACCOUNTS=off: this person has to sign in at the identity provider first",
     )
     known = muster.new_account()
-    assert without_local_accounts(muster.database_url, "--admin", known.email)[0] == 0
+    assert without_local_accounts(muster.database_url, "--admin", known.email, "--unverified")[0] == 0
     assert known.email in admins(muster.database_url)
 
 

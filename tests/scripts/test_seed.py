@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.core.scopes import ADMIN, ROLES, USER
 from app.core.settings import Settings
 from scripts.seed import load_roles
+from tests.support.assertions import assert_signed_out
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.schema import engine_for
 from tests.support.servers import PASSWORD, Muster, Tokens
@@ -188,11 +189,30 @@ def read_until(terminal: int, prompt: str | None) -> str:
     return shown.decode()
 
 
-def test_an_existing_account_becomes_an_admin_and_keeps_its_password(muster: Muster) -> None:
-    ada = muster.register()
-    assert seed(muster.database_url, "--admin", ada.email.upper(), answer="not-asked-for-at-all")[0] == 0
+@pytest.mark.parametrize("how", ["verified", "flag", "id"])
+def test_an_existing_account_becomes_an_admin_keeps_its_password_and_is_signed_out(muster: Muster, how: str) -> None:
+    ada = muster.new_account()
+    tokens = ada.tokens()
+    whom, flags = ada.email.upper(), ["--unverified"] if how == "flag" else []
+    if how == "id":
+        whom = muster.me(tokens).json()["id"]
+    elif how == "verified":
+        muster.sql('UPDATE "user" SET is_verified = true WHERE email = :email', email=ada.email)
+    status, said = seed(muster.database_url, "--admin", whom, *flags, answer="not-asked-for-at-all")
+    assert status == 0
+    assert "role changed user_id=" in said
+    assert_signed_out(muster, tokens)
     assert_is_admin(muster, ada.email)
-    assert seed(muster.database_url, "--admin", ada.email) == (0, "Roles: user, admin.\nThe account is an admin.\n")
+    done = "Roles: user, admin.\nThe account is an admin.\n"
+    assert seed(muster.database_url, "--admin", ada.email) == (0, done)
+
+
+def test_an_address_that_nobody_verified_makes_no_admin(muster: Muster) -> None:
+    stranger = muster.new_account()
+    status, said = seed(muster.database_url, "--admin", stranger.email)
+    assert status == 1
+    assert said.splitlines()[-1].startswith("muster: the address of this account is not verified")
+    assert stranger.email not in admins(muster.database_url)
 
 
 @pytest.mark.parametrize(
@@ -239,9 +259,12 @@ def test_a_first_admin_who_cannot_be_made_is_one_line_that_names_the_setting(
     assert admins(database_url) == []
 
 
-def test_the_first_admin_of_the_settings_may_be_an_account_that_exists(serve: Callable[..., Muster]) -> None:
+def test_the_first_admin_of_the_settings_may_be_an_account_with_that_password(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    ada = muster.register()
-    status, _ = seed(muster.database_url, ADMIN_EMAIL=ada.email, ADMIN_PASSWORD="another-" + PASSWORD)
-    assert status == 0
+    ada = muster.new_account()
+    status, said = seed(muster.database_url, ADMIN_EMAIL=ada.email, ADMIN_PASSWORD="another-" + PASSWORD)
+    assert status == 1
+    assert said.splitlines()[-1].startswith("muster: ADMIN_EMAIL: this account exists, and ADMIN_PASSWORD is not its")
+    assert admins(muster.database_url) == []
+    assert seed(muster.database_url, ADMIN_EMAIL=ada.email, ADMIN_PASSWORD=PASSWORD)[0] == 0
     assert_is_admin(muster, ada.email)
