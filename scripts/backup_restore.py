@@ -1,7 +1,7 @@
 """Copy the whole database into one file, and put it back, as ./scripts/backup and ./scripts/restore do.
 
 A backup runs while the service writes, and shows the database at one moment. After a restore every phone has to fill
-its copy again: the revisions issued since the backup would otherwise be issued a second time, for other changes.
+its copy again: the revisions and ids issued since the backup would otherwise be issued a second time, for other rows.
 """
 
 # First, so that Ctrl-C leaves no traceback from here on.
@@ -18,19 +18,23 @@ from argparse import SUPPRESS, Namespace
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any, cast
 
-from sqlalchemy import URL, Connection, create_engine, inspect, make_url, text, update
+import psycopg
+from sqlalchemy import URL, BigInteger, Connection, create_engine, inspect, make_url, text, update
 from sqlalchemy.pool import NullPool
 from sqlmodel import col
 
 from app.core.settings import DATA, get_settings
 from app.models.chat import ChatRoom
 from app.models.user import User
-from scripts.errors import explained_errors
+from migrations.ids import never_reuse_ids
+from scripts.errors import explained_errors, refuse_in_use
+from scripts.to_postgres import all_tables
 
-# More revisions than anybody uses between a backup and its restore, and few enough for a million restores: JavaScript
-# counts exactly up to 2**53.
-REVISION_GAP = 2**32
+# More than anybody uses of one number between a backup and its restore, and few enough for a million restores:
+# JavaScript counts exactly up to 2**53.
+GAP = 2**32
 
 
 class BackupError(Exception):
@@ -52,7 +56,7 @@ def main() -> None:
             else:
                 restore(url, options.from_folder / options.file, force=options.force)
                 print("Restored. Start the service: it migrates the database, and phones fill their copies again.")
-    except (BackupError, sqlite3.Error) as error:
+    except (BackupError, sqlite3.Error, psycopg.Error) as error:
         sys.exit(f"muster: {error}")
 
 
@@ -87,7 +91,7 @@ def backup(url: URL, file: Path) -> None:
         if _is_sqlite(url):
             _vacuum_into(_existing(url), draft)
         else:
-            _run("pg_dump", url, "--format=custom", "--no-owner", "--no-privileges", f"--file={draft}")
+            _dump(url, draft)
         _to_disk(draft)
         draft.rename(file)
     finally:
@@ -107,6 +111,15 @@ def _check(file: Path) -> None:
             raise BackupError(f"{file} is damaged")
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
             raise BackupError(f"{file} is not a backup of Muster")
+
+
+def _dump(url: URL, draft: Path) -> None:
+    """Run pg_dump, with the password in the environment, where no process list shows it."""
+    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    environment = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
+    options = [f"--dbname={address}", "--format=custom", "--no-owner", "--no-privileges", f"--file={draft}"]
+    done = subprocess.run([_postgres_client("pg_dump"), *options], env=environment, stderr=subprocess.PIPE, check=False)
+    _check_end("pg_dump", done.returncode, done.stderr)
 
 
 def _to_disk(file: Path) -> None:
@@ -139,65 +152,101 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
         _check(draft)
         engine = create_engine(f"sqlite:///{draft}", poolclass=NullPool)
         with engine.begin() as connection:
-            raise_revisions(connection)
+            raise_numbers(connection)
         with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(database, timeout=1)) as target:
-            _refuse_in_use(target)
+            refuse_in_use(target)
             source.backup(target)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _refuse_in_use(target: sqlite3.Connection) -> None:
-    """SQLite lets only a sole connection turn the write-ahead log off."""
-    try:
-        target.execute("PRAGMA journal_mode=DELETE")
-    except sqlite3.OperationalError:
-        raise BackupError("the database is in use; stop the service first") from None
-
-
 def _restore_postgres(url: URL, file: Path, *, force: bool) -> None:
+    """Restore and raise in one transaction: phones would miss changes if the service started between the two."""
     engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "muster restore"})
-    with engine.connect() as connection:
-        in_use = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'muster'"
-        )
-        if connection.execute(text(in_use)).scalar():
-            raise BackupError("the database is in use; stop the service and its workers first")
+    with engine.begin() as connection:
+        if users := connection.execute(text(OTHER_USERS)).scalars().all():
+            raise BackupError(f"the database is in use by {', '.join(users)}; stop the service and its workers first")
         if inspect(connection).has_table("alembic_version") and not force:
             raise BackupError("the database has tables; --force replaces them")
-    options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error"]
-    _run("pg_restore", url, *options, str(file))
-    with engine.begin() as connection:
-        raise_revisions(connection)
+        options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--file=-"]
+        command = [_postgres_client("pg_restore"), *options, str(file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+            _execute(cast("IO[bytes]", client.stdout), connection.connection.cursor())
+            _, complaint = client.communicate()
+        _check_end("pg_restore", client.returncode, complaint)
+        connection.execute(text("RESET search_path"))  # the script empties it
+        raise_numbers(connection)
 
 
-def raise_revisions(connection: Connection) -> None:
-    """Raise every revision above all that were ever issued.
+OTHER_USERS = """
+SELECT DISTINCT coalesce(nullif(application_name, ''), 'an unnamed client') FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+"""
+
+
+def _execute(script: IO[bytes], cursor: Any) -> None:
+    """Execute what pg_restore writes for psql: statements, and rows from a COPY up to a backslash and a dot."""
+    statements: list[bytes] = []
+    for line in script:
+        if line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
+            cursor.execute(b"".join(statements))
+            statements.clear()
+            with cursor.copy(line) as copy:
+                while (row := script.readline()) not in (b"\\.\n", b""):
+                    copy.write(row)
+        elif not line.startswith((b"\\", b"SET transaction_timeout")):  # psql's own; a setting of new servers alone
+            statements.append(line)
+    cursor.execute(b"".join(statements))
+
+
+def raise_numbers(connection: Connection) -> None:
+    """Raise every revision and every id to come above all that were ever issued.
 
     The floor rises too, so that phones are told to fill their copies again, no ETag or cache entry is met a second
     time, and a client that resumes a chat misses nothing.
     """
-    beyond = col(User.operations_revision) + REVISION_GAP
+    beyond = col(User.operations_revision) + GAP
     connection.execute(update(User).values(operations_revision=beyond, operations_floor=beyond))
-    if inspect(connection).has_table(ChatRoom.__tablename__):  # a backup may be older than the chat tables
-        connection.execute(update(ChatRoom).values(last_number=col(ChatRoom.last_number) + REVISION_GAP))
+    restored = inspect(connection).get_table_names()  # a backup may be older than some of our tables
+    if ChatRoom.__tablename__ in restored:
+        connection.execute(update(ChatRoom).values(last_number=col(ChatRoom.last_number) + GAP))
+    tables = [
+        table.name
+        for table in all_tables()
+        if isinstance(getattr(table.autoincrement_column, "type", None), BigInteger)
+    ]
+    never_reuse_ids(connection, *tables)  # a backup of an older release lacks this
+    for table in tables:
+        if table in restored:
+            _raise_ids(connection, table)
+
+
+def _raise_ids(connection: Connection, table: str) -> None:
+    if connection.dialect.name == "sqlite":
+        last = text("DELETE FROM sqlite_sequence WHERE name = :table RETURNING seq")
+        highest = connection.execute(last, {"table": table}).scalar() or 0
+        raised = "INSERT INTO sqlite_sequence VALUES (:table, :highest + :gap)"
+        connection.execute(text(raised), {"table": table, "highest": highest, "gap": GAP})
+    else:
+        raised = (
+            "SELECT setval(ids, nextval(ids) + :gap) FROM CAST(pg_get_serial_sequence(:table, 'id') AS regclass) AS ids"
+        )
+        connection.execute(text(raised), {"table": table, "gap": GAP})
 
 
 # ---- Both ----
 
 
-def _run(command: str, url: URL, *options: str) -> None:
-    """Run a PostgreSQL client, with the password in the environment, where no process list shows it."""
-    program = shutil.which(command)
+def _postgres_client(name: str) -> str:
+    program = shutil.which(name)
     if program is None:
-        raise BackupError(f"{command} is missing; install PostgreSQL's client (apt install postgresql-client)")
-    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
-    environment = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
-    done = subprocess.run(
-        [program, f"--dbname={address}", *options], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise BackupError(f"{command}: {done.stderr.strip() or done.returncode}")
+        raise BackupError(f"{name} is missing; install PostgreSQL's client (apt install postgresql-client)")
+    return program
+
+
+def _check_end(client: str, status: int, complaint: bytes) -> None:
+    if status != 0:
+        raise BackupError(f"{client}: {complaint.decode(errors='replace').strip() or status}")
 
 
 def _is_sqlite(url: URL) -> bool:

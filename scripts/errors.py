@@ -1,5 +1,6 @@
 """Errors that whoever runs a script can do something about, as one line instead of a traceback."""
 
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,14 @@ def explained_errors(settings: Settings) -> Iterator[None]:
         sys.exit(f"muster: DATABASE_URL: {name} cannot be used: {reason}")
     except OSError as error:
         sys.exit(f"muster: {error.filename or 'a file'} cannot be used: {error.strerror}")
+
+
+def refuse_in_use(database: sqlite3.Connection) -> None:
+    """End the script if another process has this database open: only a sole connection can leave the WAL mode."""
+    try:
+        database.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.OperationalError:
+        sys.exit("muster: the database is in use; stop the service first")
 
 
 def database_name(settings: Settings) -> str:

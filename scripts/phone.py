@@ -8,7 +8,9 @@ keychain), the copy of the ledger with its revision, and the queue of writes. Re
 
 Conflicts, where another device was first: fields that only one side changed are merged. Where both sides changed the
 same field, or where this device deletes an operation that the other one changed, the other change stands. A deleted
-operation stays deleted. No write is lost silently: `refused` lists those that were given up, for the person to decide.
+operation stays deleted. If an id now belongs to an operation with another `created_at`, the server lost the one that
+was meant, and the write is given up. No write is lost silently: `refused` lists those that were given up, for the
+person to decide.
 """
 
 import argparse
@@ -309,6 +311,9 @@ class Phone:
         if answer.status_code == 404:
             return  # sent again, the write gets a 404 too
         theirs, base = answer.raise_for_status().json(), write.base
+        if theirs["created_at"] != base["created_at"]:
+            self._refuse(write, "The operation no longer exists.")  # the server lost it, and its id is another's now
+            return
         ours = {**base, **write.fields}
         if all(theirs[name] in (base[name], ours[name]) for name in write.fields or FIELDS):
             self._store("UPDATE queue SET base = ? WHERE number = ?", json.dumps(theirs), write.number)

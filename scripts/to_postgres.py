@@ -11,7 +11,9 @@ from scripts.command_line import Parser
 
 import os
 import pkgutil
+import sqlite3
 import sys
+from contextlib import closing
 from importlib import import_module
 
 from sqlalchemy import Connection, Engine, Table, func, insert, select, text
@@ -23,6 +25,7 @@ from app.core.dialects import make_engine
 from app.core.schema import newest_revision, schema_revision
 from app.core.settings import Settings, get_settings
 from app.models.user import Role
+from scripts.errors import refuse_in_use
 from scripts.start import prepare
 
 BATCH = 1000
@@ -39,6 +42,8 @@ def main() -> None:
         sys.exit("muster: DATABASE_URL has to be the SQLite database to copy from")
     if schema_revision(source) != newest_revision():
         sys.exit("muster: DATABASE_URL: start this release on the SQLite database once; that migrates it")
+    with closing(sqlite3.connect(source.database_url.removeprefix("sqlite:///"), timeout=1)) as database:
+        refuse_in_use(database)
     target = settings_for(url)
     prepare(target)
     try:
@@ -66,7 +71,7 @@ def copy(source: Engine, target: Engine) -> dict[str, int]:
         new.execute(Role.__table__.delete())  # type: ignore[attr-defined]  # the copied roles bring their ids
         counts = {table.name: copy_table(table, old, new) for table in tables}
         for table in tables:
-            advance_sequences(table, new)
+            advance_sequences(table, old, new)
     return counts
 
 
@@ -94,14 +99,17 @@ def copy_table(table: Table, old: Connection, new: Connection) -> int:
     return count
 
 
-def advance_sequences(table: Table, new: Connection) -> None:
-    """Move the sequences past the copied ids, which no sequence has counted."""
+def advance_sequences(table: Table, old: Connection, new: Connection) -> None:
+    """Move the sequences past the ids that SQLite has issued, also those whose rows are deleted."""
     for column in table.primary_key.columns:
         sequence = new.execute(
             text("SELECT pg_get_serial_sequence(quote_ident(:table), :column)"),
             {"table": table.name, "column": column.name},
         ).scalar()
-        highest = new.execute(select(func.max(column))).scalar() if sequence else None
+        issued = old.execute(
+            text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table.name}
+        ).scalar()
+        highest = issued or new.execute(select(func.max(column))).scalar() if sequence else None
         if highest is not None:
             new.execute(select(func.setval(sequence, highest)))
 

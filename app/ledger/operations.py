@@ -201,21 +201,15 @@ def _take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
 # ---- Purging ----
 
 
-def _purgeable(before: datetime) -> list[ColumnElement[bool]]:
-    """Tombstones older than `before`. The highest id is never purged: SQLite would give it to another operation."""
-    highest = select(func.max(Operation.id)).scalar_subquery()
-    return [col(Operation.deleted_at) < before, col(Operation.id) < highest]
-
-
 def owners_of_tombstones(session: Session, before: datetime) -> Sequence[UUID]:
-    """The owners of purgeable tombstones."""
-    return session.exec(select(Operation.owner_id).where(*_purgeable(before)).distinct()).all()
+    """The owners of tombstones older than `before`."""
+    return session.exec(select(Operation.owner_id).where(col(Operation.deleted_at) < before).distinct()).all()
 
 
 def purge_tombstones(session: Session, owner_id: UUID, before: datetime) -> None:
     """Remove an owner's old tombstones, and raise the owner's floor: older copies must be filled anew."""
     session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id})
-    purged = delete(Operation).where(col(Operation.owner_id) == owner_id, *_purgeable(before))
+    purged = delete(Operation).where(col(Operation.owner_id) == owner_id, col(Operation.deleted_at) < before)
     floor = max(session.exec(purged.returning(col(Operation.revision))).scalars(), default=0)
     lower = (col(User.id) == owner_id, col(User.operations_floor) < floor)
     session.exec(update(User).where(*lower).values(operations_floor=floor))

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.models.base import utcnow
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
 from scripts.phone import PATH, Offline, Phone, SignedOut
 from scripts.phone_demo import DEMO_CREDENTIALS
@@ -184,6 +185,18 @@ def test_where_both_changed_a_field_or_one_deleted_theirs_stands_and_ours_is_lis
     assert phone.refused == []
 
 
+def test_another_operation_with_the_same_id_is_neither_changed_nor_deleted(device: Device, row: int) -> None:
+    """A server that lost its data, and was not restored as it should be, issues ids again."""
+    device.phone.edit(row, quantity="3")
+    device.phone.delete(row)
+    device.ledger.muster.sql(
+        "UPDATE operation SET revision = 99, created_at = :now WHERE id = :id", now=utcnow(), id=row
+    )
+    device.phone.sync()
+    assert [write.method for write in device.phone.refused] == ["PATCH", "DELETE"]
+    assert device.ledger.get(row).json()["quantity"] == COURSE["quantity"]
+
+
 def test_an_operation_deleted_on_both_sides_stays_deleted(device: Device, row: int) -> None:
     device.phone.delete(row)
     device.ledger.delete(row)
@@ -197,14 +210,13 @@ def test_a_copy_that_cannot_be_brought_up_to_date_is_filled_again_and_the_queue_
     device.pull(1)
     phone.add(**COURSE)
     ledger.delete(row)
-    ledger.add()  # SQLite would use the highest id again
     ledger.purge()
     lose(device, 2)  # of the create, the 410, and the first page
     assert phone.copy == {}
     phone.sync()
     assert phone.waiting == []
     assert device.has_all()
-    assert len(phone.copy) == 10
+    assert len(phone.copy) == 9
 
 
 def test_a_fill_that_a_purge_overtakes_begins_again(device: Device) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,10 +19,11 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from app.core.settings import Settings
-from app.models.base import utcnow
+from app.models.base import MAX_ID, utcnow
 from app.models.user import Identity
 from scripts.to_postgres import all_tables
-from tests.support.databases import ROOT, fresh_database
+from tests.support.databases import ROOT, SECRET_KEY, fresh_database
+from tests.support.schema import engine_for
 from tests.support.servers import Muster, Tokens
 
 pytestmark = pytest.mark.slow
@@ -101,6 +103,7 @@ def test_a_backup_under_load_comes_back_with_its_sessions(
             assert stale.status_code == 410
             new = restored.client.post("/api/operations", json=OPERATION, headers=again.bearer)
             assert new.json()["revision"] > 2**32
+            check_ids(restored, again)
             full = restored.client.get("/api/operations/changes?since=0&full=true", headers=again.bearer)
             assert full.status_code == 200
 
@@ -108,6 +111,14 @@ def test_a_backup_under_load_comes_back_with_its_sessions(
 def muster_url(muster: Muster) -> str:
     """The issuer of its tokens."""
     return f"http://localhost:{muster.port}"
+
+
+def check_ids(restored: Muster, phone: Tokens) -> None:
+    """None was issued before the restore, also in tables that were empty in the backup."""
+    task, message = {"title": "Water the plants"}, {"text": "Hello"}
+    for path, body in (("operations", OPERATION), ("tasks", task), ("chat/messages", message)):
+        answer = restored.client.post(f"/api/{path}", json=body, headers=phone.bearer)
+        assert answer.json()["id"] > 2**32, path
 
 
 def check_one_moment(restored: Muster) -> None:
@@ -125,7 +136,6 @@ def test_restore_refuses_a_database_in_use_and_overwrites_only_with_force(
     assert run("backup", file, DATABASE_URL=muster.database_url).returncode == 0
     assert "exists" in refusal(run("backup", file, DATABASE_URL=muster.database_url))
     after = muster.new_account()
-    assert muster.client.get("/health/ready").status_code == 200
     assert "in use" in refusal(run("restore", file, "--force", DATABASE_URL=muster.database_url))
     muster.stop()
     assert "--force" in refusal(run("restore", file, DATABASE_URL=muster.database_url))
@@ -136,6 +146,42 @@ def test_restore_refuses_a_database_in_use_and_overwrites_only_with_force(
     assert before.sign_in()
     answer = muster.token(grant_type="password", username=after.email, password=after.password)
     assert answer.status_code == 400
+
+
+def test_a_backup_of_an_older_release_comes_back_with_higher_ids(folder: Path, postgres: str, tmp_path: Path) -> None:
+    old, file = f"sqlite:///{tmp_path}/old.db", tmp_path / "backup"
+    environment = {**os.environ, "DATABASE_URL": old, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
+    before_ids_were_kept = [sys.executable, "-m", "alembic", "upgrade", "9c5b71e0a4d6"]
+    subprocess.run(before_ids_were_kept, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert run("backup", file, DATABASE_URL=old).returncode == 0
+    with fresh_database("sqlite", folder, postgres, migrated=False) as url:
+        assert run("restore", file, DATABASE_URL=url).returncode == 0
+        with Muster(url, folder) as restored:
+            check_ids(restored, restored.new_account().sign_in())
+
+
+def test_a_restore_that_fails_at_the_very_end_changes_nothing(folder: Path, postgres: str, tmp_path: Path) -> None:
+    """Revisions of the past would be issued again if the database were already the restored one."""
+    file = tmp_path / "backup"
+    with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder) as muster:
+        muster.new_account()
+        muster.sql('UPDATE "user" SET operations_revision = :highest', highest=MAX_ID)
+        assert run("backup", file, DATABASE_URL=url).returncode == 0
+        muster.sql('UPDATE "user" SET operations_revision = 7')
+        muster.stop()
+        assert "out of range" in refusal(run("restore", file, "--force", DATABASE_URL=url))
+        assert muster.sql('SELECT operations_revision FROM "user"') == [(7,)]
+
+
+def test_whoever_uses_the_database_is_seen(folder: Path, postgres: str, tmp_path: Path) -> None:
+    """Through a pooler, our connections may have any name."""
+    file = tmp_path / "backup"
+    with fresh_database("sqlite", folder, postgres) as old, fresh_database("postgresql", folder, postgres) as new:
+        with Muster(old, folder):
+            assert "in use" in refusal(run("to_postgres", new, DATABASE_URL=old))
+        file.touch()
+        with engine_for(f"{new}{'&' if '?' in new else '?'}application_name=pooler").connect():
+            assert "in use by pooler" in refusal(run("restore", file, "--force", DATABASE_URL=new))
 
 
 def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> None:
@@ -172,6 +218,8 @@ def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, post
             assert {LARGEST, OPERATION["quantity"]} == {row["quantity"] for row in listed}
             added = moved.client.post("/api/operations", json=OPERATION, headers=phone.bearer)
             assert added.json()["id"] > max(row["id"] for row in listed)
+            team = moved.client.post("/api/teams", json=TEAM, headers=phone.bearer)
+            assert team.json()["id"] == 3  # 2 was deleted
 
 
 def fill(muster: Muster) -> Tokens:
@@ -187,6 +235,8 @@ def fill(muster: Muster) -> Tokens:
     post("/operations", OPERATION | {"quantity": LARGEST})
     hero, team = (post(f"/{kind}", {"name": kind, **more}) for kind, more in PLACES)
     muster.client.put(f"/api/heroes/{hero['id']}/teams/{team['id']}", headers=admin.bearer).raise_for_status()
+    deleted = post("/teams", TEAM)
+    muster.client.delete(f"/api/teams/{deleted['id']}", headers=admin.bearer).raise_for_status()
     task = post("/tasks", {"title": "Water the plants"})
     someone = muster.client.get("/api/users/me", headers=admin.bearer).json()["id"]
     muster.client.patch(
@@ -201,6 +251,7 @@ def fill(muster: Muster) -> Tokens:
 
 
 PLACES = (("heroes", {"secret_name": "Dive Wilson"}), ("teams", {"headquarters": "Sharp Tower"}))
+TEAM = {"name": "Preventers", "headquarters": "Sharp Tower"}
 
 
 def rows(url: str) -> dict[str, list[Any]]:
