@@ -99,6 +99,7 @@ def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict
     account.sign_in()
 
 
+@pytest.mark.slow
 def test_wrong_passwords_from_all_networks_together_have_a_ceiling(strict: Muster) -> None:
     email = strict.new_account().email
     with ThreadPoolExecutor(8) as pool:
@@ -107,6 +108,7 @@ def test_wrong_passwords_from_all_networks_together_have_a_ceiling(strict: Muste
     assert_limited(guess(strict, email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
 
 
+@pytest.mark.slow
 def test_sign_ins_of_the_owner_allow_an_attacker_no_additional_attempts(strict: Muster) -> None:
     account = strict.new_account()
     for number in range(CEILING):
@@ -116,6 +118,7 @@ def test_sign_ins_of_the_owner_allow_an_attacker_no_additional_attempts(strict: 
     assert_limited(guess(strict, account.email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
 
 
+@pytest.mark.slow
 def test_right_passwords_do_not_count_toward_the_ceiling(strict: Muster) -> None:
     account = strict.new_account()
     for _ in range(CEILING + 1):

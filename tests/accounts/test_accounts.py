@@ -70,6 +70,7 @@ def test_email_addresses_are_compared_case_insensitively(muster: Muster) -> None
     assert sign_in(muster, f" aDa.{name}@EXAMPLE.com ", PASSWORD).status_code == 200
 
 
+@pytest.mark.slow
 def test_concurrent_registrations_of_one_address_create_one_account(muster: Muster) -> None:
     email = fresh_address()
     with ThreadPoolExecutor(16) as pool:

@@ -55,6 +55,7 @@ def test_another_persons_session_reads_as_absent(muster: Muster) -> None:
 # ---- Lists and pages ----
 
 
+@pytest.mark.slow
 def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Callable[..., Muster]) -> None:
     muster = serve()
     admin = muster.admin().tokens()
@@ -184,6 +185,7 @@ def test_a_demotion_takes_the_scopes_at_the_next_request(muster: Muster) -> None
 # ---- Roles ----
 
 
+@pytest.mark.slow
 def test_the_scopes_of_a_role_change_at_the_next_request(serve: Callable[..., Muster]) -> None:
     muster = serve()
     admin, user = muster.admin().tokens(), muster.new_account().tokens()

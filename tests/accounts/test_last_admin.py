@@ -40,6 +40,7 @@ def test_the_last_admin_cannot_be_deleted_disabled_or_demoted(serve: Callable[..
     assert call(muster, admin, "PATCH", id_of(admin), {"role": "user"}).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("demote", "demote"), ("delete", "delete"), ("disable", "delete")])
 def test_when_two_admins_remove_each_other_concurrently_one_remains(
     serve: Callable[..., Muster], first: str, second: str

@@ -160,6 +160,7 @@ def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
     assert_dead(verify(muster, made(muster, account, "email_change", new_email=email)))
 
 
+@pytest.mark.slow
 def test_an_address_registered_by_someone_else_in_the_meantime_is_not_taken_over(muster: Muster) -> None:
     tokens = muster.register().sign_in()
     email, token = moving(muster, tokens)

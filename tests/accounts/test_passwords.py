@@ -86,6 +86,7 @@ def test_a_password_is_refused_with_the_reason_and_never_repeated(
     assert not password or str(password) not in json.dumps(answer.json(), ensure_ascii=False)
 
 
+@pytest.mark.slow
 def test_the_commonest_passwords_that_are_long_enough_are_all_refused() -> None:
     """ASVS 6.2.4 asks for 3,000."""
     common = [password for password in FREQUENCY_LISTS["passwords"] if len(password) >= 8][:3000]

@@ -73,6 +73,7 @@ def test_the_number_of_new_sockets_is_limited(serve: Callable[..., Muster]) -> N
             assert socket.closed() == code
 
 
+@pytest.mark.slow
 def test_a_socket_that_never_sends_a_token_is_closed(muster: Muster, reader: Tokens) -> None:
     """Beside one whose token comes as bytes, and one who leaves."""
     with Socket(muster) as silent, Socket(muster) as binary, Socket(muster) as gone:

@@ -51,6 +51,7 @@ def config(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     return configure(empty_database_url, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_step_down_and_up_again_keeps_every_row(config: Config, empty_database_url: str, revision: str) -> None:
     engine = engine_for(empty_database_url)
@@ -139,6 +140,7 @@ def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:
     assert SCRIPTS.get_heads() == [newest_revision()]
 
 
+@pytest.mark.slow
 def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(empty_database_url: str) -> None:
     environment = {**os.environ, "DATABASE_URL": empty_database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
     migrate = [sys.executable, "-m", "alembic", "upgrade", "head"]
@@ -200,6 +202,7 @@ def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "
     path.write_text(f"{first}    {upgrade}\n{second}    {downgrade}\n{third}")
 
 
+@pytest.mark.slow
 def test_a_migration_may_rename_a_table(config: Config, empty_database_url: str, tmp_path: Path) -> None:
     there, back = 'rename_table(op, "user", "person")', 'rename_table(op, "person", "user")'
     throw_away(config, tmp_path, upgrade=there, downgrade=back)

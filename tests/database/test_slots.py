@@ -125,6 +125,7 @@ def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Must
         assert again.extensions["network_stream"].get_extra_info("client_addr") == stream
 
 
+@pytest.mark.slow
 def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_moment(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     script = [sys.executable, "-m", "tests.support.cancellations", tokens.access]

@@ -31,6 +31,7 @@ Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.p
 """
 
 
+@pytest.mark.slow
 def test_what_documents_mention_exists() -> None:
     found = [found for path in documents() for said in document(path) for found in missing(said)]
     assert not found, "\n".join(found)
@@ -41,6 +42,7 @@ def test_what_docstrings_and_comments_mention_exists() -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sentence", MISTAKES)
 def test_a_mistake_is_reported_with_its_place(tmp_path: Path, sentence: str) -> None:
     page = tmp_path / "page.md"

@@ -123,6 +123,7 @@ def test_a_wrong_or_missing_content_type_is_refused_and_the_right_one_named(
         assert JSON in answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_compressed_bodies_are_refused_and_never_expanded(muster: Muster, every_target: list[Target]) -> None:
     """A bomb of 100 MB is 100 kB on the wire; nothing here expands what a client sends."""
     bomb = gzip.compress(b'{"email": "' + b" " * 100_000_000 + b'"}', mtime=0)

@@ -78,6 +78,7 @@ def records(log: str, environment: str) -> list[str]:
     return [line for line in lines if not line.startswith(" ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deployment", ["development", "production"])
 def test_a_logged_value_cannot_forge_a_log_record(deployment: str) -> None:
     done = subprocess.run(

@@ -54,6 +54,7 @@ def lines_of(code: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
+@pytest.mark.slow
 def test_in_production_a_record_is_one_line_of_json() -> None:
     request, event, error = lines_of(PRODUCTION)
     assert request.items() >= {"request_id": "one", "level": "INFO", "route": "/x", "status": 200}.items()

@@ -58,6 +58,7 @@ def four(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator
 # ---- Who may read ----
 
 
+@pytest.mark.slow
 def test_without_a_token_this_machine_alone_may_read(muster: Muster) -> None:
     assert number(scrape(muster), "muster_database_up") == 1
     for header in ("X-Forwarded-For", "Forwarded"):
@@ -83,6 +84,7 @@ def test_with_a_token_its_bearer_alone_may_read(serve: Serve) -> None:
 # ---- What it counts ----
 
 
+@pytest.mark.slow
 def test_it_counts_what_happens_to_accounts(muster: Muster) -> None:
     before = scrape(muster)
     account = muster.new_account()

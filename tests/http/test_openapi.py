@@ -112,6 +112,7 @@ def undocumented_routes() -> Iterator[str]:
                         yield f"{method} {getattr(route, 'path', '')}"
 
 
+@pytest.mark.slow
 def test_a_secured_route_refuses_a_stranger_and_a_token_without_its_scope(
     muster: Muster, operations: list[Operation]
 ) -> None:

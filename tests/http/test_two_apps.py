@@ -170,6 +170,7 @@ def test_a_request_has_one_id_in_both_logs_and_in_the_answer(served: Served) -> 
     assert answer.headers["x-request-id"] == "from-the-client"
 
 
+@pytest.mark.slow
 def test_the_api_apart_gone_is_a_503_for_people(folder: Path) -> None:
     settings = {"API_URL": f"http://127.0.0.1:{free_port()}"}
     alone = Muster("sqlite:///nothing.db", folder, app="app.main:web", **settings)

@@ -140,6 +140,7 @@ def test_a_device_name_is_escaped_in_html_mail(muster: Muster, board: Board) -> 
 # ---- What outlives a kill ----
 
 
+@pytest.mark.slow
 def test_waiting_and_running_jobs_survive_a_killed_service(database_url: str, folder: Path, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     with Muster(database_url, folder, app=SERVICE_WITH_PROBES) as muster:
@@ -154,6 +155,7 @@ def test_waiting_and_running_jobs_survive_a_killed_service(database_url: str, fo
         assert sorted(board.effects()) == sorted([running, waiting])
 
 
+@pytest.mark.slow
 def test_a_stopping_service_releases_its_running_jobs(muster: Muster, board: Board, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     job_id = board.write(until=str(go_on))

@@ -51,6 +51,7 @@ def ids(muster: Muster, column: Any, *conditions: Any) -> set[Any]:
         return set(connection.execute(select(col(column)).where(*conditions)).scalars())
 
 
+@pytest.mark.slow
 def test_a_day_has_one_purge_however_many_start(muster: Muster) -> None:
     muster.stop()
     muster.start()

@@ -92,6 +92,7 @@ def test_an_invalid_period_is_rejected(board: Board, body: object) -> None:
     assert_problem(answer, 422, "invalid")
 
 
+@pytest.mark.slow
 def test_a_long_statement_reports_progress_in_constant_memory(kind: str, folder: Path, postgres: str) -> None:
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:
         board = Board(muster)

@@ -214,6 +214,7 @@ def test_an_import_repeats_its_answer_to_the_same_key(ada: Ledger) -> None:
     assert len(ada.all()) == 1
 
 
+@pytest.mark.slow
 def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: Callable[..., Muster]) -> None:
     ada = Ledger(serve(MAX_BODY="2048", IMPORT_MAX_BODY="100000"))
     many = "\n".join([HEADER, *[ROW] * 1000])
@@ -227,6 +228,7 @@ def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: 
 # ---- Any number of rows ----
 
 
+@pytest.mark.slow
 def test_30_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster: Muster, tmp_path: Path) -> None:
     ada = Ledger(muster)
     content = "\n".join([HEADER, *(f"sell,btc,f{n},{n + 1}e-8,2023-10-26T08:29:31Z" for n in range(30_000))])
@@ -248,6 +250,7 @@ def test_30_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster:
     assert (total["count"], total["quantity"]) == (30_000, "4.50015")
 
 
+@pytest.mark.slow
 def test_of_many_imports_at_once_few_wait_and_the_others_get_503(serve: Callable[..., Muster]) -> None:
     muster = serve()
     ada = Ledger(muster)

@@ -39,6 +39,7 @@ def flipped(token: str, bit: int) -> str:
     return urlsafe_b64encode(raw).decode()
 
 
+@pytest.mark.slow
 def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster: Muster, ada: Account) -> None:
     phone = refreshed(muster, refreshed(muster, ada.tokens()))
     before = row_of(muster, phone)

@@ -224,6 +224,7 @@ def test_a_body_over_the_limit_is_413(muster: Muster, path: str, *, in_chunks: b
     assert_oauth_error(muster.client.post(path, content=content, headers=FORM), 413, "invalid_request")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["username", "password"])
 def test_text_that_is_slow_to_normalize_does_not_block_other_requests(serve: Callable[..., Muster], name: str) -> None:
     muster = serve()  # of its own: a service that normalizes all of this text answers nobody for minutes
@@ -237,6 +238,7 @@ def test_text_that_is_slow_to_normalize_does_not_block_other_requests(serve: Cal
     assert_oauth_error(answer, 400, "invalid_grant")
 
 
+@pytest.mark.slow
 def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable[..., Muster]) -> None:
     muster = serve(STATEMENT_TIMEOUT="1", SLOT_TIMEOUT="1", DB_SLOTS="1")
     pair = muster.new_account().tokens()

@@ -122,12 +122,14 @@ def without_local_accounts(url: str, *arguments: str) -> tuple[int, str]:
     return seed(url, *arguments, answer="violet-tandem-harbour\n", LOCAL_ACCOUNTS="off", OIDC_ISSUER=ISSUER)
 
 
+@pytest.mark.slow
 def test_the_admin_of_the_settings_would_have_a_password_so_none_is_made(serve: Callable[..., Muster]) -> None:
     muster = serve(**OFF, ADMIN_EMAIL="first@example.com", ADMIN_PASSWORD="violet-tandem-harbour")
     assert muster.client.get("/sign-in").status_code == 200
     assert admins(muster.database_url) == []
 
 
+@pytest.mark.slow
 def test_seed_makes_an_admin_of_who_signed_in_and_nobody_else(muster: Muster) -> None:
     status, said = without_local_accounts(muster.database_url, "--admin", "nobody@example.com")
     assert (status, said.splitlines()[-1]) == (
@@ -139,6 +141,7 @@ def test_seed_makes_an_admin_of_who_signed_in_and_nobody_else(muster: Muster) ->
     assert known.email in admins(muster.database_url)
 
 
+@pytest.mark.slow
 def test_there_is_no_demo_account(database_url: str) -> None:
     status, said = without_local_accounts(database_url, "--demo")
     assert (status, said.splitlines()[-1][:23]) == (1, "muster: LOCAL_ACCOUNTS:")

@@ -45,6 +45,7 @@ def assert_unavailable(answer: httpx.Response) -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
+@pytest.mark.slow
 def test_new_keys_are_fetched_and_withdrawn_keys_expire(serve: Callable[..., Muster]) -> None:
     with Keycloak() as keycloak:
         muster = serve(OIDC_ISSUER=keycloak.issuer)
@@ -60,6 +61,7 @@ def test_new_keys_are_fetched_and_withdrawn_keys_expire(serve: Callable[..., Mus
         assert keycloak.asked["jwks"] <= 4
 
 
+@pytest.mark.slow
 def test_while_it_is_away_known_keys_verify_and_nobody_else_is_bothered(serve: Callable[..., Muster]) -> None:
     keycloak = Keycloak()
     muster = serve(OIDC_ISSUER=keycloak.issuer)  # starts without it
@@ -99,6 +101,7 @@ def test_unknown_key_ids_cause_no_load_on_the_provider(external: Muster, keycloa
     assert use(external, keycloak.token()).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_slow_provider_keeps_nobody_else_waiting(serve: Callable[..., Muster]) -> None:
     with Keycloak() as keycloak:
         muster = serve(OIDC_ISSUER=keycloak.issuer)
@@ -162,6 +165,7 @@ def test_a_withdrawn_key_expires_within_the_hour(
         assert keycloak.asked["jwks"] <= 3
 
 
+@pytest.mark.slow
 def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def use_later(keycloak: Keycloak, token: str) -> None:
         provider = Provider(AccessTokenRules(keycloak.issuer, "muster"))

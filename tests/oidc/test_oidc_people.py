@@ -106,6 +106,7 @@ def test_concurrent_first_requests_call_userinfo_once(external: Muster, keycloak
     assert keycloak.asked["userinfo"] == asked + 1
 
 
+@pytest.mark.slow
 def test_a_first_sight_that_was_refused_takes_no_write_again(
     folder: Path, keycloak: Keycloak, database_url: str
 ) -> None:
@@ -131,6 +132,7 @@ def test_openapi_tells_what_a_first_sight_may_be_answered(external: Muster) -> N
         assert kind in responses[status]["content"]["application/problem+json"]["examples"]
 
 
+@pytest.mark.slow
 def test_a_known_person_costs_one_statement(folder: Path, keycloak: Keycloak, database_url: str) -> None:
     with Muster(
         database_url, folder, app="tests.support.apps.statement_counter:app", OIDC_ISSUER=keycloak.issuer
@@ -197,6 +199,7 @@ def test_the_list_of_sessions_is_of_those_here(external: Muster, keycloak: Keycl
     assert use(external, keycloak.token(**claims)).status_code == 200
 
 
+@pytest.mark.slow
 def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
     external: Muster, keycloak: Keycloak
 ) -> None:
@@ -225,6 +228,7 @@ def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
 # ---- Roles ----
 
 
+@pytest.mark.slow
 def test_realm_roles_decide_about_roles_and_an_old_token_brings_none_back(
     serve: Callable[..., Muster], keycloak: Keycloak
 ) -> None:
@@ -254,6 +258,7 @@ def test_realm_roles_decide_about_roles_and_an_old_token_brings_none_back(
     assert not any(secret in log for claims in (boss, user) for secret in (claims["email"], "eyJ"))
 
 
+@pytest.mark.slow
 def test_a_role_that_is_not_loaded_is_the_operators_to_mend(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
     muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-user=nobody")
     assert_problem(use(muster, keycloak.token()), 503, "roles-missing")

@@ -188,6 +188,7 @@ def test_the_skew_is_a_minute_as_for_our_own(external: Muster, keycloak: Keycloa
         assert use(external, keycloak.token(**changes)).status_code == status
 
 
+@pytest.mark.slow
 def test_any_client_of_the_audience_is_taken_where_none_is_named(
     serve: Callable[..., Muster], keycloak: Keycloak
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_form_of_another_site_is_refused(muster: Muster, browser: Browser, pat
 # ---- What a person typed ----
 
 
+@pytest.mark.slow
 @pytest.mark.both_databases
 @pytest.mark.parametrize("typed", HOSTILE.values(), ids=HOSTILE)
 def test_what_a_person_typed_is_shown_and_never_run(muster: Muster, typed: str) -> None:

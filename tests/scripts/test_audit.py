@@ -59,6 +59,7 @@ def prints(words: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; sys.exit({words!r})"]
 
 
+@pytest.mark.slow
 def test_a_closed_network_stops_no_check_and_is_told_in_one_line() -> None:
     """The real tool, with a proxy that refuses every connection."""
     nobody = "http://127.0.0.1:9"
@@ -75,6 +76,7 @@ def test_a_closed_network_stops_no_check_and_is_told_in_one_line() -> None:
     assert line.startswith("audit: NONE of ")
 
 
+@pytest.mark.slow
 def test_what_is_ignored_is_never_imported() -> None:
     code = "import sys, app.main; print(*{name.partition('.')[0] for name in sys.modules} & {'ecdsa', 'rsa'})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

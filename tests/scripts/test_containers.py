@@ -40,6 +40,7 @@ def test_the_dockerfile_passes_hadolint() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_compose_yaml_follows_the_schema_of_compose_files() -> None:
     check = [
         sys.executable,

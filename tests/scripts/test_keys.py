@@ -45,6 +45,7 @@ def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_pat
             phone = assert_lives(muster, phone)
 
 
+@pytest.mark.slow
 def test_a_new_secret_is_shown_once_and_the_old_one_not_at_all() -> None:
     made = keys("secret", SECRET_KEYS="an-old-secret-of-these-tests-0123456789")
     first, second, third = steps(made.stdout, "SECRET_KEYS")
@@ -57,6 +58,7 @@ def test_a_new_secret_is_shown_once_and_the_old_one_not_at_all() -> None:
     assert "after 40 days (" in short.stdout
 
 
+@pytest.mark.slow
 def test_production_gets_its_first_secret_from_here_too() -> None:
     made = keys("secret", ENVIRONMENT="production", SECRET_KEYS="", PUBLIC_URL="https://muster.example")
     assert made.returncode == 0
@@ -70,6 +72,7 @@ def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
     assert "MAIL_URL" in made.stderr
 
 
+@pytest.mark.slow
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("precious")
     refused = keys("pem", "key.pem", folder=tmp_path)
@@ -79,6 +82,7 @@ def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
 
 
+@pytest.mark.slow
 def test_the_list_names_what_signs_and_shows_no_key(tmp_path: Path) -> None:
     assert keys("list").stdout.splitlines()[1:] == ["HS256: signs access tokens"]
     file = key_file(tmp_path, "listed")

@@ -25,6 +25,8 @@ WEAK = "password1"
 SEED = [sys.executable, str(ROOT / "scripts" / "seed.py")]
 Roles = dict[str, tuple[int, list[str]]]
 
+pytestmark = pytest.mark.slow
+
 
 def settings_for(url: str, **more: str) -> dict[str, str]:
     return {**os.environ, "DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, **more}

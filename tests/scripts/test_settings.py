@@ -289,6 +289,7 @@ def test_production_starts_once_all_is_set(set_: Any) -> None:
     assert set_(**PRODUCTION, WORKERS="4", REDIS_URL="rediss://:pw@redis/0").workers == 4
 
 
+@pytest.mark.slow
 def test_a_start_that_is_refused_says_that_one_line_and_nothing_else() -> None:
     environment = {**os.environ, "SECRET_KEYS": SECRET_KEY, "DATABASE_URL": "mysql://ada:sesame@db/muster"}
     start = [sys.executable, "-m", "scripts.start"]
@@ -311,6 +312,7 @@ print(settings.get_settings().secret_keys[0])
 """
 
 
+@pytest.mark.slow
 def test_the_development_secret_is_private_and_the_same_for_processes_that_start_at_once(tmp_path: Path) -> None:
     data = tmp_path / "data"
     environment = {**os.environ, "SECRET_KEYS": "", "ENVIRONMENT": "development"}

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.schema import engine_for
 from tests.support.servers import NO_TLS, free_port, wait_for
+
+pytestmark = pytest.mark.slow
 
 OLDER = "UPDATE alembic_version SET version_num = '3f1c8a52d7e0'"
 NEWER = "UPDATE alembic_version SET version_num = 'f00000000001'"
