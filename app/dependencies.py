@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session
+from starlette.datastructures import URL
 
 from app.authentication import CurrentAccount, current_account, current_caller, current_user
 from app.chat.hub import SCOPE as CHAT
@@ -85,8 +86,7 @@ class Page:
 
     def _link_next(self, position: list[str]) -> None:
         cursor = services_of(self._request).signers.cursor.sign(position, self._request.url.path)
-        url = self._request.url.include_query_params(after=cursor)
-        self._response.headers["Link"] = f'<{url}>; rel="next"'
+        self._response.headers["Link"] = next_link(self._request, after=cursor)
 
     @staticmethod
     def _decode(request: Request, after: str) -> list[str]:
@@ -98,6 +98,12 @@ class Page:
 
 
 PageDep = Annotated[Page, Depends()]
+
+
+def next_link(request: Request, **query: object) -> str:
+    """A Link header to the next page: a relative reference, since a proxy may call this process by an inner name."""
+    here = URL(f"{request.url.path}?{request.url.query}")
+    return f'<{here.include_query_params(**query)}>; rel="next"'
 
 
 def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:

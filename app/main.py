@@ -12,8 +12,6 @@ from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.staticfiles import StaticFiles
 from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -25,6 +23,7 @@ from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.settings import ROOT, Settings, get_settings
 from app.http.bodies import BodyGuard
+from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
@@ -62,7 +61,9 @@ ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 HSTS = "max-age=31536000"  # one year, without the subdomains, which may belong to somebody else
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
-ALLOWED_HEADERS = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID"]
+ALLOWED_HEADERS = [
+    *("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID", "X-Request-ID")
+]
 
 
 def create_api() -> FastAPI:
@@ -78,6 +79,7 @@ def create_api() -> FastAPI:
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # its redirects are absolute, at the host that a proxy calls
         lifespan=lifespan,
     )
     routers = [
@@ -103,7 +105,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
     configure_logging(settings)
     if api is None and settings.api_url is None:
         sys.exit("muster: API_URL: the pages alone need the URL where the API runs, such as http://localhost:8000")
-    web = FastAPI(title="Muster's pages", openapi_url=None, lifespan=web_lifespan)
+    web = FastAPI(title="Muster's pages", openapi_url=None, redirect_slashes=False, lifespan=web_lifespan)
     web.state.api = api
     routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
     if settings.local_accounts == "on":
@@ -167,17 +169,17 @@ def finish(
 
     The middleware added last is the first one that a request passes.
     """
-    app.mount("/static", StaticFiles(directory=ROOT / "app" / "static"), name="static")
+    app.mount("/static", CompressedFiles(directory=ROOT / "app" / "static"), name="static")
     for kind in (AppError, ApiError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
         app.add_exception_handler(kind, handle_error)
     app.add_middleware(CatchAll, settings=settings, handle_error=handle_error)
-    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(Compression, minimum_size=1024)
     if cors and settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_credentials=True,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )

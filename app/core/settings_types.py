@@ -67,6 +67,11 @@ def _http_url(text: str) -> str | None:
     return text if is_url else None
 
 
+@_must_be("an http:// or https:// URL without a path")
+def _public_url(text: str) -> str | None:
+    return None if urlsplit(text).path else text  # cookies, links and pages are at the root of the host
+
+
 @_must_be("a comma-separated list of origins such as https://app.example.com")
 def _origin(text: str) -> str | None:
     url = urlsplit(text)
@@ -119,6 +124,7 @@ DatabaseUrl = Annotated[str, _database_url]
 RedisUrl = Annotated[str, _redis_url]
 MailUrl = Annotated[str, _mail_url]
 HttpUrl = Annotated[str, _http_url, AfterValidator(lambda url: url.rstrip("/"))]
+PublicUrl = Annotated[HttpUrl, _public_url]
 Issuer = Annotated[str, Field(max_length=500), _http_url]  # compared exactly, so a final slash stays
 Limit = Annotated[str, _limit]
 TokenMark = Annotated[str, _token_mark]

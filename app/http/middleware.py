@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
+from anyio import CancelScope
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import ClientGone
-from app.core.errors import ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
+from app.core.errors import BadRequest, ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
 from app.core.logs import request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
@@ -28,6 +29,7 @@ _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
+_NUMBER_OF_NO_ROW = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() refuses 5,000
 
 
 class RequestContext:
@@ -50,6 +52,9 @@ class RequestContext:
         if scope["type"] == "websocket":
             await self._log_socket(scope, receive, send, started)
             return
+        method, rest = scope["method"], CancelScope()
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # every route that takes GET takes HEAD
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -58,12 +63,18 @@ class RequestContext:
                 _add_headers(message["headers"], identifier, self._headers)
                 if cookie := scope.get("state", {}).get("set_cookie"):  # set by app/authentication.py
                     message["headers"].append((b"set-cookie", cookie.encode()))
+            elif method == "HEAD":
+                return
             await send(message)
+            if method == "HEAD":
+                await send({"type": "http.response.body"})
+                rest.cancel()  # the body could be a stream without an end
 
         try:
-            await self.app(scope, receive, send_with_headers)
+            with rest:
+                await self.app(scope, receive, send_with_headers)
         finally:
-            _log_request(scope, status, perf_counter() - started)
+            _log_request(method, scope, status, perf_counter() - started)
 
     async def _log_socket(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
         code, accepted = 403, False  # the status that the server returns for a socket that is not accepted
@@ -143,8 +154,8 @@ def route_template(scope: Scope) -> str:
     return getattr(route, "path", "-")
 
 
-def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+def _log_request(method: str, scope: Scope, status: int, seconds: float) -> None:
+    method = method if method in _METHODS else "OTHER"
     route, milliseconds = route_template(scope), round(seconds * 1000, 1)
     metrics.count_request(method, route, status, seconds)
     fields = {"method": method, "route": route, "status": status, "milliseconds": milliseconds, **_identity(scope)}
@@ -162,8 +173,11 @@ def _check_head(scope: Scope, settings: Settings) -> None:
     size = len(scope["raw_path"]) + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEAD:
         raise HeadTooLarge
-    if _AMBIGUOUS.search(scope["raw_path"]):
+    if _AMBIGUOUS.search(scope["raw_path"]) or _NUMBER_OF_NO_ROW.search(scope["path"]):
         raise NotFound
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
+        raise BadRequest("The request must name one host.")  # RFC 9112 section 3.2
     if any(name == b"content-encoding" and value.lower() != b"identity" for name, value in scope["headers"]):
         raise UnsupportedMediaType(headers={"Accept-Encoding": "identity"})  # RFC 9110 section 15.5.16
     if (announced_length(scope) or 0) > max_body(scope, settings):

@@ -43,7 +43,8 @@ class Route(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self._count_refused = refusal_check(endpoint)
         super().__init__(path, _as_async(endpoint), **options)
-        _methods[path].update(self.methods or ())
+        methods = self.methods or set()
+        _methods[path] |= methods | ({"HEAD"} if "GET" in methods else set())
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

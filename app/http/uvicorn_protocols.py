@@ -44,8 +44,9 @@ class Protocol(HttpToolsProtocol):
 
     def _should_upgrade_to_ws(self) -> bool:
         """Treat an incomplete handshake (RFC 6455 section 4.1) as an ordinary request."""
-        names = {name for name, _ in self.headers}
-        return {b"sec-websocket-key", b"sec-websocket-version"} <= names and super()._should_upgrade_to_ws()
+        names = [name for name, _ in self.headers]
+        is_whole = names.count(b"host") == 1 and {b"sec-websocket-key", b"sec-websocket-version"} <= set(names)
+        return is_whole and super()._should_upgrade_to_ws()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Log nothing: uvicorn would report the client's mistake as a missing library."""

@@ -15,7 +15,7 @@ from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
-from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, subscribe
+from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, next_link, subscribe
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.chat import ChatMessageCreate, ChatMessagePublic, HistoryQuery, Number, RoomQuery
@@ -59,7 +59,7 @@ async def list_messages(
     if len(found) > limit:
         found = found[1:] if query.after is None else found[:-1]
         cut = {"before": found[0].number} if query.after is None else {"after": found[-1].number}
-        headers["Link"] = f'<{request.url.include_query_params(**cut)}>; rel="next"'
+        headers["Link"] = next_link(request, **cut)
     content = f"[{','.join(message.json for message in found)}]"
     return Response(content, headers=headers, media_type="application/json")
 

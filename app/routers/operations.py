@@ -18,6 +18,7 @@ from app.dependencies import (
     RowId,
     ServicesDep,
     SessionDep,
+    next_link,
 )
 from app.http.openapi import headers, problems
 from app.http.routing import Router
@@ -100,8 +101,7 @@ def list_changes(
     changes = operations.read_changes(session, me.user_id, query, revision)
     if changes.more:
         fill = {"full": "true", "began": query.known_up_to(revision)} if query.fills else {}
-        url = request.url.include_query_params(since=changes.next, **fill)
-        response.headers["Link"] = f'<{url}>; rel="next"'
+        response.headers["Link"] = next_link(request, since=changes.next, **fill)
     return changes
 
 

@@ -17,7 +17,7 @@ PUBLIC = "https://muster.example"
 
 @pytest.fixture
 def befriended(serve: Callable[..., Muster]) -> Muster:
-    return serve(CORS_ORIGINS=FRIEND, PUBLIC_URL=f"{PUBLIC}/base")
+    return serve(CORS_ORIGINS=FRIEND, PUBLIC_URL=PUBLIC)
 
 
 FOREIGN = {

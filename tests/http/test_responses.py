@@ -20,7 +20,7 @@ pytestmark = pytest.mark.one_database
 ORIGIN = "https://app.example"
 FOREIGN = "https://attacker.example"
 EXPOSED = {"ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"}
-ALLOWED = "authorization, content-type, if-match, if-none-match, idempotency-key, last-event-id"
+ALLOWED = "authorization, content-type, if-match, if-none-match, idempotency-key, last-event-id, x-request-id"
 CANARY = "Qk7-canary-Zx9"
 JSON = {"Content-Type": "application/json"}
 
@@ -151,10 +151,31 @@ def vary(answer: httpx.Response) -> set[str]:
 
 
 def test_a_long_answer_is_compressed_for_who_asks(browsed: Muster) -> None:
-    for encoding, given in (("gzip", "gzip"), ("identity", None)):
+    wishes = {
+        "gzip": "gzip",
+        "br, gzip;q=0.1": "gzip",
+        "identity": None,
+        "gzip;q=0": None,
+        "br, gzip ; q=0.000": None,
+        "gzip;q=0, identity": None,
+    }
+    for encoding, given in wishes.items():
         answer = browsed.client.get("/api/openapi.json", headers={"Accept-Encoding": encoding})
-        assert answer.headers.get("content-encoding") == given
+        assert answer.headers.get("content-encoding") == given, encoding
         assert {"Accept-Encoding", "Authorization", "Cookie"} <= vary(answer)
+
+
+def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
+    """Without its body, even where that would be a stream without an end; monitors ask so."""
+    bearer = browsed.new_account().sign_in().bearer
+    paths = ("/health/live", "/health/ready", "/api/users/me", "/api/operations", "/api/operations/export", "/sign-in")
+    for path in (*paths, "/api/nowhere", "/api/chat/events", "/static/muster.css", "/.well-known/jwks.json"):
+        asked = browsed.client.head(path, headers=bearer)
+        with browsed.client.stream("GET", path, headers=bearer) as got:
+            assert (asked.status_code, asked.content) == (got.status_code, b""), path
+            same = {"content-type", "content-length", "etag", "cache-control"}
+            assert {n: asked.headers.get(n) for n in same} == {n: got.headers.get(n) for n in same}, path
+    assert "HEAD" in browsed.client.put("/api/operations").headers["allow"]
 
 
 # ---- Other origins ----

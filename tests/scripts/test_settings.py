@@ -211,6 +211,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("PUBLIC_URL", "sesame.example.com"),
         ("PUBLIC_URL", "https://example.com:sesame"),
         ("PUBLIC_URL", "https://example.com/?sesame"),
+        ("PUBLIC_URL", "https://example.com/sesame"),
         ("MAIL_URL", "imap://ada:sesame@mail"),
         ("MAIL_URL", "smtp://ada:sesame@mail:sesame"),
         ("MAIL_URL", "smtp://ada:sesame@mail?tls=startls"),
