@@ -13,7 +13,7 @@ from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
-from app.http.rate_limit import client_address
+from app.http.rate_limit import client_address, network
 from app.models.base import utcnow
 from app.models.types import email_address
 from app.oauth2.authorization_server import Device, SignIn
@@ -75,7 +75,7 @@ async def password_grant(
     await in_thread(services.account_limits.attempt, email, device.ip)
     user = await services.database.read(request, find_user_by_email, email)
     matches, stronger_hash = await services.password_hasher.verify(
-        form["password"], user.password_hash if user else None
+        form["password"], user.password_hash if user else None, (network(device.ip), email)
     )
     if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")

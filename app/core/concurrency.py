@@ -1,6 +1,7 @@
 """Worker threads that are never abandoned, and bulkheads around heavy work."""
 
 from asyncio import CancelledError
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -43,21 +44,27 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 class Bulkhead:
-    """Limits heavy work in this process: at most `width` at a time and `capacity` in all, a 503 for everyone else."""
+    """Limits heavy work in this process: at most `width` at a time and `capacity` in all, a 503 for everyone else.
 
-    def __init__(self, width: int, capacity: int, *, detail: str, retry_after: int) -> None:
+    `share` is how many of these places one party, such as a network or an account, may take.
+    """
+
+    def __init__(self, width: int, capacity: int, share: int = 1, *, detail: str, retry_after: int) -> None:
         self._limiter = anyio.CapacityLimiter(width)
-        self._capacity, self._entered = capacity, 0
+        self._capacity, self._share = capacity, share
+        self._entered: Counter[str] = Counter()
         self._detail, self._retry_after = detail, retry_after
 
     @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
-        """Wait for a place, or raise Unavailable at once when all places are taken."""
-        if self._entered >= self._capacity:
+    async def enter(self, *parties: str) -> AsyncIterator[None]:
+        """Wait for a place, or raise Unavailable at once when all places, or those of one party, are taken."""
+        everybody = ""
+        if self._entered[everybody] >= self._capacity or any(self._entered[one] >= self._share for one in parties):
             raise Unavailable(self._detail, retry_after=self._retry_after)
-        self._entered += 1
+        self._entered.update([everybody, *parties])
         try:
             async with self._limiter:
                 yield
         finally:
-            self._entered -= 1
+            self._entered.subtract([everybody, *parties])
+            self._entered += Counter()  # drops the zeros

@@ -240,6 +240,10 @@ class AccountLimits(MovingWindows):
         if not self._call(MovingWindowRateLimiter.test, ACCOUNT_CEILING, name, "all"):
             raise self._refusal(ACCOUNT_CEILING, (name, "all"), "password")
 
+    def proof(self, user_id: UUID) -> None:
+        """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
+        self.hit((_account_key(f"proof/{user_id}"),), "password")
+
     def failed(self, account: str) -> None:
         """Count a wrong password towards the ceiling."""
         self._call(MovingWindowRateLimiter.hit, ACCOUNT_CEILING, _account_key(account), "all")

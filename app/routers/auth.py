@@ -9,7 +9,7 @@ from app.core.settings import get_settings
 from app.dependencies import Introspector, ServicesDep, SessionDep
 from app.http.error_handlers import NO_STORE
 from app.http.openapi import CREATED, OAUTH_ERRORS, form_body, problems
-from app.http.rate_limit import client_address, limited, limited_instead
+from app.http.rate_limit import by_network, client_address, limited, limited_instead
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
@@ -28,7 +28,8 @@ settings = get_settings()
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
-    password_hash = await services.password_hasher.hash_new(body.password, [body.email, body.name or ""], "password")
+    hasher, parties = services.password_hasher, (by_network(request), body.email)
+    password_hash = await hasher.hash_new(body.password, [body.email, body.name or ""], "password", parties)
     user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
     return user
@@ -147,7 +148,8 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
-    password_hash = await services.password_hasher.hash_new(body.new_password, user.guessable_words, "new_password")
+    hasher, parties = services.password_hasher, (by_network(request), user.email)
+    password_hash = await hasher.hash_new(body.new_password, user.guessable_words, "new_password", parties)
 
     def reset(session: Session) -> None:
         now = utcnow()

@@ -91,7 +91,8 @@ async def change_password(
 ) -> TokenPair | Response:
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     await _verify_password(services, me, body.current_password)
-    password_hash = await services.password_hasher.hash_new(body.new_password, me.user.guessable_words, "new_password")
+    hasher, words = services.password_hasher, me.user.guessable_words
+    password_hash = await hasher.hash_new(body.new_password, words, "new_password", me.parties)
     write, server = services.database.write, services.authorization_server
     if not is_by_cookie(request):
         return await write(request, _change_password, services, me, password_hash, server.start_session)
@@ -136,15 +137,14 @@ def _change_email(session: Session, services: Services, user: User, new_email: s
 
 
 async def _verify_password(services: Services, me: CurrentAccount, password: str) -> None:
-    """Verify the current password, counted like a sign-in: a stolen access token is no license to guess."""
+    """Verify the current password. Right or wrong, one person may ask only so often: it costs as much as a sign-in."""
     if me.user.password_hash is None:
         raise PasswordElsewhere
-    await in_thread(services.account_limits.attempt, me.user.email, me.address)
-    matches, _ = await services.password_hasher.verify(password, me.user.password_hash)
+    await in_thread(services.account_limits.proof, me.user.id)
+    matches, _ = await services.password_hasher.verify(password, me.user.password_hash, me.parties)
     if not matches:
         await in_thread(services.account_limits.failed, me.user.email)
         raise WrongPassword
-    await in_thread(services.account_limits.succeeded, me.user.email, me.address)
 
 
 def _require_recent_sign_in(caller: Caller) -> None:

@@ -1,8 +1,10 @@
 """Limits of an account: wrong passwords by network and from everywhere, and mails. A signed-in device works on."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
-from tests.support.servers import PASSWORD, Muster
+from tests.support.servers import PASSWORD, Muster, wait_for
 
 pytestmark = pytest.mark.one_database
 
@@ -87,6 +89,37 @@ def test_an_access_token_allows_no_additional_password_attempts(
     assert [prove(WRONG).status_code for _ in range(3)] == [403, 403, 403]
     assert_limited(prove(PASSWORD), "password", "q=3;w=300")
     assert strict.me(tokens).status_code == 200
+
+
+def test_proofs_of_the_password_are_counted_by_person_whatever_their_outcome(strict: Muster) -> None:
+    account = strict.new_account()
+    body = {"email": "new@example.com", "current_password": PASSWORD}
+
+    def prove(number: int) -> httpx.Response:
+        headers = {**account.tokens().bearer, "X-Forwarded-For": f"192.0.2.{number}"}
+        return strict.client.put("/api/users/me/email", json=body, headers=headers)
+
+    assert [prove(number).status_code for number in range(3)] == [202, 202, 202]
+    assert_limited(prove(4), "password", "q=3;w=300")
+    account.sign_in()  # which is counted by itself
+
+
+def test_a_network_has_its_share_of_the_queue_and_never_another_ones(strict: Muster) -> None:
+    others = [strict.new_account() for _ in range(5)]
+    refused: Counter[int] = Counter()
+    over = Event()
+
+    def flood(number: int) -> None:
+        while not over.is_set():
+            refused[guess(strict, f"{number}-{uuid4().hex}@example.com").status_code] += 1
+
+    with ThreadPoolExecutor(48) as pool:
+        for number in range(48):
+            pool.submit(flood, number)
+        wait_for(lambda: refused[503], what="a full share")
+        statuses = [guess(strict, account.email, PASSWORD, "198.51.100.7").status_code for account in others]
+        over.set()
+    assert statuses == [200] * 5
 
 
 @pytest.mark.parametrize("what", ["forgot-password", "request-verification"])
