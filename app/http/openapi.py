@@ -1,6 +1,8 @@
 """What the OpenAPI document says beyond what each route declares: its errors, its scope, and an example everywhere."""
 
 import json
+import tomllib
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from fastapi import FastAPI
@@ -17,44 +19,16 @@ from app.core.settings import get_settings
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 Kind: TypeAlias = type[AppError] | AppError
 
-_LOCAL = """
-**Sign in.** Register, then *Authorize* with e-mail and password; leave the client fields empty. From a shell:
-`POST /api/auth/token` with `grant_type=password`.
-
-**Stay signed in.** An access token expires after ten minutes. `POST /api/auth/token` with `grant_type=refresh_token`
-returns the next pair; the refresh token rotates each time. Store the new pair before you use it, and run one refresh at
-a time. If a response is lost, send the same request again, now or in five days: you get a valid pair. Only
-`invalid_grant` means that you are signed out; 429, 503 and network errors never do.
-"""
-_PROVIDER_ALONE = """
-**Sign in** at the identity provider, and send its access token with each request. There are no passwords here.
-"""
-_TAGS = {
-    "auth": "Signing in and out: tokens (RFC 6749), revocation (RFC 7009), introspection (RFC 7662), mailed links.",
-    "services": "For other services: how to verify our tokens (RFC 8414, RFC 7517).",
-    "account": "Your own account.",
-    "sessions": "Your signed-in devices: list them, sign one or all others out.",
-    "users": "Other accounts and the roles, with `users:read` and `users:write`.",
-    "operations": "Your ledger: operations, changes since a revision, totals, and CSV import and export.",
-    "heroes": "Heroes and their teams. Changing them needs `heroes:write`.",
-    "tasks": "Tasks that everybody sees. Author and assignee change a task; its history lists former assignees.",
-    "jobs": "Work that takes longer than a request: start it, poll it, download its result.",
-    "chat": "Rooms that everybody reads and writes; also `WS /api/chat/ws`, see docs/api/chat.md.",
-    "health": "For load balancers and operators.",
-}
+_texts: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def description() -> str:
-    sign_in = _LOCAL if get_settings().local_accounts == "on" else _PROVIDER_ALONE
-    return f"""
-The backend that a mobile app needs on day one.
-{sign_in}
-**Errors** are `application/problem+json` (RFC 9457). `detail` is a sentence for people, `type` is stable for programs.
-"""
+    text: str = _texts["description"]
+    return text.format(sign_in=_texts["sign-in"][get_settings().local_accounts])
 
 
 def tags() -> list[dict[str, str]]:
-    return [{"name": name, "description": text} for name, text in _TAGS.items()]
+    return [{"name": name, "description": text} for name, text in _texts["tags"].items()]
 
 
 def operation_id(route: APIRoute) -> str:
@@ -94,16 +68,6 @@ class OAuthError(SQLModel):
     detail: str
 
 
-_HEADERS: dict[str, tuple[str, Any]] = {
-    "Allow": ("The methods that this address takes.", "GET, POST"),
-    "ETag": ("The version, for If-None-Match and If-Match.", '"01935b0e-7c1a-7000-8000-0123456789ab.12"'),
-    "Link": ("The next page, if there is one (RFC 8288).", '</api/heroes?after=dGhlIGN1cnNvcg>; rel="next"'),
-    "Location": ("The address of the new resource.", "/api/operations/7"),
-    "RateLimit": ("What is left of the limit, and the seconds until it is whole.", '"request";r=0;t=42'),
-    "RateLimit-Policy": ("The limit: the number of requests in a number of seconds.", '"request";q=300;w=60'),
-    "Retry-After": ("Seconds.", 42),
-    "WWW-Authenticate": ("The challenge (RFC 6750 section 3).", 'Bearer realm="muster", error="invalid_token"'),
-}
 _HEADERS_OF_STATUS = {
     401: ["WWW-Authenticate"],
     403: ["WWW-Authenticate"],
@@ -113,16 +77,9 @@ _HEADERS_OF_STATUS = {
 }
 
 
-_TYPES = {int: "integer", str: "string"}
-
-
-def headers(*names: str) -> dict[str, dict[str, Any]]:
+def headers(*names: str) -> dict[str, Any]:
     """The `headers` of a response."""
-    return {
-        name: {"description": text, "schema": {"type": _TYPES[type(example)]}, "example": example}
-        for name, (text, example) in _HEADERS.items()
-        if name in names
-    }
+    return {name: _texts["headers"][name] for name in names}
 
 
 def problems(*kinds: Kind, oauth: bool = False) -> Responses:
@@ -145,13 +102,8 @@ CREATED: Responses = {201: {"headers": headers("Location")}}
 
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
 OAUTH_ERRORS = problems(
-    *(
-        errors.InvalidRequest,
-        errors.InvalidGrant,
-        errors.InvalidScope,
-        errors.UnsupportedGrantType,
-        errors.InvalidClient,
-    ),
+    *(errors.InvalidRequest, errors.InvalidGrant, errors.InvalidScope),
+    *(errors.UnsupportedGrantType, errors.InvalidClient),
     *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType),
     *(errors.TooManyRequests, errors.HeadTooLarge),
     *(errors.Internal, errors.Unavailable),

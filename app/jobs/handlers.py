@@ -12,7 +12,7 @@ from app.accounts.users import find_user, find_user_by_email
 from app.core.database import Database
 from app.core.settings import Settings
 from app.email.messages import compose_mail
-from app.email.sender import mailer_for
+from app.email.sender import send_mail
 from app.jobs.claim import ClaimedJob, Outcome
 from app.jobs.queue import JobQueue
 from app.ledger import operations
@@ -52,7 +52,7 @@ class JobHandlers:
             if archive is not None and len(archive) <= MAX_ATTACHMENT:
                 for name, subtype in FILES.items():
                     message.add_attachment(read_file(archive, name), maintype="text", subtype=subtype, filename=name)
-            mailer_for(self.settings).send(message)
+            send_mail(self.settings, message)
         return Outcome()
 
     def statement(self, claimed: ClaimedJob) -> Outcome:
