@@ -4,19 +4,21 @@ Stored in Redis if REDIS_URL is set, else in this process. While Redis is unavai
 """
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any
 from uuid import UUID
 
 from cachetools import LRUCache
 from dogpile.cache import make_region
+from dogpile.cache.api import NO_VALUE
 from dogpile.cache.proxy import ProxyBackend
 
 from app.core import metrics
+from app.core.redis import TIMEOUTS, CircuitBreaker, circuit_breaker
 
 MEMORY = 16 * 2**20  # bytes
 REDIS_TTL = 86_400  # seconds; old revisions are never requested again
-_TIMEOUTS = {"socket_timeout": 1, "socket_connect_timeout": 1}  # seconds
 
 
 class _Memory(LRUCache[str, bytes]):
@@ -36,12 +38,21 @@ class _Memory(LRUCache[str, bytes]):
                 super().__setitem__(key, value)
 
 
-class _Expiring(ProxyBackend):
-    """Values expire in Redis; dogpile's own option for that uses a deprecated redis-py call."""
+class _Redis(ProxyBackend):
+    """Redis, which holds nothing while it is unavailable."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._breaker = breaker
+
+    def get_serialized(self, key: str) -> Any:
+        return self._breaker.call(lambda: self.proxied.get_serialized(key), lambda: NO_VALUE)
 
     def set_serialized(self, key: str, value: bytes) -> None:
-        backend: Any = self.proxied
-        backend.writer_client.set(key, value, ex=REDIS_TTL)
+        """Let values expire in Redis; dogpile's own option for that uses a deprecated redis-py call."""
+        client: Any = self.proxied
+        self._breaker.call(
+            lambda: client.writer_client.set(key, value, ex=REDIS_TTL), partial(metrics.count, "cache_failures")
+        )
 
 
 def _unchanged(value: bytes) -> bytes:
@@ -52,12 +63,9 @@ class Cache:
     def __init__(self, redis_url: str | None, *, memory: int = MEMORY) -> None:
         # Bytes are stored as they are: unpickling data from Redis could execute code.
         self._region = make_region(serializer=_unchanged, deserializer=_unchanged)
-        self._away: tuple[type[Exception], ...] = ()
         if redis_url:
-            from redis.exceptions import RedisError  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
-
-            self._away = (RedisError,)
-            self._region.configure("dogpile.cache.redis", arguments={"url": redis_url, **_TIMEOUTS}, wrap=[_Expiring])
+            proxy = _Redis(circuit_breaker(redis_url))
+            self._region.configure("dogpile.cache.redis", arguments={"url": redis_url, **TIMEOUTS}, wrap=[proxy])
         else:
             self._region.configure("dogpile.cache.memory", arguments={"cache_dict": _Memory(memory)})
 
@@ -69,10 +77,6 @@ class Cache:
             made.append(make())
             return made[0]
 
-        try:
-            found = bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make_once))
-        except self._away:
-            metrics.count("cache_failures")
-            return made[0] if made else make()
+        found = bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make_once))
         metrics.count("cache_requests", result="miss" if made else "hit")
         return found

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from fastapi import Request
 from limits import RateLimitItem, RateLimitItemPerHour, parse_many
-from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from slowapi import Limiter
@@ -23,11 +22,11 @@ from starlette.requests import HTTPConnection
 from app.core import metrics
 from app.core.errors import TooManyRequests
 from app.core.logs import security_event
+from app.core.redis import TIMEOUTS, circuit_breaker
 from app.core.settings import get_settings
 
 # However many networks an attacker owns, an account is guessed at most this often.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
-_REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "wrap_exceptions": True}  # seconds
 _SWEEP = 60  # seconds between two removals of expired entries from this process's memory
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -83,13 +82,43 @@ class LocalStorage(MemoryStorage):
             super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]  # private, hence unknown to mypy
 
 
+class SharedStorage(RedisStorage):
+    """Moving windows in Redis, or in this process while Redis is unavailable.
+
+    slowapi's own fallback catches the failure of one thread, and answers those of the others with a 500.
+    """
+
+    STORAGE_SCHEME = ["redis", "rediss"]  # noqa: RUF012  # the same; slowapi finds it under the scheme of REDIS_URL
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri, **options)
+        self._local, self._breaker = LocalStorage(), circuit_breaker(uri)
+
+    def acquire_entry(self, *arguments: Any, **options: Any) -> bool:
+        return self._either(super().acquire_entry, self._local.acquire_entry, *arguments, **options)
+
+    def get_moving_window(self, *arguments: Any) -> tuple[float, int]:
+        return self._either(super().get_moving_window, self._local.get_moving_window, *arguments)
+
+    def clear(self, key: str) -> None:
+        self._either(super().clear, self._local.clear, key)
+
+    def _either(
+        self, shared: Callable[..., Result], local: Callable[..., Result], *arguments: Any, **options: Any
+    ) -> Result:
+        def count_here() -> Result:
+            metrics.count("limit_storage_failures")
+            return local(*arguments, **options)
+
+        return self._breaker.call(lambda: shared(*arguments, **options), count_here)
+
+
 _settings = get_settings()
 limiter = Limiter(
     key_func=by_session,
     strategy="moving-window",
     storage_uri=_settings.redis_url or "local://",
-    storage_options=_REDIS if _settings.redis_url else {},
-    in_memory_fallback_enabled=bool(_settings.redis_url),
+    storage_options=TIMEOUTS if _settings.redis_url else {},
     key_style="endpoint",  # one window for /users/{id}, whatever the id
     key_prefix="muster",
 )
@@ -146,10 +175,8 @@ def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
 
 
 def _check(endpoint: Callable[..., Any], name: str, *limits: RouteLimit) -> Callable[[Request], None]:
-    def check(request: Request) -> None:  # noqa: ARG001  # slowapi looks for it by name
-        """slowapi has counted before it calls this, in this process if Redis is unreachable."""
-        if limiter._storage_dead:  # noqa: SLF001  # it has no public sign of it
-            metrics.count("limit_storage_failures")
+    def check(request: Request) -> None:  # slowapi looks for it by name
+        """slowapi has counted before it calls this."""
 
     check.__module__, check.__name__ = endpoint.__module__, name  # slowapi keeps its limits by this name
     for limit in limits:
@@ -187,12 +214,11 @@ def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyReques
 
 
 class MovingWindows:
-    """Moving windows in Redis, or in this process without it and while it is unreachable. Every method may block."""
+    """Moving windows in Redis, or in this process without it. Every method may block."""
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
-        self._local = MovingWindowRateLimiter(LocalStorage())
-        self._shared = MovingWindowRateLimiter(RedisStorage(redis_url, **_REDIS)) if redis_url else None
+        self._windows = MovingWindowRateLimiter(SharedStorage(redis_url, **TIMEOUTS) if redis_url else LocalStorage())
 
     def hit(self, key: tuple[str, ...], kind: str) -> None:
         """Count one, or raise TooManyRequests if that is one too many."""
@@ -204,12 +230,7 @@ class MovingWindows:
         return _refusal(item, self._call(MovingWindowRateLimiter.get_window_stats, item, *key).reset_time, kind)
 
     def _call(self, method: Callable[..., Result], *arguments: Any) -> Result:
-        if self._shared is not None:
-            try:
-                return method(self._shared, *arguments)
-            except StorageError:
-                metrics.count("limit_storage_failures")
-        return method(self._local, *arguments)
+        return method(self._windows, *arguments)
 
 
 class ChatLimits:

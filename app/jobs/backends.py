@@ -12,11 +12,12 @@ from typing import Any
 from uuid import UUID
 
 from app.core import metrics
+from app.core.redis import TIMEOUTS
 from app.models.job import QueueName
 
 QUEUES: tuple[QueueName, ...] = ("high", "default")  # in the order in which a worker polls them
 TASK = "muster.run"
-TIMEOUT = 5  # seconds for each command to Redis
+TIMEOUT = 5  # seconds for each of Celery's commands to Redis
 
 
 class ThreadBackend:
@@ -64,7 +65,7 @@ class CeleryBackend:
         self._on_sent = on_sent
         self._unsent: set[UUID] = set()
         self._celery = make_celery(redis_url)
-        self._redis = Redis.from_url(redis_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+        self._redis = Redis.from_url(redis_url, **TIMEOUTS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
 
     def send(self, job_id: UUID, queue: QueueName) -> None:

@@ -1,16 +1,23 @@
 """Limits of requests, by session and by address; whose address counts; in Redis, and without it."""
 
+import re
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from uuid import uuid4
 
 import httpx
 import pytest
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.core.redis import CircuitBreaker
 from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
 from tests.support.redis_server import RedisServer
-from tests.support.servers import PASSWORD, Muster, Tokens
+from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 
 pytestmark = pytest.mark.one_database
 
@@ -168,7 +175,87 @@ def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, re
         assert [register(muster).status_code for _ in range(4)] == [201, 201, 201, 429]
         assert sign_in(muster, emails[2]).status_code == 200
     redis.start()
+    for muster in (first, second):
+        wait_for(lambda muster=muster: counts_in(redis, muster), what="its return to Redis")  # type: ignore[misc]
     assert [wrong(first, emails[0]), wrong(second, emails[0]), wrong(first, emails[0])] == [400, 400, 429]
+
+
+def counts_in(redis: RedisServer, muster: Muster) -> bool:
+    """Whether this instance counts a request in Redis, and not by itself."""
+    redis.client.flushall()
+    muster.client.post("/api/auth/verify-email", json={"token": "x"})
+    return redis.client.dbsize() > 0
+
+
+def run_out_of_memory(redis: RedisServer) -> None:
+    redis.client.config_set("maxmemory", 1)
+
+
+def have_memory_again(redis: RedisServer) -> None:
+    redis.client.config_set("maxmemory", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fail", "recover"),
+    [
+        (RedisServer.stop, RedisServer.start),
+        (RedisServer.freeze, RedisServer.thaw),
+        (run_out_of_memory, have_memory_again),
+    ],
+)
+def test_no_request_under_way_fails_when_redis_does(
+    serve: Serve, redis: RedisServer, fail: Callable[[RedisServer], None], recover: Callable[[RedisServer], None]
+) -> None:
+    muster = serve(REDIS_URL=redis.url)
+    phone = muster.new_account().sign_in()
+    answers: Counter[int] = Counter()
+    enough = Event()
+
+    def use() -> None:
+        with muster.another_client() as client:
+            while not enough.is_set():
+                answers[client.get("/api/operations/summary", headers=phone.bearer).status_code] += 1
+                answers[
+                    client.post("/api/chat/messages", json={"text": "Hello"}, headers=phone.bearer).status_code
+                ] += 1
+                answers[client.post("/api/auth/verify-email", json={"token": "x"}).status_code] += 1
+
+    with ThreadPoolExecutor(16) as pool:
+        users = [pool.submit(use) for _ in range(16)]
+        for change in (fail, recover):
+            goal = answers.total() + 150
+            wait_for(lambda goal=goal: answers.total() > goal, what="some answers")  # type: ignore[misc]
+            change(redis)
+        goal = answers.total() + 150
+        wait_for(lambda: answers.total() > goal, what="some more")
+        enough.set()
+        for user in users:
+            user.result()
+    assert set(answers) == {200, 201, 400}
+    counted = muster.client.get("/metrics").text
+    assert re.search(r"^muster_limit_storage_failures_total [1-9]", counted, re.MULTILINE)
+
+
+def test_one_call_waits_for_redis_and_the_next_ones_do_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    breaker, attempts = CircuitBreaker(), 0
+
+    def fail() -> str:
+        nonlocal attempts
+        attempts += 1
+        raise RedisTimeoutError
+
+    def call(use: Callable[[], str]) -> str:
+        return breaker.call(use, lambda: "alone")
+
+    monkeypatch.setattr("app.core.redis.PAUSE", 60)
+    assert [call(fail) for _ in range(3)] == ["alone"] * 3
+    assert attempts == 1
+    monkeypatch.setattr("app.core.redis.monotonic", lambda: time.monotonic() + 61)
+    assert [call(fail), call(lambda: "found")] == ["alone", "alone"]
+    monkeypatch.setattr("app.core.redis.monotonic", lambda: time.monotonic() + 122)
+    assert [call(lambda: call(fail)), call(lambda: "found")] == ["alone", "found"]
+    assert attempts == 2
 
 
 def test_the_service_starts_while_redis_is_away(serve: Serve, redis: RedisServer) -> None:

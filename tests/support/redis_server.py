@@ -1,6 +1,7 @@
 """A real Redis for the tests, to be stopped and started again at the same address."""
 
 import json
+import signal
 import subprocess
 from base64 import b64decode
 from pathlib import Path
@@ -34,6 +35,13 @@ class RedisServer(Startable):
     def stop(self) -> None:
         self._process.kill()
         self._process.wait(STARTUP)
+
+    def freeze(self) -> None:
+        """It keeps its connections, and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def holds(self, queue: str) -> list[str]:
         """The jobs that wait in a queue. A message is an id and nothing else."""

@@ -1,0 +1,44 @@
+"""Redis as requests use it: it is waited for briefly, and while it is unavailable not at all."""
+
+from collections.abc import Callable
+from functools import cache
+from time import monotonic
+from typing import Any, TypeVar
+
+TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
+PAUSE = 1.0  # seconds between two attempts while it is unavailable
+
+T = TypeVar("T")
+
+
+class CircuitBreaker:
+    """Does without Redis for a second after each failure: down, frozen, full, loading or too slow.
+
+    The call that finds Redis unavailable has waited for a timeout, and so has one call in each second afterwards.
+    """
+
+    def __init__(self) -> None:
+        from redis.exceptions import RedisError  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
+
+        self._failure = RedisError
+        self._retry_at = 0.0  # 0 while Redis is available
+
+    def call(self, use: Callable[[], T], instead: Callable[[], T]) -> T:
+        """The result of `use`, or if Redis fails or has just failed, of `instead`."""
+        if monotonic() < self._retry_at:
+            return instead()
+        if self._retry_at:
+            self._retry_at = monotonic() + PAUSE  # the others do not wait for the outcome of this attempt
+        try:
+            result = use()
+        except self._failure:
+            self._retry_at = monotonic() + PAUSE
+            return instead()
+        self._retry_at = 0.0
+        return result
+
+
+@cache
+def circuit_breaker(_redis_url: str) -> CircuitBreaker:
+    """The one that all clients of this Redis share in this process."""
+    return CircuitBreaker()
