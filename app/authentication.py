@@ -17,7 +17,7 @@ from app.core.database import Side
 from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
 from app.core.scopes import SCOPES
 from app.http.cookies import cookie_token, origin_allowed, set_cookie
-from app.http.rate_limit import client_address, network
+from app.http.rate_limit import client_address, networks
 from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import InvalidAccessToken
@@ -146,9 +146,9 @@ class CurrentAccount:
     address: str
 
     @property
-    def parties(self) -> tuple[str, str]:
-        """The network and the account, for the queue of PasswordHasher."""
-        return network(self.address), self.user.email
+    def parties(self) -> tuple[str, ...]:
+        """The networks and the account, for the queue of PasswordHasher."""
+        return *networks(self.address), self.user.email
 
 
 # ---- Authentication ----

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
@@ -13,10 +13,12 @@ from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
-from app.http.rate_limit import client_address, network
+from app.http.rate_limit import client_address, network, networks
 from app.models.base import utcnow
 from app.models.types import email_address
+from app.models.user import User
 from app.oauth2.authorization_server import Device, SignIn
+from app.oauth2.refresh_tokens import live_addresses
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 from app.services import Services
 
@@ -73,9 +75,11 @@ async def password_grant(
     device = device_of(request, form)
     email = _as_email(form["username"])
     await in_thread(services.account_limits.attempt, email, device.ip)
-    user = await services.database.read(request, find_user_by_email, email)
+    user, addresses = await services.database.read(request, _find_account, email)
+    if network(device.ip) not in map(network, addresses):  # strangers cannot lock the owner out where they are at home
+        await in_thread(services.account_limits.check_ceiling, email)
     matches, stronger_hash = await services.password_hasher.verify(
-        form["password"], user.password_hash if user else None, (network(device.ip), email)
+        form["password"], user.password_hash if user else None, (*networks(device.ip), email)
     )
     if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")
@@ -92,6 +96,11 @@ async def password_grant(
     await in_thread(services.account_limits.succeeded, email, device.ip)
     metrics.count("logins", result="ok")
     return started
+
+
+def _find_account(session: Session, email: str) -> tuple[User | None, Sequence[str]]:
+    """The account and the addresses of its live sessions. Both are looked up for unknown accounts too."""
+    return find_user_by_email(session, email), live_addresses(session, email, utcnow())
 
 
 def _as_email(username: str) -> str:

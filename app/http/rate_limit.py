@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 from uuid import UUID
@@ -45,16 +46,20 @@ def client_address(request: HTTPConnection) -> str:
         return "unknown"  # a proxy may pass on anything
 
 
+def networks(address: str) -> list[str]:
+    """What a household, an office or a customer shares: the address in IPv4, the /64, /56 and /48 in IPv6."""
+    if ":" not in address:
+        return [address]
+    return [str(ip_network(f"{address}/{prefix}", strict=False)) for prefix in (64, 56, 48)]
+
+
 def network(address: str) -> str:
-    """What one household or office shares: the address in IPv4, the /64 in IPv6."""
-    try:
-        return str(ip_network(f"{address}/64", strict=False)) if ip_address(address).version == 6 else address
-    except ValueError:
-        return address
+    return networks(address)[0]
 
 
-def by_network(request: Request) -> str:
-    return network(client_address(request))
+def by_network(request: Request, larger: int = 0) -> str:
+    """The network, or the one that is so many steps larger, if there is one."""
+    return networks(client_address(request))[: larger + 1][-1]
 
 
 def by_session(request: Request) -> str:
@@ -182,7 +187,15 @@ def _check(endpoint: Callable[..., Any], name: str, *limits: RouteLimit) -> Call
     for limit in limits:
         scope = limit.scope or f"{endpoint.__module__}.{name}"
         check = limiter.shared_limit(limit.limit, scope, key_func=limit.key, exempt_when=limit.exempt_when)(check)
+        for larger in (1, 2) if limit.key is by_network else ():
+            key, most = partial(by_network, larger=larger), _times(limit.limit, 4**larger)
+            check = limiter.shared_limit(most, scope, key_func=key, exempt_when=limit.exempt_when)(check)
     return check
+
+
+def _times(limit: str, factor: int) -> str:
+    items = parse_many(limit)
+    return ";".join(f"{item.amount * factor} per {item.multiples} {item.GRANULARITY.name}" for item in items)
 
 
 def is_counted(request: Request) -> bool:
@@ -249,17 +262,21 @@ class ChatLimits:
 class AccountLimits(MovingWindows):
     """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
 
-    An attempt is counted for its network before its hash is computed, so that racing attempts cannot pass together;
-    the right password gives that network's attempts back. The ceiling counts wrong passwords only, once they are
+    An attempt is counted for its networks before its hash is computed, so that racing attempts cannot pass together;
+    the right password gives those networks' attempts back. The ceiling counts wrong passwords only, once they are
     known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
     """
 
     def attempt(self, account: str, address: str) -> None:
-        """Count one attempt; raise TooManyRequests if it is one too many."""
-        name = _account_key(account)
-        self.hit((name, network(address)), "password")
-        if not self._call(MovingWindowRateLimiter.test, ACCOUNT_CEILING, name, "all"):
-            raise self._refusal(ACCOUNT_CEILING, (name, "all"), "password")
+        """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
+        for one in networks(address):
+            self.hit((_account_key(account), one), "password")
+
+    def check_ceiling(self, account: str) -> None:
+        """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
+        key = (_account_key(account), "all")
+        if not self._call(MovingWindowRateLimiter.test, ACCOUNT_CEILING, *key):
+            raise self._refusal(ACCOUNT_CEILING, key, "password")
 
     def proof(self, user_id: UUID) -> None:
         """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
@@ -270,14 +287,18 @@ class AccountLimits(MovingWindows):
         self._call(MovingWindowRateLimiter.hit, ACCOUNT_CEILING, _account_key(account), "all")
 
     def succeeded(self, account: str, address: str) -> None:
-        for item in self._items:
-            self._call(MovingWindowRateLimiter.clear, item, _account_key(account), network(address))
+        for one in networks(address):
+            for item in self._items:
+                self._call(MovingWindowRateLimiter.clear, item, _account_key(account), one)
+
+    def recovered(self, account: str, address: str) -> None:
+        """Forget the wrong passwords of an account whose owner has reset it."""
+        self.succeeded(account, address)
+        self._call(MovingWindowRateLimiter.clear, ACCOUNT_CEILING, _account_key(account), "all")
 
     def mail(self, recipient: str, address: str) -> None:
         """Count a requested mail by the same numbers; nothing gives an attempt back."""
-        account = f"mail/{recipient}"
-        self.attempt(account, address)
-        self.failed(account)
+        self.attempt(f"mail/{recipient}", address)
 
 
 def _account_key(account: str) -> str:

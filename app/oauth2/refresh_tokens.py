@@ -103,19 +103,29 @@ def list_live_sessions(
     statement = (
         select(RefreshToken)
         .join(User)
-        .where(
-            User.auth_epoch == RefreshToken.auth_epoch,
-            RefreshToken.user_id == user_id,
-            col(RefreshToken.revoked_at).is_(None),
-            RefreshToken.idle_expires_at > now,
-            RefreshToken.absolute_expires_at > now,
-        )
+        .where(RefreshToken.user_id == user_id, *_live(now))
         .order_by(col(RefreshToken.id).desc())
         .limit(limit)
     )
     if before is not None:
         statement = statement.where(RefreshToken.id < before)
     return session.exec(statement).all()
+
+
+def live_addresses(session: Session, email: str, now: datetime) -> Sequence[str]:
+    """The IP addresses that an account's live sessions were started from."""
+    statement = select(RefreshToken.ip).join(User).where(User.email == email, *_live(now)).distinct()
+    return session.exec(statement).all()
+
+
+def _live(now: datetime) -> tuple[Any, ...]:
+    """The conditions of sessions, joined with their users, that could still be used."""
+    return (
+        col(User.auth_epoch) == RefreshToken.auth_epoch,
+        col(RefreshToken.revoked_at).is_(None),
+        col(RefreshToken.idle_expires_at) > now,
+        col(RefreshToken.absolute_expires_at) > now,
+    )
 
 
 # ---- Changing ----

@@ -4,12 +4,13 @@ from fastapi import Request, Response
 from sqlmodel import Session
 
 from app.accounts import email_tokens, users
+from app.core.concurrency import in_thread
 from app.core.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import Introspector, ServicesDep, SessionDep
 from app.http.error_handlers import NO_STORE
 from app.http.openapi import CREATED, OAUTH_ERRORS, form_body, problems
-from app.http.rate_limit import by_network, client_address, limited, limited_instead
+from app.http.rate_limit import client_address, limited, limited_instead, networks
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
@@ -28,7 +29,7 @@ settings = get_settings()
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
-    hasher, parties = services.password_hasher, (by_network(request), body.email)
+    hasher, parties = services.password_hasher, (*networks(client_address(request)), body.email)
     password_hash = await hasher.hash_new(body.password, [body.email, body.name or ""], "password", parties)
     user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
@@ -148,7 +149,7 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
-    hasher, parties = services.password_hasher, (by_network(request), user.email)
+    hasher, parties = services.password_hasher, (*networks(client_address(request)), user.email)
     password_hash = await hasher.hash_new(body.new_password, user.guessable_words, "new_password", parties)
 
     def reset(session: Session) -> None:
@@ -158,6 +159,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
         services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
 
     await services.database.write(request, reset)
+    await in_thread(services.account_limits.recovered, user.email, client_address(request))
 
 
 @local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, EmailTaken))

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.accounts.test_links import NEW_PASSWORD, forgotten, reset
 from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Muster, wait_for
@@ -139,6 +140,32 @@ def test_wrong_passwords_from_all_networks_together_have_a_ceiling(strict: Muste
         statuses = pool.map(lambda n: guess(strict, email, address=f"192.0.2.{n}").status_code, range(CEILING))
         assert set(statuses) == {400}
     assert_limited(guess(strict, email, address="198.51.100.1"), "password", f"q={CEILING};w=3600")
+
+
+@pytest.mark.slow
+def test_no_stranger_keeps_the_owner_out(strict: Muster) -> None:
+    account = strict.new_account()
+    account.sign_in()  # from 127.0.0.1, where a session lives then
+    assert {_molest(strict, account.email, f"192.0.2.{number}") for number in range(CEILING)} == {(400, 202)}
+    assert guess(strict, account.email, PASSWORD, "198.51.100.1").status_code == 429
+    account.sign_in()
+
+    token = forgotten(strict, account)
+    assert reset(strict, token).status_code == 204
+    assert guess(strict, account.email, NEW_PASSWORD, "198.51.100.1").status_code == 200
+
+
+def _molest(muster: Muster, email: str, address: str) -> tuple[int, int]:
+    forgot = muster.client.post(
+        "/api/auth/forgot-password", json={"email": email}, headers={"X-Forwarded-For": address}
+    )
+    return guess(muster, email, address=address).status_code, forgot.status_code
+
+
+def test_an_ipv6_customer_has_one_count_for_all_their_networks(strict: Muster) -> None:
+    email = strict.new_account().email
+    addresses = ["2001:db8:7:1::1", "2001:db8:7:2::1", "2001:db8:7:ff00::1", "2001:db8:7:ff01::1", "2001:db8:8::1"]
+    assert [guess(strict, email, address=address).status_code for address in addresses] == [400, 400, 400, 429, 400]
 
 
 @pytest.mark.slow

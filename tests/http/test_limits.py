@@ -74,6 +74,12 @@ def test_sign_ins_from_one_address_are_limited_and_refreshes_are_not(narrow: Mus
     assert [answer.status_code for answer in answers] == [200, 200, 200]
 
 
+def test_an_ipv6_customer_has_four_times_the_limit_of_one_network(narrow: Muster) -> None:
+    subnets = (1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 0x100)
+    answers = [sign_in(narrow, "nobody@example.com", f"2001:db8:0:{subnet:x}::1") for subnet in subnets]
+    assert [answer.status_code for answer in answers] == [400, 400, 429, *([400] * 6), 429, 400]
+
+
 def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster) -> None:
     email = register(narrow, "192.0.2.4").json()["email"]
     phone, tablet = (Tokens(sign_in(narrow, email, "192.0.2.4").json()) for _ in range(2))
