@@ -18,18 +18,13 @@ class PubSub:
     def __init__(self, redis_url: str, on_message: Callable[[str], None], on_subscribed: Callable[[], None]) -> None:
         """`on_subscribed` is called after each (re)connection: what was published before it may have been missed."""
         from redis.asyncio import Redis  # noqa: PLC0415  # a tenth of a second, needed only with Redis
-        from redis.asyncio.retry import Retry  # noqa: PLC0415  # the same
-        from redis.backoff import NoBackoff  # noqa: PLC0415  # the same
         from redis.exceptions import RedisError  # noqa: PLC0415  # the same
 
         self._outages = (RedisError, OSError)
         self._on_message, self._on_subscribed = on_message, on_subscribed
+        # Without retries: a lost message is found in the database, and _stay_subscribed connects again.
         self._redis: Any = Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_connect_timeout=TIMEOUT,
-            socket_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
+            redis_url, decode_responses=True, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT, retry=None
         )
         self._pending: Queue[str] = Queue(MAX_PENDING)
 

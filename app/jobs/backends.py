@@ -6,8 +6,7 @@ still waits here, so each back end ignores an id that it already holds.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
-from threading import Thread
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -25,67 +24,55 @@ class ThreadBackend:
 
     def __init__(self, run: Callable[[UUID], None]) -> None:
         self._run = run
-        self._closing = False
-        self._waiting: set[UUID] = set()
-        self._queues = {name: SimpleQueue[UUID | None]() for name in QUEUES}
-        self._threads = [Thread(target=self._work, args=(queue,), daemon=True) for queue in self._queues.values()]
-        for thread in self._threads:
-            thread.start()
+        self._waiting: dict[QueueName, set[UUID]] = {name: set() for name in QUEUES}
+        self._threads = {name: ThreadPoolExecutor(1, f"jobs-{name}") for name in QUEUES}
 
     def send(self, job_id: UUID, queue: QueueName) -> None:
-        """Have the job run. Like CeleryBackend.send, it returns at once and never fails."""
-        if job_id not in self._waiting:
-            self._waiting.add(job_id)
-            self._queues[queue].put(job_id)
+        """Have the job run. Returns at once and never fails."""
+        if job_id not in self._waiting[queue]:
+            self._waiting[queue].add(job_id)
+            with suppress(RuntimeError):  # a job that ends while this closes may send another
+                self._threads[queue].submit(self._take, job_id, queue)
 
     def is_empty(self, queue: QueueName) -> bool:
         """Whether nothing waits in the queue, so that a job which was sent and still waits must have been lost."""
-        return self._queues[queue].empty()
+        return not self._waiting[queue]
 
     def close(self) -> None:
         """Let the running jobs finish."""
-        self._closing = True
-        for queue in self._queues.values():
-            queue.put(None)
-        for thread in self._threads:
-            thread.join()
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown()
 
-    def _work(self, queue: SimpleQueue[UUID | None]) -> None:
-        while (job_id := queue.get()) is not None and not self._closing:
-            self._waiting.discard(job_id)
-            self._run(job_id)
+    def _take(self, job_id: UUID, queue: QueueName) -> None:
+        self._waiting[queue].discard(job_id)
+        self._run(job_id)
 
 
-class CeleryBackend:
-    """Celery's queues in Redis. A message holds an id and nothing else. A thread publishes it: Redis may be down."""
+class CeleryBackend(ThreadBackend):
+    """Celery's queues in Redis. A message holds an id and nothing else. Threads publish it: Redis may be down."""
 
     def __init__(self, redis_url: str, on_sent: Callable[[UUID], None]) -> None:
         from redis import Redis  # noqa: PLC0415  # a tenth of a second that processes without Redis need not spend
 
-        self._on_sent = on_sent
-        self._unsent: set[UUID] = set()
+        super().__init__(on_sent)
         self._celery = make_celery(redis_url)
         self._redis = Redis.from_url(redis_url, **TIMEOUTS)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
-
-    def send(self, job_id: UUID, queue: QueueName) -> None:
-        if job_id not in self._unsent:
-            self._unsent.add(job_id)
-            self._thread.submit(self._publish, job_id, queue)
 
     def is_empty(self, queue: QueueName) -> bool:
         return self._redis.llen(queue) == 0
 
     def close(self) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        super().close()
         self._celery.close()
         self._redis.close()
 
-    def _publish(self, job_id: UUID, queue: QueueName) -> None:
-        self._unsent.discard(job_id)
+    def _take(self, job_id: UUID, queue: QueueName) -> None:
+        self._waiting[queue].discard(job_id)
         try:
             self._celery.send_task(TASK, [str(job_id)], queue=queue, retry=False)
-            self._on_sent(job_id)
+            self._run(job_id)
         except Exception:  # whatever went wrong, the row still says that the job was not sent
             metrics.count("dispatch_failures")
 

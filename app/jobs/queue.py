@@ -55,9 +55,7 @@ class JobQueue:
 
     def __init__(self, database: Database, redis_url: str | None) -> None:
         self._database = database
-        self._backend: CeleryBackend | ThreadBackend = (
-            CeleryBackend(redis_url, self._mark_sent) if redis_url else ThreadBackend(self.run)
-        )
+        self._backend = CeleryBackend(redis_url, self._mark_sent) if redis_url else ThreadBackend(self.run)
         self._handle: Handler
         self._last_purge = ""
         self._stopping = Event()

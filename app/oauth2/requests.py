@@ -1,9 +1,10 @@
 """Parsing OAuth requests: forms (RFC 6749 appendices A and B) and scopes (section 3.3)."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl
 
+import pydantic
 from pydantic import MISSING, SecretStr
 from sqlmodel import Field, SQLModel
 
@@ -14,48 +15,42 @@ _MAX_PARAMETERS = 50
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
 
 
+Username = Annotated[str, pydantic.Field(description="Your e-mail address.", examples=["ada@example.com"])]
+DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of sessions.", examples=["Ada's phone"])]
+# An empty example keeps Swagger UI from sending an optional parameter.
+Scope = Annotated[str, pydantic.Field(description="Separated by spaces. Left out: all of yours.", examples=[""])]
+ClientId = Annotated[
+    str, pydantic.Field(max_length=100, description="A label kept with the session.", examples=["app"])
+]
+
+TypeHint = Annotated[str, pydantic.Field(examples=["refresh_token", "access_token"])]
+
+
 class TokenForm(SQLModel):
     """The parameters of a token request (RFC 6749 sections 4.3.2 and 6), and the device's label."""
 
     grant_type: Literal["password", "refresh_token"]
-    username: str | MISSING = Field(
-        default=MISSING,
-        description="Your e-mail address (password grant).",
-        schema_extra={"examples": ["ada@example.com"]},
-    )
+    username: Username | MISSING = MISSING
     password: SecretStr | MISSING = Field(default=MISSING, description="Password grant.")
     refresh_token: str | MISSING = Field(default=MISSING, description="Refresh grant.", schema_extra={"examples": [""]})
-    scope: str | MISSING = Field(
-        default=MISSING, description="Separated by spaces. Left out: all of yours.", schema_extra={"examples": [""]}
-    )
-    client_id: str | MISSING = Field(
-        default=MISSING,
-        max_length=100,
-        description="A label kept with the session.",
-        schema_extra={"examples": ["app"]},
-    )
-    device: str | MISSING = Field(
-        default=MISSING, description="Its name in the list of sessions.", schema_extra={"examples": ["Ada's phone"]}
-    )
+    scope: Scope | MISSING = MISSING
+    client_id: ClientId | MISSING = MISSING
+    device: DeviceName | MISSING = MISSING
 
 
 class CookieForm(SQLModel):
     """The parameters of a browser's sign-in."""
 
-    username: str = Field(description="Your e-mail address.", schema_extra={"examples": ["ada@example.com"]})
+    username: Username
     password: SecretStr
-    device: str | MISSING = Field(
-        default=MISSING, description="Its name in the list of sessions.", schema_extra={"examples": ["Ada's phone"]}
-    )
+    device: DeviceName | MISSING = MISSING
 
 
 class RevocationForm(SQLModel):
     """The parameters of revocation and introspection requests (RFC 7009 section 2.1, RFC 7662 section 2.1)."""
 
     token: str = Field(min_length=1)
-    token_type_hint: str | MISSING = Field(
-        default=MISSING, schema_extra={"examples": ["refresh_token", "access_token"]}
-    )
+    token_type_hint: TypeHint | MISSING = MISSING
 
 
 # No other parameter is read.
