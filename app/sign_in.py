@@ -24,8 +24,10 @@ from app.services import Services
 
 Started = TypeVar("Started")
 
+UNKNOWN_DEVICE = "unknown device"
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")  # and what mail programs take for one
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
@@ -120,7 +122,9 @@ def device_of(request: Request, form: dict[str, str]) -> Device:
     client_id = form.get("client_id", "app")
     if len(client_id) > 100 or client_id != _printable(client_id, 100):
         raise InvalidRequest("client_id is longer than 100 characters or not printable.")
-    label = _printable(form.get("device", ""), 100) or device_label(user_agent)
+    # The label is quoted in mail: it must not lead anywhere.
+    names = (form.get("device", ""), device_label(user_agent), UNKNOWN_DEVICE)
+    label = next(filter(None, (_LINK.sub("", _printable(name, 100)).strip() for name in names)))
     return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
 
 
@@ -130,7 +134,7 @@ def device_label(user_agent: str) -> str:
     browser = next((label for mark, label in _BROWSERS if f"{mark}/" in user_agent), None)
     if browser and system:
         return f"{browser} on {system}"
-    return _printable(user_agent.partition("/")[0], 100) or "unknown device"
+    return _printable(user_agent.partition("/")[0], 100) or UNKNOWN_DEVICE
 
 
 def _printable(text: str, length: int) -> str:

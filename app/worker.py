@@ -13,6 +13,7 @@ from kombu.transport.redis import Channel, QoS
 from app.core.database import Database
 from app.core.logs import configure_logging
 from app.core.settings import get_settings
+from app.http.rate_limit import AccountLimits
 from app.jobs.backends import TASK, make_celery
 from app.jobs.handlers import JobHandlers
 from app.jobs.queue import JobQueue
@@ -55,7 +56,8 @@ def start(**_: Any) -> None:
     celery.jobs = jobs = JobQueue(database, settings.redis_url)
     _resources.callback(jobs.close)
     signers = Signers.derive(settings.secret_keys, settings.public_url)
-    jobs.start(JobHandlers(settings, database, signers, jobs).handle)
+    limits = AccountLimits(settings.limit_login_account, settings.redis_url)
+    jobs.start(JobHandlers(settings, database, signers, jobs, limits.may_mail).handle)
 
 
 def release_jobs(**_: Any) -> None:

@@ -31,8 +31,10 @@ def compose_mail(
     A mail that is sent again has the same `message_id`.
     """
     recipient, token = _recipient(arguments, user, signers, utcnow())
-    if recipient is None:
+    if user is None or recipient is None:
         return None
+    if not user.is_verified:  # it may be a stranger's address: nothing that a person worded
+        arguments = {**arguments, "device": "a device"}
     texts = {name: text.format_map(arguments) for name, text in _MAILS[arguments["template"]].items()}
     link = f"{settings.public_url}/{texts['page']}#token={token}" if token else None
     message = EmailMessage()
@@ -53,6 +55,8 @@ def _recipient(
     if user is None:
         return None, None
     kind = arguments["template"]
+    if kind == "statement" and not (user.is_active and user.is_verified):
+        return None, None
     if kind not in get_args(LinkKind):
         return arguments.get("to", user.email), None
     recipient = user.link_recipient(kind)

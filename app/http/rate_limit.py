@@ -28,6 +28,8 @@ from app.core.settings import get_settings
 
 # However many networks an attacker owns, an account is guessed at most this often.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
+# Mails of one kind to one recipient, whoever asks. The newest of ten links still works when another is refused.
+MAIL_CEILING = RateLimitItemPerHour(10)
 _SWEEP = 60  # seconds between two removals of expired entries from this process's memory
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -299,6 +301,13 @@ class AccountLimits(MovingWindows):
     def mail(self, recipient: str, address: str) -> None:
         """Count a requested mail by the same numbers; nothing gives an attempt back."""
         self.attempt(f"mail/{recipient}", address)
+
+    def may_mail(self, recipient: str, template: str) -> bool:
+        """Count a mail that is about to be sent; False if it is one too many for its recipient."""
+        is_within = self._call(MovingWindowRateLimiter.hit, MAIL_CEILING, _account_key(f"to/{recipient}"), template)
+        if not is_within:
+            metrics.count("limit_hits", kind="mail")
+        return is_within
 
 
 def _account_key(account: str) -> str:

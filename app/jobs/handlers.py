@@ -1,6 +1,6 @@
 """What each kind of job does. A job may start again at any time: it leaves one row or file, or the same mail twice."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -36,6 +36,7 @@ class JobHandlers:
     database: Database
     signers: Signers
     jobs: JobQueue
+    may_mail: Callable[[str, str], bool]  # counts a mail to a recipient, by its template
 
     def handle(self, claimed: ClaimedJob) -> Outcome:
         return {"mail": self.mail, "statement": self.statement, "purge": self.purge}[claimed.job.kind](claimed)
@@ -48,6 +49,9 @@ class JobHandlers:
             statement = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
             archive = statement.result if statement else None
             message = compose_mail(job.id, arguments, user, self.settings, self.signers)
+            if message and job.attempts == 1 and not self.may_mail(message["To"], arguments["template"]):
+                session.rollback()  # the link mailed last works on
+                return Outcome()
         if message is not None:
             if archive is not None and len(archive) <= MAX_ATTACHMENT:
                 for name, subtype in FILES.items():

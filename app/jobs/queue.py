@@ -15,7 +15,7 @@ from traceback import format_tb
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core import metrics
@@ -24,7 +24,7 @@ from app.core.dialects import insert_missing
 from app.jobs.backends import QUEUES, CeleryBackend, ThreadBackend
 from app.jobs.claim import ClaimedJob, ClaimLost, ClaimReleased, Outcome
 from app.models.base import utcnow
-from app.models.job import REQUESTABLE, Job, JobKind, QueueName
+from app.models.job import REQUESTABLE, UNFINISHED, Job, JobKind, QueueName
 
 log = logging.getLogger("muster.jobs")
 
@@ -33,6 +33,8 @@ SWEEP_INTERVAL = 30.0  # seconds
 LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent so long ago, and is in no queue, is sent again
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
+# A person's mails beyond so many wait this much longer each, so that other people's overtake them.
+AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
 T = TypeVar("T")
 Handler = Callable[[ClaimedJob], Outcome]
@@ -82,10 +84,16 @@ class JobQueue:
         self.enqueue(session, "mail", owner_id=owner_id, template=template, **arguments)
 
     def enqueue(self, session: Session, kind: JobKind, *, owner_id: UUID | None, **arguments: Any) -> Job:
+        """A job for the back end after the commit, or a mail for a later sweep while many of this owner's wait."""
         job = Job(kind=kind, queue=POLICIES[kind].queue, owner_id=owner_id, arguments=arguments)
+        mails = (col(Job.owner_id) == owner_id, col(Job.kind) == "mail", col(Job.state).in_(UNFINISHED))
+        is_mail = kind == "mail" and owner_id is not None
+        ahead = session.exec(select(func.count(col(Job.id))).where(*mails)).one() if is_mail else 0
+        job.due_at += max(ahead - AT_ONCE + 1, 0) * BEHIND_OTHERS
         session.add(job)
         session.flush()
-        after_commit(session, partial(self._backend.send, job.id, job.queue))
+        if ahead < AT_ONCE:
+            after_commit(session, partial(self._backend.send, job.id, job.queue))
         return job
 
     # ---- Run: claim, handle, finish ----

@@ -7,7 +7,7 @@ from fastapi import Header, Path, Query, Response
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select, update
 
-from app.core.errors import JobEnded, JobNotFound, ResultNotFound
+from app.core.errors import Invalid, JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import headers, problems
@@ -47,6 +47,8 @@ def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
 ) -> JobPublic:
     """Create a statement of your operations in a period: a CSV table, and a page with a chart. Poll it at Location."""
+    if body.mail and not me.session.is_verified:
+        raise Invalid.at("body", "mail", message="Confirm your e-mail address first.", kind="email_unverified")
     period = body.model_dump(mode="json", include={"since", "until"})
     job = services.jobs.enqueue(session, "statement", owner_id=me.user_id, mail=body.mail, **period)
     response.headers["Location"] = f"/api/jobs/{job.id}"

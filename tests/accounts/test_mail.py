@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.accounts.test_links import reset
 from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -130,6 +131,16 @@ def register(muster: Muster, name: str = "") -> str:
 
 
 # ---- What a mail is ----
+
+
+def test_a_recipient_gets_ten_mails_of_a_kind_in_an_hour_and_the_tenth_link_works(muster: Muster) -> None:
+    account, other = muster.new_account(), muster.new_account()
+    for email in [account.email] * 12 + [other.email]:  # mails leave in order: then the last of the others has left
+        assert muster.client.post("/api/auth/forgot-password", json={"email": email}).status_code == 202
+    muster.mails(other.email)
+    assert len(muster.mails(account.email)) == 10
+    assert reset(muster, muster.link_token(account.email, subject="Reset")).status_code == 204
+    assert muster.mails(account.email, subject="Your password was changed")
 
 
 def test_a_link_carries_its_token_in_the_fragment(muster: Muster) -> None:

@@ -1,11 +1,17 @@
 """Jobs without Redis, in the service's own process: who sees them, what they leave, what outlives a kill."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.message import EmailMessage
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from sqlmodel import Session, col, select
 
+from app.jobs.queue import AT_ONCE, BEHIND_OTHERS
+from app.models.base import utcnow
+from app.models.job import Job
 from tests.support.assertions import assert_problem
 from tests.support.resources import pages
 from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
@@ -128,13 +134,47 @@ def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, board: Board) 
     assert f'<a href="{link}">' in text_of(mail, "html")
 
 
-def test_a_device_name_is_escaped_in_html_mail(muster: Muster, board: Board) -> None:
-    first = board.account.sign_in(device="<b>phone</b>")
-    refreshed(muster, refreshed(muster, first))
-    assert is_refused(muster.refresh(first.refresh))
-    mail = muster.mails(board.account.email, subject="A device was signed out")[0]
-    assert "<b>phone</b>" in text_of(mail)
+LABEL = "<b>phone</b> v1.2 https:/\x07/evil.example me@evil.example www.evil.example evil\u3002example"
+
+
+def theft_mail(board: Board) -> EmailMessage:
+    first = board.account.sign_in(device=LABEL)
+    refreshed(board.muster, refreshed(board.muster, first))
+    assert is_refused(board.muster.refresh(first.refresh))
+    return board.muster.mails(board.account.email, subject="A device was signed out")[0]
+
+
+def test_a_device_name_is_escaped_in_mail_and_loses_its_links(board: Board) -> None:
+    board.verify()
+    mail = theft_mail(board)
+    assert "so we signed it out: <b>phone</b> v1.2." in text_of(mail).replace("\n", " ")
     assert "&lt;b&gt;phone&lt;/b&gt;" in text_of(mail, "html")
+
+
+def test_an_unverified_address_gets_nothing_that_a_person_worded(board: Board) -> None:
+    mail = theft_mail(board)
+    assert "so we signed it out: a device." in text_of(mail).replace("\n", " ")
+    assert "phone" not in text_of(mail, "html")
+
+
+def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Muster, board: Board) -> None:
+    muster.mails(board.account.email)
+    later = utcnow() + timedelta(hours=1)
+    with Session(muster.engine) as session:
+        session.add_all(
+            Job(kind="mail", queue="high", owner_id=board.owner_id, arguments={"template": "reset"}, due_at=later)
+            for _ in range(AT_ONCE)
+        )
+        session.commit()
+    body = {"email": f"{uuid4().hex}@example.com", "current_password": PASSWORD}
+    assert muster.client.put("/api/users/me/email", json=body, headers=board.tokens.bearer).status_code == 202
+    muster.mails(muster.register().email)
+    with Session(muster.engine) as session:
+        newest = session.exec(
+            select(Job).where(Job.owner_id == board.owner_id).order_by(col(Job.id).desc()).limit(2)
+        ).all()
+    waits = [(job.due_at - job.created_at) // BEHIND_OTHERS for job in newest]
+    assert ([job.state for job in newest], waits) == (["waiting"] * 2, [2, 1])
 
 
 # ---- What outlives a kill ----

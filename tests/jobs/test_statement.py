@@ -79,6 +79,7 @@ def test_a_statement_of_an_empty_period_is_generated(muster: Muster) -> None:
 
 
 def test_it_is_mailed_if_asked_with_both_files(board: Board) -> None:
+    board.verify()
     job_id = board.start(mail=True)
     mail = board.muster.mails(board.account.email, subject="Your statement")[0]
     files = {part.get_filename(): part.get_content() for part in mail.iter_attachments()}
@@ -90,6 +91,12 @@ def test_it_is_mailed_if_asked_with_both_files(board: Board) -> None:
 def test_an_invalid_period_is_rejected(board: Board, body: object) -> None:
     answer = board.muster.client.post("/api/jobs/statement", json=body, headers=board.tokens.bearer)
     assert_problem(answer, 422, "invalid")
+
+
+def test_an_address_that_nobody_verified_gets_no_statement(board: Board) -> None:
+    answer = board.muster.client.post("/api/jobs/statement", json={"mail": True}, headers=board.tokens.bearer)
+    assert_problem(answer, 422, "invalid")
+    assert answer.json()["errors"][0]["loc"] == ["body", "mail"]
 
 
 @pytest.mark.slow

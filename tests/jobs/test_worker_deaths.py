@@ -128,7 +128,7 @@ def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Boa
 
 
 def test_redis_holds_the_id_of_a_job_and_nothing_else_of_it(board: Board, redis: RedisServer) -> None:
-    job_id = board.start(mail=True)
+    job_id = board.start()
     wait_for(lambda: job_id in redis.holds("default"), what="a message")
 
 

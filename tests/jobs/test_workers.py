@@ -38,6 +38,7 @@ def board(muster: Muster) -> Board:
 
 
 def test_the_worker_runs_what_the_service_took(muster: Muster, board: Board, worker: Worker) -> None:
+    board.verify()
     job = board.wait(board.start(mail=True))
     assert (job["attempts"], job["progress"], job["error"]) == (1, 1, None)
     mails = muster.mails(board.account.email, at_least=2)

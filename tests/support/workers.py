@@ -74,6 +74,11 @@ class Board:
         self.tokens = self.account.tokens()
         self.owner_id = UUID(muster.me(self.tokens).json()["id"])
 
+    def verify(self) -> None:
+        """Have the account's address verified, once its first mail has come."""
+        self.muster.mails(self.account.email)
+        self.muster.sql('UPDATE "user" SET is_verified = true WHERE email = :email', email=self.account.email)
+
     def start(self, **body: Any) -> str:
         """The id of a new statement."""
         answer = self.muster.client.post("/api/jobs/statement", json=body, headers=self.tokens.bearer)
