@@ -16,17 +16,18 @@ from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.core.database import CHAT_SLOTS, Database
 from app.core.errors import AppError
 from app.core.logs import configure_logging
+from app.core.processes import end_in_order
 from app.core.settings import ROOT, Settings, get_settings
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
+from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, jobs_and_chat, public
 from app.pages import health as page_health
@@ -135,6 +136,7 @@ class CombinedApplication:
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Build the services on the event loop that they use, and close them in reverse order."""
     settings = get_settings()
+    end_in_order()
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
     async with BlockingPortal() as portal:
         services = make_services(settings, Database(settings, portal))
@@ -158,6 +160,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 @asynccontextmanager
 async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
     """The connections to the API, for pages that run on their own."""
+    end_in_order()
     async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
         web.state.transport = transport
         yield
@@ -188,8 +191,7 @@ def finish(
         headers = headers | {"strict-transport-security": HSTS}
     app.add_middleware(RequestContext, headers=headers)
     app.add_middleware(BodyGuard, settings=settings)
-    if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
+    app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)
 
 
 def __getattr__(name: str) -> FastAPI:

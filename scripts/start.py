@@ -13,11 +13,14 @@ import shutil
 import socket
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import uvicorn
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.core.database import SOCKET_CONNECTIONS
 from app.core.schema import known_revisions, newest_revision, schema_revision
@@ -58,10 +61,8 @@ def parse() -> Namespace:
 
 def serve(settings: Settings, *, reload: bool) -> None:
     """Until Ctrl-C or SIGTERM."""
-    uvicorn.run(
+    config = uvicorn.Config(
         f"app.main:{settings.serves}",
-        host=settings.host,
-        port=settings.port,
         workers=settings.workers,
         reload=reload,
         reload_dirs=[str(ROOT / "app")] if reload else None,
@@ -72,9 +73,25 @@ def serve(settings: Settings, *, reload: bool) -> None:
         proxy_headers=False,  # the application itself trusts TRUSTED_PROXIES and nobody else
         server_header=False,
         access_log=False,  # the application writes its own, without query strings
+        timeout_keep_alive=int(settings.keep_alive.total_seconds()),
+        timeout_worker_healthcheck=60,  # a worker answers only once it has imported the application
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         log_level="warning",
     )
+    server, sockets = uvicorn.Server(config), [bind(settings.host, settings.port)]
+    if reload:
+        ChangeReload(config, server.run, sockets).run()
+    elif settings.workers > 1:
+        supervisor = Multiprocess(config, sockets)
+        supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+            sys.exit(STARTUP_FAILURE)
+    else:
+        config.load()
+        with suppress(KeyboardInterrupt):
+            server.run(sockets)
+        if not server.started:
+            sys.exit(STARTUP_FAILURE)
 
 
 # ---- Before the first request ----
@@ -83,7 +100,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
 def refuse_taken_port(settings: Settings) -> None:
     """Uvicorn would refuse it too, but only after the migration, and without the next free port."""
     try:
-        listen(settings.host, settings.port)
+        bind(settings.host, settings.port).close()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             sys.exit(f"muster: PORT: {settings.port} at HOST {settings.host} cannot be used: {error.strerror}")
@@ -95,17 +112,26 @@ def refuse_taken_port(settings: Settings) -> None:
 def next_free_port(settings: Settings) -> int | None:
     for port in range(settings.port + 1, min(settings.port + PORTS_TO_TRY, 65536)):
         try:
-            listen(settings.host, port)
+            bind(settings.host, port).close()
         except OSError:
             continue
         return port
     return None
 
 
-def listen(host: str, port: int) -> None:
-    """Listen for a moment; OSError if that is not possible."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    socket.create_server((host, port), family=family).close()
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at the address, or OSError. `::` is IPv4 as well, whatever the system's default is."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == "::":
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    bound.set_inheritable(True)
+    return bound
 
 
 def prepare(settings: Settings, *, demo: bool = False) -> None:

@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
+    keep_alive: Duration = timedelta(seconds=65)
     public_url: PublicUrl = Field(
         default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}", validate_default=True
     )

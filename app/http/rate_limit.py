@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 def client_address(request: HTTPConnection) -> str:
-    """The client's IP address. X-Forwarded-For counts only from TRUSTED_PROXIES (app/main.py)."""
+    """The client's IP address, of which app/http/proxies.py has made sure."""
     host = request.client.host if request.client else ""
     try:
         return str(ip_address(host))

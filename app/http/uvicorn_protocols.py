@@ -1,4 +1,4 @@
-"""Uvicorn's protocols, hardened against unterminated heads, and clients that leave while pipelining or never read."""
+"""Uvicorn's protocols, hardened against endless heads, clients that never read, and requests during a shutdown."""
 
 import asyncio
 from collections import deque
@@ -14,20 +14,27 @@ from websockets.frames import CloseCode, Frame
 MAX_UNPARSED = 256 * 1024
 MAX_FRAGMENTS = 1000  # of one WebSocket message
 CLOSE_TIMEOUT = 5  # seconds for a client to read the close frame
+# Seconds after SIGTERM in which an idle connection is still answered: its client may have sent a request already.
+FAREWELL = 1
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP with a bound on unterminated heads, and shutdown and disconnects reported to every request.
+    """HTTP with bounds on unterminated heads, and shutdown and disconnects reported to every request.
 
-    The parser buffers a line or header until it ends, however long. Uvicorn reports a disconnect only to the newest of
-    several pipelined requests. And it stops the application only when all requests are answered: `on_shutdown` in the
-    lifespan's state is called earlier, so that long polls and streams end.
+    The parser buffers a line or header until it ends, however long, and waits for it for ever. Uvicorn reports a
+    disconnect only to the newest of several pipelined requests. And it stops the application only when all requests
+    are answered: `on_shutdown` in the lifespan's state is called earlier, so that long polls and streams end.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._unparsed = 0  # bytes since the parser last completed an element
         self._unanswered: deque[RequestResponseCycle] = deque()
+        self._is_stopping = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -35,12 +42,19 @@ class Protocol(HttpToolsProtocol):
         if self._unparsed > MAX_UNPARSED and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
     def on_headers_complete(self) -> None:
         self._unparsed = 0
+        self._head_timer.cancel()
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:  # a WebSocket handshake creates none
             self._unanswered.append(self.cycle)
+            self.cycle.keep_alive = self.cycle.keep_alive and not self._is_stopping
 
     def _should_upgrade_to_ws(self) -> bool:
         """Treat an incomplete handshake (RFC 6455 section 4.1) as an ordinary request."""
@@ -68,9 +82,22 @@ class Protocol(HttpToolsProtocol):
         on_shutdown = self.app_state.get("on_shutdown")
         if on_shutdown is not None:
             on_shutdown()
-        super().shutdown()
+        self._is_stopping = True
+        if self._unanswered:
+            super().shutdown()  # the last response closes the connection
+        else:
+            self.loop.call_later(FAREWELL, self._close_if_idle)
+        if (
+            patience := self.config.timeout_graceful_shutdown
+        ):  # then uvicorn cancels requests, and logs each as an error
+            self.loop.call_later(patience - 1, self.transport.abort)
+
+    def _close_if_idle(self) -> None:
+        if not self._unanswered:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
         for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()

@@ -45,7 +45,7 @@ def test_a_page_stays_where_it_was_when_something_newer_arrives(counting: Muster
     for day in FEW:
         ledger.add(figi=day, date=f"2024-01-0{day}T12:00:00Z")
     link = ledger.get(limit=3).links["next"]["url"]
-    assert link.startswith(counting.url)
+    assert link.startswith("/api/operations?limit=3&after=")
     ledger.add(figi="9")
     assert figis(counting.client.get(link, headers=ledger.tokens.bearer).json()) == "432"
 

@@ -162,7 +162,9 @@ class Muster(Startable):
             return False
 
     def stop(self) -> None:
-        """SIGTERM, and wait for the end."""
+        """SIGTERM, and wait for the end, which an idle connection of ours would put off for a second."""
+        self.close()
+        self.__dict__.pop("client", None)
         if self.process is not None:
             self.process.terminate()
             self.process.wait(STARTUP)
@@ -177,7 +179,6 @@ class Muster(Startable):
 
     @cached_property
     def client(self) -> httpx.Client:
-        # Uvicorn closes an idle connection after 5 s, which is httpx's own default too: let go of it well before.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
         return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits, verify=NO_TLS)
 

@@ -1,0 +1,30 @@
+"""The client's address and scheme, as TRUSTED_PROXIES name them, and IPv4 addresses written as such."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+# A socket for both families shows 192.0.2.1 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2): one /64 for all of IPv4.
+_MAPPED = re.compile(r"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
+
+
+class ClientAddress:
+    """The outermost middleware: whatever looks at the client's address finds it the same for both kinds of socket."""
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[str]) -> None:
+        self._app: Any = ProxyHeadersMiddleware(cast("Any", app), list(trusted))  # its types are uvicorn's own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if client := scope.get("client"):
+            scope["client"] = (_MAPPED.sub("", client[0]), client[1])
+            scope["headers"] = [
+                (
+                    name,
+                    _MAPPED.sub("", value.decode("latin-1")).encode("latin-1") if name == b"x-forwarded-for" else value,
+                )
+                for name, value in scope["headers"]
+            ]
+        await self._app(scope, receive, send)

@@ -1,0 +1,114 @@
+"""Connections: both families of addresses, idle ones, those of a service that stops, and processes that die."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPResponse
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from tests.scripts.test_start import has_ipv6
+from tests.support.hostile import head
+from tests.support.servers import STARTUP, Muster, wait_for
+
+pytestmark = pytest.mark.one_database
+
+LIVE = head("GET", "/health/live")
+
+
+@contextmanager
+def connected(muster: Muster) -> Iterator[socket.socket]:
+    with closing(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP)) as connection:
+        yield connection
+
+
+def is_listening(muster: Muster) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", muster.port)) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_one_socket_for_both_families_knows_each_client_by_its_own_address(
+    serve: Callable[..., Muster], workers: str
+) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
+    muster = serve(HOST="::", WORKERS=workers, TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8")
+    account = muster.new_account()
+    tokens = account.sign_in()
+    for url in (muster.url, f"http://[::1]:{muster.port}"):
+        assert muster.client.get(f"{url}/metrics").status_code == 200
+    chain = "::FFFF:192.0.2.7, ::ffff:10.0.0.1, 10.0.0.2"
+    for forwarded, address in ((None, "127.0.0.1"), (chain, "192.0.2.7"), ("2001:db8::7", "2001:db8::7")):
+        headers = tokens.bearer | ({"X-Forwarded-For": forwarded} if forwarded else {})
+        form = {"grant_type": "password", "username": account.email, "password": account.password}
+        assert muster.client.post("/api/auth/token", data=form, headers=headers).status_code == 200
+        assert muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()[0]["ip"] == address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [b"", b"GET /health/live HTTP/1.1\r\nHo", LIVE, LIVE + b"GET"], ids=len)
+def test_a_connection_waits_for_a_head_as_long_as_keep_alive_says(serve: Callable[..., Muster], sent: bytes) -> None:
+    muster = serve(KEEP_ALIVE="1")
+    with connected(muster) as connection:
+        connection.sendall(sent)
+        while connection.recv(1000):
+            pass
+
+
+@pytest.mark.slow
+def test_a_request_that_arrives_while_the_service_stops_is_answered(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    with connected(muster) as connection:
+        assert answer_on(connection).headers["connection"] is None
+        assert muster.process is not None
+        muster.process.terminate()
+        wait_for(lambda: not is_listening(muster), what="the end of new connections")
+        assert answer_on(connection).headers["connection"] == "close"
+        assert connection.recv(1000) == b""
+
+
+def answer_on(connection: socket.socket) -> HTTPResponse:
+    connection.sendall(LIVE)
+    answer = HTTPResponse(connection)
+    answer.begin()
+    assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+    return answer
+
+
+def processes_of(muster: Muster) -> list[psutil.Process]:
+    """The supervisor and its workers."""
+    assert muster.process is not None
+    supervisor = psutil.Process(muster.process.pid)
+    living = [child for child in supervisor.children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [supervisor, *(child for child in living if "spawn_main" in " ".join(child.cmdline()))]
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_a_supervisor_that_dies_takes_all_down(serve: Callable[..., Muster]) -> None:
+    muster = serve(WORKERS="2")
+    supervisor, first, second = processes_of(muster)
+    first.kill()
+    wait_for(lambda: {second} < set(processes_of(muster)[1:]) - {first}, what="another worker")
+    workers = processes_of(muster)[1:]
+    os.kill(supervisor.pid, signal.SIGKILL)
+    wait_for(lambda: not [worker for worker in workers if worker.is_running()], what="the end of the workers")
+    assert not is_listening(muster)
+    muster.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_two_interrupts_end_it_quietly(serve: Callable[..., Muster], workers: str) -> None:
+    muster = serve(WORKERS=workers)
+    everyone = processes_of(muster)
+    for _ in range(2):
+        for process in everyone:
+            process.send_signal(signal.SIGINT)
+    assert muster.process is not None
+    assert muster.process.wait(STARTUP) == 0
+    assert "Traceback" not in muster.log
+    assert "ERROR" not in muster.log
