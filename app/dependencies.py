@@ -56,6 +56,10 @@ def subscribe(services: Services, me: Caller, room: str, after: int | None) -> A
 # ---- Pages of lists, ids, filters, idempotency keys ----
 
 
+_NEXT_PAGE = "The cursor of the next page, from the Link header."
+Cursor = Annotated[str | None, Query(max_length=2000, description=_NEXT_PAGE, examples=["dGhlIGN1cnNvcg"])]
+
+
 class Page:
     """One page of a list: at most `limit` rows after the cursor. Adds a Link header to the next page (RFC 8288)."""
 
@@ -64,19 +68,11 @@ class Page:
         request: Request,
         response: Response,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
-        after: Annotated[
-            str | None,
-            Query(
-                max_length=2000,
-                description="The cursor of the next page, from the Link header.",
-                examples=["dGhlIGN1cnNvcg"],
-            ),
-        ] = None,
+        after: Cursor = None,
     ) -> None:
         self.limit = limit
         self.position = self._decode(request, after) if after else None
-        self._request = request
-        self._response = response
+        self._request, self._response = request, response
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
         """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""

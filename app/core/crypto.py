@@ -121,9 +121,8 @@ def _tag(key: bytes, payload: bytes, purpose: str) -> bytes:
 # An entry of JWT_PRIVATE_KEY_FILES that stands for SECRET_KEYS. While it comes first, the files behind it are
 # published but do not sign yet.
 HS256 = Path("HS256")
-JWKS_MAX_AGE = (
-    300  # seconds that clients may cache the published keys: a new key is published this long before it signs
-)
+# Seconds that clients may cache the published keys: a new key is published this long before it signs.
+JWKS_MAX_AGE = 300
 MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
 
 

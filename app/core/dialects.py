@@ -1,5 +1,6 @@
 """What differs between SQLite and PostgreSQL: engines, inserts without duplicates, and the meaning of errors."""
 
+import re
 import select
 import sqlite3
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, exc, make_url
+from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
@@ -28,31 +29,32 @@ CONFLICTS: dict[str, type[Conflict]] = {
 }
 
 
+_READ_ONLY: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+
+
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
     """An engine for the read side or the write side, configured for its database."""
     return _sqlite_engine(settings, read_only) if settings.on_sqlite else _postgres_engine(settings, read_only)
 
 
 def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
-    url = make_url(settings.database_url)
     engine = create_engine(
-        url,
+        settings.database_url,
         poolclass=QueuePool,
         pool_size=settings.db_slots + 1 if read_only else 1,
         max_overflow=0,
         pool_timeout=settings.slot_timeout.total_seconds(),
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
-        **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if read_only else {}),
+        **(_READ_ONLY if read_only else {}),
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         _use_wal(connection)
-        # FULL: a committed write survives a power cut, not only a crash of the process.
-        for pragma in ("foreign_keys=ON", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-        if read_only:
-            connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA foreign_keys=ON")
+        # A committed write survives a power cut, not only a crash of the process.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA query_only={read_only}")
         connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # typeshed: int only
 
     if not read_only:
@@ -94,7 +96,7 @@ def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
             "application_name": "muster",
             "options": f"{options} -c default_transaction_read_only=on" if read_only else options,
         },
-        **({"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True} if read_only else {}),
+        **(_READ_ONLY if read_only else {}),
     )
 
     @event.listens_for(engine, "checkout")
@@ -150,21 +152,8 @@ def _is_temporary(error: exc.SQLAlchemyError) -> bool:
 
 
 def violated_constraint(error: exc.IntegrityError) -> str | None:
-    """The violated constraint's name by our naming convention; None for a foreign key on SQLite, which names none."""
+    """The name of the violated unique constraint by our naming convention. PostgreSQL names others too."""
     if isinstance(error.orig, psycopg.Error):
         return error.orig.diag.constraint_name
-    kind, _, columns = str(error.orig).partition(" constraint failed: ")
-    if kind == "CHECK":
-        return columns
-    if kind != "UNIQUE":
-        return None
-    table = columns.partition(".")[0]
-    names = {column.strip().partition(".")[2] for column in columns.split(",")}
-    return next(
-        (
-            str(constraint.name)
-            for constraint in SQLModel.metadata.tables[table].constraints
-            if {column.name for column in getattr(constraint, "columns", [])} == names and constraint.name
-        ),
-        None,
-    )
+    columns = re.findall(r"(\w+)\.(\w+)", str(error.orig))  # UNIQUE constraint failed: hero.name
+    return "_".join(["uq", columns[0][0], *(name for _, name in columns)]) if columns else None

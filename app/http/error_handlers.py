@@ -14,27 +14,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from app.core import metrics
+from app.core import errors, metrics
 from app.core.dialects import as_app_error
-from app.core.errors import (
-    OAUTH_PATHS,
-    AppError,
-    BadRequest,
-    ContentTooLarge,
-    Internal,
-    Invalid,
-    MethodNotAllowed,
-    NotFound,
-    RequestTimeout,
-    TooManyRequests,
-    oauth_error,
-    problem,
-)
+from app.core.errors import OAUTH_PATHS, AppError, Internal, Invalid
 from app.http.middleware import route_template
 from app.http.rate_limit import too_many_requests
 
 log = logging.getLogger("muster.error")
 
+_KINDS = (
+    *(errors.NotFound, errors.MethodNotAllowed, errors.RequestTimeout),
+    *(errors.ContentTooLarge, errors.TooManyRequests),
+)
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
@@ -51,8 +42,8 @@ async def error_response(request: Request, exception: Exception) -> Response:
         where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
         return RedirectResponse(where, 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
-        return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
-    return JSONResponse(problem(error), error.status, error.headers, media_type=PROBLEM)
+        return JSONResponse(errors.oauth_error(error), error.status, {**error.headers, **NO_STORE})
+    return JSONResponse(errors.problem(error), error.status, error.headers, media_type=PROBLEM)
 
 
 async def classify(connection: HTTPConnection, error: Exception) -> AppError:
@@ -74,11 +65,11 @@ async def classify(connection: HTTPConnection, error: Exception) -> AppError:
 
 def _invalid(error: RequestValidationError) -> Invalid:
     """The place and the reason of each mistake, never the input, which may be a password."""
-    errors = [
+    mistakes = [
         {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]} for e in error.errors()
     ]
-    where, *inside = [str(part) for part in errors[0]["loc"] if isinstance(part, str)]
-    return Invalid(f"In {'.'.join(inside) or where}: {errors[0]['msg']}", errors=errors)
+    where, *inside = [str(part) for part in mistakes[0]["loc"] if isinstance(part, str)]
+    return Invalid(f"In {'.'.join(inside) or where}: {mistakes[0]['msg']}", errors=mistakes)
 
 
 def _sentence(mistake: dict[str, Any]) -> str:
@@ -104,8 +95,7 @@ def _place(part: str | int) -> str | int:
 
 def _of_http_exception(error: HTTPException) -> AppError:
     """The errors that FastAPI and Starlette raise themselves."""
-    expected = (NotFound, MethodNotAllowed, RequestTimeout, ContentTooLarge, TooManyRequests)
-    kind = next((kind for kind in expected if kind.status == error.status_code), BadRequest)
+    kind = next((kind for kind in _KINDS if kind.status == error.status_code), errors.BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, StringConstraints, ValidationInfo, WithJson
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, utcnow
+from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
 
 LOBBY = "lobby"
 MAX_TEXT = 4096  # bytes
@@ -37,7 +37,10 @@ RoomName = Annotated[
 ClientId = Annotated[
     str, StringConstraints(pattern=r"^[!-~]{1,64}$"), pydantic.Field(examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])
 ]
-Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
+Count = Annotated[int, pydantic.Field(examples=[12])]
+Number = Annotated[Count, pydantic.Field(ge=0, le=MAX_ID)]
+
+Seconds = Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT, examples=[MAX_WAIT])]
 
 
 class ChatRoom(SQLModel, table=True):
@@ -49,13 +52,12 @@ class ChatRoom(SQLModel, table=True):
     last_number: int = Field(sa_type=BigInteger)
 
 
+_CLIENT_ID = "An id of your choice: a message sent again with the same id is stored once."
+
+
 class ChatMessageBase(SQLModel):
     text: Text = Field(max_length=MAX_TEXT, schema_extra={"examples": ["Hello"]})
-    client_message_id: ClientId | None = Field(
-        default=None,
-        max_length=64,
-        description="An id of your choice: a message sent again with the same id is stored once.",
-    )
+    client_message_id: ClientId | None = Field(default=None, max_length=64, description=_CLIENT_ID)
 
 
 class ChatMessage(ChatMessageBase, table=True):
@@ -78,12 +80,9 @@ class ChatMessageCreate(ChatFrame):
 
 
 class ChatMessagePublic(SQLModel):
-    id: int = Field(schema_extra={"examples": [7]})
+    id: Id
     room: str = Field(schema_extra={"examples": [LOBBY]})
-    number: int = Field(
-        description="Increases within a room. Resume after the last number that you received.",
-        schema_extra={"examples": [12]},
-    )
+    number: Count = Field(description="Increases within a room. Resume after the last number that you received.")
     author_id: UUID
     author: str | None = Field(description="The author's name.", schema_extra={"examples": ["Ada"]})
     text: str = Field(schema_extra={"examples": ["Hello"]})
@@ -107,13 +106,7 @@ class HistoryQuery(RoomQuery):
         default=None, description="Only messages with a smaller number, the last ones before it."
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The number of rows at most.")
-    wait: float = Field(
-        default=0,
-        ge=0,
-        le=MAX_WAIT,
-        description="Seconds to wait for a message if there is none yet.",
-        schema_extra={"examples": [MAX_WAIT]},
-    )
+    wait: Seconds = Field(default=0, description="Seconds to wait for a message if there is none yet.")
 
     @field_validator("before")
     @classmethod

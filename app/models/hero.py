@@ -9,8 +9,9 @@ from pydantic import MISSING
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
 from app.models.base import BigId, Body, Id, SortedName, utcnow
-from app.models.types import Name
+from app.models.types import Name, line
 
+SecretName = Annotated[str, *line(100, "Dive Wilson")]
 Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, examples=[48])]
 
 
@@ -47,21 +48,19 @@ class Hero(HeroBase, table=True):
 
 
 class HeroCreate(Body, HeroBase):
-    secret_name: Name = Field(schema_extra={"examples": ["Dive Wilson"]})
+    secret_name: SecretName
 
 
 class HeroUpdate(Body):
     name: Name | MISSING = Field(default=MISSING)
     age: Age | MISSING | None = Field(default=MISSING)
-    secret_name: Name | MISSING = Field(default=MISSING)
+    secret_name: SecretName | MISSING = Field(default=MISSING)
 
 
 class HeroPublic(HeroBase):
     id: Id
-    secret_name: Name | MISSING = Field(
-        default=MISSING,
-        description="Only for callers with `heroes:secrets`; absent for everybody else.",
-        schema_extra={"examples": ["Dive Wilson"]},
+    secret_name: SecretName | MISSING = Field(
+        default=MISSING, description="Only for callers with `heroes:secrets`; absent for everybody else."
     )
 
     @classmethod

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 import pydantic
+from pydantic import StrictBool
 from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
@@ -14,6 +15,8 @@ from app.models.types import Bound
 JobKind = Literal["mail", "statement", "purge"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 QueueName = Literal["high", "default"]
+Reason = Annotated[str, pydantic.Field(examples=["The attempt failed (ticket 1f0c3ba5d27e)."])]
+Address = Annotated[str, pydantic.Field(examples=["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"])]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
 REQUESTABLE = ("statement",)
 UNFINISHED = ("waiting", "running")
@@ -31,12 +34,7 @@ class JobBase(SQLModel):
     state: JobState = Field(default="waiting", sa_type=String(20))
     progress: float = Field(default=0.0, description="From 0 to 1.", schema_extra={"examples": [0.5]})
     attempts: int = Field(default=0, description="How often it was started.", schema_extra={"examples": [1]})
-    error: str | None = Field(
-        default=None,
-        max_length=200,
-        description="Why the latest attempt failed.",
-        schema_extra={"examples": ["The attempt failed (ticket 1f0c3ba5d27e)."]},
-    )
+    error: Reason | None = Field(default=None, max_length=200, description="Why the latest attempt failed.")
     owner_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="CASCADE")
     created_at: datetime = Field(default_factory=utcnow)
     started_at: datetime | None = None
@@ -82,10 +80,7 @@ class Job(JobBase, table=True):
 
 
 class JobPublic(JobBase):
-    result: str | None = Field(
-        description="The address of the result, once there is one.",
-        schema_extra={"examples": ["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"]},
-    )
+    result: Address | None = Field(description="The address of the result, once there is one.")
 
     @classmethod
     def of(cls, job: Job) -> "JobPublic":
@@ -96,8 +91,6 @@ class JobPublic(JobBase):
 class StatementCreate(Body):
     """The period of a statement. Without bounds it covers all operations."""
 
-    since: Annotated[Bound | None, pydantic.Field(alias="from", description="Inclusive: a time, or a day in UTC.")] = (
-        None
-    )
-    until: Annotated[Bound | None, pydantic.Field(alias="to", description="Exclusive.")] = None
-    mail: Annotated[bool, pydantic.Field(strict=True, description="Also send it by e-mail.")] = False
+    since: Bound | None = Field(default=None, alias="from", description="Inclusive: a time, or a day in UTC.")
+    until: Bound | None = Field(default=None, alias="to", description="Exclusive.")
+    mail: StrictBool = Field(default=False, description="Also send it by e-mail.")

@@ -23,6 +23,7 @@ Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", max_sent=200)]
 
 Revision = Annotated[int, pydantic.Field(examples=[12])]
 Position = Annotated[Revision, pydantic.Field(ge=0, le=MAX_ID)]
+Flag = Annotated[bool, pydantic.Field(examples=[True])]
 Count = Annotated[int, pydantic.Field(examples=[3])]
 
 _BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
@@ -130,15 +131,9 @@ class OperationFilter(SQLModel):
 class ChangesQuery(SQLModel):
     """How much a client's copy holds: every change up to the revision `since`, or the first part of a new copy."""
 
-    since: Position = Field(
-        default=0, description="The revision that your copy is up to date with; 0 for an empty copy."
-    )
+    since: Position = Field(default=0, description="The revision of your copy; 0 if it is empty.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
-    full: bool = Field(
-        default=False,
-        description="Send true with every request that fills an empty copy.",
-        schema_extra={"examples": [True]},
-    )
+    full: Flag = Field(default=False, description="Send true with every request that fills an empty copy.")
     began: Position | None = Field(
         default=None, description="The revision at which filling the copy began, from the Link header."
     )

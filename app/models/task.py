@@ -4,8 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import pydantic
-from pydantic import MISSING
+from pydantic import MISSING, StrictBool
 from sqlalchemy import ColumnElement, Index, text
 from sqlmodel import Field, SQLModel, col
 
@@ -13,7 +12,6 @@ from app.models.base import BigId, Body, Id, utcnow
 from app.models.types import Name, line
 
 Title = Annotated[str, *line(200, "Water the plants")]
-IsClosed = Annotated[bool, pydantic.Field(strict=True)]
 _ASSIGNEE = "An active user, see `/tasks/assignees`; null: nobody is assigned."
 _OPEN = text("closed_at IS NULL")
 
@@ -62,7 +60,7 @@ class TaskCreate(Body, TaskBase):
 class TaskUpdate(Body):
     title: Title | MISSING = Field(default=MISSING)
     assignee_id: UUID | MISSING | None = Field(default=MISSING, description=_ASSIGNEE)
-    closed: IsClosed | MISSING = Field(default=MISSING, description="true closes the task, false opens it again.")
+    closed: StrictBool | MISSING = Field(default=MISSING, description="true closes the task, false opens it again.")
 
 
 class TaskPublic(TaskBase):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import pydantic
-from pydantic import MISSING, AfterValidator, StringConstraints, WithJsonSchema
+from pydantic import MISSING, AfterValidator, StrictBool, StringConstraints, WithJsonSchema
 from sqlalchemy import JSON, BigInteger
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
@@ -124,7 +124,7 @@ class UserUpdate(Body):
 
 class UserAdminUpdate(UserUpdate):
     role: RoleName | MISSING = Field(default=MISSING)
-    is_active: Annotated[bool, pydantic.Field(strict=True)] | MISSING = Field(default=MISSING)
+    is_active: StrictBool | MISSING = Field(default=MISSING)
 
 
 class UserPublic(UserBase):

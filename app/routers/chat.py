@@ -5,7 +5,7 @@ These and the sockets (app/routers/chat_ws.py) read one sequence of numbers (doc
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import Header, Query, Request, Response
@@ -16,7 +16,7 @@ from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
 from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, next_link, subscribe
-from app.http.openapi import problems
+from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.models.chat import ChatMessageCreate, ChatMessagePublic, HistoryQuery, Number, RoomQuery
 from app.oauth2.authorization_server import Caller
@@ -26,8 +26,11 @@ router = Router("/api/chat", tags=["chat"])
 
 PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream is alive
 
+_WINS = "The number of the last message that you received; it wins over `after`."
+LastEventId = Annotated[Number | None, Header(description=_WINS)]
+
 _EVENTS = "text/event-stream"
-_STREAM: dict[int | str, dict[str, Any]] = {
+_STREAM: Responses = {
     200: {
         "description": "The messages as they come, each an event with its number as id and its JSON as data.",
         "content": {_EVENTS: {"schema": {"type": "string"}, "example": 'id: 12\nevent: message\ndata: {"id": 7}\n\n'}},
@@ -83,12 +86,7 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
-    me: ChatReader,
-    services: ServicesDep,
-    query: Annotated[RoomQuery, Query()],
-    last_event_id: Annotated[
-        Number | None, Header(description="The number of the last message that you received; it wins over `after`.")
-    ] = None,
+    me: ChatReader, services: ServicesDep, query: Annotated[RoomQuery, Query()], last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""

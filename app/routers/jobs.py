@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select, update
 from app.core.errors import Invalid, JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
-from app.http.openapi import headers, problems
+from app.http.openapi import Responses, headers, problems
 from app.http.rate_limit import by_session, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
@@ -23,15 +23,12 @@ router = Router("/api/jobs", tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The id of the job.")]
 StateFilter = Annotated[JobState | None, Query(description="Only jobs in this state.", examples=["failed"])]
-Format = Annotated[
-    Literal["csv", "html"] | None,
-    Query(
-        alias="format",
-        description="The table or the page. By default a browser gets the page and any other client the table.",
-        examples=["html"],
-    ),
-]
+_FORMAT = "The table or the page. By default a browser gets the page and any other client the table."
+Format = Annotated[Literal["csv", "html"] | None, Query(alias="format", description=_FORMAT, examples=["html"])]
+Accept = Annotated[str, Header(include_in_schema=False)]
 
+_TEXT = {"schema": {"type": "string"}}
+_RESULT: Responses = {200: {"content": {"text/csv": _TEXT, "text/html": _TEXT}}}
 RETRY_AFTER = 2  # seconds
 # The page repeats the user's own text on this origin, so it may load nothing and run nothing.
 _SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
@@ -76,20 +73,9 @@ def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDe
     return JobPublic.of(job)
 
 
-@router.get(
-    "/{job_id}/result",
-    response_class=Response,
-    responses={
-        200: {"content": {"text/csv": {"schema": {"type": "string"}}, "text/html": {"schema": {"type": "string"}}}},
-        **problems(JobNotFound, ResultNotFound),
-    },
-)
+@router.get("/{job_id}/result", response_class=Response, responses=_RESULT | problems(JobNotFound, ResultNotFound))
 def read_job_result(
-    job_id: JobId,
-    me: JobsUser,
-    session: SessionDep,
-    form: Format = None,
-    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    job_id: JobId, me: JobsUser, session: SessionDep, form: Format = None, accept: Accept = ""
 ) -> Response:
     """The result of a job: the table, or with `format=html` and in a browser the page."""
     _read(session, job_id, _visible(me, "users:read"))

@@ -1,6 +1,6 @@
 """The operations ledger: your own operations, what changed since a revision, and totals."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,7 +20,7 @@ from app.dependencies import (
     SessionDep,
     next_link,
 )
-from app.http.openapi import headers, problems
+from app.http.openapi import Responses, headers, problems
 from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
@@ -36,7 +36,8 @@ IfMatch = Annotated[ETags, Header(description="The ETag of the version that you 
 IfNoneMatch = Annotated[ETags, Header(description="The ETag of the version that you have: 304 if it is current.")]
 
 _TOTALS = TypeAdapter(list[Total])
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Nothing has changed since your ETag."}}
+_NOT_MODIFIED: Responses = {304: {"description": "Nothing has changed since your ETag."}}
+_CREATED = problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}}
 _CHANGE = problems(OperationNotFound, PreconditionFailed)
 
 
@@ -60,12 +61,7 @@ def list_operations(
     return page.cut(rows, operations.position)
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=OperationPublic,
-    responses=problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}},
-)
+@router.post("", status_code=201, response_model=OperationPublic, responses=_CREATED)
 def create_operation(
     body: OperationCreate, me: OperationsWriter, session: SessionDep, idempotency_key: IdempotencyKey = None
 ) -> Response:

@@ -19,11 +19,15 @@ from app.oauth2.authorization_server import Caller
 
 router = Router("/api", tags=["users"])
 
+READ, WRITE = [requires("users:read")], [requires("users:write")]
+NO_USER, NO_USER_OR_LAST_ADMIN = problems(UserNotFound), problems(UserNotFound, LastAdmin)
+
 UserId = Annotated[UUID, Path(description="The id of the account.")]
+NameInPath = Annotated[RoleName, Path(description="The role's name.")]
 UsersWriter = Annotated[Caller, requires("users:write")]
 
 
-@router.get("/users", dependencies=[requires("users:read")])
+@router.get("/users", dependencies=READ)
 def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     """All accounts, the oldest first."""
     after = UUID(page.position[0]) if page.position else None
@@ -31,13 +35,13 @@ def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
     return [UserPublic.of(user) for user in found]
 
 
-@router.get("/users/{user_id}", dependencies=[requires("users:read")], responses=problems(UserNotFound))
+@router.get("/users/{user_id}", dependencies=READ, responses=NO_USER)
 def read_user(user_id: UserId, session: SessionDep) -> UserPublic:
     """One account."""
     return UserPublic.of(users.get_user(session, user_id))
 
 
-@router.patch("/users/{user_id}", responses=problems(UserNotFound, LastAdmin))
+@router.patch("/users/{user_id}", responses=NO_USER_OR_LAST_ADMIN)
 def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
     """Change a name or a role, or disable an account, which revokes its sessions. Takes effect at the next request."""
     changes = body.model_dump()
@@ -58,12 +62,7 @@ def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session
     return UserPublic.of(user)
 
 
-@router.delete(
-    "/users/{user_id}",
-    status_code=204,
-    dependencies=[requires("users:write")],
-    responses=problems(UserNotFound, LastAdmin),
-)
+@router.delete("/users/{user_id}", status_code=204, dependencies=WRITE, responses=NO_USER_OR_LAST_ADMIN)
 def delete_user(user_id: UserId, session: SessionDep) -> None:
     """Delete an account and everything that belongs to it. This cannot be undone."""
     users.keep_an_admin(session, without=user_id)
@@ -74,37 +73,27 @@ def delete_user(user_id: UserId, session: SessionDep) -> None:
     session.flush()
 
 
-@router.get("/users/{user_id}/sessions", dependencies=[requires("users:read")], responses=problems(UserNotFound))
+@router.get("/users/{user_id}/sessions", dependencies=READ, responses=NO_USER)
 def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[SessionPublic]:
     """The signed-in devices of an account, the latest sign-in first."""
     users.get_user(session, user_id)
     return page_of_sessions(session, page, user_id)
 
 
-@router.delete(
-    "/users/{user_id}/sessions",
-    status_code=204,
-    dependencies=[requires("users:write")],
-    responses=problems(UserNotFound),
-)
+@router.delete("/users/{user_id}/sessions", status_code=204, dependencies=WRITE, responses=NO_USER)
 def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
     """Sign an account out everywhere, at once. Mailed links and a pending change of address end too."""
     users.end_all_sessions(session, _locked(session, user_id), reason="revoked-by-admin")
 
 
-@router.get("/roles", dependencies=[requires("users:read")])
+@router.get("/roles", dependencies=READ)
 def list_roles(session: SessionDep) -> list[RolePublic]:
     """The roles and their scopes, by name."""
     return [RolePublic.model_validate(role) for role in session.exec(select(Role).order_by(Role.name))]
 
 
 @router.patch("/roles/{name}", responses=problems(RoleNotFound, LastAdmin))
-def update_role(
-    name: Annotated[RoleName, Path(description="The role's name.")],
-    body: RoleUpdate,
-    me: UsersWriter,
-    session: SessionDep,
-) -> RolePublic:
+def update_role(name: NameInPath, body: RoleUpdate, me: UsersWriter, session: SessionDep) -> RolePublic:
     """Replace the scopes of a role. Takes effect at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
