@@ -10,9 +10,11 @@ from sqlalchemy.orm import joinedload
 from sqlmodel import Session, col, select
 
 from app.core.errors import LastAdmin, RolesMissing, UserNotFound
+from app.core.logs import security_event
 from app.core.scopes import ADMIN, USER
 from app.models.base import utcnow
 from app.models.refresh_token import Principal, RefreshToken
+from app.models.types import NO_MAILBOX
 from app.models.user import Role, User, UserPublic
 from app.oauth2.refresh_tokens import revoke_sessions
 
@@ -90,6 +92,18 @@ def create_user(
     session.add(user)
     session.flush()
     return user
+
+
+def free_address(session: Session, email: str) -> None:
+    """Take an address that was never verified from its account, for the person who has verified it elsewhere.
+
+    The account goes on without a mailbox: whoever is signed in can give it another address.
+    """
+    holder = session.exec(select(User).where(User.email == email, ~col(User.is_verified)).with_for_update()).first()
+    if holder is not None:
+        holder.email = f"{holder.id}{NO_MAILBOX}"
+        security_event("unverified address lost", user_id=holder.id)
+        session.flush()
 
 
 def find_role(session: Session, name: str) -> Role | None:

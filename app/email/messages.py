@@ -17,6 +17,7 @@ from app.accounts.email_tokens import make_link_token
 from app.core.settings import Settings
 from app.core.templating import render
 from app.models.base import utcnow
+from app.models.types import NO_MAILBOX
 from app.models.user import LinkKind, User
 from app.oauth2.access_tokens import Signers
 
@@ -31,7 +32,7 @@ def compose_mail(
     A mail that is sent again has the same `message_id`.
     """
     recipient, token = _recipient(arguments, user, signers, utcnow())
-    if user is None or recipient is None:
+    if user is None or recipient is None or recipient.endswith(NO_MAILBOX):
         return None
     if not user.is_verified:  # it may be a stranger's address: nothing that a person worded
         arguments = {**arguments, "device": "a device"}

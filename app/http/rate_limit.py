@@ -70,6 +70,12 @@ def by_session(request: Request) -> str:
     return str(session_id) if session_id else by_network(request)
 
 
+def by_person(request: Request) -> str:
+    """The account, however many sessions it has; else the network."""
+    user_id = getattr(request.state, "user_id", None)
+    return str(user_id) if user_id else by_network(request)
+
+
 # ---- Requests: slowapi ----
 
 

@@ -65,14 +65,15 @@ def email_address(value: str) -> str:
         raise ValueError("this is not an e-mail address") from error
 
 
-Email = Annotated[
+# As it is stored, validated when it was sent.
+StoredEmail = Annotated[
     str,
-    StringConstraints(max_length=MAX_EMAIL_LENGTH),
-    AfterValidator(email_address),
     WithJsonSchema(
         {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
     ),
 ]
+Email = Annotated[StoredEmail, StringConstraints(max_length=MAX_EMAIL_LENGTH), AfterValidator(email_address)]
+NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their address (app/accounts/users.py)
 
 # ---- Amounts ----
 

@@ -11,7 +11,7 @@ from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
 from app.core.scopes import SCOPES
 from app.models.base import Body, utcnow, uuid7
-from app.models.types import PLAIN, Email, Name
+from app.models.types import PLAIN, Email, Name, StoredEmail
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
 Secret = Annotated[
@@ -128,6 +128,7 @@ class UserAdminUpdate(UserUpdate):
 
 
 class UserPublic(UserBase):
+    email: StoredEmail
     id: UUID
     role: str = Field(schema_extra={"examples": ["user"]})
     scopes: list[str] = Field(schema_extra={"examples": [["me", "operations:read"]]})

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from app.accounts.users import create_user, get_role, lock_user
+from app.accounts.users import create_user, free_address, get_role, lock_user
 from app.core.database import Database
 from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.core.logs import security_event
@@ -109,9 +109,12 @@ def apply_role(session: Session, caller: Caller, claims: ProviderClaims, role_ma
 
 
 def create_account(session: Session, claims: ProviderClaims, profile: Profile, role_map: RoleMap) -> None:
-    """Insert an account without a password. Unique constraints report a taken address and a concurrent request."""
+    """Insert an account without a password. Unique constraints report a taken address and a concurrent request.
+    An address that the provider has verified is not taken by an account that never verified it."""
     if profile.email is None:
         raise EmailMissing
+    if profile.is_verified:
+        free_address(session, profile.email)
     user = create_user(
         session,
         email=profile.email,

@@ -13,7 +13,7 @@ import httpx
 from app.core.errors import ProviderUnavailable
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import InvalidAccessToken
-from app.oidc.tokens import VerifyingKey, parse_jwks, select_key
+from app.oidc.tokens import VerifyingKey, parse_jwks, select_keys
 
 log = logging.getLogger("muster.oidc")
 
@@ -58,19 +58,19 @@ class Discovery:
         except FAILURES:
             raise ProviderUnavailable(retry_after=COOLDOWN) from None
 
-    async def key_for(self, header: dict[str, Any]) -> VerifyingKey:
-        """The key that a JWT's header names.
+    async def keys_for(self, header: dict[str, Any]) -> list[VerifyingKey]:
+        """The keys that a JWT's header names, at least one.
 
         Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: an
         unknown key may be new, unless it was withdrawn or a fetch that began after the token arrived lacks it.
         """
         arrived_at = monotonic()
         await self._refresh()
-        if key := select_key(self._keys, header):
-            return key
+        if keys := select_keys(self._keys, header):
+            return keys
         await asyncio.shield(self._fetch())
-        if key := select_key(self._keys, header):
-            return key
+        if keys := select_keys(self._keys, header):
+            return keys
         if self._keys and (self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn):
             raise InvalidAccessToken
         raise ProviderUnavailable(retry_after=COOLDOWN)

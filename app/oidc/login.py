@@ -155,8 +155,8 @@ class LoginFlow:
         """Validate the ID token, and take the roles from the access token: Keycloak names realm roles only there."""
         jwt = parse_jwt(id_token)
         claims = id_token_claims(jwt, self.provider.issuer, self.client_id, nonce, access_token)
-        key = await self.provider.discovery.key_for(jwt.header)
-        if not is_current(claims.access, now) or not key.has_signed(id_token):
+        keys = await self.provider.discovery.keys_for(jwt.header)
+        if not is_current(claims.access, now) or not any(key.has_signed(id_token) for key in keys):
             raise InvalidAccessToken
         try:
             bearer = await self.provider.verify(access_token, now)

@@ -62,10 +62,12 @@ class Provider:
         header, claims, verified_by = self._verified.get(token) or self._parse(token)
         if not is_current(claims.access, now):
             raise InvalidAccessToken
-        key = await self.discovery.key_for(header)
-        if key != verified_by and not key.has_signed(token):
+        keys = await self.discovery.keys_for(header)
+        if verified_by not in keys:
+            verified_by = next((key for key in keys if key.has_signed(token)), None)
+        if verified_by is None:
             raise InvalidAccessToken
-        self._verified[token] = header, claims, key
+        self._verified[token] = header, claims, verified_by
         return claims
 
     def _parse(self, token: str) -> _ParsedToken:

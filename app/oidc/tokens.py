@@ -219,8 +219,8 @@ class VerifyingKey:
         return True
 
 
-def select_key(keys: Sequence[VerifyingKey], header: dict[str, Any]) -> VerifyingKey | None:
-    """The key that a JWT's header names; None if the provider may have a new one, InvalidAccessToken if no key can fit.
+def select_keys(keys: Sequence[VerifyingKey], header: dict[str, Any]) -> list[VerifyingKey]:
+    """The keys that a JWT's header names; none if the provider may have a new one, InvalidAccessToken if none can fit.
 
     A header without `kid` names the only key that there is (OpenID Connect Core section 10.1).
     """
@@ -231,7 +231,7 @@ def select_key(keys: Sequence[VerifyingKey], header: dict[str, Any]) -> Verifyin
     fitting = [key for key in named if key.algorithm == algorithm]
     if named and (not fitting or (key_id is None and len(keys) > 1)):
         raise InvalidAccessToken
-    return fitting[0] if fitting else None
+    return fitting
 
 
 def parse_jwks(jwks: dict[str, Any]) -> list[VerifyingKey]:

@@ -11,7 +11,7 @@ from app.core.errors import Invalid, JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, problems
-from app.http.rate_limit import by_session, limited
+from app.http.rate_limit import by_person, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
 from app.models.base import utcnow
@@ -39,7 +39,7 @@ _WITHOUT_RESULT = select(Job).options(
 
 
 @router.post("/statement", status_code=202, responses={202: {"headers": headers("Location")}})
-@limited(settings.limit_jobs, key=by_session)
+@limited(settings.limit_jobs, key=by_person)
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
 ) -> JobPublic:

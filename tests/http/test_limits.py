@@ -93,9 +93,9 @@ def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster)
     assert forget(tablet).status_code == 404
 
 
-def test_the_jobs_a_session_starts_are_limited(narrow: Muster) -> None:
-    tokens = narrow.new_account().tokens()
-    answers = [narrow.client.post("/api/jobs/statement", json={}, headers=tokens.bearer) for _ in "123"]
+def test_the_jobs_a_person_starts_are_limited_whatever_their_sessions(narrow: Muster) -> None:
+    account = narrow.new_account()
+    answers = [narrow.client.post("/api/jobs/statement", json={}, headers=account.tokens().bearer) for _ in "123"]
     assert [answer.status_code for answer in answers[:2]] == [202, 202]
     assert_limited(answers[2], "request", "q=2;w=3600")
 

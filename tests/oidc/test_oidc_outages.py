@@ -240,6 +240,17 @@ def test_a_single_key_needs_no_name() -> None:
             asyncio.run(_verify(keycloak, stranger))
 
 
+def test_keys_that_share_a_name_are_each_tried() -> None:
+    keys = [SigningKey("RS256") for _ in range(3)]
+    for key in keys:
+        key.id = "shared"
+    with Keycloak(*keys[:2]) as keycloak:
+        for key in keys[:2]:
+            assert asyncio.run(_verify(keycloak, keycloak.token(key=key)))
+        with pytest.raises(InvalidAccessToken):
+            asyncio.run(_verify(keycloak, keycloak.token(key=keys[2])))
+
+
 def test_only_keys_that_are_fit_to_verify_are_taken() -> None:
     rsa, ec = SigningKey("RS256").public, SigningKey("ES256").public
     assert [key.algorithm for key in parse_jwks({"keys": [rsa, ec]})] == ["RS256", "ES256"]

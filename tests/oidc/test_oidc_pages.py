@@ -225,7 +225,7 @@ def test_an_answer_with_another_nonce_or_of_another_issuer_fails(browser: httpx.
 
 
 def test_an_address_that_is_taken_links_nothing(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
-    owner = served.new_account()
+    owner = served.new_account(is_verified=True)
     answer = sign_in(browser, provider, owner.email)
     assert_signed_out(browser, answer, "/sign-in?problem=email-taken")
     assert "Another account here has your e-mail address." in browser.get(answer.headers["location"]).text

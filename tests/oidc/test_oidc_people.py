@@ -57,7 +57,7 @@ def test_many_first_requests_of_a_person_make_one_account(external: Muster, keyc
 
 
 def test_an_address_that_is_taken_links_nobody(external: Muster, keycloak: Keycloak) -> None:
-    ada = external.new_account()
+    ada = external.new_account(is_verified=True)
     for _ in range(2):
         answer = use(external, keycloak.token(email=ada.email.upper()))
         assert_problem(answer, 409, "email-taken")
@@ -65,6 +65,29 @@ def test_an_address_that_is_taken_links_nobody(external: Muster, keycloak: Keycl
     claims, me = new_person(external, keycloak)
     assert_problem(use(external, keycloak.token(email=claims["email"])), 409, "email-taken")
     assert use(external, keycloak.token(**{**claims, "email": ada.email})).json() == me
+
+
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_an_unverified_account_gives_way_to_who_verified_its_address(
+    external: Muster, keycloak: Keycloak, *, is_verified: bool
+) -> None:
+    squatter = external.new_account()
+    tokens = squatter.tokens()
+    answer = use(external, keycloak.token(email=squatter.email, email_verified=is_verified))
+    if not is_verified:
+        assert_problem(answer, 409, "email-taken")
+        return
+    assert (answer.json()["email"], answer.json()["is_verified"]) == (squatter.email, True)
+    left = external.me(tokens).json()
+    assert left["email"] == f"{left['id']}@unverified.invalid"
+    assert left["id"] != answer.json()["id"]
+    signed_in = external.token(grant_type="password", username=squatter.email, password=PASSWORD)
+    assert_oauth_error(signed_in, 400, "invalid_grant")
+    body = {"email": f"{left['id']}@example.com", "current_password": PASSWORD}
+    assert external.client.put("/api/users/me/email", json=body, headers=tokens.bearer).status_code == 202
+    external.mails(external.register().email)  # mails leave in order: those before have left
+    assert external.sent_mails(body["email"])
+    assert external.sent_mails(left["email"]) == []
 
 
 def test_what_the_token_does_not_say_userinfo_does(external: Muster, keycloak: Keycloak) -> None:

@@ -197,11 +197,15 @@ class Muster(Startable):
         assert answer.status_code == 201, answer.text
         return Account(self, email, password)
 
-    def new_account(self, *, password: str = PASSWORD, name: str | None = None, role: str = "user") -> Account:
+    def new_account(
+        self, *, password: str = PASSWORD, name: str | None = None, role: str = "user", is_verified: bool = False
+    ) -> Account:
         """Insert an account as registration would, without hashing: a hash for each test took a tenth of the run."""
         email = f"{uuid4().hex}@example.com"
         with Session(self.engine) as session:
-            create_user(session, email=email, name=name, password_hash=hash_of(password), role=role)
+            create_user(
+                session, email=email, name=name, password_hash=hash_of(password), role=role, is_verified=is_verified
+            )
             session.commit()
         return Account(self, email, password)
 
