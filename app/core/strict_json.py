@@ -1,11 +1,14 @@
 """Strict JSON (RFC 7493, I-JSON): documents that parsers could read differently are refused, and numbers are exact."""
 
 import json
+import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
 _MAX_DIGITS = 40  # more than any number needs; parsing thousands of digits takes quadratic time
 _MAX_EXPONENT = 308  # the range of a double (RFC 8259 section 6)
+_MAX_MEMBERS = 500  # and items of arrays, in all: each may become an error, and no body here needs more than a dozen
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 def parse(body: bytes) -> Any:
@@ -13,6 +16,8 @@ def parse(body: bytes) -> Any:
 
     8.0 and 1e2 are integers, as in JSON Schema. A byte order mark is ignored (RFC 8259 section 8.1).
     """
+    if body.count(b",") >= _MAX_MEMBERS and _STRING.sub(b"", body).count(b",") >= _MAX_MEMBERS:
+        _refuse(f"it has more than {_MAX_MEMBERS} members")
     try:
         return _decoder.decode(body.decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -3,16 +3,25 @@
 The functions take a connection, so that sockets can use them as well as requests.
 """
 
+import re
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from app.core.settings import Settings
 
+_OWN = re.compile(rb'(?:^|;)[ \t]*((?:__Host-)?muster[a-z-]*=[^;"\\]*+)(?=;|$)')
+
 
 def cookie_name(settings: Settings, purpose: str = "") -> str:
     """With the prefix `__Host-` no sibling domain and no page without TLS can set it (RFC 6265bis section 4.1.3.2)."""
     return f"__Host-muster{purpose}" if settings.environment == "production" else f"muster{purpose}"
+
+
+def own_cookies(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers without other cookies than ours, whose values need no quotes: unquoting takes quadratic time in some
+    releases of Python (CVE-2024-7592), and FastAPI parses all cookies at each request."""
+    return [(name, b"; ".join(_OWN.findall(value)) if name == b"cookie" else value) for name, value in headers]
 
 
 def set_cookie(settings: Settings, token: str, max_age: int, purpose: str = "") -> str:

@@ -31,6 +31,7 @@ _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 PROBLEM = "application/problem+json"
 # A person's browser follows these addresses: errors lead to a page that explains them.
 FOR_BROWSERS = frozenset({"/api/auth/oidc/login", "/api/auth/oidc/callback"})
+MAX_ERRORS = 20  # in one response
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
 
@@ -66,7 +67,8 @@ async def classify(connection: HTTPConnection, error: Exception) -> AppError:
 def _invalid(error: RequestValidationError) -> Invalid:
     """The place and the reason of each mistake, never the input, which may be a password."""
     mistakes = [
-        {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]} for e in error.errors()
+        {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]}
+        for e in error.errors()[:MAX_ERRORS]
     ]
     where, *inside = [str(part) for part in mistakes[0]["loc"] if isinstance(part, str)]
     return Invalid(f"In {'.'.join(inside) or where}: {mistakes[0]['msg']}", errors=mistakes)

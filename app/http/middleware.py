@@ -20,6 +20,7 @@ from app.core.logs import request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
 from app.http.bodies import announced_length, max_body
+from app.http.cookies import own_cookies
 
 log = logging.getLogger("muster.request")
 
@@ -48,6 +49,7 @@ class RequestContext:
             return
         identifier = _client_request_id(scope) or uuid4().hex
         request_id.set(identifier)
+        scope["headers"] = own_cookies(scope["headers"])
         started, status = perf_counter(), 499  # 499: the client left before the response
         if scope["type"] == "websocket":
             await self._log_socket(scope, receive, send, started)

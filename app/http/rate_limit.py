@@ -126,6 +126,7 @@ class SharedStorage(RedisStorage):
         return self._breaker.call(lambda: shared(*arguments, **options), count_here)
 
 
+_PREFIX = "muster"
 _settings = get_settings()
 limiter = Limiter(
     key_func=by_session,
@@ -133,7 +134,7 @@ limiter = Limiter(
     storage_uri=_settings.redis_url or "local://",
     storage_options=TIMEOUTS if _settings.redis_url else {},
     key_style="endpoint",  # one window for /users/{id}, whatever the id
-    key_prefix="muster",
+    key_prefix=_PREFIX,
 )
 
 
@@ -185,6 +186,25 @@ def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
 def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
     """The same for a request that is refused before `endpoint` runs, such as by a 401; it has a window of its own."""
     return _check(endpoint, f"{endpoint.__name__}/refused", RouteLimit(_settings.limit_default, by_session))
+
+
+def network_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
+    """A function that refuses a network which has used up a window, before anybody reads the body that it sends.
+
+    It counts nothing: whose request this is, and whether it is right, is not known yet.
+    """
+    name = f"{endpoint.__module__}.{endpoint.__name__}"
+    own = [limit for limit in getattr(endpoint, "limits", ()) if limit.key is by_network and limit.exempt_when is None]
+    scopes = {limit.scope or name: limit.limit for limit in own} | {f"{name}/refused": _settings.limit_default}
+    windows = [(item, scope) for scope, limit in scopes.items() for item in parse_many(limit)]
+
+    def check(request: Request) -> None:
+        for item, scope in windows:
+            arguments = (_PREFIX, by_network(request), scope)
+            if not limiter.limiter.test(item, *arguments):
+                raise _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
+
+    return check
 
 
 def _check(endpoint: Callable[..., Any], name: str, *limits: RouteLimit) -> Callable[[Request], None]:

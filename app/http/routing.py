@@ -17,7 +17,8 @@ from app.core.concurrency import in_thread
 from app.core.errors import MethodNotAllowed
 from app.core.settings import get_settings
 from app.core.strict_json import parse
-from app.http.rate_limit import is_counted, refusal_check, request_check
+from app.http.bodies import announced_length
+from app.http.rate_limit import is_counted, network_check, refusal_check, request_check
 
 # The methods of each path: a route knows only its own.
 _methods: defaultdict[str, set[str]] = defaultdict(set)
@@ -41,7 +42,7 @@ class Route(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self._count_refused = refusal_check(endpoint)
+        self._count_refused, self._check_network = refusal_check(endpoint), network_check(endpoint)
         super().__init__(path, _as_async(endpoint), **options)
         methods = self.methods or set()
         _methods[path] |= methods | ({"HEAD"} if "GET" in methods else set())
@@ -50,6 +51,8 @@ class Route(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
+            if announced_length(request.scope) is not None:
+                await _limit(self._check_network, request)
             try:
                 return await handle(StrictRequest(request.scope, request.receive))
             except Exception:
@@ -88,6 +91,13 @@ class Router(APIRouter):
         return Match.NONE, {}
 
 
+async def _limit(check: Callable[[Request], None], request: Request) -> None:
+    if _limits_in_thread:
+        await in_thread(check, request)
+    else:
+        check(request)
+
+
 def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     check = request_check(endpoint)
     is_async = inspect.iscoroutinefunction(endpoint)
@@ -103,10 +113,7 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if wants_request:
             values["request"] = request
         if is_async:
-            if _limits_in_thread:
-                await in_thread(check, request)
-            else:
-                check(request)
+            await _limit(check, request)
             return await endpoint(**values)
         return await in_thread(counted, request, values)
 

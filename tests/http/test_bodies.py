@@ -1,5 +1,6 @@
 """Request bodies that are refused before they are read, that arrive too slowly, or too many at once."""
 
+import json
 import select
 import socket
 from collections.abc import Callable, Iterator
@@ -49,6 +50,40 @@ def test_so_does_a_429(serve: Callable[..., Muster]) -> None:
     request = head("POST", "/api/operations/import", **{"Content-Length": str(MB), "Connection": "close"})
     statuses = [raw(muster, request + b"a" * MB).status_code for _ in range(3)]
     assert statuses == [401, 429, 429]
+
+
+def test_a_network_that_has_used_up_its_window_is_refused_before_its_body_is_read(serve: Callable[..., Muster]) -> None:
+    muster = serve(LIMIT_DEFAULT="2/minute", LIMIT_REGISTER="1/hour")
+    for path, content in (("/api/heroes", b"{}"), (REGISTER, b"{}")):
+        unsent = head("POST", path, **{"Content-Type": JSON, "Content-Length": str(MB)})
+        statuses = [muster.client.post(path, content=content, headers={"Content-Type": JSON}).status_code for _ in "12"]
+        assert statuses in ([401, 401], [422, 422])
+        assert_refused(raw(muster, unsent), 429)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({f"name-{number}": 1 for number in range(60_000)}).encode(),
+        b"[" + b"1," * 400_000 + b"1]",
+        b'{"email": [' + b'"",' * 200_000 + b'""]}',
+        b'{"email": "' + b'\\"' * 300_000 + b'"' + b',"a":1' * 600,
+    ],
+    ids=["names", "numbers", "texts", "quotes"],
+)
+def test_a_body_of_many_members_is_refused_as_a_whole(muster: Muster, content: bytes) -> None:
+    answer = muster.client.post(REGISTER, content=content, headers={"Content-Type": JSON})
+    assert_refused(answer, 422)
+    assert [error["msg"] for error in answer.json()["errors"]] == ["This is not JSON: it has more than 500 members."]
+
+
+def test_an_answer_lists_20_mistakes_and_commas_in_a_text_are_no_members(muster: Muster) -> None:
+    many = muster.client.post(REGISTER, json={f"name-{number}": 1 for number in range(400)})
+    assert_refused(many, 422)
+    assert len(many.json()["errors"]) == 20
+    tokens = muster.new_account().sign_in()
+    body = {"text": ',"' * 1500, "room": "commas"}
+    assert muster.client.post("/api/chat/messages", json=body, headers=tokens.bearer).status_code == 201
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from app.http.cookies import own_cookies
 from app.models.base import utcnow
 from tests.support.assertions import assert_limited, assert_problem
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser, cookie_of
@@ -109,6 +110,17 @@ def test_a_bad_cookie_is_a_401(muster: Muster, cookie: str) -> None:
 def test_a_header_never_falls_back_to_the_cookie(muster: Muster, header: str, problem: str) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     assert_problem(browser.call("GET", ME, headers={"Authorization": header}), 401, problem)
+
+
+def test_only_cookies_of_ours_reach_the_parser_and_none_with_quotes(muster: Muster) -> None:
+    """Python's own parser takes quadratic time to unquote in releases with CVE-2024-7592."""
+    quoted = b'"' + b'\\"' * 15_000 + b'"'
+    sent = b'theirs=%b; muster="a"; muster=token;muster-sign-in=state; musterly; __Host-muster=b' % quoted
+    kept = b"muster=token; muster-sign-in=state; __Host-muster=b"
+    assert own_cookies([(b"cookie", sent), (b"x-a", sent)]) == [(b"cookie", kept), (b"x-a", sent)]
+    browser = Browser(muster).sign_in(muster.new_account())
+    cookies = f"theirs={quoted.decode()}; {browser.cookie}"
+    assert muster.client.get(ME, headers={"Cookie": cookies}).status_code == 200
 
 
 def test_a_good_header_wins_over_the_cookie(muster: Muster) -> None:
