@@ -147,8 +147,9 @@ class CurrentAccount:
 
     @property
     def parties(self) -> tuple[str, ...]:
-        """The networks and the account, for the queue of PasswordHasher."""
-        return *networks(self.address), self.user.email
+        """The networks and the person, for the queue of PasswordHasher: strangers who sign in to this account have a
+        share of their own."""
+        return *networks(self.address), str(self.user.id)
 
 
 # ---- Authentication ----

@@ -149,7 +149,7 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
-    hasher, parties = services.password_hasher, (*networks(client_address(request)), user.email)
+    hasher, parties = services.password_hasher, (*networks(client_address(request)), str(user.id))
     password_hash = await hasher.hash_new(body.new_password, user.guessable_words, "new_password", parties)
 
     def reset(session: Session) -> None:

@@ -160,7 +160,7 @@ def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muste
             # One hash at a time, in order: once this one is answered, the change is about to hash the new password,
             # and most of the sign-ins that come now have read the old one and are judged when it is gone.
             muster.token(**old)
-            answers = at_once(*[partial(muster.token, **old)] * 25)
+            answers = at_once(*[partial(muster.token, **old)] * 7)  # with the change one network's share
         handed_out = [Tokens(answer.json()) for answer in answers if answer.status_code == 200]
         assert len(handed_out) + sum(map(is_refused, answers)) == len(answers)
         assert_signed_out(muster, tablet, *handed_out)
