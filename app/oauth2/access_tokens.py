@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+import pydantic.dataclasses
 from jose import jwk, jws
 from jose.exceptions import JOSEError
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
 
 from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, from_base64url, public_jwk, read_private_key
 
@@ -26,21 +28,33 @@ class InvalidAccessToken(Exception):
     """The JWT is forged, malformed or expired. It carries no reason, so that none can leak."""
 
 
-@dataclass(frozen=True, slots=True)
+def _split(scope: object) -> object:
+    return frozenset(scope.split()) if isinstance(scope, str) else scope
+
+
+def _joined(scope: frozenset[str]) -> str:
+    return " ".join(sorted(scope))
+
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, config=ConfigDict(strict=True, validate_by_name=True))
 class AccessClaims:
     """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
 
-    subject: UUID
-    session_id: UUID
-    generation: int
+    subject: Annotated[UUID, Field(alias="sub", strict=False)]
+    session_id: Annotated[UUID, Field(alias="sid", strict=False)]
+    generation: Annotated[int, Field(alias="gen")]
     client_id: str
-    scope: frozenset[str]
+    scope: Annotated[frozenset[str], BeforeValidator(_split), PlainSerializer(_joined)]
     auth_time: int
-    issued_at: int
-    expires_at: int
-    not_before: int
-    token_id: str
-    in_cookie: bool = False  # minted for a browser's cookie: it may be renewed, a bearer token never
+    issued_at: Annotated[int, Field(alias="iat")]
+    expires_at: Annotated[int, Field(alias="exp")]
+    not_before: Annotated[int, Field(alias="nbf")]
+    token_id: Annotated[str, Field(alias="jti")]
+    # Minted for a browser's cookie: it may be renewed, a bearer token never.
+    in_cookie: Annotated[bool, Field(alias="cookie")] = False
+
+
+_CLAIMS = TypeAdapter(AccessClaims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +99,8 @@ class AccessTokenSigner:
 
     def mint(self, claims: AccessClaims) -> str:
         key = self._own if claims.in_cookie else self._keys[0]
-        payload = {
-            "iss": self.issuer,
-            "aud": AUDIENCE,
-            "sub": str(claims.subject),
-            "sid": str(claims.session_id),
-            "gen": claims.generation,
-            "client_id": claims.client_id,
-            "scope": " ".join(sorted(claims.scope)),
-            "auth_time": claims.auth_time,
-            "iat": claims.issued_at,
-            "exp": claims.expires_at,
-            "jti": claims.token_id,
-            **({"cookie": True} if claims.in_cookie else {}),
-        }
+        own = _CLAIMS.dump_python(claims, mode="json", by_alias=True, exclude={"not_before"}, exclude_defaults=True)
+        payload = {"iss": self.issuer, "aud": AUDIENCE, **own}
         return str(jws.sign(payload, key.signing, headers={"typ": "at+jwt", "kid": key.id}, algorithm=key.algorithm))
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
@@ -128,28 +130,7 @@ class AccessTokenSigner:
             raise InvalidAccessToken
         if "cookie" in payload and key.algorithm != "HS256":
             raise InvalidAccessToken  # a stolen key file must not mint cookies, which could then be renewed without it
-        if not isinstance(payload["jti"], str) or not isinstance(payload["client_id"], str):
-            raise InvalidAccessToken
-        return AccessClaims(
-            subject=UUID(payload["sub"]),
-            session_id=UUID(payload["sid"]),
-            generation=integer(payload["gen"]),
-            client_id=payload["client_id"],
-            scope=frozenset(payload["scope"].split()),
-            auth_time=integer(payload["auth_time"]),
-            issued_at=integer(payload["iat"]),
-            expires_at=integer(payload["exp"]),
-            not_before=integer(payload.get("nbf", payload["iat"])),
-            token_id=payload["jti"],
-            in_cookie=payload.get("cookie") is True,
-        )
-
-
-def integer(value: object) -> int:
-    """The value if it is an integer, which True and 1.5 are not; else InvalidAccessToken."""
-    if type(value) is not int:
-        raise InvalidAccessToken
-    return value
+        return AccessClaims(**{"nbf": payload["iat"], **payload})
 
 
 def is_current(claims: AccessClaims, now: datetime) -> bool:
