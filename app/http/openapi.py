@@ -100,13 +100,16 @@ def problems(*kinds: Kind, oauth: bool = False) -> Responses:
 
 CREATED: Responses = {201: {"headers": headers("Location")}}
 
+# The errors that every route may return, so that routes declare their own only.
+_ANY: tuple[Kind, ...] = (
+    *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType, errors.TooManyRequests),
+    *(errors.HeadTooLarge, errors.Internal, errors.Unavailable),
+)
+_GENERAL = (errors.BadRequest, errors.Invalid, *_ANY)
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
 OAUTH_ERRORS = problems(
-    *(errors.InvalidRequest, errors.InvalidGrant, errors.InvalidScope),
-    *(errors.UnsupportedGrantType, errors.InvalidClient),
-    *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType),
-    *(errors.TooManyRequests, errors.HeadTooLarge),
-    *(errors.Internal, errors.Unavailable),
+    *(errors.InvalidRequest, errors.InvalidGrant, errors.InvalidScope, errors.UnsupportedGrantType),
+    *(errors.InvalidClient, *_ANY),
     oauth=True,
 )
 
@@ -119,18 +122,6 @@ def form_body(schema: type[BaseModel]) -> dict[str, Any]:
 
 # ---- The document ----
 
-# The errors that every route may return, so that routes declare their own only.
-_GENERAL: tuple[Kind, ...] = (
-    errors.BadRequest,
-    errors.RequestTimeout,
-    errors.ContentTooLarge,
-    errors.UnsupportedMediaType,
-    errors.Invalid,
-    errors.TooManyRequests,
-    errors.HeadTooLarge,
-    errors.Internal,
-    errors.Unavailable,
-)
 _BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 

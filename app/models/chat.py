@@ -31,12 +31,8 @@ Text = Annotated[
         {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
     ),
 ]
-RoomName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50), pydantic.Field(examples=["lobby"])
-]
-ClientId = Annotated[
-    str, StringConstraints(pattern=r"^[!-~]{1,64}$"), pydantic.Field(examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])
-]
+RoomName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50, examples=[LOBBY])]
+ClientId = Annotated[str, pydantic.Field(pattern=r"^[!-~]{1,64}$", examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]
 Count = Annotated[int, pydantic.Field(examples=[12])]
 Number = Annotated[Count, pydantic.Field(ge=0, le=MAX_ID)]
 

@@ -140,12 +140,8 @@ def _utc(value: datetime) -> datetime:
         raise ValueError("in UTC this is outside the years 1 to 9999") from None
 
 
-Timestamp = Annotated[
-    datetime,
-    BeforeValidator(_timestamp),
-    AfterValidator(_utc),
-    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2023-10-26T08:29:31.139Z"]}),
-]
+_MOMENT = pydantic.Field(examples=["2023-10-26T08:29:31.139Z"])
+Timestamp = Annotated[datetime, BeforeValidator(_timestamp), AfterValidator(_utc), _MOMENT]
 # The limit of a period in a filter: a time, or a day, which stands for its first moment in UTC.
 Bound = Annotated[
     datetime,

@@ -35,6 +35,8 @@ ETags = Annotated[list[str] | None, WithJsonSchema({"type": "string", "examples"
 IfMatch = Annotated[ETags, Header(description="The ETag of the version that you change: 412 if it is outdated.")]
 IfNoneMatch = Annotated[ETags, Header(description="The ETag of the version that you have: 304 if it is current.")]
 
+ChangesParameters = Annotated[ChangesQuery, Query()]
+
 _TOTALS = TypeAdapter(list[Total])
 _NOT_MODIFIED: Responses = {304: {"description": "Nothing has changed since your ETag."}}
 _CREATED = problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}}
@@ -80,11 +82,7 @@ def _create(session: Session, request: IdempotentRequest, body: OperationCreate)
 
 @router.get("/changes", responses=problems(ResyncRequired))
 def list_changes(
-    request: Request,
-    response: Response,
-    me: OperationsReader,
-    session: SessionDep,
-    query: Annotated[ChangesQuery, Query()],
+    request: Request, response: Response, me: OperationsReader, session: SessionDep, query: ChangesParameters
 ) -> Changes:
     """What changed after the revision `since`, in the order of the changes: each operation as it is now, or the
     tombstone of a deleted one. Apply them in this order, store `next`, and continue from there, at once while `more`
@@ -120,50 +118,30 @@ def summarize_operations(
 
 @router.get("/{operation_id}", response_model=OperationPublic, responses=_NOT_MODIFIED | problems(OperationNotFound))
 def read_operation(
-    operation_id: RowId,
-    response: Response,
-    me: OperationsReader,
-    session: SessionDep,
-    if_none_match: IfNoneMatch = None,
-) -> OperationPublic | Response:
+    operation_id: RowId, me: OperationsReader, session: SessionDep, if_none_match: IfNoneMatch = None
+) -> Response:
     """One operation, with an ETag of its own."""
     operation = operations.read_operation(session, me.user_id, operation_id)
-    if not etags.if_none_match(if_none_match, operation.etag):
-        return _not_modified(operation.etag)
-    response.headers["ETag"] = operation.etag
-    return operation
+    is_new = etags.if_none_match(if_none_match, operation.etag)
+    return _with_etag(operation) if is_new else _not_modified(operation.etag)
 
 
-@router.put("/{operation_id}", responses=_CHANGE)
+@router.put("/{operation_id}", response_model=OperationPublic, responses=_CHANGE)
 def replace_operation(
-    operation_id: RowId,
-    body: OperationCreate,
-    response: Response,
-    me: OperationsWriter,
-    session: SessionDep,
-    if_match: IfMatch = None,
-) -> OperationPublic:
+    operation_id: RowId, body: OperationCreate, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None
+) -> Response:
     """Replace all fields of an operation. If no value differs, the revision stays."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
-    operation = operations.change_operation(session, current, dict(body), utcnow())
-    response.headers["ETag"] = operation.etag
-    return operation
+    return _with_etag(operations.change_operation(session, current, dict(body), utcnow()))
 
 
-@router.patch("/{operation_id}", responses=_CHANGE)
+@router.patch("/{operation_id}", response_model=OperationPublic, responses=_CHANGE)
 def update_operation(
-    operation_id: RowId,
-    body: OperationUpdate,
-    response: Response,
-    me: OperationsWriter,
-    session: SessionDep,
-    if_match: IfMatch = None,
-) -> OperationPublic:
+    operation_id: RowId, body: OperationUpdate, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None
+) -> Response:
     """Change the fields that are sent. If no value differs, the revision stays."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
-    operation = operations.change_operation(session, current, body.model_dump(), utcnow())
-    response.headers["ETag"] = operation.etag
-    return operation
+    return _with_etag(operations.change_operation(session, current, body.model_dump(), utcnow()))
 
 
 @router.delete("/{operation_id}", status_code=204, responses=_CHANGE)
@@ -171,6 +149,10 @@ def delete_operation(operation_id: RowId, me: OperationsWriter, session: Session
     """Delete an operation. Its id and a revision remain, so that clients with a copy learn of it."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
     operations.delete_operation(session, current, utcnow())
+
+
+def _with_etag(operation: OperationPublic) -> Response:
+    return Response(operation.model_dump_json(), headers={"ETag": operation.etag}, media_type="application/json")
 
 
 def _not_modified(tag: str) -> Response:
