@@ -10,11 +10,13 @@ from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session
 from starlette.datastructures import URL
+from starlette.requests import HTTPConnection
 
 from app.authentication import CurrentAccount, current_account, current_caller, current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Subscriber
 from app.core.errors import Invalid
+from app.http.rate_limit import by_network
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import SessionPublic
@@ -47,10 +49,12 @@ Introspector = Security(current_caller, scopes=["tokens:introspect"])
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 
-def subscribe(services: Services, me: Caller, room: str, after: int | None) -> AbstractAsyncContextManager[Subscriber]:
+def subscribe(
+    services: Services, connection: HTTPConnection, me: Caller, room: str, after: int | None
+) -> AbstractAsyncContextManager[Subscriber]:
     """Subscribe the caller to a room for as long as the access token is valid."""
-    person = {"user_id": me.user_id, "session_id": me.session_id}
-    return services.chat.subscribe(room, **person, expires_at=me.claims.expires_at, after=after)
+    who = {"person": str(me.user_id), "network": by_network(connection)}
+    return services.chat.subscribe(room, **who, session_id=me.session_id, expires_at=me.claims.expires_at, after=after)
 
 
 # ---- Pages of lists, ids, filters, idempotency keys ----

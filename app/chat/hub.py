@@ -37,7 +37,8 @@ SCOPE = "chat"
 BATCH = 200  # messages, rooms or sessions that one statement reads
 POLL_INTERVAL = 1.0  # seconds between polls of the rooms' counters
 SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sessions
-MAX_PER_USER, MAX_SUBSCRIBERS = 1_000, 5_000  # subscribers in a process
+MAX_PER_USER, MAX_PER_NETWORK, MAX_SUBSCRIBERS = 50, 1_000, 5_000  # in a process
+_EVERYBODY = ""
 
 K = TypeVar("K")
 LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozenset[str]]]
@@ -48,7 +49,7 @@ class ChatHub:
         self._database, self._side = database, database.chat_read_side
         self._live_scopes = live_scopes
         self._rooms: dict[str, Room] = {}
-        self._users: Counter[UUID] = Counter()
+        self._places: Counter[str] = Counter()  # taken by each person, by each network, and by everybody
         self._is_stopping = False
         self._failing: set[str] = set()  # the tasks whose latest run failed
         self._poll_now = asyncio.Event()
@@ -102,14 +103,14 @@ class ChatHub:
 
     @asynccontextmanager
     async def subscribe(
-        self, room: str, *, user_id: UUID, session_id: UUID, expires_at: float, after: int | None
+        self, room: str, *, person: str, network: str, session_id: UUID, expires_at: float, after: int | None
     ) -> AsyncIterator[Subscriber]:
         """A subscriber to all messages after the number `after`, or without it to those that are yet to come."""
-        self.admit(user_id)
-        subscriber = Subscriber(user_id, session_id, room)
+        self.admit(person, network)
+        subscriber = Subscriber((person, network, _EVERYBODY), session_id, room)
         joined = self._rooms.setdefault(room, Room(room))
         joined.subscribers.add(subscriber)
-        self._users[user_id] += 1
+        self._places.update(subscriber.places)
         metrics.readers.inc()
         expiry = self._loop.call_later(expires_at - utcnow().timestamp(), subscriber.close, CloseReason.SIGNED_OUT)
         try:
@@ -122,13 +123,15 @@ class ChatHub:
             expiry.cancel()
             self._remove(subscriber, joined)
 
-    def admit(self, user_id: UUID) -> None:
+    def admit(self, person: str, network: str) -> None:
         """Raise TooManyRequests or Unavailable if there can be no other subscriber."""
         if self._is_stopping:
             raise Unavailable("The service is about to stop. Try again shortly.")
-        if self._users[user_id] >= MAX_PER_USER:
-            raise TooManyRequests("You have too many connections to the chat.", headers={"Retry-After": "60"})
-        if self._users.total() >= MAX_SUBSCRIBERS:
+        if self._places[person] >= MAX_PER_USER or self._places[network] >= MAX_PER_NETWORK:
+            raise TooManyRequests(
+                "You or your network have too many connections to the chat.", headers={"Retry-After": "60"}
+            )
+        if self._places[_EVERYBODY] >= MAX_SUBSCRIBERS:
             raise Unavailable("The chat has too many connections. Try again shortly.", retry_after=10)
 
     async def _start(self, room: Room) -> None:
@@ -145,9 +148,10 @@ class ChatHub:
         room.subscribers.discard(subscriber)
         if not room.subscribers:
             self._rooms.pop(room.name, None)
-        self._users[subscriber.user_id] -= 1
-        if not self._users[subscriber.user_id]:
-            del self._users[subscriber.user_id]
+        for place in subscriber.places:
+            self._places[place] -= 1
+            if not self._places[place]:
+                del self._places[place]
 
     async def stream(self, subscriber: Subscriber, *, idle: float = math.inf) -> AsyncGenerator[list[Message]]:
         """Replay stored messages, then yield new ones in order, and after `idle` seconds of silence an empty list."""

@@ -25,7 +25,7 @@ class CloseReason(IntEnum):
 class Subscriber:
     """A connection that receives a room's messages. It is served within `scope`, which closing it cancels."""
 
-    user_id: UUID
+    places: tuple[str, ...]  # whose shares of all subscribers it counts towards
     session_id: UUID
     room: str
     last: int = 0  # the number of the latest message that was taken

@@ -59,7 +59,7 @@ def network(address: str) -> str:
     return networks(address)[0]
 
 
-def by_network(request: Request, larger: int = 0) -> str:
+def by_network(request: HTTPConnection, larger: int = 0) -> str:
     """The network, or the one that is so many steps larger, if there is one."""
     return networks(client_address(request))[: larger + 1][-1]
 

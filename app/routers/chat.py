@@ -17,6 +17,7 @@ from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
 from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, next_link, subscribe
 from app.http.openapi import Responses, problems
+from app.http.rate_limit import by_network
 from app.http.routing import Router
 from app.models.chat import ChatMessageCreate, ChatMessagePublic, HistoryQuery, Number, RoomQuery
 from app.oauth2.authorization_server import Caller
@@ -70,7 +71,7 @@ async def list_messages(
 async def _next_messages(request: Request, services: Services, me: Caller, query: HistoryQuery) -> list[Message]:
     """The first messages that arrive within the wait, or none if the client leaves or the service stops."""
     found: list[Message] = []
-    async with subscribe(services, me, query.room, query.after or 0) as subscriber:
+    async with subscribe(services, request, me, query.room, query.after or 0) as subscriber:
         with anyio.move_on_after(query.wait):
             async with aclosing(services.chat.stream(subscriber, idle=1)) as batches:
                 async for batch in batches:
@@ -86,19 +87,25 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
-    me: ChatReader, services: ServicesDep, query: Annotated[RoomQuery, Query()], last_event_id: LastEventId = None
+    request: Request,
+    me: ChatReader,
+    services: ServicesDep,
+    query: Annotated[RoomQuery, Query()],
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
-    services.chat.admit(me.user_id)
-    events = _events(services, me, query.room, query.after if last_event_id is None else last_event_id)
+    services.chat.admit(str(me.user_id), by_network(request))
+    events = _events(services, request, me, query.room, query.after if last_event_id is None else last_event_id)
     return StreamingResponse(
         events, media_type=_EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
 
 
-async def _events(services: Services, me: Caller, room: str, after: int | None) -> AsyncIterator[bytes]:
-    async with subscribe(services, me, room, after) as subscriber:
+async def _events(
+    services: Services, request: Request, me: Caller, room: str, after: int | None
+) -> AsyncIterator[bytes]:
+    async with subscribe(services, request, me, room, after) as subscriber:
         yield f": the last number is {subscriber.start}\n\n".encode()
         async with aclosing(services.chat.stream(subscriber, idle=PING_INTERVAL)) as batches:
             async for batch in batches:

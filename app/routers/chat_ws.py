@@ -75,7 +75,7 @@ async def _serve(websocket: WebSocket) -> int | None:
     services = services_of(websocket)
     query, caller = await _open(websocket, services)
     code = None
-    async with subscribe(services, caller, query.room, query.after) as subscriber:
+    async with subscribe(services, websocket, caller, query.room, query.after) as subscriber:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_messages, websocket, services.chat, subscriber)

@@ -1,7 +1,8 @@
 """Operations as CSV: exported as a stream of any length, imported as a whole or not at all."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, Any
 
 from fastapi import Request, Response, Security
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -22,6 +23,7 @@ from app.services import Services
 
 BATCH = 1000
 CSV = "text/csv"
+SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn, the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _CONTENT = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
 
@@ -74,12 +76,20 @@ async def import_operations(
     The column `instrument_type` is optional, and its cells may be empty. With an Idempotency-Key you can repeat the
     request until you receive a response.
     """
-    content = await request.body()
-    idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
-    async with services.import_bulkhead.enter():
-        rows = await in_thread(csv_format.decode, content)
-        stored = await services.database.write(request, respond_once, idempotent, _import, rows)
+    with SpooledTemporaryFile(SPOOLED) as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        async with services.import_bulkhead.enter():
+            content, rows = await in_thread(_decode, file)
+            idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
+            stored = await services.database.write(request, respond_once, idempotent, _import, rows)
     return JSONResponse(stored.body, stored.status, stored.headers)
+
+
+def _decode(file: IO[bytes]) -> tuple[bytes, list[tuple[Any, ...]]]:
+    file.seek(0)
+    content = file.read()
+    return content, csv_format.decode(content)
 
 
 def _import(session: Session, request: IdempotentRequest, rows: list[tuple[Any, ...]]) -> StoredResponse:

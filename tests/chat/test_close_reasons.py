@@ -129,13 +129,15 @@ def flood(muster: Muster, other: Socket) -> list[Json]:
     return sent
 
 
-def test_the_number_of_subscribers_is_limited(database_url: str, folder: Path) -> None:
-    with Muster(database_url, folder, app="tests.support.apps.few_subscribers:app") as muster:
+def test_a_person_a_network_and_everybody_have_a_share_of_the_subscribers(database_url: str, folder: Path) -> None:
+    few = "tests.support.apps.few_subscribers:app"
+    with Muster(database_url, folder, app=few, TRUSTED_PROXIES="127.0.0.1") as muster:
         phone, other = (muster.new_account().tokens() for _ in range(2))
+        elsewhere = other.bearer | {"X-Forwarded-For": "192.0.2.7"}
         with ExitStack() as stack:
 
-            def follow(tokens: Tokens) -> Socket:
-                return stack.enter_context(Socket(muster, tokens))
+            def follow(tokens: Tokens, headers: dict[str, str] | None = None) -> Socket:
+                return stack.enter_context(Socket(muster, tokens, headers=headers))
 
             assert [follow(phone).ready() for _ in range(2)] == [0, 0]
             assert follow(phone).closed() == 1013
@@ -145,8 +147,11 @@ def test_the_number_of_subscribers_is_limited(database_url: str, folder: Path) -
             assert history(muster, phone, "lobby") == [], "who does not wait takes no place"
             assert follow(other).ready() == 0
             assert follow(other).closed() == 1013
+            assert_problem(muster.client.get("/api/chat/events", headers=other.bearer), 429, "too-many-requests")
+            assert follow(other, elsewhere).ready() == 0
+            third = muster.new_account().tokens().bearer | {"X-Forwarded-For": "192.0.2.8"}
             for path in ("/api/chat/events", "/api/chat/messages?wait=25"):
-                full = muster.client.get(path, headers=other.bearer)
+                full = muster.client.get(path, headers=third)
                 assert_problem(full, 503, "unavailable")
                 assert full.headers["retry-after"] == "10"
         url = "/api/chat/messages?wait=0.1"

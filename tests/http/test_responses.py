@@ -165,6 +165,20 @@ def test_a_long_answer_is_compressed_for_who_asks(browsed: Muster) -> None:
         assert {"Accept-Encoding", "Authorization", "Cookie"} <= vary(answer)
 
 
+def test_static_files_are_compressed_once(browsed: Muster) -> None:
+    path, accepted = "/static/swagger/swagger-ui-bundle.js", {"Accept-Encoding": "gzip"}
+    once, again = (browsed.client.get(path, headers=accepted) for _ in range(2))
+    plain = browsed.client.get(path, headers={"Accept-Encoding": "identity"})
+    assert once.content == again.content == plain.content
+    assert int(once.headers["content-length"]) < len(plain.content) / 2, (
+        "known before it is sent: compressed as a whole"
+    )
+    assert once.headers["content-type"] == plain.headers["content-type"]
+    assert {once.headers["etag"], plain.headers["etag"]} == {again.headers["etag"]}
+    known = browsed.client.get(path, headers=accepted | {"If-None-Match": once.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+
+
 def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
     """Without its body, even where that would be a stream without an end; monitors ask so."""
     bearer = browsed.new_account().sign_in().bearer

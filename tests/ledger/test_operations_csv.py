@@ -2,14 +2,17 @@
 
 import csv
 import gzip
+import socket
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from sqlalchemy import text
 
@@ -18,8 +21,9 @@ from app.ledger.csv_format import decode
 from app.models.types import format_amount
 from app.services import MAX_IMPORTS
 from tests.support.assertions import assert_problem
+from tests.support.hostile import head
 from tests.support.phones import COURSE, FIELDS, Ledger
-from tests.support.servers import Muster
+from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
 
 HEADER = "type,instrument_type,figi,quantity,date"
@@ -195,6 +199,25 @@ def test_what_is_wrong_is_named_by_its_line_and_nothing_is_kept(content: str | b
         decode(content if isinstance(content, bytes) else content.encode())
     assert (refusal.value.members["line"], part in refusal.value.detail) == (line, True), refusal.value.detail
     assert refusal.value.members["errors"][0]["loc"][:2] == ["body", line]
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+def test_imports_wait_for_their_turn_in_files(serve: Callable[..., Muster]) -> None:
+    number, size = 20, 5_000_000
+    muster = serve()
+    bearer = muster.new_account().sign_in().bearer
+    request = head("POST", "/api/operations/import", **bearer, **{"Content-Length": str(size + 1)}) + b"\n" * size
+    assert muster.process is not None
+    process = psutil.Process(muster.process.pid)
+    memory, written = process.memory_info().rss, process.io_counters().write_chars
+    with ExitStack() as stack:
+        for _ in range(number):
+            waiting = stack.enter_context(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP))
+            waiting.sendall(request)
+        arrived = number * (size - 1_000_000)
+        wait_for(lambda: process.io_counters().write_chars - written > arrived, what="the imports in files")
+        assert process.memory_info().rss - memory < arrived / 2
 
 
 def test_a_file_with_one_wrong_line_is_refused_whole(ada: Ledger) -> None:

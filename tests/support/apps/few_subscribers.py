@@ -3,5 +3,5 @@
 from app import main
 from app.chat import hub
 
-hub.MAX_PER_USER, hub.MAX_SUBSCRIBERS = 2, 3
+hub.MAX_PER_USER, hub.MAX_PER_NETWORK, hub.MAX_SUBSCRIBERS = 2, 3, 4
 app = main.app
