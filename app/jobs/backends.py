@@ -4,6 +4,7 @@ A back end may lose a job, since its row is the truth and app/jobs/queue.py send
 still waits here, so each back end ignores an id that it already holds.
 """
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,9 +35,9 @@ class ThreadBackend:
             with suppress(RuntimeError):  # a job that ends while this closes may send another
                 self._threads[queue].submit(self._take, job_id, queue)
 
-    def is_empty(self, queue: QueueName) -> bool:
-        """Whether nothing waits in the queue, so that a job which was sent and still waits must have been lost."""
-        return not self._waiting[queue]
+    def oldest(self, _queue: QueueName) -> UUID | None:
+        """The job that has been in the queue for longest, if it matters: here none is ever recorded as sent."""
+        return None
 
     def close(self) -> None:
         """Let the running jobs finish."""
@@ -60,8 +61,10 @@ class CeleryBackend(ThreadBackend):
         self._celery = make_celery(redis_url)
         self._redis = Redis.from_url(redis_url, **TIMEOUTS)
 
-    def is_empty(self, queue: QueueName) -> bool:
-        return self._redis.llen(queue) == 0
+    def oldest(self, queue: QueueName) -> UUID | None:
+        """What was sent before this one, and still waits, was lost."""
+        message: Any = self._redis.lindex(queue, -1)
+        return UUID(json.loads(message)["headers"]["id"]) if message else None
 
     def close(self) -> None:
         super().close()
@@ -71,8 +74,8 @@ class CeleryBackend(ThreadBackend):
     def _take(self, job_id: UUID, queue: QueueName) -> None:
         self._waiting[queue].discard(job_id)
         try:
-            self._celery.send_task(TASK, [str(job_id)], queue=queue, retry=False)
-            self._run(job_id)
+            self._celery.send_task(TASK, [str(job_id)], task_id=str(job_id), queue=queue, retry=False)
+            self._on_sent(job_id)
         except Exception:  # whatever went wrong, the row still says that the job was not sent
             metrics.count("dispatch_failures")
 

@@ -31,6 +31,7 @@ log = logging.getLogger("muster.jobs")
 STALE_AFTER = timedelta(seconds=60)  # a running job without a heartbeat for so long is requeued
 SWEEP_INTERVAL = 30.0  # seconds
 LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent so long ago, and is in no queue, is sent again
+NEVER = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
 # A person's mails beyond so many wait this much longer each, so that other people's overtake them.
@@ -207,7 +208,10 @@ class JobQueue:
             self._last_purge = name
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
-        lost_before = now - LOST_AFTER if self._backend.is_empty(queue) else datetime.min.replace(tzinfo=UTC)
+        lost_before = now - LOST_AFTER
+        if oldest := self._backend.oldest(queue):
+            sent = self._read(select(func.max(Job.sent_at)).where(Job.id == oldest))
+            lost_before = min(lost_before, sent[0] or NEVER)
         unsent = col(Job.sent_at).is_(None) | (col(Job.sent_at) < lost_before)
         waiting = (Job.state == "waiting", Job.queue == queue, Job.due_at <= now, unsent)
         for job_id in self._read(select(Job.id).where(*waiting).order_by(col(Job.id)).limit(BATCH)):

@@ -98,6 +98,16 @@ def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster
     assert any("job-failed" in str(row.arguments) for row in waiting)
 
 
+def test_what_redis_lost_is_sent_again_while_others_wait_in_its_queue(board: Board, redis: RedisServer) -> None:
+    lost, kept = board.start(), board.start()
+    wait_for(lambda: {lost, kept} <= set(redis.holds("default")), what="both messages")
+    while lost in redis.holds("default"):
+        redis.client.rpop("default")
+    assert kept in redis.holds("default")
+    wait_for(lambda: lost in redis.holds("default"), what="the lost one")
+    board.forget([lost, kept])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
     muster: Muster, board: Board, redis: RedisServer, tmp_path: Path, workers: int
