@@ -9,15 +9,19 @@ from scripts.command_line import Parser
 
 # isort: split
 
+import fcntl
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 from argparse import SUPPRESS, Namespace
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, cast
 
 import psycopg
@@ -35,6 +39,7 @@ from scripts.to_postgres import all_tables
 # More than anybody uses of one number between a backup and its restore, and few enough for a million restores:
 # JavaScript counts exactly up to 2**53.
 GAP = 2**32
+DRAFTS = ".muster-draft-"
 
 
 class BackupError(Exception):
@@ -43,6 +48,8 @@ class BackupError(Exception):
 
 def main() -> None:
     options = parse()
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as after any other failure, nothing is left behind
+        signal.signal(ending, lambda *_: sys.exit("muster: stopped"))
     settings = get_settings()
     url = make_url(settings.database_url)
     try:
@@ -85,17 +92,15 @@ def backup(url: URL, file: Path) -> None:
     """Write the file whole or not at all, and readable by its owner alone: a thief could use what it contains."""
     if file.exists():
         raise BackupError(f"{file} exists")
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.touch(mode=0o600, exist_ok=False)
-    try:
+    with _draft_folder(file.parent) as folder:
+        draft = folder / file.name
+        draft.touch(mode=0o600)
         if _is_sqlite(url):
             _vacuum_into(_existing(url), draft)
         else:
             _dump(url, draft)
         _to_disk(draft)
         draft.rename(file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _vacuum_into(database: Path, draft: Path) -> None:
@@ -145,10 +150,10 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
     if database.exists() and not force:
         raise BackupError(f"{database} exists; --force replaces it")
     database.parent.mkdir(exist_ok=True)
-    draft = database.with_name(f".{database.name}.{os.getpid()}")
-    try:
+    with _draft_folder(database.parent) as folder:
+        draft = folder / database.name
+        draft.touch(mode=0o600)
         shutil.copyfile(file, draft)
-        draft.chmod(0o600)
         _check(draft)
         engine = create_engine(f"sqlite:///{draft}", poolclass=NullPool)
         with engine.begin() as connection:
@@ -156,8 +161,6 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
         with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(database, timeout=1)) as target:
             refuse_in_use(target)
             source.backup(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _restore_postgres(url: URL, file: Path, *, force: bool) -> None:
@@ -235,6 +238,26 @@ def _raise_ids(connection: Connection, table: str) -> None:
 
 
 # ---- Both ----
+
+
+@contextmanager
+def _draft_folder(place: Path) -> Iterator[Path]:
+    """A folder for unfinished files, locked as long as it is in use: those that killed scripts left are removed."""
+    for left in place.glob(f"{DRAFTS}*"):
+        with suppress(BlockingIOError), _locked(left):
+            shutil.rmtree(left)
+    with TemporaryDirectory(prefix=DRAFTS, dir=place) as folder, _locked(Path(folder)):
+        yield Path(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _postgres_client(name: str) -> str:

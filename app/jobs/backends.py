@@ -75,7 +75,7 @@ class CeleryBackend(ThreadBackend):
         self._waiting[queue].discard(job_id)
         try:
             self._celery.send_task(TASK, [str(job_id)], task_id=str(job_id), queue=queue, retry=False)
-            self._on_sent(job_id)
+            self._run(job_id)
         except Exception:  # whatever went wrong, the row still says that the job was not sent
             metrics.count("dispatch_failures")
 

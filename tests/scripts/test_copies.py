@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from app.models.user import Identity
 from scripts.to_postgres import all_tables
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
 from tests.support.schema import engine_for
-from tests.support.servers import Muster, Tokens
+from tests.support.servers import Muster, Tokens, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -197,6 +198,30 @@ def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> No
     line = refusal(run("backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m", PATH=str(tools)))
     assert "pg_dump is missing" in line
     assert "sesame" not in refusal(run("backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m"))
+
+
+def test_a_backup_that_is_stopped_or_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A killed one until the next."""
+    tools, place = tmp_path / "tools", tmp_path / "backups"
+    for folder in (tools, place):
+        folder.mkdir()
+    (tools / "pg_dump").write_text("#!/bin/sh\nwhile kill -0 $PPID; do sleep 0.1; done")
+    (tools / "pg_dump").chmod(0o755)
+    command = [sys.executable, "-m", "scripts.backup_restore", "backup", str(place / "backup")]
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SECRET_KEYS": SECRET_KEY}
+    environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+
+    def end(how: signal.Signals) -> None:
+        before = set(place.iterdir())
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+            wait_for(lambda: [*place.glob("*/backup")] and set(place.iterdir()) - before, what="a draft of its own")
+            process.send_signal(how)
+        assert process.returncode != 0
+
+    end(signal.SIGKILL)
+    assert list(place.iterdir())
+    end(signal.SIGTERM)
+    assert list(place.iterdir()) == []
 
 
 def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, postgres: str) -> None:
