@@ -10,14 +10,10 @@ import errno
 import os
 import resource
 import shutil
-import signal
 import socket
 import sys
 from argparse import Namespace
 from contextlib import suppress
-from multiprocessing import parent_process
-from threading import Thread
-from time import sleep
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -212,18 +208,6 @@ def allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def end_with_parent() -> None:
-    """In a process that the parent of several started: stop when that one has been killed and cannot say so."""
-
-    def watch() -> None:
-        while (parent := parent_process()) is None:  # multiprocessing knows it only after this module is imported
-            sleep(0.1)
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    Thread(target=watch, daemon=True).start()
-
-
 # ---- What the terminal shows ----
 
 
@@ -275,5 +259,3 @@ def goodbye(settings: Settings) -> str:
 
 if __name__ == "__main__":
     main()
-elif __name__ == "__mp_main__":  # what multiprocessing calls this module in a process that it has spawned
-    end_with_parent()

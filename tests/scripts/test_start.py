@@ -18,7 +18,6 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from app.core.settings import Settings
-from scripts.start import bind
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import PlainProcess
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
@@ -221,23 +220,6 @@ def test_ctrl_c_stops_it_with_a_goodbye_and_without_a_traceback(database_url: st
     goodbye = muster.log.splitlines()[-1]
     assert re.fullmatch(r"Muster has stopped\. Everything is saved in .+\. \./scripts/serve starts it again\.", goodbye)
     assert "Traceback" not in muster.log
-
-
-@pytest.mark.one_database
-def test_processes_whose_parent_is_killed_end_too(database_url: str) -> None:
-    port = free_port()
-    settings = {"DATABASE_URL": database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(port)}
-    with started(START, folder=ROOT, port=port, **settings, WORKERS="2") as process:
-        process.kill()
-        wait_for(lambda: is_free(port), what="the end of both")
-
-
-def is_free(port: int) -> bool:
-    try:
-        bind("127.0.0.1", port).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_reload_restarts_the_server_when_a_file_in_app_changes(tmp_path: Path) -> None:
