@@ -196,6 +196,7 @@ def test_a_statement_is_made_read_and_downloaded(browser: Browser) -> None:
     assert late.status_code == 409
     assert "This statement is finished, so it can no longer be canceled." in late.text
     assert post(browser, "/jobs", **{"from": "yesterday"}).status_code == 422
+    assert "Confirm your e-mail address first" in post(browser, "/jobs", mail="on").text
 
 
 def test_a_page_prolongs_the_cookie(muster: Muster, browser: Browser) -> None:

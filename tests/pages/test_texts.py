@@ -46,7 +46,7 @@ BODIES: list[type[BaseModel]] = [
     job.StatementCreate,
     chat.ChatMessageCreate,
 ]
-NEVER_TYPED = {"mail", "room", "client_message_id"}
+NEVER_TYPED = {"room", "client_message_id"}
 
 
 def kinds(error: type[AppError] = AppError) -> Iterator[str]:
