@@ -127,11 +127,9 @@ def _idempotency_key(value: str) -> str:
     return value
 
 
+_KEY_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})
+_REPEATED = "Repeating a request with the same key returns the first response and does nothing twice."
 IdempotencyKey = Annotated[
-    Annotated[str, AfterValidator(_idempotency_key), WithJsonSchema({"type": "string", "pattern": "^[!-~]{1,255}$"})]
-    | None,
-    Header(
-        description="Repeating a request with the same key returns the first response and does nothing twice.",
-        examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"],
-    ),
+    Annotated[str, AfterValidator(_idempotency_key), _KEY_SCHEMA] | None,
+    Header(description=_REPEATED, examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]),
 ]

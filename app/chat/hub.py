@@ -161,7 +161,7 @@ class ChatHub:
             yield stored
         while subscriber.close_reason is None:
             with anyio.move_on_after(idle):
-                await subscriber.wait()
+                await subscriber.ready.wait()
             yield subscriber.take()
 
     # ---- Delivery ----

@@ -12,11 +12,11 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, update
+from sqlalchemy import Select, bindparam
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
-from app.core.dialects import insert_missing, insert_once
+from app.core.dialects import dialect_insert
 from app.core.errors import Conflict, IdempotencyKeyReused
 from app.models.chat import ChatMessage, ChatMessageCreate, ChatMessagePublic, ChatRoom
 from app.models.user import User
@@ -29,12 +29,6 @@ _MESSAGES: Select[*tuple[Any, ...]] = select_columns(
 ).join(User, col(User.id) == col(ChatMessage.author_id))
 _SENT = _MESSAGES.where(
     col(ChatMessage.author_id) == bindparam("author"), col(ChatMessage.client_message_id) == bindparam("client_id")
-)
-_NEXT_NUMBER = (
-    update(ChatRoom)
-    .where(col(ChatRoom.name) == bindparam("room"))
-    .values(last_number=col(ChatRoom.last_number) + 1)
-    .returning(col(ChatRoom.last_number))
 )
 
 
@@ -71,7 +65,8 @@ def store(
     first = _find_sent(session, author_id, body)
     if first is None:
         values = {**dict(body), "number": _next_number(session, body.room), "author_id": author_id, "created_at": now}
-        insert = insert_once(session, ChatMessage, ["author_id", "client_message_id"])
+        insert = dialect_insert(session, ChatMessage)
+        insert = insert.on_conflict_do_nothing(index_elements=["author_id", "client_message_id"])
         new_id = session.connection().execute(insert.returning(col(ChatMessage.id)), values).scalar_one_or_none()
         if new_id is not None:
             return ChatMessagePublic(id=new_id, author=author, **values), True
@@ -95,12 +90,11 @@ def _find_sent(session: Session, author_id: UUID, body: ChatMessageCreate) -> Ch
 
 
 def _next_number(session: Session, room: str) -> int:
-    """Take the next number. The room's row stays locked until the transaction ends."""
-    number = session.connection().execute(_NEXT_NUMBER, {"room": room}).scalar_one_or_none()
-    if number is None:
-        insert_missing(session, ChatRoom, ["name"], name=room, last_number=0)
-        number = session.connection().execute(_NEXT_NUMBER, {"room": room}).scalar_one()
-    return int(number)
+    """Take the next number. The room's row, which the first message inserts, is locked until the transaction ends."""
+    first = dialect_insert(session, ChatRoom).values(name=room, last_number=1)
+    following = {"last_number": col(ChatRoom.last_number) + 1}
+    upsert = first.on_conflict_do_update(index_elements=["name"], set_=following)
+    return int(session.connection().execute(upsert.returning(col(ChatRoom.last_number))).scalar_one())
 
 
 # ---- Reading ----

@@ -33,30 +33,26 @@ class Subscriber:
     close_reason: CloseReason | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _backlog: list[Message] = field(default_factory=list)
-    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  # there are messages to take, or it is closed
 
     def deliver(self, message: Message) -> None:
         if len(self._backlog) == MAX_BACKLOG:
             self.close(CloseReason.SLOW)
         else:
             self._backlog.append(message)
-            self._ready.set()
+            self.ready.set()
 
     def close(self, reason: CloseReason) -> None:
         if self.close_reason is None:
             self.close_reason = reason
-            self._ready.set()
+            self.ready.set()
             self.scope.cancel()
-
-    async def wait(self) -> None:
-        """Wait until there are messages to take, or the subscriber is closed."""
-        await self._ready.wait()
 
     def take(self) -> list[Message]:
         """Empty the backlog, leaving out messages that were taken before."""
         taken = [message for message in self._backlog if message.number > self.last]
         self._backlog.clear()
-        self._ready.clear()
+        self.ready.clear()
         self.last = taken[-1].number if taken else self.last
         return taken
 

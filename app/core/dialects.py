@@ -119,13 +119,12 @@ def _readable(descriptor: int) -> bool:
 
 def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:
     """Insert a row unless one with the same `key` exists. Its unique constraint decides between concurrent inserts."""
-    session.exec(insert_once(session, table, key).values(**values))
+    session.exec(dialect_insert(session, table).on_conflict_do_nothing(index_elements=key).values(**values))
 
 
-def insert_once(session: Session, table: type[SQLModel], key: Sequence[str]) -> sqlite.Insert | postgresql.Insert:
-    """A statement that inserts a row unless one with the same `key` exists."""
-    insert = sqlite.insert if session.connection().dialect.name == "sqlite" else postgresql.insert
-    return insert(table).on_conflict_do_nothing(index_elements=key)
+def dialect_insert(session: Session, table: type[SQLModel]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that takes ON CONFLICT, which both databases spell alike."""
+    return sqlite.insert(table) if session.connection().dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def as_app_error(error: exc.SQLAlchemyError) -> AppError | None:

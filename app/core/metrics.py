@@ -5,7 +5,7 @@ process that is scraped adds them up. The counters of a process that died remain
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 _FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-_ours = CollectorRegistry()
+registry = CollectorRegistry()
 
 # Labels have few, fixed values: never an id, an address or a path.
 _counters = {
-    name: Counter(f"muster_{name}", text, labels.split(), registry=_ours)
+    name: Counter(f"muster_{name}", text, labels.split(), registry=registry)
     for name, labels, text in (
         ("errors", "type", "Errors returned to clients, by problem type."),
         ("clients_gone", "", "Clients that left before their response."),
@@ -45,26 +45,24 @@ _counters = {
     )
 }
 _slots_used = Gauge(
-    "muster_slots_used", "Open database sessions, by side.", ["side"], registry=_ours, multiprocess_mode="livesum"
+    "muster_slots_used", "Open database sessions, by side.", ["side"], registry=registry, multiprocess_mode="livesum"
 )
 readers = Gauge(
-    "muster_readers", "Open sockets, streams and long polls of the chat.", registry=_ours, multiprocess_mode="livesum"
+    "muster_readers",
+    "Open sockets, streams and long polls of the chat.",
+    registry=registry,
+    multiprocess_mode="livesum",
 )
-_requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=_ours)
+_requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=registry)
 _seconds = Histogram(
     "http_request_duration_seconds",
     "Seconds from the first byte of a request to the last byte of its response.",
     ["method", "route"],
-    registry=_ours,
+    registry=registry,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-# Read from the database at each scrape, because workers run in other processes and often on other machines.
-_MEASURED = {
-    "muster_jobs": (["kind", "state"], "Jobs in the database; retrying: waiting after a failed attempt."),
-    "muster_database_up": ([], "Whether the database responded to this scrape."),
-}
 if _FOLDER is None:
-    ProcessCollector(registry=_ours)
+    ProcessCollector(registry=registry)
 
 
 def count(name: str, **labels: str) -> None:
@@ -84,48 +82,38 @@ def slots(side: str) -> Any:
     return _slots_used.labels(side)
 
 
-def value(name: str, **labels: str) -> float:
-    """The value of a series in this process, by its full name."""
-    return _ours.get_sample_value(name, labels) or 0
+class DatabaseMetrics(Collector):
+    """What is read from the database at each scrape, because workers run in other processes and on other machines."""
 
-
-def names() -> set[str]:
-    """All series names that a scrape can contain, as queries use them."""
-    suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}
-    counted = {f"{family.name}{suffix}" for family in _ours.collect() for suffix in suffixes[family.type]}
-    return counted | set(_MEASURED)
-
-
-class _Measured(Collector):
-    def __init__(self, measured: Mapping[str, Mapping[tuple[str, ...], float]]) -> None:
-        self._measured = measured
+    def __init__(self, jobs: Mapping[tuple[str, str], int] | None) -> None:
+        """`jobs` is {(kind, state): number}; None: the database does not respond."""
+        self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        for name, numbers in self._measured.items():
-            labels, text = _MEASURED[name]
-            family = GaugeMetricFamily(name, text, labels=labels)
-            for words, number in numbers.items():
-                family.add_metric(words, number)
-            yield family
+        up = "Whether the database responded to this scrape."
+        yield GaugeMetricFamily("muster_database_up", up, value=int(self._jobs is not None))
+        jobs = "Jobs in the database; retrying: waiting after a failed attempt."
+        family = GaugeMetricFamily("muster_jobs", jobs, labels=["kind", "state"])
+        for labels, number in (self._jobs or {}).items():
+            family.add_metric(labels, number)
+        yield family
 
 
-def page(measured: Mapping[str, Mapping[tuple[str, ...], float]]) -> bytes:
-    """The metrics of all processes in Prometheus' text format, with `measured` as {name: {labels: value}} added."""
-    registry = CollectorRegistry()
+def page(measured: Collector | None = None) -> bytes:
+    """The metrics of all processes in Prometheus' text format, and what was `measured` for this scrape."""
+    scraped = CollectorRegistry()
     if _FOLDER is None:
-        registry.register(_ours)
+        scraped.register(registry)
     else:
         _forget_gauges_of_the_dead(_FOLDER)
-        MultiProcessCollector(registry, _FOLDER)  # type: ignore[no-untyped-call]  # the library types a part of itself
-    registry.register(_Measured(measured))
-    return generate_latest(registry)
+        MultiProcessCollector(scraped, _FOLDER)  # type: ignore[no-untyped-call]  # the library types a part of itself
+    if measured:
+        scraped.register(measured)
+    return generate_latest(scraped)
 
 
 def _forget_gauges_of_the_dead(folder: str) -> None:
-    for pid in _pids(Path(folder).glob("gauge_live*_*.db")):
+    pids = {file.stem.rpartition("_")[2] for file in Path(folder).glob("gauge_live*_*.db")}
+    for pid in pids:
         if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
             mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]  # the same
-
-
-def _pids(files: Iterable[Path]) -> set[int]:
-    return {int(file.stem.rpartition("_")[2]) for file in files}

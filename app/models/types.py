@@ -65,13 +65,8 @@ def email_address(value: str) -> str:
         raise ValueError("this is not an e-mail address") from error
 
 
-# As it is stored, validated when it was sent.
-StoredEmail = Annotated[
-    str,
-    WithJsonSchema(
-        {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
-    ),
-]
+_EMAIL = {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
+StoredEmail = Annotated[str, WithJsonSchema(_EMAIL)]  # as it is stored, validated when it was sent
 Email = Annotated[StoredEmail, StringConstraints(max_length=MAX_EMAIL_LENGTH), AfterValidator(email_address)]
 NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their address (app/accounts/users.py)
 

@@ -31,4 +31,4 @@ async def are_pages_ready(request: Request) -> Health:
 @router.get("/metrics")
 async def read_metrics(request: Request) -> Response:
     check_scraper(request, get_settings().metrics_token)
-    return Response(metrics.page({}), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)

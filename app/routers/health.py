@@ -1,13 +1,11 @@
 """Health checks, metrics, and the Swagger UI."""
 
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col
 
@@ -31,10 +29,9 @@ DOCS_POLICY = {
 router = APIRouter(tags=["health"])
 pages = APIRouter(include_in_schema=False)
 
-_RETRIED = col(Job.attempts) > 0
-_JOBS = select(col(Job.kind), col(Job.state), _RETRIED.label("retried"), func.count().label("number")).group_by(
-    col(Job.kind), col(Job.state), _RETRIED
-)
+_IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
+_STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
+_JOBS = select(col(Job.kind), _STATE, func.count()).group_by("kind", "shown")
 
 
 @router.get("/health/live")
@@ -69,16 +66,13 @@ async def read_metrics(request: Request, services: ServicesDep) -> Response:
     return Response(metrics.page(measured), media_type=CONTENT_TYPE_LATEST)
 
 
-def _measure(database: Database) -> Mapping[str, Mapping[tuple[str, ...], float]]:
+def _measure(database: Database) -> metrics.DatabaseMetrics:
     try:
         with database.without_slot() as session:
             rows = session.connection().execute(_JOBS).all()
     except SQLAlchemyError:
-        return {"muster_database_up": {(): 0}}
-    jobs: Counter[tuple[str, ...]] = Counter()
-    for kind, state, retried, number in rows:
-        jobs[kind, "retrying" if retried and state == "waiting" else state] += number
-    return {"muster_jobs": jobs, "muster_database_up": {(): 1}}
+        return metrics.DatabaseMetrics(None)
+    return metrics.DatabaseMetrics({(kind, state): number for kind, state, number in rows})
 
 
 @pages.get("/")

@@ -11,10 +11,10 @@ import promql_parser
 import pytest
 import yaml
 
-from app.core import metrics
 from app.core.scopes import SCOPES
 from app.core.settings import Settings
 from tests.support.databases import ROOT
+from tests.support.metrics import SERIES
 
 pytestmark = pytest.mark.one_database
 
@@ -30,7 +30,7 @@ DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/muster.json").read_tex
 QUERIES = [rule["expr"] for rule in ALERTS] + [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
 ]
-KNOWN = metrics.names() | {"up"}  # Prometheus' own
+KNOWN = SERIES | {"up"}  # Prometheus' own
 OURS = [name for name, service in COMPOSE["services"].items() if "build" in service]
 
 
