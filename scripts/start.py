@@ -14,6 +14,8 @@ import socket
 import sys
 from argparse import Namespace
 from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -137,7 +139,8 @@ def bind(host: str, port: int) -> socket.socket:
 def prepare(settings: Settings, *, demo: bool = False) -> None:
     """Migrate, and create what is missing of roles, first admin and demo data; several processes may do so at once."""
     with explained_errors(settings):
-        DATA.mkdir(exist_ok=True)
+        if settings.on_sqlite:
+            DATA.mkdir(exist_ok=True)
         migrate(settings)
         load_roles(settings)
         make_first_admin(settings)
@@ -195,9 +198,12 @@ def share_metrics(settings: Settings) -> None:
     """Give several processes an empty folder to count in together, before one of them looks for it."""
     if settings.workers > 1:
         folder = DATA / f"metrics-{settings.port}"
+        shutil.rmtree(folder, ignore_errors=True)
         with explained_errors(settings):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            try:
+                folder.mkdir(parents=True)
+            except OSError:  # a read-only file system
+                folder = Path(mkdtemp(prefix="muster-metrics-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 

@@ -5,6 +5,8 @@ sessions are open in a process; SQLite has one slot for writing.
 docs/decisions/0002-sync-sessions-two-sides-slots.md says why.
 """
 
+import os
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from app.core.settings import Settings
 
 CHAT_SLOTS = 4  # sessions of sockets, streams and long polls, which take none of the requests' slots
 SOCKET_CONNECTIONS = 2 * CHAT_SLOTS  # of each process on PostgreSQL, beside two for every slot
+LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -147,6 +150,11 @@ class Database:
         """A short read-only session that waits for no slot, so that health checks answer however busy the slots are."""
         with Session(self.read_side.engine) as session:
             yield session
+
+    def can_write(self) -> bool:
+        """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""
+        file = str(self.write_side.engine.url.database)
+        return not self.on_sqlite or (os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM)
 
     async def _take_slot(self, side: Side) -> bool:
         """Take a slot and return whether it had to be waited for."""

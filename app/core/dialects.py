@@ -4,6 +4,7 @@ import re
 import select
 import sqlite3
 from collections.abc import Sequence
+from errno import EDQUOT, ENOSPC
 from time import monotonic, sleep
 from typing import Any
 
@@ -127,15 +128,22 @@ def dialect_insert(session: Session, table: type[SQLModel]) -> sqlite.Insert | p
     return sqlite.insert(table) if session.connection().dialect.name == "sqlite" else postgresql.insert(table)
 
 
-def as_app_error(error: exc.SQLAlchemyError) -> AppError | None:
-    """The error that the client gets for a database error; None if the fault is in our code."""
+def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
+    """The error that the client gets for one of the database or the disk; None if the fault is in our code."""
+    if isinstance(error, OSError):
+        return Unavailable("The disk is full.", retry_after=10) if error.errno in {ENOSPC, EDQUOT} else None
     if isinstance(error, exc.IntegrityError):
         return CONFLICTS.get(violated_constraint(error) or "", Conflict)()
     if isinstance(error, StaleDataError):
         return Conflict()  # the row was deleted after it was read
     if isinstance(error, exc.TimeoutError) or _is_temporary(error):
-        return Unavailable("The database is busy or unreachable. Try again shortly.", retry_after=2)
+        return Unavailable("The database is busy, unreachable or out of space. Try again shortly.", retry_after=2)
     return None
+
+
+# Locked by somebody else, or a disk that is full, failed, read-only or away.
+_TEMPORARY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_TEMPORARY |= {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 
 def _is_temporary(error: exc.SQLAlchemyError) -> bool:
@@ -144,11 +152,13 @@ def _is_temporary(error: exc.SQLAlchemyError) -> bool:
     origin = error.orig
     if isinstance(origin, psycopg.OperationalError):
         # No SQLSTATE: the connection failed. 40: deadlock; 53: out of resources; 55P03, 57: locked, cancelled or
-        # shutting down.
+        # shutting down; 58: the disk failed.
         state = origin.sqlstate
-        return error.connection_invalidated or state is None or state.startswith(("08", "40", "53", "55P03", "57"))
+        return (
+            error.connection_invalidated or state is None or state.startswith(("08", "40", "53", "55P03", "57", "58"))
+        )
     if isinstance(origin, sqlite3.OperationalError):
-        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY
     return error.connection_invalidated
 
 

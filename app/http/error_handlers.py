@@ -58,7 +58,7 @@ async def classify(connection: HTTPConnection, error: Exception) -> AppError:
             return _invalid(error)
         case HTTPException():
             return _of_http_exception(error)
-        case SQLAlchemyError():
+        case SQLAlchemyError() | OSError():
             return as_app_error(error) or _unexpected(connection, error)
         case _:
             return _unexpected(connection, error)

@@ -42,7 +42,7 @@ async def is_live() -> Health:
 
 @router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
 async def is_ready(services: ServicesDep) -> Health:
-    """The database responds, is migrated and has its roles: the process can take requests."""
+    """The database responds, is migrated, has its roles and room on its disk: the process can take requests."""
     await in_thread(_check_database, services.database)
     return Health()
 
@@ -54,6 +54,8 @@ def _check_database(database: Database) -> None:
                 raise RolesMissing(retry_after=60)
     except SQLAlchemyError:
         raise Unavailable("The database does not answer, or is not migrated.") from None
+    if not database.can_write():
+        raise Unavailable("The disk of the database is full or read-only.", retry_after=10)
 
 
 @router.get(

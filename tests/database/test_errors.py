@@ -1,14 +1,24 @@
 """Database errors as the client sees them."""
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import ENOENT, ENOSPC
+from pathlib import Path
+
+import httpx
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from app.core.dialects import as_app_error
-from app.core.errors import Conflict
+from app.core.errors import Conflict, Unavailable
 from app.models.hero import Hero
+from tests.support.servers import Muster
 
 
 def test_changing_a_row_that_was_deleted_meanwhile_is_a_conflict(database_url: str) -> None:
@@ -26,3 +36,56 @@ def test_changing_a_row_that_was_deleted_meanwhile_is_a_conflict(database_url: s
         with pytest.raises(StaleDataError) as raised:
             session.flush()
     assert isinstance(as_app_error(raised.value), Conflict)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own with 4 MiB."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_temporary_and_known_to_ready(folder: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        shutil.copy(folder / "template.db", disk / "muster.db")
+        with Muster(f"sqlite:///{disk}/muster.db", folder) as muster:
+            phone = muster.new_account().sign_in()
+
+            def write() -> httpx.Response:
+                return muster.client.post("/api/tasks", json={"title": "x" * 200}, headers=phone.bearer)
+
+            assert write().status_code == 201
+            with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+            refused = next(answer for answer in iter(write, None) if answer.status_code != 201)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+            assert muster.client.get("/health/ready").status_code == 503
+            assert muster.me(phone).status_code == 200
+            (disk / "filler").unlink()
+            assert write().status_code == 201
+            assert muster.client.get("/health/ready").status_code == 200
+            assert "ticket" not in muster.log
+
+
+@pytest.mark.parametrize("limit", ["max_page_count=1", "query_only=ON"])
+def test_what_sqlite_cannot_store_for_now_is_temporary(tmp_path: Path, limit: str) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/small.db", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE first (x)")
+        connection.exec_driver_sql(f"PRAGMA {limit}")
+        with pytest.raises(OperationalError) as raised:
+            connection.exec_driver_sql("CREATE TABLE second (x)")
+    assert isinstance(as_app_error(raised.value), Unavailable)
+
+
+def test_a_full_disk_of_the_service_itself_is_temporary() -> None:
+    assert isinstance(as_app_error(OSError(ENOSPC, "No space left on device")), Unavailable)
+    assert as_app_error(FileNotFoundError(ENOENT, "No such file")) is None

@@ -17,7 +17,8 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from app.core.settings import Settings
+from app.core.settings import Settings, get_settings
+from scripts.start import share_metrics
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import PlainProcess
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
@@ -184,6 +185,19 @@ def test_a_data_folder_that_cannot_be_written_is_one_line_that_names_it(tmp_path
     (project / "data").unlink()
     (project / "data").mkdir(mode=0o500)
     assert refused_in(project) == f"muster: {project}/data/.secret.PID cannot be used: Permission denied\n"
+
+
+def test_several_processes_count_in_a_temporary_folder_where_nothing_else_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").touch()
+    monkeypatch.setattr("scripts.start.DATA", tmp_path / "data")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    share_metrics(get_settings().model_copy(update={"workers": 2}))
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    assert folder.is_dir()
+    assert folder.parent == tmp_path
 
 
 def project_in(folder: Path) -> Path:
