@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, Relationship, SQLModel
 
 from app.core.settings import get_settings
-from app.models.base import utcnow, uuid7
+from app.models.base import uuid7
 from app.models.user import User
 
 
@@ -27,7 +27,17 @@ class RotationAction(Enum):
     REUSE = auto()  # any other was issued and superseded: two parties hold this session
 
 
-class RefreshToken(SQLModel, table=True):
+class SessionBase(SQLModel):
+    client_id: str = Field(max_length=100, schema_extra={"examples": ["app"]})
+    device: str = Field(max_length=100, schema_extra={"examples": ["Ada's phone"]})
+    ip: str = Field(max_length=45, schema_extra={"examples": ["192.0.2.7"]})
+    user_agent: str = Field(max_length=255, schema_extra={"examples": ["Muster/1.0 (iPhone; iOS 20)"]})
+    scope: str | None = Field(max_length=1000, schema_extra={"examples": ["me operations:read"]})
+    created_at: datetime
+    last_used_at: datetime
+
+
+class RefreshToken(SessionBase, table=True):
     """`generation` numbers the newest token issued, `parent_generation` the token that it was issued for."""
 
     __tablename__ = "refresh_token"
@@ -35,19 +45,12 @@ class RefreshToken(SQLModel, table=True):
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     user_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE")
-    client_id: str = Field(max_length=100)
-    device: str = Field(max_length=100)
-    ip: str = Field(max_length=45)
-    user_agent: str = Field(max_length=255)
-    scope: str | None = Field(default=None, max_length=1000)
     secret: bytes
     auth_epoch: int
     generation: int = Field(default=1, sa_type=BigInteger)
     parent_generation: int = Field(default=0, sa_type=BigInteger)
     confirmed: bool = False
     rotated_at: datetime
-    created_at: datetime = Field(default_factory=utcnow)
-    last_used_at: datetime
     idle_expires_at: datetime
     absolute_expires_at: datetime
     revoked_at: datetime | None = None
@@ -136,17 +139,10 @@ class SessionSnapshot(Principal):
         return generation == self.generation and not self.confirmed
 
 
-class SessionPublic(SQLModel):
+class SessionPublic(SessionBase):
     """A signed-in device, without anything that could sign in."""
 
     id: UUID
-    client_id: str = Field(schema_extra={"examples": ["app"]})
-    device: str = Field(schema_extra={"examples": ["Ada's phone"]})
-    ip: str = Field(schema_extra={"examples": ["192.0.2.7"]})
-    user_agent: str = Field(schema_extra={"examples": ["Muster/1.0 (iPhone; iOS 20)"]})
-    scope: str | None = Field(schema_extra={"examples": ["me operations:read"]})
-    created_at: datetime
-    last_used_at: datetime
     expires_at: datetime
     current: bool
 

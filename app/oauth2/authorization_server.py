@@ -121,7 +121,7 @@ class AuthorizationServer:
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
-        return self._pair(snapshot, snapshot.generation, self._granted(snapshot, snapshot.scopes()), now)
+        return self._pair(snapshot, snapshot.generation, self._granted(snapshot, None), now)
 
     def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
         """The same for a browser. The token pair is discarded; the browser receives only the cookie."""
@@ -159,7 +159,7 @@ class AuthorizationServer:
             snapshot = self.verified_session(session, presented)
             if (client_id and client_id != snapshot.client_id) or not snapshot.is_live(now):
                 raise InvalidGrant
-            granted = self._narrowed(snapshot, scope)
+            granted = self._granted(snapshot, scope)
             match snapshot.rotation_action(presented.number, arrived=arrived, grace=self.grace):
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now)
@@ -210,18 +210,15 @@ class AuthorizationServer:
 
         Unknown tokens are ignored.
         """
-        session_id = self._session_id_of(session, token)
-        if session_id is not None:
-            revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now)
-
-    def _session_id_of(self, session: Session, token: str) -> UUID | None:
         presented = parse_signed(token)
         try:
             if presented is not None:
-                return self.verified_session(session, presented).id
-            return self._signers.access.verify(token, None).session_id
+                session_id = self.verified_session(session, presented).id
+            else:
+                session_id = self._signers.access.verify(token, None).session_id
         except (InvalidGrant, InvalidAccessToken):
-            return None
+            return
+        revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now)
 
     # ---- Sessions and scopes of a token ----
 
@@ -238,20 +235,18 @@ class AuthorizationServer:
             raise InvalidToken
         return snapshot
 
-    def _narrowed(self, snapshot: SessionSnapshot, scope: str | None) -> frozenset[str]:
-        """A refresh may request fewer scopes than the session has (RFC 6749 section 6), never more."""
-        if scope is None:
-            return self._granted(snapshot, snapshot.scopes())
-        requested = parse_scope(scope)
-        if not requested <= frozenset(snapshot.role_scopes if snapshot.scope is None else snapshot.scope.split()):
-            raise InvalidScope
-        return self._granted(snapshot, requested & snapshot.scopes())
-
     @staticmethod
-    def _granted(snapshot: SessionSnapshot, scopes: frozenset[str]) -> frozenset[str]:
-        if not scopes:
+    def _granted(snapshot: SessionSnapshot, scope: str | None) -> frozenset[str]:
+        """A refresh may request fewer scopes than the session has (RFC 6749 section 6), never more."""
+        granted = snapshot.scopes()
+        if scope is not None:
+            requested = parse_scope(scope)
+            if not requested <= frozenset(snapshot.role_scopes if snapshot.scope is None else snapshot.scope.split()):
+                raise InvalidScope
+            granted &= requested
+        if not granted:
             raise InvalidScope(f"The role {snapshot.role} allows none of these scopes.")
-        return scopes
+        return granted
 
     # ---- Minting ----
 
