@@ -155,7 +155,7 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
         draft.touch(mode=0o600)
         shutil.copyfile(file, draft)
         _check(draft)
-        engine = create_engine(f"sqlite:///{draft}", poolclass=NullPool)
+        engine = create_engine(URL.create("sqlite", database=str(draft)), poolclass=NullPool)
         with engine.begin() as connection:
             raise_numbers(connection)
         with closing(sqlite3.connect(draft)) as source, closing(sqlite3.connect(database, timeout=1)) as target:

@@ -34,7 +34,7 @@ def refuse_in_use(database: sqlite3.Connection) -> None:
 
 def database_name(settings: Settings) -> str:
     """The name to show, without the password that a URL may contain."""
-    return relative(settings.database_url.removeprefix("sqlite:///")) if settings.on_sqlite else "PostgreSQL"
+    return relative(str(settings.sqlite_file)) if settings.on_sqlite else "PostgreSQL"
 
 
 def relative(path: str) -> str:

@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit("muster: DATABASE_URL has to be the SQLite database to copy from")
     if schema_revision(source) != newest_revision():
         sys.exit("muster: DATABASE_URL: start this release on the SQLite database once; that migrates it")
-    with closing(sqlite3.connect(source.database_url.removeprefix("sqlite:///"), timeout=1)) as database:
+    with closing(sqlite3.connect(source.sqlite_file, timeout=1)) as database:
         refuse_in_use(database)
     target = settings_for(url)
     prepare(target)

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
@@ -30,23 +30,24 @@ CONFLICTS: dict[str, type[Conflict]] = {
 }
 
 
-_READ_ONLY: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
-
-
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
     """An engine for the read side or the write side, configured for its database."""
-    return _sqlite_engine(settings, read_only) if settings.on_sqlite else _postgres_engine(settings, read_only)
+    # The parameters of a statement may be secrets: no error repeats them.
+    shared: dict[str, Any] = {"max_overflow": 0, "hide_parameters": True}
+    shared["pool_timeout"] = settings.slot_timeout.total_seconds()
+    if read_only:
+        shared |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+    make = _sqlite_engine if settings.on_sqlite else _postgres_engine
+    return make(settings, read_only, shared)
 
 
-def _sqlite_engine(settings: Settings, read_only: bool) -> Engine:
+def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
     engine = create_engine(
         settings.database_url,
         poolclass=QueuePool,
         pool_size=settings.db_slots + 1 if read_only else 1,
-        max_overflow=0,
-        pool_timeout=settings.slot_timeout.total_seconds(),
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
-        **(_READ_ONLY if read_only else {}),
+        **shared,
     )
 
     @event.listens_for(engine, "connect")
@@ -83,23 +84,29 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             sleep(0.02)
 
 
-def _postgres_engine(settings: Settings, read_only: bool) -> Engine:
+def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
     milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
     options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
     options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
+    if read_only:
+        options += " -c default_transaction_read_only=on"
+    ours: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 30_000,
+        "application_name": "muster",
+    }
+    url = make_url(settings.database_url)
+    if settings.prepared_statements == "off":
+        ours["prepare_threshold"] = None
     engine = create_engine(
         settings.database_url,
         pool_size=settings.db_slots + 1,  # one more for health
-        max_overflow=0,
-        pool_timeout=settings.slot_timeout.total_seconds(),
         connect_args={
-            "connect_timeout": CONNECT_TIMEOUT,
-            "keepalives_idle": 30,
-            "tcp_user_timeout": 30_000,
-            "application_name": "muster",
-            "options": f"{options} -c default_transaction_read_only=on" if read_only else options,
+            **{name: value for name, value in ours.items() if name not in url.query},
+            "options": f"{options} {url.query.get('options', '')}",
         },
-        **(_READ_ONLY if read_only else {}),
+        **shared,
     )
 
     @event.listens_for(engine, "checkout")

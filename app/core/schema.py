@@ -1,7 +1,5 @@
 """The revision of the database schema: the newest one that this code knows, and the one that the database is at."""
 
-from pathlib import Path
-
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
@@ -42,7 +40,7 @@ def reason_not_to_start(settings: Settings) -> str | None:
 
     A newer schema passes: while a release is rolled out, a process of the old one may be restarted.
     """
-    if settings.on_sqlite and not Path(settings.database_url.removeprefix("sqlite:///")).exists():
+    if settings.on_sqlite and not settings.sqlite_file.exists():
         return f"muster: {NOT_MIGRATED}"  # and connecting would create the file
     try:
         revision = schema_revision(settings)

@@ -5,10 +5,12 @@ import secrets
 import sys
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 from app.core import settings_types
 from app.core.settings_types import (
@@ -107,6 +109,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
     )
+    prepared_statements: Literal["on", "off"] = "on"
     slot_timeout: Duration = timedelta(seconds=30)
     statement_timeout: Duration = timedelta(seconds=10)
     max_body: int = Field(default=1024 * 1024, ge=1024)
@@ -125,6 +128,10 @@ class Settings(BaseSettings):
     @property
     def on_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
+
+    @property
+    def sqlite_file(self) -> Path:
+        return Path(str(make_url(self.database_url).database))
 
     @model_validator(mode="after")
     def _check_provider(self) -> Self:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
@@ -18,6 +18,16 @@ from app.core.crypto import HS256, read_private_key
 ROOT = Path(__file__).resolve().parents[2]
 _ID_TOKEN_CLAIMS = frozenset(("iss", "sub", "aud", "azp", "exp", "iat", "auth_time", "acr", "amr", "email", "groups"))
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+# Of redis-py's options those that Celery's client of Redis takes too.
+REDIS_OPTIONS: tuple[str, ...] = (
+    "client_name",
+    "health_check_interval",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_timeout",
+)
+REDIS_OPTIONS += ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
 
 Item = TypeVar("Item")
 Parser = Callable[[str], str | None]
@@ -41,15 +51,23 @@ def _must_be(description: str) -> Callable[[Parser], AfterValidator]:
 @_must_be("sqlite:///path/to/file.db or postgresql://user:password@host/database")
 def _database_url(text: str) -> str | None:
     scheme, separator, rest = text.partition("://")
-    if scheme == "sqlite" and rest.startswith("/") and rest[1:]:
-        return f"sqlite:///{ROOT / rest[1:]}"  # an absolute path on the right wins over ROOT
+    path, query, options = rest[1:].partition("?")
+    if scheme == "sqlite" and rest.startswith("/") and path and not path.startswith((":memory:", "file:")):
+        # An absolute path on the right wins over ROOT, whose name may have characters that a URL has to escape.
+        return f"sqlite:///{quote(str(ROOT / unquote(path)), safe='/ ')}{query}{options}"
     is_postgres = scheme in {"postgres", "postgresql", "postgresql+psycopg"} and separator and urlsplit(text).port != 0
     return f"postgresql+psycopg://{rest}" if is_postgres else None
 
 
-@_must_be("redis://host:port/0, or rediss:// for TLS")
+@_must_be(f"redis://host:port/0, or rediss:// for TLS, perhaps with options: {', '.join(REDIS_OPTIONS)}")
 def _redis_url(text: str) -> str | None:
-    return text if text.startswith(("redis://", "rediss://")) else None
+    if not text.startswith(("redis://", "rediss://")) or parse_qs(urlsplit(text).query).keys() - set(REDIS_OPTIONS):
+        return None
+    from redis import ConnectionPool, RedisError  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
+
+    with suppress(TypeError, RedisError):  # an option of TLS without TLS, or a value that means nothing
+        return text if ConnectionPool.from_url(text).make_connection() else None
+    return None
 
 
 @_must_be("outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls (or implicit, or none)")

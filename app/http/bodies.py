@@ -26,12 +26,8 @@ def max_body(scope: Scope, settings: Settings) -> int:
 
 def announced_length(scope: Scope) -> int | None:
     """Bytes of the body: 0 if it comes in chunks, None if there is none."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) or None
-        if name == b"transfer-encoding":
-            return 0
-    return None
+    headers = dict(scope["headers"])
+    return 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0)) or None
 
 
 class BodyGuard:
@@ -89,10 +85,8 @@ class _Body:
 
     def end(self) -> None:
         self._has_ended = True
-        if self._is_counted:
-            self._is_counted = False
-            self._arriving[self._network] -= 1
-            self._arriving += Counter()  # drops the zeros
+        self._arriving -= Counter({self._network: self._is_counted})  # which keeps no zeros
+        self._is_counted = False
 
     async def _next(self, seconds: float) -> Message | None:
         """The next message, or None if it does not arrive in time. Only waiting for the client counts."""

@@ -104,13 +104,5 @@ def _of_http_exception(error: HTTPException) -> AppError:
 def _unexpected(connection: HTTPConnection, error: Exception) -> Internal:
     ticket = token_hex(6)
     method, route = connection.scope.get("method", "socket"), route_template(connection.scope)
-    log.error("ticket %s: %s %s", ticket, method, route, exc_info=_without_values(error))
+    log.error("ticket %s: %s %s", ticket, method, route, exc_info=error)
     return Internal(f"The server failed. The ticket {ticket} names the log line.", ticket=ticket)
-
-
-def _without_values(error: Exception) -> Exception:
-    """Keep SQLAlchemy from repeating a statement's parameters, which may be secrets."""
-    for cause in (error, error.__cause__, error.__context__):
-        if isinstance(cause, SQLAlchemyError) and hasattr(cause, "hide_parameters"):
-            cause.hide_parameters = True
-    return error

@@ -83,7 +83,7 @@ class LocalStorage(MemoryStorage):
     """The moving windows of this process, swept once a minute.
 
     The class it extends starts a thread every 10 ms that walks all of them, which took a fifth of the CPU at 500
-    sessions and more with every session (docs/benchmarks.md).
+    sessions and more with every session.
     """
 
     STORAGE_SCHEME = ["local"]  # noqa: RUF012  # limits registers the class under it, and types it as a list

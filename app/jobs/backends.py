@@ -13,6 +13,7 @@ from uuid import UUID
 
 from app.core import metrics
 from app.core.redis import TIMEOUTS
+from app.core.settings_types import REDIS_OPTIONS
 from app.models.job import QueueName
 
 QUEUES: tuple[QueueName, ...] = ("high", "default")  # in the order in which a worker polls them
@@ -83,9 +84,16 @@ class CeleryBackend(ThreadBackend):
 def make_celery(redis_url: str) -> Any:
     """Celery as the service and the worker configure it (docs/decisions/0008-job-rows-and-queues.md)."""
     from celery import Celery  # noqa: PLC0415  # half a second that a process without Redis need not spend
+    from redis.connection import parse_url  # noqa: PLC0415  # the same
 
-    app: Any = Celery("muster", broker=redis_url, set_as_current=False)
+    # kombu knows few options in a URL, and verifies no certificate unless it is told to.
+    parsed: Any = parse_url(redis_url)  # type: ignore[no-untyped-call]  # redis-py types it not
+    options = {name: value for name, value in parsed.items() if name in REDIS_OPTIONS}
+    tls = {"ssl_cert_reqs": "required"} | {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
+    scheme, _, place = redis_url.partition("?")[0].partition("://")
+    app: Any = Celery("muster", broker=f"redis://{place}", set_as_current=False)
     app.conf.update(
+        broker_use_ssl=tls if scheme == "rediss" else None,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # Redis may be down for any length of time
         broker_transport_options={
@@ -96,6 +104,7 @@ def make_celery(redis_url: str) -> Any:
             "visibility_timeout": 3600,
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
+            **options,
         },
         task_queues={name: {"exchange": name, "routing_key": name} for name in QUEUES},
         task_default_queue="default",

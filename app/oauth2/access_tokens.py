@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -163,10 +162,6 @@ class Signers:
             cursor=ValueSigner(secret_keys, "cursor"),
             sign_in=ValueSigner(secret_keys, "sign-in"),
         )
-
-
-def new_token_id() -> str:
-    return secrets.token_urlsafe(12)
 
 
 def from_timestamp(seconds: int) -> datetime:

@@ -19,7 +19,7 @@ from app.core.logs import security_event
 from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
-from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers, new_token_id
+from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
 from app.oauth2.refresh_tokens import compare_and_swap, read_session, revoke_sessions
 from app.oauth2.requests import parse_scope
 
@@ -274,7 +274,7 @@ class AuthorizationServer:
             issued_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),
             not_before=int(now.timestamp()),
-            token_id=new_token_id(),
+            token_id=secrets.token_urlsafe(12),
         )
 
     def _idle_limit(self, now: datetime, absolute_limit: datetime) -> datetime:

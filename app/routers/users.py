@@ -66,10 +66,7 @@ def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session
 def delete_user(user_id: UserId, session: SessionDep) -> None:
     """Delete an account and everything that belongs to it. This cannot be undone."""
     users.keep_an_admin(session, without=user_id)
-    user = session.get(User, user_id)
-    if user is None:
-        raise UserNotFound
-    session.delete(user)
+    session.delete(users.get_user(session, user_id))
     session.flush()
 
 

@@ -6,12 +6,15 @@ from scripts.command_line import Parser
 # isort: split
 
 import os
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 from scripts.benchmarks.chat import chat
+from scripts.benchmarks.comparison import peers
+from scripts.benchmarks.floor_check import is_near_floor
 from scripts.benchmarks.ledger import export, pages
 from scripts.benchmarks.load import require_wrk
 from scripts.benchmarks.logins import login, login_burst, logins_beside_reads
@@ -34,7 +37,10 @@ SCENARIOS: dict[str, Callable[[Testbed], None]] = {
     "export": export,
     "chat": chat,
     "cold-start": cold_start,
+    "peers": peers,
 }
+# It installs other people's packages, so it runs only when it is named.
+ON_REQUEST = "peers"
 DATABASES = ("postgresql", "sqlite")
 
 
@@ -52,14 +58,17 @@ def main() -> None:
         make_templates(folder, postgres)
         databases = (options.on,) if options.on else DATABASES
         testbed = Testbed(folder, postgres, databases, rounds=options.rounds, seconds=options.seconds)
-        for chosen in options.scenarios or SCENARIOS:
+        if options.check:
+            sys.exit(0 if is_near_floor(testbed) else 1)
+        for chosen in options.scenarios or [name for name in SCENARIOS if name != ON_REQUEST]:
             SCENARIOS[chosen](testbed)
 
 
 def parse() -> Namespace:
     parser = Parser(prog="./scripts/bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all of them unless named; see --list")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all but peers unless named; see --list")
     parser.add_argument("--list", action="store_true", help="say what each scenario measures")
+    parser.add_argument("--check", action="store_true", help="only hold the CPU of requests against the floor")
     parser.add_argument("--on", choices=DATABASES, help="only on this database")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of whatever is compared (default 5)")
     parser.add_argument("--seconds", type=int, default=4, help="length of a round under load (default 4)")
@@ -67,6 +76,8 @@ def parse() -> Namespace:
     for name in options.scenarios:
         if name not in SCENARIOS:
             parser.error(f"there is no scenario {name}: {', '.join(SCENARIOS)}")
+    if options.check and options.scenarios:
+        parser.error("--check takes no scenario")
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds have to be at least 1")
     return options

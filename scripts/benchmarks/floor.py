@@ -87,7 +87,7 @@ async def _on_postgres(stack: AsyncExitStack) -> ReadSession:
 
 def _on_sqlite() -> ReadSession:
     statement = str(SESSION_QUERY.compile(dialect=sqlite.dialect(paramstyle="qmark")))
-    path = settings.database_url.removeprefix("sqlite:///")
+    path = settings.sqlite_file
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots
     pool = [connect(path, check_same_thread=False, isolation_level=None) for _ in range(settings.db_slots)]
 

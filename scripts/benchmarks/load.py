@@ -8,73 +8,86 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
-from scripts.benchmarks.testbed import cpu_seconds
-from tests.support.servers import Muster
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
+from scripts.benchmarks.testbed import Served, cpu_seconds, cpu_seconds_of_tree
 
 CONNECTIONS = 32
-PATH = "/api/users/me"
+SCRIPT = Path(__file__).parent / "load.lua"
 
-# Every request carries the next token. The results are one line of JSON, with times in microseconds.
-SCRIPT = """
-local requests, turn = {}, 0
-function init(arguments)
-  for token in io.lines(arguments[1]) do
-    requests[#requests + 1] = wrk.format("GET", nil, {Authorization = "Bearer " .. token})
-  end
-end
-function request()
-  turn = turn % #requests + 1
-  return requests[turn]
-end
-function done(summary, latency)
-  local e = summary.errors
-  local errors = e.connect + e.read + e.write + e.timeout + e.status
-  print(string.format('RESULT {"requests": %d, "duration": %d, "p50": %d, "p99": %d, "errors": %d}',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors))
-end
-"""
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests that wrk sends in turn: each a list of headers (`Name: value`), and then the body if it has one."""
+
+    path: str
+    requests: Sequence[Sequence[str]]
+    method: str = "GET"
+    refreshes: bool = False  # each body presents a refresh token: the token of its response is used next
+
+
+def reads(path: str, tokens: Sequence[str]) -> Load:
+    return Load(path, [[bearer(token)] for token in tokens])
+
+
+def bearer(token: str) -> str:
+    return f"Authorization: Bearer {token}"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One round: requests a second, latencies and CPU per request in milliseconds, and failed requests."""
+    """One round: requests a second, latencies and CPU per request in milliseconds, and failed requests.
+
+    `cpu` is that of the server's processes, `database_cpu` that of PostgreSQL's.
+    """
 
     rate: float
     p50: float
     p99: float
     cpu: float
+    database_cpu: float
     errors: int
 
 
 class Wrk:
-    """A load of GET /api/users/me with the access tokens in turn."""
+    """A load on a server, from CONNECTIONS connections unless told otherwise."""
 
-    def __init__(self, folder: Path, tokens: Sequence[str]) -> None:
-        self.script, self.tokens = folder / "wrk.lua", folder / "tokens"
-        self.script.write_text(SCRIPT)
-        self.tokens.write_text("\n".join(tokens))
+    def __init__(self, folder: Path, load: Load, *, database: psutil.Process | None = None) -> None:
+        """`database` is PostgreSQL's first process if its CPU is measured too."""
+        self.load, self.database, self.file = load, database, folder / "requests"
 
-    def run(self, served: Muster, *, seconds: int, connections: int = CONNECTIONS) -> Sample:
+    def run(self, served: Served, *, seconds: int, connections: int = CONNECTIONS) -> Sample:
+        self.file.write_text("\n".join("\t".join(fields) for fields in self.load.requests))
         _wait_until_idle(served)
-        before = cpu_seconds(served)
+        before, database_before = cpu_seconds(served), self._database_seconds()
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
-        command += ["--timeout", "10s", "--script", str(self.script), served.url + PATH, "--", str(self.tokens)]
+        command += ["--timeout", "10s", "--script", str(SCRIPT), served.url + self.load.path, "--"]
+        command += [str(self.file), self.load.method, *(["refresh"] if self.load.refreshes else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
-        used = cpu_seconds(served) - before
+        used, database_used = cpu_seconds(served) - before, self._database_seconds() - database_before
         result = json.loads(done.stdout.partition("RESULT ")[2])
+        requests = max(result["requests"], 1)
         return Sample(
             rate=result["requests"] / result["duration"] * 1e6,
             p50=result["p50"] / 1000,
             p99=result["p99"] / 1000,
-            cpu=used / max(result["requests"], 1) * 1000,
+            cpu=used / requests * 1000,
+            database_cpu=database_used / requests * 1000,
             errors=result["errors"],
         )
 
+    def _database_seconds(self) -> float:
+        return cpu_seconds_of_tree(self.database) if self.database else 0.0
 
-def _wait_until_idle(served: Muster) -> None:
+
+def _wait_until_idle(served: Served) -> None:
     """Wait, for ten seconds at most, until the server has finished the work of the round before."""
     before = cpu_seconds(served)
     for _ in range(100):
@@ -96,11 +109,11 @@ def require_wrk() -> None:
         sys.exit("muster: wrk, which makes the load, is missing; install it: sudo apt-get install wrk")
 
 
-def interleave(rounds: int, runs: Mapping[str, Callable[[], Sample]]) -> dict[str, list[Sample]]:
+def interleave(rounds: int, runs: Mapping[K, Callable[[], Sample]]) -> dict[K, list[Sample]]:
     """Run each once to warm up, then a, b, a, b and so on, so that a disturbance of the machine affects all of them."""
     for run in runs.values():
         run()
-    samples: dict[str, list[Sample]] = {name: [] for name in runs}
+    samples: dict[K, list[Sample]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             samples[name].append(run())
@@ -122,10 +135,16 @@ def report(samples: Mapping[str, Sequence[Sample]]) -> None:
 
 
 def _ratio(own: Sequence[Sample], base: Sequence[Sample], field: str) -> str:
-    ratios = [getattr(a, field) / getattr(b, field) for a, b in zip(own, base, strict=True)]
-    return f"{median(ratios):.2f} ({spread(ratios)})"
+    compared = ratios([getattr(sample, field) for sample in own], [getattr(sample, field) for sample in base])
+    return f"{median(compared):.2f} ({spread(compared)})"
+
+
+def ratios(own: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Round by round. On a machine that is busy otherwise, a server may answer nothing, or use no measurable CPU."""
+    return [a / b if b else inf for a, b in zip(own, base, strict=True)]
 
 
 def spread(values: Sequence[float]) -> str:
     """Half the distance from the smallest to the largest value, relative to the median."""
-    return f"±{(max(values) - min(values)) / 2 / median(values):.0%}"
+    middle = median(values)
+    return f"±{(max(values) - min(values)) / 2 / middle:.0%}" if middle else "±0%"

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 import httpx
 
-from scripts.benchmarks.load import Sample, Wrk, interleave, report
+from scripts.benchmarks.load import Sample, Wrk, interleave, reads, report
 from scripts.benchmarks.testbed import Testbed, watch_memory
 from tests.support.servers import PASSWORD, Muster
 
@@ -69,20 +69,21 @@ def logins_beside_reads(testbed: Testbed) -> None:
     """What 4 logins a second do to the latency of 32 connections that read"""
     for kind in testbed.databases:
         with testbed.database(kind) as url, testbed.muster(url) as served:
-            read = partial(Wrk(testbed.folder, testbed.access_tokens(url)).run, served, seconds=testbed.seconds)
-            people = _people(served)
+            wrk = Wrk(testbed.folder, reads("/api/users/me", testbed.access_tokens(url)))
+            read = partial(wrk.run, served, seconds=testbed.seconds)
+            people = people_of(served)
             logins: list[tuple[int, float]] = []
-            runs = {"quiet": read, "with logins": partial(_beside_logins, read, people, logins)}
+            runs = {"quiet": read, "with logins": partial(beside_logins, read, people, logins)}
             print(f"logins-beside-reads on {kind}: {testbed.rounds} interleaved rounds of {testbed.seconds} s")
             report(interleave(testbed.rounds, runs))
             _report_logins(logins)
 
 
-def _people(served: Muster) -> list[SignIn]:
-    return [_sign_in(served, served.register().email, PASSWORD, f"192.0.2.{n}") for n in range(ACCOUNTS)]
+def people_of(served: Muster) -> list[SignIn]:
+    return [_sign_in(served, served.new_account().email, PASSWORD, f"192.0.2.{n}") for n in range(ACCOUNTS)]
 
 
-def _beside_logins(read: Callable[[], Sample], people: Sequence[SignIn], logins: list[tuple[int, float]]) -> Sample:
+def beside_logins(read: Callable[[], Sample], people: Sequence[SignIn], logins: list[tuple[int, float]]) -> Sample:
     with _signing_in(people, logins):
         return read()
 
@@ -111,7 +112,7 @@ def login_burst(testbed: Testbed) -> None:
     """100 logins at once: how many succeed, and the memory that they take"""
     for kind in testbed.databases:
         with testbed.database(kind) as url, testbed.muster(url, TRUSTED_PROXIES="127.0.0.1") as served:
-            people = _people(served)
+            people = people_of(served)
             with watch_memory(served) as memory, ThreadPoolExecutor(max_workers=BURST) as pool:
                 logins = [pool.submit(_timed, people[i % ACCOUNTS]) for i in range(BURST)]
             print(f"login-burst on {kind}: {BURST} logins at once")

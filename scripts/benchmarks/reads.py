@@ -3,9 +3,11 @@
 from contextlib import ExitStack
 from functools import partial
 
-from scripts.benchmarks.load import CONNECTIONS, Wrk, interleave, report
+from scripts.benchmarks.load import CONNECTIONS, Wrk, interleave, reads, report
 from scripts.benchmarks.testbed import Testbed
 from tests.support.servers import Muster
+
+PATH = "/api/users/me"
 
 
 def me(testbed: Testbed) -> None:
@@ -26,12 +28,12 @@ def log_line(testbed: Testbed) -> None:
 def _compare(testbed: Testbed, title: str, url: str, **contenders: Muster) -> None:
     """Put rounds of load on instances that share a database, after checking that their responses are the same."""
     tokens = testbed.access_tokens(url)
-    wrk = Wrk(testbed.folder, tokens)
+    wrk = Wrk(testbed.folder, reads(PATH, tokens))
     with ExitStack() as stack:
         for served in contenders.values():
             stack.enter_context(served)
         bearer = {"Authorization": f"Bearer {tokens[0]}"}
-        responses = {served.client.get("/api/users/me", headers=bearer).content for served in contenders.values()}
+        responses = {served.client.get(PATH, headers=bearer).content for served in contenders.values()}
         if len(responses) != 1:
             raise SystemExit(f"muster: the responses differ: {responses}")
         runs = {name: partial(wrk.run, served, seconds=testbed.seconds) for name, served in contenders.items()}
@@ -43,7 +45,7 @@ def connections(testbed: Testbed) -> None:
     """Throughput at 32, 64, 200 and 1,000 connections"""
     for kind in testbed.databases:
         with testbed.database(kind) as url, testbed.muster(url) as served:
-            wrk = Wrk(testbed.folder, testbed.access_tokens(url))
+            wrk = Wrk(testbed.folder, reads(PATH, testbed.access_tokens(url)))
             counts = (32, 64, 200, 1000)
             runs = {f"{n} open": partial(wrk.run, served, seconds=testbed.seconds, connections=n) for n in counts}
             print(f"connections on {kind}: {testbed.rounds} interleaved rounds of {testbed.seconds} s")

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Protocol
+from uuid import uuid4
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy import update
@@ -16,14 +18,16 @@ from app.accounts.users import create_user
 from app.core.dialects import make_engine
 from app.core.settings import Settings
 from app.models.base import utcnow
-from app.models.refresh_token import RefreshToken
+from app.models.refresh_token import RefreshToken, TokenPair
+from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer, Device, SignIn
 from tests.support.databases import SECRET_KEY, fresh_database
+from tests.support.processes import Process
 from tests.support.servers import Muster
 
 # The instances of a comparison share the issuer, so that a token of one is valid at the others.
-ISSUER = "http://localhost:8000"
+ISSUER = "https://bench.example.com"  # production allows no other than https
 # Phones that are active at once. Each has its own count in LIMIT_DEFAULT, and its own signature to verify.
 SESSIONS = 500
 LIFE = timedelta(hours=2)
@@ -55,39 +59,72 @@ class Testbed:
 
     def access_tokens(self, url: str) -> list[str]:
         """An access token for each of SESSIONS sessions of one user, all used before, since a first use writes."""
-        settings = Settings(
-            environment="test",
-            database_url=url,
-            secret_keys=(SECRET_KEY,),
-            public_url=ISSUER,
-            access_token_ttl=LIFE,
-            refresh_idle_ttl=LIFE,
-            refresh_absolute_ttl=LIFE,
-        )
-        signers = Signers.derive(settings.secret_keys, settings.public_url)
-        server = AuthorizationServer(settings, signers, lambda _session, _snapshot: None)
-        device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
-        engine = make_engine(settings)
-        with Session(engine) as session:
-            user = create_user(session, email="bench@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
-            sign_in = SignIn(user.id, user.auth_epoch, device)
-            pairs = [server.start_session(session, sign_in, utcnow()) for _ in range(SESSIONS)]
-            session.connection().execute(update(RefreshToken).values(confirmed=True))
-            session.commit()
-        engine.dispose()
-        return [pair.access_token for pair in pairs]
+        return [pair.access_token for pair in start_sessions(url, people=1, each=SESSIONS)]
 
 
-def server_process(served: Muster) -> psutil.Process:
+def start_sessions(url: str, *, people: int, each: int = 1) -> list[TokenPair]:
+    """Sessions of new users, as if their access tokens had been used before."""
+    settings = Settings(
+        environment="test",
+        database_url=url,
+        secret_keys=(SECRET_KEY,),
+        public_url=ISSUER,
+        access_token_ttl=LIFE,
+        refresh_idle_ttl=LIFE,
+        refresh_absolute_ttl=LIFE,
+    )
+    signers = Signers.derive(settings.secret_keys, settings.public_url)
+    server = AuthorizationServer(settings, signers, lambda _session, _snapshot: None)
+    device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
+    engine = make_engine(settings)
+    with Session(engine) as session:
+        users = [_new_user(session) for _ in range(people)]
+        sign_ins = [SignIn(user.id, user.auth_epoch, device) for user in users for _ in range(each)]
+        pairs = [server.start_session(session, sign_in, utcnow()) for sign_in in sign_ins]
+        session.connection().execute(update(RefreshToken).values(confirmed=True))
+        session.commit()
+    engine.dispose()
+    return pairs
+
+
+def _new_user(session: Session) -> User:
+    return create_user(session, email=f"{uuid4().hex}@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
+
+
+class Served(Protocol):
+    """A running server of a benchmark: an instance of Muster, or of what it is compared with."""
+
+    url: str
+
+    @property
+    def process(self) -> Process | None: ...
+
+
+def server_process(served: Served) -> psutil.Process:
     if served.process is None:
         raise ValueError("this instance is not running")
     return psutil.Process(served.process.pid)
 
 
-def cpu_seconds(served: Muster) -> float:
-    """User and kernel time of the server so far, without the processes of the database."""
-    times = server_process(served).cpu_times()
-    return float(times.user + times.system)
+def cpu_seconds(served: Served) -> float:
+    """User and kernel time of the server's processes so far, without those of the database."""
+    return cpu_seconds_of_tree(server_process(served))
+
+
+def cpu_seconds_of_tree(process: psutil.Process) -> float:
+    """User and kernel time of a process and its children, also of those that have ended."""
+    seconds = 0.0
+    for member in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended by now, and counts as its parent's
+            times = member.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
+
+
+def resident_bytes(served: Served) -> int:
+    """The resident set of a server's processes."""
+    process = server_process(served)
+    return sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import stat
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
+from redis import Redis
 
+from app.core.dialects import make_engine
 from app.core.settings import Settings, get_settings
+from app.jobs.backends import make_celery
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.rsa_keys import pem, rsa_key
 
@@ -115,6 +119,7 @@ def test_durations_are_seconds_or_iso_8601(set_: Any, text: str, duration: timed
         ("postgresql://postgres:@/muster?host=/run/pg", "postgresql+psycopg://postgres:@/muster?host=/run/pg"),
         ("sqlite:///data/muster.db", f"sqlite:///{ROOT}/data/muster.db"),
         ("sqlite:////srv/muster.db", "sqlite:////srv/muster.db"),
+        ("sqlite:////srv/100% ü?timeout=9", "sqlite:////srv/100%25 %C3%BC?timeout=9"),
     ],
     ids=lambda url: f"from {url}",  # an id that begins with a database's name says what a test ran on
 )
@@ -126,6 +131,39 @@ def test_database_urls_come_in_these_forms(
     assert settings.database_url == url
     assert settings.on_sqlite == text.startswith("sqlite")
     assert settings.db_slots == (4 if settings.on_sqlite else 16)
+
+
+@pytest.mark.parametrize("name", ["100%", "a%20b", "#1 of ü", "what?"])
+def test_folders_may_have_any_name(set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("app.core.settings_types.ROOT", tmp_path / name)
+    settings = set_(DATABASE_URL="sqlite:///muster.db")
+    assert settings.sqlite_file == tmp_path / name / "muster.db"
+    settings.sqlite_file.parent.mkdir()
+    make_engine(settings).connect().close()
+    assert settings.sqlite_file.is_file()
+
+
+def test_a_postgresql_url_keeps_what_it_says(set_: Any, postgres: str) -> None:
+    sign = "&" if "?" in postgres else "?"
+    url = f"{postgres}{sign}application_name=ada&options=-c%20search_path%3Dapp"
+    engine = make_engine(set_(DATABASE_URL=url, PREPARED_STATEMENTS="off"))
+    shown = ("search_path", "application_name", "statement_timeout", "TimeZone")
+    with engine.connect() as connection:
+        found = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in shown]
+        threshold = connection.connection.dbapi_connection.prepare_threshold  # type: ignore[union-attr]  # psycopg's
+    engine.dispose()
+    assert found == ["app", "ada", "10s", "UTC"]
+    assert threshold is None
+
+
+def test_every_client_of_redis_takes_the_options_of_its_url_and_verifies_certificates(set_: Any) -> None:
+    url = "rediss://ada:pw@redis:6380/2?ssl_ca_certs=/ca.pem&socket_timeout=9"
+    celery = make_celery(set_(REDIS_URL=url).redis_url)
+    assert celery.conf.broker_url == "redis://ada:pw@redis:6380/2"
+    assert celery.conf.broker_use_ssl == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+    assert celery.conf.broker_transport_options["socket_timeout"] == 9
+    assert Redis.from_url(url).connection_pool.make_connection().cert_reqs == ssl.CERT_REQUIRED  # type: ignore[attr-defined]
+    assert not make_celery("redis://redis").conf.broker_use_ssl
 
 
 def test_lists_are_separated_by_commas_and_empty_values_are_none(set_: Any) -> None:
@@ -186,6 +224,11 @@ def refusal(set_: Any, **environment: str) -> str:
         ("DATABASE_URL", "postgresql://ada:sesame@db:sesame/muster"),
         ("DATABASE_URL", "sqlite://sesame.db"),
         ("DATABASE_URL", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("REDIS_URL", "redis://:sesame@redis/0?foo=1"),
+        ("REDIS_URL", "redis://:sesame@redis/0?ssl_cert_reqs=none"),
+        ("REDIS_URL", "rediss://:sesame@redis/0?ssl_cert_reqs=sesame"),
+        ("REDIS_URL", "redis://:sesame@redis/0?socket_timeout=sesame"),
         ("REDIS_URL", "http://:sesame@redis"),
         ("SECRET_KEYS", ","),
         ("JWT_PRIVATE_KEY_FILES", "/etc/sesame.pem"),
