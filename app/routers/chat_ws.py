@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
-from app.authentication import authenticate_socket, bearer, presented
+from app.authentication import authenticate, bearer, presented
 from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
@@ -88,7 +88,7 @@ async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Ca
     """Authenticate the socket. Attempts count by session, and those that fail by network."""
     try:
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
-        caller = await authenticate_socket(websocket, await _token(websocket), SCOPE)
+        caller = await authenticate(websocket, await _token(websocket), [SCOPE])
     except Exception:
         await in_thread(services.chat_limits.opening, network(client_address(websocket)))
         raise

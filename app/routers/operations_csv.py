@@ -2,16 +2,15 @@
 
 from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
-from fastapi import Request, Response, Security
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
 
-from app.authentication import current_caller
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
-from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep
+from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, OperationsWriter, ServicesDep
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.ledger import csv_format, operations
@@ -65,10 +64,7 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
     openapi_extra={"requestBody": {"required": True, **_CONTENT}},
 )
 async def import_operations(
-    request: Request,
-    me: Annotated[Caller, Security(current_caller, scopes=["operations:write"])],
-    services: ServicesDep,
-    idempotency_key: IdempotencyKey = None,
+    request: Request, me: OperationsWriter, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record the operations of a CSV file in the format of the export: all of them or, if a line is invalid, none.
 
