@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
 from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, OperationsWriter, ServicesDep
-from app.http.openapi import problems
+from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.ledger import csv_format, operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
@@ -25,15 +25,14 @@ CSV = "text/csv"
 SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn, the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _CONTENT = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
+_EXPORT: Responses = {200: {"description": "The operations, the newest first.", **_CONTENT}}
+_FILE = {"requestBody": {"required": True, **_CONTENT}}
+_REUSED = problems(IdempotencyKeyReused)
 
 router = Router("/api/operations", tags=["operations"])
 
 
-@router.get(
-    "/export",
-    response_class=StreamingResponse,
-    responses={200: {"description": "The operations, the newest first.", **_CONTENT}},
-)
+@router.get("/export", response_class=StreamingResponse, responses=_EXPORT)
 def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
     """All your operations as CSV, the newest first. A cell that a spreadsheet would evaluate as a formula is prefixed
     with an apostrophe, which the import removes."""
@@ -56,13 +55,7 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
         yield lines
 
 
-@router.post(
-    "/import",
-    status_code=201,
-    response_model=Imported,
-    responses=problems(IdempotencyKeyReused),
-    openapi_extra={"requestBody": {"required": True, **_CONTENT}},
-)
+@router.post("/import", status_code=201, response_model=Imported, responses=_REUSED, openapi_extra=_FILE)
 async def import_operations(
     request: Request, me: OperationsWriter, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
