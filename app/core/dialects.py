@@ -85,25 +85,6 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
-    engine = create_engine(
-        settings.database_url,
-        pool_size=settings.db_slots + 1,  # one more for health
-        connect_args=connect_args(settings, read_only=read_only),
-        **shared,
-    )
-
-    @event.listens_for(engine, "checkout")
-    def _refuse_dead(connection: psycopg.Connection, _record: object, _proxy: object) -> None:
-        # A server that has closed the connection leaves an end-of-file to read. Polling the socket for it takes
-        # 10 µs, SQLAlchemy's pre_ping 100 and more.
-        if connection.closed or _readable(connection.fileno()):
-            raise exc.DisconnectionError
-
-    return engine
-
-
-def connect_args(settings: Settings, *, read_only: bool) -> dict[str, Any]:
-    """How every connection to PostgreSQL is opened. What DATABASE_URL says itself comes first."""
     milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
     options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
     options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
@@ -115,13 +96,27 @@ def connect_args(settings: Settings, *, read_only: bool) -> dict[str, Any]:
         "tcp_user_timeout": 30_000,
         "application_name": "muster",
     }
+    url = make_url(settings.database_url)
     if settings.prepared_statements == "off":
         ours["prepare_threshold"] = None
-    theirs = make_url(settings.database_url).query
-    return {
-        **{name: value for name, value in ours.items() if name not in theirs},
-        "options": f"{options} {theirs.get('options', '')}",
-    }
+    engine = create_engine(
+        settings.database_url,
+        pool_size=settings.db_slots + 1,  # one more for health
+        connect_args={
+            **{name: value for name, value in ours.items() if name not in url.query},
+            "options": f"{options} {url.query.get('options', '')}",
+        },
+        **shared,
+    )
+
+    @event.listens_for(engine, "checkout")
+    def _refuse_dead(connection: psycopg.Connection, _record: object, _proxy: object) -> None:
+        # A server that has closed the connection leaves an end-of-file to read. Polling the socket for it takes
+        # 10 µs, SQLAlchemy's pre_ping 100 and more.
+        if connection.closed or _readable(connection.fileno()):
+            raise exc.DisconnectionError
+
+    return engine
 
 
 def _readable(descriptor: int) -> bool:

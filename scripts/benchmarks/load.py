@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -73,9 +73,11 @@ class Wrk:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 60)
         used, database_used = cpu_seconds(served) - before, self._database_seconds() - database_before
         result = json.loads(done.stdout.partition("RESULT ")[2])
-        requests = max(result["requests"], 1)
+        requests = result["requests"]
+        if not requests:  # the server was too busy for a single response
+            return Sample(rate=0.0, p50=inf, p99=inf, cpu=inf, database_cpu=inf, errors=result["errors"])
         return Sample(
-            rate=result["requests"] / result["duration"] * 1e6,
+            rate=requests / result["duration"] * 1e6,
             p50=result["p50"] / 1000,
             p99=result["p99"] / 1000,
             cpu=used / requests * 1000,
@@ -140,11 +142,11 @@ def _ratio(own: Sequence[Sample], base: Sequence[Sample], field: str) -> str:
 
 
 def ratios(own: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Round by round. On a machine that is busy otherwise, a server may answer nothing, or use no measurable CPU."""
-    return [a / b if b else inf for a, b in zip(own, base, strict=True)]
+    """Round by round; infinite where the base is nothing, or too little to be measured."""
+    return [a / b if b and isfinite(a) else inf for a, b in zip(own, base, strict=True)]
 
 
 def spread(values: Sequence[float]) -> str:
     """Half the distance from the smallest to the largest value, relative to the median."""
-    middle = median(values)
-    return f"±{(max(values) - min(values)) / 2 / middle:.0%}" if middle else "±0%"
+    middle, width = median(values), max(values) - min(values)
+    return f"±{width / 2 / middle:.0%}" if middle and isfinite(width) else "±∞"

@@ -4,11 +4,9 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Engine, Select, event
+from sqlalchemy import Engine, event
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core import database
-from app.core.row_reader import PostgresRowReader, Row
 from app.main import create_api
 
 _statements: ContextVar["count[int] | None"] = ContextVar("statements", default=None)  # of one request
@@ -19,14 +17,6 @@ def _count(*_: Any) -> None:
     statements = _statements.get()
     if statements is not None:
         next(statements)
-
-
-class CountingRowReader(PostgresRowReader):
-    """SQLAlchemy has no event for what it reads."""
-
-    async def first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
-        _count()
-        return await super().first(statement, parameters)
 
 
 class Counting:
@@ -45,6 +35,5 @@ class Counting:
         await self.app(scope, receive, tell if scope["type"] == "http" else send)
 
 
-vars(database)["PostgresRowReader"] = CountingRowReader
 app = create_api()
 app.add_middleware(Counting)
