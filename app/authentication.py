@@ -1,19 +1,15 @@
 """Authentication: the access token of a request or socket, from its header or cookie, becomes a Caller."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
-from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
 from app.accounts.users import find_user
-from app.core.concurrency import in_thread
-from app.core.database import Side
 from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
 from app.core.scopes import SCOPES
 from app.http.cookies import cookie_token, origin_allowed, set_cookie
@@ -22,8 +18,9 @@ from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import InvalidAccessToken
 from app.oauth2.authorization_server import Caller
+from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
 from app.oidc import accounts
-from app.services import SAFE_METHODS, SessionDep, services_of, side_for
+from app.services import SAFE_METHODS, services_of
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
@@ -106,32 +103,15 @@ Presented = Annotated[str | Caller, Depends(bearer)]
 # ---- Dependencies: the authenticated caller ----
 
 
-async def current_user(request: Request, required: SecurityScopes, token: Presented, session: SessionDep) -> Caller:
-    """The caller, authenticated in the request's own session."""
-    return await _authenticate(request, side_for(request), session, token, required.scopes)
-
-
-async def current_caller(request: Request, required: SecurityScopes, token: Presented) -> Caller:
-    """The caller for routes that take long: authenticated in a session that is closed before the route runs."""
-    database = services_of(request).database
-    # Without a client: to ask whether it has gone would swallow the body, which is still to be read.
-    async with database.session_scope(database.read_side) as session:
-        return await _authenticate(request, database.read_side, session, token, required.scopes)
-
-
-async def authenticate_socket(connection: HTTPConnection, token: str | Caller, scope: str) -> Caller:
-    """The caller of a socket, authenticated in one of the chat's own sessions."""
-    database = services_of(connection).database
-    async with database.session_scope(database.chat_read_side) as session:
-        return await _authenticate(connection, database.chat_read_side, session, token, [scope])
+async def current_user(request: Request, required: SecurityScopes, token: Presented) -> Caller:
+    """The caller, authenticated before the route's own session begins."""
+    return await authenticate(request, token, required.scopes)
 
 
 async def current_account(request: Request, required: SecurityScopes, token: Presented) -> "CurrentAccount":
     """The caller for routes that hash: their account is read in a session that is closed before the hash."""
-    database = services_of(request).database
-    async with database.session_scope(database.read_side, request) as session:
-        caller = await _authenticate(request, database.read_side, session, token, required.scopes)
-        user = await in_thread(find_user, session, caller.user_id)
+    caller = await authenticate(request, token, required.scopes)
+    user = await services_of(request).database.read(request, find_user, caller.user_id)
     if user is None or user.auth_epoch != caller.session.auth_epoch:
         raise InvalidToken
     return CurrentAccount(caller, user, client_address(request))
@@ -155,10 +135,9 @@ class CurrentAccount:
 # ---- Authentication ----
 
 
-async def _authenticate(
-    connection: HTTPConnection, side: Side, session: Session, token: str | Caller, scopes: list[str]
-) -> Caller:
-    caller = token if isinstance(token, Caller) else await _verify(connection, side, session, token)
+async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: Sequence[str]) -> Caller:
+    """The caller of a request or socket, who has these scopes."""
+    caller = token if isinstance(token, Caller) else await _verify(connection, token)
     connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
     for scope in scopes:
         if scope not in caller.scopes:
@@ -166,26 +145,15 @@ async def _authenticate(
     return caller
 
 
-async def _verify(connection: HTTPConnection, side: Side, session: Session, token: str) -> Caller:
-    server, now = services_of(connection).authorization_server, utcnow()
-    caller = await in_thread(server.authenticate, session, token, now)
+async def _verify(connection: HTTPConnection, token: str) -> Caller:
+    services, now = services_of(connection), utcnow()
+    server, database = services.authorization_server, services.database
+    claims = server.verify(token, now)
+    caller = server.caller(claims, snapshot(await database.rows.first(SESSION_QUERY, {"id": claims.session_id})), now)
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
-        async with _writer(connection, side, session) as writer:
-            await in_thread(server.confirm_use, writer, caller, now)
+        await database.write(None, server.confirm_use, caller, now)
     if is_by_cookie(connection) and caller.is_cookie_due(now):
-        async with _writer(connection, side, session) as writer:
-            cookie = await in_thread(server.renew_cookie, writer, caller, now)
-            await in_thread(writer.commit)
+        cookie = await database.write(None, server.renew_cookie, caller, now)
         send_cookie(connection, cookie.token, cookie.max_age)
     return caller
-
-
-@asynccontextmanager
-async def _writer(connection: HTTPConnection, side: Side, session: Session) -> AsyncIterator[Session]:
-    """The request's own session where it can write, else a short one beside it."""
-    if side.commits:
-        yield session
-    else:
-        async with services_of(connection).database.write_beside_read() as writer:
-            yield writer

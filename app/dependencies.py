@@ -12,7 +12,7 @@ from sqlmodel import Session
 from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 
-from app.authentication import CurrentAccount, current_account, current_caller, current_user
+from app.authentication import CurrentAccount, current_account, current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Subscriber
 from app.core.errors import Invalid
@@ -44,8 +44,8 @@ OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:
 OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
 JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
-ChatReader = Annotated[Caller, Security(current_caller, scopes=[CHAT])]
-Introspector = Security(current_caller, scopes=["tokens:introspect"])
+ChatReader = Annotated[Caller, Security(current_user, scopes=[CHAT])]
+Introspector = Security(current_user, scopes=["tokens:introspect"])
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 
@@ -67,13 +67,7 @@ Cursor = Annotated[str | None, Query(max_length=2000, description=_NEXT_PAGE, ex
 class Page:
     """One page of a list: at most `limit` rows after the cursor. Adds a Link header to the next page (RFC 8288)."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
-        after: Cursor = None,
-    ) -> None:
+    def __init__(self, request: Request, response: Response, limit: int, after: str | None) -> None:
         self.limit = limit
         self.position = self._decode(request, after) if after else None
         self._request, self._response = request, response
@@ -97,7 +91,16 @@ class Page:
         return position
 
 
-PageDep = Annotated[Page, Depends()]
+async def get_page(
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
+    after: Cursor = None,
+) -> Page:
+    return Page(request, response, limit, after)
+
+
+PageDep = Annotated[Page, Depends(get_page)]
 
 
 def next_link(request: Request, **query: object) -> str:

@@ -152,7 +152,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
                 yield {"on_shutdown": services.chat.stop}  # app/http/uvicorn_protocols.py calls it
         finally:
             await to_thread.run_sync(services.jobs.close)
-            services.database.close()
+            await services.database.close()
             if services.provider is not None:
                 await services.provider.close()
 

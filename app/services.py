@@ -1,6 +1,5 @@
 """The services of a running application, which the lifespan builds once, and how routes reach them."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -68,14 +67,12 @@ def side_for(request: HTTPConnection) -> Side:
     return database.read_side if request.scope.get("method") in SAFE_METHODS else database.write_side
 
 
-async def get_session(request: Request) -> AsyncIterator[Session]:
-    """A session for the whole request, on the side of its method."""
-    async with services_of(request).database.session_scope(side_for(request), request) as session:
-        yield session
+async def get_session(request: Request) -> Session:
+    return side_for(request).new_session()
 
 
-# "function": the commit happens before the response is sent, so that a failed commit can still be reported.
-SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+# app/http/routing.py runs the route with it, and commits before the response is sent.
+SessionDep = Annotated[Session, Depends(get_session)]
 
 
 def make_services(settings: Settings, database: Database) -> Services:

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from app.core.database import SOCKET_CONNECTIONS
+from app.core.database import OTHER_CONNECTIONS
 from app.core.schema import known_revisions, newest_revision, schema_revision
 from app.core.settings import DATA, ROOT, Settings, get_settings
 from scripts.demo import DEMO_ACCOUNT, load_demo, refuse_demo_account
@@ -168,10 +168,10 @@ def fit_connections(settings: Settings) -> Settings:
     if settings.on_sqlite:
         return settings
     available = usable_connections(settings)
-    most = (available // settings.workers - SOCKET_CONNECTIONS) // 2
+    most = (available // settings.workers - OTHER_CONNECTIONS) // 2
     if settings.db_slots <= most:
         return settings
-    needed = settings.workers * (2 * settings.db_slots + SOCKET_CONNECTIONS)
+    needed = settings.workers * (2 * settings.db_slots + OTHER_CONNECTIONS)
     why = f"WORKERS={settings.workers} could open {needed} connections, and PostgreSQL has {available} for us"
     if "db_slots" in settings.model_fields_set or most < 1:
         sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too much: {why}. At most {max(most, 0)} fits")

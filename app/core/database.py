@@ -10,23 +10,23 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import anyio
-from anyio import CancelScope
 from anyio.from_thread import BlockingPortal
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, Select, event
 from sqlmodel import Session
 
 from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.dialects import make_engine
 from app.core.errors import Unavailable
+from app.core.row_reader import CONNECTIONS, PostgresRowReader, Row, RowReader, SqliteRowReader, first_row
 from app.core.settings import Settings
 
 CHAT_SLOTS = 4  # sessions of sockets, streams and long polls, which take none of the requests' slots
-SOCKET_CONNECTIONS = 2 * CHAT_SLOTS  # of each process on PostgreSQL, beside two for every slot
+OTHER_CONNECTIONS = 2 * CHAT_SLOTS + CONNECTIONS  # of each process on PostgreSQL, beside two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
 
 P = ParamSpec("P")
@@ -45,10 +45,11 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True)
 class Side:
-    """An engine and the slots in front of it."""
+    """An engine and the slots in front of it, for which a request waits at most `timeout` seconds."""
 
     engine: Engine
     slots: anyio.Semaphore
+    timeout: float
     commits: bool
 
     @cached_property
@@ -56,26 +57,78 @@ class Side:
         """The gauge of its open sessions."""
         return metrics.slots("write" if self.commits else "read")
 
+    def new_session(self) -> Session:
+        """A session that opens its connection when it is first used, for `run`."""
+        return Session(self.engine, expire_on_commit=False, info={"side": self})
+
+    async def run(
+        self, client: Client | None, session: Session, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `function` in a slot and a worker thread, in one transaction of `session`, which is closed afterwards.
+
+        A `client` that has gone while it waited is dropped. Pass it only once the body has been read: to ask whether
+        it is still there takes the next message from it.
+        """
+        async with self.slot(client):
+            return await in_thread(self._in_transaction, session, partial(function, *args, **kwargs))
+
+    def _in_transaction(self, session: Session, function: Callable[[], T]) -> T:
+        with session:
+            result = function()
+            if self.commits and session.in_transaction():
+                session.commit()
+            return result
+
+    @asynccontextmanager
+    async def slot(self, client: Client | None = None) -> AsyncIterator[None]:
+        waited = await self._take_slot()
+        self.used.inc()
+        try:
+            if waited and client is not None and await client.is_disconnected():
+                raise ClientGone
+            yield
+        finally:
+            self.used.dec()
+            self.slots.release()
+
+    async def _take_slot(self) -> bool:
+        """Take a slot and return whether it had to be waited for."""
+        try:
+            self.slots.acquire_nowait()
+        except anyio.WouldBlock:
+            metrics.count("slot_waits")
+        else:
+            return False
+        try:
+            with anyio.fail_after(self.timeout):
+                await self.slots.acquire()
+        except TimeoutError:
+            metrics.count("slot_timeouts")
+            raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
+        return True
+
 
 class Database:
     """Both sides. On PostgreSQL they share their slots; on SQLite the writer has one and the readers the rest."""
 
     def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
-        self._portal = portal
-        self._timeout = settings.slot_timeout.total_seconds()
+        self._portal, self._on_sqlite = portal, settings.on_sqlite
+        timeout = settings.slot_timeout.total_seconds()
         slots = anyio.Semaphore(settings.db_slots, fast_acquire=True)
         writer_slots = anyio.Semaphore(1, fast_acquire=True) if settings.on_sqlite else slots
-        self.on_sqlite = settings.on_sqlite
-        self.read_side = Side(make_engine(settings, read_only=True), slots, commits=False)
-        self.write_side = Side(make_engine(settings), writer_slots, commits=True)
+        self.read_side = Side(make_engine(settings, read_only=True), slots, timeout, commits=False)
+        self.write_side = Side(make_engine(settings), writer_slots, timeout, commits=True)
         for_chat = settings.model_copy(update={"db_slots": CHAT_SLOTS})
         chat_slots = anyio.Semaphore(CHAT_SLOTS, fast_acquire=True)
-        self.chat_read_side = Side(make_engine(for_chat, read_only=True), chat_slots, commits=False)
+        self.chat_read_side = Side(make_engine(for_chat, read_only=True), chat_slots, timeout, commits=False)
         self.chat_write_side = (
-            self.write_side if settings.on_sqlite else Side(make_engine(for_chat), chat_slots, commits=True)
+            self.write_side if settings.on_sqlite else Side(make_engine(for_chat), chat_slots, timeout, commits=True)
         )
+        reader = SqliteRowReader if settings.on_sqlite else PostgresRowReader
+        self.rows: RowReader = reader(settings, self._first)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self.rows.close()
         for side in (self.read_side, self.write_side, self.chat_read_side, self.chat_write_side):
             side.engine.dispose()
 
@@ -101,49 +154,23 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        async with self.session_scope(side, client) as session:
-            return await in_thread(function, session, *args, **kwargs)
+        session = side.new_session()
+        return await side.run(client, session, function, session, *args, **kwargs)
 
-    # ---- Sessions ----
+    async def _first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
+        """What `rows` does where it cannot."""
+        return await self.read(None, first_row, statement, parameters)
 
-    @asynccontextmanager
-    async def session_scope(self, side: Side, client: Client | None = None) -> AsyncIterator[Session]:
-        """A session in a slot: commits on the write side, rolls back on any error, waits at most SLOT_TIMEOUT.
-
-        A `client` that has gone while it waited is dropped. Pass it only once the body has been read: to ask whether
-        it is still there takes the next message from it.
-        """
-        waited = await self._take_slot(side)
-        side.used.inc()
-        try:
-            if waited and client is not None and await client.is_disconnected():
-                raise ClientGone
-            async with _session(side) as session:
-                yield session
-        finally:
-            side.used.dec()
-            side.slots.release()
-
-    @asynccontextmanager
-    async def write_beside_read(self) -> AsyncIterator[Session]:
-        """A short writing session for a request that already holds a slot for reading.
-
-        On PostgreSQL it takes no second slot: the write pool has a connection for every slot. On SQLite it takes
-        the writing slot: a reader may wait for the writer, since a writer never waits for a reader.
-        """
-        if self.on_sqlite:
-            async with self.session_scope(self.write_side) as session:
-                yield session
-        else:
-            async with _session(self.write_side) as session:
-                yield session
+    # ---- A session for a thread of our own ----
 
     @contextmanager
     def thread_scope(self, *, write: bool = False) -> Iterator[Session]:
-        """The same as session_scope for a thread of our own, such as one that runs a job."""
+        """A session in a slot, committed at the end if it may write, such as for a job."""
         side = self.write_side if write else self.read_side
-        with self._portal.wrap_async_context_manager(self.session_scope(side)) as session:
+        with self._portal.wrap_async_context_manager(side.slot()), side.new_session() as session:
             yield session
+            if write and session.in_transaction():
+                session.commit()
 
     @contextmanager
     def without_slot(self) -> Iterator[Session]:
@@ -154,38 +181,7 @@ class Database:
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""
         file = str(self.write_side.engine.url.database)
-        return not self.on_sqlite or (os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM)
-
-    async def _take_slot(self, side: Side) -> bool:
-        """Take a slot and return whether it had to be waited for."""
-        try:
-            side.slots.acquire_nowait()
-        except anyio.WouldBlock:
-            metrics.count("slot_waits")
-        else:
-            return False
-        try:
-            with anyio.fail_after(self._timeout):
-                await side.slots.acquire()
-        except TimeoutError:
-            metrics.count("slot_timeouts")
-            raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
-        return True
-
-
-@asynccontextmanager
-async def _session(side: Side) -> AsyncIterator[Session]:
-    session = Session(side.engine, expire_on_commit=False)
-    try:
-        yield session
-        if side.commits and session.in_transaction():
-            await in_thread(session.commit)
-    finally:
-        if side.commits and session.in_transaction():
-            with CancelScope(shield=True):
-                await in_thread(session.close)
-        else:
-            session.close()  # no I/O: the read side has no transaction to end
+        return not self._on_sqlite or (os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM)
 
 
 # ---- Once the transaction is committed ----

@@ -85,27 +85,10 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
-    milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
-    options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
-    options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
-    if read_only:
-        options += " -c default_transaction_read_only=on"
-    ours: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "keepalives_idle": 30,
-        "tcp_user_timeout": 30_000,
-        "application_name": "muster",
-    }
-    url = make_url(settings.database_url)
-    if settings.prepared_statements == "off":
-        ours["prepare_threshold"] = None
     engine = create_engine(
         settings.database_url,
         pool_size=settings.db_slots + 1,  # one more for health
-        connect_args={
-            **{name: value for name, value in ours.items() if name not in url.query},
-            "options": f"{options} {url.query.get('options', '')}",
-        },
+        connect_args=connect_args(settings, read_only=read_only),
         **shared,
     )
 
@@ -117,6 +100,28 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
             raise exc.DisconnectionError
 
     return engine
+
+
+def connect_args(settings: Settings, *, read_only: bool) -> dict[str, Any]:
+    """How every connection to PostgreSQL is opened. What DATABASE_URL says itself comes first."""
+    milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
+    options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
+    options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
+    if read_only:
+        options += " -c default_transaction_read_only=on"
+    ours: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "keepalives_idle": 30,
+        "tcp_user_timeout": 30_000,
+        "application_name": "muster",
+    }
+    if settings.prepared_statements == "off":
+        ours["prepare_threshold"] = None
+    theirs = make_url(settings.database_url).query
+    return {
+        **{name: value for name, value in ours.items() if name not in theirs},
+        "options": f"{options} {theirs.get('options', '')}",
+    }
 
 
 def _readable(descriptor: int) -> bool:

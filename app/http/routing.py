@@ -6,14 +6,16 @@ from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from enum import Enum
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute, APIRouter
+from sqlmodel import Session
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from app.core.concurrency import in_thread
+from app.core.database import Side
 from app.core.errors import MethodNotAllowed
 from app.core.settings import get_settings
 from app.core.strict_json import parse
@@ -37,8 +39,8 @@ class StrictRequest(Request):
 class Route(APIRoute):
     """A route that runs a sync endpoint in one worker thread and validates its result on the event loop.
 
-    FastAPI would run the validation in a second thread, and that hand-over costs more than the validation. To FastAPI,
-    the endpoints here are async.
+    FastAPI would hand over to a thread for the endpoint, its validation, the opening and the commit of its session, and
+    each hand-over costs more than most of these. To FastAPI, the endpoints here are async.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -103,6 +105,7 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     is_async = inspect.iscoroutinefunction(endpoint)
     signature = inspect.signature(endpoint)
     wants_request = "request" in signature.parameters
+    session_name = next((name for name, each in signature.parameters.items() if _is_session(each)), None)
 
     def counted(request: Request, values: dict[str, Any]) -> Any:
         check(request)
@@ -115,10 +118,18 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if is_async:
             await _limit(check, request)
             return await endpoint(**values)
-        return await in_thread(counted, request, values)
+        if session_name is None:
+            return await in_thread(counted, request, values)
+        session: Session = values[session_name]
+        side: Side = session.info["side"]
+        return await side.run(request, session, counted, request, values)
 
     if not wants_request:
         request_parameter = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
         parameters = [*signature.parameters.values(), request_parameter]
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # FastAPI reads it
     return run
+
+
+def _is_session(parameter: inspect.Parameter) -> bool:
+    return get_origin(parameter.annotation) is Annotated and get_args(parameter.annotation)[0] is Session

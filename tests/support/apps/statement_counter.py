@@ -4,9 +4,11 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, Select, event
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core import database
+from app.core.row_reader import PostgresRowReader, Row
 from app.main import create_api
 
 _statements: ContextVar["count[int] | None"] = ContextVar("statements", default=None)  # of one request
@@ -17,6 +19,14 @@ def _count(*_: Any) -> None:
     statements = _statements.get()
     if statements is not None:
         next(statements)
+
+
+class CountingRowReader(PostgresRowReader):
+    """SQLAlchemy has no event for what it reads."""
+
+    async def first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
+        _count()
+        return await super().first(statement, parameters)
 
 
 class Counting:
@@ -35,5 +45,6 @@ class Counting:
         await self.app(scope, receive, tell if scope["type"] == "http" else send)
 
 
+vars(database)["PostgresRowReader"] = CountingRowReader
 app = create_api()
 app.add_middleware(Counting)

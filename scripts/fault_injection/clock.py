@@ -1,0 +1,22 @@
+"""The clock of the service's machine jumps."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from scripts.fault_injection.crowd import Crowd, Outcome
+from scripts.fault_injection.testbed import Testbed
+
+# Forward over the life of an access token, back to before it was issued, and within the idle limit of a session.
+JUMPS = (timedelta(hours=1), timedelta(), timedelta(hours=-1), timedelta(), timedelta(days=20))
+
+
+def clock(testbed: Testbed, kind: str) -> Iterator[Outcome]:
+    """The clock jumps forward and back, by minutes to weeks: everybody stays signed in"""
+    file = testbed.folder / f"clock-{kind}"
+    file.write_text("0")
+    with testbed.muster(kind, app="tests.support.apps.moved_clock:app", MOVED_CLOCK=str(file)) as muster:
+        crowd = Crowd(muster, testbed.folder, testbed.clients)
+        for jump in JUMPS:
+            with crowd.traffic(testbed.seconds / 4):
+                file.write_text(str(jump.total_seconds()))
+        yield crowd.outcome(f"clock, {kind}", f"{len(JUMPS)} jumps", 401)
