@@ -207,10 +207,13 @@ def followed(muster: Muster, tokens: Tokens, room: str) -> None:
 
 def test_100_long_polls_do_not_delay_other_requests(serve: Callable[..., Muster]) -> None:
     muster = serve(DB_SLOTS="1", SLOT_TIMEOUT="5")
-    tokens, room = muster.new_account().tokens(), new_room()
+    tokens, other = (muster.new_account().tokens() for _ in range(2))  # each has 50 places
+    room = new_room()
     muster.me(tokens)
     with ThreadPoolExecutor(100) as pool:
-        polls = [pool.submit(history, muster, tokens, room, wait=25, after=0) for _ in range(100)]
+        polls = [
+            pool.submit(history, muster, who, room, wait=25, after=0) for who in (tokens, other) for _ in range(50)
+        ]
         for _ in range(50):
             assert muster.me(tokens).status_code == 200
             assert not any(poll.done() for poll in polls)
