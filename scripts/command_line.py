@@ -17,9 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that refuses unknown arguments in one line, which says what the script takes."""
+    """An argument parser that refuses unknown arguments in one line, which says what the script takes.
+
+    What the script writes from then on, such as the database, is readable by its owner alone.
+    """
 
     def __init__(self, **options: object) -> None:
+        os.umask(0o077)
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]  # those of ArgumentParser
 
     def error(self, message: str) -> NoReturn:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,7 +40,7 @@ def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
     """The secret in data/secret.key, created at the first start. Production must set SECRET_KEYS instead."""
     if values.get("environment") == "production":
         return ()
-    DATA.mkdir(exist_ok=True)
+    DATA.mkdir(mode=0o700, exist_ok=True)
     path = DATA / "secret.key"
     draft = DATA / f".secret.{os.getpid()}"
     if not path.exists():
@@ -142,6 +143,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_origins(self) -> Self:
+        insecure = [origin for origin in self.cors_origins if urlsplit(origin).scheme == "http"]
+        if self.environment == "production" and any(urlsplit(origin).hostname != "localhost" for origin in insecure):
+            raise ValueError("CORS_ORIGINS: production needs https:// origins; http://localhost is that of some apps")
+        return self
+
+    @model_validator(mode="after")
     def _check_environment(self) -> Self:
         if self.environment != "production":
             if not self.secret_keys:
@@ -153,8 +161,8 @@ class Settings(BaseSettings):
             return self  # the pages alone sign no tokens, send no mail and have no rate limits
         if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
             raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters each")
-        if len(set(self.secret_keys[0])) < 10:
-            raise ValueError("SECRET_KEYS: production needs a random secret, not a placeholder")
+        if any(len(set(key)) < 10 for key in self.secret_keys):
+            raise ValueError("SECRET_KEYS: production needs a random secrets, no placeholders")
         if not self.mail_url.startswith("smtp:"):
             raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
         if self.workers > 1 and self.redis_url is None:

@@ -41,7 +41,7 @@ def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
 
 def _write_to_outbox(folder: Path, message: EmailMessage) -> None:
     """One .eml file a message, never visible in part. A message sent again replaces its file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # mails contain links that sign in
     draft = folder / f".{uuid4()}.tmp"
     draft.write_bytes(message.as_bytes())
     draft.rename(folder / f"{message['Message-ID'][1:].partition('@')[0]}.eml")

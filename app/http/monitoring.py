@@ -8,6 +8,7 @@ from fastapi import Request
 from sqlmodel import SQLModel
 
 from app.core.errors import InvalidToken, MetricsRefused, Unauthenticated
+from app.core.settings import Settings
 from app.http.rate_limit import client_address
 
 
@@ -15,10 +16,12 @@ class Health(SQLModel):
     status: Literal["ok"] = "ok"
 
 
-def check_scraper(request: Request, token: str | None) -> None:
-    """Refuse whoever may not read the metrics: they need METRICS_TOKEN or, where none is set, this machine."""
-    header = request.headers.get("authorization")
+def check_scraper(request: Request, settings: Settings) -> None:
+    """Refuse whoever may not read the metrics: they need METRICS_TOKEN or, outside production, to be this machine."""
+    header, token = request.headers.get("authorization"), settings.metrics_token
     if token is None:
+        if settings.environment == "production":
+            raise MetricsRefused
         # Behind a proxy on this machine, every client would seem to be on this machine.
         forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
         if forwarded or client_address(request) == "unknown" or not ip_address(client_address(request)).is_loopback:

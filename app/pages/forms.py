@@ -7,7 +7,9 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from app.core.errors import BadRequest
+from app.core.errors import BadRequest, ForeignOrigin
+from app.core.settings import get_settings
+from app.http.cookies import origin_allowed
 from app.pages.api_client import ApiError
 from app.pages.texts import CORRECT_FIELDS, describe, describe_fields
 
@@ -60,6 +62,8 @@ async def read_form(
     request: Request, template: str = "", load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
 ) -> Form:
     """A form in UTF-8; of a repeated field, the last value. main.py limits the size of the body."""
+    if not origin_allowed(request, get_settings()):  # the API asks only those that send a cookie
+        raise ForeignOrigin
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise BadRequest
     try:

@@ -30,5 +30,5 @@ async def are_pages_ready(request: Request) -> Health:
 
 @router.get("/metrics")
 async def read_metrics(request: Request) -> Response:
-    check_scraper(request, get_settings().metrics_token)
+    check_scraper(request, get_settings())
     return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)

@@ -63,7 +63,7 @@ def _check_database(database: Database) -> None:
 )
 async def read_metrics(request: Request, services: ServicesDep) -> Response:
     """Metrics for Prometheus: for the bearer of METRICS_TOKEN or, where that is not set, for this machine only."""
-    check_scraper(request, services.settings.metrics_token)
+    check_scraper(request, services.settings)
     measured = await in_thread(_measure, services.database)
     return Response(metrics.page(measured), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,12 +1,16 @@
 """Writes with a cookie come from a page of ours or of CORS_ORIGINS; another site's page gets nowhere."""
 
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
+from starlette.requests import HTTPConnection
 
+from app.core.settings import get_settings
+from app.http.cookies import origin_allowed
 from tests.support.assertions import assert_problem
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
-from tests.support.servers import Muster
+from tests.support.servers import PASSWORD, Muster
 
 pytestmark = pytest.mark.one_database
 
@@ -65,3 +69,28 @@ def test_pages_of_the_service_and_of_allowed_origins_can_write(befriended: Muste
     changed = browser.call("PATCH", ME, headers=dict(headers), json={"name": "Ada"})
     assert (changed.status_code, changed.json()["name"]) == (200, "Ada")
     assert browser.call("POST", LOGOUT, headers=dict(headers)).status_code == 204
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://evil.example", "http://muster.example", ""])
+def test_in_production_the_host_that_a_request_names_is_not_ours(origin: str) -> None:
+    update = {"environment": "production", "public_url": PUBLIC, "cors_origins": (FRIEND,)}
+    settings = get_settings().model_copy(update=update)
+
+    def allowed(origin: str, host: str) -> bool:
+        headers = [(b"host", host.encode()), (b"origin", origin.encode())]
+        scope = {"type": "http", "scheme": "http", "headers": headers}
+        return origin_allowed(HTTPConnection(scope), settings)
+
+    assert not allowed(origin, origin.partition("://")[2])
+    assert allowed(PUBLIC, "10.0.0.7:8000")
+    assert allowed(FRIEND, "muster.example")
+
+
+@pytest.mark.parametrize("page", ["register", "forgot-password", "reset-password", "verify-email", "sign-in"])
+def test_a_form_of_another_site_gets_nowhere(muster: Muster, page: str) -> None:
+    email = f"{uuid4().hex}@example.com"
+    form = {"email": email, "username": email, "password": PASSWORD, "token": "x", "new_password": PASSWORD}
+    for name in ("another site", "says nothing", "cross-site"):
+        answer = Browser(muster).call("POST", f"/{page}", headers=dict(FOREIGN[name]), data=form)
+        assert (answer.status_code, "another site" in answer.text) == (403, True)
+    assert muster.sent_mails(email) == []

@@ -9,8 +9,11 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
 
-from app.core.settings import DATA
+from app.core.errors import MetricsRefused
+from app.core.settings import DATA, get_settings
+from app.http.monitoring import check_scraper
 from tests.scripts.test_start import environment, expect_refusal
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT, fresh_database
@@ -79,6 +82,13 @@ def test_with_a_token_its_bearer_alone_may_read(serve: Serve) -> None:
         assert_problem(muster.client.get("/metrics", headers={"Authorization": wrong}), 401, "invalid-token")
     assert scrape(muster, Authorization=f"Bearer {TOKEN}")
     assert TOKEN not in muster.log
+
+
+def test_in_production_nobody_may_read_without_a_token() -> None:
+    request = Request({"type": "http", "headers": [], "client": ("127.0.0.1", 1)})
+    production = get_settings().model_copy(update={"environment": "production", "metrics_token": None})
+    with pytest.raises(MetricsRefused):
+        check_scraper(request, production)
 
 
 # ---- What it counts ----

@@ -303,6 +303,8 @@ def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) ->
         ("SECRET_KEYS", {"SECRET_KEYS": "short-0123456789"}),
         ("SECRET_KEYS", {"SECRET_KEYS": f"{SECRET_KEY},short-0123456789"}),
         ("SECRET_KEYS", {"SECRET_KEYS": "changemechangemechangemechangeme"}),
+        ("SECRET_KEYS", {"SECRET_KEYS": f"{SECRET_KEY},changemechangemechangemechangeme"}),
+        ("CORS_ORIGINS", {"CORS_ORIGINS": "https://app.example.com,http://app.example.com"}),
         ("MAIL_URL", {"MAIL_URL": ""}),
         ("MAIL_URL", {"MAIL_URL": "outbox:///srv/outbox"}),
         ("REDIS_URL", {"WORKERS": "2"}),
@@ -330,6 +332,7 @@ def test_the_pages_alone_need_no_secret_in_production(set_: Any) -> None:
 
 def test_production_starts_once_all_is_set(set_: Any) -> None:
     assert set_(**PRODUCTION).environment == "production"
+    assert set_(**PRODUCTION, CORS_ORIGINS="http://localhost,https://app.example.com").cors_origins
     assert set_(**PRODUCTION, WORKERS="4", REDIS_URL="rediss://:pw@redis/0").workers == 4
 
 

@@ -175,7 +175,9 @@ def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_
         assert process.stdout is not None
         banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
     assert "Data        data/muster.db\n" in banner
-    assert {path.name for path in (project / "data").iterdir()} >= {"muster.db", "secret.key"}
+    written = [project / "data", *(project / "data").iterdir()]
+    assert {path.name for path in written} >= {"muster.db", "secret.key"}
+    assert [path for path in written if path.stat().st_mode & 0o077] == []  # its owner's alone
 
 
 def test_a_data_folder_that_cannot_be_written_is_one_line_that_names_it(tmp_path: Path) -> None:
