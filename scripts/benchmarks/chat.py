@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from scripts.benchmarks.testbed import Testbed, server_process
+from scripts.benchmarks.testbed import Testbed, server_process, start_sessions
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster
 
@@ -29,7 +29,8 @@ def chat(testbed: Testbed) -> None:
                 if processes > 1:
                     settings["REDIS_URL"] = stack.enter_context(RedisServer(testbed.folder)).url
                 served = [stack.enter_context(testbed.muster(url, **settings)) for _ in range(processes)]
-                tokens = testbed.access_tokens(url)
+                # A person has fifty places in a process.
+                tokens = [pair.access_token for pair in start_sessions(url, people=10, each=50)]
                 asyncio.run(_warm_up(served, tokens[0]))
                 before = _memory(served)
                 delays, after = asyncio.run(_broadcast(served, tokens))
