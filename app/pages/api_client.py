@@ -26,9 +26,10 @@ class ApiError(Exception):
     def __init__(self, response: httpx.Response) -> None:
         self.status = response.status_code
         is_problem = response.headers.get("content-type") == "application/problem+json"
-        self.problem: dict[str, Any] = response.json() if is_problem else {}
-        self.type = str(self.problem.get("type", "")).removeprefix("/problems/")
-        self.retry_after = response.headers.get("retry-after")
+        self.members: dict[str, Any] = response.json() if is_problem else {}
+        self.type = str(self.members.get("type", "")).removeprefix("/problems/")
+        wait = response.headers.get("retry-after")
+        self.headers = {"Retry-After": wait} if wait else {}
         super().__init__(f"{self.status} {self.type}")
 
 

@@ -1,11 +1,10 @@
 """The pages' answer to every error: the form again, a page in plain words, or the way to the sign-in."""
 
-from collections.abc import Mapping
-
 from fastapi import Request
 from fastapi.responses import Response
 
 from app.core import metrics
+from app.core.errors import AppError
 from app.core.settings import get_settings
 from app.http.cookies import set_cookie
 from app.http.error_handlers import classify
@@ -20,7 +19,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         known = await classify(request, error)
         metrics.count("errors", type=known.type)
-        return _error_page(request, known.status, known.type, known.members, known.headers)
+        return _error_page(request, known)
     if error.status == 401:
         return _to_sign_in(request)
     form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
@@ -28,8 +27,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
         form.reject(error)
         values = await form.load(request) if form.load else {}
         return page(request, form.template, form=form, **values)
-    headers = {"Retry-After": error.retry_after} if error.retry_after else {}
-    return _error_page(request, error.status, error.type, error.problem, headers)
+    return _error_page(request, error)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -42,10 +40,9 @@ def _to_sign_in(request: Request) -> Response:
     return redirect("/sign-in", next=path + query, **expired)
 
 
-def _error_page(
-    request: Request, status: int, kind: str, members: Mapping[str, str], headers: Mapping[str, str]
-) -> Response:
-    title, detail = describe(kind, retry_after=headers.get("Retry-After"), ticket=members.get("ticket"))
-    response = page(request, "error.html", status=status, title=title, detail=detail)
-    response.headers.update(headers)
+def _error_page(request: Request, error: AppError | ApiError) -> Response:
+    wait, ticket = error.headers.get("Retry-After"), error.members.get("ticket")
+    title, detail = describe(error.type, retry_after=wait, ticket=ticket)
+    response = page(request, "error.html", status=error.status, title=title, detail=detail)
+    response.headers.update(error.headers)
     return response

@@ -28,7 +28,7 @@ class Form:
     errors: dict[str, str] = field(default_factory=dict)
     message: str = ""
     status: int = 200
-    retry_after: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> str:
         return self.values.get(name, "")
@@ -46,10 +46,11 @@ class Form:
 
     def reject(self, error: ApiError) -> None:
         """Note what is wrong: beside each field that the error names, or else above the form."""
-        self.errors |= describe_fields(error.type, error.problem)
+        self.errors |= describe_fields(error.type, error.members)
         is_marked = not self.errors.keys().isdisjoint(self.values)
-        self.message = CORRECT_FIELDS if is_marked else describe(error.type, retry_after=error.retry_after)[1]
-        self.status, self.retry_after = error.status, error.retry_after
+        wait = error.headers.get("Retry-After")
+        self.message = CORRECT_FIELDS if is_marked else describe(error.type, retry_after=wait)[1]
+        self.status, self.headers = error.status, error.headers
 
 
 def show_on_error(request: Request, form: Form) -> Form:

@@ -30,11 +30,9 @@ def _origin(url: str, scheme: str = "http") -> str:
 
 
 def page(request: Request, template: str, *, form: Form | None = None, status: int = 200, **values: Any) -> Response:
-    """A rendered template. A rejected form gives its status to the page that shows it again."""
+    """A rendered template. A rejected form gives its status and its headers to the page that shows it again."""
     form = form or Form()
-    headers = {"Cache-Control": "private, no-store"}
-    if form.retry_after:
-        headers["Retry-After"] = form.retry_after
+    headers = {"Cache-Control": "private, no-store", **form.headers}
     settings, is_apart = get_settings(), request.app.state.api is None
     html = render(
         f"pages/{template}",
