@@ -4,11 +4,13 @@ import os
 import secrets
 import sys
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
@@ -57,7 +59,12 @@ def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_file=ROOT / ".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=ROOT / ".env",
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["development", "test", "production"] = "development"
@@ -179,11 +186,24 @@ def describe(error: ValidationError) -> str:
     return f"muster: {str(first['loc'][0]).upper()}: {reason}" if first["loc"] else f"muster: {reason}"
 
 
+def _misspelt_names() -> tuple[str, str] | None:
+    """The first name, in .env or the environment, that is almost that of a setting, and the setting's."""
+    known = {name.upper() for name in Settings.model_fields}
+    file = Settings.model_config["env_file"]
+    written = {*os.environ, *(dotenv_values(str(file), encoding="utf-8-sig") if file else ())}
+    close = ((name, get_close_matches(name.upper(), known, 1, 0.9)) for name in sorted(written))
+    return next(((name, found[0]) for name, found in close if found and name.upper() not in known), None)
+
+
 @cache
 def get_settings() -> Settings:
     try:
+        if misspelt := _misspelt_names():
+            sys.exit(f"muster: {misspelt[0]}: there is no such setting; did you mean {misspelt[1]}?")
         return Settings()
     except ValidationError as error:
         sys.exit(describe(error))
+    except UnicodeDecodeError:
+        sys.exit("muster: .env cannot be read: save it in UTF-8")
     except OSError as error:  # .env cannot be read, or data/ not be written
         sys.exit(f"muster: {error.filename} cannot be used: {error.strerror}")

@@ -17,7 +17,8 @@ from app.core.crypto import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parents[2]
 _ID_TOKEN_CLAIMS = frozenset(("iss", "sub", "aud", "azp", "exp", "iat", "auth_time", "acr", "amr", "email", "groups"))
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 # Of redis-py's options those that Celery's client of Redis takes too.
 REDIS_OPTIONS: tuple[str, ...] = (
@@ -114,9 +115,10 @@ def _token_mark(text: str) -> str | None:
 
 def _duration(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
-        return validate(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
+        written = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+        return validate(float(written[1]) * _SECONDS[written[2]] if written else value)
     except ValueError:
-        raise ValueError("must be a duration above 0, in seconds (30) or ISO 8601 (PT30S)") from None
+        raise ValueError("must be a duration above 0 such as 30s, 10m, 12h, 30d or PT30S") from None
 
 
 def _comma_list(value: object) -> object:

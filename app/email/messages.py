@@ -17,7 +17,7 @@ from app.accounts.email_tokens import make_link_token
 from app.core.settings import Settings
 from app.core.templating import render
 from app.models.base import utcnow
-from app.models.types import NO_MAILBOX
+from app.models.types import NO_MAILBOX, ascii_address
 from app.models.user import LinkKind, User
 from app.oauth2.access_tokens import Signers
 
@@ -39,7 +39,7 @@ def compose_mail(
     texts = {name: text.format_map(arguments) for name, text in _MAILS[arguments["template"]].items()}
     link = f"{settings.public_url}/{texts['page']}#token={token}" if token else None
     message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = settings.mail_from, recipient, texts["subject"]
+    message["From"], message["To"], message["Subject"] = settings.mail_from, ascii_address(recipient), texts["subject"]
     message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
     # 7bit keeps a link on one line, also for someone who greps the outbox, where base64 hides its copy in the HTML.

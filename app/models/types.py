@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pydantic
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
 from app.core.decimals import DECIMALS
@@ -52,6 +52,8 @@ Name = Annotated[str, *line(100, "Ada")]
 # ---- E-mail addresses ----
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 section 4.5.3.1.3
+for _domain in ("local", "arpa"):  # networks at home and in offices have mailboxes: printer.local, nas.home.arpa
+    SPECIAL_USE_DOMAIN_NAMES.remove(_domain)
 
 
 def email_address(value: str) -> str:
@@ -65,9 +67,25 @@ def email_address(value: str) -> str:
         raise ValueError("this is not an e-mail address") from error
 
 
+def ascii_address(value: str) -> str:
+    """The address with its domain in ASCII, as mail servers without SMTPUTF8 take it."""
+    return validate_email(value, check_deliverability=False, test_environment=True).ascii_email or value
+
+
+def _deliverable(value: str) -> str:
+    if not value.rpartition("@")[0].isascii():
+        raise ValueError("mail cannot be delivered to this address: use one without accents before the @")
+    return value
+
+
 _EMAIL = {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
 StoredEmail = Annotated[str, WithJsonSchema(_EMAIL)]  # as it is stored, validated when it was sent
-Email = Annotated[StoredEmail, StringConstraints(max_length=MAX_EMAIL_LENGTH), AfterValidator(email_address)]
+Email = Annotated[
+    StoredEmail,
+    StringConstraints(max_length=MAX_EMAIL_LENGTH),
+    AfterValidator(email_address),
+    AfterValidator(_deliverable),
+]
 NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their address (app/accounts/users.py)
 
 # ---- Amounts ----

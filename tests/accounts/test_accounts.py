@@ -61,6 +61,13 @@ def test_nobody_chooses_a_role_or_scope(muster: Muster, wish: dict[str, Any]) ->
     assert answer.json()["errors"][0]["loc"] == ["body", *wish]
 
 
+@pytest.mark.parametrize("domain", ["printer.local", "nas.home.arpa", "bücher.example"])
+def test_mail_reaches_domains_of_a_home_and_those_with_accents(muster: Muster, domain: str) -> None:
+    name = uuid4().hex
+    assert register(muster, email=f"{name}@{domain}").json()["email"] == f"{name}@{domain}"
+    assert muster.mails(f"{name}@{domain.encode('idna').decode()}")
+
+
 def test_email_addresses_are_compared_case_insensitively(muster: Muster) -> None:
     name = uuid4().hex
     assert register(muster, email=f" Ada.{name}@Example.COM ").json()["email"] == f"ada.{name}@example.com"
@@ -79,7 +86,9 @@ def test_concurrent_registrations_of_one_address_create_one_account(muster: Must
     assert sign_in(muster, email, PASSWORD).status_code == 200
 
 
-@pytest.mark.parametrize("email", ["", "ada", "ada@", "@example.com", "a b@example.com", "ada@example.com\0", 7, None])
+@pytest.mark.parametrize(
+    "email", ["", "ada", "ada@", "@example.com", "a b@example.com", "ada@example.com\0", "jörg@example.com", 7, None]
+)
 def test_an_invalid_email_address_is_rejected(muster: Muster, email: object) -> None:
     answer = register(muster, email=email)
     assert_problem(answer, 422, "invalid")

@@ -89,6 +89,28 @@ def test_the_example_can_be_used_as_it_is(set_: Any, tmp_path: Path, monkeypatch
     assert settings.public_url == "http://localhost:8000"
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_that_is_not_utf_8_stops_the_start_with_one_line(
+    set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    (tmp_path / ".env").write_text("MAIL_FROM=grüße@example.com\n", encoding)
+    assert refusal(set_) == "muster: .env cannot be read: save it in UTF-8"
+
+
+def test_a_name_that_is_almost_a_setting_stops_the_start_and_a_mark_at_the_beginning_does_not(
+    set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    (tmp_path / ".env").write_text("PORT=9000\nworkers=2\nUNRELATED=1\n", "utf-8-sig")
+    assert (set_().port, set_().workers) == (9000, 2)
+    (tmp_path / ".env").write_text("LIMIT_LOGINS_IP=sesame\n")
+    line = "muster: LIMIT_LOGINS_IP: there is no such setting; did you mean LIMIT_LOGIN_IP?"
+    assert refusal(set_) == line
+    (tmp_path / ".env").unlink()
+    assert refusal(set_, LIMIT_LOGINS_IP="sesame") == line
+
+
 # ---- Values ----
 
 
@@ -99,6 +121,10 @@ def test_the_example_can_be_used_as_it_is(set_: Any, tmp_path: Path, monkeypatch
         ("0.5", timedelta(milliseconds=500)),
         ("PT30S", timedelta(seconds=30)),
         ("PT10M", timedelta(minutes=10)),
+        ("90s", timedelta(seconds=90)),
+        ("10m", timedelta(minutes=10)),
+        ("1.5 h", timedelta(minutes=90)),
+        ("30d", timedelta(days=30)),
         ("P30D", timedelta(days=30)),
         ("P1DT12H", timedelta(hours=36)),
     ],
