@@ -264,14 +264,11 @@ class MovingWindows:
     def hit(self, key: tuple[str, ...], kind: str) -> None:
         """Count one, or raise TooManyRequests if that is one too many."""
         for item in self._items:
-            if not self._call(MovingWindowRateLimiter.hit, item, *key):
+            if not self._windows.hit(item, *key):
                 raise self._refusal(item, key, kind)
 
     def _refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
-        return _refusal(item, self._call(MovingWindowRateLimiter.get_window_stats, item, *key).reset_time, kind)
-
-    def _call(self, method: Callable[..., Result], *arguments: Any) -> Result:
-        return method(self._windows, *arguments)
+        return _refusal(item, self._windows.get_window_stats(item, *key).reset_time, kind)
 
 
 class ChatLimits:
@@ -303,7 +300,7 @@ class AccountLimits(MovingWindows):
     def check_ceiling(self, account: str) -> None:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
         key = (_account_key(account), "all")
-        if not self._call(MovingWindowRateLimiter.test, ACCOUNT_CEILING, *key):
+        if not self._windows.test(ACCOUNT_CEILING, *key):
             raise self._refusal(ACCOUNT_CEILING, key, "password")
 
     def proof(self, user_id: UUID) -> None:
@@ -312,17 +309,17 @@ class AccountLimits(MovingWindows):
 
     def failed(self, account: str) -> None:
         """Count a wrong password towards the ceiling."""
-        self._call(MovingWindowRateLimiter.hit, ACCOUNT_CEILING, _account_key(account), "all")
+        self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
 
     def succeeded(self, account: str, address: str) -> None:
         for one in networks(address):
             for item in self._items:
-                self._call(MovingWindowRateLimiter.clear, item, _account_key(account), one)
+                self._windows.clear(item, _account_key(account), one)
 
     def recovered(self, account: str, address: str) -> None:
         """Forget the wrong passwords of an account whose owner has reset it."""
         self.succeeded(account, address)
-        self._call(MovingWindowRateLimiter.clear, ACCOUNT_CEILING, _account_key(account), "all")
+        self._windows.clear(ACCOUNT_CEILING, _account_key(account), "all")
 
     def mail(self, recipient: str, address: str) -> None:
         """Count a requested mail by the same numbers; nothing gives an attempt back."""
@@ -330,7 +327,7 @@ class AccountLimits(MovingWindows):
 
     def may_mail(self, recipient: str, template: str) -> bool:
         """Count a mail that is about to be sent; False if it is one too many for its recipient."""
-        is_within = self._call(MovingWindowRateLimiter.hit, MAIL_CEILING, _account_key(f"to/{recipient}"), template)
+        is_within = self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)
         if not is_within:
             metrics.count("limit_hits", kind="mail")
         return is_within
