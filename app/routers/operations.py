@@ -44,10 +44,11 @@ _CHANGE = problems(OperationNotFound, PreconditionFailed)
 
 
 @router.get("", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
-def list_operations(
+async def list_operations(
+    request: Request,
     response: Response,
     me: OperationsReader,
-    session: SessionDep,
+    services: ServicesDep,
     filters: OperationFilters,
     page: PageDep,
     if_none_match: IfNoneMatch = None,
@@ -55,10 +56,11 @@ def list_operations(
     """Your operations, the newest first. The ETag covers the whole ledger: every change of yours changes it."""
     tag = etags.etag(me.user_id, me.session.operations_revision)
     if not etags.if_none_match(if_none_match, tag):
-        return _not_modified(tag)
+        return _not_modified(tag)  # authentication has read the revision: a phone that is up to date needs no session
     response.headers["ETag"] = tag
-    rows = operations.list_operations(
-        session, me.user_id, filters.conditions(), after=page.position, limit=page.limit + 1
+    conditions, after, limit = filters.conditions(), page.position, page.limit + 1
+    rows = await services.database.read(
+        request, operations.list_operations, me.user_id, conditions, after=after, limit=limit
     )
     return page.cut(rows, operations.position)
 

@@ -16,7 +16,7 @@ from tests.scripts.test_start import environment
 from tests.support.databases import ROOT, fresh_database
 from tests.support.hostile import head, raw
 from tests.support.phones import COURSE
-from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
+from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
 from tests.support.sockets import Socket, new_room
 
 pytestmark = pytest.mark.one_database
@@ -184,6 +184,7 @@ def test_client_input_cannot_add_a_mail_header(muster: Muster) -> None:
         refused = muster.client.post("/api/auth/register", json={"email": email, "password": PASSWORD})
         assert refused.status_code == 422
     account = muster.register(name="Ada {device} %s")
+    account.confirm()
     stolen = account.sign_in(device=f"phone{bcc} {{what}} %s")
     following = Tokens(muster.refresh(stolen.refresh).json())
     assert muster.refresh(following.refresh).status_code == 200
@@ -192,4 +193,6 @@ def test_client_input_cannot_add_a_mail_header(muster: Muster) -> None:
     assert sorted(mail.keys()) == sorted(
         ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
     )
-    assert "phoneBcc: somebody@example.comA text of my own {what} %s." in mail.as_string()
+    text = text_of(mail)
+    assert "phoneBcc:  text of my own {what} %s." in text
+    assert "somebody@example.com" not in text

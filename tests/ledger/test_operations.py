@@ -127,7 +127,7 @@ def test_a_missing_field_is_rejected_except_by_patch(shared: Ledger, field: str)
         assert_problem(answer, 422, "invalid")
 
 
-@pytest.mark.parametrize("operation_id", ["0", "-1", str(2**63), "9" * 30, "1.5", "x", "٣"])
+@pytest.mark.parametrize("operation_id", ["0", "-1", str(2**63), "1.5", "x", "٣"])
 def test_an_invalid_id_is_rejected(shared: Ledger, operation_id: str) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = shared.call(method, operation_id, json=COURSE)

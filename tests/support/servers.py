@@ -95,6 +95,11 @@ class Account:
     def __init__(self, muster: "Muster", email: str, password: str) -> None:
         self.muster, self.email, self.password = muster, email, password
 
+    def confirm(self) -> None:
+        """Confirm the address by the link that registering mailed to it."""
+        token = self.muster.link_token(self.email, subject="Confirm")
+        assert self.muster.client.post("/api/auth/verify-email", json={"token": token}).status_code == 204
+
     def tokens(self) -> Tokens:
         """Those of a new session, where signing in is not what is tested: no password is hashed."""
         server = authorization_server(frozenset(self.muster.settings.items()))
