@@ -44,7 +44,7 @@ _CHANGE = problems(OperationNotFound, PreconditionFailed)
 
 
 @router.get("", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
-async def list_operations(
+async def list_operations(  # noqa: PLR0913, PLR0917  # a route's signature is what it takes from the request
     request: Request,
     response: Response,
     me: OperationsReader,
