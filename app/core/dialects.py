@@ -76,6 +76,12 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
             # SQLite's default transactions lose updates silently. IMMEDIATE takes the write lock before the first read.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+        @event.listens_for(engine, "handle_error")
+        def _wait_for_the_disk(context: Any) -> None:
+            # On the read side the same error means that our code writes where it must not.
+            if getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+                raise Unavailable("The disk is read-only.", retry_after=10)
+
     return engine
 
 
@@ -161,9 +167,9 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
     return None
 
 
-# Locked by somebody else, or a disk that is full, failed, read-only or away.
-_TEMPORARY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
-_TEMPORARY |= {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+# Locked by somebody else, or a disk that is full, failed or away.
+_TEMPORARY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_TEMPORARY |= {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
 
 def _is_temporary(error: exc.SQLAlchemyError) -> bool:

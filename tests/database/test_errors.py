@@ -15,8 +15,9 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from app.core.dialects import as_app_error
+from app.core.dialects import as_app_error, make_engine
 from app.core.errors import Conflict, Unavailable
+from app.core.settings import get_settings
 from app.models.hero import Hero
 from tests.support.servers import Muster
 
@@ -75,14 +76,17 @@ def test_a_full_disk_is_temporary_and_known_to_ready(folder: Path, tmp_path: Pat
             assert "ticket" not in muster.log
 
 
-@pytest.mark.parametrize("limit", ["max_page_count=1", "query_only=ON"])
-def test_what_sqlite_cannot_store_for_now_is_temporary(tmp_path: Path, limit: str) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/small.db", poolclass=NullPool)
+def test_what_sqlite_cannot_store_for_now_is_temporary(tmp_path: Path) -> None:
+    engine = make_engine(get_settings().model_copy(update={"database_url": f"sqlite:///{tmp_path}/small.db"}))
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE first (x)")
-        connection.exec_driver_sql(f"PRAGMA {limit}")
+        connection.exec_driver_sql("PRAGMA max_page_count=1")
         with pytest.raises(OperationalError) as raised:
             connection.exec_driver_sql("CREATE TABLE second (x)")
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        with pytest.raises(Unavailable):
+            connection.exec_driver_sql("CREATE TABLE third (x)")
+    engine.dispose()
     assert isinstance(as_app_error(raised.value), Unavailable)
 
 
