@@ -154,7 +154,7 @@ def test_what_is_no_http_request_is_a_400_of_the_server_itself(muster: Muster, r
     ids=lambda headers: f"{len(headers)} {next(iter(headers))}",
 )
 def test_100_kilobytes_of_headers_are_refused(muster: Muster, headers: dict[str, str]) -> None:
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **headers}.items())
     for target in ("GET /api/users/me", "GET /health/live", f"POST {OAUTH[0]}"):
         answer = raw(muster, f"{target} HTTP/1.1\r\nConnection: close\r\n{lines}\r\n".encode())
         assert_refused(answer, 431)
