@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, exc, make_url
+from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
@@ -61,15 +61,7 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
             connection.execute("PRAGMA cache_size=-65536")
         connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # typeshed: int only
 
-    if read_only:
-
-        @event.listens_for(engine, "handle_error")
-        def _read_only(context: ExceptionContext) -> Exception | None:
-            # Here it is a defect of ours; on the write side it is a disk that lets nobody write.
-            code = getattr(context.original_exception, "sqlite_errorcode", None)
-            return RuntimeError("the read side was to write") if code == sqlite3.SQLITE_READONLY else None
-
-    else:
+    if not read_only:
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Any) -> None:

@@ -49,9 +49,9 @@ class RequestContext:
             return
         identifier = _client_request_id(scope) or f"{getrandbits(128):032x}"  # no secret, and no system call
         request_id.set(identifier)
-        scope["headers"] = own_cookies(scope["headers"])
         started, status = perf_counter(), 499  # 499: the client left before the response
         if scope["type"] == "websocket":
+            scope["headers"] = own_cookies(scope["headers"])
             await self._log_socket(scope, receive, send, started)
             return
         method, rest = scope["method"], CancelScope()
@@ -126,6 +126,7 @@ class CatchAll:
 
         try:
             _check_head(scope, self._settings)
+            scope["headers"] = own_cookies(scope["headers"])
             await self.app(scope, receive, watched_send)
         except (ClientGone, ClientDisconnect):
             metrics.count("clients_gone")
