@@ -68,7 +68,7 @@ def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Calla
     assert set(found[0][0]) == expected
 
     link = muster.client.get("/api/users?limit=2", headers={**admin.bearer, "Host": "api.example:8443"}).headers["link"]
-    assert re.fullmatch(r'<http://api\.example:8443/api/users\?limit=2&after=[A-Za-z0-9_-]+>; rel="next"', link)
+    assert re.fullmatch(r'</api/users\?limit=2&after=[A-Za-z0-9_-]+>; rel="next"', link)
 
 
 def test_page_size_is_capped_and_a_foreign_cursor_is_rejected(muster: Muster) -> None:

@@ -86,16 +86,18 @@ def test_405(served: Served) -> None:
 
 def test_413(served: Served) -> None:
     body = b"a=" + b"b" * MAX_BODY
-    assert_page(served.pages.client.post("/sign-in", content=body, headers=FORM), 413)
-    chunks = served.pages.client.post("/sign-in", content=iter([body[:9], body]), headers=FORM)
+    form = {**FORM, "Origin": served.pages.url}
+    assert_page(served.pages.client.post("/sign-in", content=body, headers=form), 413)
+    chunks = served.pages.client.post("/sign-in", content=iter([body[:9], body]), headers=form)
     assert_page(chunks, 413)
     assert_problem(served.api.client.post("/api/auth/register", content=body), 413, "content-too-large")
 
 
 @pytest.mark.parametrize("content", [b"a=%ff", b"a=b&" * 60, b"\xff"], ids=["not UTF-8", "many", "bytes"])
 def test_400(served: Served, content: bytes) -> None:
-    assert_page(served.pages.client.post("/sign-in", content=content, headers=FORM), 400)
-    assert_page(served.pages.client.post("/sign-in", json={"a": "b"}), 400)
+    origin = {"Origin": served.pages.url}
+    assert_page(served.pages.client.post("/sign-in", content=content, headers={**FORM, **origin}), 400)
+    assert_page(served.pages.client.post("/sign-in", json={"a": "b"}, headers=origin), 400)
 
 
 def test_422(served: Served) -> None:

@@ -136,7 +136,9 @@ def test_a_first_sight_that_was_refused_takes_no_write_again(
     with Muster(
         database_url, folder, app="tests.support.apps.statement_counter:app", OIDC_ISSUER=keycloak.issuer
     ) as counting:
-        token = keycloak.token(email=counting.register().email)
+        account = counting.register()
+        account.confirm()  # an address that nobody confirmed would give way
+        token = keycloak.token(email=account.email)
         answers = [use(counting, token) for _ in range(3)]
         for answer in answers:
             assert_problem(answer, 409, "email-taken")
