@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import count
 from threading import Event, Lock
 from typing import Any
@@ -24,6 +25,8 @@ class Balancer:
 
     def __init__(self, *instances: Muster) -> None:
         self.answers: Counter[int] = Counter()
+        # Connections of its own: those of an instance's client end with a stop.
+        self._clients = {instance.url: instance.another_client() for instance in instances}
         self._rotation = list(instances)
         self._unsent: Counter[str] = Counter()
         self._under_way: Counter[str] = Counter()
@@ -42,13 +45,17 @@ class Balancer:
                     self._unsent[instance.url] -= 1
 
         try:
-            answer = instance.client.request(method, path, extensions={"trace": trace}, **options)
+            answer = self._clients[instance.url].request(method, path, extensions={"trace": trace}, **options)
         finally:
             with self._lock:
                 self._under_way[instance.url] -= 1
         with self._lock:
             self.answers[answer.status_code] += 1
         return answer
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
 
     def wait_for_more(self, answers: int) -> None:
         enough = self.answers.total() + answers
@@ -61,6 +68,8 @@ class Balancer:
         wait_for(lambda: self._unsent[instance.url] == 0, what="what was on its way")
         instance.stop()
         wait_for(lambda: self._under_way[instance.url] == 0, what="threads to take their answers")
+        self._clients[instance.url].close()
+        self._clients[instance.url] = instance.another_client()
         instance.start()
         with self._lock:
             self._rotation.append(instance)
@@ -83,9 +92,8 @@ def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
 
 
 def test_a_rolling_restart_loses_no_request(two: list[Muster]) -> None:
-    balancer, stopping = Balancer(*two), Event()
-    people = [two[0].new_account().tokens() for _ in range(4)]
-    with ThreadPoolExecutor(len(people)) as pool:
+    stopping, people = Event(), [two[0].new_account().tokens() for _ in range(4)]
+    with closing(Balancer(*two)) as balancer, ThreadPoolExecutor(len(people)) as pool:
         loads = [pool.submit(load, balancer, tokens, stopping) for tokens in people]
         try:
             for instance in two:
