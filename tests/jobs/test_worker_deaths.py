@@ -78,14 +78,14 @@ def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
     def taken_back() -> bool:
         os.kill(worker.process.pid, signal.SIGSTOP)
         try:
-            board.wait(job_id, "waiting", seconds=10)
+            board.wait(job_id, "waiting", seconds=30)
         except AssertionError:
             os.kill(worker.process.pid, signal.SIGCONT)
             return False
         else:
             return True
 
-    wait_for(taken_back, what="a stop without a lock", seconds=120)
+    wait_for(taken_back, what="a stop without a lock", seconds=300)
 
 
 def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster, board: Board) -> None:

@@ -34,14 +34,15 @@ def uvicorn(url: str, application: str = "app.main:app") -> Iterator[tuple[subpr
 
 def statuses(address: str) -> tuple[int, int]:
     """Of liveness and readiness, once it listens."""
+    with httpx.Client(base_url=address, verify=NO_TLS, timeout=30) as client:
 
-    def status(path: str) -> int | None:
-        try:
-            return httpx.get(f"{address}{path}", verify=NO_TLS, timeout=30).status_code
-        except httpx.TransportError:
-            return None
+        def status(path: str) -> int | None:
+            try:
+                return client.get(path).status_code
+            except httpx.TransportError:
+                return None
 
-    return wait_for(lambda: status("/health/live"), what="an answer"), status("/health/ready") or 0
+        return wait_for(lambda: status("/health/live"), what="an answer"), status("/health/ready") or 0
 
 
 def assert_not_migrated(url: str, application: str = "app.main:app") -> None:

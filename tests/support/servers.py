@@ -35,7 +35,7 @@ from tests.support.startable import Startable
 
 PASSWORD = "violet-tandem-harbour"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
-STARTUP = 60.0  # seconds; a condition is waited for, this only ends a wait that is lost
+STARTUP = 120.0  # seconds; a condition is waited for, this only ends a wait that is lost
 
 # Every worker has a range of ports of its own, below those that the system hands out.
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
