@@ -150,7 +150,7 @@ def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, p
 
 
 def test_four_processes_count_together_and_what_a_killed_one_counted_stays(four: Muster) -> None:
-    tokens = four.new_account().tokens()
+    tokens = four.new_account().sign_in()
     route = {"method": "GET", "route": "/api/users/me", "status": "200"}
     assert [me(four, tokens) for _ in range(40)] == [200] * 40
     wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40, what="40 that are counted")
