@@ -229,10 +229,10 @@ def refused_in(project: Path) -> str:
 def test_ctrl_c_stops_it_with_a_goodbye_and_without_a_traceback(database_url: str, folder: Path) -> None:
     muster = Muster(database_url, folder)
     muster.launch = PlainProcess
-    muster.start()
-    assert muster.process is not None
-    os.kill(muster.process.pid, signal.SIGINT)
-    assert muster.process.wait(30) == 0
+    with muster:
+        assert muster.process is not None
+        os.kill(muster.process.pid, signal.SIGINT)
+        assert muster.process.wait(30) == 0
     goodbye = muster.log.splitlines()[-1]
     assert re.fullmatch(r"Muster has stopped\. Everything is saved in .+\. \./scripts/serve starts it again\.", goodbye)
     assert "Traceback" not in muster.log
