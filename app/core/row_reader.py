@@ -68,10 +68,10 @@ class PostgresRowReader:
             with anyio.fail_after(self._timeout):
                 async with self._places:
                     return await self._read(_sql(statement), parameters)
+        except TimeoutError:  # before OSError, which it is one of
+            raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
         except (psycopg.Error, OSError):
             return await self._slow_way(statement, parameters)
-        except TimeoutError:
-            raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
 
     async def _read(self, sql: str, parameters: dict[str, Any]) -> Row:
         connection = self._idle.pop() if self._idle else await self._connect()
