@@ -18,7 +18,7 @@ from app.models.job import QueueName
 
 QUEUES: tuple[QueueName, ...] = ("high", "default")  # in the order in which a worker polls them
 TASK = "muster.run"
-TIMEOUT = 5  # seconds for each of Celery's commands to Redis
+WORKER_TIMEOUT = 5  # seconds for each command of a worker to Redis: its reads wait there for the next message
 
 
 class ThreadBackend:
@@ -59,7 +59,7 @@ class CeleryBackend(ThreadBackend):
         from redis import Redis  # noqa: PLC0415  # a tenth of a second that processes without Redis need not spend
 
         super().__init__(on_sent)
-        self._celery = make_celery(redis_url)
+        self._celery = make_celery(redis_url, **TIMEOUTS, max_retries=0)  # a sweep tries again what fails
         self._redis = Redis.from_url(redis_url, **TIMEOUTS)
 
     def oldest(self, queue: QueueName) -> UUID | None:
@@ -81,8 +81,11 @@ class CeleryBackend(ThreadBackend):
             metrics.count("dispatch_failures")
 
 
-def make_celery(redis_url: str) -> Any:
-    """Celery as the service and the worker configure it (docs/decisions/0008-job-rows-and-queues.md)."""
+def make_celery(redis_url: str, **transport: Any) -> Any:
+    """Celery as the service and the worker configure it (docs/decisions/0008-job-rows-and-queues.md).
+
+    `transport` replaces options of kombu's Redis transport, which are those of a worker.
+    """
     from celery import Celery  # noqa: PLC0415  # half a second that a process without Redis need not spend
     from redis.connection import parse_url  # noqa: PLC0415  # the same
 
@@ -102,8 +105,9 @@ def make_celery(redis_url: str) -> Any:
             # A message whose worker died is delivered again after so many seconds, and finds its job done: the sweep
             # is faster. It must exceed the run time of any job, or each longer job would be delivered repeatedly.
             "visibility_timeout": 3600,
-            "socket_timeout": TIMEOUT,
-            "socket_connect_timeout": TIMEOUT,
+            "socket_timeout": WORKER_TIMEOUT,
+            "socket_connect_timeout": WORKER_TIMEOUT,
+            **transport,
             **options,
         },
         task_queues={name: {"exchange": name, "routing_key": name} for name in QUEUES},

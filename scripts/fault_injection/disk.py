@@ -1,5 +1,6 @@
 """The disk of a SQLite database is full, and then it is not."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ def full_disk(testbed: Testbed, kind: str) -> Iterator[Outcome]:
     """The disk of the database is full, on SQLite; needs root, for a small disk of its own"""
     if kind != "sqlite":
         return
+    if os.geteuid():
+        raise RuntimeError("only root can mount a disk that is small enough to fill")
     with _small_disk(testbed.folder / "disk") as disk:
         url = f"sqlite:///{disk / 'muster.db'}"
         migrate(url)
