@@ -1,1 +1,1 @@
-"""Muster: accounts, scoped tokens, rotating refresh tokens, and what a mobile app keeps behind them."""
+"""Muster: the backend of a mobile app, with accounts, OAuth 2.0 tokens, a ledger, tasks, chat and jobs."""

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from app.core.database import CHAT_SLOTS, Database
 from app.core.errors import AppError
 from app.core.logs import configure_logging
-from app.core.processes import end_in_order
+from app.core.processes import install_shutdown_handlers
 from app.core.settings import ROOT, Settings, get_settings
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
@@ -136,7 +136,7 @@ class CombinedApplication:
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Build the services on the event loop that they use, and close them in reverse order."""
     settings = get_settings()
-    end_in_order()
+    install_shutdown_handlers()
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
     async with BlockingPortal() as portal:
         services = make_services(settings, Database(settings, portal))
@@ -160,7 +160,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 @asynccontextmanager
 async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
     """The connections to the API, for pages that run on their own."""
-    end_in_order()
+    install_shutdown_handlers()
     async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
         web.state.transport = transport
         yield

@@ -1,3 +1,3 @@
-"""Settings, database, errors, cryptography and logs: what every package stands on. Knows no resource and no
-HTTP; start with settings.py.
+"""Settings, database, errors, cryptography and logs: the foundation of every other package, without HTTP. Start with
+settings.py.
 """

@@ -46,7 +46,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 class Bulkhead:
     """Limits heavy work in this process: at most `width` at a time and `capacity` in all, a 503 for everyone else.
 
-    `share` is how many of these places one party, such as a network or an account, may take.
+    `share` is the number of these places that one party, such as a network or an account, may take.
     """
 
     def __init__(self, width: int, capacity: int, share: int = 1, *, detail: str, retry_after: int) -> None:

@@ -1,4 +1,4 @@
-"""Keys of the server, and the tokens, values and JWKs that are made with them.
+"""The server's keys, and the signed tokens, signed values and JWKs made with them.
 
 The HMAC keys are derived from SECRET_KEYS by HKDF (RFC 5869), one for each use, so that a token of one use is never
 valid for another.
@@ -85,7 +85,7 @@ def _mac(key: bytes, head: bytes, binding: bytes) -> bytes:
     return hmac.digest(key, head + binding, "sha256")
 
 
-# ---- Signed values: cursors, and logins that are under way ----
+# ---- Signed values: cursors, and logins in progress ----
 
 _TAG_SIZE = 12  # bytes
 
@@ -129,7 +129,7 @@ MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
 def read_private_key(path: Path) -> RSAPrivateKey:
     """The RSA key in an unencrypted PEM file; else ValueError.
 
-    Its message never quotes the file, and names the path only if it is a file's: it may be a key pasted by mistake.
+    The message never quotes the file, and names the path only if a file is there: otherwise it may be a pasted key.
     """
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)

@@ -34,13 +34,13 @@ T = TypeVar("T")
 
 
 class Client(Protocol):
-    """Whoever waits for the answer: a Starlette Request."""
+    """The client that waits for a response: a Starlette Request."""
 
     async def is_disconnected(self) -> bool: ...
 
 
 class ClientGone(Exception):
-    """The client left while its request waited for a slot, so nobody is there to answer."""
+    """The client left while its request waited for a slot, so nobody is left to respond to."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Side:
     ) -> T:
         """Run `function` in a slot and a worker thread, in one transaction of `session`, which is closed afterwards.
 
-        A `client` that has gone while it waited is dropped. Pass it only once the body has been read: to ask whether
-        it is still there takes the next message from it.
+        The request is dropped if `client` left while it waited. Pass a client only once the request's body has been
+        read: checking the connection takes the next message from it.
         """
         async with self.slot(client):
             return await in_thread(self._in_transaction, session, partial(function, *args, **kwargs))
@@ -137,7 +137,7 @@ class Database:
     async def read(
         self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function(session, …)` in a worker thread with a read-only session; None: nobody waits for it."""
+        """Run `function(session, …)` in a worker thread with a read-only session. Without a `client` nobody waits."""
         return await self.run(self.read_side, client, function, *args, **kwargs)
 
     async def write(
@@ -158,7 +158,7 @@ class Database:
         return await side.run(client, session, function, session, *args, **kwargs)
 
     async def _first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
-        """What `rows` does where it cannot."""
+        """How `rows` reads a row when its own connections cannot: through a session."""
         return await self.read(None, first_row, statement, parameters)
 
     # ---- A session for a thread of our own ----

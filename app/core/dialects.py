@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL: engines, inserts without duplicates, and the meaning of errors."""
+"""The differences between SQLite and PostgreSQL: engines, inserts that skip duplicates, and the meaning of errors."""
 
 import re
 import select
@@ -109,7 +109,7 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
 
 
 def connect_args(settings: Settings, *, read_only: bool) -> dict[str, Any]:
-    """How every connection to PostgreSQL is opened. What DATABASE_URL says itself comes first."""
+    """The options of every connection to PostgreSQL. Those in DATABASE_URL take precedence."""
     milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
     options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
     options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
@@ -142,12 +142,12 @@ def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], 
 
 
 def dialect_insert(session: Session, table: type[SQLModel]) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that takes ON CONFLICT, which both databases spell alike."""
+    """An INSERT that supports ON CONFLICT, whose syntax is the same in both databases."""
     return sqlite.insert(table) if session.connection().dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
-    """The error that the client gets for one of the database or the disk; None if the fault is in our code."""
+    """The error to send to the client for a failure of the database or the disk; None if our code is at fault."""
     if isinstance(error, OSError):
         return Unavailable("The disk is full.", retry_after=10) if error.errno in {ENOSPC, EDQUOT} else None
     if isinstance(error, exc.IntegrityError):
@@ -159,7 +159,7 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
     return None
 
 
-# Locked by somebody else, or a disk that is full, failed or away.
+# The database is locked, or its disk is full, failing or missing.
 _TEMPORARY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _TEMPORARY |= {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 

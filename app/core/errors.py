@@ -1,6 +1,6 @@
-"""The errors of the API, one class for each problem type (RFC 9457). app/http/error_handlers.py responds with them.
+"""The errors of the API, one class per problem type (RFC 9457). app/http/error_handlers.py turns them into responses.
 
-The name of a class is its problem type, and its docstring the sentence that the client gets as `detail`.
+A class's name is its problem type, and its docstring is the sentence that the client receives as `detail`.
 """
 
 import re
@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 CHALLENGE = 'Bearer realm="muster"'  # RFC 6750 section 3
-# Errors of these endpoints are RFC 6749's JSON; all others are problem+json.
-OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
 
 
 class AppError(Exception):
-    """An error that the client may see, as the keywords of its class define it: status, title, headers, and members of
-    the problem document. A detail is a sentence for a person and never holds a secret."""
+    """An error that is sent to the client. The keywords of a class define its status, title, headers and further
+    members of the problem document. The detail is a sentence for a person and never contains a secret."""
 
     type: ClassVar[str]
     status: ClassVar[int]
@@ -61,7 +59,7 @@ class InvalidToken(
     """The access token is expired, revoked or malformed. Refresh it or sign in again."""
 
 
-# One text for every reason, so that a guess learns nothing; InvalidGrant likewise.
+# The same text for every reason, so that it does not tell which addresses have an account. InvalidGrant does the same.
 class InvalidCredentials(AppError, status=400, title="Not signed in"):
     """The e-mail address or the password is wrong."""
 
@@ -98,7 +96,7 @@ class SignInAgain(AppError, status=403, title="Sign in again"):
     """This request needs a sign-in at the identity provider within the last five minutes."""
 
 
-# A person's first token creates the account, which needs an address.
+# A person's first token creates their account, which needs an address.
 class EmailMissing(AppError, status=403, title="The identity provider names no e-mail address"):
     """The identity provider names no valid e-mail address for you. Request the scope email."""
 
@@ -245,52 +243,7 @@ class ProviderUnavailable(Unavailable, title="The identity provider is unavailab
     """The identity provider cannot be reached. The token may be valid: try again shortly."""
 
 
-# The errors of the token endpoint (RFC 6749 section 5.2).
-class OAuthError(AppError, status=400, title="The token request failed"):
-    """The token request failed."""
-
-
-class InvalidRequest(OAuthError):
-    """The request lacks a parameter, repeats one, or is malformed."""
-
-
-class InvalidGrant(OAuthError):
-    """The credentials or the refresh token are not valid."""
-
-
-class InvalidScope(OAuthError):
-    """The scope is unknown, malformed, or exceeds what was granted."""
-
-
-class UnsupportedGrantType(OAuthError):
-    """The supported grant types are password and refresh_token."""
-
-
-class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic realm="muster"'}):
-    """The client is unknown. Send the request without client authentication."""
-
-
-_OAUTH_CODES = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}
-
-
 def problem(error: AppError) -> dict[str, Any]:
     """The members of an RFC 9457 document."""
-    return {
-        "type": f"/problems/{error.type}",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        **error.members,
-    }
-
-
-def oauth_error(error: AppError) -> dict[str, Any]:
-    """RFC 6749 section 5.2, for the OAuth endpoints; an error of another kind becomes the code nearest to it."""
-    match error:
-        case Unauthenticated():  # RFC 6750 section 3.1
-            code = "invalid_token"
-        case OAuthError() | InvalidToken() | InsufficientScope():
-            code = error.type.replace("-", "_")
-        case _:
-            code = _OAUTH_CODES.get(error.status, "invalid_request")
-    return {"error": code, "error_description": error.detail, "detail": error.detail, **error.members}
+    own = {"type": f"/problems/{error.type}", "title": error.title, "status": error.status, "detail": error.detail}
+    return {**own, **error.members}

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
-# Proxies that compress a response weaken its tag (nginx) or add the encoding (Apache, Caddy). Ours are strong, so both
-# still name the one version that they stood on.
+# Proxies that compress a response weaken its tag (nginx) or append the encoding (Apache, Caddy). Every version has a
+# tag of its own, so a tag that was changed like this still names one version.
 _LISTED = re.compile(r'(?:^|,)[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:[-;](?:gzip|br|zstd))?"[ \t]*(?=,|$)')
 
 

@@ -30,7 +30,7 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 class _Json(logging.Formatter):
-    """One JSON object a line; a record's `fields` become members of it."""
+    """One JSON object per record; the record's `fields` become members of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -83,7 +83,7 @@ def slots(side: str) -> Any:
 
 
 class DatabaseMetrics(Collector):
-    """What is read from the database at each scrape, because workers run in other processes and on other machines."""
+    """Metrics read from the database at each scrape, because workers run in other processes and on other machines."""
 
     def __init__(self, jobs: Mapping[tuple[str, str], int] | None) -> None:
         """`jobs` is {(kind, state): number}; None: the database does not respond."""
@@ -100,19 +100,19 @@ class DatabaseMetrics(Collector):
 
 
 def page(measured: Collector | None = None) -> bytes:
-    """The metrics of all processes in Prometheus' text format, and what was `measured` for this scrape."""
+    """The metrics of all processes in Prometheus' text format, with those `measured` for this scrape."""
     scraped = CollectorRegistry()
     if _FOLDER is None:
         scraped.register(registry)
     else:
-        _forget_gauges_of_the_dead(_FOLDER)
-        MultiProcessCollector(scraped, _FOLDER)  # type: ignore[no-untyped-call]  # the library types a part of itself
+        _remove_gauges_of_dead_processes(_FOLDER)
+        MultiProcessCollector(scraped, _FOLDER)  # type: ignore[no-untyped-call]  # the library is only partly typed
     if measured:
         scraped.register(measured)
     return generate_latest(scraped)
 
 
-def _forget_gauges_of_the_dead(folder: str) -> None:
+def _remove_gauges_of_dead_processes(folder: str) -> None:
     pids = {file.stem.rpartition("_")[2] for file in Path(folder).glob("gauge_live*_*.db")}
     for pid in pids:
         if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():

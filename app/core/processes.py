@@ -1,4 +1,4 @@
-"""How a server process ends: with its supervisor, and at the first Ctrl-C."""
+"""Shutting down a server process: at the first Ctrl-C, and when its supervisor dies."""
 
 import asyncio
 import signal
@@ -6,13 +6,14 @@ from multiprocessing import parent_process
 from typing import Any
 
 
-def end_in_order() -> None:
-    """Called when the event loop runs, in the main thread, after uvicorn has installed its signal handlers."""
+def install_shutdown_handlers() -> None:
+    """Shut down once, at the first Ctrl-C or with the supervisor. Call this after uvicorn has installed its handlers,
+    in the main thread while the event loop runs."""
     loop, supervisor = asyncio.get_running_loop(), parent_process()
     uvicorns: Any = signal.getsignal(signal.SIGINT)
 
     def interrupt(*arguments: Any) -> None:
-        # At a second Ctrl-C uvicorn would not close the services, and log that it did not. It waits for 10 s at most.
+        # At a second Ctrl-C uvicorn would exit without closing the services. The first one takes at most 10 s.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         uvicorns(*arguments)
 
@@ -21,5 +22,5 @@ def end_in_order() -> None:
         signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGINT, interrupt)
-    if supervisor:  # of WORKERS or --reload. Without it nobody would end this process, and the port stayed taken
+    if supervisor:  # of WORKERS or --reload: if it dies, nothing else stops this process, which keeps the port
         loop.add_reader(supervisor.sentinel, end, supervisor.sentinel)

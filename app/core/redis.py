@@ -1,4 +1,4 @@
-"""Redis as requests use it: it is waited for briefly, and while it is unavailable not at all."""
+"""A circuit breaker for Redis: requests wait for it only briefly, and not at all while it is unavailable."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class CircuitBreaker:
-    """Does without Redis for a second after each failure: down, frozen, full, loading or too slow.
+    """Skips Redis for a second after each failure, whether it is down, frozen, full, loading or too slow.
 
-    The call that finds Redis unavailable has waited for a timeout, and so has one call in each second afterwards.
+    Only the first call that finds Redis unavailable waits for a timeout, and then one call in each second.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class CircuitBreaker:
         self._retry_at = 0.0  # 0 while Redis is available
 
     def call(self, use: Callable[[], T], instead: Callable[[], T]) -> T:
-        """The result of `use`, or if Redis fails or has just failed, of `instead`."""
+        """The result of `use`, or of `instead` if Redis fails now or failed within the last second."""
         if monotonic() < self._retry_at:
             return instead()
         if self._retry_at:
@@ -40,5 +40,5 @@ class CircuitBreaker:
 
 @cache
 def circuit_breaker(_redis_url: str) -> CircuitBreaker:
-    """The one that all clients of this Redis share in this process."""
+    """The circuit breaker that all clients of this Redis share in this process."""
     return CircuitBreaker()

@@ -1,8 +1,8 @@
 """Rows read on the event loop: one query by key, without a session, a slot or a worker thread.
 
 Authentication reads one row a request. Through a session in a thread that read takes 1.1 ms of CPU on PostgreSQL, and
-0.4 ms like this (docs/performance.md). On SQLite a reader never waits for the writer (WAL); should the file be locked
-all the same, or a connection have died, the row is read by the slower way, which waits and reports as all others do.
+0.4 ms like this (docs/performance.md). On SQLite a reader never waits for the writer (WAL). If the file is locked all
+the same, or a connection has died, the row is read through a session, which waits and reports errors as usual.
 """
 
 from collections.abc import Awaitable, Callable
@@ -68,7 +68,7 @@ class PostgresRowReader:
             with anyio.fail_after(self._timeout):
                 async with self._places:
                     return await self._read(_sql(statement), parameters)
-        except TimeoutError:  # before OSError, which it is one of
+        except TimeoutError:  # a subclass of OSError, so it comes first
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
         except (psycopg.Error, OSError):
             return await self._slow_way(statement, parameters)
@@ -77,7 +77,7 @@ class PostgresRowReader:
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
             row = await (await connection.execute(sql, parameters)).fetchone()
-        except BaseException:  # also a cancellation in mid-query, which would leave its answer to the next one
+        except BaseException:  # also when canceled in mid-query: the next query would read this one's response
             await connection.close()
             raise
         self._idle.append(connection)

@@ -1,4 +1,4 @@
-"""The revision of the database schema: the newest one that this code knows, and the one that the database is at."""
+"""The revision of the database schema: the newest one in migrations/, and the one that the database has."""
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
@@ -15,7 +15,7 @@ def newest_revision() -> str:
 
 
 def known_revisions() -> list[str]:
-    """Oldest first, from the file names: importing Alembic to ask it takes half a second."""
+    """The revisions in migrations/, oldest first, from the file names: importing Alembic takes half a second."""
     files = sorted((ROOT / "migrations" / "versions").glob("*.py"))
     return [file.name.partition("-")[2].partition("_")[0] for file in files]
 
@@ -36,7 +36,8 @@ def schema_revision(settings: Settings) -> str | None:
 
 
 def reason_not_to_start(settings: Settings) -> str | None:
-    """That the database is empty or of an older release; None if it is not, or cannot be asked at the moment.
+    """Why the service must not start: the database is empty or of an older release. None if it is neither, or is
+    unreachable at the moment.
 
     A newer schema passes: while a release is rolled out, a process of the old one may be restarted.
     """

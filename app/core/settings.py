@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     def _check_origins(self) -> Self:
         insecure = [origin for origin in self.cors_origins if urlsplit(origin).scheme == "http"]
         if self.environment == "production" and any(urlsplit(origin).hostname != "localhost" for origin in insecure):
-            raise ValueError("CORS_ORIGINS: production needs https:// origins; http://localhost is that of some apps")
+            raise ValueError("CORS_ORIGINS: production needs https:// origins, or http://localhost for mobile apps")
         return self
 
     @model_validator(mode="after")
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         if not self.secret_keys or any(len(key) < SECRET_MIN_LENGTH for key in self.secret_keys):
             raise ValueError(f"SECRET_KEYS: production needs secrets of at least {SECRET_MIN_LENGTH} characters each")
         if any(len(set(key)) < 10 for key in self.secret_keys):
-            raise ValueError("SECRET_KEYS: production needs a random secrets, no placeholders")
+            raise ValueError("SECRET_KEYS: production needs random secrets, not placeholders")
         if not self.mail_url.startswith("smtp:"):
             raise ValueError("MAIL_URL: production needs smtp://user:password@host:port?tls=starttls")
         if self.workers > 1 and self.redis_url is None:
@@ -186,8 +186,8 @@ def describe(error: ValidationError) -> str:
     return f"muster: {str(first['loc'][0]).upper()}: {reason}" if first["loc"] else f"muster: {reason}"
 
 
-def _misspelt_names() -> tuple[str, str] | None:
-    """The first name, in .env or the environment, that is almost that of a setting, and the setting's."""
+def _misspelled_name() -> tuple[str, str] | None:
+    """The first name in .env or the environment that nearly matches a setting, and the name of that setting."""
     known = {name.upper() for name in Settings.model_fields}
     file = Settings.model_config["env_file"]
     written = {*os.environ, *(dotenv_values(str(file), encoding="utf-8-sig") if file else ())}
@@ -198,12 +198,12 @@ def _misspelt_names() -> tuple[str, str] | None:
 @cache
 def get_settings() -> Settings:
     try:
-        if misspelt := _misspelt_names():
-            sys.exit(f"muster: {misspelt[0]}: there is no such setting; did you mean {misspelt[1]}?")
+        if misspelled := _misspelled_name():
+            sys.exit(f"muster: {misspelled[0]}: there is no such setting; did you mean {misspelled[1]}?")
         return Settings()
     except ValidationError as error:
         sys.exit(describe(error))
     except UnicodeDecodeError:
         sys.exit("muster: .env cannot be read: save it in UTF-8")
-    except OSError as error:  # .env cannot be read, or data/ not be written
+    except OSError as error:  # .env is not readable, or data/ not writable
         sys.exit(f"muster: {error.filename} cannot be used: {error.strerror}")

@@ -1,4 +1,4 @@
-"""The types of settings. No message repeats the value, which may be a secret or contain one."""
+"""The types of settings, with their validation. Error messages never repeat a value: it may be a secret."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _ID_TOKEN_CLAIMS = frozenset(("iss", "sub", "aud", "azp", "exp", "iat", "auth_ti
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-# Of redis-py's options those that Celery's client of Redis takes too.
+# The options of redis-py that Celery's Redis client accepts too.
 REDIS_OPTIONS: tuple[str, ...] = (
     "client_name",
     "health_check_interval",
@@ -35,7 +35,7 @@ Parser = Callable[[str], str | None]
 
 
 def _must_be(description: str) -> Callable[[Parser], AfterValidator]:
-    """Make a validator of a function that returns the value of a text; None or ValueError if it is not as described."""
+    """Turn a parser into a validator. The parser rejects a text by returning None or raising ValueError."""
 
     def decorate(parse: Parser) -> AfterValidator:
         def validate(text: str) -> str:
@@ -66,7 +66,7 @@ def _redis_url(text: str) -> str | None:
         return None
     from redis import ConnectionPool, RedisError  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
 
-    with suppress(TypeError, RedisError):  # an option of TLS without TLS, or a value that means nothing
+    with suppress(TypeError, RedisError):  # a TLS option without TLS, or a meaningless value
         return text if ConnectionPool.from_url(text).make_connection() else None
     return None
 
@@ -108,7 +108,7 @@ def _limit(text: str) -> str | None:
     return text if parse_many(text) else None
 
 
-@_must_be("a claim that access tokens have and ID tokens have not, such as scp or token_use=access")
+@_must_be("a claim that access tokens have but ID tokens do not, such as scp or token_use=access")
 def _token_mark(text: str) -> str | None:
     return text if text.partition("=")[0] not in _ID_TOKEN_CLAIMS else None
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 _MAX_DIGITS = 40  # more than any number needs; parsing thousands of digits takes quadratic time
 _MAX_EXPONENT = 308  # the range of a double (RFC 8259 section 6)
-_MAX_MEMBERS = 500  # and items of arrays, in all: each may become an error, and no body here needs more than a dozen
+_MAX_MEMBERS = 500  # members and array items in all: each may cause an error, and no body needs more than a dozen
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
@@ -54,5 +54,5 @@ _decoder = json.JSONDecoder(
     object_pairs_hook=_object,
     parse_int=_integer,
     parse_float=_fraction,
-    parse_constant=lambda name: _refuse(f"{name} is no number of JSON"),
+    parse_constant=lambda name: _refuse(f"{name} is not a JSON number"),
 )

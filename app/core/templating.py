@@ -1,4 +1,4 @@
-"""Jinja2 templates, whose values are escaped in HTML, and the bars of a chart."""
+"""Jinja2 templates, which escape values in HTML, and the bars of a chart."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ _HEIGHT = 120  # pixels of the tallest bar
 
 
 def bars(months: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One bar a month, the earliest first; `months` is such as {"2023-10": 3}."""
+    """One bar for each month, the earliest first. `months` maps months to counts, such as {"2023-10": 3}."""
     most = max(months.values(), default=1)
     return [
         {"month": month, "count": count, "height": round(_HEIGHT * count / most)}

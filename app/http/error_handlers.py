@@ -16,7 +16,8 @@ from starlette.requests import HTTPConnection
 
 from app.core import errors, metrics
 from app.core.dialects import as_app_error
-from app.core.errors import OAUTH_PATHS, AppError, Internal, Invalid
+from app.core.errors import AppError, Internal, Invalid
+from app.core.oauth_errors import OAUTH_PATHS, oauth_error
 from app.http.middleware import route_template
 from app.http.rate_limit import too_many_requests
 
@@ -43,7 +44,7 @@ async def error_response(request: Request, exception: Exception) -> Response:
         where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
         return RedirectResponse(where, 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
-        return JSONResponse(errors.oauth_error(error), error.status, {**error.headers, **NO_STORE})
+        return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
     return JSONResponse(errors.problem(error), error.status, error.headers, media_type=PROBLEM)
 
 

@@ -11,8 +11,9 @@ from pydantic import MISSING, BaseModel
 from pydantic.json_schema import models_json_schema
 from sqlmodel import Field, SQLModel
 
-from app.core import errors
-from app.core.errors import OAUTH_PATHS, AppError
+from app.core import errors, oauth_errors
+from app.core.errors import AppError
+from app.core.oauth_errors import OAUTH_PATHS, oauth_error
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 
@@ -85,7 +86,7 @@ def headers(*names: str) -> dict[str, Any]:
 def problems(*kinds: Kind, oauth: bool = False) -> Responses:
     """The `responses` of a route that can raise these errors, each with an example; `oauth` as RFC 6749 has them."""
     schema, media_type = (OAuthError, "application/json") if oauth else (Problem, "application/problem+json")
-    members = errors.oauth_error if oauth else errors.problem
+    members = oauth_error if oauth else errors.problem
     responses: Responses = {}
     for kind in kinds:
         content = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}, "examples": {}}
@@ -108,8 +109,8 @@ _ANY: tuple[Kind, ...] = (
 _GENERAL = (errors.BadRequest, errors.Invalid, *_ANY)
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
 OAUTH_ERRORS = problems(
-    *(errors.InvalidRequest, errors.InvalidGrant, errors.InvalidScope, errors.UnsupportedGrantType),
-    *(errors.InvalidClient, *_ANY),
+    *(oauth_errors.InvalidRequest, oauth_errors.InvalidGrant, oauth_errors.InvalidScope),
+    *(oauth_errors.UnsupportedGrantType, oauth_errors.InvalidClient, *_ANY),
     oauth=True,
 )
 

@@ -14,8 +14,9 @@ from sqlmodel import Session, col
 
 from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
-from app.core.errors import InvalidGrant, InvalidScope, InvalidToken
+from app.core.errors import InvalidToken
 from app.core.logs import security_event
+from app.core.oauth_errors import InvalidGrant, InvalidScope
 from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair

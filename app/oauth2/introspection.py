@@ -10,7 +10,8 @@ from pydantic import MISSING
 from sqlmodel import Session
 
 from app.core.crypto import parse_signed
-from app.core.errors import InvalidGrant, InvalidToken
+from app.core.errors import InvalidToken
+from app.core.oauth_errors import InvalidGrant
 from app.core.scopes import in_order
 from app.models.refresh_token import Introspection, RotationAction, SessionSnapshot
 from app.oauth2.access_tokens import AUDIENCE

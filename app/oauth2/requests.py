@@ -8,7 +8,7 @@ import pydantic
 from pydantic import MISSING, SecretStr
 from sqlmodel import Field, SQLModel
 
-from app.core.errors import InvalidRequest, InvalidScope
+from app.core.oauth_errors import InvalidRequest, InvalidScope
 from app.core.scopes import SCOPES, in_order
 
 _MAX_PARAMETERS = 50

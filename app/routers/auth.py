@@ -5,7 +5,8 @@ from sqlmodel import Session
 
 from app.accounts import email_tokens, users
 from app.core.concurrency import in_thread
-from app.core.errors import EmailTaken, InvalidLink, InvalidRequest, RolesMissing, UnsupportedGrantType
+from app.core.errors import EmailTaken, InvalidLink, RolesMissing
+from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import Introspector, ServicesDep, SessionDep
 from app.http.error_handlers import NO_STORE

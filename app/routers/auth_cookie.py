@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from fastapi import Request, Response
 
 from app.authentication import require_own_origin
-from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials, InvalidGrant, OAuthError
+from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials
+from app.core.oauth_errors import InvalidGrant, OAuthError
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep
 from app.http.cookies import set_cookie

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.core.errors import AppError, OAuthError
+from app.core.errors import AppError
+from app.core.oauth_errors import OAuthError
 from app.models import chat, job, operation, user
 from app.models.operation import MAX_TEXT
 from app.oidc import login  # noqa: F401  # its errors are kinds, too

@@ -1,0 +1,46 @@
+"""The errors of the OAuth endpoints (RFC 6749 section 5.2), whose JSON is that of OAuth and not problem+json."""
+
+from typing import Any
+
+from app.core.errors import AppError, InsufficientScope, InvalidToken, Unauthenticated
+
+OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
+
+
+class OAuthError(AppError, status=400, title="The token request failed"):
+    """The token request failed."""
+
+
+class InvalidRequest(OAuthError):
+    """The request lacks a parameter, repeats one, or is malformed."""
+
+
+class InvalidGrant(OAuthError):
+    """The credentials or the refresh token are not valid."""
+
+
+class InvalidScope(OAuthError):
+    """The scope is unknown, malformed, or exceeds what was granted."""
+
+
+class UnsupportedGrantType(OAuthError):
+    """The supported grant types are password and refresh_token."""
+
+
+class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic realm="muster"'}):
+    """The client is unknown. Send the request without client authentication."""
+
+
+_OAUTH_CODES = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}
+
+
+def oauth_error(error: AppError) -> dict[str, Any]:
+    """The response body of any error at an OAuth endpoint. Other errors get the closest code of RFC 6749."""
+    match error:
+        case Unauthenticated():  # RFC 6750 section 3.1
+            code = "invalid_token"
+        case OAuthError() | InvalidToken() | InsufficientScope():
+            code = error.type.replace("-", "_")
+        case _:
+            code = _OAUTH_CODES.get(error.status, "invalid_request")
+    return {"error": code, "error_description": error.detail, "detail": error.detail, **error.members}
