@@ -41,6 +41,7 @@ from app.routers import (
     auth_oidc,
     chat,
     chat_ws,
+    clients,
     health,
     heroes,
     jobs,
@@ -84,7 +85,7 @@ def create_api() -> FastAPI:
         lifespan=lifespan,
     )
     routers = [
-        *(health.router, health.pages, auth_cookie.router, auth.router, me.router, users.router),
+        *(health.router, health.pages, auth_cookie.router, auth.router, me.router, users.router, clients.router),
         *(operations_csv.router, operations.router, heroes.router, tasks.router),  # CSV first: /export is no id
         *(jobs.router, chat.router, chat_ws.router, well_known.router),
     ]

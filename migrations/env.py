@@ -9,9 +9,18 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from app.core.settings import get_settings
-from app.models import chat, hero, job, operation, refresh_token, task, user
+from app.models import chat, hero, job, oauth_client, operation, refresh_token, task, user
 
-TABLES = (user, refresh_token, operation, hero, task, job, chat)  # importing a module registers its tables
+TABLES = (
+    user,
+    oauth_client,
+    refresh_token,
+    operation,
+    hero,
+    task,
+    job,
+    chat,
+)  # importing a module registers its tables
 LOCK_ID = 0x6D757374  # an arbitrary number that all processes share
 LOCK_TIMEOUT = "5s"  # a migration that waits behind a query blocks every query after it
 WAIT_FOR_OTHERS = 120  # seconds that SQLite waits while another process migrates

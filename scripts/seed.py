@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Load the roles, and create an admin or a demo account. Safe to run again, and several times at once."""
+"""Load the roles, create an admin or a demo account, register apps. Safe to run again, and several times at once."""
 
 import argparse
 import sys
@@ -21,11 +21,19 @@ def parse() -> argparse.Namespace:
         "--admin", metavar="EMAIL|ID", help="make this account an admin; an address without an account gets one"
     )
     parser.add_argument("--unverified", action="store_true", help="even if its address has never been verified")
+    parser.add_argument("--client", metavar="ID", help="register an app that signs people in by authorization code")
+    parser.add_argument(
+        "--redirect-uri", metavar="URI", action="append", default=[], help="where its codes may go; may be repeated"
+    )
+    parser.add_argument("--name", help="the name that people read before they let it in; default: the id")
     parser.epilog = (
         "The password of a new admin is asked for on a terminal, or else read from ADMIN_PASSWORD or standard input. "
         "With LOCAL_ACCOUNTS=off no account is created: that person has to sign in first."
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if bool(options.client) != bool(options.redirect_uri):
+        parser.error("--client and --redirect-uri go together")
+    return options
 
 
 if __name__ == "__main__":
@@ -36,6 +44,7 @@ from collections.abc import Callable
 from getpass import getpass
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, select
 
@@ -47,6 +56,8 @@ from app.core.logs import security_event
 from app.core.schema import reason_not_to_start
 from app.core.scopes import ADMIN, ROLES
 from app.core.settings import Settings, get_settings
+from app.models.base import utcnow
+from app.models.oauth_client import DOCS_REDIRECT, OAuthClient, OAuthClientCreate
 from app.models.types import email_address
 from app.models.user import Role, User
 from scripts.demo import DEMO_ACCOUNT, load_demo, refuse_demo_account
@@ -66,6 +77,8 @@ def main() -> None:
         if options.demo:
             load_demo(settings)
             print(f"Demo account: {DEMO_ACCOUNT}.")
+        if options.client:
+            register_client(settings, options.client, options.redirect_uri, options.name or options.client)
         if options.admin:
             make_admin_from_command_line(settings, options.admin, unverified=options.unverified)
         else:
@@ -76,7 +89,7 @@ def main() -> None:
 
 
 def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
-    """Insert the missing roles; the unique constraint decides between two that run at once."""
+    """Insert the missing roles and Swagger UI's client; unique constraints decide between two that run at once."""
     engine = make_engine(settings)
     with Session(engine) as session:
         known = {role.name: role for role in session.exec(select(Role))}
@@ -85,8 +98,40 @@ def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
                 insert_missing(session, Role, ["name"], name=name, scopes=scopes)
             elif overwrite:
                 known[name].scopes = scopes
+        _load_docs_client(session, settings)
         session.commit()
     engine.dispose()
+
+
+# ---- Clients ----
+
+
+def _load_docs_client(session: Session, settings: Settings) -> None:
+    """Register Swagger UI, at PUBLIC_URL and on this machine."""
+    uris = [f"{url}{DOCS_REDIRECT}" for url in (settings.public_url, "http://127.0.0.1", "http://[::1]")]
+    values = {"id": "swagger", "name": "API documentation", "redirect_uris": uris}
+    insert_missing(session, OAuthClient, ["id"], created_at=utcnow(), **values)
+    client = session.get_one(OAuthClient, "swagger")
+    if missing := [uri for uri in uris if uri not in client.redirect_uris]:  # PUBLIC_URL has changed
+        client.redirect_uris = [*client.redirect_uris, *missing]
+
+
+def register_client(settings: Settings, client_id: str, redirect_uris: list[str], name: str) -> None:
+    """Insert the client, or replace its name and redirect URIs."""
+    try:
+        body = OAuthClientCreate.model_validate({"id": client_id, "redirect_uris": redirect_uris, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        sys.exit(f"muster: {first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}")
+    engine = make_engine(settings)
+    with Session(engine) as session:
+        insert_missing(session, OAuthClient, ["id"], created_at=utcnow(), **body.model_dump())
+        client = session.get_one(OAuthClient, client_id)
+        client.sqlmodel_update(body.model_dump())
+        session.add(client)
+        session.commit()
+    engine.dispose()
+    print(f"Client: {client_id}.")
 
 
 # ---- Admins ----

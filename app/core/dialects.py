@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
 from app.core.decimals import ExactSum
-from app.core.errors import AppError, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
+from app.core.errors import AppError, ClientIdTaken, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
 from app.core.settings import Settings
 
 CONNECT_TIMEOUT = 5  # seconds
@@ -27,6 +27,8 @@ CONFLICTS: dict[str, type[Conflict]] = {
     "uq_user_email": EmailTaken,
     "uq_hero_name": HeroNameTaken,
     "uq_team_name": TeamNameTaken,
+    "pk_oauth_client": ClientIdTaken,
+    "uq_oauth_client_id": ClientIdTaken,  # SQLite does not say that it is the primary key
 }
 
 

@@ -121,6 +121,10 @@ class RoleNotFound(NotFound, title="No such role"):
     """There is no role with this name."""
 
 
+class ClientNotFound(NotFound, title="No such client"):
+    """There is no client with this id."""
+
+
 class HeroNotFound(NotFound, title="No such hero"):
     """There is no hero with this id."""
 
@@ -168,6 +172,10 @@ class HeroNameTaken(Conflict, title="This hero name is taken", field="name"):
 
 class TeamNameTaken(Conflict, title="This team name is taken", field="name"):
     """A team with this name already exists. Choose another name."""
+
+
+class ClientIdTaken(Conflict, title="This client id is taken", field="id"):
+    """A client with this id already exists. Change that one, or choose another id."""
 
 
 class LastAdmin(Conflict, title="The last admin cannot be removed"):

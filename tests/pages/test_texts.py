@@ -21,6 +21,8 @@ from tests.support.servers import Muster
 
 # No page calls a route that answers with these: they are for the resources and protocols that only programs use.
 API_ONLY = {
+    "client-id-taken",
+    "client-not-found",
     "hero-name-taken",
     "hero-not-found",
     "not-your-task",

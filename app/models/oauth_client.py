@@ -1,0 +1,81 @@
+"""OAuth clients: the apps that sign people in by authorization code, and where their codes may be sent."""
+
+import re
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import pydantic
+from pydantic import MISSING, AfterValidator, StringConstraints
+from sqlalchemy import JSON
+from sqlmodel import Field, SQLModel
+
+from app.models.base import Body, SortedName, utcnow
+from app.models.types import Name
+
+DOCS_REDIRECT = "/static/docs-signed-in.html"  # of Swagger UI, whose client is `swagger`
+CLIENT_ID = r"^[A-Za-z0-9._~-]{1,100}$"
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:[A-Za-z0-9._~!$&'()*+,;=:@/?%\[\]-]+", re.ASCII)  # RFC 3986, without a fragment
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
+_LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?(?=[/?]|\Z)", re.ASCII)
+
+
+def _redirect_uri(value: str) -> str:
+    """RFC 8252 sections 7.1 to 7.3: https, a scheme of the app's own, or http on the device itself."""
+    scheme = value.partition(":")[0]
+    if not _URI.fullmatch(value):
+        raise ValueError("this is not an absolute URI in ASCII, without a fragment")
+    if scheme == "http" and not _LOOPBACK.match(value):
+        raise ValueError("http is for http://127.0.0.1 and http://[::1] only")
+    if scheme == "https" and not _HOST.fullmatch(urlsplit(value).netloc):
+        raise ValueError("this URI names no host, or more than a host and a port")
+    if scheme not in {"http", "https"} and "." not in scheme:
+        raise ValueError("an app's own scheme has a dot, such as com.example.app:/signed-in")
+    return value
+
+
+RedirectUri = Annotated[
+    str,
+    StringConstraints(max_length=500),
+    AfterValidator(_redirect_uri),
+    pydantic.Field(examples=["com.example.app:/"]),
+]
+RedirectUris = Annotated[list[RedirectUri], pydantic.Field(min_length=1, max_length=20)]
+ClientId = Annotated[str, StringConstraints(pattern=CLIENT_ID), pydantic.Field(examples=["ledger-app"])]
+
+
+class OAuthClientBase(SQLModel):
+    name: Name = Field(max_length=100, schema_extra={"examples": ["Ledger for iPhone"]})
+    redirect_uris: list[str] = Field(sa_type=JSON, schema_extra={"examples": [["com.example.app:/signed-in"]]})
+
+
+class OAuthClient(OAuthClientBase, table=True):
+    """A public client (RFC 6749 section 2.1): it has no secret, which an app could not keep."""
+
+    __tablename__ = "oauth_client"
+
+    id: str = Field(primary_key=True, sa_type=SortedName)
+    created_at: datetime = Field(default_factory=utcnow)
+
+    def allows(self, redirect_uri: str) -> bool:
+        """Whether a code may be sent there: compared exactly, except for the port on the loopback interface."""
+        return _without_port(redirect_uri) in map(_without_port, self.redirect_uris)
+
+
+def _without_port(uri: str) -> str:
+    return _LOOPBACK.sub(r"\1", uri, count=1) if uri.startswith("http:") else uri
+
+
+class OAuthClientCreate(Body, OAuthClientBase):
+    id: ClientId
+    redirect_uris: RedirectUris
+
+
+class OAuthClientUpdate(Body):
+    name: Name | MISSING = Field(default=MISSING)
+    redirect_uris: RedirectUris | MISSING = Field(default=MISSING)
+
+
+class OAuthClientPublic(OAuthClientBase):
+    id: str = Field(schema_extra={"examples": ["ledger-app"]})
+    created_at: datetime

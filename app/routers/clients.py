@@ -1,0 +1,67 @@
+"""OAuth clients, for admins: which apps may sign people in by authorization code."""
+
+from typing import Annotated
+
+from fastapi import Path, Response
+from sqlmodel import Session, col, select
+
+from app.core.errors import ClientIdTaken, ClientNotFound
+from app.core.logs import security_event
+from app.dependencies import PageDep, SessionDep, requires
+from app.http.openapi import CREATED, problems
+from app.http.routing import Router
+from app.models.oauth_client import ClientId, OAuthClient, OAuthClientCreate, OAuthClientPublic, OAuthClientUpdate
+from app.oauth2.authorization_server import Caller
+
+router = Router("/api/clients", tags=["clients"])
+
+Writer = Annotated[Caller, requires("users:write")]
+IdInPath = Annotated[ClientId, Path(description="The client_id.")]
+NO_CLIENT = problems(ClientNotFound)
+
+
+@router.get("", dependencies=[requires("users:read")])
+def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
+    """The apps that may sign people in by authorization code, by id."""
+    statement = select(OAuthClient).order_by(OAuthClient.id).limit(page.limit + 1)
+    if page.position:
+        statement = statement.where(col(OAuthClient.id) > page.position[0])
+    rows = page.cut(session.exec(statement).all(), lambda client: [client.id])
+    return [OAuthClientPublic.model_validate(client) for client in rows]
+
+
+@router.post("", status_code=201, responses=problems(ClientIdTaken) | CREATED)
+def create_client(body: OAuthClientCreate, me: Writer, session: SessionDep, response: Response) -> OAuthClientPublic:
+    """Register an app. Its redirect URIs are compared exactly, but for the port of http://127.0.0.1 and http://[::1]."""
+    client = OAuthClient.model_validate(body)
+    session.add(client)
+    session.flush()
+    security_event("client registered", client_id=client.id, by=me.user_id)
+    response.headers["Location"] = f"/api/clients/{client.id}"
+    return OAuthClientPublic.model_validate(client)
+
+
+@router.patch("/{client_id}", responses=NO_CLIENT)
+def update_client(client_id: IdInPath, body: OAuthClientUpdate, me: Writer, session: SessionDep) -> OAuthClientPublic:
+    """Change a client's name or redirect URIs. Takes effect at the next sign-in."""
+    client = _get(session, client_id)
+    client.sqlmodel_update(body.model_dump())
+    session.add(client)
+    session.flush()
+    security_event("client changed", client_id=client_id, by=me.user_id)
+    return OAuthClientPublic.model_validate(client)
+
+
+@router.delete("/{client_id}", status_code=204, responses=NO_CLIENT)
+def delete_client(client_id: IdInPath, me: Writer, session: SessionDep) -> None:
+    """Remove an app: nobody can sign in with it any more. Those who have signed in stay so."""
+    session.delete(_get(session, client_id))
+    session.flush()
+    security_event("client removed", client_id=client_id, by=me.user_id)
+
+
+def _get(session: Session, client_id: str) -> OAuthClient:
+    client = session.get(OAuthClient, client_id)
+    if client is None:
+        raise ClientNotFound
+    return client
