@@ -9,18 +9,8 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 from app.core.settings import get_settings
-from app.models import chat, hero, job, oauth_client, operation, refresh_token, task, user
+from app.models.base import all_tables
 
-TABLES = (
-    user,
-    oauth_client,
-    refresh_token,
-    operation,
-    hero,
-    task,
-    job,
-    chat,
-)  # importing a module registers its tables
 LOCK_ID = 0x6D757374  # an arbitrary number that all processes share
 LOCK_TIMEOUT = "5s"  # a migration that waits behind a query blocks every query after it
 WAIT_FOR_OTHERS = 120  # seconds that SQLite waits while another process migrates
@@ -28,6 +18,7 @@ WAIT_FOR_OTHERS = 120  # seconds that SQLite waits while another process migrate
 
 def run() -> None:
     settings = get_settings()
+    all_tables()
     engine = _sqlite(settings.database_url) if settings.on_sqlite else _postgres(settings.database_url)
     with engine.begin() as connection:
         if not settings.on_sqlite:

@@ -30,11 +30,11 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import col
 
 from app.core.settings import DATA, get_settings
+from app.models.base import all_tables
 from app.models.chat import ChatRoom
 from app.models.user import User
 from migrations.ids import never_reuse_ids
 from scripts.errors import explained_errors, refuse_in_use
-from scripts.to_postgres import all_tables
 
 # More than anybody uses of one number between a backup and its restore, and few enough for a million restores:
 # JavaScript counts exactly up to 2**53.

@@ -10,20 +10,17 @@ from scripts.command_line import Parser
 # isort: split
 
 import os
-import pkgutil
 import sqlite3
 import sys
 from contextlib import closing
-from importlib import import_module
 
 from sqlalchemy import Connection, Engine, Table, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import SQLModel
 
-import app.models
 from app.core.dialects import make_engine
 from app.core.schema import newest_revision, schema_revision
 from app.core.settings import Settings, get_settings
+from app.models.base import all_tables
 from app.models.user import Role
 from scripts.errors import refuse_in_use
 from scripts.start import prepare
@@ -73,13 +70,6 @@ def copy(source: Engine, target: Engine) -> dict[str, int]:
         for table in tables:
             advance_sequences(table, old, new)
     return counts
-
-
-def all_tables() -> list[Table]:
-    """Every table, after those that it refers to."""
-    for module in pkgutil.iter_modules(app.models.__path__, "app.models."):
-        import_module(module.name)
-    return SQLModel.metadata.sorted_tables
 
 
 def refuse_unless_empty(new: Connection, tables: list[Table]) -> None:

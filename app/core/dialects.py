@@ -16,20 +16,11 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
 from app.core.decimals import ExactSum
-from app.core.errors import AppError, ClientIdTaken, Conflict, EmailTaken, HeroNameTaken, TeamNameTaken, Unavailable
+from app.core.errors import AppError, Conflict, Unavailable
 from app.core.settings import Settings
 
 CONNECT_TIMEOUT = 5  # seconds
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
-
-# The error that the client gets when a unique constraint is violated.
-CONFLICTS: dict[str, type[Conflict]] = {
-    "uq_user_email": EmailTaken,
-    "uq_hero_name": HeroNameTaken,
-    "uq_team_name": TeamNameTaken,
-    "pk_oauth_client": ClientIdTaken,
-    "uq_oauth_client_id": ClientIdTaken,  # SQLite does not say that it is the primary key
-}
 
 
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
@@ -153,7 +144,8 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
     if isinstance(error, OSError):
         return Unavailable("The disk is full.", retry_after=10) if error.errno in {ENOSPC, EDQUOT} else None
     if isinstance(error, exc.IntegrityError):
-        return CONFLICTS.get(violated_constraint(error) or "", Conflict)()
+        violated = violated_constraint(error)
+        return next((kind for kind in Conflict.__subclasses__() if violated in kind.constraints), Conflict)()
     if isinstance(error, StaleDataError):
         return Conflict()  # the row was deleted after it was read
     if isinstance(error, exc.TimeoutError) or _is_temporary(error):

@@ -1,6 +1,7 @@
 """The errors of the API, one class per problem type (RFC 9457). app/http/error_handlers.py turns them into responses.
 
 A class's name is its problem type, and its docstring is the sentence that the client receives as `detail`.
+Errors that only one resource raises may stand in its router, as in app/routers/heroes.py.
 """
 
 import re
@@ -17,6 +18,7 @@ class AppError(Exception):
     type: ClassVar[str]
     status: ClassVar[int]
     title: ClassVar[str]
+    constraints: ClassVar[tuple[str, ...]]  # the names of the database's constraints whose violation means this error
     detail: str
     headers: Mapping[str, str] = {}
     members: Mapping[str, Any] = {}
@@ -27,10 +29,11 @@ class AppError(Exception):
         status: int | None = None,
         title: str | None = None,
         headers: Mapping[str, str] | None = None,
+        constraints: tuple[str, ...] = (),
         **members: str,
     ) -> None:
         cls.type = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
-        cls.status, cls.title = status or cls.status, title or cls.title
+        cls.status, cls.title, cls.constraints = status or cls.status, title or cls.title, constraints
         cls.headers, cls.members = headers or cls.headers, members or cls.members
         cls.detail = " ".join((cls.__doc__ or "").split())
 
@@ -101,10 +104,6 @@ class EmailMissing(AppError, status=403, title="The identity provider names no e
     """The identity provider names no valid e-mail address for you. Request the scope email."""
 
 
-class NotYourTask(AppError, status=403, title="You may not change this task"):
-    """Only the author and the assignee of a task may change it."""
-
-
 class NotFound(AppError, status=404, title="Not found"):
     """There is nothing at this address."""
 
@@ -123,18 +122,6 @@ class RoleNotFound(NotFound, title="No such role"):
 
 class ClientNotFound(NotFound, title="No such client"):
     """There is no client with this id."""
-
-
-class HeroNotFound(NotFound, title="No such hero"):
-    """There is no hero with this id."""
-
-
-class TeamNotFound(NotFound, title="No such team"):
-    """There is no team with this id."""
-
-
-class TaskNotFound(NotFound, title="No such task"):
-    """There is no task with this id."""
 
 
 class OperationNotFound(NotFound, title="No such operation"):
@@ -162,19 +149,14 @@ class Conflict(AppError, status=409, title="Conflict"):
     """The change conflicts with another one. Read the current version and repeat the change."""
 
 
-class EmailTaken(Conflict, title="This e-mail address is taken", field="email"):
+class EmailTaken(Conflict, title="This e-mail address is taken", constraints=("uq_user_email",), field="email"):
     """An account with this e-mail address already exists. Sign in, or reset its password."""
 
 
-class HeroNameTaken(Conflict, title="This hero name is taken", field="name"):
-    """A hero with this name already exists. Choose another name."""
-
-
-class TeamNameTaken(Conflict, title="This team name is taken", field="name"):
-    """A team with this name already exists. Choose another name."""
-
-
-class ClientIdTaken(Conflict, title="This client id is taken", field="id"):
+# SQLite does not say that the violated constraint is the primary key.
+class ClientIdTaken(
+    Conflict, title="This client id is taken", constraints=("pk_oauth_client", "uq_oauth_client_id"), field="id"
+):
     """A client with this id already exists. Change that one, or choose another id."""
 
 

@@ -143,6 +143,7 @@ def _complete(schema: dict[str, Any]) -> None:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)
+    _describe_tags(schema)
     # A collection comes before its members, whichever route is tried first.
     schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -154,6 +155,14 @@ def _complete(schema: dict[str, Any]) -> None:
     if settings.local_accounts == "off":
         words = f"Paste an access token of {settings.oidc_issuer}."
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}
+
+
+def _describe_tags(schema: dict[str, Any]) -> None:
+    """Add the tags without a text in openapi.toml: a resource is described as the scope of the same name is."""
+    described = schema.setdefault("tags", [])
+    known = {tag["name"] for tag in described}
+    used = {tag for methods in schema["paths"].values() for each in methods.values() for tag in each.get("tags", ())}
+    described += [{"name": tag, "description": f"{SCOPES[tag]}."} for tag in sorted(used - known) if tag in SCOPES]
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:

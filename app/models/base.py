@@ -1,14 +1,17 @@
 """The base of every model: constraint names, ids, the current time, and request bodies."""
 
 import os
+import pkgutil
 import time
 from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import pydantic
 from pydantic import ConfigDict
-from sqlalchemy import BigInteger, Integer, String
+from sqlalchemy import BigInteger, Integer, String, Table
 from sqlmodel import SQLModel
 
 # Set before the first table is defined. A violated constraint is recognized by its name on both databases.
@@ -46,3 +49,10 @@ class Body(SQLModel):
     """A request body: a field that the model does not have is rejected."""
 
     model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows ConfigDict
+
+
+def all_tables() -> list[Table]:
+    """Every table, after those that it refers to. Importing a module of this package registers its tables."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], "app.models."):
+        import_module(module.name)
+    return SQLModel.metadata.sorted_tables

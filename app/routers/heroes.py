@@ -9,7 +9,7 @@ from sqlalchemy import delete
 from sqlmodel import Session, and_, col, join, select
 
 from app.core.dialects import insert_missing
-from app.core.errors import HeroNameTaken, HeroNotFound, NotFound, TeamNameTaken, TeamNotFound
+from app.core.errors import Conflict, NotFound
 from app.dependencies import Page, PageDep, RowId, SessionDep, requires
 from app.http.openapi import CREATED, problems
 from app.http.routing import Router
@@ -29,6 +29,23 @@ from app.models.hero import (
 from app.oauth2.authorization_server import Caller
 
 router = Router("/api", tags=["heroes"])
+
+
+class HeroNotFound(NotFound, title="No such hero"):
+    """There is no hero with this id."""
+
+
+class TeamNotFound(NotFound, title="No such team"):
+    """There is no team with this id."""
+
+
+class HeroNameTaken(Conflict, title="This hero name is taken", constraints=("uq_hero_name",), field="name"):
+    """A hero with this name already exists. Choose another name."""
+
+
+class TeamNameTaken(Conflict, title="This team name is taken", constraints=("uq_team_name",), field="name"):
+    """A team with this name already exists. Choose another name."""
+
 
 READ, WRITE = [requires("heroes:read")], [requires("heroes:write")]
 Reader = Annotated[Caller, requires("heroes:read")]

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from sqlmodel import Session, col, select
 
-from app.core.errors import Invalid, InvalidToken, NotYourTask, TaskNotFound
+from app.core.errors import AppError, Invalid, InvalidToken, NotFound
 from app.dependencies import PageDep, RowId, SessionDep, requires
 from app.http.openapi import CREATED, problems
 from app.http.routing import Router
@@ -25,6 +25,15 @@ from app.models.user import User
 from app.oauth2.authorization_server import Caller
 
 router = Router("/api/tasks", tags=["tasks"])
+
+
+class TaskNotFound(NotFound, title="No such task"):
+    """There is no task with this id."""
+
+
+class NotYourTask(AppError, status=403, title="You may not change this task"):
+    """Only the author and the assignee of a task may change it."""
+
 
 ANYBODY = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]

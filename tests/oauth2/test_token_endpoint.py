@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from app.core.scopes import ROLES, USER
 from tests.support.assertions import assert_oauth_error
 from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
 from tests.support.sessions import connected
@@ -18,7 +19,7 @@ TOKEN = "/api/auth/token"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 MAX_BODY = 1024 * 1024
 FIELDS = ["grant_type", "username", "password", "refresh_token", "scope", "client_id", "device"]
-USER_SCOPES = "me operations:read operations:write heroes:read tasks chat jobs"
+USER_SCOPES = " ".join(ROLES[USER])
 
 
 def post(muster: Muster, body: str | bytes, **headers: str) -> httpx.Response:

@@ -19,11 +19,11 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
 from app.core.settings import Settings
-from app.models.base import MAX_ID, utcnow
+from app.models.base import MAX_ID, all_tables, utcnow
 from app.models.user import Identity
-from scripts.to_postgres import all_tables
 from tests.support.commands import run
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
+from tests.support.hostile import BODIES, bodies
 from tests.support.schema import engine_for
 from tests.support.servers import Muster, Tokens, wait_for
 
@@ -233,7 +233,7 @@ def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, post
 
 
 def fill(muster: Muster) -> Tokens:
-    """A row at least in every table."""
+    """A row at least in every table: of a resource without more ado, whatever the examples of its POST make."""
     admin = muster.admin().tokens()
 
     def post(path: str, body: Any, **headers: str) -> Any:
@@ -241,6 +241,9 @@ def fill(muster: Muster) -> Tokens:
         assert answer.status_code in {201, 202}, answer.text
         return answer.json()
 
+    for (method, path), body in bodies(muster).items():
+        if (method, path) not in BODIES and method == "POST" and "{" not in path:
+            post(path.removeprefix("/api"), body)
     post("/operations", OPERATION, **{"Idempotency-Key": "once"})
     post("/operations", OPERATION | {"quantity": LARGEST})
     hero, team = (post(f"/{kind}", {"name": kind, **more}) for kind, more in PLACES)
@@ -269,5 +272,6 @@ def rows(url: str) -> dict[str, list[Any]]:
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
     with engine.connect() as connection:
         found = {table.name: sorted(map(repr, connection.execute(select(table)).all())) for table in all_tables()}
-    assert [name for name, all_rows in found.items() if not all_rows] == []
+    empty = [name for name, all_rows in found.items() if not all_rows]
+    assert not empty, f"make a row of {empty} in fill, in tests/scripts/test_copies.py"
     return found

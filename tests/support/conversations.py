@@ -60,11 +60,13 @@ def alike(expected: object, actual: object) -> bool:
         case dict(), dict():
             return expected.keys() == actual.keys() and all(alike(expected[key], actual[key]) for key in expected)
         case list(), list():
-            return len(expected) == len(actual) and all(map(alike, expected, actual))
+            is_long_enough = len(actual) >= len(expected) if expected[-1:] == ["…"] else len(actual) == len(expected)
+            return is_long_enough and all(map(alike, expected, actual))
         case "…", str():
             return True
         case str(), str():
-            return masked(expected) == masked(actual)
+            goes_on = expected.endswith(" …") and actual.startswith(expected.removesuffix("…"))
+            return goes_on or masked(expected) == masked(actual)
         case int(), int() if expected >= _EARLIEST:
             return actual >= _EARLIEST
     return type(expected) is type(actual) and expected == actual

@@ -21,7 +21,7 @@ SECRET = "harbour-tandem-violet-7391"  # stands wherever a password is refused: 
 OAUTH = ("/api/auth/token", "/api/auth/revoke", "/api/auth/introspect")
 OF_THE_API = re.compile(rb"[A-Z]+ /(api|\.well-known|health)(?![^/? %])")
 
-# Every route that takes JSON, with a body that it accepts. OpenAPI says whether one is missing.
+# A body that a route accepts, where one made of the examples in OpenAPI will not do. "" becomes a new e-mail address.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/auth/register"): {"email": "", "name": "Ada", "password": SECRET},
     ("POST", "/api/auth/forgot-password"): {"email": ""},
@@ -39,7 +39,6 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/api/operations/{operation_id}"): COURSE,
     ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
     ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
-    ("POST", "/api/tasks"): {"title": "Water the plants", "assignee_id": None},
     ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
     ("POST", "/api/teams"): {"name": "", "headquarters": "Sharp Tower"},
     ("PATCH", "/api/teams/{team_id}"): {"name": "", "headquarters": "Sharp Tower"},
@@ -63,19 +62,43 @@ class Target:
         return muster.client.request(self.method, self.path, content=content, headers=in_bytes)
 
 
+def bodies(muster: Muster) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every route that takes JSON, with a body that it accepts."""
+    schema = muster.client.get("/api/openapi.json").json()
+    found = {}
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            if content := operation.get("requestBody", {}).get("content", {}).get(JSON):
+                body = BODIES.get((method.upper(), path)) or _example(schema, content["schema"])
+                new = {field: f"{uuid4().hex}@example.com" if value == "" else value for field, value in body.items()}
+                found[method.upper(), path] = new
+    return found
+
+
+def _example(schema: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """The body that the examples and defaults of the properties make."""
+    while "$ref" in described:
+        described = schema["components"]["schemas"][described["$ref"].rpartition("/")[2]]
+    values = {name: _value(field) for name, field in described["properties"].items()}
+    return {name: value[0] for name, value in values.items() if value}
+
+
+def _value(field: dict[str, Any]) -> list[Any]:
+    """Empty, if the field has neither an example nor a default."""
+    inner = field.get("anyOf", [field])[0]
+    examples = field.get("examples") or inner.get("examples") or inner.get("enum") or []
+    return [field["default"]] if "default" in field else list(examples[:1])
+
+
 def targets(muster: Muster) -> list[Target]:
     """Every route that takes JSON, as an admin of its own, who does not mind what happens to the account."""
     admin = muster.admin().tokens()
     other = muster.me(muster.new_account().tokens()).json()["id"]
     operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
+    parts = {"user_id": other, "name": "nobody", "operation_id": operation}
     return [
-        Target(
-            method,
-            path.format(user_id=other, name="nobody", hero_id=1, team_id=1, task_id=1, operation_id=operation),
-            {field: f"{uuid4().hex}@example.com" if value == "" else value for field, value in body.items()},
-            admin,
-        )
-        for (method, path), body in BODIES.items()
+        Target(method, re.sub(r"\{(\w+)\}", lambda part: str(parts.get(part[1], 1)), path), body, admin)
+        for (method, path), body in bodies(muster).items()
     ]
 
 

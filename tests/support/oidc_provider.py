@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import httpx
 
+from app.core.scopes import SCOPES
 from tests.support.nodejs import NODE, installed
 from tests.support.servers import NO_TLS, STARTUP, Tokens, free_port, wait_for
 from tests.support.startable import Startable
@@ -36,7 +37,7 @@ class OidcProvider(Startable):
         self.client.close()
 
     def start(self) -> None:
-        command: list[str | Path] = [NODE, "provider.mjs", str(self._port), self._keys]
+        command: list[str | Path] = [NODE, "provider.mjs", str(self._port), self._keys, " ".join(SCOPES)]
         with (self._folder / f"provider-{self._port}.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=installed(), stdin=subprocess.PIPE, stdout=log, stderr=log)
         wait_for(self._is_up, what=f"the provider, log: {log.name}")

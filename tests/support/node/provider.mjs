@@ -1,16 +1,12 @@
-// An identity provider for the tests: node provider.mjs PORT KEYS. Anybody signs in by any name, without a password.
+// An identity provider for the tests: node provider.mjs PORT KEYS SCOPES. Anybody signs in by any name, without a password.
 // KEYS is a file of private keys (JWKS), made when it is not there: another file and a new start are a rotation of keys.
 // Ends when its standard input does, so never later than the tests that started it.
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { exportJWK, generateKeyPair } from "jose";
 import Provider from "oidc-provider";
 
-const [port, keyFile] = process.argv.slice(2);
+const [port, keyFile, scopes] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
-const scopes = [
-  "me operations:read operations:write heroes:read heroes:write heroes:secrets",
-  "tasks chat jobs users:read users:write tokens:introspect",
-].join(" ");
 
 async function keys() {
   if (!existsSync(keyFile)) {
