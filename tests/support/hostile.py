@@ -87,6 +87,8 @@ def _value(field: dict[str, Any]) -> list[Any]:
     """Empty, if the field has neither an example nor a default."""
     inner = field.get("anyOf", [field])[0]
     examples = field.get("examples") or inner.get("examples") or inner.get("enum") or []
+    if not examples and inner.get("type") == "array":
+        examples = [_value(inner["items"])]
     return [field["default"]] if "default" in field else list(examples[:1])
 
 
