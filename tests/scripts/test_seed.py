@@ -18,11 +18,12 @@ from app.core.settings import Settings
 from scripts.seed import load_roles
 from tests.support.assertions import assert_signed_out
 from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.processes import fork_script
 from tests.support.schema import engine_for
 from tests.support.servers import PASSWORD, Muster, Tokens
 
 WEAK = "password1"
-SEED = [sys.executable, str(ROOT / "scripts" / "seed.py")]
+SCRIPT = ROOT / "scripts" / "seed.py"
 Roles = dict[str, tuple[int, list[str]]]
 
 pytestmark = pytest.mark.slow
@@ -34,17 +35,8 @@ def settings_for(url: str, **more: str) -> dict[str, str]:
 
 def seed(url: str, *arguments: str, answer: str = "", folder: Path = ROOT, **settings: str) -> tuple[int, str]:
     """Its exit status, and what it said."""
-    done = subprocess.run(
-        [*SEED, *arguments],
-        cwd=folder,
-        env=settings_for(url, **settings),
-        input=answer,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return done.returncode, done.stdout
+    environment = settings_for(url, **settings)
+    return fork_script(SCRIPT, *arguments, environment=environment, folder=folder, answer=answer)
 
 
 def sql(url: str, statement: str) -> None:
@@ -164,7 +156,7 @@ def on_terminal(url: str, email: str, answers: list[str]) -> tuple[int, str]:
     """Run it as the only process of a terminal, whose keyboard and screen are ours."""
     ours, theirs = os.openpty()
     become_its_session = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
-    command = [sys.executable, "-c", become_its_session, *SEED, "--admin", email]
+    command = [sys.executable, "-c", become_its_session, sys.executable, str(SCRIPT), "--admin", email]
     environment = settings_for(url)
     with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

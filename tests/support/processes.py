@@ -2,6 +2,7 @@
 
 A fork runs the same module with the same arguments, environment and log as `python -m` would, in a process of its own;
 tests/support/preload.py says what is in memory already. Tests fork; benchmarks start their instances the plain way.
+`fork_script` does the same for a script that ends by itself, which takes a second less than starting Python for it.
 """
 
 import multiprocessing
@@ -9,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -66,6 +68,19 @@ class Fork:
         return self._process.exitcode
 
 
+def fork_script(
+    script: Path, *arguments: str, environment: dict[str, str], folder: Path = ROOT, answer: str = ""
+) -> tuple[int, str]:
+    """Run a Python script with `answer` on its standard input: its exit status, and all that it printed."""
+    with tempfile.NamedTemporaryFile() as keyboard, tempfile.NamedTemporaryFile() as screen:
+        Path(keyboard.name).write_text(answer)
+        files = (Path(keyboard.name), Path(screen.name))
+        process = _server().Process(target=_run_script, args=([str(script), *arguments], environment, folder, *files))
+        process.start()
+        process.join()
+        return process.exitcode or 0, Path(screen.name).read_text()
+
+
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.support.preload"])
@@ -74,11 +89,25 @@ def _server() -> ForkServerContext:
 
 def _run(module: list[str], environment: dict[str, str], log_file: Path) -> None:
     """In the new process: become what `python -m` would be."""
-    os.chdir(ROOT)
+    _become(module, environment, ROOT, log_file)
+    runpy.run_module(module[0], run_name="__main__", alter_sys=True)
+
+
+def _run_script(command: list[str], environment: dict[str, str], folder: Path, keyboard: Path, screen: Path) -> None:
+    """In the new process: become what `python` with a file would be."""
+    with keyboard.open("rb") as answer:
+        os.dup2(answer.fileno(), 0)
+    sys.stdin = os.fdopen(0)
+    sys.path.insert(0, str(Path(command[0]).parent))
+    _become(command, environment, folder, screen)
+    runpy.run_path(command[0], run_name="__main__")
+
+
+def _become(arguments: list[str], environment: dict[str, str], folder: Path, screen: Path) -> None:
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    with log_file.open("ab") as log:
+    with screen.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.argv = module
-    runpy.run_module(module[0], run_name="__main__", alter_sys=True)
+    sys.argv = arguments
