@@ -205,6 +205,7 @@ def followed(muster: Muster, tokens: Tokens, room: str) -> None:
         socket.ready()
 
 
+@pytest.mark.one_database
 def test_100_long_polls_do_not_delay_other_requests(serve: Callable[..., Muster]) -> None:
     muster = serve(DB_SLOTS="1", SLOT_TIMEOUT="5")
     tokens, other = (muster.new_account().tokens() for _ in range(2))  # each has 50 places
@@ -221,6 +222,7 @@ def test_100_long_polls_do_not_delay_other_requests(serve: Callable[..., Muster]
         assert [poll.result() for poll in polls] == [[message]] * 100
 
 
+@pytest.mark.one_database
 def test_an_abandoned_event_stream_is_unsubscribed(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     for _ in range(3):

@@ -18,7 +18,7 @@ from tests.support.assertions import assert_problem
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.support.sockets import LARGE, Json, Socket, events, history, new_room
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 
 def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) -> None:
@@ -43,6 +43,7 @@ def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) 
         assert socket.ready() == 0
 
 
+@pytest.mark.both_databases
 def test_whoever_is_signed_out_or_loses_the_scope_is_closed_within_30_seconds(muster: Muster, admin: Tokens) -> None:
     """All at once, since each would wait for the same look at the sessions."""
     accounts = [muster.new_account() for _ in range(5)]
@@ -158,6 +159,7 @@ def test_a_person_a_network_and_everybody_have_a_share_of_the_subscribers(databa
         wait_for(lambda: muster.client.get(url, headers=phone.bearer).status_code == 200, what="a place that is free")
 
 
+@pytest.mark.both_databases
 def test_a_client_that_disconnects_does_not_affect_the_others(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     with Socket(muster, reader, room=room) as other:

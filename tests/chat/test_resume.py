@@ -176,6 +176,7 @@ def test_redis_is_killed_and_comes_back_and_nothing_is_lost(serve: Serve, redis:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.one_database
 def test_100_sockets_have_20_messages_each_once(serve: Serve, redis: RedisServer, processes: int) -> None:
     settings = {"REDIS_URL": redis.url} if processes > 1 else {}
     instances = [serve(**ONE, **settings) for _ in range(processes)]

@@ -140,6 +140,7 @@ def test_the_password_of_a_new_admin_comes_from_the_environment_or_from_a_pipe(m
         assert is_verified(muster, email)
 
 
+@pytest.mark.one_database
 def test_on_a_terminal_it_asks_twice_and_shows_nothing_of_the_password(muster: Muster, email: str) -> None:
     status, shown = on_terminal(muster.database_url, email, [PASSWORD, "another-" + PASSWORD])
     assert status == 1
@@ -184,6 +185,7 @@ def read_until(terminal: int, prompt: str | None) -> str:
 
 
 @pytest.mark.parametrize("how", ["verified", "flag", "id"])
+@pytest.mark.one_database
 def test_an_existing_account_becomes_an_admin_keeps_its_password_and_is_signed_out(muster: Muster, how: str) -> None:
     ada = muster.new_account()
     tokens = ada.tokens()
@@ -217,6 +219,7 @@ def test_an_address_that_nobody_verified_makes_no_admin(muster: Muster) -> None:
         ("{}", PASSWORD, "this is not an e-mail address"),
     ],
 )
+@pytest.mark.one_database
 def test_a_weak_password_or_no_address_is_refused_with_a_reason(
     muster: Muster, address: str, password: str, reason: str
 ) -> None:
@@ -244,6 +247,7 @@ def test_the_first_admin_of_the_settings_is_made_at_the_start_and_only_while_the
         ("nonsense", PASSWORD, "muster: ADMIN_EMAIL: this is not an e-mail address"),
     ],
 )
+@pytest.mark.one_database
 def test_a_first_admin_who_cannot_be_made_is_one_line_that_names_the_setting(
     database_url: str, email: str, password: str, line: str
 ) -> None:

@@ -23,7 +23,7 @@ from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import PlainProcess
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # prctl(2), capabilities(7)
 START = [sys.executable, "-m", "scripts.start"]
@@ -73,6 +73,7 @@ def is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
         return False
 
 
+@pytest.mark.both_databases
 def test_it_says_where_everything_is_and_no_password(database_url: str, folder: Path) -> None:
     with Muster(database_url, folder) as muster:
         data = database_url.removeprefix("sqlite:///") if database_url.startswith("sqlite") else "PostgreSQL"
@@ -87,6 +88,7 @@ def test_it_says_where_everything_is_and_no_password(database_url: str, folder: 
         )
 
 
+@pytest.mark.both_databases
 def test_a_second_start_goes_on_where_the_first_one_ended(empty_database_url: str, folder: Path) -> None:
     with Muster(empty_database_url, folder) as muster:
         phone = muster.register().sign_in()
@@ -95,6 +97,7 @@ def test_a_second_start_goes_on_where_the_first_one_ended(empty_database_url: st
         assert muster.me(phone).status_code == 200
 
 
+@pytest.mark.both_databases
 def test_three_first_starts_at_once_all_serve(empty_database_url: str, folder: Path) -> None:
     three = [Muster(empty_database_url, folder, PUBLIC_URL="http://localhost:8000") for _ in range(3)]
     try:
@@ -133,6 +136,7 @@ def test_a_database_that_cannot_be_used_is_one_line_without_its_password(tmp_pat
         assert "sesame" not in line
 
 
+@pytest.mark.both_databases
 def test_a_database_of_a_newer_release_is_refused_with_one_line(database_url: str, folder: Path) -> None:
     Muster(database_url, folder).sql("UPDATE alembic_version SET version_num = 'f00000000001'")
     line = expect_refusal(DATABASE_URL=database_url)

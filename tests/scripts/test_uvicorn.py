@@ -13,7 +13,7 @@ from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.schema import engine_for
 from tests.support.servers import NO_TLS, free_port, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 OLDER = "UPDATE alembic_version SET version_num = '3f1c8a52d7e0'"
 NEWER = "UPDATE alembic_version SET version_num = 'f00000000001'"
@@ -56,6 +56,7 @@ def assert_not_migrated(url: str, application: str = "app.main:app") -> None:
     )
 
 
+@pytest.mark.both_databases
 def test_an_empty_database_ends_the_start_with_one_line(empty_database_url: str) -> None:
     assert_not_migrated(empty_database_url)
 
