@@ -17,7 +17,7 @@ from app.http.rate_limit import client_address, networks
 from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import InvalidAccessToken
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
 from app.oidc import accounts
 from app.services import SAFE_METHODS, services_of
@@ -29,27 +29,27 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE
 
 
 class StrictBearer(OAuth2PasswordBearer):
-    """Exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never the query or a form.
+    """Requires exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never in the query or a form.
 
-    Without the header, the browser's cookie counts; a header, good or bad, never falls back to the cookie.
+    Without the header, the browser's cookie is used. With one, valid or not, the cookie is ignored.
     """
 
-    async def __call__(self, request: HTTPConnection) -> str | Caller:  # type: ignore[override]  # see `presented`
+    async def __call__(self, request: HTTPConnection) -> str | Caller:  # type: ignore[override]  # see resolve_token
         headers = request.headers.getlist("authorization")
         if not headers:
-            return _cookie(request)
+            return _token_from_cookie(request)
         if not headers[0].lower().startswith("bearer"):
             raise Unauthenticated
         found = _BEARER.fullmatch(headers[0].strip())
         if len(headers) > 1 or found is None:
             raise InvalidToken
-        return await presented(request, found[1])
+        return await resolve_token(request, found[1])
 
 
-async def presented(connection: HTTPConnection, token: str) -> str | Caller:
-    """A token of our own, still to be looked up, or the caller behind a token of the identity provider.
+async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
+    """The token itself if Muster issued it, or the caller behind a token of the identity provider.
 
-    The provider is asked here, before a session is opened, so that nobody waits for it while holding a slot.
+    Requests to the provider are made here, before a session is opened, so that nobody waits for it holding a slot.
     """
     services = services_of(connection)
     if services.provider is None or not services.provider.issued(token):
@@ -62,7 +62,7 @@ async def presented(connection: HTTPConnection, token: str) -> str | Caller:
     return await accounts.caller_of(services.database, services.provider, token, claims, role_map)
 
 
-def _cookie(connection: HTTPConnection) -> str:
+def _token_from_cookie(connection: HTTPConnection) -> str:
     token = cookie_token(connection, services_of(connection).settings)
     if token is None:
         raise Unauthenticated
@@ -84,7 +84,7 @@ def is_by_cookie(connection: HTTPConnection) -> bool:
 
 
 def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
-    """Add Set-Cookie to the response (app/http/middleware.py does), whatever that is: the change is committed."""
+    """Add Set-Cookie to the response, even to an error: the change behind it is committed (app/http/middleware.py)."""
     connection.state.set_cookie = set_cookie(services_of(connection).settings, token, max_age)
 
 
@@ -97,19 +97,19 @@ bearer = StrictBearer(
 )
 
 
-Presented = Annotated[str | Caller, Depends(bearer)]
+BearerToken = Annotated[str | Caller, Depends(bearer)]
 
 
 # ---- Dependencies: the authenticated caller ----
 
 
-async def current_user(request: Request, required: SecurityScopes, token: Presented) -> Caller:
+async def current_user(request: Request, required: SecurityScopes, token: BearerToken) -> Caller:
     """The caller, authenticated before the route's own session begins."""
     return await authenticate(request, token, required.scopes)
 
 
-async def current_account(request: Request, required: SecurityScopes, token: Presented) -> "CurrentAccount":
-    """The caller for routes that hash: their account is read in a session that is closed before the hash."""
+async def current_account(request: Request, required: SecurityScopes, token: BearerToken) -> "CurrentAccount":
+    """The caller and their account, for routes that hash a password: the session that reads it is closed before."""
     caller = await authenticate(request, token, required.scopes)
     user = await services_of(request).database.read(request, find_user, caller.user_id)
     if user is None or user.auth_epoch != caller.session.auth_epoch:
@@ -119,7 +119,7 @@ async def current_account(request: Request, required: SecurityScopes, token: Pre
 
 @dataclass(frozen=True, slots=True)
 class CurrentAccount:
-    """A caller with the account as it was read; a change of it is conditional on that."""
+    """A caller with their account as it was read. Changes to the account depend on its not having changed since."""
 
     caller: Caller
     user: User
@@ -127,8 +127,8 @@ class CurrentAccount:
 
     @property
     def parties(self) -> tuple[str, ...]:
-        """The networks and the person, for the queue of PasswordHasher: strangers who sign in to this account have a
-        share of their own."""
+        """The networks and the person whose shares of PasswordHasher's queue are used. Strangers who try to sign in to
+        this account use another share, that of its address."""
         return *networks(self.address), str(self.user.id)
 
 
@@ -153,7 +153,7 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
         await database.write(None, server.confirm_use, caller, now)
-    if is_by_cookie(connection) and caller.is_cookie_due(now):
+    if is_by_cookie(connection) and caller.is_cookie_renewal_due(now):
         cookie = await database.write(None, server.renew_cookie, caller, now)
         send_cookie(connection, cookie.token, cookie.max_age)
     return caller

@@ -1,4 +1,4 @@
-"""What routes write in their signatures: sessions, callers with a scope, pages of lists, ids, idempotency keys."""
+"""The dependencies in the routes' signatures: sessions, callers with a scope, pages of lists, idempotency keys."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from app.http.rate_limit import by_network
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import SessionPublic
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import list_live_sessions
 from app.services import Services, ServicesDep, SessionDep, services_of
 
@@ -44,8 +44,7 @@ OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:
 OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
 JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
-ChatReader = Annotated[Caller, Security(current_user, scopes=[CHAT])]
-Introspector = Security(current_user, scopes=["tokens:introspect"])
+
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 
@@ -104,7 +103,7 @@ PageDep = Annotated[Page, Depends(get_page)]
 
 
 def next_link(request: Request, **query: object) -> str:
-    """A Link header to the next page: a relative reference, since a proxy may call this process by an inner name."""
+    """A Link header to the next page. It is a relative reference: a proxy may call this process by an internal name."""
     here = URL(f"{request.url.path}?{request.url.query}")
     return f'<{here.include_query_params(**query)}>; rel="next"'
 

@@ -1,4 +1,5 @@
-"""The two applications, API and pages, and both combined: routes, services, middleware. ./scripts/serve runs it."""
+"""The applications: the API, the pages, and both combined, each with its routes and middleware. ./scripts/serve runs
+them."""
 
 import gc
 import sys
@@ -57,7 +58,7 @@ from app.services import make_services
 # New objects before the garbage collector runs. At 1,000 connections the default of 700 made it walk the requests in
 # progress again and again, which took a tenth to a fifth of the throughput.
 GC_THRESHOLD = (20_000, 20, 20)
-SPARE_THREADS = 24  # beside those of the database's slots: for hashing, health and rate limits
+SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health and rate limits
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -95,7 +96,7 @@ def create_api() -> FastAPI:
         routers = [auth_oidc.router, *routers]
     for router in routers:
         api.include_router(router)
-    finish(api, settings, error_response, headers={}, cors=True)
+    add_shared_parts(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
     install_openapi(api)
     return api
@@ -116,7 +117,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
         routers += [page_health.router]
     for router in routers:
         web.include_router(router)
-    finish(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
+    add_shared_parts(web, settings, answer_page, headers=page_headers(settings, apart=api is None), cors=False)
     return web
 
 
@@ -167,10 +168,10 @@ async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def finish(
+def add_shared_parts(
     app: FastAPI, settings: Settings, handle_error: ErrorHandler, *, headers: dict[str, str], cors: bool
 ) -> None:
-    """Add what both applications have: static files, one handler for all errors, and the middleware.
+    """Add static files, one handler for all errors, and the middleware to the API or the pages.
 
     The middleware added last is the first one that a request passes.
     """

@@ -1,4 +1,4 @@
-"""The services of a running application, which the lifespan builds once, and how routes reach them."""
+"""The services of a running application, built once by the lifespan, and the dependencies that give routes access."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -23,7 +23,7 @@ from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
 from app.oidc.tokens import AccessTokenRules
 
-# One runs, which may take a few hundred MB of memory, and the others wait.
+# One import runs at a time, since it may take a few hundred MB of memory. The others wait.
 MAX_IMPORTS = 5
 
 
@@ -62,7 +62,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 
 def side_for(request: HTTPConnection) -> Side:
-    """The side that serves a request: safe methods read, all others write."""
+    """The side of the database that serves a request: safe methods read, all others write."""
     database = services_of(request).database
     return database.read_side if request.scope.get("method") in SAFE_METHODS else database.write_side
 

@@ -17,7 +17,7 @@ from app.http.rate_limit import client_address, network, networks
 from app.models.base import utcnow
 from app.models.types import email_address
 from app.models.user import User
-from app.oauth2.authorization_server import Device, SignIn
+from app.oauth2.caller import Device, SignIn
 from app.oauth2.refresh_tokens import live_addresses
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 from app.services import Services
@@ -27,20 +27,20 @@ Started = TypeVar("Started")
 UNKNOWN_DEVICE = "unknown device"
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
-_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")  # and what mail programs take for one
+_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")  # or what mail programs take for a link
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
 async def oauth_form(request: Request) -> dict[str, str]:
-    """The parameters of an OAuth request, each once and not empty. Mistakes are RFC 6749's errors, never a 422."""
+    """The parameters of an OAuth request, each sent once and not empty. Mistakes are RFC 6749's errors, never a 422."""
     _refuse_client_authentication(request.headers.get("authorization"))
     if PARAMETERS.intersection(request.query_params):
         raise InvalidRequest("Parameters belong in the body, never in the URL.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise InvalidRequest("The body must be application/x-www-form-urlencoded.")
     form = parse_form(await request.body())
-    # The grace of a refresh is measured from here: after the body has arrived, which a client could delay as it likes,
-    # and before the wait for a slot, which is the server's.
+    # The grace period of a refresh is measured here: after the body, which the client could delay at will, has arrived,
+    # and before the wait for a slot, which is the server's fault.
     request.state.arrived = utcnow()
     request.state.grant_type = form.get("grant_type")
     return form
@@ -66,19 +66,19 @@ OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
 async def password_grant(
     request: Request, form: dict[str, str], services: Services, start_session: Callable[..., Started]
 ) -> Started:
-    """RFC 6749 section 4.3 (docs/decisions/0001-password-grant.md), as a session that `start_session` creates.
+    """Sign in with a password (RFC 6749 section 4.3, docs/decisions/0001-password-grant.md).
 
-    AuthorizationServer.start_session gives a token pair, start_cookie_session a browser's cookie.
+    `start_session` is AuthorizationServer.start_session for a token pair, or start_cookie_session for a browser.
     """
     if "username" not in form or "password" not in form:
-        raise InvalidRequest("username and password are needed.")
+        raise InvalidRequest("username and password are required.")
     if "scope" in form:
         parse_scope(form["scope"])
     device = device_of(request, form)
     email = _as_email(form["username"])
     await in_thread(services.account_limits.attempt, email, device.ip)
     user, addresses = await services.database.read(request, _find_account, email)
-    if network(device.ip) not in map(network, addresses):  # strangers cannot lock the owner out where they are at home
+    if network(device.ip) not in map(network, addresses):  # the owner is not locked out where they have a session
         await in_thread(services.account_limits.check_ceiling, email)
     matches, stronger_hash = await services.password_hasher.verify(
         form["password"], user.password_hash if user else None, (*networks(device.ip), email)
@@ -106,7 +106,7 @@ def _find_account(session: Session, email: str) -> tuple[User | None, Sequence[s
 
 
 def _as_email(username: str) -> str:
-    """The address as it is stored. Anything else is looked up too, so that it takes as long as an unknown address."""
+    """The address as it is stored. Invalid addresses are looked up too, so that they take as long as unknown ones."""
     try:
         return email_address(username)
     except ValueError:
@@ -117,12 +117,12 @@ def _as_email(username: str) -> str:
 
 
 def device_of(request: Request, form: dict[str, str]) -> Device:
-    """The client as the list of sessions shows it."""
+    """The client, as the list of sessions describes it."""
     user_agent = _printable(request.headers.get("user-agent", ""), 255)
     client_id = form.get("client_id", "app")
     if len(client_id) > 100 or client_id != _printable(client_id, 100):
         raise InvalidRequest("client_id is longer than 100 characters or not printable.")
-    # The label is quoted in mail: it must not lead anywhere.
+    # The label is quoted in mail, so it must not contain a link.
     names = (form.get("device", ""), device_label(user_agent), UNKNOWN_DEVICE)
     label = next(filter(None, (_LINK.sub("", _printable(name, 100)).strip() for name in names)))
     return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
@@ -146,7 +146,7 @@ def _printable(text: str, length: int) -> str:
 
 
 async def end_browser_session(request: Request, services: Services) -> None:
-    """Revoke the session of the cookie that the browser sent: the response removes it, and nobody could sign it out."""
+    """Revoke the session of the browser's cookie: once the response has replaced the cookie, nobody could."""
     token = cookie_token(request, services.settings)
     if token:
         await services.database.write(request, services.authorization_server.revoke, token, utcnow())

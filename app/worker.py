@@ -25,8 +25,9 @@ if settings.redis_url is None:
 
 
 class LenientQoS(QoS):
-    """Acknowledges and restores nothing on a closed channel, which kombu would try when Redis goes down: the worker
-    would exit with an AttributeError. A message that comes again finds its job done, and the sweep restores the rest.
+    """Kombu's record of unacknowledged messages, which does nothing on a closed channel. When Redis goes down, kombu
+    would use one, and the worker would exit with an AttributeError. A redelivered message finds its job done, and the
+    sweep sends the others again.
     """
 
     restore_at_shutdown = False
@@ -42,7 +43,7 @@ _resources = ExitStack()
 
 
 def set_up_logging(**_: Any) -> None:
-    """Log as the service does."""
+    """Log in the service's format."""
     configure_logging(settings)
     logging.root.handlers[:] = logging.getLogger("muster").handlers
     logging.root.setLevel(logging.WARNING)  # Celery's own lines

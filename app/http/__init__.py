@@ -1,3 +1,3 @@
-"""What every request passes, whatever its resource: middleware, routing, error handlers, rate limits. Start with
+"""The HTTP layer that every request passes through: middleware, routing, error handlers, rate limits. Start with
 middleware.py.
 """

@@ -1,4 +1,4 @@
-"""Request bodies: their largest size, their slowest pace, a network's share, and the discarding of unread ones."""
+"""Request bodies: limits on their size, their pace and how many a network sends at once; discarding unread ones."""
 
 from collections import Counter
 from time import monotonic
@@ -12,10 +12,10 @@ from app.core.settings import Settings
 from app.http.rate_limit import by_network
 
 IMPORT_PATH = "/api/operations/import"  # the one route that takes IMPORT_MAX_BODY
-PACE = 4096  # bytes a second: BODY_TIMEOUT beside the time that a body takes at this pace
+PACE = 4096  # bytes a second: a body may take the time that it needs at this pace, and BODY_TIMEOUT more
 MAX_ARRIVING = 64  # bodies that one network sends at once
-# A body that nobody reads is read on for so many seconds and bytes. To close the connection over it would reset it, and
-# the client would lose the response (RFC 9112 section 9.6).
+# The rest of an unread body is discarded for this many seconds and bytes. Closing the connection at once would reset
+# it, and the client would lose the response (RFC 9112 section 9.6).
 LINGER = 5
 DISCARDED = 16 * 1024 * 1024
 
@@ -25,13 +25,13 @@ def max_body(scope: Scope, settings: Settings) -> int:
 
 
 def announced_length(scope: Scope) -> int | None:
-    """Bytes of the body: 0 if it comes in chunks, None if there is none."""
+    """The bytes of the body that the headers announce: 0 if it comes in chunks, None if there is none."""
     headers = dict(scope["headers"])
     return 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0)) or None
 
 
 class BodyGuard:
-    """Middleware: each request's body within its limits, and read to its end before the response ends."""
+    """Middleware that limits request bodies, and reads each to its end before the response ends."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self._settings = app, settings
@@ -57,7 +57,7 @@ class _Body:
         self._is_counted = self._has_ended = False
 
     async def receive(self) -> Message:
-        """The next message, or an HTTPException, which FastAPI passes on to the handler of errors."""
+        """The next message, or an HTTPException, which FastAPI passes on to the error handler."""
         if self._has_ended:
             return await self._receive()
         message = await self._next(self._timeout + self._size / PACE - self._waited)
@@ -85,7 +85,7 @@ class _Body:
 
     def end(self) -> None:
         self._has_ended = True
-        self._arriving -= Counter({self._network: self._is_counted})  # which keeps no zeros
+        self._arriving -= Counter({self._network: self._is_counted})  # drops zeros
         self._is_counted = False
 
     async def _next(self, seconds: float) -> Message | None:

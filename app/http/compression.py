@@ -1,4 +1,4 @@
-"""Responses in gzip: each static file is compressed once, everything else as it is sent."""
+"""Compressing responses with gzip: a static file once, every other response while it is sent."""
 
 import gzip
 import re
@@ -17,7 +17,7 @@ _GZIP = re.compile(r"gzip(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", re.IGNORECASE)
 
 
 def accepts_gzip(scope: Scope) -> bool:
-    """Whether Accept-Encoding lists gzip, and not as refused: `gzip;q=0` (RFC 9110 section 12.5.3)."""
+    """Whether Accept-Encoding lists gzip and does not exclude it by `gzip;q=0` (RFC 9110 section 12.5.3)."""
     return bool(_GZIP.search(Headers(scope=scope).get("accept-encoding", "")))
 
 
@@ -41,5 +41,5 @@ class CompressedFiles(StaticFiles):
 
 @cache
 def _compressed(path: Path, etag: str) -> bytes:  # noqa: ARG001  # a changed file has another tag
-    """The bundle of Swagger UI takes 70 ms."""
+    """The compressed file. Swagger UI's bundle takes 70 ms, so each version of a file is compressed once."""
     return gzip.compress(path.read_bytes())

@@ -13,13 +13,14 @@ _OWN = re.compile(rb'(?:^|;)[ \t]*((?:__Host-)?muster[a-z-]*=[^;"\\]*+)(?=;|$)')
 
 
 def cookie_name(settings: Settings, purpose: str = "") -> str:
-    """With the prefix `__Host-` no sibling domain and no page without TLS can set it (RFC 6265bis section 4.1.3.2)."""
+    """The cookie's name. In production its prefix `__Host-` keeps sibling domains and pages without TLS from setting it
+    (RFC 6265bis section 4.1.3.2)."""
     return f"__Host-muster{purpose}" if settings.environment == "production" else f"muster{purpose}"
 
 
 def own_cookies(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers without other cookies than ours, whose values need no quotes: unquoting takes quadratic time in some
-    releases of Python (CVE-2024-7592), and FastAPI parses all cookies at each request."""
+    """The headers without foreign cookies. FastAPI parses all cookies at each request, and unquoting a value takes
+    quadratic time in some releases of Python (CVE-2024-7592); the values of our own need no quotes."""
     return [(name, b"; ".join(_OWN.findall(value)) if name == b"cookie" else value) for name, value in headers]
 
 
@@ -35,13 +36,13 @@ def cookie_token(connection: HTTPConnection, settings: Settings) -> str | None:
 
 
 def origin_allowed(connection: HTTPConnection, settings: Settings) -> bool:
-    """Whether a request with the cookie comes from a page of ours, or of CORS_ORIGINS. One that does not say is
-    rejected: only browsers send cookies by themselves, and all of them name the origin."""
+    """Whether a request with the cookie comes from our own pages or one of CORS_ORIGINS. A request that names no origin
+    is rejected: only browsers send cookies by themselves, and all of them name the origin."""
     origins = connection.headers.getlist("origin")
     if not origins:
         return connection.headers.getlist("sec-fetch-site") == ["same-origin"]
     ours = {settings.public_url, *settings.cors_origins}
-    if settings.environment != "production":  # where clients may say any Host, and http is what a proxy speaks
+    if settings.environment != "production":  # there, clients may send any Host, and proxies forward with plain HTTP
         scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
         ours.add(f"{scheme}://{connection.headers.get('host')}")
     return len(origins) == 1 and origins[0] in ours

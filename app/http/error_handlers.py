@@ -30,14 +30,14 @@ _KINDS = (
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
-# A person's browser follows these addresses: errors lead to a page that explains them.
+# People's browsers are sent to these addresses, so errors lead to a page that explains them.
 FOR_BROWSERS = frozenset({"/api/auth/oidc/login", "/api/auth/oidc/callback"})
 MAX_ERRORS = 20  # in one response
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
 
 async def error_response(request: Request, exception: Exception) -> Response:
-    """The response to any exception. It says what the client may know and no more."""
+    """The response to any exception, with no more than the client may know."""
     error = await classify(request, exception)
     metrics.count("errors", type=error.type)
     if route_template(request.scope) in FOR_BROWSERS and request.method == "GET":
@@ -66,7 +66,7 @@ async def classify(connection: HTTPConnection, error: Exception) -> AppError:
 
 
 def _invalid(error: RequestValidationError) -> Invalid:
-    """The place and the reason of each mistake, never the input, which may be a password."""
+    """The 422 with the place and the reason of each mistake, never the input, which may be a password."""
     mistakes = [
         {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]}
         for e in error.errors()[:MAX_ERRORS]

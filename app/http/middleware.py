@@ -30,11 +30,11 @@ _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
-_NUMBER_OF_NO_ROW = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() refuses 5,000
+_TOO_LARGE_ID = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() rejects 5,000
 
 
 class RequestContext:
-    """The outermost middleware: X-Request-ID (the client's own if it is harmless), response headers, and a log line.
+    """Middleware that adds X-Request-ID (the client's own if it is harmless) and other headers, and logs each request.
 
     `headers` are added to every response that does not set them itself.
     """
@@ -54,7 +54,7 @@ class RequestContext:
             scope["headers"] = own_cookies(scope["headers"])
             await self._log_socket(scope, receive, send, started)
             return
-        method, rest = scope["method"], CancelScope()
+        method, handling = scope["method"], CancelScope()
         if method == "HEAD":
             scope = {**scope, "method": "GET"}  # every route that takes GET takes HEAD
 
@@ -70,10 +70,10 @@ class RequestContext:
             await send(message)
             if method == "HEAD":
                 await send({"type": "http.response.body"})
-                rest.cancel()  # the body could be a stream without an end
+                handling.cancel()  # the body could be an endless stream
 
         try:
-            with rest:
+            with handling:
                 await self.app(scope, receive, send_with_headers)
         finally:
             _log_request(method, scope, status, perf_counter() - started)
@@ -105,7 +105,7 @@ class RequestContext:
 
 
 class CatchAll:
-    """The innermost middleware: no exception reaches the server, which would drop the client's connection."""
+    """The innermost middleware. It keeps exceptions from the server, which would drop the client's connection."""
 
     def __init__(
         self, app: ASGIApp, settings: Settings, handle_error: Callable[[Request, Exception], Awaitable[Response]]
@@ -152,7 +152,7 @@ class MigrationCheck:
 
 
 def route_template(scope: Scope) -> str:
-    """The path of the route, such as /api/heroes/{hero_id}; the actual path may contain whatever somebody mistyped."""
+    """The path of the route, such as /api/heroes/{hero_id}. The actual path may contain anything, even a password."""
     route: Any = scope.get("route")
     return getattr(route, "path", "-")
 
@@ -166,7 +166,7 @@ def _log_request(method: str, scope: Scope, status: int, seconds: float) -> None
 
 
 def _identity(scope: Scope) -> dict[str, str]:
-    """The caller, as far as app/authentication.py has authenticated one."""
+    """The ids of the caller, if app/authentication.py has authenticated one."""
     state = scope.get("state", {})
     return {name: str(state[name]) for name in ("user_id", "session_id") if name in state}
 
@@ -176,7 +176,7 @@ def _check_head(scope: Scope, settings: Settings) -> None:
     size = len(scope["raw_path"]) + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEAD:
         raise HeadTooLarge
-    if _AMBIGUOUS.search(scope["raw_path"]) or _NUMBER_OF_NO_ROW.search(scope["path"]):
+    if _AMBIGUOUS.search(scope["raw_path"]) or _TOO_LARGE_ID.search(scope["path"]):
         raise NotFound
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):

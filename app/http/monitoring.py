@@ -17,7 +17,7 @@ class Health(SQLModel):
 
 
 def check_scraper(request: Request, settings: Settings) -> None:
-    """Refuse whoever may not read the metrics: they need METRICS_TOKEN or, outside production, to be this machine."""
+    """Require METRICS_TOKEN or, where it is not set and outside production, a request from this machine."""
     header, token = request.headers.get("authorization"), settings.metrics_token
     if token is None:
         if settings.environment == "production":

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what each route declares: its errors, its scope, and an example everywhere."""
+"""Completes the OpenAPI document with each route's errors and scope, and an example for every parameter."""
 
 import json
 import tomllib
@@ -84,7 +84,7 @@ def headers(*names: str) -> dict[str, Any]:
 
 
 def problems(*kinds: Kind, oauth: bool = False) -> Responses:
-    """The `responses` of a route that can raise these errors, each with an example; `oauth` as RFC 6749 has them."""
+    """The `responses` of a route that can raise these errors, with an example of each; `oauth` selects RFC 6749's."""
     schema, media_type = (OAuthError, "application/json") if oauth else (Problem, "application/problem+json")
     members = oauth_error if oauth else errors.problem
     responses: Responses = {}
@@ -179,7 +179,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
     _add_errors(path, method, operation, scopes)
 
 
-# By format or type, for a parameter that has no example of its own.
+# Examples by format or type, for parameters that have none of their own.
 _EXAMPLES = {
     "integer": 1,
     "number": 0.5,

@@ -1,4 +1,4 @@
-"""The client's address and scheme, as TRUSTED_PROXIES name them, and IPv4 addresses written as such."""
+"""The client's address and scheme, as TRUSTED_PROXIES report them, with IPv4 addresses in their own notation."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _MAPPED = re.compile(r"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
 
 
 class ClientAddress:
-    """The outermost middleware: whatever looks at the client's address finds it the same for both kinds of socket."""
+    """The outermost middleware. All others find the client's address in one notation, whatever the server's socket."""
 
     def __init__(self, app: ASGIApp, trusted: Sequence[str]) -> None:
         self._app: Any = ProxyHeadersMiddleware(cast("Any", app), list(trusted))  # its types are uvicorn's own

@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 
 def client_address(request: HTTPConnection) -> str:
-    """The client's IP address, of which app/http/proxies.py has made sure."""
+    """The client's IP address, as app/http/proxies.py has determined it."""
     host = request.client.host if request.client else ""
     try:
         return str(ip_address(host))
@@ -49,7 +49,8 @@ def client_address(request: HTTPConnection) -> str:
 
 
 def networks(address: str) -> list[str]:
-    """What a household, an office or a customer shares: the address in IPv4, the /64, /56 and /48 in IPv6."""
+    """The networks of an address that one household, office or customer may own: in IPv4 the address itself, in IPv6
+    its /64, /56 and /48."""
     if ":" not in address:
         return [address]
     return [str(ip_network(f"{address}/{prefix}", strict=False)) for prefix in (64, 56, 48)]
@@ -60,7 +61,7 @@ def network(address: str) -> str:
 
 
 def by_network(request: HTTPConnection, larger: int = 0) -> str:
-    """The network, or the one that is so many steps larger, if there is one."""
+    """The client's network or, where it has larger ones, the one that is `larger` steps larger."""
     return networks(client_address(request))[: larger + 1][-1]
 
 
@@ -184,14 +185,15 @@ def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
 
 
 def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """The same for a request that is refused before `endpoint` runs, such as by a 401; it has a window of its own."""
+    """Like request_check, for requests that are rejected before `endpoint` runs, such as by a 401, in a window of their
+    own."""
     return _check(endpoint, f"{endpoint.__name__}/refused", RouteLimit(_settings.limit_default, by_session))
 
 
 def network_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """A function that refuses a network which has used up a window, before anybody reads the body that it sends.
+    """A function that rejects a network which has used up a window, before the request's body is read.
 
-    It counts nothing: whose request this is, and whether it is right, is not known yet.
+    It counts nothing: the caller, and whether the request is valid, are not known yet.
     """
     name = f"{endpoint.__module__}.{endpoint.__name__}"
     own = [limit for limit in getattr(endpoint, "limits", ()) if limit.key is by_network and limit.exempt_when is None]

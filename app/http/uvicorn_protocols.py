@@ -21,7 +21,7 @@ FAREWELL = 1
 class Protocol(HttpToolsProtocol):
     """HTTP with bounds on unterminated heads, and shutdown and disconnects reported to every request.
 
-    The parser buffers a line or header until it ends, however long, and waits for it for ever. Uvicorn reports a
+    The parser buffers a line or header of any length, and waits forever for its end. Uvicorn reports a
     disconnect only to the newest of several pipelined requests. And it stops the application only when all requests
     are answered: `on_shutdown` in the lifespan's state is called earlier, so that long polls and streams end.
     """
@@ -75,7 +75,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self._unanswered.popleft().more_body:
-            self.transport.close()  # app/http/bodies.py has read on for as long as it does
+            self.transport.close()  # app/http/bodies.py has given up on the rest of the body
         super().on_response_complete()
 
     def shutdown(self) -> None:
@@ -87,9 +87,8 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()  # the last response closes the connection
         else:
             self.loop.call_later(FAREWELL, self._close_if_idle)
-        if (
-            patience := self.config.timeout_graceful_shutdown
-        ):  # then uvicorn cancels requests, and logs each as an error
+        # After timeout_graceful_shutdown uvicorn would cancel each request and log it as an error.
+        if patience := self.config.timeout_graceful_shutdown:
             self.loop.call_later(patience - 1, self.transport.abort)
 
     def _close_if_idle(self) -> None:
@@ -140,7 +139,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         try:
             if self.curr_msg_data_type == "text":
                 b"".join(self.frames).decode()
-        except UnicodeDecodeError:  # uvicorn would log part of the message
+        except UnicodeDecodeError:  # uvicorn would log a part of the message
             self.conn.fail(CloseCode.INVALID_DATA)
             self.handle_parser_exception()
         else:

@@ -1,1 +1,1 @@
-"""SQLModel classes: tables and API schemas, one module a family. Start with hero.py."""
+"""SQLModel classes: tables and API schemas, one module per group of tables. Start with hero.py."""

@@ -1,4 +1,4 @@
-"""Chat rooms, each with one sequence of numbers, and their messages."""
+"""Chat rooms, each with its own sequence of numbers, and their messages."""
 
 from datetime import datetime
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Background jobs: the table, the rules that a row decides by itself, and what the API shows."""
+"""Background jobs: the table with its rules, and the API's schemas."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
@@ -75,7 +75,7 @@ class Job(JobBase, table=True):
 
     @property
     def lasting_arguments(self) -> dict[str, Any]:
-        """The arguments that a finished job keeps: the address of a mail is not among them."""
+        """The arguments that a finished job keeps: all but the address of a mail."""
         return {name: value for name, value in self.arguments.items() if name != "to"}
 
 

@@ -173,7 +173,7 @@ class Imported(SQLModel):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """The response to a request that may be sent again: `answer` is {"headers": …, "body": …}."""
+    """The response to a request that may be repeated: `answer` is {"headers": …, "body": …}."""
 
     __tablename__ = "idempotency_key"
     __table_args__ = (UniqueConstraint("owner_id", "key"),)

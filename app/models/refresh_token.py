@@ -1,6 +1,7 @@
-"""Sessions: one refresh_token row a signed-in device, the rules of rotation, and what clients see of both.
+"""Sessions: one refresh_token row per signed-in device, the rules of rotation, and the schemas of the API.
 
-Nothing in a row is a token, or becomes one without the server key (docs/decisions/0003-derived-refresh-tokens.md).
+A row contains no token, and none can be derived from it without the server key
+(docs/decisions/0003-derived-refresh-tokens.md).
 """
 
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSnapshot(Principal):
-    """A RefreshToken with its user and role, as one query read them, and the rules that decide by it alone."""
+    """A RefreshToken with its user and role, as one query read them, and the rules that need nothing else."""
 
     id: UUID
     client_id: str
@@ -140,7 +141,7 @@ class SessionSnapshot(Principal):
 
 
 class SessionPublic(SessionBase):
-    """A signed-in device, without anything that could sign in."""
+    """A signed-in device, as its owner sees it."""
 
     id: UUID
     expires_at: datetime

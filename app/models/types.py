@@ -22,7 +22,7 @@ _NOT_BLANK = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"  # for OpenAPI
 
 
 def line(max_length: int, example: str, *, max_sent: int | None = None, lower: bool = False) -> tuple[Any, ...]:
-    """What makes a `str` one line of text: trimmed, not empty, normalized to NFC, and in lower case if asked to.
+    """The constraints of one line of text: trimmed, not empty, normalized to NFC and, with `lower`, in lower case.
 
     The length is checked twice, since normalizing changes it: `max_sent` limits what the client sends, `max_length`
     what the column stores.
@@ -52,7 +52,7 @@ Name = Annotated[str, *line(100, "Ada")]
 # ---- E-mail addresses ----
 
 MAX_EMAIL_LENGTH = 254  # RFC 5321 section 4.5.3.1.3
-for _domain in ("local", "arpa"):  # networks at home and in offices have mailboxes: printer.local, nas.home.arpa
+for _domain in ("local", "arpa"):  # mailboxes in home and office networks: printer.local, nas.home.arpa
     SPECIAL_USE_DOMAIN_NAMES.remove(_domain)
 
 
@@ -79,7 +79,7 @@ def _deliverable(value: str) -> str:
 
 
 _EMAIL = {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
-StoredEmail = Annotated[str, WithJsonSchema(_EMAIL)]  # as it is stored, validated when it was sent
+StoredEmail = Annotated[str, WithJsonSchema(_EMAIL)]  # not validated again when it is read
 Email = Annotated[
     StoredEmail,
     StringConstraints(max_length=MAX_EMAIL_LENGTH),

@@ -20,7 +20,7 @@ NewSecret = Annotated[Secret, pydantic.Field(examples=["copper-lantern-meadow"])
 
 def _known_scope(value: str) -> str:
     if value not in SCOPES:
-        raise ValueError("there is no such scope: GET /api/roles shows those of admin, which are all")
+        raise ValueError("there is no such scope: GET /api/roles shows all of them, at the role admin")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Access tokens as signed JWTs (RFC 9068, RFC 8725). Only this module and app/oidc/tokens.py use JOSE."""
+"""Access tokens as signed JWTs (RFC 9068, RFC 8725). Only this module and app/oidc/keys.py use JOSE."""
 
 import hashlib
 import json

@@ -6,9 +6,8 @@ docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks t
 
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
-from uuid import UUID
 
 from sqlmodel import Session, col
 
@@ -21,72 +20,14 @@ from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
+from app.oauth2.caller import BrowserCookie, Caller, SignIn
 from app.oauth2.refresh_tokens import compare_and_swap, read_session, revoke_sessions
 from app.oauth2.requests import parse_scope
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """The client that signs in, described for the account's owner; nothing here authenticates it."""
-
-    client_id: str
-    device: str
-    ip: str
-    user_agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
-
-    `auth_epoch` was read together with the verified password.
-    """
-
-    user_id: UUID
-    auth_epoch: int
-    device: Device
-    scope: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BrowserCookie:
-    """An access token for a cookie, and its lifetime in seconds."""
-
-    token: str
-    max_age: int
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated request: its session, and the scopes in force (those of the claim, the session and the role)."""
-
-    session: SessionSnapshot
-    claims: AccessClaims
-    scopes: frozenset[str]
-
-    @property
-    def user_id(self) -> UUID:
-        return self.session.user_id
-
-    @property
-    def session_id(self) -> UUID:
-        return self.session.id
-
-    @property
-    def needs_confirmation(self) -> bool:
-        """Whether `confirm_use` has something to write."""
-        generation = self.claims.generation
-        return self.session.is_unconfirmed(generation) or self.session.is_superseded(generation)
-
-    def is_cookie_due(self, now: datetime) -> bool:
-        """Whether a cookie's token is in the second half of its life, and a new one could live longer."""
-        claims, end = self.claims, int(self.session.absolute_expires_at.timestamp())
-        half_time = (claims.issued_at + claims.expires_at) / 2
-        return claims.in_cookie and claims.expires_at < end and now.timestamp() >= half_time
-
-
 class AuthorizationServer:
-    """Grants, refreshes, verifies and revokes. Methods take a session and the time; `confirm_use` and reuse commit."""
+    """Issues, refreshes, verifies and revokes tokens. Methods take a database session and the time. Only `confirm_use`
+    and the detection of reuse commit."""
 
     def __init__(
         self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
@@ -125,7 +66,7 @@ class AuthorizationServer:
         return self._pair(snapshot, snapshot.generation, self._granted(snapshot, None), now)
 
     def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
-        """The same for a browser. The token pair is discarded; the browser receives only the cookie."""
+        """Insert a session for a browser. The token pair is discarded; the browser receives only the cookie."""
         pair = self.start_session(session, sign_in, now)
         return self.renew_cookie(session, self.authenticate(session, pair.access_token, now), now)
 
@@ -188,7 +129,7 @@ class AuthorizationServer:
         return self.caller(claims, read_session(session, claims.session_id), now)
 
     def verify(self, token: str, now: datetime) -> AccessClaims:
-        """What the access token says, whether or not its session is still live."""
+        """The claims of an access token, whether or not its session is still live."""
         try:
             return self._signers.access.verify(token, now)
         except InvalidAccessToken:
@@ -201,7 +142,8 @@ class AuthorizationServer:
         return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
 
     def confirm_use(self, session: Session, caller: Caller, now: datetime) -> None:
-        """Commit what this use of an access token proves: its generation arrived, or two parties hold the session."""
+        """Commit the conclusion from this use of an access token: the client has received this generation or, if it is
+        superseded, two parties hold the session, which is revoked."""
         while True:
             snapshot = self._session_of_claims(session, caller.claims, now)
             if snapshot.is_superseded(caller.claims.generation):

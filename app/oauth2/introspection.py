@@ -1,4 +1,4 @@
-"""Introspection (RFC 7662 section 2.2): describes a live token, and says of any other only that it is not active.
+"""Introspection (RFC 7662 section 2.2): describes a live token. Any other token is reported as not active, no more.
 
 Introspecting a token does not count as using it: nothing is confirmed, consumed or revoked.
 """
@@ -15,10 +15,12 @@ from app.core.oauth_errors import InvalidGrant
 from app.core.scopes import in_order
 from app.models.refresh_token import Introspection, RotationAction, SessionSnapshot
 from app.oauth2.access_tokens import AUDIENCE
-from app.oauth2.authorization_server import AuthorizationServer, Caller
+from app.oauth2.authorization_server import AuthorizationServer
+from app.oauth2.caller import Caller
 
 
 def introspect(session: Session, server: AuthorizationServer, token: str, now: datetime) -> Introspection:
+    """The response for an access token or a refresh token."""
     presented = parse_signed(token)
     try:
         if presented is None:

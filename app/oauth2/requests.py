@@ -19,9 +19,7 @@ Username = Annotated[str, pydantic.Field(description="Your e-mail address.", exa
 DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of sessions.", examples=["Ada's phone"])]
 # An empty example keeps Swagger UI from sending an optional parameter.
 Scope = Annotated[str, pydantic.Field(description="Separated by spaces. Left out: all of yours.", examples=[""])]
-ClientId = Annotated[
-    str, pydantic.Field(max_length=100, description="A label kept with the session.", examples=["app"])
-]
+ClientId = Annotated[str, pydantic.Field(max_length=100, description="A label of the session.", examples=["app"])]
 
 TypeHint = Annotated[str, pydantic.Field(examples=["refresh_token", "access_token"])]
 
@@ -53,7 +51,7 @@ class RevocationForm(SQLModel):
     token_type_hint: TypeHint | MISSING = MISSING
 
 
-# No other parameter is read.
+# The parameters that are read. All others are ignored.
 PARAMETERS = frozenset({*TokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
 
 

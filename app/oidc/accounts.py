@@ -19,7 +19,7 @@ from app.core.logs import security_event
 from app.core.scopes import USER
 from app.models.user import Identity
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import read_identity
 from app.oidc.provider import Provider
 from app.oidc.tokens import Profile, ProviderClaims

@@ -13,7 +13,7 @@ import httpx
 from app.core.errors import ProviderUnavailable
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import InvalidAccessToken
-from app.oidc.tokens import VerifyingKey, parse_jwks, select_keys
+from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
 
 log = logging.getLogger("muster.oidc")
 

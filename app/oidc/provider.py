@@ -16,12 +16,12 @@ from cachetools import LRUCache, TTLCache
 from app.core.errors import ProviderUnavailable
 from app.oauth2.access_tokens import InvalidAccessToken, is_current
 from app.oidc.discovery import COOLDOWN, FAILURES, TIMEOUT, Discovery, request_json
+from app.oidc.keys import VerifyingKey
 from app.oidc.tokens import (
     MAX_LENGTH,
     AccessTokenRules,
     Profile,
     ProviderClaims,
-    VerifyingKey,
     access_token_claims,
     parse_jwt,
     profile_of,

@@ -8,7 +8,7 @@ from app.core.concurrency import in_thread
 from app.core.errors import EmailTaken, InvalidLink, RolesMissing
 from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
 from app.core.settings import get_settings
-from app.dependencies import Introspector, ServicesDep, SessionDep
+from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.error_handlers import NO_STORE
 from app.http.openapi import CREATED, OAUTH_ERRORS, form_body, problems
 from app.http.rate_limit import client_address, limited, limited_instead, networks
@@ -76,7 +76,7 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
 
 async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     if "refresh_token" not in form:
-        raise InvalidRequest("refresh_token is needed.")
+        raise InvalidRequest("refresh_token is missing.")
 
     def refresh(session: Session) -> TokenPair:
         return services.authorization_server.refresh(
@@ -98,13 +98,16 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
     Takes effect at once, on access tokens too. The response is 200 for unknown and used tokens as well.
     """
     if "token" not in form:
-        raise InvalidRequest("token is needed.")
+        raise InvalidRequest("token is missing.")
     services.authorization_server.revoke(session, form["token"], utcnow())
     return Response(headers=NO_STORE)
 
 
 @router.post(
-    "/introspect", openapi_extra=form_body(RevocationForm), responses=OAUTH_ERRORS, dependencies=[Introspector]
+    "/introspect",
+    openapi_extra=form_body(RevocationForm),
+    responses=OAUTH_ERRORS,
+    dependencies=[requires("tokens:introspect")],
 )
 @limited_instead(settings.limit_introspect)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
@@ -114,7 +117,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
     use. Check `token_type`: only a `Bearer` token grants access.
     """
     if "token" not in form:
-        raise InvalidRequest("token is needed.")
+        raise InvalidRequest("token is missing.")
     response.headers.update(NO_STORE)
     database, server = services.database, services.authorization_server
     return await database.read(request, introspection.introspect, server, form["token"], utcnow())

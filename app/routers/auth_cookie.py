@@ -34,12 +34,11 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     require_own_origin(request)
     with _as_problems():
         form = await oauth_form(request)
-        own = {name: value for name, value in form.items() if name in CookieForm.model_fields} | {
-            "client_id": "browser"
-        }
-        cookie = await password_grant(request, own, services, services.authorization_server.start_cookie_session)
+        own = {name: value for name, value in form.items() if name in CookieForm.model_fields}
+        start_session = services.authorization_server.start_cookie_session
+        cookie = await password_grant(request, {**own, "client_id": "browser"}, services, start_session)
     await end_browser_session(request, services)
-    return _answer(cookie.token, cookie.max_age)
+    return _with_cookie(cookie.token, cookie.max_age)
 
 
 @router.post("/logout", status_code=204, response_class=Response, responses=problems(ForeignOrigin))
@@ -47,10 +46,10 @@ async def cookie_logout(request: Request, services: ServicesDep) -> Response:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)
     await end_browser_session(request, services)
-    return _answer("", 0)
+    return _with_cookie("", 0)
 
 
-def _answer(token: str, max_age: int) -> Response:
+def _with_cookie(token: str, max_age: int) -> Response:
     headers = {"Set-Cookie": set_cookie(settings, token, max_age), "Cache-Control": "no-store"}
     return Response(status_code=204, headers=headers)
 

@@ -15,12 +15,12 @@ from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
-from app.dependencies import ChatReader, ChatUser, ServicesDep, SessionDep, next_link, subscribe
+from app.dependencies import ChatUser, ServicesDep, SessionDep, next_link, subscribe
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
 from app.models.chat import ChatMessageCreate, ChatMessagePublic, HistoryQuery, Number, RoomQuery
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 from app.services import Services
 
 router = Router("/api/chat", tags=["chat"])
@@ -51,7 +51,7 @@ def create_message(
 
 @router.get("/messages", response_model=list[ChatMessagePublic])
 async def list_messages(
-    request: Request, me: ChatReader, services: ServicesDep, query: Annotated[HistoryQuery, Query()]
+    request: Request, me: ChatUser, services: ServicesDep, query: Annotated[HistoryQuery, Query()]
 ) -> Response:
     """The messages of a room in the order of their numbers: after one, before one, or the latest. With `wait`, a
     response that would be empty is sent as soon as there is a message, or empty after that time (long polling)."""
@@ -88,7 +88,7 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
     request: Request,
-    me: ChatReader,
+    me: ChatUser,
     services: ServicesDep,
     query: Annotated[RoomQuery, Query()],
     last_event_id: LastEventId = None,

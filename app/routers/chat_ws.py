@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
-from app.authentication import authenticate, bearer, presented
+from app.authentication import authenticate, bearer, resolve_token
 from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
@@ -26,7 +26,7 @@ from app.http.error_handlers import classify
 from app.http.rate_limit import client_address, network
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 from app.services import Services, services_of
 
 router = Router("/api/chat", tags=["chat"])
@@ -100,7 +100,7 @@ async def _token(websocket: WebSocket) -> str | Caller:
         frame = parse((await websocket.receive_text()).encode())
     if not isinstance(frame, dict) or not isinstance(frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')
-    return await presented(websocket, frame["token"])
+    return await resolve_token(websocket, frame["token"])
 
 
 async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscriber) -> None:

@@ -26,7 +26,7 @@ from app.models.hero import (
     TeamPublic,
     TeamUpdate,
 )
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 
 router = Router("/api", tags=["heroes"])
 

@@ -16,7 +16,7 @@ from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
 from app.models.base import utcnow
 from app.models.job import REQUESTABLE, UNFINISHED, Job, JobPublic, JobState, StatementCreate
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])

@@ -29,7 +29,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.authorization_server import Caller, Device, SignIn
+from app.oauth2.caller import Caller, Device, SignIn
 from app.oauth2.refresh_tokens import revoke_sessions
 from app.services import Services
 
@@ -72,7 +72,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: Account, servic
     if me.user.password_hash is None:
         _require_recent_sign_in(me.caller)
     elif body.current_password is MISSING:
-        raise Invalid.at("body", "current_password", message="The current password is needed.", kind="missing")
+        raise Invalid.at("body", "current_password", message="The current password is required.", kind="missing")
     else:
         await _verify_password(services, me, body.current_password)
     if not await services.database.write(request, users.delete_account, me.user):

@@ -15,7 +15,7 @@ from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.refresh_token import SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 
 router = Router("/api", tags=["users"])
 

@@ -14,8 +14,9 @@ from app.core.errors import ProviderUnavailable
 from app.models.base import utcnow
 from app.oauth2.access_tokens import InvalidAccessToken
 from app.oidc.discovery import COOLDOWN, MAX_RESPONSE, TIMEOUT
+from app.oidc.keys import parse_jwks
 from app.oidc.provider import Provider
-from app.oidc.tokens import AccessTokenRules, parse_jwks
+from app.oidc.tokens import AccessTokenRules
 from tests.support.assertions import assert_problem
 from tests.support.keycloak import Keycloak, SigningKey, bearer
 from tests.support.servers import STARTUP, Muster, Tokens, wait_for

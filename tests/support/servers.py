@@ -28,7 +28,8 @@ from app.accounts.users import create_user, find_user_by_email
 from app.core.settings import Settings
 from app.models.base import utcnow
 from app.oauth2.access_tokens import Signers
-from app.oauth2.authorization_server import AuthorizationServer, Device, SignIn
+from app.oauth2.authorization_server import AuthorizationServer
+from app.oauth2.caller import Device, SignIn
 from tests.support.databases import SECRET_KEY
 from tests.support.processes import PlainProcess, Process
 from tests.support.startable import Startable

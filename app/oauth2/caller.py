@@ -1,0 +1,68 @@
+"""The clients of the authorization server: a device that signs in, a browser's cookie, and an authenticated caller."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from app.models.refresh_token import SessionSnapshot
+from app.oauth2.access_tokens import AccessClaims
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The client that signs in, described for the account's owner; nothing here authenticates it."""
+
+    client_id: str
+    device: str
+    ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
+
+    `auth_epoch` was read together with the verified password.
+    """
+
+    user_id: UUID
+    auth_epoch: int
+    device: Device
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserCookie:
+    """An access token for a cookie, and its lifetime in seconds."""
+
+    token: str
+    max_age: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated request: its session, and the scopes in force (those of the claim, the session and the role)."""
+
+    session: SessionSnapshot
+    claims: AccessClaims
+    scopes: frozenset[str]
+
+    @property
+    def user_id(self) -> UUID:
+        return self.session.user_id
+
+    @property
+    def session_id(self) -> UUID:
+        return self.session.id
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether `confirm_use` has something to write."""
+        generation = self.claims.generation
+        return self.session.is_unconfirmed(generation) or self.session.is_superseded(generation)
+
+    def is_cookie_renewal_due(self, now: datetime) -> bool:
+        """Whether a cookie's token is in the second half of its life, and a new one could live longer."""
+        claims, end = self.claims, int(self.session.absolute_expires_at.timestamp())
+        half_time = (claims.issued_at + claims.expires_at) / 2
+        return claims.in_cookie and claims.expires_at < end and now.timestamp() >= half_time
