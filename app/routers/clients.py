@@ -11,7 +11,7 @@ from app.dependencies import PageDep, SessionDep, requires
 from app.http.openapi import CREATED, problems
 from app.http.routing import Router
 from app.models.oauth_client import ClientId, OAuthClient, OAuthClientCreate, OAuthClientPublic, OAuthClientUpdate
-from app.oauth2.authorization_server import Caller
+from app.oauth2.caller import Caller
 
 router = Router("/api/clients", tags=["clients"])
 
