@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI, Request, Response
@@ -55,9 +54,6 @@ from app.routers import (
 )
 from app.services import make_services
 
-# New objects before the garbage collector runs. At 1,000 connections the default of 700 made it walk the requests in
-# progress again and again, which took a tenth to a fifth of the throughput.
-GC_THRESHOLD = (20_000, 20, 20)
 SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health and rate limits
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
@@ -146,9 +142,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         may_mail = services.account_limits.may_mail
         services.jobs.start(JobHandlers(settings, services.database, services.signers, services.jobs, may_mail).handle)
         # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.
-        gc.collect()
         gc.freeze()
-        gc.set_threshold(*GC_THRESHOLD)
         try:
             async with services.chat.running():
                 yield {"on_shutdown": services.chat.stop}  # app/http/uvicorn_protocols.py calls it
@@ -162,6 +156,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 @asynccontextmanager
 async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
     """The connections to the API, for pages that run on their own."""
+    import httpx  # noqa: PLC0415  # as in app/pages/api_client.py
+
     install_shutdown_handlers()
     async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
         web.state.transport = transport

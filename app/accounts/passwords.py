@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from passlib.context import CryptContext
-from zxcvbn import zxcvbn
 
 from app.core.concurrency import Bulkhead
 from app.core.errors import Invalid
@@ -72,6 +71,8 @@ def _weakness(text: str, related: Sequence[str]) -> str | None:
     zxcvbn tries every reading of digits and signs as letters, which takes seconds where there are many kinds of them:
     then the signs are replaced first. White space becomes spaces, because a trailing line break breaks its dates.
     """
+    from zxcvbn import zxcvbn  # noqa: PLC0415  # its dictionaries take 12 MB, which only new passwords need
+
     words = [word for other in related for word in (other, other.partition("@")[0]) if word]
     kinds = {sign for sign in text if sign.isascii() and (sign.isdigit() or ord(sign) in _LEET)}
     signs = _LEET if len(kinds) > _MAX_LEET_KINDS else {}
@@ -86,14 +87,14 @@ class _Worker:
     """One thread behind a bulkhead: a second one more than doubles the p99 of all other requests (measured)."""
 
     def __init__(self, name: str) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._bulkhead = Bulkhead(
             1, QUEUE, SHARE, detail="Too many sign-ins at once. Try again in a moment.", retry_after=2
         )
 
     async def run(self, parties: Sequence[str], function: Callable[[], T]) -> T:
         async with self._bulkhead.enter(*parties):
-            return await get_running_loop().run_in_executor(self._thread, function)
+            return await get_running_loop().run_in_executor(self.thread, function)
 
 
 class PasswordHasher:
@@ -104,9 +105,9 @@ class PasswordHasher:
 
     def __init__(self) -> None:
         self._judge, self._hash = _Worker("judge"), _Worker("hash")
-        # Unknown accounts are verified against this hash, so that they take as long; computing it here also absorbs
-        # libpass's slow first call.
-        self._decoy = hash_password("decoy")
+        # Unknown accounts are verified against this hash, so that they take as long. It is computed before all others,
+        # which also absorbs libpass's slow first call, and the start does not wait for it.
+        self._decoy = self._hash.thread.submit(hash_password, "decoy")
 
     async def hash_new(self, password: str, related: Sequence[str], field: str, parties: Sequence[str]) -> str:
         """The hash of a new password; Invalid at `field` if the policy refuses it."""
@@ -119,7 +120,7 @@ class PasswordHasher:
         """Whether it matches, and a stronger hash to store or None. Without a hash: False, after the same time."""
 
         def compare() -> tuple[bool, str | None]:
-            matches, stronger = _context.verify_and_update(normalize(password), password_hash or self._decoy)
+            matches, stronger = _context.verify_and_update(normalize(password), password_hash or self._decoy.result())
             return matches and password_hash is not None, stronger
 
         return await self._hash.run(parties, compare)

@@ -5,12 +5,11 @@ import select
 import sqlite3
 from collections.abc import Sequence
 from errno import EDQUOT, ENOSPC
+from importlib import import_module
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy import Engine, create_engine, event, exc, make_url
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
@@ -18,6 +17,10 @@ from sqlmodel import Session, SQLModel
 from app.core.decimals import ExactSum
 from app.core.errors import AppError, Conflict, Unavailable
 from app.core.settings import Settings
+
+if TYPE_CHECKING:  # each database's driver and dialect are imported by SQLAlchemy, and take 10 MB on PostgreSQL
+    import psycopg
+    from sqlalchemy.dialects import postgresql, sqlite
 
 CONNECT_TIMEOUT = 5  # seconds
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
@@ -92,7 +95,7 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
     )
 
     @event.listens_for(engine, "checkout")
-    def _refuse_dead(connection: psycopg.Connection, _record: object, _proxy: object) -> None:
+    def _refuse_dead(connection: "psycopg.Connection", _record: object, _proxy: object) -> None:
         # A server that has closed the connection leaves an end-of-file to read. Polling the socket for it takes
         # 10 µs, SQLAlchemy's pre_ping 100 and more.
         if connection.closed or _readable(connection.fileno()):
@@ -134,9 +137,11 @@ def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], 
     session.exec(dialect_insert(session, table).on_conflict_do_nothing(index_elements=key).values(**values))
 
 
-def dialect_insert(session: Session, table: type[SQLModel]) -> sqlite.Insert | postgresql.Insert:
+def dialect_insert(session: Session, table: type[SQLModel]) -> "sqlite.Insert | postgresql.Insert":
     """An INSERT that supports ON CONFLICT, whose syntax is the same in both databases."""
-    return sqlite.insert(table) if session.connection().dialect.name == "sqlite" else postgresql.insert(table)
+    dialect = import_module(f"sqlalchemy.dialects.{session.connection().dialect.name}")
+    insert: sqlite.Insert | postgresql.Insert = dialect.insert(table)
+    return insert
 
 
 def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
@@ -162,21 +167,22 @@ def _is_temporary(error: exc.SQLAlchemyError) -> bool:
     if not isinstance(error, exc.DBAPIError):
         return False
     origin = error.orig
-    if isinstance(origin, psycopg.OperationalError):
+    if isinstance(origin, sqlite3.OperationalError):
+        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY
+    if isinstance(error, exc.OperationalError):
         # No SQLSTATE: the connection failed. 40: deadlock; 53: out of resources; 55P03, 57: locked, cancelled or
         # shutting down; 58: the disk failed.
-        state = origin.sqlstate
+        state = getattr(origin, "sqlstate", None)
         return (
             error.connection_invalidated or state is None or state.startswith(("08", "40", "53", "55P03", "57", "58"))
         )
-    if isinstance(origin, sqlite3.OperationalError):
-        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY
     return error.connection_invalidated
 
 
 def violated_constraint(error: exc.IntegrityError) -> str | None:
     """The name of the violated unique constraint by our naming convention. PostgreSQL names others too."""
-    if isinstance(error.orig, psycopg.Error):
-        return error.orig.diag.constraint_name
+    if diag := getattr(error.orig, "diag", None):  # psycopg's
+        name: str | None = diag.constraint_name
+        return name
     columns = re.findall(r"(\w+)\.(\w+)", str(error.orig))  # UNIQUE constraint failed: hero.name
     return "_".join(["uq", columns[0][0], *(name for _, name in columns)]) if columns else None

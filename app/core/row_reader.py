@@ -6,12 +6,10 @@ the same, or a connection has died, the row is read through a session, which wai
 """
 
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import anyio
-import psycopg
-from psycopg.rows import dict_row
 from sqlalchemy import Connection, RowMapping, Select, make_url
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
@@ -56,11 +54,15 @@ class PostgresRowReader:
     """Reads with a few asynchronous connections, opened when they are first needed."""
 
     def __init__(self, settings: Settings, slow_way: SlowWay) -> None:
-        self._url = settings.database_url.replace("+psycopg", "", 1)
-        self._options = connect_args(settings, read_only=True)
+        from psycopg import AsyncConnection, Error  # noqa: PLC0415  # 9 MB that a process on SQLite need not hold
+        from psycopg.rows import dict_row  # noqa: PLC0415  # the same
+
+        url, options = settings.database_url.replace("+psycopg", "", 1), connect_args(settings, read_only=True)
+        self._connect = partial(AsyncConnection.connect, url, **options, autocommit=True, row_factory=dict_row)
+        self._failures = (Error, OSError)
         self._timeout, self._slow_way = settings.slot_timeout.total_seconds(), slow_way
         self._places = anyio.Semaphore(CONNECTIONS, fast_acquire=True)
-        self._idle: list[psycopg.AsyncConnection[dict[str, Any]]] = []
+        self._idle: list[AsyncConnection[dict[str, Any]]] = []
 
     async def first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
         """Raises Unavailable if it takes longer than a request may wait for a slot."""
@@ -70,7 +72,7 @@ class PostgresRowReader:
                     return await self._read(_sql(statement), parameters)
         except TimeoutError:  # a subclass of OSError, so it comes first
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
-        except (psycopg.Error, OSError):
+        except self._failures:
             return await self._slow_way(statement, parameters)
 
     async def _read(self, sql: str, parameters: dict[str, Any]) -> Row:
@@ -82,9 +84,6 @@ class PostgresRowReader:
             raise
         self._idle.append(connection)
         return row
-
-    async def _connect(self) -> psycopg.AsyncConnection[dict[str, Any]]:
-        return await psycopg.AsyncConnection.connect(self._url, **self._options, autocommit=True, row_factory=dict_row)
 
     async def close(self) -> None:
         for connection in self._idle:

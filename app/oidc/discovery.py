@@ -4,16 +4,18 @@ import asyncio
 import logging
 import math
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
 
 from app.core.errors import ProviderUnavailable
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import InvalidAccessToken
 from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger("muster.oidc")
 
@@ -21,8 +23,18 @@ TIMEOUT = 5  # seconds that the provider may take to respond
 COOLDOWN = 5  # seconds between the end of one fetch, successful or not, and the next
 MAX_AGE = 3600  # seconds until keys are fetched again: a key that the provider withdrew is valid no longer than that
 MAX_RESPONSE = 256 * 1024  # bytes
-# The provider is unreachable or too slow, or its response does not have the expected form.
-FAILURES = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+
+
+class RequestFailed(Exception):
+    """The provider is unreachable, or its response has this status."""
+
+    def __init__(self, reason: Exception, status: int) -> None:
+        self.status = status
+        super().__init__(str(reason))
+
+
+# The request failed or took too long, or its response does not have the expected form.
+FAILURES = (RequestFailed, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class Discovery:
@@ -33,7 +45,7 @@ class Discovery:
     invented keys put no load on the provider. While the provider is unavailable, the keys fetched last stay valid.
     """
 
-    def __init__(self, issuer: str, http: httpx.AsyncClient) -> None:
+    def __init__(self, issuer: str, http: "httpx.AsyncClient") -> None:
         self.issuer = issuer
         self._http = http
         self._metadata: dict[str, Any] = {}
@@ -100,7 +112,11 @@ class Discovery:
                 jwks = await request_json(self._http, self._require_tls(metadata["jwks_uri"]))
             keys = parse_jwks(jwks)
         except FAILURES as error:
-            log.warning("the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error)
+            log.warning(
+                "the keys of the identity provider cannot be fetched: %s: %s",
+                type(error.__cause__ or error).__name__,
+                error,
+            )
             self._has_failed = True
         else:
             self._withdrawn = {key.id for key in self._keys}.union(self._withdrawn).difference(key.id for key in keys)
@@ -123,16 +139,22 @@ class Discovery:
 
 
 async def request_json(
-    http: httpx.AsyncClient, url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
+    http: "httpx.AsyncClient", url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """The JSON object that `url` returns to a GET, or to a POST of `form`; one of FAILURES for anything else."""
+    import httpx  # noqa: PLC0415  # 4 MB that a service without a provider need not hold
+
     body = b""
-    async with http.stream("POST" if form else "GET", url, headers=headers, data=form) as response:
-        response.raise_for_status()  # redirects are not followed either
-        async for part in response.aiter_raw():
-            body += part
-            if len(body) > MAX_RESPONSE:
-                raise ValueError("its response is too large")
+    try:
+        async with http.stream("POST" if form else "GET", url, headers=headers, data=form) as response:
+            response.raise_for_status()  # redirects are not followed either
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > MAX_RESPONSE:
+                    raise ValueError("its response is too large")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+        raise RequestFailed(error, status) from error
     value = parse(body)
     if not isinstance(value, dict):
         raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's

@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
 
-import httpx
-
 from app.core.crypto import ValueSigner
 from app.core.errors import AppError
 from app.core.logs import security_event
@@ -97,6 +95,8 @@ class LoginFlow:
             "code_challenge": sha256_base64url(login.code_verifier),
             "code_challenge_method": "S256",
         }
+        import httpx  # noqa: PLC0415  # as in provider.py
+
         url = httpx.URL(await self.provider.discovery.endpoint("authorization_endpoint"))
         return str(url.copy_merge_params(query)), self.signer.sign(asdict(login), "login")
 

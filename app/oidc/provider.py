@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import anyio
-import httpx
 from cachetools import LRUCache, TTLCache
 
 from app.core.errors import ProviderUnavailable
@@ -37,6 +36,8 @@ class Provider:
     """The identity provider whose issuer is OIDC_ISSUER. For use on the event loop only."""
 
     def __init__(self, rules: AccessTokenRules) -> None:
+        import httpx  # noqa: PLC0415  # 4 MB that a service without a provider need not hold
+
         self.issuer = rules.issuer
         self._rules = rules
         self._http = httpx.AsyncClient(
@@ -92,8 +93,10 @@ class Provider:
             with anyio.fail_after(TIMEOUT):
                 return await request_json(self._http, url, headers, form)
         except FAILURES as error:
-            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
-            log.warning("the identity provider's %s failed: %s", endpoint, status or type(error).__name__)
+            status = getattr(error, "status", 0)
+            log.warning(
+                "the identity provider's %s failed: %s", endpoint, status or type(error.__cause__ or error).__name__
+            )
             if status in {400, 401, 403}:
                 return None
             raise ProviderUnavailable(retry_after=COOLDOWN) from None

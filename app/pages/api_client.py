@@ -4,9 +4,8 @@ It calls as the browser would: with the browser's cookie, address and request id
 ownership, which site may write) exists once, in the API.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from fastapi import Request
 
 from app.core.errors import Unavailable
@@ -14,6 +13,9 @@ from app.core.logs import request_id
 from app.core.settings import get_settings
 from app.http.cookies import cookie_name, cookie_token, origin_allowed
 from app.http.rate_limit import client_address
+
+if TYPE_CHECKING:
+    import httpx
 
 _FORWARDED = {b"user-agent", b"origin", b"sec-fetch-site"}
 # Seconds. A request may wait up to SLOT_TIMEOUT before the API begins with it.
@@ -23,7 +25,7 @@ _TIMEOUT = {"connect": 5.0, "read": 45.0, "write": 10.0, "pool": 10.0}
 class ApiError(Exception):
     """An error that the API answered with (RFC 9457). `type` is the problem's name, such as "not-found"."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: "httpx.Response") -> None:
         self.status = response.status_code
         is_problem = response.headers.get("content-type") == "application/problem+json"
         self.members: dict[str, Any] = response.json() if is_problem else {}
@@ -49,8 +51,10 @@ class Api:
         form: dict[str, str] | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
+    ) -> "httpx.Response":
         """The whole response; ApiError for a status of 400 and above."""
+        import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
+
         base_url, transport = self._transport()
         outgoing = httpx.Request(
             method,
@@ -76,8 +80,10 @@ class Api:
         """The JSON of a resource."""
         return (await self.call("GET", path, query=query)).json()
 
-    def _transport(self) -> tuple[str, httpx.AsyncBaseTransport]:
+    def _transport(self) -> tuple[str, "httpx.AsyncBaseTransport"]:
         """The base URL and the transport: over the network, or straight into the other application of this process."""
+        import httpx  # noqa: PLC0415  # the same
+
         state = self._request.app.state
         if state.api is None:
             return self._settings.api_url or "", state.transport

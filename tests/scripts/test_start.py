@@ -88,6 +88,15 @@ def test_it_says_where_everything_is_and_no_password(database_url: str, folder: 
         )
 
 
+def test_what_few_processes_need_is_imported_when_it_is_used() -> None:
+    """Half a second of the start, and 27 MB."""
+    rare = {"alembic", "celery", "httpx", "jinja2", "psycopg", "redis", "zxcvbn"}
+    code = f"import sys, scripts.start, app.main; print(*sorted({rare} & set(sys.modules)))"
+    own = environment(DATABASE_URL="sqlite:///unused.db", ENVIRONMENT="test", SECRET_KEYS=SECRET_KEY)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 @pytest.mark.both_databases
 def test_a_second_start_goes_on_where_the_first_one_ended(empty_database_url: str, folder: Path) -> None:
     with Muster(empty_database_url, folder) as muster:
