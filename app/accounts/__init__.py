@@ -1,1 +1,1 @@
-"""Accounts and passwords: rows, policy and hashing, and the tokens in mailed links. Start with users.py."""
+"""Accounts: users and roles, the password policy and hashing, and the tokens in mailed links. Start with users.py."""

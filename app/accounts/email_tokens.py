@@ -1,7 +1,7 @@
 """The tokens in mailed links: derived when the mail is written, never stored, valid once and for one hour.
 
-One rule for every kind: a token dies with a newer one of its kind, and with a change of anything that says who owns the
-account: its password, its address, its epoch, its being active (docs/security-tests.md).
+One rule for every kind: a token is invalidated by a newer one of its kind, and by any change to the ownership of the
+account: to its password, address or epoch, or when it is disabled (docs/security-tests.md).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LINK_TTL = timedelta(hours=1)
 
 
 def make_link_token(signers: Signers, user: User, kind: LinkKind, now: datetime) -> str:
-    """A new token, which makes the older ones of its kind invalid once `user` is committed."""
+    """A new token, which invalidates the older ones of its kind once `user` is committed."""
     expires_at = int((now + LINK_TTL).timestamp())
     setattr(user, f"newest_{kind}", expires_at)
     return _signer(signers, kind).sign(user.id, expires_at, _binding(user, kind))

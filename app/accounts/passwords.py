@@ -47,7 +47,7 @@ def hash_password(password: str) -> str:
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
-    """Whether it matches, for scripts: PasswordHasher.verify takes the same time for accounts without a hash."""
+    """Whether the password matches, for scripts. Unlike PasswordHasher.verify, it returns at once without a hash."""
     return password_hash is not None and _context.verify(normalize(password), password_hash)
 
 
@@ -84,7 +84,7 @@ def _weakness(text: str, related: Sequence[str]) -> str | None:
 
 
 class _Worker:
-    """One thread behind a bulkhead: a second one more than doubles the p99 of all other requests (measured)."""
+    """One thread behind a bulkhead. A second thread would more than double the p99 of all other requests (measured)."""
 
     def __init__(self, name: str) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -98,26 +98,26 @@ class _Worker:
 
 
 class PasswordHasher:
-    """Judges, hashes and verifies passwords. Call it while no database session is open.
+    """Checks the policy, hashes and verifies passwords. Call it while no database session is open.
 
-    `parties` are the network and the account that ask: neither gets more than its share of the queue.
+    `parties` are the networks and the account of the request: none gets more than its share of the queue.
     """
 
     def __init__(self) -> None:
-        self._judge, self._hash = _Worker("judge"), _Worker("hash")
+        self._policy, self._hash = _Worker("policy"), _Worker("hash")
         # Unknown accounts are verified against this hash, so that they take as long. It is computed before all others,
         # which also absorbs libpass's slow first call, and the start does not wait for it.
         self._decoy = self._hash.thread.submit(hash_password, "decoy")
 
     async def hash_new(self, password: str, related: Sequence[str], field: str, parties: Sequence[str]) -> str:
-        """The hash of a new password; Invalid at `field` if the policy refuses it."""
+        """The hash of a new password; Invalid at `field` if the policy rejects it."""
         length = get_settings().password_min_length
         policy = partial(check_policy, password, min_length=length, related=related, field=field)
-        await self._judge.run(parties, policy)
+        await self._policy.run(parties, policy)
         return await self._hash.run(parties, partial(hash_password, password))
 
     async def verify(self, password: str, password_hash: str | None, parties: Sequence[str]) -> tuple[bool, str | None]:
-        """Whether it matches, and a stronger hash to store or None. Without a hash: False, after the same time."""
+        """Whether the password matches, and a stronger hash to store, if any. Without a hash: False, after as long."""
 
         def compare() -> tuple[bool, str | None]:
             matches, stronger = _context.verify_and_update(normalize(password), password_hash or self._decoy.result())

@@ -45,7 +45,7 @@ def get_user(session: Session, user_id: UUID) -> User:
 def lock_user(session: Session, user_id: UUID) -> User | None:
     """The user with their role, locked until the transaction ends.
 
-    Whoever changes several sessions of a user locks the user first, so that two such changes cannot deadlock.
+    Lock the user before changing several of their sessions, so that two such changes cannot deadlock.
     """
     locked = _USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)
     return session.exec(locked).one_or_none()
@@ -85,7 +85,7 @@ def create_user(
     role: str = USER,
     is_verified: bool = False,
 ) -> User:
-    """Insert a user. The unique constraint reports an address that is taken."""
+    """Insert a user. If the address is taken, the unique constraint raises EmailTaken."""
     user = User(
         email=email, name=name, password_hash=password_hash, role=get_role(session, role), is_verified=is_verified
     )
@@ -95,9 +95,9 @@ def create_user(
 
 
 def free_address(session: Session, email: str) -> None:
-    """Take an address that was never verified from its account, for the person who has verified it elsewhere.
+    """Free an address that its account never verified, for a person who has verified it elsewhere.
 
-    The account goes on without a mailbox: whoever is signed in can give it another address.
+    The account is left without a mailbox, and its owner, once signed in, can enter another address.
     """
     holder = session.exec(select(User).where(User.email == email, ~col(User.is_verified)).with_for_update()).first()
     if holder is not None:
@@ -131,7 +131,7 @@ def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
 def replace_password(
     session: Session, user: User, password_hash: str, *, reason: str, now: datetime, **also: Any
 ) -> bool:
-    """Set the hash and end all sessions (see there); False if the account has changed since it was read."""
+    """Set the hash and end all sessions, as end_all_sessions does; False if the account changed since it was read."""
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
     statement = update(User).where(*_unchanged(user), col(User.is_active)).values(**values)
     if session.exec(statement).rowcount != 1:
@@ -141,7 +141,7 @@ def replace_password(
 
 
 def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
-    """Revoke every session of a locked user. Sign-ins under way, mailed links and a pending address end as well."""
+    """Revoke every session of a locked user, with sign-ins in progress, mailed links and a pending new address."""
     user.auth_epoch, user.new_email = user.auth_epoch + 1, None
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=utcnow())
     session.flush()
@@ -172,7 +172,7 @@ def _unchanged(user: User) -> tuple[Any, ...]:
 
 
 def keep_an_admin(session: Session, *, without: UUID) -> None:
-    """Raise LastAdmin if nobody else could administer. The rows are locked, so two admins cannot remove each other."""
+    """Raise LastAdmin if `without` is the only admin. The rows are locked, so two admins cannot remove each other."""
     admins = (
         select(User.id)
         .join(Role)

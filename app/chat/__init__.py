@@ -1,1 +1,1 @@
-"""Chat: one sequence of messages a room, and the hub that passes them on to subscribers. Start with hub.py."""
+"""Chat: each room's sequence of messages, and the hub that delivers them to subscribers. Start with hub.py."""

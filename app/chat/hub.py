@@ -1,8 +1,8 @@
-"""The chat hub: how a stored message reaches every subscriber of its room in this process.
+"""The chat hub, which delivers each stored message to every subscriber of its room in this process.
 
-A room is one sequence of numbers (app/chat/messages.py). The hub delivers the next message of the sequence at once, and
-reads from the database what is missing, once for all subscribers. Messages of other processes arrive over Redis, or at
-the latest when the hub polls the counters of the rooms. A subscriber whose backlog is full is closed, and resumes.
+A room numbers its messages (app/chat/messages.py). The hub delivers the message with the next number at once, and reads
+missing ones from the database, once for all subscribers. Messages of other processes arrive over Redis or, if it loses
+one, with the next poll of the rooms' counters. A subscriber whose backlog is full is closed, and resumes.
 Everything here runs on the event loop, except `post`.
 """
 
@@ -46,8 +46,7 @@ LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozense
 
 class ChatHub:
     def __init__(self, database: Database, redis_url: str | None, live_scopes: LiveScopes) -> None:
-        self._database, self._side = database, database.chat_read_side
-        self._live_scopes = live_scopes
+        self._database, self._side, self._live_scopes = database, database.chat_read_side, live_scopes
         self._rooms: dict[str, Room] = {}
         self._places: Counter[str] = Counter()  # taken by each person, by each network, and by everybody
         self._is_stopping = False
@@ -98,20 +97,20 @@ class ChatHub:
     async def read(
         self, room: str, *, after: int | None = None, before: int | None = None, limit: int = BATCH
     ) -> list[Message]:
-        """What read_messages returns, in a short session of its own."""
+        """Messages of a room from the database, read by read_messages in a short session of its own."""
         return await self._database.run(self._side, None, read_messages, room, after=after, before=before, limit=limit)
 
     @asynccontextmanager
     async def subscribe(
         self, room: str, *, person: str, network: str, session_id: UUID, expires_at: float, after: int | None
     ) -> AsyncIterator[Subscriber]:
-        """A subscriber to all messages after the number `after`, or without it to those that are yet to come."""
+        """A subscriber to the messages after the number `after`, or without it to new messages only."""
         self.admit(person, network)
         subscriber = Subscriber((person, network, _EVERYBODY), session_id, room)
         joined = self._rooms.setdefault(room, Room(room))
         joined.subscribers.add(subscriber)
         self._places.update(subscriber.places)
-        metrics.readers.inc()
+        metrics.subscribers.inc()
         expiry = self._loop.call_later(expires_at - utcnow().timestamp(), subscriber.close, CloseReason.SIGNED_OUT)
         try:
             if joined.last is None:
@@ -124,13 +123,11 @@ class ChatHub:
             self._remove(subscriber, joined)
 
     def admit(self, person: str, network: str) -> None:
-        """Raise TooManyRequests or Unavailable if there can be no other subscriber."""
+        """Raise TooManyRequests or Unavailable if the hub cannot take another subscriber."""
         if self._is_stopping:
             raise Unavailable("The service is about to stop. Try again shortly.")
         if self._places[person] >= MAX_PER_USER or self._places[network] >= MAX_PER_NETWORK:
-            raise TooManyRequests(
-                "You or your network have too many connections to the chat.", headers={"Retry-After": "60"}
-            )
+            raise TooManyRequests("You or your network have too many chat connections.", headers={"Retry-After": "60"})
         if self._places[_EVERYBODY] >= MAX_SUBSCRIBERS:
             raise Unavailable("The chat has too many connections. Try again shortly.", retry_after=10)
 
@@ -143,7 +140,7 @@ class ChatHub:
 
     def _remove(self, subscriber: Subscriber, room: Room) -> None:
         reason = subscriber.close_reason
-        metrics.readers.dec()
+        metrics.subscribers.dec()
         metrics.count("readers_ended", ending=reason.name.lower() if reason else "left")
         room.subscribers.discard(subscriber)
         if not room.subscribers:

@@ -1,4 +1,4 @@
-"""Redis pub/sub, which passes messages between processes. What it loses, the database still has."""
+"""Redis pub/sub, which passes messages between processes. Lost messages are read from the database."""
 
 from asyncio import Queue
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from app.core import metrics
 
 CHANNEL = "muster/chat"
 TIMEOUT = 1  # seconds for each command
-MAX_PENDING = 1000  # messages to publish while Redis is slow; the database has those beyond
+MAX_PENDING = 1000  # messages that wait to be published while Redis is slow; others are read from the database
 
 
 class PubSub:
     def __init__(self, redis_url: str, on_message: Callable[[str], None], on_subscribed: Callable[[], None]) -> None:
         """`on_subscribed` is called after each (re)connection: what was published before it may have been missed."""
-        from redis.asyncio import Redis  # noqa: PLC0415  # a tenth of a second, needed only with Redis
+        from redis.asyncio import Redis  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
         from redis.exceptions import RedisError  # noqa: PLC0415  # the same
 
         self._outages = (RedisError, OSError)

@@ -25,7 +25,7 @@ class CloseReason(IntEnum):
 class Subscriber:
     """A connection that receives a room's messages. It is served within `scope`, which closing it cancels."""
 
-    places: tuple[str, ...]  # whose shares of all subscribers it counts towards
+    places: tuple[str, ...]  # the parties whose number of subscribers is limited: a person, a network, everybody
     session_id: UUID
     room: str
     last: int = 0  # the number of the latest message that was taken

@@ -47,7 +47,7 @@ _counters = {
 _slots_used = Gauge(
     "muster_slots_used", "Open database sessions, by side.", ["side"], registry=registry, multiprocess_mode="livesum"
 )
-readers = Gauge(
+subscribers = Gauge(
     "muster_readers",
     "Open sockets, streams and long polls of the chat.",
     registry=registry,

@@ -1,1 +1,1 @@
-"""E-mail: what each message says, and the SMTP server or outbox that takes it. Start with messages.py."""
+"""E-mail: composing each message, and sending it to an SMTP server or the outbox. Start with messages.py."""

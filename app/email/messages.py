@@ -34,7 +34,7 @@ def compose_mail(
     recipient, token = _recipient(arguments, user, signers, utcnow())
     if user is None or recipient is None or recipient.endswith(NO_MAILBOX):
         return None
-    if not user.is_verified:  # it may be a stranger's address: nothing that a person worded
+    if not user.is_verified:  # it may be a stranger's address: omit text that a person chose
         arguments = {**arguments, "device": "a device"}
     texts = {name: text.format_map(arguments) for name, text in _MAILS[arguments["template"]].items()}
     link = f"{settings.public_url}/{texts['page']}#token={token}" if token else None

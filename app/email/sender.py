@@ -13,7 +13,7 @@ TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
 
 
 def send_mail(settings: Settings, message: EmailMessage) -> None:
-    """Send a message to where MAIL_URL says."""
+    """Send a message as MAIL_URL says: by SMTP, or to the outbox."""
     url = urlsplit(settings.mail_url)
     if url.scheme == "smtp":
         _send_by_smtp(url, message)
@@ -22,7 +22,7 @@ def send_mail(settings: Settings, message: EmailMessage) -> None:
 
 
 def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
-    """smtp://user:password@host:port?tls=starttls|implicit|none, by default with STARTTLS (RFC 3207)."""
+    """Send to smtp://user:password@host:port?tls=starttls|implicit|none, by default with STARTTLS (RFC 3207)."""
     tls = parse_qs(url.query).get("tls", ["starttls"])[0]
     context = ssl.create_default_context()
     host, port = url.hostname or "localhost", url.port or (465 if tls == "implicit" else 587)
@@ -40,7 +40,7 @@ def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
 
 
 def _write_to_outbox(folder: Path, message: EmailMessage) -> None:
-    """One .eml file a message, never visible in part. A message sent again replaces its file."""
+    """Write one .eml file per message, never visible in part. A message sent again replaces its file."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # mails contain links that sign in
     draft = folder / f".{uuid4()}.tmp"
     draft.write_bytes(message.as_bytes())

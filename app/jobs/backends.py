@@ -1,7 +1,7 @@
 """The back ends that run jobs: threads of this process, or with REDIS_URL the workers behind Celery's queues.
 
-A back end may lose a job, since its row is the truth and app/jobs/queue.py sends it again. It may do so while the job
-still waits here, so each back end ignores an id that it already holds.
+A back end may lose a job: its row is the truth, and app/jobs/queue.py sends it again. The job may still be waiting
+then, so each back end ignores an id that it already holds.
 """
 
 import json
@@ -22,7 +22,7 @@ WORKER_TIMEOUT = 5  # seconds for each command of a worker to Redis: its reads w
 
 
 class ThreadBackend:
-    """One thread for each queue. Jobs that still wait when the process ends are found by the next sweep."""
+    """Runs jobs in one thread per queue. A later sweep finds the jobs that still wait when the process ends."""
 
     def __init__(self, run: Callable[[UUID], None]) -> None:
         self._run = run
@@ -30,14 +30,14 @@ class ThreadBackend:
         self._threads = {name: ThreadPoolExecutor(1, f"jobs-{name}") for name in QUEUES}
 
     def send(self, job_id: UUID, queue: QueueName) -> None:
-        """Have the job run. Returns at once and never fails."""
+        """Run the job in the queue's thread. Returns at once and never fails."""
         if job_id not in self._waiting[queue]:
             self._waiting[queue].add(job_id)
             with suppress(RuntimeError):  # a job that ends while this closes may send another
                 self._threads[queue].submit(self._take, job_id, queue)
 
     def oldest(self, _queue: QueueName) -> UUID | None:
-        """The job that has been in the queue for longest, if it matters: here none is ever recorded as sent."""
+        """The job that has waited longest in the queue. None here, since these jobs are never recorded as sent."""
         return None
 
     def close(self) -> None:
@@ -53,17 +53,17 @@ class ThreadBackend:
 
 
 class CeleryBackend(ThreadBackend):
-    """Celery's queues in Redis. A message holds an id and nothing else. Threads publish it: Redis may be down."""
+    """Sends jobs to Celery's queues in Redis, from threads, since Redis may be down. Messages hold only ids."""
 
     def __init__(self, redis_url: str, on_sent: Callable[[UUID], None]) -> None:
-        from redis import Redis  # noqa: PLC0415  # a tenth of a second that processes without Redis need not spend
+        from redis import Redis  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
 
         super().__init__(on_sent)
         self._celery = make_celery(redis_url, **TIMEOUTS, max_retries=0)  # a sweep tries again what fails
         self._redis = Redis.from_url(redis_url, **TIMEOUTS)
 
     def oldest(self, queue: QueueName) -> UUID | None:
-        """What was sent before this one, and still waits, was lost."""
+        """The job that has waited longest in the queue. Jobs sent before it that still wait were lost."""
         message: Any = self._redis.lindex(queue, -1)
         return UUID(json.loads(message)["headers"]["id"]) if message else None
 
@@ -86,11 +86,11 @@ def make_celery(redis_url: str, **transport: Any) -> Any:
 
     `transport` replaces options of kombu's Redis transport, which are those of a worker.
     """
-    from celery import Celery  # noqa: PLC0415  # half a second that a process without Redis need not spend
+    from celery import Celery  # noqa: PLC0415  # importing it takes half a second, which only Redis users need
     from redis.connection import parse_url  # noqa: PLC0415  # the same
 
     # kombu knows few options in a URL, and verifies no certificate unless it is told to.
-    parsed: Any = parse_url(redis_url)  # type: ignore[no-untyped-call]  # redis-py types it not
+    parsed: Any = parse_url(redis_url)  # type: ignore[no-untyped-call]  # not typed by redis-py
     options = {name: value for name, value in parsed.items() if name in REDIS_OPTIONS}
     tls = {"ssl_cert_reqs": "required"} | {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
     scheme, _, place = redis_url.partition("?")[0].partition("://")
@@ -102,8 +102,8 @@ def make_celery(redis_url: str, **transport: Any) -> Any:
         broker_transport_options={
             "queue_order_strategy": "priority",  # always in the order of QUEUES; the default is round robin
             "priority_steps": [0],  # one list for each queue: Redis priorities are not used
-            # A message whose worker died is delivered again after so many seconds, and finds its job done: the sweep
-            # is faster. It must exceed the run time of any job, or each longer job would be delivered repeatedly.
+            # Seconds until a message whose worker died is delivered again. By then its job is done, since the sweep is
+            # faster. It must exceed the run time of any job: longer ones would be delivered repeatedly.
             "visibility_timeout": 3600,
             "socket_timeout": WORKER_TIMEOUT,
             "socket_connect_timeout": WORKER_TIMEOUT,

@@ -1,4 +1,4 @@
-"""A claimed job: the claim on its row, the heartbeat that keeps the claim, and what the handler returns."""
+"""A claimed job: the claim on its row, the heartbeat that keeps the claim, and the handler's outcome."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ class ClaimReleased(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a handler returns. The result and the effect are written in the transaction that finishes the job."""
+    """The outcome of a handler: a result, and an effect that runs in the transaction that finishes the job."""
 
     result: bytes | None = None
     effect: Callable[[Session], None] = lambda _session: None
@@ -45,7 +45,7 @@ class ClaimedJob:
     _is_lost: bool = False
 
     def report_progress(self, fraction: float) -> None:
-        """Record the progress, from 0 to 1. Handlers call this often: it ends attempts that are canceled or stopped."""
+        """Record the progress, from 0 to 1. Handlers call this often: it raises if the job is canceled or stopped."""
         self._progress = fraction
         if monotonic() - self._last_beat > 1:
             self._beat()
@@ -85,6 +85,6 @@ class ClaimedJob:
         return session.exec(update(Job).where(*held, *conditions).values(**values)).rowcount == 1
 
     def finish(self, session: Session, state: JobState, *conditions: Any, **values: Any) -> bool:
-        """The same for the last update."""
+        """Update the row for the last time, to a final state, if the claim still holds."""
         values |= {"state": state, "finished_at": utcnow(), "arguments": self.job.lasting_arguments}
         return self.update(session, *conditions, **values)

@@ -1,4 +1,6 @@
-"""What each kind of job does. A job may start again at any time: it leaves one row or file, or the same mail twice."""
+"""The handlers of each kind of job. A job may be started again at any time: repeating one adds no second row or file,
+but it may send the same mail twice.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,7 +44,7 @@ class JobHandlers:
         return {"mail": self.mail, "statement": self.statement, "purge": self.purge}[claimed.job.kind](claimed)
 
     def mail(self, claimed: ClaimedJob) -> Outcome:
-        """Send a mail. That precedes the end of the job, so it may be sent twice, with the same Message-ID."""
+        """Send a mail. If the job's end cannot be recorded, it is sent again, with the same Message-ID."""
         job, arguments = claimed.job, claimed.job.arguments
         with self.database.thread_scope(write=True) as session:  # a new link makes older ones invalid
             user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
@@ -50,7 +52,7 @@ class JobHandlers:
             archive = statement.result if statement else None
             message = compose_mail(job.id, arguments, user, self.settings, self.signers)
             if message and job.attempts == 1 and not self.may_mail(message["To"], arguments["template"]):
-                session.rollback()  # the link mailed last works on
+                session.rollback()  # so that the link mailed last stays valid
                 return Outcome()
         if message is not None:
             if archive is not None and len(archive) <= MAX_ATTACHMENT:
@@ -87,7 +89,7 @@ class JobHandlers:
             after = operations.position(rows[-1])
 
     def purge(self, claimed: ClaimedJob) -> Outcome:
-        """Delete, in short transactions, what no request can reach any more."""
+        """Delete expired rows in short transactions."""
         now = utcnow()
         oldest = now - self.settings.refresh_absolute_ttl
         expired = (col(RefreshToken.idle_expires_at) <= now) | (col(RefreshToken.absolute_expires_at) <= now)
@@ -103,7 +105,7 @@ class JobHandlers:
         return Outcome()
 
     def _delete(self, claimed: ClaimedJob, model: Any, condition: Any) -> None:
-        """Delete in batches. Rows that another transaction holds are skipped, so that there is no deadlock."""
+        """Delete in batches. Rows locked by another transaction are skipped, so that there is no deadlock."""
         batch = select(model.id).where(condition).limit(BATCH).with_for_update(skip_locked=True)
         statement = delete(model).where(col(model.id).in_(batch)).execution_options(synchronize_session=False)
         deleted = BATCH

@@ -28,13 +28,13 @@ from app.models.job import REQUESTABLE, UNFINISHED, Job, JobKind, QueueName
 
 log = logging.getLogger("muster.jobs")
 
-STALE_AFTER = timedelta(seconds=60)  # a running job without a heartbeat for so long is requeued
+STALE_AFTER = timedelta(seconds=60)  # a running job without a heartbeat for this long is requeued
 SWEEP_INTERVAL = 30.0  # seconds
-LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent so long ago, and is in no queue, is sent again
+LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago and is in no queue is sent again
 NEVER = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
-# A person's mails beyond so many wait this much longer each, so that other people's overtake them.
+# Each mail beyond so many that wait for one person is delayed by this much more, so that other people's overtake it.
 AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ POLICIES: dict[JobKind, RetryPolicy] = {
 
 
 class JobQueue:
-    """Everything a process does with jobs: enqueue them, run them, and sweep up those that were lost."""
+    """Enqueues jobs, runs those that the back end sends to this process, and sweeps up those that were lost."""
 
     def __init__(self, database: Database, redis_url: str | None) -> None:
         self._database = database
@@ -85,7 +85,7 @@ class JobQueue:
         self.enqueue(session, "mail", owner_id=owner_id, template=template, **arguments)
 
     def enqueue(self, session: Session, kind: JobKind, *, owner_id: UUID | None, **arguments: Any) -> Job:
-        """A job for the back end after the commit, or a mail for a later sweep while many of this owner's wait."""
+        """Insert a job and send it to the back end after the commit; a later sweep sends a mail behind many others."""
         job = Job(kind=kind, queue=POLICIES[kind].queue, owner_id=owner_id, arguments=arguments)
         mails = (col(Job.owner_id) == owner_id, col(Job.kind) == "mail", col(Job.state).in_(UNFINISHED))
         is_mail = kind == "mail" and owner_id is not None
@@ -118,7 +118,7 @@ class JobQueue:
         claim = update(Job).where(*waiting, is_due).values(attempts=col(Job.attempts) + 1, **started).returning(Job)
         with self._database.thread_scope(write=True) as session:
             job = session.exec(claim).scalar_one_or_none()
-            if job is None:  # too early by this clock: the next sweep sends it again
+            if job is None:  # not due yet by this clock: the next sweep sends it again
                 session.exec(update(Job).where(*waiting).values(sent_at=None))
         return self._claimed(job) if job else None
 
@@ -193,7 +193,7 @@ class JobQueue:
             self._dispatch_due(queue, now)
 
     def _requeue_stale(self, before: datetime) -> None:
-        """Requeue jobs whose process is gone. There is no delay: noticing that took long enough."""
+        """Requeue jobs whose process is gone, without a delay: noticing that took long enough."""
         stale = (col(Job.state) == "running", col(Job.heartbeat_at) < before)
         for job in self._read(select(Job).where(*stale).limit(BATCH)):
             self._fail(self._claimed(job), "no heartbeat", *stale, delay=timedelta(0))

@@ -1,4 +1,4 @@
-"""Operations as CSV (RFC 4180): the import reads what the export writes, and no spreadsheet evaluates a cell."""
+"""Operations as CSV (RFC 4180), written by the export and read by the import. Spreadsheets evaluate no cell of it."""
 
 import csv
 import re
@@ -92,7 +92,7 @@ def _rows(file: StringIO) -> Iterator[tuple[Any, ...]]:
 
 
 def _names(line: int, cells: list[str]) -> list[str]:
-    """The header, in any case and order. Spreadsheets save empty columns at the end, too."""
+    """The columns that the header names, in any case and order. Spreadsheets may add empty columns at the end."""
     names = [cell.strip().lower() for cell in cells]
     while names and not names[-1]:
         names.pop()
@@ -123,10 +123,10 @@ def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tupl
 
 
 def _with_point(line: int, number: str, decimal: str) -> str:
-    """A number as a spreadsheet of any country writes it, with a decimal point and without thousands separators.
+    """Convert a number, as a spreadsheet of any country writes it, to a decimal point and no thousands separators.
 
-    A file separated by semicolons has decimal commas: 1,500 is 1.5 there. Elsewhere it could be 1500 as well, like
-    1.500 there. Guessing could be wrong by a factor of a thousand, so such a number is refused.
+    In a file separated by semicolons, which has decimal commas, 1,500 is 1.5, but 1.500 is ambiguous. In other files
+    1,500 is. A guess could be wrong by a factor of a thousand, so ambiguous numbers are rejected.
     """
     number = _SPACES.sub("", number)
     groups = _GROUPS.fullmatch(number)

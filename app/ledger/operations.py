@@ -130,7 +130,7 @@ def summarize(session: Session, owner_id: UUID) -> list[Total]:
 
 
 def lock_owner(session: Session, owner_id: UUID) -> None:
-    """Keep others from changing this owner's operations until the transaction ends."""
+    """Lock the owner's row, so that no other transaction changes this owner's operations until this one ends."""
     if session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first() is None:
         raise InvalidToken  # the account was deleted after the request was authenticated
 
@@ -207,7 +207,7 @@ def owners_of_tombstones(session: Session, before: datetime) -> Sequence[UUID]:
 
 
 def purge_tombstones(session: Session, owner_id: UUID, before: datetime) -> None:
-    """Remove an owner's old tombstones, and raise the owner's floor: older copies must be filled anew."""
+    """Remove an owner's old tombstones, and raise the owner's floor: older copies need a resync."""
     session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id})
     purged = delete(Operation).where(col(Operation.owner_id) == owner_id, col(Operation.deleted_at) < before)
     floor = max(session.exec(purged.returning(col(Operation.revision))).scalars(), default=0)

@@ -1,4 +1,4 @@
-"""Heroes and teams: two tables, the link between them, and what the API takes and shows."""
+"""Heroes, teams, and the memberships that link them: the tables, and the schemas of the API."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -16,13 +16,16 @@ Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, examples=[48])
 
 
 class HeroTeamLink(SQLModel, table=True):
-    """A hero's membership in a team."""
+    """A hero's membership in a team: a link model with an extra field."""
 
     __tablename__ = "hero_team_link"
 
     hero_id: int = Field(foreign_key="hero.id", ondelete="CASCADE", primary_key=True, sa_type=BigId)
     team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
     joined_at: datetime = Field(default_factory=utcnow)
+
+    hero: "Hero" = Relationship(back_populates="team_links", sa_relationship_kwargs={"lazy": "raise"})
+    team: "Team" = Relationship(back_populates="hero_links", sa_relationship_kwargs={"lazy": "raise"})
 
 
 # ---- Heroes ----
@@ -39,10 +42,9 @@ class Hero(HeroBase, table=True):
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     secret_name: str = Field(max_length=100)
 
-    teams: list["Team"] = Relationship(
-        back_populates="heroes",
-        link_model=HeroTeamLink,
-        passive_deletes=True,  # the foreign keys delete the links
+    team_links: list[HeroTeamLink] = Relationship(
+        back_populates="hero",
+        passive_deletes="all",  # the foreign keys delete the links
         sa_relationship_kwargs={"lazy": "raise"},
     )
 
@@ -83,8 +85,8 @@ class Team(TeamBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
 
-    heroes: list[Hero] = Relationship(
-        back_populates="teams", link_model=HeroTeamLink, passive_deletes=True, sa_relationship_kwargs={"lazy": "raise"}
+    hero_links: list[HeroTeamLink] = Relationship(
+        back_populates="team", passive_deletes="all", sa_relationship_kwargs={"lazy": "raise"}
     )
 
 

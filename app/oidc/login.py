@@ -1,7 +1,7 @@
 """Signing in at the identity provider: the authorization code flow with PKCE, state and nonce.
 
-OpenID Connect Core section 3.1, RFC 7636, RFC 9207. A login that is under way is stored in the person's browser alone,
-in a signed cookie.
+OpenID Connect Core section 3.1, RFC 7636, RFC 9207. A login in progress is stored in the person's browser only, in a
+signed cookie.
 """
 
 import hmac
@@ -32,7 +32,7 @@ def local_path(path: str, otherwise: str = "/operations") -> str:
 
 
 class SignInFailed(AppError):
-    """The provider's response is not valid. A page shows this, never a problem document."""
+    """The provider's response is not valid. A page shows this error, never a problem document."""
 
     status, type, title, detail = 400, "sign-in-failed", "Not signed in", "You could not be signed in."
 
@@ -71,7 +71,7 @@ class EndUser:
 
 @dataclass(frozen=True, slots=True)
 class LoginFlow:
-    """The pages as a client of the provider: a confidential client if it has a secret, else a public one."""
+    """The flow, with Muster's pages as the client: a confidential one if there is a secret, else a public one."""
 
     provider: Provider
     signer: ValueSigner
@@ -103,7 +103,7 @@ class LoginFlow:
     # ---- The authentication response: sections 3.1.2.5 to 3.1.3.7 ----
 
     def origin_of(self, state: str) -> str:
-        """The origin whose page began a login, known even if its browser lost the cookie. It proves nothing else."""
+        """The origin of the page that began a login, known even if the browser lost the cookie. Proves nothing else."""
         value = self.signer.verify(state, "login state")
         return str(value["origin"]) if value else ""
 

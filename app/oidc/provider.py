@@ -1,6 +1,6 @@
 """The external identity provider as Muster uses it: verifying its access tokens, and requests to its endpoints.
 
-No request waits for the provider inside a database session, and none is sent for what is known already.
+No database session is open while Muster waits for the provider, whose responses are cached.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Provider:
         return len(token) <= MAX_LENGTH and _issuer_of(token) == self.issuer
 
     async def verify(self, token: str, now: datetime) -> ProviderClaims:
-        """The claims of an access token, or InvalidAccessToken; ProviderUnavailable if only the provider can tell."""
+        """The claims of an access token; else InvalidAccessToken, or ProviderUnavailable if keys cannot be fetched."""
         header, claims, verified_by = self._verified.get(token) or self._parse(token)
         if not is_current(claims.access, now):
             raise InvalidAccessToken
@@ -102,7 +102,7 @@ class Provider:
             raise ProviderUnavailable(retry_after=COOLDOWN) from None
 
 
-@lru_cache(maxsize=2048)  # every bearer token is looked at, also our own
+@lru_cache(maxsize=2048)  # every bearer token is parsed for it, our own included
 def _issuer_of(token: str) -> object:
     try:
         return parse_jwt(token).payload.get("iss")

@@ -1,11 +1,10 @@
-"""Heroes and teams, ordered by name: callers with heroes:read read them, those with heroes:write change them."""
+"""Heroes and teams, sorted by name. Reading them needs the scope heroes:read, changing them heroes:write."""
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, TypeVar
 
 from fastapi import Response
 from sqlalchemy import delete
+from sqlalchemy.orm import contains_eager
 from sqlmodel import Session, and_, col, join, select
 
 from app.core.dialects import insert_missing
@@ -51,6 +50,11 @@ READ, WRITE = [requires("heroes:read")], [requires("heroes:write")]
 Reader = Annotated[Caller, requires("heroes:read")]
 Writer = Annotated[Caller, requires("heroes:write")]
 NO_HERO, NO_TEAM, NEITHER = problems(HeroNotFound), problems(TeamNotFound), problems(HeroNotFound, TeamNotFound)
+
+# Relationships are loaded from the joined rows of one statement, which limit and sort them as well. SQLModel types a
+# relationship as its value, not as the attribute that contains_eager takes.
+TEAM_LINKS = contains_eager(Hero.team_links).contains_eager(HeroTeamLink.team)  # type: ignore[arg-type]
+HERO_LINKS = contains_eager(Team.hero_links).contains_eager(HeroTeamLink.hero)  # type: ignore[arg-type]
 
 Row = TypeVar("Row", Hero, Team)
 
@@ -150,26 +154,30 @@ def delete_team(team_id: RowId, session: SessionDep) -> None:
 def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[TeamOfHero]:
     """The teams of a hero, by name."""
     in_page = and_(HeroTeamLink.hero_id == Hero.id, Team.name > _after(page))
-    statement = select(Team, HeroTeamLink.joined_at).select_from(Hero).outerjoin(join(HeroTeamLink, Team), in_page)
-    rows = session.exec(statement.where(Hero.id == hero_id).order_by(Team.name).limit(page.limit + 1)).all()
-    teams = page.cut(_members(rows, HeroNotFound), lambda row: [row[0].name])
-    return [TeamOfHero.model_validate(team, update={"joined_at": joined_at}) for team, joined_at in teams]
+    heroes = select(Hero).where(Hero.id == hero_id).options(TEAM_LINKS).outerjoin(join(HeroTeamLink, Team), in_page)
+    hero = session.exec(heroes.order_by(Team.name).limit(page.limit + 1)).unique().one_or_none()
+    if hero is None:
+        raise HeroNotFound
+    links = page.cut(hero.team_links, lambda link: [link.team.name])
+    return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in links]
 
 
 @router.get("/teams/{team_id}/heroes", responses=NO_TEAM)
 def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: PageDep) -> list[HeroOfTeam]:
     """The heroes of a team, by name."""
     in_page = and_(HeroTeamLink.team_id == Team.id, Hero.name > _after(page))
-    statement = select(Hero, HeroTeamLink.joined_at).select_from(Team).outerjoin(join(HeroTeamLink, Hero), in_page)
-    rows = session.exec(statement.where(Team.id == team_id).order_by(Hero.name).limit(page.limit + 1)).all()
-    heroes = page.cut(_members(rows, TeamNotFound), lambda row: [row[0].name])
-    return [HeroOfTeam.of(hero, me.scopes, joined_at=joined_at) for hero, joined_at in heroes]
+    teams = select(Team).where(Team.id == team_id).options(HERO_LINKS).outerjoin(join(HeroTeamLink, Hero), in_page)
+    team = session.exec(teams.order_by(Hero.name).limit(page.limit + 1)).unique().one_or_none()
+    if team is None:
+        raise TeamNotFound
+    links = page.cut(team.hero_links, lambda link: [link.hero.name])
+    return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in links]
 
 
 @router.put("/heroes/{hero_id}/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NEITHER)
 def join_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
     """Put a hero in a team. A hero who is in it already keeps the time of joining."""
-    _keep(session, hero_id, team_id)
+    _lock_both(session, hero_id, team_id)
     pair = {"hero_id": hero_id, "team_id": team_id}
     insert_missing(session, HeroTeamLink, list(pair), **pair)
 
@@ -177,7 +185,7 @@ def join_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
 @router.delete("/heroes/{hero_id}/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NEITHER)
 def leave_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
     """Take a hero out of a team. It is fine if the hero is not in it."""
-    _keep(session, hero_id, team_id)
+    _lock_both(session, hero_id, team_id)
     session.exec(delete(HeroTeamLink).where(col(HeroTeamLink.hero_id) == hero_id, col(HeroTeamLink.team_id) == team_id))
 
 
@@ -197,15 +205,7 @@ def _get(session: Session, table: type[Row], row_id: int, *, lock: bool | dict[s
     return row
 
 
-def _members(rows: Sequence[tuple[Row, datetime]], missing: type[NotFound]) -> list[tuple[Row, datetime]]:
-    """The members in the rows of an outer join: no row means that there is nothing to be a member of, and a row of
-    nulls that it has no members. So one statement tells a 404 from an empty list."""
-    if not rows:
-        raise missing
-    return [row for row in rows if row[0] is not None]
-
-
-def _keep(session: Session, hero_id: int, team_id: int) -> None:
-    """Keep both from being deleted before the commit, so that a link always refers to rows that exist."""
+def _lock_both(session: Session, hero_id: int, team_id: int) -> None:
+    """Lock the hero and the team, so that neither is deleted before the commit: a link refers to existing rows."""
     _get(session, Hero, hero_id, lock={"read": True, "key_share": True})
     _get(session, Team, team_id, lock={"read": True, "key_share": True})

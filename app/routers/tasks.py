@@ -1,4 +1,4 @@
-"""Tasks: everybody with the scope sees them, author and assignee change them, and their assignees have a history."""
+"""Tasks: everybody with the scope reads them, their author and assignee change them, and a history lists assignees."""
 
 from typing import Annotated
 from uuid import UUID
@@ -53,7 +53,7 @@ def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter
 @router.post("", status_code=201, responses=CREATED)
 def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Response) -> TaskPublic:
     """Create a task; you are its author for good. If it has an assignee, that is the first entry of its history."""
-    active = _hold_people(session, me, body.assignee_id)
+    active = _lock_people(session, me, body.assignee_id)
     _check_assignee(body.assignee_id, active)
     task = Task.model_validate(body, update={"author_id": me.user_id})
     session.add(task)
@@ -86,7 +86,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     """Change the fields that are sent, as author or assignee. `closed` sets or clears `closed_at`; `assignee_id` null
     unassigns. Values that do not differ change nothing and leave no entry in the history."""
     requested = body.model_dump()
-    active = _hold_people(session, me, requested.get("assignee_id"), task_id)
+    active = _lock_people(session, me, requested.get("assignee_id"), task_id)
     task = _get(session, task_id, lock=True)
     if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
@@ -133,7 +133,7 @@ def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> lis
     return [TaskHistoryPublic.model_validate(change) for change in changes]
 
 
-def _hold_people(session: Session, me: Caller, assignee_id: UUID | None, task_id: int | None = None) -> set[UUID]:
+def _lock_people(session: Session, me: Caller, assignee_id: UUID | None, task_id: int | None = None) -> set[UUID]:
     """Keep the users that the change refers to from being deleted before the commit. Returns those who are active.
 
     They are locked before the task is, in the order in which deleting an account locks its user and then its tasks.

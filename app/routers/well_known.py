@@ -1,4 +1,4 @@
-"""What other services need to verify our tokens: server metadata (RFC 8414) and public keys (RFC 7517)."""
+"""Server metadata (RFC 8414) and public keys (RFC 7517), with which other services verify our tokens."""
 
 from fastapi import Response
 from sqlmodel import Field, SQLModel
