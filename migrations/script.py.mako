@@ -1,15 +1,19 @@
-"""${message}
-
-Revision ${up_revision}, after ${down_revision | comma,n}. Created ${create_date}.
+<% code = (upgrades or "") + (downgrades or "") %>\
+"""${message[0].upper()}${message[1:].rstrip(".")}.
 
 Before merging: does it lock a large table? (migrations/env.py gives up on a lock after 5 s.) Does it keep every row,
 down and up again, on both databases? Does the running version of the code work with the new schema?
 """
 
+% if "sa." in code:
 import sqlalchemy as sa
+% endif
+% if "sqlmodel." in code:
 import sqlmodel
+% endif
 from alembic import op
 ${imports if imports else ""}
+
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}

@@ -40,7 +40,9 @@ RedirectUri = Annotated[
     AfterValidator(_redirect_uri),
     pydantic.Field(examples=["com.example.app:/"]),
 ]
-RedirectUris = Annotated[list[RedirectUri], pydantic.Field(min_length=1, max_length=20)]
+RedirectUris = Annotated[
+    list[RedirectUri], pydantic.Field(min_length=1, max_length=20, examples=[["com.example.app:/signed-in"]])
+]
 ClientId = Annotated[str, StringConstraints(pattern=CLIENT_ID), pydantic.Field(examples=["ledger-app"])]
 
 

@@ -24,6 +24,8 @@ from sqlmodel import SQLModel
 
 from app.core.schema import newest_revision
 from app.core.settings import get_settings
+from migrations.scopes import grant_scope, revoke_scope
+from scripts.migrate import WITH_ROLES, insert_first_roles, missing_scopes
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
 from tests.support.schema import constraint_names, engine_for, fill, rows, table_names
 from tests.support.servers import wait_for
@@ -131,6 +133,33 @@ def issue_two_ids(connection: Connection, table: Table) -> list[int]:
         connection.execute(table.delete())
         ids += connection.execute(table.insert().values(row).returning(table.c.id)).scalars()
     return ids
+
+
+def test_a_database_of_the_first_release_gains_every_scope_since(config: Config, empty_database_url: str) -> None:
+    """./scripts/seed.py creates roles and changes none that exist: a scope reaches those by a migration."""
+    engine = engine_for(empty_database_url)
+    command.upgrade(config, WITH_ROLES)
+    with engine.begin() as connection:
+        insert_first_roles(connection)
+    command.upgrade(config, "head")
+    with engine.begin() as connection:
+        missing = missing_scopes(connection)
+    assert not missing, f'no migration grants {missing}: ./scripts/migrate "grant {next(iter(missing))}" writes one'
+
+
+def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(
+    config: Config, empty_database_url: str
+) -> None:
+    command.upgrade(config, "head")
+    with engine_for(empty_database_url).begin() as connection:
+        insert_first_roles(connection)
+        before = rows(connection)["role"]
+        for _ in range(2):
+            grant_scope(connection, "notes", "user")
+        assert [row["scopes"][-1] for row in rows(connection)["role"]] == ["notes", before[1]["scopes"][-1]]
+        assert rows(connection)["role"][0]["scopes"] == [*before[0]["scopes"], "notes"]
+        revoke_scope(connection, "notes")
+        assert rows(connection)["role"] == before
 
 
 def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:

@@ -157,7 +157,7 @@ def test_the_demo_realm_has_the_client_the_roles_the_scopes_and_people() -> None
     assert [person["realmRoles"] for person in realm["users"]] == [["muster-user"], ["muster-user", "muster-admin"]]
     # A realm that names scopes of its own is not given Keycloak's: those that a token of ours needs are named too.
     scopes = {scope["name"]: scope for scope in realm["clientScopes"]}
-    assert client["optionalClientScopes"] == list(SCOPES)
+    assert client["optionalClientScopes"] == list(SCOPES), './scripts/migrate "a message" brings them up to date'
     assert scopes.keys() == {*client["defaultClientScopes"], *SCOPES} >= {*realm["defaultDefaultClientScopes"]}
     assert all(scopes[name]["attributes"]["include.in.token.scope"] == "true" for name in SCOPES)
     mapped = {

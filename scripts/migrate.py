@@ -1,0 +1,110 @@
+"""Write a migration for what has changed in app/models and app/core/scopes.py, as ./scripts/migrate does."""
+
+# First, so that Ctrl-C leaves no traceback from here on.
+from scripts.command_line import Parser
+
+# isort: split
+
+import json
+import os
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.operations.ops import AddColumnOp, MigrationScript, ModifyTableOps, UpgradeOps
+from sqlalchemy import Connection, create_engine, insert, select
+from sqlalchemy.pool import NullPool
+from sqlmodel import col
+
+from app.core.scopes import ROLES, SCOPES
+from app.core.settings import ROOT, get_settings
+from app.models.user import Role
+from migrations.autogenerate import Call
+from migrations.scopes import FIRST_ROLES
+
+WITH_ROLES = "3f1c8a52d7e0"  # the first revision, which creates the table of the roles
+REALM = ROOT / "docker" / "keycloak" / "muster-realm.json"
+
+
+def main() -> None:
+    parser = Parser(prog="./scripts/migrate", description=__doc__)
+    parser.add_argument("message", metavar="MESSAGE", help='what changes, such as "add notes"')
+    message = parser.parse_args().message
+    with tempfile.TemporaryDirectory(prefix="muster-migrate-") as folder:
+        path = write_migration(f"sqlite:///{folder}/scratch.db", message)
+    print(f"Written: {path.relative_to(ROOT)}" if path else "The migrations already give what the models say.")
+    if update_realm(REALM):
+        print(f"Updated: {REALM.relative_to(ROOT)}")
+    if path:
+        print("Read it, then check it on both databases: ./scripts/check")
+
+
+def write_migration(url: str, message: str) -> Path | None:
+    """Migrate the empty database at `url` and compare it with the models. None if nothing differs."""
+    os.environ.update(DATABASE_URL=url, ENVIRONMENT="test", SECRET_KEYS="x" * 40)
+    get_settings.cache_clear()
+    config = Config(ROOT / "alembic.ini", cmd_opts=Namespace(quiet=True))
+    engine = create_engine(url, poolclass=NullPool)
+    command.upgrade(config, WITH_ROLES)
+    with engine.begin() as connection:
+        insert_first_roles(connection)
+    command.upgrade(config, "head")
+    with engine.connect() as connection:
+        missing = missing_scopes(connection)
+
+    def complete(_context: Any, _revision: Any, scripts: list[MigrationScript]) -> None:
+        upgrade, downgrade = scripts[0].upgrade_ops, scripts[0].downgrade_ops
+        if upgrade and downgrade:
+            upgrade.ops += [Call("scopes", "grant_scope", scope, *roles) for scope, roles in missing.items()]
+            downgrade.ops[:0] = [Call("scopes", "revoke_scope", scope) for scope in missing]
+            for column in unfilled_columns(upgrade):
+                print(f"Rows that exist have no value for {column}: give it a server_default in the migration")
+            if upgrade.is_empty():
+                scripts.clear()
+
+    written: Any = command.revision(config, message, autogenerate=True, process_revision_directives=complete)
+    return Path(written.path) if written else None
+
+
+def unfilled_columns(upgrade: UpgradeOps) -> list[str]:
+    """New columns of tables that exist which may not be null and have no default."""
+    changes = [change for table in upgrade.ops if isinstance(table, ModifyTableOps) for change in table.ops]
+    added = [change for change in changes if isinstance(change, AddColumnOp) and not change.column.nullable]
+    return [f"{change.table_name}.{change.column.name}" for change in added if change.column.server_default is None]
+
+
+# ---- Scopes ----
+
+
+def insert_first_roles(connection: Connection) -> None:
+    connection.execute(insert(Role), [{"name": name, "scopes": scopes} for name, scopes in FIRST_ROLES.items()])
+
+
+def missing_scopes(connection: Connection) -> dict[str, list[str]]:
+    """The scopes that a database of the first release, migrated since, does not have; each with its roles."""
+    there = {name: set(scopes) for name, scopes in connection.execute(select(col(Role.name), col(Role.scopes))).all()}
+    missing = {scope: [name for name in ROLES if scope in ROLES[name] and scope not in there[name]] for scope in SCOPES}
+    return {scope: roles for scope, roles in missing.items() if roles}
+
+
+def update_realm(path: Path) -> bool:
+    """Give the demo realm of Keycloak the scopes of app/core/scopes.py. True if they were others."""
+    before = path.read_text(encoding="utf-8")
+    realm = json.loads(before)
+    (client,), scopes = realm["clients"], realm["clientScopes"]
+    known = {scope["name"]: scope for scope in scopes}
+    first = known[client["optionalClientScopes"][0]]
+    ours = [known.get(name, {**first, "name": name}) | {"description": text} for name, text in SCOPES.items()]
+    others = [scope for scope in scopes if scope["name"] not in {*client["optionalClientScopes"], *SCOPES}]
+    realm["clientScopes"] = others + ours
+    client["optionalClientScopes"] = list(SCOPES)
+    after = json.dumps(realm, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+if __name__ == "__main__":
+    main()

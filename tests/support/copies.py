@@ -1,0 +1,71 @@
+"""Copies of the project, for tests that change its files, and the recipes of docs/extending.md to carry out in them."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.databases import ROOT
+
+FOLDERS = ("app", "docker", "docs", "migrations", "scripts", "tests")
+GUIDE = ROOT / "docs" / "extending.md"
+
+
+class Copy:
+    """The project's files in a folder of their own, with the installed packages of the original."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("node_modules"))
+        for path in ROOT.iterdir():
+            if path.is_file():
+                shutil.copy(path, root)
+        if (cache := ROOT / ".mypy_cache").exists():  # a tenth of the time
+            shutil.copytree(cache, root / cache.name)
+        (root / ".venv").symlink_to(ROOT / ".venv")
+
+    def run(self, module: str, *arguments: str | Path) -> str:
+        """Run a Python module in the copy, which has to succeed. Returns what it prints."""
+        return self._run([sys.executable, "-m", module, *arguments])
+
+    def shell(self, script: str) -> str:
+        return self._run(["sh", "-eu", "-c", script])
+
+    def patch(self, diff: str) -> None:
+        """Apply a diff whose hunks are found by their text, so that the document needs no line numbers."""
+        for file in re.split(r"^--- .*\n\+\+\+ b/", diff, flags=re.MULTILINE)[1:]:
+            name, *hunks = re.split(r"^@@.*\n", file, flags=re.MULTILINE)
+            path = self.root / name.strip()
+            for hunk in hunks:
+                lines = hunk.splitlines(keepends=True)
+                old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+                text = path.read_text()
+                assert text.count(old) == 1, f"{name} has this {text.count(old)} times:\n{old}"
+                path.write_text(text.replace(old, new))
+
+    def check(self, *files: str | Path) -> None:
+        """What ./scripts/check says of the whole, and mypy of these files."""
+        self.run("ruff", "format", "--check", "--quiet", ".")
+        self.run("ruff", "check", "--quiet", ".")
+        self.run("mypy", "--no-error-summary", *files)
+
+    def test(self, *arguments: str) -> None:
+        self.run("pytest", "--quiet", "-n0", "--quick", *arguments)
+
+    def _run(self, command: list[str | Path]) -> str:
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+def recipe(heading: str, language: str) -> str:
+    """The code blocks in this language in a section of docs/extending.md, one after the other."""
+    _, found, section = GUIDE.read_text().partition(f"\n## {heading}\n")
+    assert found, f"{GUIDE.name} has no section {heading!r}"
+    blocks: list[str] = re.findall(
+        rf"^```{language}\n(.*?)^```$", section.partition("\n## ")[0], re.MULTILINE | re.DOTALL
+    )
+    assert blocks, f"{heading!r} has no {language}"
+    return "".join(blocks)
