@@ -1,4 +1,4 @@
-"""Check the pins of the lock files for known vulnerabilities: pip-audit asks PyPI, and any that it finds is a failure.
+"""Fail if pip-audit, which queries PyPI, knows a vulnerability in one of the versions that the lock files pin.
 
 Without a network the check passes, with one line that counts the pins that were not audited. The npm packages of
 tests/support/node are left out, since no request ever reaches them.
@@ -36,7 +36,7 @@ class Audit(NamedTuple):
 
 
 class Unreachable(Exception):
-    """PyPI could not be asked; the message says why."""
+    """PyPI could not be reached; the message says why."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the Python scripts share: one-line refusals, a quiet Ctrl-C, and the project's own interpreter.
+"""The command line of the Python scripts: errors in one line, a quiet Ctrl-C, and the project's own interpreter.
 
 Any Python 3 can import this module, so that a script can still explain itself where Python is too old to run the rest.
 """
@@ -42,7 +42,7 @@ def use_project_python() -> None:
 
 
 def _report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C, or a reader of our output that has gone, is no error worth a traceback."""
+    """Show no traceback for Ctrl-C, or when the program that reads the output has ended."""
     if issubclass(kind, KeyboardInterrupt):
         print("\nmuster: stopped", file=sys.stderr)
     elif issubclass(kind, BrokenPipeError):

@@ -77,11 +77,11 @@ Mend the net; Check the first-aid kits; Choose a new motto; Reply to three appli
 def refuse_demo_account(settings: Settings) -> None:
     """Everybody knows its password."""
     if settings.environment == "production":
-        sys.exit("muster: ENVIRONMENT: production takes no demo account, because everybody knows its password")
+        sys.exit("muster: ENVIRONMENT: there is no demo account in production, because everybody knows its password")
     if settings.local_accounts == "off":
-        sys.exit("muster: LOCAL_ACCOUNTS: off takes no demo account, because it signs in with a password")
+        sys.exit("muster: LOCAL_ACCOUNTS: the demo account signs in with a password, so this must be on")
     if settings.serves == "web":
-        sys.exit("muster: SERVES: web takes no demo account: the pages alone have no database")
+        sys.exit("muster: SERVES: the pages alone (web) have no database for a demo account")
 
 
 def load_demo(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Errors that whoever runs a script can do something about, as one line instead of a traceback."""
+"""Errors that the person who runs a script can fix, shown as one line instead of a traceback."""
 
 import sqlite3
 import sys

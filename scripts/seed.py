@@ -161,7 +161,8 @@ def make_first_admin(settings: Settings) -> None:
 
 
 def _unless_its_password(settings: Settings) -> Callable[[User], None]:
-    """Anybody may have registered ADMIN_EMAIL first, or have had the identity provider say that it is theirs."""
+    """Refuse an existing account whose password is not ADMIN_PASSWORD: it may be that of a stranger who registered
+    ADMIN_EMAIL first, or whom the identity provider knows by it."""
 
     def refuse(user: User) -> None:
         if not is_password(settings.admin_password or "", user.password_hash):
@@ -191,8 +192,8 @@ def make_admin_from_command_line(settings: Settings, whom: str, *, unverified: b
 def make_admin(settings: Settings, whom: str, password: str | None, *, refuse: Callable[[User], None]) -> None:
     """Give an account, by address or id, the role admin, and create it if there is none with this address.
 
-    An existing account is signed out everywhere, unless `refuse` raises an error. Raises ValueError for an address that
-    is none or an account that cannot be created, Invalid for a weak password.
+    An existing account is signed out everywhere, unless `refuse` raises an error. Raises ValueError for an invalid
+    address or an account that cannot be created, Invalid for a weak password.
     """
     engine = make_engine(settings)
     with Session(engine) as session:

@@ -62,7 +62,7 @@ def parse() -> Namespace:
 
 
 def serve(settings: Settings, *, reload: bool) -> None:
-    """Until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
         f"app.main:{settings.serves}",
         workers=settings.workers,
@@ -100,7 +100,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
 
 
 def refuse_taken_port(settings: Settings) -> None:
-    """Uvicorn would refuse it too, but only after the migration, and without the next free port."""
+    """Exit if the port is taken, and name the next free one. Uvicorn would exit later, after the migration."""
     try:
         bind(settings.host, settings.port).close()
     except OSError as error:
@@ -137,7 +137,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def prepare(settings: Settings, *, demo: bool = False) -> None:
-    """Migrate, and create what is missing of roles, first admin and demo data; several processes may do so at once."""
+    """Migrate, and create missing roles, the first admin and demo data. Several processes may do so at once."""
     with explained_errors(settings):
         if settings.on_sqlite:
             DATA.mkdir(exist_ok=True)
@@ -149,7 +149,7 @@ def prepare(settings: Settings, *, demo: bool = False) -> None:
 
 
 def migrate(settings: Settings) -> None:
-    """Do nothing, quickly, when the schema is up to date; refuse the schema of a newer release."""
+    """Migrate unless the schema is up to date, which is quick to find out. The schema of a newer release is refused."""
     revision = schema_revision(settings)
     if revision == newest_revision():
         return
@@ -163,8 +163,8 @@ def migrate(settings: Settings) -> None:
 
 
 def fit_connections(settings: Settings) -> Settings:
-    """Keep the connections of all processes within PostgreSQL's limit: a default DB_SLOTS is lowered, one that was set
-    and does not fit stops the start."""
+    """Keep the connections of all processes within PostgreSQL's limit: lower DB_SLOTS if it is the default, or exit if
+    it was set."""
     if settings.on_sqlite:
         return settings
     available = usable_connections(settings)
@@ -172,9 +172,9 @@ def fit_connections(settings: Settings) -> Settings:
     if settings.db_slots <= most:
         return settings
     needed = settings.workers * (2 * settings.db_slots + OTHER_CONNECTIONS)
-    why = f"WORKERS={settings.workers} could open {needed} connections, and PostgreSQL has {available} for us"
+    why = f"WORKERS={settings.workers} could open {needed} connections, and PostgreSQL allows {available}"
     if "db_slots" in settings.model_fields_set or most < 1:
-        sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too much: {why}. At most {max(most, 0)} fits")
+        sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too many: {why}. At most {max(most, 0)} fits")
     print(f"muster: DB_SLOTS: lowered from {settings.db_slots} to {most}: {why}", flush=True)
     os.environ["DB_SLOTS"] = str(most)
     get_settings.cache_clear()
@@ -195,7 +195,7 @@ def usable_connections(settings: Settings) -> int:
 
 
 def share_metrics(settings: Settings) -> None:
-    """Give several processes an empty folder to count in together, before one of them looks for it."""
+    """Create an empty folder for the metrics of several processes, before the first of them looks for it."""
     if settings.workers > 1:
         folder = DATA / f"metrics-{settings.port}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -209,7 +209,7 @@ def share_metrics(settings: Settings) -> None:
 
 
 def allow_many_connections() -> None:
-    """Each connection is an open file, and a shell's usual limit of 1,024 would turn away the next client."""
+    """Raise the limit of open files: each connection is one, and a shell's usual limit of 1,024 turns clients away."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

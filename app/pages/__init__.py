@@ -1,1 +1,1 @@
-"""The web pages: HTML for people, made from the answers of the API. Start with rendering.py and forms.py."""
+"""The web pages: HTML for people, rendered from the API's responses. Start with rendering.py and forms.py."""

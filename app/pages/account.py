@@ -1,4 +1,4 @@
-"""Pages of one's own account, and of the devices that are signed in to it."""
+"""The pages of a person's own account, and of the devices that are signed in to it."""
 
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
 
 ME = "/api/users/me"
-TEMPLATE = "account.html"  # with several forms: the path says which one was sent
+TEMPLATE = "account.html"  # it has several forms; the path shows which one was submitted
 
 
 # ---- The account ----

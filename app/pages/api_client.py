@@ -1,7 +1,7 @@
 """The pages' client of the API, which runs in this process or at API_URL.
 
-It calls as the browser would: with the browser's cookie, address and request id. So every rule (validation, limits,
-ownership, which site may write) exists once, in the API.
+It calls the API as the browser would, with the browser's cookie, address and request id, so that every rule
+(validation, limits, ownership, which site may write) exists once, in the API.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ _TIMEOUT = {"connect": 5.0, "read": 45.0, "write": 10.0, "pool": 10.0}
 
 
 class ApiError(Exception):
-    """An error that the API answered with (RFC 9457). `type` is the problem's name, such as "not-found"."""
+    """An error response of the API (RFC 9457). `type` is the problem's name, such as "not-found"."""
 
     def __init__(self, response: "httpx.Response") -> None:
         self.status = response.status_code

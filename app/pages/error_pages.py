@@ -1,4 +1,4 @@
-"""The pages' answer to every error: the form again, a page in plain words, or the way to the sign-in."""
+"""Errors as pages: the rejected form again, an error page in plain words, or a redirect to the sign-in."""
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -15,7 +15,7 @@ from app.pages.texts import describe
 
 
 async def answer_page(request: Request, error: Exception) -> Response:
-    """Answer any error. Those of the API were counted and logged there."""
+    """The response to any exception. The API has counted and logged its own errors already."""
     if not isinstance(error, ApiError):
         known = await classify(request, error)
         metrics.count("errors", type=known.type)
@@ -31,7 +31,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
 
 
 def _to_sign_in(request: Request) -> Response:
-    """Nobody is signed in, or the session has ended: remove its cookie, and come back here after the sign-in."""
+    """Redirect to the sign-in, which returns here, and remove the cookie of a session that has ended."""
     is_get = request.method == "GET"
     path = request.url.path if is_get else f"/{request.url.path.split('/')[1]}"
     query = f"?{request.url.query}" if request.url.query and is_get else ""

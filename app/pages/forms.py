@@ -1,4 +1,4 @@
-"""HTML forms: what a person entered, and what the API found wrong with it."""
+"""HTML forms: the values that a person entered, and the API's errors about them."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Form:
         return bool(self.template) and error.status in CORRECTABLE and error.type != "foreign-origin"
 
     def reject(self, error: ApiError) -> None:
-        """Note what is wrong: beside each field that the error names, or else above the form."""
+        """Add the error's messages: beside each field that it names, or else above the form."""
         self.errors |= describe_fields(error.type, error.members)
         is_marked = not self.errors.keys().isdisjoint(self.values)
         wait = error.headers.get("Retry-After")
@@ -62,7 +62,7 @@ def show_on_error(request: Request, form: Form) -> Form:
 async def read_form(
     request: Request, template: str = "", load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
 ) -> Form:
-    """A form in UTF-8; of a repeated field, the last value. main.py limits the size of the body."""
+    """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
     if not origin_allowed(request, get_settings()):  # the API asks only those that send a cookie
         raise ForeignOrigin
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":

@@ -1,4 +1,4 @@
-"""Pages of statements, which are jobs, and of the chat."""
+"""The pages of statements, which are background jobs, and of the chat."""
 
 from asyncio import gather
 from typing import Any
@@ -48,7 +48,8 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
 
 @router.get("/jobs/{job_id:uuid}/result")
 async def read_result(request: Request, job_id: UUID) -> Response:
-    """The API's result with its own security policy. When the API is apart, the browser may have no cookie for it."""
+    """The API's response, with its own security policy. It is fetched here because the API may have another address,
+    for which the browser has no cookie."""
     file_format = "csv" if request.query_params.get("format") == "csv" else "html"
     result = await Api(request).call("GET", f"{JOBS}/{job_id}/result", query={"format": file_format})
     headers = {name: result.headers[name] for name in RESULT_HEADERS if name in result.headers}

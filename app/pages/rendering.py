@@ -1,4 +1,4 @@
-"""What all pages share: rendering a template, redirects, lists of the API, and the headers of every answer."""
+"""Shared by all pages: rendering templates, redirects, reading lists of the API, and the headers of responses."""
 
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -15,7 +15,7 @@ from app.pages.texts import NOTICES
 
 
 def page_headers(settings: Settings, *, apart: bool) -> dict[str, str]:
-    """The headers of every answer. The referrer policy lets forms of our own pages send their Origin."""
+    """The headers of every response. The referrer policy lets the forms of our own pages send their Origin."""
     api = f" {_origin(settings.api_url)} {_origin(settings.api_url, 'ws')}" if apart and settings.api_url else ""
     policy = (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; "

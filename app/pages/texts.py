@@ -1,4 +1,4 @@
-"""Looks up what the pages tell a person in texts.toml: by notice, by problem type of the API, by field."""
+"""The pages' sentences for people, from texts.toml: by notice, by problem type of the API, by field."""
 
 import tomllib
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def describe(kind: str, *, retry_after: str | None = None, ticket: str | None = 
 
 
 def describe_fields(kind: str, problem: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with each field that a problem document names."""
+    """A sentence for each field that a problem document names."""
     errors: dict[str, str] = {}
     for error in problem.get("errors", []):
         name = str(error["loc"][:2][-1])  # "body" or "query" stands before it

@@ -1,4 +1,4 @@
-"""Signing in and out for browsers: the access token is in a cookie that no script can read."""
+"""Signing browsers in and out: the access token is in a cookie that scripts cannot read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""One's own account (name, password, e-mail address) and its sessions, which are the signed-in devices."""
+"""The caller's own account (name, password, e-mail address) and its sessions, which are the signed-in devices."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -127,7 +127,7 @@ def _change_email(session: Session, services: Services, user: User, new_email: s
 
 
 async def _verify_password(services: Services, me: CurrentAccount, password: str) -> None:
-    """Verify the current password. Right or wrong, one person may ask only so often: it costs as much as a sign-in."""
+    """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
     if me.user.password_hash is None:
         raise PasswordElsewhere
     await in_thread(services.account_limits.proof, me.user.id)

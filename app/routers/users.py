@@ -1,4 +1,4 @@
-"""Other people's accounts, and the roles: for callers with users:read and users:write."""
+"""All accounts, and the roles. Reading them needs the scope users:read, changing them users:write."""
 
 from typing import Annotated
 from uuid import UUID

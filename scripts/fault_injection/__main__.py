@@ -1,4 +1,4 @@
-"""Break what Muster stands on while phones write, and count what was lost, as ./scripts/faults does."""
+"""Break Muster's surroundings while phones write, and count lost operations, as ./scripts/faults does."""
 
 # First, so that Ctrl-C leaves no traceback from here on.
 from scripts.command_line import Parser

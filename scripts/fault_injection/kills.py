@@ -1,4 +1,4 @@
-"""SIGKILL, in the midst of whatever is under way."""
+"""SIGKILL for the service and the worker while requests and jobs are in progress."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where the scenarios take place, and how long they last."""
+"""The instances on which the scenarios run, and how long each lasts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

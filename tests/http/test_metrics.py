@@ -194,7 +194,7 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     )
     said, slots = done.stdout.splitlines()
     assert said == (
-        "muster: DB_SLOTS: lowered from 16 to 3: WORKERS=20 could open 880 connections, and PostgreSQL has 397 for us"
+        "muster: DB_SLOTS: lowered from 16 to 3: WORKERS=20 could open 880 connections, and PostgreSQL allows 397"
     )
     assert slots == "3"
 
@@ -203,6 +203,6 @@ def test_a_number_of_slots_that_was_set_and_does_not_fit_stops_the_start(folder:
     with fresh_database("postgresql", folder, postgres) as url:
         said = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
     assert said == (
-        "muster: DB_SLOTS: 100 is too much: WORKERS=4 could open 848 connections, "
-        "and PostgreSQL has 397 for us. At most 43 fits\n"
+        "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 848 connections, "
+        "and PostgreSQL allows 397. At most 43 fits\n"
     )

@@ -120,7 +120,7 @@ def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) ->
         expect(page.locator("svg title")).to_have_count(12)
         page.get_by_role("link", name="Statements").click()
         page.get_by_role("button", name="Create statement").click()
-        expect(page.get_by_role("status")).to_have_text("Your statement is being prepared.")
+        expect(page.get_by_role("status")).to_have_text("We are preparing your statement.")
         page.goto(f"{on_sqlite.url}/reset-password")
         expect(page.get_by_label("Code from the link")).to_be_visible()
 
