@@ -29,7 +29,7 @@ from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, tags
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
-from app.pages import account, jobs_and_chat, public
+from app.pages import account, authorize, jobs_and_chat, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
 from app.pages.api_client import ApiError
@@ -39,6 +39,7 @@ from app.routers import (
     auth,
     auth_cookie,
     auth_oidc,
+    authorization,
     chat,
     chat_ws,
     clients,
@@ -90,6 +91,8 @@ def create_api() -> FastAPI:
         routers = [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts, *routers]
     if settings.has_provider_login:
         routers = [auth_oidc.router, *routers]
+    if "authorization_code" in settings.grant_types:
+        routers = [authorization.router, *routers]
     for router in routers:
         api.include_router(router)
     add_shared_parts(api, settings, error_response, headers={}, cors=True)
@@ -109,6 +112,8 @@ def create_web(api: FastAPI | None) -> FastAPI:
     routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
     if settings.local_accounts == "on":
         routers += [public.local_accounts, account.local_accounts]
+    if "authorization_code" in settings.grant_types:
+        routers += [authorize.router]
     if api is None:
         routers += [page_health.router]
     for router in routers:

@@ -47,7 +47,7 @@ async def oauth_form(request: Request) -> dict[str, str]:
 
 
 def _refuse_client_authentication(header: str | None) -> None:
-    """Raise InvalidClient for HTTP Basic: there is no client registry. Swagger UI sends Basic with an empty id, which
+    """Raise InvalidClient for HTTP Basic: all clients are public. Swagger UI sends Basic with an empty id, which
     names no client and is accepted."""
     scheme, _, credentials = (header or "").partition(" ")
     if scheme.lower() != "basic":

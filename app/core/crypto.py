@@ -162,6 +162,11 @@ def base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
 
 
+def sha256_base64url(text: str, length: int = 32) -> str:
+    """The first `length` bytes of a text's SHA-256."""
+    return base64url(hashlib.sha256(text.encode()).digest()[:length])
+
+
 def from_base64url(text: str) -> bytes:
     """Decode, or raise ValueError. Only the spelling that `base64url` produces is accepted: the unused bits of the last
     character would allow others."""

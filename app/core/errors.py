@@ -62,6 +62,11 @@ class InvalidToken(
     """The access token is expired, revoked or malformed. Refresh it or sign in again."""
 
 
+# A redirect to a URI that the client did not register could lead to a thief (RFC 6749 section 4.1.2.1).
+class UnknownClient(AppError, status=400, title="The app is not known here"):
+    """The client_id or the redirect_uri is missing, repeated or not registered."""
+
+
 # The same text for every reason, so that it does not tell which addresses have an account. InvalidGrant does the same.
 class InvalidCredentials(AppError, status=400, title="Not signed in"):
     """The e-mail address or the password is wrong."""

@@ -23,7 +23,7 @@ _counters = {
     for name, labels, text in (
         ("errors", "type", "Errors returned to clients, by problem type."),
         ("clients_gone", "", "Clients that left before their response."),
-        ("logins", "result", "Password sign-ins: ok or refused."),
+        ("logins", "result", "Sign-ins by password or code: ok or refused."),
         ("rotations", "", "Refresh tokens rotated."),
         ("lost_answers", "", "Refreshes repeated because the first response was lost."),
         ("thefts", "", "Sessions revoked because a refresh token was reused."),

@@ -16,7 +16,7 @@ class InvalidRequest(OAuthError):
 
 
 class InvalidGrant(OAuthError):
-    """The credentials or the refresh token are not valid."""
+    """The credentials, the code or the refresh token are not valid."""
 
 
 class InvalidScope(OAuthError):
@@ -24,7 +24,16 @@ class InvalidScope(OAuthError):
 
 
 class UnsupportedGrantType(OAuthError):
-    """The supported grant types are password and refresh_token."""
+    """This grant type is not supported. The server's metadata lists those that are."""
+
+
+# What the authorization endpoint answers by redirect (RFC 6749 section 4.1.2.1).
+class UnsupportedResponseType(OAuthError):
+    """The only response type is code."""
+
+
+class AccessDenied(OAuthError):
+    """The person did not agree."""
 
 
 class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic realm="muster"'}):

@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     oidc_client_secret: str | None = Field(default=None, repr=False)
     oidc_role_map: RoleMap = ()
     local_accounts: Literal["on", "off"] = "on"
+    password_grant: Literal["on", "off"] = "on"  # noqa: S105  # a switch
 
     db_slots: int = Field(
         default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
@@ -132,6 +133,13 @@ class Settings(BaseSettings):
     def has_provider_login(self) -> bool:
         """Whether people can sign in to the pages at the identity provider."""
         return bool(self.oidc_issuer and self.oidc_client_id)
+
+    @property
+    def grant_types(self) -> list[str]:
+        """What the token endpoint supports. A code needs pages that people can sign in to."""
+        by_password = self.local_accounts == "on" and self.password_grant == "on"  # noqa: S105  # a switch
+        by_code = self.local_accounts == "on" or self.has_provider_login
+        return ["authorization_code", "refresh_token"] * by_code + ["password"] * by_password
 
     @property
     def on_sqlite(self) -> bool:

@@ -39,7 +39,7 @@ def origin_allowed(connection: HTTPConnection, settings: Settings) -> bool:
     """Whether a request with the cookie comes from our own pages or one of CORS_ORIGINS. A request that names no origin
     is rejected: only browsers send cookies by themselves, and all of them name the origin."""
     origins = connection.headers.getlist("origin")
-    if not origins:
+    if not origins or origins == ["null"]:  # a page with the referrer policy no-referrer sends "null"
         return connection.headers.getlist("sec-fetch-site") == ["same-origin"]
     ours = {settings.public_url, *settings.cors_origins}
     if settings.environment != "production":  # there, clients may send any Host, and proxies forward with plain HTTP

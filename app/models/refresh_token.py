@@ -39,7 +39,10 @@ class SessionBase(SQLModel):
 
 
 class RefreshToken(SessionBase, table=True):
-    """`generation` numbers the newest token issued, `parent_generation` the token that it was issued for."""
+    """`generation` numbers the newest token issued, `parent_generation` the token that it was issued for.
+
+    Generation 0 is an authorization code: the session is no device until the code is redeemed.
+    """
 
     __tablename__ = "refresh_token"
     __table_args__ = (Index(None, "user_id", "revoked_at"),)
@@ -56,6 +59,12 @@ class RefreshToken(SessionBase, table=True):
     absolute_expires_at: datetime
     revoked_at: datetime | None = None
     revoke_reason: str | None = Field(default=None, max_length=50)
+
+    # Of a session that began with an authorization code: RFC 7636 section 4.4 and RFC 6749 section 4.1.3, and when its
+    # person signed in to the browser.
+    code_challenge: str | None = Field(default=None, max_length=43)
+    redirect_uri: str | None = Field(default=None, max_length=500)
+    authenticated_at: datetime | None = None
 
     user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
@@ -96,21 +105,26 @@ class SessionSnapshot(Principal):
     parent_generation: int
     confirmed: bool
     rotated_at: datetime
-    created_at: datetime
+    authenticated_at: datetime
     idle_expires_at: datetime
     absolute_expires_at: datetime
     revoked_at: datetime | None
 
     def is_live(self, now: datetime) -> bool:
-        """Whether its tokens are accepted. Accounts with a password are suspended while LOCAL_ACCOUNTS is off."""
+        """Whether its tokens are accepted."""
         return (
             self.revoked_at is None
             and self.is_active
             and self.auth_epoch == self.user_epoch
             and now < self.idle_expires_at
             and now < self.absolute_expires_at
-            and not (self.has_password and get_settings().local_accounts == "off")
+            and not self.is_suspended
         )
+
+    @property
+    def is_suspended(self) -> bool:
+        """Accounts with a password are suspended while LOCAL_ACCOUNTS is off."""
+        return self.has_password and get_settings().local_accounts == "off"
 
     def scopes(self) -> frozenset[str]:
         """The scopes in force: the session's own, as far as the role still has them."""

@@ -145,6 +145,7 @@ class Signers:
 
     access: AccessTokenSigner
     refresh: TokenSigner
+    code: TokenSigner
     reset: TokenSigner
     verification: TokenSigner
     email_change: TokenSigner
@@ -156,6 +157,7 @@ class Signers:
         return cls(
             access=AccessTokenSigner(secret_keys, issuer, key_files),
             refresh=TokenSigner(secret_keys, "refresh"),
+            code=TokenSigner(secret_keys, "code"),
             reset=TokenSigner(secret_keys, "reset"),
             verification=TokenSigner(secret_keys, "verification"),
             email_change=TokenSigner(secret_keys, "email-change"),

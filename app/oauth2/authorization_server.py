@@ -7,7 +7,8 @@ docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks t
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlmodel import Session, col
 
@@ -15,14 +16,16 @@ from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
 from app.core.errors import InvalidToken
 from app.core.logs import security_event
-from app.core.oauth_errors import InvalidGrant, InvalidScope
+from app.core.oauth_errors import InvalidGrant, InvalidScope, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
-from app.oauth2.caller import BrowserCookie, Caller, SignIn
+from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
 from app.oauth2.refresh_tokens import compare_and_swap, read_session, revoke_sessions
 from app.oauth2.requests import parse_scope
+
+CODE_TTL = timedelta(seconds=60)
 
 
 class AuthorizationServer:
@@ -38,32 +41,38 @@ class AuthorizationServer:
         self.grace = settings.refresh_grace
         self.issuer = signers.access.issuer
 
-    # ---- The grants: RFC 6749 sections 4.3 and 6 ----
+    # ---- The grants: RFC 6749 sections 4.1, 4.3 and 6 ----
 
     def start_session(self, session: Session, sign_in: SignIn, now: datetime) -> TokenPair:
         """Insert a session and return its first token pair.
 
         If the password has changed since it was verified, the session is not live and the grant is invalid.
         """
-        row = RefreshToken(
-            user_id=sign_in.user_id,
-            auth_epoch=sign_in.auth_epoch,
-            scope=sign_in.scope,
-            **asdict(sign_in.device),
-            secret=secrets.token_bytes(32),
-            rotated_at=now,
-            created_at=now,
-            last_used_at=now,
-            idle_expires_at=self._idle_limit(now, now + self._settings.refresh_absolute_ttl),
-            absolute_expires_at=now + self._settings.refresh_absolute_ttl,
-        )
-        session.add(row)
-        session.flush()
+        row = self._insert(session, sign_in, now)
         security_event("new session", user_id=row.user_id, session_id=row.id)
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
         return self._pair(snapshot, snapshot.generation, self._granted(snapshot, None), now)
+
+    def _insert(self, session: Session, sign_in: SignIn, now: datetime, **columns: Any) -> RefreshToken:
+        absolute = now + self._settings.refresh_absolute_ttl
+        values = {
+            "user_id": sign_in.user_id,
+            "auth_epoch": sign_in.auth_epoch,
+            "scope": sign_in.scope,
+            **asdict(sign_in.device),
+            "secret": secrets.token_bytes(32),
+            "rotated_at": now,
+            "created_at": now,
+            "last_used_at": now,
+            "idle_expires_at": self._idle_limit(now, absolute),
+            "absolute_expires_at": absolute,
+        }
+        row = RefreshToken(**values | columns)
+        session.add(row)
+        session.flush()
+        return row
 
     def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
         """Insert a session for a browser. The token pair is discarded; the browser receives only the cookie."""
@@ -80,6 +89,43 @@ class AuthorizationServer:
         token = self._signers.access.mint(replace(claims, in_cookie=True))
         return BrowserCookie(token, claims.expires_at - claims.issued_at)
 
+    def issue_code(
+        self, session: Session, sign_in: SignIn, binding: CodeBinding, authenticated_at: datetime, now: datetime
+    ) -> str:
+        """An authorization code (RFC 6749 section 4.1.2): the token of generation 0, whose session nobody has yet.
+
+        `authenticated_at` is when the person signed in to the browser.
+        """
+        row = self._insert(
+            session,
+            sign_in,
+            now,
+            generation=0,
+            idle_expires_at=now + CODE_TTL,
+            authenticated_at=authenticated_at,
+            redirect_uri=binding.redirect_uri,
+            code_challenge=binding.code_challenge,
+        )
+        return self._signers.code.sign(row.id, 0, row.secret)
+
+    def redeem(
+        self, session: Session, code: str, binding: CodeBinding, *, arrived: datetime, now: datetime
+    ) -> TokenPair:
+        """RFC 6749 section 4.1.3 as the first rotation, from generation 0 to 1: a lost response is given again.
+
+        A genuine code from somebody who does not know what it is bound to was stolen.
+        """
+        presented = parse_signed(code)
+        row = session.get(RefreshToken, presented.id) if presented else None
+        if presented is None or presented.number or row is None or row.created_at + CODE_TTL <= now:
+            raise InvalidGrant
+        known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
+        while binding != known:
+            snapshot = self.verified_session(session, presented)
+            if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
+                raise InvalidGrant
+        return self._rotate(session, presented, client_id=None, scope=None, arrived=arrived, now=now)
+
     def refresh(
         self,
         session: Session,
@@ -95,10 +141,24 @@ class AuthorizationServer:
         `arrived` is when the request was complete, before it waited for a slot: the grace is measured from there.
         """
         presented = parse_signed(token)
-        if presented is None:
+        if presented is None or not presented.number:
             raise InvalidGrant
+        return self._rotate(session, presented, client_id=client_id, scope=scope, arrived=arrived, now=now)
+
+    def _rotate(
+        self,
+        session: Session,
+        presented: SignedToken,
+        *,
+        client_id: str | None,
+        scope: str | None,
+        arrived: datetime,
+        now: datetime,
+    ) -> TokenPair:
         while True:
             snapshot = self.verified_session(session, presented)
+            if snapshot.is_suspended:
+                raise UnsupportedGrantType  # no reason to discard a token, which may be accepted again
             if (client_id and client_id != snapshot.client_id) or not snapshot.is_live(now):
                 raise InvalidGrant
             granted = self._granted(snapshot, scope)
@@ -118,8 +178,16 @@ class AuthorizationServer:
                     continue
             times = {"rotated_at": now, "last_used_at": now}
             if compare_and_swap(session, snapshot, generation=generation, confirmed=False, **times, **changes):
-                metrics.count("rotations" if changes else "lost_answers")
+                self._count(snapshot, changes)
                 return self._pair(snapshot, generation, granted, now)
+
+    @staticmethod
+    def _count(before: SessionSnapshot, changes: dict[str, Any]) -> None:
+        if before.generation == 0:
+            metrics.count("logins", result="ok")
+            security_event("new session", user_id=before.user_id, session_id=before.id)
+        else:
+            metrics.count("rotations" if changes else "lost_answers")
 
     # ---- Bearer use: RFC 6750 section 3, RFC 9068 section 4 ----
 
@@ -175,9 +243,10 @@ class AuthorizationServer:
     # ---- Sessions and scopes of a token ----
 
     def verified_session(self, session: Session, presented: SignedToken) -> SessionSnapshot:
-        """The session of a refresh token whose MAC holds; else InvalidGrant. A forged token revokes nothing."""
+        """The session of a code or refresh token whose MAC holds; else InvalidGrant. A forged one revokes nothing."""
         snapshot = read_session(session, presented.id)
-        if snapshot is None or not self._signers.refresh.verify(presented, snapshot.secret):
+        signer = self._signers.refresh if presented.number else self._signers.code
+        if snapshot is None or not signer.verify(presented, snapshot.secret):
             raise InvalidGrant
         return snapshot
 
@@ -219,7 +288,7 @@ class AuthorizationServer:
             generation=generation,
             client_id=snapshot.client_id,
             scope=scopes,
-            auth_time=int(snapshot.created_at.timestamp()),
+            auth_time=int(snapshot.authenticated_at.timestamp()),
             issued_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),
             not_before=int(now.timestamp()),

@@ -32,6 +32,15 @@ class SignIn:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeBinding:
+    """What an authorization code is bound to: whoever redeems it must know all of it (RFC 7636 section 4.6)."""
+
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+
+
+@dataclass(frozen=True, slots=True)
 class BrowserCookie:
     """An access token for a cookie, and its lifetime in seconds."""
 

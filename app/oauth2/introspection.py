@@ -52,7 +52,8 @@ def _of_refresh(
 ) -> Introspection:
     """Without an audience and with a type of its own, so that nobody takes it for a bearer token."""
     action = snapshot.rotation_action(generation, arrived=now, grace=server.grace)
-    if not snapshot.is_live(now) or action is RotationAction.REUSE:
+    # Generation 0 is an authorization code, no refresh token.
+    if not generation or not snapshot.is_live(now) or action is RotationAction.REUSE:
         raise InvalidGrant
     issued_at = int(snapshot.rotated_at.timestamp())
     return Introspection(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Label, bindparam, update
+from sqlalchemy import Label, bindparam, func, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
@@ -18,13 +18,14 @@ from app.core.row_reader import Row, first_row
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
 
-_USER_COLUMNS: dict[str, Any] = {
+_COLUMNS: dict[str, Any] = {
     "user_id": User.id,
     "has_password": col(User.password_hash).is_not(None),
     "user_epoch": User.auth_epoch,
     "user_created_at": User.created_at,
     "role": Role.name,
     "role_scopes": Role.scopes,
+    "authenticated_at": func.coalesce(RefreshToken.authenticated_at, RefreshToken.created_at),
 }
 
 
@@ -32,7 +33,7 @@ def _columns(snapshot: type[Principal], table: type[RefreshToken | User]) -> lis
     """The columns of a snapshot's own fields, labeled with the field names."""
     inherited = {field.name for base in snapshot.__bases__ if base is not object for field in fields(base)}
     names = [field.name for field in fields(snapshot) if field.name not in inherited]
-    return [(_USER_COLUMNS[name] if name in _USER_COLUMNS else getattr(table, name)).label(name) for name in names]
+    return [(_COLUMNS[name] if name in _COLUMNS else getattr(table, name)).label(name) for name in names]
 
 
 _PRINCIPAL = _columns(Principal, User)
@@ -46,7 +47,7 @@ _IDENTITIES = (
     select_columns(
         *_PRINCIPAL,
         col(Identity.id).label("id"),
-        col(Identity.created_at).label("created_at"),
+        col(Identity.created_at).label("authenticated_at"),
         col(Identity.synced_at).label("rotated_at"),
         col(User.auth_epoch).label("auth_epoch"),
     )
@@ -127,6 +128,7 @@ def _live(now: datetime) -> tuple[Any, ...]:
     """The conditions of sessions, joined with their users, that could still be used."""
     return (
         col(User.auth_epoch) == RefreshToken.auth_epoch,
+        col(RefreshToken.generation) > 0,  # 0: an authorization code that nobody has redeemed
         col(RefreshToken.revoked_at).is_(None),
         col(RefreshToken.idle_expires_at) > now,
         col(RefreshToken.absolute_expires_at) > now,

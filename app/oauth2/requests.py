@@ -24,15 +24,27 @@ ClientId = Annotated[str, pydantic.Field(max_length=100, description="A label of
 TypeHint = Annotated[str, pydantic.Field(examples=["refresh_token", "access_token"])]
 
 
-class TokenForm(SQLModel):
-    """The parameters of a token request (RFC 6749 sections 4.3.2 and 6), and the device's label."""
-
-    grant_type: Literal["password", "refresh_token"]
-    username: Username | MISSING = MISSING
-    password: SecretStr | MISSING = Field(default=MISSING, description="Password grant.")
+class _CodeAndRefresh(SQLModel):
+    code: str | MISSING = Field(default=MISSING, description="Code grant.", schema_extra={"examples": [""]})
+    redirect_uri: str | MISSING = Field(default=MISSING, description="Code grant.", schema_extra={"examples": [""]})
+    code_verifier: str | MISSING = Field(default=MISSING, description="Code grant.", schema_extra={"examples": [""]})
     refresh_token: str | MISSING = Field(default=MISSING, description="Refresh grant.", schema_extra={"examples": [""]})
     scope: Scope | MISSING = MISSING
     client_id: ClientId | MISSING = MISSING
+
+
+class TokenForm(_CodeAndRefresh):
+    """The parameters of a token request (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5)."""
+
+    grant_type: Literal["authorization_code", "refresh_token"]
+
+
+class PasswordTokenForm(_CodeAndRefresh):
+    """The same with those of the password grant (RFC 6749 section 4.3.2), and the device's label."""
+
+    grant_type: Literal["authorization_code", "refresh_token", "password"]
+    username: Username | MISSING = MISSING
+    password: SecretStr | MISSING = Field(default=MISSING, description="Password grant.")
     device: DeviceName | MISSING = MISSING
 
 
@@ -52,7 +64,7 @@ class RevocationForm(SQLModel):
 
 
 # The parameters that are read. All others are ignored.
-PARAMETERS = frozenset({*TokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
+PARAMETERS = frozenset({*PasswordTokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
 
 
 def parse_form(body: bytes) -> dict[str, str]:

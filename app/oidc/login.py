@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
 
-from app.core.crypto import ValueSigner
+from app.core.crypto import ValueSigner, sha256_base64url
 from app.core.errors import AppError
 from app.core.logs import security_event
 from app.oauth2.access_tokens import InvalidAccessToken, is_current
 from app.oidc.provider import Provider
-from app.oidc.tokens import ProviderClaims, id_token_claims, parse_jwt, sha256_base64url
+from app.oidc.tokens import ProviderClaims, id_token_claims, parse_jwt
 
 LOGIN_TTL = timedelta(minutes=10)
 _SCOPE = "openid email profile"
@@ -81,11 +81,15 @@ class LoginFlow:
 
     # ---- The authentication request: section 3.1.2.1 ----
 
-    async def begin(self, origin: str, path: str, now: datetime) -> tuple[str, str]:
-        """The provider's URL to redirect to, and the cookie that stores the pending login."""
+    async def begin(self, origin: str, path: str, passed_on: Mapping[str, str], now: datetime) -> tuple[str, str]:
+        """The provider's URL to redirect to, and the cookie that stores the pending login.
+
+        `passed_on` is what the pages say of the sign-in: `prompt` and `login_hint` (section 3.1.2.1).
+        """
         state = self.signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state")
         login = PendingLogin(state=state, path=path, started_at=int(now.timestamp()))
         query = {
+            **passed_on,
             "response_type": "code",
             "client_id": self.client_id,
             "redirect_uri": self.redirect_uri,

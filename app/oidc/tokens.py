@@ -2,13 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, TypeGuard
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.core.crypto import base64url, from_base64url
+from app.core.crypto import from_base64url, sha256_base64url
 from app.core.strict_json import parse
 from app.models.types import Email, Name
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken
@@ -109,11 +108,6 @@ def id_token_claims(jwt: Jwt, issuer: str, client: str, nonce: str, access_token
     if payload.get("nonce") != nonce or payload.get("at_hash", at_hash) != at_hash:
         raise InvalidAccessToken
     return _claims(payload, issuer, client, frozenset())
-
-
-def sha256_base64url(text: str, length: int = 32) -> str:
-    """The first `length` bytes of a text's SHA-256."""
-    return base64url(sha256(text.encode()).digest()[:length])
 
 
 def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str]) -> ProviderClaims:

@@ -1,5 +1,7 @@
 """Pages for people who are not signed in: home, sign-in, registration, and the links in our mails."""
 
+from urllib.parse import parse_qsl, urlsplit
+
 from fastapi import APIRouter, Request, Response
 
 from app.oidc.login import local_path
@@ -32,8 +34,12 @@ async def empty_form(request: Request) -> Response:
 @router.get("/sign-in")
 async def sign_in_form(request: Request) -> Response:
     query = request.query_params
+    wanted = query.get("next", "")
+    hint = dict(parse_qsl(urlsplit(wanted).query)).get("login_hint", "") if local_path(wanted, "") else ""
     message = SIGN_IN.get(query["problem"], SIGN_IN["other"]) if "problem" in query else ""
-    return page(request, "sign-in.html", form=Form({"next": query.get("next", "")}, message=message))
+    return page(
+        request, "sign-in.html", form=Form({"next": wanted, "username": hint}, message=message), again="prompt" in query
+    )
 
 
 @local_accounts.post("/sign-in")

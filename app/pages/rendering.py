@@ -38,6 +38,7 @@ def page(request: Request, template: str, *, form: Form | None = None, status: i
         f"pages/{template}",
         form=form,
         path=request.url.path,
+        query=request.url.query,
         signed_in=is_signed_in(request),
         local_accounts=settings.local_accounts == "on",
         by_provider=settings.has_provider_login,

@@ -5,6 +5,7 @@ from sqlmodel import Session
 
 from app.accounts import email_tokens, users
 from app.core.concurrency import in_thread
+from app.core.crypto import sha256_base64url
 from app.core.errors import EmailTaken, InvalidLink, RolesMissing
 from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
 from app.core.settings import get_settings
@@ -17,14 +18,16 @@ from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
 from app.oauth2 import introspection
-from app.oauth2.requests import RevocationForm, TokenForm
+from app.oauth2.caller import CodeBinding
+from app.oauth2.requests import PasswordTokenForm, RevocationForm, TokenForm
 from app.services import Services
 from app.sign_in import OAuthForm, password_grant
 
 router = Router("/api/auth", tags=["auth"])
 local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
 settings = get_settings()
-HAS_PASSWORDS = settings.local_accounts == "on"
+GRANTS = settings.grant_types
+TOKEN_BODY = form_body(PasswordTokenForm if "password" in GRANTS else TokenForm)
 
 
 @local_accounts.post("/register", status_code=201, responses=problems(EmailTaken, RolesMissing) | CREATED)
@@ -51,10 +54,10 @@ def _is_not_password_grant(request: Request) -> bool:
     return getattr(request.state, "grant_type", None) != "password"
 
 
-@router.post("/token", openapi_extra=form_body(TokenForm), responses=OAUTH_ERRORS, include_in_schema=HAS_PASSWORDS)
+@router.post("/token", openapi_extra=TOKEN_BODY, responses=OAUTH_ERRORS, include_in_schema=bool(GRANTS))
 @limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_not_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
-    """Sign in with `grant_type=password`, or get the next token pair with `grant_type=refresh_token`.
+    """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
 
     The refresh token rotates at each use: store the new pair before using it, run one refresh at a time, and if a
     response is lost, repeat the same request, however late. 429, 503 and network errors never mean that you are signed
@@ -64,14 +67,26 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
     match form.get("grant_type"):
         case None:
             raise InvalidRequest("grant_type is missing.")
-        case _ if not HAS_PASSWORDS:
-            raise UnsupportedGrantType("Tokens are issued and refreshed by the identity provider only.")
+        case grant if grant not in GRANTS:
+            raise UnsupportedGrantType
         case "password":
             return await password_grant(request, form, services, services.authorization_server.start_session)
         case "refresh_token":
             return await _refresh_grant(request, form, services)
         case _:
-            raise UnsupportedGrantType
+            return await _code_grant(request, form, services)
+
+
+async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
+    if not {"code", "redirect_uri", "client_id", "code_verifier"} <= form.keys():
+        raise InvalidRequest("code, redirect_uri, client_id and code_verifier are needed.")
+    binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
+
+    def redeem(session: Session) -> TokenPair:
+        server = services.authorization_server
+        return server.redeem(session, form["code"], binding, arrived=request.state.arrived, now=utcnow())
+
+    return await services.database.write(request, redeem)
 
 
 async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:

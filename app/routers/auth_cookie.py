@@ -20,10 +20,19 @@ from app.sign_in import end_browser_session, oauth_form, password_grant
 router = Router("/api/auth/cookie", tags=["auth"])
 local_accounts = Router("/api/auth/cookie", tags=["auth"])
 settings = get_settings()
+# PASSWORD_GRANT=off: this is for our own pages alone.
+BY_PASSWORD = "password" in settings.grant_types
 FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials, ForeignOrigin)
 
 
-@local_accounts.post("/login", status_code=204, openapi_extra=FORM, response_class=Response, responses=REFUSALS)
+@local_accounts.post(
+    "/login",
+    status_code=204,
+    openapi_extra=FORM,
+    response_class=Response,
+    responses=REFUSALS,
+    include_in_schema=BY_PASSWORD,
+)
 @limited(settings.limit_login_ip, shared="sign-in")
 async def cookie_login(request: Request, services: ServicesDep) -> Response:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
@@ -32,6 +41,8 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     it. The browser's previous session is revoked.
     """
     require_own_origin(request)
+    if not BY_PASSWORD and request.headers.get("origin") in settings.cors_origins:
+        raise ForeignOrigin
     with _as_problems():
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}

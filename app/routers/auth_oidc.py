@@ -22,7 +22,7 @@ from app.sign_in import device_of, end_browser_session
 router = Router("/api/auth/oidc")
 settings = get_settings()
 LOGIN_COOKIE = "-sign-in"  # follows the name of the session's cookie
-MAX_NEXT = 1000  # characters of `next`: a cookie of browsers has at most 4 KB
+MAX_NEXT = 2000  # characters of `next`: a cookie of browsers has at most 4 KB
 
 
 # Both run before anything can fail, so that an error leads to a page of the origin where the person came from. An
@@ -46,7 +46,9 @@ async def login(request: Request, services: ServicesDep) -> Response:
     wanted = request.query_params.get("next", "")
     wanted = wanted if len(wanted) <= MAX_NEXT else ""
     origin = request.state.pages
-    url, pending_login = await _flow(services).begin(origin, local_path(wanted.removeprefix(origin)), utcnow())
+    path = local_path(wanted.removeprefix(origin))
+    passed_on = {name: text for name in ("prompt", "login_hint") if (text := request.query_params.get(name))}
+    url, pending_login = await _flow(services).begin(origin, path, passed_on, utcnow())
     cookie = set_cookie(settings, pending_login, int(LOGIN_TTL.total_seconds()), LOGIN_COOKIE)
     return RedirectResponse(url, 303, {**NO_STORE, "Set-Cookie": cookie})
 

@@ -1,6 +1,7 @@
 """Server metadata (RFC 8414) and public keys (RFC 7517), with which other services verify our tokens."""
 
 from fastapi import Response
+from pydantic import MISSING
 from sqlmodel import Field, SQLModel
 
 from app.core.crypto import JWKS_MAX_AGE
@@ -34,14 +35,19 @@ class Metadata(SQLModel):
     """RFC 8414 section 2. The issuer is PUBLIC_URL, as in the tokens."""
 
     issuer: str = Field(schema_extra={"examples": ["https://muster.example.com"]})
+    authorization_endpoint: str | MISSING = Field(
+        default=MISSING, schema_extra={"examples": ["https://muster.example.com/authorize"]}
+    )
     token_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/token"]})
     revocation_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/revoke"]})
     introspection_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/introspect"]})
     jwks_uri: str = Field(schema_extra={"examples": ["https://muster.example.com/.well-known/jwks.json"]})
     service_documentation: str = Field(schema_extra={"examples": ["https://muster.example.com/api/docs"]})
     scopes_supported: list[str] = list(SCOPES)
-    response_types_supported: list[str] = []
-    grant_types_supported: list[str] = Field(schema_extra={"examples": [["password", "refresh_token"]]})
+    response_types_supported: list[str] = Field(schema_extra={"examples": [["code"]]})
+    grant_types_supported: list[str] = Field(schema_extra={"examples": [["authorization_code", "refresh_token"]]})
+    code_challenge_methods_supported: list[str] = ["S256"]
+    authorization_response_iss_parameter_supported: bool = True
     token_endpoint_auth_methods_supported: list[str] = ["none"]
     revocation_endpoint_auth_methods_supported: list[str] = ["none"]
     introspection_endpoint_auth_methods_supported: list[str] = ["Bearer"]
@@ -62,9 +68,11 @@ async def read_metadata(response: Response, services: ServicesDep) -> Metadata:
     """The endpoints and what they support (RFC 8414): OAuth client libraries configure themselves from this."""
     response.headers.update(CACHED)
     issuer = services.settings.public_url
-    grants = ["password", "refresh_token"] if services.settings.local_accounts == "on" else []
+    grants = services.settings.grant_types
     return Metadata(
         issuer=issuer,
+        authorization_endpoint=f"{issuer}/authorize" if grants else MISSING,
+        response_types_supported=["code"] if grants else [],
         token_endpoint=f"{issuer}/api/auth/token",
         revocation_endpoint=f"{issuer}/api/auth/revoke",
         introspection_endpoint=f"{issuer}/api/auth/introspect",

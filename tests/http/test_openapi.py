@@ -41,11 +41,19 @@ PUBLIC = {
     "POST /api/auth/reset-password",
     "POST /api/auth/verify-email",
 }
-UNDOCUMENTED = {"GET /api/auth/oidc/login", "GET /api/auth/oidc/callback", "GET /", "GET /api/docs", "WS /api/chat/ws"}
+UNDOCUMENTED = {
+    "GET /api/auth/authorization",
+    "POST /api/auth/authorization",
+    "GET /api/auth/oidc/login",
+    "GET /api/auth/oidc/callback",
+    "GET /",
+    "GET /api/docs",
+    "WS /api/chat/ws",
+}
 OAUTH = {"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"}
 CHALLENGE = 'Bearer realm="muster"'
 # What no route answers; or only where there is an identity provider, tests/oidc/test_oidc_people.py.
-UNROUTED = {"not-found", "method-not-allowed", "email-missing", "provider-unavailable"}
+UNROUTED = {"unknown-client", "not-found", "method-not-allowed", "email-missing", "provider-unavailable"}
 
 
 @dataclass(frozen=True)

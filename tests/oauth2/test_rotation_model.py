@@ -1,5 +1,8 @@
 """Owners and thieves play against the service (row R14): lost answers, copied tokens, any delay, in any order.
 
+A phone's first pair is an authorization code, which can be lost, copied, replayed and raced like any other; it is
+no bearer token, it dies by itself after a minute, and whoever presents it without its verifier ends the session.
+
 The model knows who holds which pair, which pair was handed out for which, and which was used. It judges from that:
 
 - a pair is given up when another one was handed out in its stead, its own answer having been lost;
@@ -12,6 +15,7 @@ What is to follow from this is asserted by itself: a session that one party alon
 two parties go on with, beyond the grace, has ended by the time that each of them had a turn.
 """
 
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -23,12 +27,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.support.servers import Muster, Tokens
+from app.core.crypto import base64url, parse_signed
+from tests.support.codes import App
+from tests.support.servers import Account, Muster, Tokens
 from tests.support.sessions import BEYOND_GRACE, assert_signed_out, is_refused, make_older, more_devices
 
 pytestmark = pytest.mark.slow
 
 MOMENT, MINUTES, DAYS = timedelta(seconds=5), timedelta(minutes=5), timedelta(days=5)
+CODE_LIFE = timedelta(seconds=60)
 IDLE_LIMIT, ABSOLUTE_LIMIT = timedelta(days=29), timedelta(days=179)  # a day below the defaults
 
 
@@ -40,6 +47,7 @@ class Pair:
     handed_out_for: "Pair | None" = None
     used: bool = False
     given_up: bool = False
+    is_code: bool = False
 
 
 @dataclass(eq=False)
@@ -52,6 +60,10 @@ class Device:
     since_extension: timedelta = timedelta(0)
     since_login: timedelta = timedelta(0)
     ended: bool = False
+
+    @property
+    def code_is_dead(self) -> bool:
+        return self.since_login >= CODE_LIFE
 
     @property
     def newest(self) -> Pair:
@@ -96,18 +108,31 @@ class Fate(Enum):
 
 
 someone = st.integers(0, 2)
-delays = st.sampled_from([timedelta(0), MOMENT, MINUTES, DAYS])
+delays = st.sampled_from([timedelta(0), MOMENT, BEYOND_GRACE, MINUTES, DAYS])
 
 
 class Sessions(RuleBasedStateMachine):
     """Thieves are after the phone, and after the next one when it was signed out; nobody touches the tablet."""
 
     muster: ClassVar[Muster]
-    login: ClassVar[Tokens]  # never used: each device is a copy of its session
+    owner: ClassVar[Account]
+    login: ClassVar[Tokens]  # never used: the tablet is a copy of its session
+    app: ClassVar[App]
 
     def __init__(self) -> None:
         super().__init__()
-        self.tablet, self.phone = self._sign_in(), self._sign_in()
+        self.tablet, self.phone = self._sign_in(), self._sign_in_by_code()
+
+    def _sign_in_by_code(self) -> Device:
+        (code,) = self.app.codes(self.owner, 1)
+        presented = parse_signed(code)
+        assert presented is not None
+        # No access token, but where the helpers read which session it is.
+        claims = base64url(json.dumps({"sid": str(presented.id)}).encode())
+        pair = Pair(Tokens(access_token=f"e30.{claims}.none", refresh_token=code), is_code=True)
+        device = Device([pair])
+        device.holders.append(Holder(device, pair, acted=True))  # by Continue
+        return device
 
     def _sign_in(self) -> Device:
         pair = Pair(more_devices(self.muster, self.login, 1)[0])
@@ -134,10 +159,22 @@ class Sessions(RuleBasedStateMachine):
     def somebody_refreshes(self, who: int, delay: timedelta, fate: Fate) -> None:
         self._refresh(self.phone.holder(who), delay, fate)
 
+    @precondition(lambda self: self.phone.pairs[0].is_code)
+    @rule()
+    def a_thief_has_the_code_without_its_verifier(self) -> None:
+        phone, code = self.phone, self.phone.pairs[0]
+        answer = self.app.exchange(code.tokens.refresh, code_verifier="A" * 43)
+        if phone.code_is_dead and not phone.ended:
+            assert is_refused(answer)
+        else:
+            phone.holders.append(Holder(phone, code, acted=True))
+            self._has_ended(phone, answer)
+
     @rule(who=someone)
     def somebody_uses_it(self, who: int) -> None:
         self._use(self.phone.holder(who))
 
+    @precondition(lambda self: not any(holder.pair.is_code for holder in self.phone.holders))
     @rule(first=someone, uses_at_once=st.booleans())
     def everybody_goes_on(self, first: int, uses_at_once: bool) -> None:
         """All who hold it, each beyond the grace of the one before."""
@@ -151,16 +188,19 @@ class Sessions(RuleBasedStateMachine):
             self._use(party)
         assert phone.ended == (len(parties) > 1)
 
-    @precondition(lambda self: self.phone.ended)
-    @rule()
-    def the_owner_signs_in_again(self) -> None:
-        assert_signed_out(self.muster, *[pair.tokens for pair in self.phone.pairs])
-        self.phone = self._sign_in()
+    @precondition(lambda self: self.phone.ended or (self.phone.code_is_dead and self.phone.holders[0].pair.is_code))
+    @rule(by_code=st.booleans())
+    def the_owner_signs_in_again(self, by_code: bool) -> None:
+        if self.phone.ended:
+            assert_signed_out(self.muster, *[pair.tokens for pair in self.phone.pairs])
+        self.phone = self._sign_in_by_code() if by_code else self._sign_in()
 
     # ---- What becomes of it ----
 
     def _use(self, holder: Holder) -> None:
         device, pair = holder.device, holder.pair
+        if pair.is_code:
+            return
         holder.acted = True
         answer = self.muster.me(pair.tokens)
         if device.ended or device.is_theft_as_bearer(pair):
@@ -171,9 +211,12 @@ class Sessions(RuleBasedStateMachine):
 
     def _refresh(self, holder: Holder, delay: timedelta, fate: Fate) -> None:
         device, pair = holder.device, holder.pair
-        holder.acted = True
         self._wait(device, delay)
-        answer = self.muster.refresh(pair.tokens.refresh)
+        answer = (self.app.exchange if pair.is_code else self.muster.refresh)(pair.tokens.refresh)
+        if pair.is_code and device.code_is_dead and not device.ended:
+            assert is_refused(answer), answer.text
+            return
+        holder.acted = True
         if device.ended or device.is_theft_to_refresh(pair):
             self._has_ended(device, answer)
             return
@@ -187,6 +230,8 @@ class Sessions(RuleBasedStateMachine):
     def _wait(self, device: Device, delay: timedelta) -> None:
         if delay and device.since_rotation:
             delay = max(delay, MINUTES)  # clearly on one side of the grace
+        if CODE_LIFE - 2 * MOMENT < device.since_login + delay < CODE_LIFE:
+            delay = MINUTES  # and of the code's life
         if delay and device.since_extension + delay < IDLE_LIMIT and device.since_login + delay < ABSOLUTE_LIMIT:
             make_older(self.muster, device.newest.tokens, age=delay)
             device.since_rotation += delay
@@ -221,5 +266,6 @@ def test_a_sole_user_is_never_signed_out_and_two_parties_cannot_both_continue(mu
     class Served(Sessions):
         pass
 
-    Served.muster, Served.login = muster, muster.new_account().tokens()
+    Served.muster, Served.owner, Served.app = muster, muster.new_account(), App(muster)
+    Served.login = Served.owner.tokens()
     run_state_machine_as_test(Served, settings=settings(max_examples=30, stateful_step_count=30, deadline=None))

@@ -1,17 +1,19 @@
-"""Refresh tokens under real concurrency: what races ends well, and a killed service half does nothing (R1, R8, R11)."""
+"""Refresh tokens and codes under real concurrency, and when the service is killed (R1, R8, R11, P4)."""
 
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
+from uuid import UUID
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from tests.support.codes import App
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of, wait_for
 from tests.support.sessions import (
     BEYOND_GRACE,
@@ -27,6 +29,7 @@ from tests.support.sessions import (
     more_devices,
     refreshed,
     row_of,
+    session_id,
     thefts_mailed,
 )
 
@@ -97,6 +100,55 @@ def sessions_locked(muster: Muster) -> Iterator[None]:
     with connected(muster) as connection:
         connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))
         yield
+
+
+# ---- Codes: P4 ----
+
+
+def test_two_exchanges_of_one_code_at_once_make_one_session(muster: Muster, ada: Account) -> None:
+    app = App(muster)
+    for _ in range(10):
+        codes = app.codes(ada, 20)
+        answers = at_once(*[partial(app.exchange, code) for code in codes for _ in range(2)])
+        pairs = [same_answer(list(both)) for both in zip(answers[::2], answers[1::2], strict=True)]
+        assert [claims_of(pair.access)["gen"] for pair in pairs] == [1] * 20
+        assert len({claims_of(pair.access)["sid"] for pair in pairs}) == 20
+    assert_lives(muster, pairs[-1])
+
+
+def test_a_service_killed_while_it_redeems_codes_redeems_them_again(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    ada, app, lost = muster.new_account(), App(muster), 0
+    while lost == 0:
+        codes = app.codes(ada, 100)
+        answered = kill_while_redeeming(muster, app, codes)
+        changed = {UUID(str(row.id)) for row in muster.sql("SELECT id FROM refresh_token WHERE generation = 1")}
+        muster.start()
+        for code in codes:
+            again = app.exchange(code)
+            assert again.status_code == 200, again.text
+            if code in answered:
+                assert again.json()["refresh_token"] == answered[code].refresh
+            else:
+                lost += session_id(Tokens(again.json())) in changed
+            assert_lives(muster, Tokens(again.json()))
+
+
+def kill_while_redeeming(muster: Muster, app: App, codes: list[str]) -> dict[str, Tokens]:
+    """The pairs that arrived before the service was killed."""
+    answered: dict[str, Tokens] = {}
+
+    def redeem(some: list[str]) -> None:
+        with suppress(httpx.TransportError):
+            for code in some:
+                answered[code] = Tokens(app.exchange(code).json())
+
+    with ThreadPoolExecutor(4) as pool:
+        for first in range(4):
+            pool.submit(redeem, codes[first::4])
+        wait_for(lambda: len(answered) > 10, what="exchanges")
+        muster.kill()
+    return answered
 
 
 # ---- Refresh against whatever ends or confirms a session: R8 ----

@@ -76,8 +76,8 @@ def test_metadata_names_what_there_is(issuer: Muster, tokens: Tokens) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     told = answer.json()
     assert told["issuer"] == claims_of(tokens.access)["iss"]
-    assert told["response_types_supported"] == []
-    assert set(told["grant_types_supported"]) == {"password", "refresh_token"}
+    assert told["response_types_supported"] == ["code"]
+    assert set(told["grant_types_supported"]) == {"authorization_code", "password", "refresh_token"}
     assert told["token_endpoint_auth_methods_supported"] == ["none"]
     assert set(tokens["scope"].split()) <= set(told["scopes_supported"])
     for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):

@@ -127,7 +127,7 @@ def test_unknown_parameters_are_ignored(muster: Muster) -> None:
     assert post(muster, f"{urlencode(sign_in_form(muster))}&favourite=blue&favourite=green&empty=").is_success
 
 
-@pytest.mark.parametrize("grant_type", ["foo", "authorization_code", "client_credentials", "Password", "password "])
+@pytest.mark.parametrize("grant_type", ["foo", "implicit", "client_credentials", "Password", "password "])
 def test_another_grant_type_is_unsupported(muster: Muster, grant_type: str) -> None:
     assert_oauth_error(muster.token(**sign_in_form(muster) | {"grant_type": grant_type}), 400, "unsupported_grant_type")
 

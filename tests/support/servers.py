@@ -103,14 +103,21 @@ class Account:
 
     def tokens(self) -> Tokens:
         """Those of a new session, where signing in is not what is tested: no password is hashed."""
+        return Tokens(self._start("start_session").model_dump())
+
+    def cookie(self) -> str:
+        """That of a browser's new session, likewise."""
+        return f"muster={self._start('start_cookie_session').token}"
+
+    def _start(self, how: str) -> Any:
         server = authorization_server(frozenset(self.muster.settings.items()))
         device = Device(client_id="app", device="python-httpx", ip="127.0.0.1", user_agent="python-httpx")
         with Session(self.muster.engine) as session:
             user = find_user_by_email(session, self.email)
             assert user is not None
-            pair = server.start_session(session, SignIn(user.id, user.auth_epoch, device), utcnow())
+            started = getattr(server, how)(session, SignIn(user.id, user.auth_epoch, device), utcnow())
             session.commit()
-        return Tokens(pair.model_dump())
+        return started
 
     def sign_in(self, **form: str) -> Tokens:
         """By the password grant."""

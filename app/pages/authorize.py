@@ -1,0 +1,68 @@
+"""The authorization endpoint (RFC 6749 section 3.1): a person decides whether an app may use their account."""
+
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from app.core.scopes import SCOPES
+from app.core.settings import get_settings
+from app.pages.api_client import Api, ApiError
+from app.pages.forms import read_form
+from app.pages.rendering import page, page_headers, redirect
+
+router = APIRouter(include_in_schema=False)
+# The code is in the address of the answer: nothing stores it, and no Referer names it.
+HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache", "Referrer-Policy": "no-referrer"}
+
+
+@router.get("/authorize")
+async def authorize(request: Request) -> Response:
+    """Ask the person, who signs in first if nobody has, or if the app wants a fresh sign-in (`prompt=login`)."""
+    step = await _call(request, "GET")
+    if step is None or (not step["redirect"] and request.query_params.get("prompt") == "login"):
+        return redirect("/sign-in", **_back(request))
+    if step["redirect"]:
+        return RedirectResponse(step["redirect"], 303, HEADERS)
+    other = f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}"
+    scopes = [SCOPES[name] for name in step["scopes"]]
+    answer = page(request, "authorize.html", app=step["client"], email=step["email"], scopes=scopes, other=other)
+    answer.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
+    return answer
+
+
+@router.post("/authorize")
+async def decide(request: Request) -> Response:
+    form = await read_form(request)
+    step = await _call(request, "POST", {"consent": form["decision"] == "continue"})
+    if step is None:
+        return redirect("/sign-in", **_back(request))
+    return RedirectResponse(step["redirect"], 303, HEADERS)
+
+
+async def _call(request: Request, method: str, body: dict[str, bool] | None = None) -> dict[str, Any] | None:
+    """What the API says about the request in this page's address; None if nobody is signed in."""
+    try:
+        response = await Api(request).call(method, f"/api/auth/authorization?{request.url.query}", json=body)
+    except ApiError as error:
+        if error.status == 401:
+            return None
+        raise
+    step: dict[str, Any] = response.json()
+    return step
+
+
+def _back(request: Request) -> dict[str, str]:
+    """How the sign-in page leads back here, where `prompt` has then been obeyed."""
+    query = request.query_params.multi_items()
+    prompt = {"prompt": "login"} if ("prompt", "login") in query else {}
+    return {"next": f"/authorize?{urlencode([pair for pair in query if pair[0] != 'prompt'])}", **prompt}
+
+
+def _policy(request: Request) -> str:
+    """The policy of all pages, but the form's answer leads to the app: browsers apply form-action to redirects too."""
+    app = urlsplit(request.query_params["redirect_uri"])
+    source = f"https://{app.netloc}" if app.scheme == "https" else f"{app.scheme}:"
+    policy = page_headers(get_settings(), apart=request.app.state.api is None)["content-security-policy"]
+    return policy.replace("form-action 'self'", f"form-action 'self' {source}")

@@ -1,0 +1,83 @@
+"""What the page /authorize asks and decides (RFC 6749 section 4.1). It is for browsers with our cookie alone: a bearer
+token could give itself all scopes here."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from fastapi import Request
+from sqlmodel import Field, SQLModel
+
+from app.authentication import authenticate, bearer, is_by_cookie
+from app.core.errors import Unauthenticated
+from app.core.oauth_errors import AccessDenied, OAuthError
+from app.core.scopes import in_order
+from app.dependencies import ServicesDep
+from app.http.routing import Router
+from app.models.base import Body, utcnow
+from app.oauth2.authorization_requests import AuthorizationRequest, read_request
+from app.oauth2.caller import Caller, SignIn
+from app.oauth2.requests import scope_at_login
+from app.services import Services
+from app.sign_in import device_of
+
+router = Router("/api/auth/authorization")
+
+
+class Authorization(SQLModel):
+    """Where to redirect to, or, if the person is to be asked first, what."""
+
+    redirect: str = ""
+    client: str = ""
+    scopes: list[str] = Field(default_factory=list)
+    email: str = ""
+
+
+class Decision(Body):
+    consent: bool
+
+
+Step: TypeAlias = Callable[[AuthorizationRequest, Caller, str | None], Awaitable[Authorization]]
+
+
+@router.get("", include_in_schema=False)
+async def read_authorization(request: Request, services: ServicesDep) -> Authorization:
+    """Who asks for what: the query is that of the authorization request."""
+
+    async def ask(asked: AuthorizationRequest, me: Caller, scope: str | None) -> Authorization:
+        scopes = in_order(frozenset(me.session.role_scopes)) if scope is None else scope.split()
+        return Authorization(client=asked.client.name, scopes=scopes, email=me.session.email)
+
+    return await _answer(request, services, ask)
+
+
+@router.post("", include_in_schema=False)
+async def answer_authorization(request: Request, body: Decision, services: ServicesDep) -> Authorization:
+    """Issue the code, or refuse it. An approval is always a person's click (RFC 8252 section 8.6)."""
+
+    async def decide(asked: AuthorizationRequest, me: Caller, scope: str | None) -> Authorization:
+        if not body.consent:
+            raise AccessDenied
+        device = device_of(request, {"client_id": asked.client.id})
+        device = replace(device, device=f"{asked.client.name}, {device.device}"[:100])
+        sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
+        server = services.authorization_server
+        code = await services.database.write(
+            request, server.issue_code, sign_in, asked.binding, me.session.authenticated_at, utcnow()
+        )
+        return Authorization(redirect=asked.answered(server.issuer, code=code))
+
+    return await _answer(request, services, decide)
+
+
+async def _answer(request: Request, services: Services, step: Step) -> Authorization:
+    """Mistakes of the client are told to it by redirect; the person has to sign in only for what is right."""
+    asked = await services.database.read(request, read_request, request.url.query)
+    try:
+        asked.check()
+        me = await authenticate(request, await bearer(request), [])
+        if not is_by_cookie(request):
+            raise Unauthenticated
+        return await step(asked, me, scope_at_login(asked.parameters.get("scope"), me.session.role_scopes))
+    except OAuthError as error:
+        return Authorization(redirect=asked.refused(error, services.authorization_server.issuer))

@@ -1,0 +1,411 @@
+"""Authorization codes with PKCE, one request after the other (rows P1 to P3, P5, P6, P8)."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from html import unescape
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.core.crypto import TokenSigner, parse_signed
+from tests.support.assertions import assert_oauth_error
+from tests.support.codes import REDIRECT_URI, App, signed_in
+from tests.support.cookie_browser import Browser
+from tests.support.databases import SECRET_KEY
+from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
+from tests.support.sessions import (
+    BEYOND_GRACE,
+    COLUMNS,
+    assert_lives,
+    assert_signed_out,
+    is_refused,
+    make_older,
+    refreshed,
+    row_of,
+    thefts_mailed,
+)
+
+AT_ONCE, DEAD = timedelta(seconds=1), timedelta(seconds=61)
+METADATA = "/.well-known/oauth-authorization-server"
+
+
+@pytest.fixture
+def ada(muster: Muster) -> Account:
+    return muster.new_account()
+
+
+@pytest.fixture
+def app(muster: Muster) -> App:
+    return App(muster)
+
+
+def as_session(code: str) -> Tokens:
+    """For helpers that find a row by its access token's session."""
+    presented = parse_signed(code)
+    assert presented is not None
+    return Tokens(session_id=presented.id)
+
+
+def state_of(muster: Muster, code: str) -> tuple[int, str | None]:
+    row = muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=as_session(code)["session_id"].hex)[0]
+    return row.generation, row.revoke_reason
+
+
+# ---- The request: P1 ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"code_challenge": None}, "invalid_request"),
+        ({"code_challenge": "short"}, "invalid_request"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"code_challenge_method": None}, "invalid_request"),
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"response_type": "code token"}, "unsupported_response_type"),
+        ({"response_type": None}, "invalid_request"),
+        ({"scope": "me nonsense"}, "invalid_scope"),
+        ({"scope": "users:write"}, "invalid_scope"),
+    ],
+    ids=str,
+)
+def test_the_client_is_told_of_its_mistakes_by_redirect(
+    app: App, ada: Account, changes: dict[str, str | None], error: str
+) -> None:
+    browser = signed_in(ada)
+    for answer in (browser.call("GET", app.request(**changes)), _continue(browser, app.request(**changes))):
+        received = app.received(answer)
+        assert (received["error"], received["state"], received["iss"]) == (error, app.state, issuer(app.muster))
+        assert received["error_description"].isascii()
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def _continue(browser: Browser, address: str) -> httpx.Response:
+    return browser.call("POST", address, data={"decision": "continue"})
+
+
+def issuer(muster: Muster) -> str:
+    return str(muster.client.get(METADATA).json()["issuer"])
+
+
+@pytest.mark.parametrize("name", ["response_type", "state", "scope", "code_challenge", "code_challenge_method"])
+def test_a_repeated_parameter_is_an_error(app: App, ada: Account, name: str) -> None:
+    address = app.request(scope="me")
+    value = address.partition(f"{name}=")[2].partition("&")[0]
+    received = app.received(signed_in(ada).call("GET", f"{address}&{name}={value}"))
+    assert (received["error"], received.get("state")) == ("invalid_request", None if name == "state" else app.state)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_id": "nobody"},
+        {"client_id": None},
+        {"client_id": "a\0b"},
+        {"redirect_uri": None},
+        {"redirect_uri": REDIRECT_URI + "/"},
+        {"redirect_uri": REDIRECT_URI + "#top"},
+        {"redirect_uri": REDIRECT_URI + "?more"},
+        {"redirect_uri": REDIRECT_URI[:-1]},
+        {"redirect_uri": "https://evil.example/"},
+        {"redirect_uri": "javascript:alert(1)//"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", [None, "client_id", "redirect_uri"])
+def test_what_names_no_registered_client_is_a_page_and_never_a_redirect(
+    app: App, ada: Account, changes: dict[str, str | None], name: str | None
+) -> None:
+    address = app.request(**changes) if name is None else f"{app.request()}&{name}=x"
+    for answer in (signed_in(ada).call("GET", address), _continue(signed_in(ada), address)):
+        assert (answer.status_code, "location" in answer.headers) == (400, False)
+        assert "This app is not known here" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("registered", "sent"),
+    [
+        ("http://127.0.0.1/cb", "http://127.0.0.1:51234/cb"),
+        ("http://[::1]/cb", "http://[::1]:51234/cb"),
+        ("https://app.example.com/cb?tenant=1", "https://app.example.com/cb?tenant=1"),
+    ],
+)
+def test_the_redirect_goes_to_the_uri_that_was_sent(muster: Muster, ada: Account, registered: str, sent: str) -> None:
+    app = App(muster, redirect_uri=registered)
+    answer = _continue(signed_in(ada), app.request(redirect_uri=sent))
+    assert answer.headers["location"].startswith(f"{sent}{'&' if '?' in sent else '?'}code=")
+    code = answer.headers["location"].partition("code=")[2].partition("&")[0]
+    assert app.exchange(code, redirect_uri=sent).status_code == 200
+
+
+def test_an_app_on_this_device_is_compared_with_the_port_that_it_used(muster: Muster, ada: Account) -> None:
+    app = App(muster, redirect_uri="http://127.0.0.1/cb")
+    answer = _continue(signed_in(ada), app.request(redirect_uri="http://127.0.0.1:1/cb"))
+    code = answer.headers["location"].partition("code=")[2].partition("&")[0]
+    assert is_refused(app.exchange(code, redirect_uri="http://127.0.0.1:2/cb"))
+
+
+# ---- The page ----
+
+
+def test_the_page_says_who_asks_for_what_and_as_whom(app: App, ada: Account) -> None:
+    answer = signed_in(ada).call("GET", app.request(scope="me operations:read users:write"))
+    text = unescape(answer.text)
+    assert answer.status_code == 200
+    assert all(words in text for words in ("Ledger", ada.email, "Continue", "Cancel", "Use another account"))
+    assert "Read your own operations" in text
+    assert "Change other accounts" not in text  # the role does not have it
+    everything = unescape(signed_in(ada).call("GET", app.request()).text)
+    assert "Read and write chat messages" in everything
+    headers = answer.headers
+    assert "no-store" in headers["cache-control"]
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "form-action 'self' com.example.ledger:;" in headers["content-security-policy"]
+
+
+def test_signed_out_leads_to_the_sign_in_page_and_back(app: App, ada: Account) -> None:
+    browser, address = Browser(app.muster), app.request(scope="me", login_hint=ada.email)
+    for sent in (browser.call("GET", address), _continue(browser, address)):
+        assert sent.headers["location"].startswith("/sign-in?next=%2Fauthorize%3F")
+    page = browser.call("GET", sent.headers["location"])
+    assert f'value="{ada.email}"' in page.text
+    wanted = unescape(page.text.partition('name="next" value="')[2].partition('"')[0])
+    form = {"username": ada.email, "password": PASSWORD, "next": wanted}
+    back = browser.call("POST", "/sign-in", data=form).headers["location"]
+    assert back == wanted == address
+    assert ada.email in unescape(browser.call("GET", back).text)
+
+
+def test_a_fresh_sign_in_is_asked_for_once(app: App, ada: Account) -> None:
+    browser = signed_in(ada)
+    sent = browser.call("GET", app.request(prompt="login")).headers["location"]
+    assert sent.startswith("/sign-in?next=")
+    assert "prompt" not in unescape(
+        browser.call("GET", sent).text.partition('name="next" value="')[2].partition('"')[0]
+    )
+    assert app.received(browser.call("GET", app.request(prompt="login", scope="nonsense")))["error"] == "invalid_scope"
+
+
+def test_cancel_is_access_denied(app: App, ada: Account) -> None:
+    received = app.decide(signed_in(ada), "cancel")
+    assert (received["error"], received["state"], received["iss"]) == ("access_denied", app.state, issuer(app.muster))
+
+
+def test_only_a_page_of_ours_and_a_cookie_can_consent(app: App, ada: Account) -> None:
+    browser, body = signed_in(ada), {"decision": "continue"}
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
+        assert browser.call("POST", app.request(), data=body, headers=headers).status_code == 403
+    same = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}  # from a page with the policy no-referrer
+    assert browser.call("POST", app.request(), data=body, headers=same).status_code == 303
+    api = app.request().replace("/authorize", "/api/auth/authorization")
+    answer = app.muster.client.post(api, json={"consent": True}, headers=ada.tokens().bearer)
+    assert answer.status_code == 401  # a token with the scope me alone would give itself all others
+
+
+# ---- The exchange: P2 ----
+
+
+def test_a_code_is_exchanged_for_a_pair_that_works(app: App, ada: Account) -> None:
+    received = app.decide(signed_in(ada), scope="me users:write")
+    assert set(received) == {"code", "state", "iss"}
+    assert (received["state"], received["iss"]) == (app.state, issuer(app.muster))
+    answer = app.exchange(received["code"])
+    assert answer.status_code == 200, answer.text
+    assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
+    tokens = Tokens(answer.json())
+    claims = claims_of(tokens.access)
+    assert (tokens["scope"], claims["client_id"], claims["gen"]) == ("me", app.id, 1)
+    (session,) = [each for each in sessions_of(app.muster, tokens) if each["current"]]
+    assert session["device"] == "Ledger, python-httpx"
+    assert_lives(app.muster, tokens)
+
+
+def sessions_of(muster: Muster, tokens: Tokens) -> list[dict[str, str]]:
+    listed: list[dict[str, str]] = muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()
+    return listed
+
+
+def test_the_same_code_again_gives_the_same_successor(app: App, ada: Account) -> None:
+    code = app.code(ada)
+    first, again = (Tokens(app.exchange(code).json()) for _ in range(2))
+    assert first.refresh == again.refresh
+    make_older(app.muster, first, age=BEYOND_GRACE)  # beyond the grace, and the answer was lost
+    third = Tokens(app.exchange(code).json())
+    assert (third.refresh == first.refresh, claims_of(third.access)["gen"]) == (False, 2)
+    assert_lives(app.muster, third)
+
+
+def test_a_code_dies_after_a_minute_and_nothing_is_revoked(app: App, ada: Account) -> None:
+    code = app.code(ada)
+    tokens = Tokens(app.exchange(code).json())
+    make_older(app.muster, tokens, age=DEAD)
+    assert is_refused(app.exchange(code))
+    assert is_refused(app.exchange(code, code_verifier="x" * 43))
+    assert_lives(app.muster, tokens)
+    unused = app.code(ada)
+    older(app.muster, unused, DEAD)
+    assert is_refused(app.exchange(unused))
+    assert state_of(app.muster, unused) == (0, None)
+
+
+def older(muster: Muster, code: str, age: timedelta) -> None:
+    on_sqlite = muster.database_url.startswith("sqlite")
+    earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
+    names = [name for name in COLUMNS if name.endswith("_at")]
+    changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in names)
+    # Our own column names and a number.
+    muster.sql(f"UPDATE refresh_token SET {changes} WHERE id = :id", id=as_session(code)["session_id"].hex)  # noqa: S608
+
+
+USES: dict[str, Callable[[Muster, Tokens], object]] = {"access token": Muster.me, "refresh token": refreshed}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_code_whose_successor_was_used_is_theft_after_the_grace(
+    app: App, ada: Account, use: Callable[[Muster, Tokens], object]
+) -> None:
+    other, code = ada.tokens(), app.code(ada)
+    tokens = Tokens(app.exchange(code).json())
+    use(app.muster, tokens)
+    make_older(app.muster, tokens, age=BEYOND_GRACE)
+    assert is_refused(app.exchange(code))
+    assert_signed_out(app.muster, tokens)
+    assert row_of(app.muster, tokens).revoke_reason == "reuse"
+    assert thefts_mailed(app.muster, ada) == 1
+    assert_lives(app.muster, other)
+
+
+# ---- What does not belong to the code: P3 ----
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"code_verifier": "A" * 43}, {"client_id": "another"}, {"redirect_uri": "com.example.ledger:/elsewhere"}],
+    ids=str,
+)
+@pytest.mark.parametrize("redeemed", [False, True], ids=["new", "redeemed"])
+def test_a_genuine_code_with_something_else_ends_the_session(
+    app: App, ada: Account, change: dict[str, str], redeemed: bool
+) -> None:
+    code = app.code(ada)
+    tokens = [Tokens(app.exchange(code).json())] if redeemed else []
+    assert is_refused(app.exchange(code, **change))
+    assert is_refused(app.exchange(code))
+    assert state_of(app.muster, code)[1] == "reuse"
+    assert_signed_out(app.muster, *tokens)
+    assert thefts_mailed(app.muster, ada) == 1
+
+
+def test_a_forged_code_revokes_nothing(app: App, ada: Account) -> None:
+    code = app.code(ada)
+    presented = parse_signed(code)
+    assert presented is not None
+    forged = [
+        code[:-1] + ("A" if code[-1] != "A" else "Q"),
+        TokenSigner(["another key"], "code").sign(presented.id, 0, b""),
+        TokenSigner([SECRET_KEY], "refresh").sign(presented.id, 0, b""),
+        "A" * 72,
+        "not a code",
+    ]
+    for each in forged:
+        assert is_refused(app.exchange(each, code_verifier="x" * 43))
+    assert app.exchange(code).status_code == 200
+
+
+def test_a_code_is_no_token_and_a_token_no_code(app: App, ada: Account) -> None:
+    code, tokens = app.code(ada), ada.tokens()
+    assert is_refused(app.muster.refresh(code))
+    assert is_refused(app.exchange(tokens.refresh))
+    assert app.muster.client.get("/api/users/me", headers={"Authorization": f"Bearer {code}"}).status_code == 401
+    introspector = app.muster.admin().tokens()
+    for _ in range(2):  # also once it was redeemed
+        told = app.muster.client.post("/api/auth/introspect", data={"token": code}, headers=introspector.bearer)
+        assert told.json() == {"active": False}
+        assert app.exchange(code).status_code == 200
+    assert_lives(app.muster, tokens)
+
+
+@pytest.mark.parametrize("name", ["code", "redirect_uri", "client_id", "code_verifier"])
+def test_a_parameter_that_is_missing_revokes_nothing(app: App, ada: Account, name: str) -> None:
+    code = app.code(ada)
+    changes: dict[str, str | None] = {} if name == "code" else {name: None}
+    answer = app.exchange(None if name == "code" else code, **changes)
+    assert_oauth_error(answer, 400, "invalid_request")
+    assert app.exchange(code).status_code == 200
+
+
+# ---- What happens between Continue and the exchange: P5 ----
+
+
+def test_nobody_is_signed_in_once_the_account_was_disabled_or_its_password_changed(app: App, ada: Account) -> None:
+    code, admin = app.code(ada), app.muster.admin().tokens()
+    changed = app.muster.client.put(
+        "/api/users/me/password",
+        json={"current_password": PASSWORD, "new_password": "copper-lantern-meadow"},
+        headers=ada.tokens().bearer,
+    )
+    assert changed.status_code == 200
+    assert is_refused(app.exchange(code))
+    later = app.code(ada)
+    where = f"/api/users/{claims_of(ada.tokens().access)['sub']}"
+    assert app.muster.client.patch(where, json={"is_active": False}, headers=admin.bearer).status_code == 200
+    assert is_refused(app.exchange(later))
+
+
+def test_a_code_that_nobody_redeems_is_no_device_and_expires_for_the_purge(app: App, ada: Account) -> None:
+    code, tokens = app.code(ada), ada.tokens()
+    assert str(as_session(code)["session_id"]) not in [each["id"] for each in sessions_of(app.muster, tokens)]
+    row = app.muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=as_session(code)["session_id"].hex)[0]
+    assert str(row.idle_expires_at) < str(row.absolute_expires_at)
+    assert UUID(str(row.id)) == as_session(code)["session_id"]
+
+
+def test_the_sign_in_that_an_app_tells_of_is_the_browsers(app: App, ada: Account) -> None:
+    """Deleting an account of the provider's needs a recent sign-in, which a click on Continue is not."""
+    browser = signed_in(ada)
+    make_older(app.muster, browser.token, age=timedelta(hours=1))
+    tokens = Tokens(app.exchange(app.decide(browser)["code"]).json())
+    assert claims_of(tokens.access)["iat"] - claims_of(tokens.access)["auth_time"] > 3500
+
+
+# ---- Metadata and secrecy: P6, and without the password grant: P8 ----
+
+
+def test_the_metadata_says_what_there_is(muster: Muster) -> None:
+    metadata = muster.client.get(METADATA).json()
+    assert metadata["authorization_endpoint"] == f"{metadata['issuer']}/authorize"
+    assert metadata["response_types_supported"] == ["code"]
+    assert metadata["code_challenge_methods_supported"] == ["S256"]
+    assert metadata["authorization_response_iss_parameter_supported"] is True
+    assert metadata["grant_types_supported"] == ["authorization_code", "refresh_token", "password"]
+
+
+def test_no_code_verifier_or_state_is_logged_or_stored(app: App, ada: Account) -> None:
+    code = app.code(ada)
+    assert app.exchange(code).status_code == 200
+    assert app.exchange(code, code_verifier="w" * 43).status_code == 400
+    rows = str(app.muster.sql("SELECT * FROM refresh_token"))
+    for secret in (code, app.verifier, app.state):
+        assert secret not in app.muster.log
+        assert secret not in rows
+
+
+def test_without_the_password_grant_the_pages_still_sign_in(serve: Callable[..., Muster]) -> None:
+    muster = serve(PASSWORD_GRANT="off", CORS_ORIGINS="https://friend.example")
+    ada = muster.new_account()
+    form = {"grant_type": "password", "username": ada.email, "password": PASSWORD}
+    assert_oauth_error(muster.token(**form), 400, "unsupported_grant_type")
+    assert muster.client.get(METADATA).json()["grant_types_supported"] == ["authorization_code", "refresh_token"]
+    openapi = muster.client.get("/api/openapi.json").json()
+    (content,) = openapi["paths"]["/api/auth/token"]["post"]["requestBody"]["content"].values()
+    assert "password" not in str(content)
+    assert "/api/auth/cookie/login" not in openapi["paths"]
+    friend = Browser(muster, origin="https://friend.example")
+    assert friend.log_in(ada).status_code == 403
+    browser = Browser(muster)
+    signed = browser.call("POST", "/sign-in", data={"username": ada.email, "password": PASSWORD, "next": "/devices"})
+    assert (signed.status_code, signed.headers["location"]) == (303, "/devices")
+    app = App(muster)
+    assert_lives(muster, Tokens(app.exchange(app.decide(browser)["code"]).json()))
