@@ -233,7 +233,7 @@ def end(muster: Muster, account: Account, tokens: Tokens, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ENDINGS)
-def test_what_changes_the_owner_ends_every_link_and_the_pending_address(muster: Muster, how: str) -> None:
+def test_a_change_of_ownership_ends_every_link_and_the_pending_address(muster: Muster, how: str) -> None:
     account, tokens = pending(muster)
     user_id = UUID(muster.me(tokens).json()["id"])
     links = {link: made(muster, account, link, age=timedelta(minutes=1)) for link in KINDS}

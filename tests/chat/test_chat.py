@@ -31,7 +31,7 @@ def send(muster: Muster, tokens: Tokens, **body: Any) -> httpx.Response:
 # ---- Written ----
 
 
-def test_a_message_is_what_was_typed_and_everybody_reads_it(muster: Muster, reader: Tokens) -> None:
+def test_a_message_is_stored_as_typed_and_everybody_reads_it(muster: Muster, reader: Tokens) -> None:
     author, room = muster.new_account(name="Ada").tokens(), new_room()
     text = "  Zwei\n\tZeilen \u202e é e\u0301 \x01 👩‍🚀 \n"
     message = post(muster, author, text, room)
@@ -71,7 +71,7 @@ def test_a_text_has_up_to_4_kib_of_utf_8(muster: Muster, reader: Tokens, text: s
     ],
     ids=ascii,
 )
-def test_anything_else_is_refused(muster: Muster, reader: Tokens, body: dict[str, Any]) -> None:
+def test_an_invalid_message_is_refused(muster: Muster, reader: Tokens, body: dict[str, Any]) -> None:
     assert_problem(send(muster, reader, **body), 422, "invalid")
 
 
@@ -128,7 +128,7 @@ def test_the_message_limit_counts_http_and_sockets_together(serve: Callable[...,
         assert socket.message()["text"] == "six", "the socket stays open"
 
 
-def test_an_account_that_is_deleted_takes_its_messages_along(muster: Muster, reader: Tokens) -> None:
+def test_deleting_an_account_deletes_its_messages(muster: Muster, reader: Tokens) -> None:
     account, room = muster.new_account(), new_room()
     tokens = account.tokens()
     kept = [post(muster, reader, "one", room)]

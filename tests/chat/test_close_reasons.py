@@ -21,7 +21,7 @@ from tests.support.sockets import LARGE, Json, Socket, events, history, new_room
 pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 
-def test_a_token_that_expires_ends_what_it_opened(serve: Callable[..., Muster]) -> None:
+def test_an_expired_token_ends_its_sockets_streams_and_long_polls(serve: Callable[..., Muster]) -> None:
     muster = serve(ACCESS_TOKEN_TTL="4")
     account, room = muster.new_account(), new_room()
     tokens = account.tokens()
@@ -130,7 +130,7 @@ def flood(muster: Muster, other: Socket) -> list[Json]:
     return sent
 
 
-def test_a_person_a_network_and_everybody_have_a_share_of_the_subscribers(database_url: str, folder: Path) -> None:
+def test_subscribers_are_limited_by_person_by_network_and_in_all(database_url: str, folder: Path) -> None:
     few = "tests.support.apps.few_subscribers:app"
     with Muster(database_url, folder, app=few, TRUSTED_PROXIES="127.0.0.1") as muster:
         phone, other = (muster.new_account().tokens() for _ in range(2))

@@ -82,7 +82,7 @@ def test_a_client_that_reconnects_under_load_receives_each_message_once(muster: 
     assert len(seen) >= 15
 
 
-def test_a_long_backlog_comes_before_what_is_new(muster: Muster, reader: Tokens) -> None:
+def test_a_long_backlog_is_delivered_before_new_messages(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     first = post(muster, reader, "first", room)
     copies = [{"number": number, "id": first["id"] + 1_000_000 + number} for number in range(2, 702)]
@@ -111,7 +111,7 @@ def two(request: pytest.FixtureRequest, serve: Serve, redis: RedisServer) -> tup
     return serve(**ONE, **settings), serve(**ONE, **settings)
 
 
-def test_what_one_process_stores_the_other_passes_on(two: tuple[Muster, Muster]) -> None:
+def test_messages_of_one_process_reach_the_subscribers_of_another(two: tuple[Muster, Muster]) -> None:
     here, there = two
     room, reader = new_room(), here.new_account().tokens()
     with (
@@ -177,7 +177,7 @@ def test_redis_is_killed_and_comes_back_and_nothing_is_lost(serve: Serve, redis:
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.one_database
-def test_100_sockets_have_20_messages_each_once(serve: Serve, redis: RedisServer, processes: int) -> None:
+def test_100_sockets_receive_each_of_20_messages_once(serve: Serve, redis: RedisServer, processes: int) -> None:
     settings = {"REDIS_URL": redis.url} if processes > 1 else {}
     instances = [serve(**ONE, **settings) for _ in range(processes)]
     people, room = [instances[0].new_account().tokens() for _ in range(4)], new_room()

@@ -53,7 +53,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_temporary_and_known_to_ready(folder: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_503_and_fails_readiness(folder: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         shutil.copy(folder / "template.db", disk / "muster.db")
         with Muster(f"sqlite:///{disk}/muster.db", folder) as muster:
@@ -76,7 +76,7 @@ def test_a_full_disk_is_temporary_and_known_to_ready(folder: Path, tmp_path: Pat
             assert "ticket" not in muster.log
 
 
-def test_what_sqlite_cannot_store_for_now_is_temporary(tmp_path: Path) -> None:
+def test_a_full_sqlite_database_is_a_temporary_error(tmp_path: Path) -> None:
     engine = make_engine(get_settings().model_copy(update={"database_url": f"sqlite:///{tmp_path}/small.db"}))
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE first (x)")
@@ -90,6 +90,6 @@ def test_what_sqlite_cannot_store_for_now_is_temporary(tmp_path: Path) -> None:
     assert isinstance(as_app_error(raised.value), Unavailable)
 
 
-def test_a_full_disk_of_the_service_itself_is_temporary() -> None:
+def test_a_full_disk_of_the_service_itself_is_a_temporary_error() -> None:
     assert isinstance(as_app_error(OSError(ENOSPC, "No space left on device")), Unavailable)
     assert as_app_error(FileNotFoundError(ENOENT, "No such file")) is None

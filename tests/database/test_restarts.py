@@ -90,7 +90,7 @@ def test_nobody_notices_a_restart_while_idle(muster: Muster, cluster: Cluster, m
         assert {answer.status_code for answer in pool.map(lambda _: muster.me(tokens), range(50))} == {200}
 
 
-def test_health_tells_the_load_balancer_while_the_database_is_away(muster: Muster, cluster: Cluster) -> None:
+def test_readiness_fails_while_the_database_is_unavailable(muster: Muster, cluster: Cluster) -> None:
     cluster.stop("fast")
     assert muster.client.get("/health/live").status_code == 200
     ready = muster.client.get("/health/ready")
@@ -101,7 +101,7 @@ def test_health_tells_the_load_balancer_while_the_database_is_away(muster: Muste
     assert muster.client.get("/health/ready").status_code == 200
 
 
-def test_an_open_socket_outlives_postgresql(cluster: Cluster, muster: Muster) -> None:
+def test_an_open_socket_survives_a_restart_of_postgresql(cluster: Cluster, muster: Muster) -> None:
     """What is said meanwhile is refused with when to try again; afterwards everything goes on, in one sequence."""
     ada, eve, room = muster.new_account().tokens(), muster.new_account().tokens(), new_room()
     with Socket(muster, ada, room=room) as speaker, Socket(muster, eve, room=room) as listener:

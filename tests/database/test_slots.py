@@ -52,7 +52,7 @@ def test_200_slow_reads_at_once_are_all_answered_while_health_answers(extra: Mus
     assert {request.result().status_code for request in requests} == {200}
 
 
-def test_who_waits_too_long_for_a_slot_gets_503_and_nothing_leaks(serve: Callable[..., Muster]) -> None:
+def test_a_request_that_waits_too_long_for_a_slot_gets_503_and_leaks_nothing(serve: Callable[..., Muster]) -> None:
     muster = serve(app=APP, DB_SLOTS="2", SLOT_TIMEOUT="0.3")
     with ThreadPoolExecutor(20) as pool:
         answers = [
@@ -65,7 +65,7 @@ def test_who_waits_too_long_for_a_slot_gets_503_and_nothing_leaks(serve: Callabl
     _assert_all_slots_are_free(muster, slots=2)
 
 
-def test_slots_and_pool_are_whole_after_100_clients_vanished_while_waiting(extra: Muster) -> None:
+def test_slots_and_pool_are_intact_after_100_clients_vanished_while_waiting(extra: Muster) -> None:
     with ThreadPoolExecutor(16) as pool:
         holders = [pool.submit(_get, extra, "/test/held?seconds=1") for _ in range(16)]
         for _ in range(100):
@@ -126,7 +126,7 @@ def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Must
 
 
 @pytest.mark.slow
-def test_slots_and_pool_are_whole_after_requests_were_cancelled_at_every_moment(muster: Muster) -> None:
+def test_slots_and_pool_are_intact_after_requests_were_canceled_at_every_moment(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     script = [sys.executable, "-m", "tests.support.cancellations", tokens.access]
     done = subprocess.run(script, cwd=ROOT, env={**os.environ, **muster.settings}, capture_output=True, check=True)

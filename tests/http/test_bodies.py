@@ -45,7 +45,7 @@ def test_a_refusal_over_an_unread_body_reaches_a_client_that_sends_all_of_it_fir
     assert_refused(raw(muster, head(*target.split(), **headers) + b"a" * size), status)
 
 
-def test_so_does_a_429(serve: Callable[..., Muster]) -> None:
+def test_a_429_over_an_unread_body_reaches_the_client_too(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="1/minute")
     request = head("POST", "/api/operations/import", **{"Content-Length": str(MB), "Connection": "close"})
     statuses = [raw(muster, request + b"a" * MB).status_code for _ in range(3)]
@@ -77,7 +77,7 @@ def test_a_body_of_many_members_is_refused_as_a_whole(muster: Muster, content: b
     assert [error["msg"] for error in answer.json()["errors"]] == ["This is not JSON: it has more than 500 members."]
 
 
-def test_an_answer_lists_20_mistakes_and_commas_in_a_text_are_no_members(muster: Muster) -> None:
+def test_a_response_lists_20_mistakes_and_commas_in_text_are_no_members(muster: Muster) -> None:
     many = muster.client.post(REGISTER, json={f"name-{number}": 1 for number in range(400)})
     assert_refused(many, 422)
     assert len(many.json()["errors"]) == 20
@@ -87,14 +87,14 @@ def test_an_answer_lists_20_mistakes_and_commas_in_a_text_are_no_members(muster:
 
 
 @pytest.mark.slow
-def test_a_body_that_nobody_reads_is_not_waited_for_long(muster: Muster) -> None:
+def test_an_unread_body_is_discarded_only_for_some_seconds(muster: Muster) -> None:
     with connected(muster, head("GET", "/health/live", **{"Content-Length": "900000"})) as connection:
         while connection.recv(MB):
             pass
 
 
 @pytest.mark.parametrize("path", [REGISTER, "/api/auth/token", "/api/operations/import"])
-def test_a_body_that_stops_is_a_408(serve: Callable[..., Muster], path: str) -> None:
+def test_a_stalled_body_is_a_408(serve: Callable[..., Muster], path: str) -> None:
     muster = serve(BODY_TIMEOUT="0.2")
     bearer = muster.new_account().sign_in().bearer
     for framing, start in ({"Content-Length": "900000"}, b"a"), ({"Transfer-Encoding": "chunked"}, b"1\r\na\r\n"):

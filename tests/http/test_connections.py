@@ -102,7 +102,7 @@ def test_a_worker_that_dies_is_replaced_and_a_supervisor_that_dies_takes_all_dow
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_two_interrupts_end_it_quietly(serve: Callable[..., Muster], workers: str) -> None:
+def test_two_interrupts_stop_the_service_quietly(serve: Callable[..., Muster], workers: str) -> None:
     muster = serve(WORKERS=workers)
     everyone = processes_of(muster)
     for _ in range(2):

@@ -47,11 +47,11 @@ def test_signing_in_gives_a_cookie_that_ends_with_the_session_and_nothing_else(m
     [{}, {"username": "a@example.com"}, {"password": "p"}, {"username": "", "password": "p"}],
     ids=["empty", "username", "password", "blank"],
 )
-def test_a_form_that_lacks_something_is_a_problem(muster: Muster, form: dict[str, str]) -> None:
+def test_an_incomplete_form_is_a_problem(muster: Muster, form: dict[str, str]) -> None:
     assert_problem(Browser(muster).call("POST", LOGIN, data=form), 400, "bad-request")
 
 
-def test_wrong_credentials_are_one_answer_whoever_it_is(muster: Muster) -> None:
+def test_wrong_credentials_get_the_same_response_for_every_account(muster: Muster) -> None:
     account, nobody = muster.new_account(), Account(muster, "nobody@example.com", "harbour-violet-tandem")
     account.password = nobody.password
     wrong, unknown = Browser(muster).log_in(account), Browser(muster).log_in(nobody)
@@ -75,7 +75,7 @@ def test_signing_in_again_ends_the_session_that_the_browser_had(muster: Muster) 
     assert_problem(browser.call("GET", ME), 401, "invalid-token")
 
 
-def test_signing_out_ends_the_session_and_takes_the_cookie_away(muster: Muster) -> None:
+def test_signing_out_ends_the_session_and_removes_the_cookie(muster: Muster) -> None:
     account = muster.new_account()
     browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
     before = browser.cookie
@@ -132,7 +132,7 @@ def test_a_good_header_wins_over_the_cookie(muster: Muster) -> None:
 
 @pytest.mark.both_databases
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-def test_a_cookie_in_its_second_half_is_prolonged_by_its_first_use(muster: Muster, method: str) -> None:
+def test_a_cookie_in_the_second_half_of_its_life_is_renewed_by_its_first_use(muster: Muster, method: str) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     first = browser.token
     let_pass(muster, browser, timedelta(days=16))
@@ -147,7 +147,7 @@ def test_a_cookie_in_its_second_half_is_prolonged_by_its_first_use(muster: Muste
 
 
 @pytest.mark.both_databases
-def test_ten_uses_at_once_prolong_it_without_a_loser(muster: Muster) -> None:
+def test_ten_concurrent_uses_renew_the_cookie_and_all_succeed(muster: Muster) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     let_pass(muster, browser, timedelta(days=16))
     headers = {"Cookie": browser.cookie, "Origin": muster.url}
@@ -164,7 +164,7 @@ def test_ten_uses_at_once_prolong_it_without_a_loser(muster: Muster) -> None:
         assert browser.call("GET", ME).status_code == 200
 
 
-def test_a_cookie_is_prolonged_though_the_request_is_refused(muster: Muster) -> None:
+def test_a_cookie_is_renewed_even_if_the_request_is_refused(muster: Muster) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     let_pass(muster, browser, timedelta(days=16))
     answer = browser.call("PATCH", ME, json={"name": 7})
@@ -184,7 +184,7 @@ def test_a_cookie_never_outlives_the_absolute_limit(serve: Callable[..., Muster]
     assert browser.call("GET", ME).status_code == 401
 
 
-def test_a_stolen_bearer_token_is_never_prolonged_as_a_cookie(muster: Muster) -> None:
+def test_a_stolen_bearer_token_is_never_renewed_as_a_cookie(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     browser = Browser(muster)
     browser.cookie = f"muster={tokens.access}"
@@ -193,7 +193,7 @@ def test_a_stolen_bearer_token_is_never_prolonged_as_a_cookie(muster: Muster) ->
 
 
 @pytest.mark.both_databases
-def test_a_session_that_idles_is_over(muster: Muster) -> None:
+def test_an_idle_session_expires(muster: Muster) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     make_older(muster, browser.token, age=timedelta(days=31))
     assert_problem(browser.call("GET", ME), 401, "invalid-token")
@@ -212,7 +212,7 @@ def test_a_changed_password_gives_the_browser_a_new_cookie_and_no_tokens(muster:
     assert browser.call("GET", ME).status_code == 401
 
 
-def test_deleting_the_account_takes_the_cookie_away(muster: Muster) -> None:
+def test_deleting_the_account_removes_the_cookie(muster: Muster) -> None:
     account = muster.new_account()
     browser = Browser(muster).sign_in(account)
     answer = browser.call("DELETE", ME, json={"current_password": account.password})

@@ -87,7 +87,7 @@ def test_in_production_the_host_that_a_request_names_is_not_ours(origin: str) ->
 
 
 @pytest.mark.parametrize("page", ["register", "forgot-password", "reset-password", "verify-email", "sign-in"])
-def test_a_form_of_another_site_gets_nowhere(muster: Muster, page: str) -> None:
+def test_a_form_of_another_site_changes_nothing(muster: Muster, page: str) -> None:
     email = f"{uuid4().hex}@example.com"
     form = {"email": email, "username": email, "password": PASSWORD, "token": "x", "new_password": PASSWORD}
     for name in ("another site", "says nothing", "cross-site"):

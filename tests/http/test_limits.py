@@ -80,7 +80,7 @@ def test_an_ipv6_customer_has_four_times_the_limit_of_one_network(narrow: Muster
     assert [answer.status_code for answer in answers] == [400, 400, 429, *([400] * 6), 429, 400]
 
 
-def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster) -> None:
+def test_a_session_has_one_window_per_route_whatever_the_id_in_the_path(narrow: Muster) -> None:
     email = register(narrow, "192.0.2.4").json()["email"]
     phone, tablet = (Tokens(sign_in(narrow, email, "192.0.2.4").json()) for _ in range(2))
 
@@ -93,7 +93,7 @@ def test_a_session_has_one_bucket_a_route_whatever_the_path_says(narrow: Muster)
     assert forget(tablet).status_code == 404
 
 
-def test_the_jobs_a_person_starts_are_limited_whatever_their_sessions(narrow: Muster) -> None:
+def test_jobs_are_limited_per_person_across_sessions(narrow: Muster) -> None:
     account = narrow.new_account()
     answers = [narrow.client.post("/api/jobs/statement", json={}, headers=account.tokens().bearer) for _ in "123"]
     assert [answer.status_code for answer in answers[:2]] == [202, 202]
@@ -109,7 +109,7 @@ def test_without_a_session_the_address_is_counted(narrow: Muster) -> None:
     assert_limited(verify(), "request", "q=4;w=60")
 
 
-def test_what_is_refused_before_its_route_runs_is_counted_too(narrow: Muster) -> None:
+def test_requests_refused_before_their_route_runs_are_counted_too(narrow: Muster) -> None:
     def ask(method: str, path: str, address: str) -> httpx.Response:
         headers = {"X-Forwarded-For": address, "Authorization": "Bearer made.up.token"}
         return narrow.client.request(method, path, headers=headers, json={})
@@ -217,7 +217,7 @@ def have_memory_again(redis: RedisServer) -> None:
         (run_out_of_memory, have_memory_again),
     ],
 )
-def test_no_request_under_way_fails_when_redis_does(
+def test_no_request_fails_when_redis_does(
     serve: Serve, redis: RedisServer, fail: Callable[[RedisServer], None], recover: Callable[[RedisServer], None]
 ) -> None:
     muster = serve(REDIS_URL=redis.url)
@@ -250,7 +250,7 @@ def test_no_request_under_way_fails_when_redis_does(
     assert re.search(r"^muster_limit_storage_failures_total [1-9]", counted, re.MULTILINE)
 
 
-def test_one_call_waits_for_redis_and_the_next_ones_do_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_call_waits_for_an_unavailable_redis_and_the_next_ones_skip_it(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker, attempts = CircuitBreaker(), 0
 
     def fail() -> str:
@@ -271,7 +271,7 @@ def test_one_call_waits_for_redis_and_the_next_ones_do_without_it(monkeypatch: p
     assert attempts == 2
 
 
-def test_the_service_starts_while_redis_is_away(serve: Serve, redis: RedisServer) -> None:
+def test_the_service_starts_while_redis_is_unavailable(serve: Serve, redis: RedisServer) -> None:
     redis.stop()
     muster = serve(REDIS_URL=redis.url, LIMIT_LOGIN_ACCOUNT="2/5minute")
     email = register(muster).json()["email"]

@@ -64,7 +64,7 @@ def test_in_production_a_record_is_one_line_of_json() -> None:
     assert "ZeroDivisionError" in error["exception"]
 
 
-def test_a_request_is_told_with_its_session_and_without_what_was_sent(served: Muster) -> None:
+def test_a_request_is_logged_with_its_session_and_without_its_content(served: Muster) -> None:
     account = served.register()
     tokens = account.sign_in()
     claims = claims_of(tokens.access)
@@ -82,7 +82,7 @@ def of_request(muster: Muster, request_id: str, of: str = "status") -> dict[str,
     return next((line for line in lines if line["request_id"] == request_id and of in line), None)
 
 
-def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
+def test_a_socket_is_logged_when_it_ends_with_its_close_code(served: Muster) -> None:
     tokens = served.new_account().tokens()
     claims = claims_of(tokens.access)
     with Socket(served, headers={**tokens.bearer, "X-Request-ID": "socket"}) as socket:
@@ -99,7 +99,7 @@ def test_a_socket_is_told_when_it_ends_and_why(served: Muster) -> None:
     assert (line["code"], "user_id" in line) == (4401, False)
 
 
-def test_what_happens_to_accounts_has_lines_of_its_own(muster: Muster) -> None:
+def test_events_of_an_account_are_logged_as_security_events(muster: Muster) -> None:
     admin, account = muster.admin().tokens(), muster.new_account()
     tokens = account.sign_in()
     user_id, session_id = claims_of(tokens.access)["sub"], claims_of(tokens.access)["sid"]

@@ -95,7 +95,7 @@ def test_in_production_nobody_may_read_without_a_token() -> None:
 
 
 @pytest.mark.slow
-def test_it_counts_what_happens_to_accounts(muster: Muster) -> None:
+def test_events_of_an_account_are_counted(muster: Muster) -> None:
     before = scrape(muster)
     account = muster.new_account()
     phone = account.sign_in()

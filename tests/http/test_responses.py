@@ -96,7 +96,7 @@ def test_a_method_that_is_not_allowed_names_those_that_are(muster: Muster) -> No
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", "null", "7", '"x"', "{}", '{"email": "a@example.com"}', "\x00"])
-def test_a_body_that_does_not_fit_says_where_and_why(muster: Muster, body: str) -> None:
+def test_an_invalid_body_is_refused_with_place_and_reason(muster: Muster, body: str) -> None:
     answer = muster.client.post("/api/auth/register", content=body, headers=JSON)
     assert_problem(answer, 422, "invalid")
     found = answer.json()["errors"]
@@ -135,7 +135,7 @@ def test_any_other_request_id_is_replaced(muster: Muster, mad: bytes) -> None:
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in ids)
 
 
-def test_every_answer_has_an_id_and_is_private_unless_it_says_more(browsed: Muster) -> None:
+def test_every_response_has_an_id_and_is_private_by_default(browsed: Muster) -> None:
     tokens = browsed.register().sign_in()
     fine = [browsed.me(tokens), browsed.client.get("/api/users/me/sessions", headers=tokens.bearer)]
     for answer in [*fine, *errors(browsed)]:
@@ -150,7 +150,7 @@ def vary(answer: httpx.Response) -> set[str]:
     return {name.strip() for value in answer.headers.get_list("vary") for name in value.split(",")}
 
 
-def test_a_long_answer_is_compressed_for_who_asks(browsed: Muster) -> None:
+def test_a_long_response_is_compressed_on_request(browsed: Muster) -> None:
     wishes = {
         "gzip": "gzip",
         "br, gzip;q=0.1": "gzip",

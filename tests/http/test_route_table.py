@@ -135,7 +135,7 @@ def test_nobody_calls_a_secured_route_with_a_made_up_token(muster: Muster, secur
 
 
 @pytest.mark.parametrize("route", [*PUBLIC, *[("GET", page) for page in PAGES]], ids=" ".join)
-def test_anybody_calls_a_public_route(muster: Muster, route: Route) -> None:
+def test_a_public_route_needs_no_token(muster: Muster, route: Route) -> None:
     """A body is missing where one is needed, or what says that a page is ours; no answer asks for a token."""
     answer = call(muster, route)
     assert answer.status_code in ({200} if route[0] == "GET" else {403} if "/cookie/" in route[1] else {400, 422})
@@ -158,7 +158,7 @@ def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(
             assert answer.headers["www-authenticate"] == challenge
 
 
-def test_another_persons_thing_is_a_404_like_none_at_all_and_stays_as_it_is(
+def test_another_persons_resource_is_a_404_like_an_unknown_one_and_stays_unchanged(
     muster: Muster, secured: dict[Route, str]
 ) -> None:
     examples, tried = bodies(muster), 0

@@ -185,7 +185,7 @@ def test_a_head_that_stays_unfinished_keeps_nobody_out(muster: Muster, tokens: T
             assert_others_are_served(muster, tokens)
 
 
-def test_who_never_reads_the_answers_holds_no_slot(muster: Muster, tokens: Tokens) -> None:
+def test_a_client_that_never_reads_holds_no_slot(muster: Muster, tokens: Tokens) -> None:
     """More than the buffers between here and there hold, asked for by more clients than there are slots."""
     reader = muster.new_account().tokens()
     more_devices(muster, reader, 200)
@@ -197,7 +197,7 @@ def test_who_never_reads_the_answers_holds_no_slot(muster: Muster, tokens: Token
             assert_others_are_served(muster, tokens)
 
 
-def test_slow_clients_do_not_hold_up_the_end(serve: Callable[..., Muster]) -> None:
+def test_slow_clients_do_not_delay_the_shutdown(serve: Callable[..., Muster]) -> None:
     muster = serve()
     with connections(muster, SLOW) as slow:
         for connection in slow[::2]:

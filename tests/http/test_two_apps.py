@@ -64,7 +64,7 @@ def post(served: Served, path: str, **form: str) -> httpx.Response:
 # ---- Errors ----
 
 
-def test_404(served: Served) -> None:
+def test_a_404_is_a_page_or_a_problem(served: Served) -> None:
     for path in (
         "/nowhere",
         "/operations/x",
@@ -77,14 +77,14 @@ def test_404(served: Served) -> None:
     assert_problem(served.api.client.get("/api/nowhere"), 404, "not-found")
 
 
-def test_405(served: Served) -> None:
+def test_a_405_is_a_page_or_a_problem(served: Served) -> None:
     answer = served.pages.client.put("/sign-in")
     assert_page(answer, 405)
     assert set(answer.headers["allow"].split(", ")) & {"GET", "POST"}
     assert_problem(served.api.client.put("/api/users/me"), 405, "method-not-allowed")
 
 
-def test_413(served: Served) -> None:
+def test_a_413_is_a_page_or_a_problem(served: Served) -> None:
     body = b"a=" + b"b" * MAX_BODY
     form = {**FORM, "Origin": served.pages.url}
     assert_page(served.pages.client.post("/sign-in", content=body, headers=form), 413)
@@ -94,13 +94,13 @@ def test_413(served: Served) -> None:
 
 
 @pytest.mark.parametrize("content", [b"a=%ff", b"a=b&" * 60, b"\xff"], ids=["not UTF-8", "many", "bytes"])
-def test_400(served: Served, content: bytes) -> None:
+def test_a_malformed_form_is_a_page_with_400(served: Served, content: bytes) -> None:
     origin = {"Origin": served.pages.url}
     assert_page(served.pages.client.post("/sign-in", content=content, headers={**FORM, **origin}), 400)
     assert_page(served.pages.client.post("/sign-in", json={"a": "b"}, headers=origin), 400)
 
 
-def test_422(served: Served) -> None:
+def test_a_422_is_the_form_again_or_a_problem(served: Served) -> None:
     answer = post(served, "/register", email="nobody", password=PASSWORD)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "text/html; charset=utf-8")
     assert 'value="nobody"' in answer.text
@@ -120,7 +120,7 @@ def test_429_counts_the_person_and_not_the_pages(served: Served) -> None:
     assert_problem(refused, 429, "too-many-requests")
 
 
-def test_500(served: Served) -> None:
+def test_a_500_is_a_page_or_a_problem(served: Served) -> None:
     answer = served.pages.client.get("/broken")
     assert_page(answer, 500)
     assert "secret" not in answer.text
@@ -132,7 +132,7 @@ def test_500(served: Served) -> None:
     assert served.api.log.count(answer.json()["ticket"]) == 1
 
 
-def test_each_has_its_health_and_its_metrics(served: Served) -> None:
+def test_each_application_has_its_health_and_its_metrics(served: Served) -> None:
     for muster in (served.api, served.pages):
         for path in ("/health/live", "/health/ready"):
             assert muster.client.get(path).json() == {"status": "ok"}
@@ -173,7 +173,7 @@ def test_a_request_has_one_id_in_both_logs_and_in_the_answer(served: Served) -> 
 
 
 @pytest.mark.slow
-def test_the_api_apart_gone_is_a_503_for_people(folder: Path) -> None:
+def test_pages_show_a_503_while_the_api_is_unavailable(folder: Path) -> None:
     settings = {"API_URL": f"http://127.0.0.1:{free_port()}"}
     alone = Muster("sqlite:///nothing.db", folder, app="app.main:web", **settings)
     alone.process = PlainProcess(alone.module, {**alone.settings}, alone.log_file)

@@ -41,7 +41,7 @@ def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
 # ---- Who sees what ----
 
 
-def test_a_job_is_seen_by_its_owner_and_by_who_reads_users(muster: Muster, board: Board) -> None:
+def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Muster, board: Board) -> None:
     first, second = board.start(), board.start()
     assert job_ids(muster, board.tokens) == [second, first]
     stranger, admin = muster.register().sign_in(), muster.admin().tokens()
@@ -67,7 +67,7 @@ def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, board: 
     assert_problem(muster.client.delete(f"/api/jobs/{mail}", headers=board.tokens.bearer), 404, "job-not-found")
 
 
-def test_a_list_goes_by_pages_and_by_state(muster: Muster, board: Board) -> None:
+def test_the_list_of_jobs_has_pages_and_a_filter_by_state(muster: Muster, board: Board) -> None:
     ids = [board.start() for _ in range(3)][::-1]
     assert [[job["id"] for job in page] for page in pages(muster, board.tokens, "/jobs?limit=2")] == [ids[:2], ids[2:]]
     for job_id in ids:
@@ -76,7 +76,7 @@ def test_a_list_goes_by_pages_and_by_state(muster: Muster, board: Board) -> None
     assert job_ids(muster, board.tokens, state="failed") == []
 
 
-def test_a_running_job_tells_its_progress_and_can_be_cancelled(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, board: Board, tmp_path: Path) -> None:
     running, waiting = board.write(until=str(tmp_path / "never")), board.write()
     board.wait(running, "running")
     wait_for(lambda: board.read(running)["progress"] == 0.5, what="progress")
@@ -151,7 +151,7 @@ def test_a_device_name_is_escaped_in_mail_and_loses_its_links(board: Board) -> N
     assert "&lt;b&gt;phone&lt;/b&gt;" in text_of(mail, "html")
 
 
-def test_an_unverified_address_gets_nothing_that_a_person_worded(board: Board) -> None:
+def test_mail_to_an_unverified_address_contains_no_text_of_a_person(board: Board) -> None:
     mail = theft_mail(board)
     assert "so we signed it out: a device." in text_of(mail).replace("\n", " ")
     assert "phone" not in text_of(mail, "html")

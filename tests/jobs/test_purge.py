@@ -52,7 +52,7 @@ def ids(muster: Muster, column: Any, *conditions: Any) -> set[Any]:
 
 
 @pytest.mark.slow
-def test_a_day_has_one_purge_however_many_start(muster: Muster) -> None:
+def test_any_number_of_processes_schedule_one_purge_a_day(muster: Muster) -> None:
     muster.stop()
     muster.start()
     other = Muster(muster.database_url, muster.folder, app=SERVICE_WITH_PROBES)
@@ -61,7 +61,7 @@ def test_a_day_has_one_purge_however_many_start(muster: Muster) -> None:
     assert purges(muster) == ["done"]
 
 
-def test_expired_sessions_old_keys_and_old_jobs_go_and_the_others_stay(muster: Muster) -> None:
+def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: Muster) -> None:
     ada, _bob = Ledger(muster), muster.register()
     idle, aged, live = (ada.account.tokens() for _ in range(3))
     rows = sorted(ids(muster, RefreshToken.id))[-3:]
@@ -83,7 +83,7 @@ def test_expired_sessions_old_keys_and_old_jobs_go_and_the_others_stay(muster: M
     assert set(done[1:]) <= ids(muster, Job.id)
 
 
-def test_old_tombstones_go_the_floor_rises_and_an_older_copy_is_filled_anew(muster: Muster) -> None:
+def test_purging_tombstones_raises_the_floor_and_older_copies_need_a_resync(muster: Muster) -> None:
     ada, bob = Ledger(muster), Ledger(muster)
     kept, old, young = (ada.add()["id"] for _ in range(3))  # revisions 1 to 3
     before = bob.add()["id"]
@@ -104,7 +104,7 @@ def test_old_tombstones_go_the_floor_rises_and_an_older_copy_is_filled_anew(must
     assert floor(muster, ada) == 4
 
 
-def test_the_highest_id_is_never_given_again(muster: Muster) -> None:
+def test_the_highest_id_is_never_issued_again(muster: Muster) -> None:
     ada = Ledger(muster)
     ids_before = [ada.add()["id"] for _ in range(3)]
     for operation_id in ids_before:

@@ -54,7 +54,7 @@ def test_the_table_holds_the_operations_of_the_period_the_newest_first(board: Bo
     assert everything == exported
 
 
-def test_the_page_has_totals_and_a_chart_and_runs_nothing(board: Board) -> None:
+def test_the_page_has_totals_and_a_chart_and_runs_no_script(board: Board) -> None:
     job_id = board.start()
     answer = result(board, job_id, format="html")
     assert answer.headers["content-type"].startswith("text/html")
@@ -78,7 +78,7 @@ def test_a_statement_of_an_empty_period_is_generated(muster: Muster) -> None:
     assert "0 operations" in result(board, job_id, format="html").text
 
 
-def test_it_is_mailed_if_asked_with_both_files(board: Board) -> None:
+def test_a_statement_is_mailed_on_request_with_both_files(board: Board) -> None:
     board.verify()
     job_id = board.start(mail=True)
     mail = board.muster.mails(board.account.email, subject="Your statement")[0]

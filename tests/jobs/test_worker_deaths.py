@@ -98,7 +98,7 @@ def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster
     assert any("job-failed" in str(row.arguments) for row in waiting)
 
 
-def test_what_redis_lost_is_sent_again_while_others_wait_in_its_queue(board: Board, redis: RedisServer) -> None:
+def test_jobs_that_redis_lost_are_sent_again_while_others_wait_in_the_queue(board: Board, redis: RedisServer) -> None:
     lost, kept = board.start(), board.start()
     wait_for(lambda: {lost, kept} <= set(redis.holds("default")), what="both messages")
     while lost in redis.holds("default"):

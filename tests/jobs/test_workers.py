@@ -37,7 +37,7 @@ def board(muster: Muster) -> Board:
     return Board(muster)
 
 
-def test_the_worker_runs_what_the_service_took(muster: Muster, board: Board, worker: Worker) -> None:
+def test_the_worker_runs_jobs_that_the_service_accepted(muster: Muster, board: Board, worker: Worker) -> None:
     board.verify()
     job = board.wait(board.start(mail=True))
     assert (job["attempts"], job["progress"], job["error"]) == (1, 1, None)
@@ -54,7 +54,7 @@ def test_an_unknown_job_and_its_result_are_404(muster: Muster, board: Board) -> 
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/job-not-found")
 
 
-def test_a_failing_job_is_tried_again_ever_later_then_fails_and_tells_its_owner(
+def test_a_failing_job_is_retried_ever_later_then_fails_and_notifies_its_owner(
     muster: Muster, board: Board, worker: Worker
 ) -> None:
     job_id = board.write(fails=True)
@@ -110,7 +110,7 @@ def test_a_service_killed_between_commit_and_dispatch_has_lost_nothing(
 
 
 @pytest.mark.usefixtures("worker")
-def test_redis_is_gone_for_a_while_in_the_middle_of_100_jobs(board: Board, redis: RedisServer) -> None:
+def test_an_outage_of_redis_in_the_middle_of_100_jobs_loses_none(board: Board, redis: RedisServer) -> None:
     jobs = board.write_many(80)
     jobs += [board.start() for _ in range(20)]
     wait_for(lambda: len(board.effects()) > 10, what="some of them")

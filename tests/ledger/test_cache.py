@@ -40,7 +40,7 @@ def cache(request: pytest.FixtureRequest) -> Cache:
     return Cache(None if request.param == "memory" else request.getfixturevalue("redis").url)
 
 
-def test_a_value_is_made_once_for_an_owner_a_revision_and_a_query(cache: Cache) -> None:
+def test_a_value_is_computed_once_for_an_owner_a_revision_and_a_query(cache: Cache) -> None:
     owner, make = uuid4(), Counted(b"\x00|\xff{}")
     assert [cache.get_or_make(owner, 1, "q", make) for _ in range(3)] == [make.value] * 3
     assert make.times == 1
@@ -49,7 +49,7 @@ def test_a_value_is_made_once_for_an_owner_a_revision_and_a_query(cache: Cache) 
     assert make.times == 4
 
 
-def test_of_many_threads_that_ask_at_once_one_makes_it(cache: Cache) -> None:
+def test_one_of_many_concurrent_threads_computes_the_value(cache: Cache) -> None:
     owner, started, go = uuid4(), Event(), Event()
     times = []
 
@@ -77,7 +77,7 @@ def test_an_error_reaches_the_caller_and_is_not_cached(cache: Cache) -> None:
     assert cache.get_or_make(owner, 1, "q", Counted()) == b"made"
 
 
-def test_memory_holds_so_many_bytes_and_lets_go_of_what_was_not_asked_for() -> None:
+def test_memory_is_bounded_and_drops_the_least_recently_used() -> None:
     cache, make = Cache(None, memory=1_000), Counted(b"x" * 300)
     for query in ("a", "b", "a", "c", "a"):
         cache.get_or_make(OWNER, 1, query, make)
@@ -98,7 +98,7 @@ def test_memory_is_safe_between_threads() -> None:
             assert found == b"%d" % (n % 7) * 40
 
 
-def test_what_redis_holds_is_no_pickle_and_does_not_stay_for_ever(redis: RedisServer) -> None:
+def test_values_in_redis_are_no_pickles_and_expire(redis: RedisServer) -> None:
     owner = uuid4()
     Cache(redis.url).get_or_make(owner, 1, "q", Counted(b'{"a": 1}'))
     with Redis.from_url(redis.url) as client:
@@ -111,7 +111,7 @@ def failures() -> float:
     return metrics.registry.get_sample_value("muster_cache_failures_total") or 0
 
 
-def test_while_redis_is_away_everything_is_made_and_counted() -> None:
+def test_while_redis_is_unavailable_everything_is_computed_and_counted() -> None:
     cache, make = Cache(f"redis://127.0.0.1:{free_port()}/0"), Counted()
     before = failures()
     assert [cache.get_or_make(OWNER, 1, "q", make) for _ in range(2)] == [b"made"] * 2

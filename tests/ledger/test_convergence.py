@@ -152,7 +152,7 @@ class Convergence(RuleBasedStateMachine):
         phone.close()
 
 
-def test_a_phone_has_in_the_end_what_the_server_has(muster: Muster, tmp_path: Path) -> None:
+def test_a_phone_converges_to_the_ledger_of_the_server(muster: Muster, tmp_path: Path) -> None:
     class Served(Convergence):
         pass
 

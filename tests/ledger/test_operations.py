@@ -101,7 +101,7 @@ REFUSED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), REFUSED, ids=lambda value: ascii(value)[:30])
-def test_what_no_field_takes_is_a_422_that_names_it_wherever_it_is_sent(shared: Ledger, field: str, value: Any) -> None:
+def test_an_invalid_value_is_a_422_that_names_its_field_on_every_route(shared: Ledger, field: str, value: Any) -> None:
     operation_id, before = _one(shared), shared.revision
     content = {**COURSE, field: value}
     for answer in (
@@ -190,7 +190,7 @@ def test_a_deleted_operation_is_gone_and_stays_a_tombstone(ada: Ledger) -> None:
     assert len(ada.muster.sql("SELECT id FROM operation WHERE id = :id AND revision = 3", id=row["id"])) == 1
 
 
-def test_an_account_that_is_deleted_takes_its_operations_and_keys_along(ada: Ledger) -> None:
+def test_deleting_an_account_deletes_its_operations_and_idempotency_keys(ada: Ledger) -> None:
     row = ada.post(headers={"Idempotency-Key": "once"}).json()
     password = {"current_password": ada.account.password}
     gone = ada.muster.client.request("DELETE", "/api/users/me", json=password, headers=ada.tokens.bearer)

@@ -194,7 +194,7 @@ def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
     ],
     ids=map(str, range(18)),
 )
-def test_what_is_wrong_is_named_by_its_line_and_nothing_is_kept(content: str | bytes, line: int, part: str) -> None:
+def test_a_mistake_is_named_by_its_line_and_nothing_is_imported(content: str | bytes, line: int, part: str) -> None:
     with pytest.raises(Invalid) as refusal:
         decode(content if isinstance(content, bytes) else content.encode())
     assert (refusal.value.members["line"], part in refusal.value.detail) == (line, True), refusal.value.detail

@@ -65,7 +65,9 @@ def test_a_page_stays_where_it_was_when_something_newer_arrives(counting: Muster
     ],
     ids=str,
 )
-def test_filters_fold_as_the_fields_do_and_stay_in_the_links(ada: Ledger, query: dict[str, str], found: str) -> None:
+def test_filters_ignore_case_as_the_fields_do_and_stay_in_the_links(
+    ada: Ledger, query: dict[str, str], found: str
+) -> None:
     assert figis(ada.all(**query)) == figis(ada.all(**query, limit=2)) == found
 
 
@@ -74,7 +76,7 @@ def test_filters_fold_as_the_fields_do_and_stay_in_the_links(ada: Ledger, query:
     ["type=", "type=%00", "figi=" + "x" * 51, "from=yesterday", "to=5", "from=2024-01-01T00:00:00", "from=2024-13-01"],
     ids=lambda query: query[:24],
 )
-def test_a_filter_that_no_field_could_have_is_refused(ada: Ledger, query: str) -> None:
+def test_an_invalid_filter_is_refused(ada: Ledger, query: str) -> None:
     for path in ("", "export"):
         assert_problem(ada.get(f"{path}?{query}"), 422, "invalid")
 
@@ -99,7 +101,7 @@ def test_a_read_is_one_statement_beside_authentication_and_the_floor(ada: Ledger
     assert (answer.status_code, int(answer.headers["statements"])) == (200, statements)
 
 
-def test_what_has_not_changed_costs_the_authentication_alone(ada: Ledger) -> None:
+def test_a_304_takes_the_authentication_query_alone(ada: Ledger) -> None:
     tag = {"If-None-Match": ada.get().headers["etag"]}
     for path in ("", "?type=buy&limit=3", "summary"):
         answer = ada.get(path, headers=tag)
@@ -140,7 +142,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize("query", PLANS, ids=list(map(str, range(len(PLANS)))))
-def test_a_list_is_one_walk_along_an_index(counting: Muster, ada: Ledger, query: str) -> None:
+def test_a_list_is_one_scan_of_an_index(counting: Muster, ada: Ledger, query: str) -> None:
     if len(counting.sql("SELECT id FROM operation LIMIT 2000")) < 2000:
         ada.copy(ada.add(), 2000)
         counting.sql("ANALYZE operation")

@@ -132,7 +132,7 @@ def test_a_fill_that_follows_its_links_learns_of_a_purge_that_hides_a_delete(ada
 
 
 @pytest.mark.parametrize("query", ["since=-1", "since=x", f"since={2**63}", "limit=0", "limit=201", "full=2"])
-def test_a_query_that_makes_no_sense_is_refused(ada: Ledger, query: str) -> None:
+def test_an_invalid_query_of_changes_is_refused(ada: Ledger, query: str) -> None:
     assert_problem(ada.get(f"changes?{query}"), 422, "invalid")
 
 
@@ -162,7 +162,7 @@ def _change(ada: Ledger, method: str, operation_id: int, if_match: str) -> httpx
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_a_change_of_what_was_changed_meanwhile_is_refused(ada: Ledger, method: str) -> None:
+def test_a_change_to_an_outdated_version_is_refused(ada: Ledger, method: str) -> None:
     row = ada.add()
     old = ada.get(row["id"]).headers["etag"]
     new = ada.patch(row["id"], type="buy").headers["etag"]
@@ -186,7 +186,7 @@ def test_a_tag_that_a_compressing_proxy_has_altered_still_names_its_version(
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_any_version_is_changed_if_that_is_what_was_asked(ada: Ledger, method: str) -> None:
+def test_if_match_with_an_asterisk_changes_any_version(ada: Ledger, method: str) -> None:
     assert _change(ada, method, ada.add()["id"], "*").status_code in {200, 204}
     assert_problem(_change(ada, method, 2**63 - 1, "*"), 404, "operation-not-found")
 
@@ -201,7 +201,7 @@ def test_changes_of_different_fields_at_once_both_survive(ada: Ledger) -> None:
         assert (kept["figi"], kept["type"], kept["quantity"]) == (f"f{number}", f"t{number}", "7")
 
 
-def test_of_changes_at_once_with_the_same_if_match_one_wins(ada: Ledger) -> None:
+def test_one_of_several_concurrent_changes_with_the_same_if_match_wins(ada: Ledger) -> None:
     row = ada.add()
     match = {"If-Match": ada.get(row["id"]).headers["etag"]}
     answers = at_once([partial(ada.patch, row["id"], headers=match, figi=f"f{n}") for n in range(6)])

@@ -86,7 +86,7 @@ def test_a_phone_that_is_killed_before_its_answer_arrives_makes_one_row(device: 
     assert device.ledger.revision == 2
 
 
-def test_what_is_queued_is_shown_at_once_and_an_id_from_before_is_understood_afterwards(device: Device) -> None:
+def test_queued_writes_are_shown_at_once_and_their_temporary_ids_stay_valid(device: Device) -> None:
     phone = device.phone
     first, second, third = (phone.add(**{**COURSE, "figi": figi}) for figi in "abc")
     phone.edit(first, quantity="3")
@@ -111,7 +111,7 @@ def test_what_is_queued_is_shown_at_once_and_an_id_from_before_is_understood_aft
 # ---- Lost answers ----
 
 
-def test_each_write_whose_answer_was_lost_is_done_once(device: Device, row: int) -> None:
+def test_each_write_whose_response_was_lost_is_applied_once(device: Device, row: int) -> None:
     phone, ledger = device.phone, device.ledger
     phone.add(**COURSE)
     lose(device, 0)
@@ -138,7 +138,7 @@ def test_an_edit_whose_answer_was_lost_does_not_undo_what_another_device_did_sin
 
 
 @pytest.mark.parametrize("answer", range(5))
-def test_a_fill_goes_on_where_its_answer_was_lost(device: Device, answer: int) -> None:
+def test_a_fill_continues_after_a_lost_response(device: Device, answer: int) -> None:
     device.ledger.copy(device.ledger.add(), 11)
     lose(device, answer) if answer < 4 else device.phone.sync()
     device.reopen()
@@ -161,7 +161,7 @@ def test_fields_that_only_one_side_changed_are_merged(device: Device, row: int) 
     assert device.has_all()
 
 
-def test_where_both_changed_a_field_or_one_deleted_theirs_stands_and_ours_is_listed(device: Device, row: int) -> None:
+def test_in_a_conflict_the_other_devices_version_stands_and_ours_is_listed(device: Device, row: int) -> None:
     phone, ledger = device.phone, device.ledger
     edited, deleted = ledger.add()["id"], ledger.add()["id"]
     phone.sync()
@@ -289,7 +289,7 @@ def test_a_captive_portal_is_not_mistaken_for_the_server(device: Device, row: in
 # ---- A busy server ----
 
 
-def test_a_database_that_is_busy_is_waited_for(serve: Callable[..., Muster], tmp_path: Path) -> None:
+def test_the_phone_waits_for_a_busy_database(serve: Callable[..., Muster], tmp_path: Path) -> None:
     muster = serve(app="tests.support.apps.extra_routes:app", DB_SLOTS="1", SLOT_TIMEOUT="0.5")
     with ThreadPoolExecutor(1) as pool, device_of(Ledger(muster), tmp_path) as device:
 

@@ -46,7 +46,7 @@ def told(muster: Muster, service: Tokens, token: str) -> dict[str, Any]:
     return told
 
 
-def test_only_who_has_the_scope_may_ask(muster: Muster, service: Tokens, ada: Account) -> None:
+def test_introspection_requires_its_scope(muster: Muster, service: Tokens, ada: Account) -> None:
     phone = ada.tokens()
     stranger = introspect(muster, None, token=phone.access)
     assert_oauth_error(stranger, 401, "invalid_token")
@@ -142,7 +142,7 @@ def test_scopes_are_those_in_force_now(muster: Muster, service: Tokens) -> None:
         assert told(muster, service, token) == INACTIVE
 
 
-def test_a_service_may_ask_more_often_than_a_person_and_not_without_end(serve: Callable[..., Muster]) -> None:
+def test_introspection_has_a_higher_limit_than_other_routes(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="3/minute", LIMIT_INTROSPECT="5/minute")
     service = muster.admin().tokens()
     for _ in range(5):

@@ -71,7 +71,7 @@ def test_nothing_is_published_while_tokens_are_hs256(on_sqlite: Muster) -> None:
     assert published(on_sqlite) == []
 
 
-def test_metadata_names_what_there_is(issuer: Muster, tokens: Tokens) -> None:
+def test_the_metadata_names_the_endpoints_and_what_they_support(issuer: Muster, tokens: Tokens) -> None:
     answer = issuer.client.get(METADATA)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     told = answer.json()

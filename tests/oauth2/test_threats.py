@@ -46,7 +46,7 @@ def reset(muster: Muster, account: Account, key: str) -> int:
 # ---- A database, SECRET_KEYS, and both ----
 
 
-def test_a_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
+def test_a_stolen_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
     tokens = ada.tokens()
     row = row_of(muster, tokens)
     forged = TokenSigner([OTHER_KEY], "refresh").sign(UUID(claims_of(tokens.access)["sid"]), 1, row.secret)
@@ -58,14 +58,14 @@ def test_a_database_alone_signs_nobody_in(muster: Muster, ada: Account) -> None:
     assert_lives(muster, tokens)
 
 
-def test_secret_keys_alone_make_no_refresh_token(muster: Muster, ada: Account) -> None:
+def test_stolen_secret_keys_alone_make_no_refresh_token(muster: Muster, ada: Account) -> None:
     tokens = ada.tokens()
     session_id = UUID(claims_of(tokens.access)["sid"])
     assert is_refused(muster.refresh(TokenSigner([SECRET_KEY], "refresh").sign(session_id, 1, b"\0" * 32)))
     assert_lives(muster, tokens)
 
 
-def test_a_database_and_secret_keys_are_everything(muster: Muster, ada: Account) -> None:
+def test_a_stolen_database_with_its_secret_keys_gives_full_access(muster: Muster, ada: Account) -> None:
     tokens = ada.tokens()
     session_id, row = UUID(claims_of(tokens.access)["sid"]), row_of(muster, tokens)
     assert TokenSigner([SECRET_KEY], "refresh").sign(session_id, 1, row.secret) == tokens.refresh
@@ -75,7 +75,7 @@ def test_a_database_and_secret_keys_are_everything(muster: Muster, ada: Account)
 # ---- A token, a cookie ----
 
 
-def test_an_access_token_takes_no_account_over(muster: Muster, ada: Account) -> None:
+def test_a_stolen_access_token_cannot_take_over_the_account(muster: Muster, ada: Account) -> None:
     """It reads, writes and signs devices out; what would keep its owner out takes the password."""
     stolen, device = ada.tokens(), ada.tokens()
     for method, path, body in (

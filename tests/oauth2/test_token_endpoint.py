@@ -132,7 +132,7 @@ def test_another_grant_type_is_unsupported(muster: Muster, grant_type: str) -> N
     assert_oauth_error(muster.token(**sign_in_form(muster) | {"grant_type": grant_type}), 400, "unsupported_grant_type")
 
 
-def test_nobody_learns_which_accounts_exist(muster: Muster) -> None:
+def test_signing_in_does_not_reveal_which_accounts_exist(muster: Muster) -> None:
     known, disabled = muster.new_account(), muster.new_account()
     muster.sql('UPDATE "user" SET is_active = false WHERE email = :email', email=disabled.email)
     attempts = [

@@ -46,7 +46,7 @@ def test_the_routes_of_local_accounts_do_not_exist(off: Muster, route: tuple[str
     assert_problem(off.client.request(method, path, json=BODIES.get(route, {})), 404, "not-found")
 
 
-def test_openapi_tells_the_truth(muster: Muster, off: Muster, provider: OidcProvider) -> None:
+def test_openapi_omits_local_accounts(muster: Muster, off: Muster, provider: OidcProvider) -> None:
     on_schema, off_schema = (each.client.get("/api/openapi.json").json() for each in (muster, off))
 
     def routes(schema: dict[str, dict[str, dict[str, object]]]) -> set[tuple[str, str]]:
@@ -67,7 +67,7 @@ def test_no_grant_is_supported(off: Muster, grant: str, form: dict[str, str]) ->
     assert_oauth_error(off.token(**form), 400, "invalid_request")
 
 
-def test_the_metadata_names_the_grants_there_are(muster: Muster, off: Muster) -> None:
+def test_the_metadata_names_the_supported_grants(muster: Muster, off: Muster) -> None:
     path = "/.well-known/oauth-authorization-server"
     assert muster.client.get(path).json()["grant_types_supported"][-1] == "password"
     assert off.client.get(path).json()["grant_types_supported"] == []
@@ -97,7 +97,7 @@ def test_local_tokens_are_suspended_while_off_and_work_again_when_on(muster: Mus
     assert muster.refresh(tokens.refresh).status_code == 200
 
 
-def test_a_browser_and_a_socket_are_refused_too(muster: Muster, off: Muster) -> None:
+def test_cookies_and_sockets_of_local_accounts_are_refused_too(muster: Muster, off: Muster) -> None:
     account = muster.new_account()
     browser = Browser(muster).sign_in(account)
     there = Browser(off)
@@ -123,14 +123,14 @@ def without_local_accounts(url: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_the_admin_of_the_settings_would_have_a_password_so_none_is_made(serve: Callable[..., Muster]) -> None:
+def test_the_settings_create_no_admin_because_it_would_have_a_password(serve: Callable[..., Muster]) -> None:
     muster = serve(**OFF, ADMIN_EMAIL="first@example.com", ADMIN_PASSWORD="violet-tandem-harbour")
     assert muster.client.get("/sign-in").status_code == 200
     assert admins(muster.database_url) == []
 
 
 @pytest.mark.slow
-def test_seed_makes_an_admin_of_who_signed_in_and_nobody_else(muster: Muster) -> None:
+def test_seed_makes_admins_only_of_people_who_have_signed_in(muster: Muster) -> None:
     status, said = without_local_accounts(muster.database_url, "--admin", "nobody@example.com")
     assert (status, said.splitlines()[-1]) == (
         1,

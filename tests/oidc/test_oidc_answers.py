@@ -69,7 +69,7 @@ def half_hash(text: str) -> str:
     return urlsafe_b64encode(sha256(text.encode()).digest()[:16]).decode().rstrip("=")
 
 
-def test_the_code_is_redeemed_by_the_book(browser: httpx.Client, keycloak: Keycloak) -> None:
+def test_the_code_is_redeemed_as_the_specifications_say(browser: httpx.Client, keycloak: Keycloak) -> None:
     location = browser.get(LOGIN).headers["location"]
     assert location.startswith(f"{keycloak.issuer}/auth?kc=1&response_type=code&")  # its own query stays
     answer = sign_in(browser, keycloak, lambda nonce: tokens(id_token(keycloak, nonce)))
@@ -143,7 +143,7 @@ ODD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_answer_is_told_by_a_page(browser: httpx.Client, keycloak: Keycloak, odd: str) -> None:
+def test_an_invalid_response_is_shown_as_a_page(browser: httpx.Client, keycloak: Keycloak, odd: str) -> None:
     told, where = ODD[odd]
     answer = sign_in(browser, keycloak, lambda _: told)
     assert (answer.status_code, answer.headers["location"]) == (303, where)
@@ -182,7 +182,7 @@ def role_after(browser: httpx.Client, keycloak: Keycloak, identity: dict[str, An
     return str(browser.get("/api/users/me").json()["role"])
 
 
-def test_roles_come_from_the_access_token_or_the_id_token_and_stay_where_neither_tells_any(
+def test_roles_come_from_the_access_token_or_the_id_token_and_stay_if_neither_names_any(
     browser: httpx.Client, keycloak: Keycloak
 ) -> None:
     now, admin, nothing = int(time()), {"roles": ["muster-admin"]}, {"roles": ["other"]}
@@ -226,7 +226,7 @@ def test_without_an_address_there_is_no_account(
         ("https://pages.example", "/operations"),
     ],
 )
-def test_pages_apart_get_their_people_back(
+def test_sign_in_returns_to_pages_at_another_origin(
     browser: httpx.Client, keycloak: Keycloak, wanted: str, location: str
 ) -> None:
     answer = sign_in(browser, keycloak, lambda nonce: tokens(id_token(keycloak, nonce)), to=wanted)

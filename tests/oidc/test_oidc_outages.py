@@ -63,7 +63,9 @@ def test_new_keys_are_fetched_and_withdrawn_keys_expire(serve: Callable[..., Mus
 
 
 @pytest.mark.slow
-def test_while_it_is_away_known_keys_verify_and_nobody_else_is_bothered(serve: Callable[..., Muster]) -> None:
+def test_known_keys_verify_while_the_provider_is_unavailable_and_nobody_else_is_affected(
+    serve: Callable[..., Muster],
+) -> None:
     keycloak = Keycloak()
     muster = serve(OIDC_ISSUER=keycloak.issuer)  # starts without it
     token, account = keycloak.token(), muster.new_account()
@@ -103,7 +105,7 @@ def test_unknown_key_ids_cause_no_load_on_the_provider(external: Muster, keycloa
 
 
 @pytest.mark.slow
-def test_a_slow_provider_keeps_nobody_else_waiting(serve: Callable[..., Muster]) -> None:
+def test_a_slow_provider_delays_no_other_request(serve: Callable[..., Muster]) -> None:
     with Keycloak() as keycloak:
         muster = serve(OIDC_ISSUER=keycloak.issuer)
         known, unknown = keycloak.token(), keycloak.token(key=SigningKey("RS256"))
@@ -167,7 +169,7 @@ def test_a_withdrawn_key_expires_within_the_hour(
 
 
 @pytest.mark.slow
-def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_keys_stay_valid_during_an_outage_and_one_fetch_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     async def use_later(keycloak: Keycloak, token: str) -> None:
         provider = Provider(AccessTokenRules(keycloak.issuer, "muster"))
         await provider.verify(token, utcnow())
@@ -186,7 +188,7 @@ def test_while_it_is_away_old_keys_hold_and_one_look_is_waited_for(monkeypatch: 
         asyncio.run(use_later(keycloak, keycloak.token()))
 
 
-def test_a_token_that_was_seen_before_still_ends_a_minute_after_its_time() -> None:
+def test_a_cached_token_still_ends_a_minute_after_its_expiry() -> None:
     async def use_later(keycloak: Keycloak) -> None:
         provider, claims = Provider(AccessTokenRules(keycloak.issuer, "muster")), keycloak.claims()
         token, end = keycloak.token(**claims), datetime.fromtimestamp(claims["exp"] + 60, UTC)
@@ -218,7 +220,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_provider_whose_answers_make_no_sense_is_away(name: str) -> None:
+def test_a_provider_with_malformed_responses_is_unavailable(name: str) -> None:
     with Keycloak(SigningKey("ES256")) as keycloak:
         token = keycloak.token()
         assert asyncio.run(_verify(keycloak, token))
@@ -232,7 +234,7 @@ def test_a_provider_whose_answers_make_no_sense_is_away(name: str) -> None:
             asyncio.run(_verify(keycloak, token))
 
 
-def test_a_single_key_needs_no_name() -> None:
+def test_a_single_key_needs_no_kid() -> None:
     with Keycloak(SigningKey("ES256")) as keycloak:
         token = keycloak.token(header={"kid": None})
         assert asyncio.run(_verify(keycloak, token))
@@ -241,7 +243,7 @@ def test_a_single_key_needs_no_name() -> None:
             asyncio.run(_verify(keycloak, stranger))
 
 
-def test_keys_that_share_a_name_are_each_tried() -> None:
+def test_keys_with_the_same_kid_are_each_tried() -> None:
     keys = [SigningKey("RS256") for _ in range(3)]
     for key in keys:
         key.id = "shared"
@@ -252,7 +254,7 @@ def test_keys_that_share_a_name_are_each_tried() -> None:
             asyncio.run(_verify(keycloak, keycloak.token(key=keys[2])))
 
 
-def test_only_keys_that_are_fit_to_verify_are_taken() -> None:
+def test_only_keys_for_verifying_are_accepted() -> None:
     rsa, ec = SigningKey("RS256").public, SigningKey("ES256").public
     assert [key.algorithm for key in parse_jwks({"keys": [rsa, ec]})] == ["RS256", "ES256"]
     unfit: list[Any] = [

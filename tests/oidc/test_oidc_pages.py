@@ -160,7 +160,7 @@ def test_cancelling_at_the_provider_shows_our_own_message(browser: httpx.Client,
     assert "The person" not in browser.get(REFUSED).text
 
 
-def test_an_answer_to_another_browser_is_stale(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
+def test_a_response_to_another_browser_is_stale(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
     """Login CSRF: a visitor's browser is led to the answer that an attacker's began."""
     back = provider.visit(begin(browser), "mallory")
     with served.another_client() as victim:
@@ -172,7 +172,7 @@ def test_an_answer_to_another_browser_is_stale(served: Muster, browser: httpx.Cl
 
 
 @pytest.mark.parametrize("kept", ["", "A" * 40, "é", "{}x"], ids=ascii)
-def test_a_cookie_that_is_not_ours_is_stale(browser: httpx.Client, provider: OidcProvider, kept: str) -> None:
+def test_a_forged_login_cookie_is_stale(browser: httpx.Client, provider: OidcProvider, kept: str) -> None:
     back = provider.visit(begin(browser), "ada")
     cookie = f"{KEPT}={kept.format(browser.cookies[KEPT])}"
     browser.cookies.clear()
@@ -204,9 +204,7 @@ def test_a_code_issued_to_someone_else_is_rejected(
 @pytest.mark.parametrize(
     "hostile", ["%00", "%ff", "%ed%a0%80", "a&code=b", "x" * 9000, "%0d%0aSet-Cookie:a=b"], ids=lambda text: text[:9]
 )
-def test_what_a_stranger_writes_into_the_address_breaks_nothing(
-    browser: httpx.Client, provider: OidcProvider, hostile: str
-) -> None:
+def test_a_malformed_callback_breaks_nothing(browser: httpx.Client, provider: OidcProvider, hostile: str) -> None:
     assert browser.get(f"{LOGIN}?next=/{hostile}").headers["location"].startswith(provider.issuer)
     assert_signed_out(browser, browser.get(f"/api/auth/oidc/callback?state={hostile}&code=x"), STALE)
     state = parse_qs(urlsplit(begin(browser)).query)["state"][0]
@@ -232,7 +230,7 @@ def test_an_address_that_is_taken_links_nothing(served: Muster, browser: httpx.C
     assert served.me(owner.sign_in()).status_code == 200
 
 
-def test_a_disabled_account_stays_out(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
+def test_a_disabled_account_cannot_sign_in(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
     name = f"out-{uuid4().hex}"
     sign_in(browser, provider, name)
     served.sql('UPDATE "user" SET is_active = :no WHERE email = :email', no=False, email=f"{name}@provider.example")
@@ -240,7 +238,7 @@ def test_a_disabled_account_stays_out(served: Muster, browser: httpx.Client, pro
     assert_signed_out(browser, sign_in(browser, provider, name), "/sign-in?problem=invalid-token")
 
 
-def test_while_the_provider_is_away_a_page_says_so(browser: httpx.Client, provider: OidcProvider) -> None:
+def test_a_page_reports_that_the_provider_is_unavailable(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), "ada")
     provider.stop()
     try:

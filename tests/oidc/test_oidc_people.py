@@ -68,7 +68,7 @@ def test_an_address_that_is_taken_links_nobody(external: Muster, keycloak: Keycl
 
 
 @pytest.mark.parametrize("is_verified", [True, False])
-def test_an_unverified_account_gives_way_to_who_verified_its_address(
+def test_an_unverified_account_loses_its_address_to_the_person_who_verified_it(
     external: Muster, keycloak: Keycloak, *, is_verified: bool
 ) -> None:
     squatter = external.new_account()
@@ -90,7 +90,7 @@ def test_an_unverified_account_gives_way_to_who_verified_its_address(
     assert external.sent_mails(left["email"]) == []
 
 
-def test_what_the_token_does_not_say_userinfo_does(external: Muster, keycloak: Keycloak) -> None:
+def test_userinfo_supplies_what_the_token_lacks(external: Muster, keycloak: Keycloak) -> None:
     claims = keycloak.claims(email=ABSENT, email_verified=ABSENT, name=ABSENT)
     sub = claims["sub"]
     keycloak.people[sub] = {"sub": sub, "email": f"{sub}@example.org", "email_verified": True, "name": "Grace"}
@@ -130,7 +130,7 @@ def test_concurrent_first_requests_call_userinfo_once(external: Muster, keycloak
 
 
 @pytest.mark.slow
-def test_a_first_sight_that_was_refused_takes_no_write_again(
+def test_a_refused_first_request_is_refused_again_without_another_write(
     folder: Path, keycloak: Keycloak, database_url: str
 ) -> None:
     with Muster(
@@ -151,14 +151,14 @@ def test_an_invalid_name_is_dropped_and_only_true_means_verified(external: Muste
         assert (me["name"], me["is_verified"]) == (None, False)
 
 
-def test_openapi_tells_what_a_first_sight_may_be_answered(external: Muster) -> None:
+def test_openapi_documents_the_errors_of_a_persons_first_request(external: Muster) -> None:
     responses = external.client.get("/api/openapi.json").json()["paths"]["/api/operations"]["get"]["responses"]
     for status, kind in (("403", "email-missing"), ("409", "email-taken"), ("503", "provider-unavailable")):
         assert kind in responses[status]["content"]["application/problem+json"]["examples"]
 
 
 @pytest.mark.slow
-def test_a_known_person_costs_one_statement(folder: Path, keycloak: Keycloak, database_url: str) -> None:
+def test_authenticating_a_known_person_takes_one_statement(folder: Path, keycloak: Keycloak, database_url: str) -> None:
     with Muster(
         database_url, folder, app="tests.support.apps.statement_counter:app", OIDC_ISSUER=keycloak.issuer
     ) as counting:
@@ -170,7 +170,9 @@ def test_a_known_person_costs_one_statement(folder: Path, keycloak: Keycloak, da
 # ---- Without a password ----
 
 
-def test_there_is_no_password_to_sign_in_with_to_change_or_to_reset(external: Muster, keycloak: Keycloak) -> None:
+def test_an_account_of_the_provider_has_no_password_to_use_change_or_reset(
+    external: Muster, keycloak: Keycloak
+) -> None:
     claims, me = new_person(external, keycloak)
     headers, email = bearer(keycloak.token(**claims)), me["email"]
     for guess in (PASSWORD, "decoy", "None"):
@@ -205,7 +207,7 @@ def test_an_account_is_deleted_after_a_new_sign_in_at_the_provider(external: Mus
     assert new_person(external, keycloak, sub=claims["sub"])[1]["id"] != me["id"]
 
 
-def test_who_has_a_password_still_needs_it(external: Muster) -> None:
+def test_deleting_an_account_with_a_password_still_requires_it(external: Muster) -> None:
     tokens = external.new_account().tokens()
     answer = external.client.request("DELETE", ME, json={}, headers=tokens.bearer)
     assert_problem(answer, 422, "invalid")
@@ -216,7 +218,7 @@ def test_who_has_a_password_still_needs_it(external: Muster) -> None:
 # ---- Sessions ----
 
 
-def test_the_list_of_sessions_is_of_those_here(external: Muster, keycloak: Keycloak) -> None:
+def test_the_list_of_sessions_omits_those_of_the_provider(external: Muster, keycloak: Keycloak) -> None:
     claims, _me = new_person(external, keycloak)
     headers = bearer(keycloak.token(**claims))
     assert external.client.get(f"{ME}/sessions", headers=headers).json() == []
@@ -225,7 +227,7 @@ def test_the_list_of_sessions_is_of_those_here(external: Muster, keycloak: Keycl
 
 
 @pytest.mark.slow
-def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
+def test_disabling_an_account_stops_requests_at_once_and_sockets_within_30_seconds(
     external: Muster, keycloak: Keycloak
 ) -> None:
     admin, (claims, me) = external.admin().tokens(), new_person(external, keycloak)
@@ -254,7 +256,7 @@ def test_disabling_acts_at_once_on_requests_and_within_30_seconds_on_sockets(
 
 
 @pytest.mark.slow
-def test_realm_roles_decide_about_roles_and_an_old_token_brings_none_back(
+def test_realm_roles_set_the_role_and_an_older_token_restores_none(
     serve: Callable[..., Muster], keycloak: Keycloak
 ) -> None:
     muster, now = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-admin=admin,muster-user=user"), int(time())
@@ -284,6 +286,6 @@ def test_realm_roles_decide_about_roles_and_an_old_token_brings_none_back(
 
 
 @pytest.mark.slow
-def test_a_role_that_is_not_loaded_is_the_operators_to_mend(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
+def test_a_mapped_role_that_does_not_exist_is_a_503(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
     muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-user=nobody")
     assert_problem(use(muster, keycloak.token()), 503, "roles-missing")

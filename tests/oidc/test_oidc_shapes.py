@@ -186,7 +186,7 @@ def test_an_access_token_of_this_provider_is_accepted_with_its_scopes(keycloak: 
 
 
 @on_each_shape
-def test_its_id_token_is_refused_with_and_without_what_only_some_have(keycloak: Keycloak, shape: Shape) -> None:
+def test_an_id_token_is_refused_with_and_without_optional_claims(keycloak: Keycloak, shape: Shape) -> None:
     for claims in (shape.id, {**shape.id, **ID_TOKEN}, {**shape.access, **ID_TOKEN}):
         with pytest.raises(InvalidAccessToken):
             verify(keycloak, shape, claims)
@@ -203,14 +203,14 @@ def test_a_token_for_another_audience_or_client_is_refused(keycloak: Keycloak, s
 
 
 @on_each_shape
-def test_without_its_settings_no_token_of_it_passes(keycloak: Keycloak, shape: Shape) -> None:
+def test_without_its_settings_no_token_of_a_provider_is_accepted(keycloak: Keycloak, shape: Shape) -> None:
     names = ("OIDC_AUDIENCE", "OIDC_CLIENT_ID", "OIDC_AUDIENCE_CLAIM")
     strict = shape._replace(settings={name: shape.settings[name] for name in names if name in shape.settings})
     with pytest.raises(InvalidAccessToken):
         verify(keycloak, strict, shape.access)
 
 
-def test_the_recipes_of_the_documentation_are_these_settings() -> None:
+def test_the_documented_recipes_are_these_settings() -> None:
     text = (ROOT / "docs" / "identity-provider.md").read_text()
     for name, shape in SHAPES.items():
         for setting in ("OIDC_TOKEN_MARK", "OIDC_SCOPE_CLAIM", "OIDC_SCOPE_PREFIX", "OIDC_AUDIENCE_CLAIM"):
@@ -219,12 +219,14 @@ def test_the_recipes_of_the_documentation_are_these_settings() -> None:
 
 
 @pytest.mark.parametrize("mark", ["sub", "aud", "azp", "email=ada@example.com", "groups"])
-def test_a_claim_that_id_tokens_have_is_no_mark(mark: str) -> None:
+def test_a_claim_of_id_tokens_is_no_token_mark(mark: str) -> None:
     with pytest.raises(ValueError, match="but ID tokens do not"):
         Settings(oidc_token_mark=mark)
 
 
-def test_a_service_with_these_settings_serves_its_people(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
+def test_a_service_with_these_settings_accepts_the_providers_people(
+    serve: Callable[..., Muster], keycloak: Keycloak
+) -> None:
     """The address comes from userinfo, as these access tokens name none."""
     shape = SHAPES["Cognito"]
     muster = serve(OIDC_ISSUER=keycloak.issuer, **shape.settings)

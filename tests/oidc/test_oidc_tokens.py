@@ -32,7 +32,7 @@ def encode(raw: bytes) -> str:
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["RS256", "ES256"])
-def test_a_token_like_keycloaks_is_its_persons(external: Muster, keycloak: Keycloak, index: int) -> None:
+def test_a_keycloak_token_authenticates_its_person(external: Muster, keycloak: Keycloak, index: int) -> None:
     claims = keycloak.claims()
     me = use(external, keycloak.keys[index].sign(claims)).json()
     assert (me["email"], me["name"], me["role"], me["is_verified"]) == (claims["email"], "Ada Demo", "user", True)
@@ -40,7 +40,7 @@ def test_a_token_like_keycloaks_is_its_persons(external: Muster, keycloak: Keycl
     assert use(external, again).json() == me
 
 
-def test_what_rfc_9068_writes_passes_too(external: Muster, keycloak: Keycloak) -> None:
+def test_an_rfc_9068_token_is_accepted_too(external: Muster, keycloak: Keycloak) -> None:
     usual: dict[str, Any] = {"typ": ABSENT, "azp": ABSENT, "client_id": "muster-pages", "aud": "muster"}
     for kind in ("at+jwt", "application/at+jwt"):
         assert use(external, keycloak.token(header={"typ": kind}, **usual)).status_code == 200
@@ -57,7 +57,7 @@ def test_scopes_in_force_are_those_of_the_token_and_of_the_role(external: Muster
     assert use(external, keycloak.token(scope=ABSENT)).json()["type"] == "/problems/insufficient-scope"
 
 
-def test_our_own_tokens_go_on_as_before_and_nothing_is_asked_for_them(external: Muster, keycloak: Keycloak) -> None:
+def test_our_own_tokens_still_work_without_requests_to_the_provider(external: Muster, keycloak: Keycloak) -> None:
     asked = keycloak.asked.copy()
     tokens = external.new_account().tokens()
     assert external.me(tokens).status_code == 200
@@ -70,7 +70,7 @@ def test_provider_tokens_are_rejected_without_oidc_issuer(muster: Muster, keyclo
     assert_refused(use(muster, keycloak.token()), INVALID_TOKEN)
 
 
-def test_for_revocation_and_introspection_and_as_a_cookie_they_are_unknown(
+def test_provider_tokens_are_unknown_to_revocation_introspection_and_the_cookie(
     external: Muster, keycloak: Keycloak
 ) -> None:
     token, admin = keycloak.token(), external.admin().tokens()
@@ -120,9 +120,7 @@ def test_each_claim_is_required_and_checked(external: Muster, keycloak: Keycloak
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=lambda header: next(iter(header)))
-def test_a_header_that_says_something_else_is_refused(
-    external: Muster, keycloak: Keycloak, header: dict[str, Any]
-) -> None:
+def test_a_token_with_another_header_is_refused(external: Muster, keycloak: Keycloak, header: dict[str, Any]) -> None:
     if "alg" not in header:
         token = keycloak.token(header=header)
     else:
@@ -132,7 +130,7 @@ def test_a_header_that_says_something_else_is_refused(
     assert_refused(use(external, token), INVALID_TOKEN)
 
 
-def test_the_other_tokens_of_the_realm_open_nothing(external: Muster, keycloak: Keycloak) -> None:
+def test_other_tokens_of_the_realm_give_no_access(external: Muster, keycloak: Keycloak) -> None:
     """An ID token for the same client, a refresh token, and an access token of another realm on the same host."""
     for changes in (
         {"typ": "ID", "aud": "muster-app", "nonce": "n"},
@@ -164,7 +162,7 @@ def test_a_signature_by_another_key_or_of_other_claims_is_refused(external: Must
         assert_refused(use(external, token), INVALID_TOKEN)
 
 
-def test_claims_that_stand_there_twice_or_are_no_object_are_refused(external: Muster, keycloak: Keycloak) -> None:
+def test_repeated_claims_and_claims_that_are_no_object_are_refused(external: Muster, keycloak: Keycloak) -> None:
     """One reader would take the first, another the last: here neither is taken, however well it is signed."""
     key, claims = keycloak.keys[0], json.dumps(keycloak.claims())
     wrong = ['{"sub": "somebody else", ' + claims[1:], f"[{claims}]", claims[:-1]]
@@ -181,7 +179,7 @@ def _signed(key: SigningKey, head: str, payload: str) -> str:
     return f"{text}.{encode(jwk.construct(key.private, 'RS256').sign(text.encode()))}"
 
 
-def test_the_skew_is_a_minute_as_for_our_own(external: Muster, keycloak: Keycloak) -> None:
+def test_the_clock_skew_is_a_minute_as_for_our_own_tokens(external: Muster, keycloak: Keycloak) -> None:
     now = int(time())
     for claim, moment, status in (("exp", now - 30, 200), ("iat", now + 30, 200), ("nbf", now + 100, 401)):
         changes: dict[str, Any] = {claim: moment}
@@ -189,9 +187,7 @@ def test_the_skew_is_a_minute_as_for_our_own(external: Muster, keycloak: Keycloa
 
 
 @pytest.mark.slow
-def test_any_client_of_the_audience_is_taken_where_none_is_named(
-    serve: Callable[..., Muster], keycloak: Keycloak
-) -> None:
+def test_any_client_is_accepted_unless_the_settings_name_some(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
     muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_AUDIENCE="muster-test")
     assert use(muster, keycloak.token(azp="stranger", aud="muster-test")).status_code == 200
     assert_refused(use(muster, keycloak.token(azp="stranger")), INVALID_TOKEN)

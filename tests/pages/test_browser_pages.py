@@ -88,7 +88,7 @@ def check(page: Page, path: str) -> None:
     assert page.evaluate(SHIFTS) < 0.01, f"{path} jumps"
 
 
-def test_the_keyboard_is_enough(on_sqlite: Muster, chromium: Chromium, account: Account) -> None:
+def test_every_page_can_be_used_by_keyboard_alone(on_sqlite: Muster, chromium: Chromium, account: Account) -> None:
     with chromium.visitor(on_sqlite) as visitor:
         page = visitor.open("/sign-in")
         expect(page.get_by_label("E-mail")).to_be_focused()

@@ -77,7 +77,7 @@ def test_a_person_signs_in_and_out_and_deletes_the_account(pages: Muster, chromi
         expect(page.get_by_role("status")).to_have_text("Your account was deleted.")
 
 
-def test_who_cancels_can_try_again(pages: Muster, chromium: Chromium) -> None:
+def test_a_person_who_cancels_can_try_again(pages: Muster, chromium: Chromium) -> None:
     with chromium.visitor(pages, viewport={"width": 360, "height": 800}) as visitor:
         page = visitor.open("/sign-in")
         sign_in(page, None)

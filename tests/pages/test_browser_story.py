@@ -106,7 +106,7 @@ def test_an_address_is_confirmed_by_the_link(muster: Muster, chromium: Chromium)
         expect(page.get_by_text("confirmed", exact=True)).to_be_visible()
 
 
-def test_a_statement_shows_how_far_it_is(muster: Muster, chromium: Chromium) -> None:
+def test_a_statement_shows_its_progress(muster: Muster, chromium: Chromium) -> None:
     account = muster.new_account()
     with chromium.visitor(muster) as visitor:
         page = visitor.sign_in(account.email)

@@ -75,7 +75,7 @@ def test_a_wrong_password_shows_the_form_again_without_it(muster: Muster) -> Non
 
 
 @pytest.mark.parametrize("next_page", ["/devices", "/operations?type=sell&from=2023-01-01", "/operations/7"])
-def test_signing_in_leads_to_where_one_was_going(muster: Muster, next_page: str) -> None:
+def test_signing_in_leads_to_the_requested_page(muster: Muster, next_page: str) -> None:
     refused = Browser(muster).call("GET", next_page)
     assert refused.status_code == 303
     form = Elements(Browser(muster).call("GET", refused.headers["location"]).text)

@@ -89,7 +89,7 @@ def test_no_sentence_is_in_the_words_of_the_protocol() -> None:
     assert [(where, word[0]) for where, text in sentences() for word in PROTOCOL.finditer(text)] == []
 
 
-def test_a_validation_message_never_passes() -> None:
+def test_validation_messages_of_the_api_are_never_shown() -> None:
     errors = [
         {"loc": ["body", "quantity"], "msg": "Value error, raw", "type": "value_error"},
         {"loc": ["body", "name", "constrained-str"], "msg": "String should be raw", "type": "string_too_long"},
@@ -121,7 +121,7 @@ def test_a_validation_message_never_passes() -> None:
         ("86400", "24 hours"),
     ],
 )
-def test_a_wait_is_told_in_words(retry_after: str | None, wait: str) -> None:
+def test_a_wait_is_given_in_words(retry_after: str | None, wait: str) -> None:
     assert describe("too-many-requests", retry_after=retry_after)[1] == f"Too many attempts. Try again in {wait}."
 
 

@@ -112,7 +112,7 @@ def test_both_lists_of_members_are_by_name_page_after_page(muster: Muster, admin
     assert muster.client.get(behind, headers=admin.bearer).json() == []  # nobody is left there, which is no 404
 
 
-def test_what_is_deleted_leaves_and_the_others_stay(muster: Muster, admin: Tokens) -> None:
+def test_deleting_a_hero_or_team_ends_its_memberships_and_no_others(muster: Muster, admin: Tokens) -> None:
     (first, second), team = (new_hero(muster, admin), new_hero(muster, admin)), new_team(muster, admin)
     for hero in (first, second):
         call(muster, admin, "PUT", f"/heroes/{hero['id']}/teams/{team['id']}")
@@ -126,7 +126,7 @@ def test_what_is_deleted_leaves_and_the_others_stay(muster: Muster, admin: Token
 # ---- Races ----
 
 
-def test_a_pair_that_is_joined_ten_times_at_once_is_joined_once(muster: Muster, admin: Tokens) -> None:
+def test_ten_concurrent_joins_of_a_pair_make_one_membership(muster: Muster, admin: Tokens) -> None:
     hero, team = new_hero(muster, admin), new_team(muster, admin)
     join = partial(call, muster, admin, "PUT", f"/heroes/{hero['id']}/teams/{team['id']}")
     assert [answer.status_code for answer in at_once(*[join] * 10)] == [204] * 10

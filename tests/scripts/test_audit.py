@@ -33,7 +33,7 @@ NO_LOCK = (
 )
 
 
-def test_a_known_vulnerability_is_named_with_what_mends_it() -> None:
+def test_a_known_vulnerability_is_named_with_the_version_that_fixes_it() -> None:
     assert parse_report(VULNERABLE).vulnerable == [
         "audit: jinja2 3.1.2: CVE-2024-22195, GHSA-h5c8-rqwp-cp95, fixed in 3.1.3",
         "audit: ecdsa 0.19.1: CVE-2024-23342, GHSA-wj6h-64fc-37mp, fixed in no release yet",
@@ -60,7 +60,7 @@ def prints(words: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_closed_network_stops_no_check_and_is_told_in_one_line() -> None:
+def test_without_a_network_the_audit_passes_with_one_line() -> None:
     """The real tool, with a proxy that refuses every connection."""
     nobody = "http://127.0.0.1:9"
     done = subprocess.run(

@@ -159,7 +159,7 @@ def test_a_restore_that_fails_at_the_very_end_changes_nothing(folder: Path, post
         assert muster.sql('SELECT operations_revision FROM "user"') == [(7,)]
 
 
-def test_whoever_uses_the_database_is_seen(folder: Path, postgres: str, tmp_path: Path) -> None:
+def test_a_database_in_use_is_noticed(folder: Path, postgres: str, tmp_path: Path) -> None:
     """Through a pooler, our connections may have any name."""
     file = tmp_path / "backup"
     with fresh_database("sqlite", folder, postgres) as old, fresh_database("postgresql", folder, postgres) as new:

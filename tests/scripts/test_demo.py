@@ -22,7 +22,7 @@ def contents(url: str) -> dict[str, list[dict[str, object]]]:
         return {name: found for name, found in rows(connection).items() if name in TABLES}
 
 
-def test_several_at_once_load_it_once_and_another_time_changes_nothing(database_url: str) -> None:
+def test_concurrent_starts_load_the_demo_once_and_a_repeat_changes_nothing(database_url: str) -> None:
     said = at_once(*[lambda: seed(database_url, "--demo")] * 2)
     assert said == [(0, f"Roles: user, admin.\nDemo account: {DEMO_EMAIL}, password {DEMO_PASSWORD}.\n")] * 2
     first = contents(database_url)
@@ -31,7 +31,7 @@ def test_several_at_once_load_it_once_and_another_time_changes_nothing(database_
     assert contents(database_url) == first
 
 
-def test_production_refuses_it_and_stays_empty(database_url: str) -> None:
+def test_production_refuses_the_demo_account_and_stays_empty(database_url: str) -> None:
     status, said = seed(
         database_url,
         "--demo",
@@ -45,7 +45,7 @@ def test_production_refuses_it_and_stays_empty(database_url: str) -> None:
     assert all(found == [] for found in contents(database_url).values())
 
 
-def test_served_with_it_the_account_signs_in_and_finds_a_history_that_holds(database_url: str, folder: Path) -> None:
+def test_the_demo_account_signs_in_and_finds_a_consistent_history(database_url: str, folder: Path) -> None:
     muster = Muster(database_url, folder)
     muster.module = ["scripts.start", "--demo"]
     with muster:

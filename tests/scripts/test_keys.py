@@ -59,7 +59,7 @@ def test_a_new_secret_is_shown_once_and_the_old_one_not_at_all() -> None:
 
 
 @pytest.mark.slow
-def test_production_gets_its_first_secret_from_here_too() -> None:
+def test_the_script_makes_the_first_secret_of_production_too() -> None:
     made = keys("secret", ENVIRONMENT="production", SECRET_KEYS="", PUBLIC_URL="https://muster.example")
     assert made.returncode == 0
     assert re.search(r"^SECRET_KEYS=[\w-]{64}$", made.stdout, re.MULTILINE)
@@ -73,7 +73,7 @@ def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
 
 
 @pytest.mark.slow
-def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("precious")
     refused = keys("pem", "key.pem", folder=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, "")

@@ -60,7 +60,7 @@ def admins(url: str) -> list[str]:
 # ---- Roles ----
 
 
-def test_it_creates_the_roles_from_any_folder_and_again_changes_nothing(database_url: str, tmp_path: Path) -> None:
+def test_seed_creates_the_roles_from_any_folder_and_a_repeat_changes_nothing(database_url: str, tmp_path: Path) -> None:
     sql(database_url, "DELETE FROM role")
     assert seed(database_url, folder=tmp_path) == (0, "Roles: user, admin.\n")
     first = roles(database_url)

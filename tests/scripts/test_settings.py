@@ -339,9 +339,7 @@ def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) ->
         ("OIDC_ISSUER", {"OIDC_ISSUER": "http://id.example.com/realms/muster"}),
     ],
 )
-def test_production_refuses_to_start_and_names_the_setting_to_mend(
-    set_: Any, name: str, change: dict[str, str]
-) -> None:
+def test_production_refuses_to_start_and_names_the_setting_to_fix(set_: Any, name: str, change: dict[str, str]) -> None:
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
 
 
@@ -363,7 +361,7 @@ def test_production_starts_once_all_is_set(set_: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_start_that_is_refused_says_that_one_line_and_nothing_else() -> None:
+def test_a_refused_start_prints_one_line_and_nothing_else() -> None:
     environment = {**os.environ, "SECRET_KEYS": SECRET_KEY, "DATABASE_URL": "mysql://ada:sesame@db/muster"}
     start = [sys.executable, "-m", "scripts.start"]
     done = subprocess.run(start, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

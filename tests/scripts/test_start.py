@@ -74,7 +74,7 @@ def is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 @pytest.mark.both_databases
-def test_it_says_where_everything_is_and_no_password(database_url: str, folder: Path) -> None:
+def test_the_banner_shows_where_everything_is_and_no_password(database_url: str, folder: Path) -> None:
     with Muster(database_url, folder) as muster:
         data = database_url.removeprefix("sqlite:///") if database_url.startswith("sqlite") else "PostgreSQL"
         assert muster.log == (

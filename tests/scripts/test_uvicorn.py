@@ -61,7 +61,7 @@ def test_an_empty_database_ends_the_start_with_one_line(empty_database_url: str)
     assert_not_migrated(empty_database_url)
 
 
-def test_so_does_an_older_schema_and_a_newer_one_is_served(database_url: str) -> None:
+def test_an_older_schema_ends_the_start_and_a_newer_one_is_served(database_url: str) -> None:
     with engine_for(database_url).begin() as connection:
         connection.exec_driver_sql(OLDER)
     assert_not_migrated(database_url, "app.main:api")
@@ -71,6 +71,6 @@ def test_so_does_an_older_schema_and_a_newer_one_is_served(database_url: str) ->
         assert statuses(address) == (200, 200)
 
 
-def test_a_database_that_is_away_does_not_end_the_start() -> None:
+def test_an_unavailable_database_does_not_end_the_start() -> None:
     with uvicorn("postgresql://nobody@127.0.0.1:1/none") as (_, address):
         assert statuses(address) == (200, 503)
