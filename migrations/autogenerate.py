@@ -1,10 +1,13 @@
-"""What `alembic revision --autogenerate` writes for this project beyond what Alembic knows."""
+"""What ./scripts/migrate writes beyond what Alembic's autogenerate knows."""
 
 from typing import Any, Literal
 
 from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
-from alembic.operations.ops import CreateTableOp, MigrateOperation, MigrationScript
+from alembic.operations.ops import CreateTableOp, DowngradeOps, MigrateOperation, UpgradeOps
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import CheckConstraint, inspect
+from sqlmodel import SQLModel
 
 
 class Call(MigrateOperation):
@@ -31,9 +34,32 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
     return f"{name}()"
 
 
-def never_reuse_ids(_context: Any, _revision: Any, scripts: list[MigrationScript]) -> None:
+def complete(context: MigrationContext, upgrade: UpgradeOps, downgrade: DowngradeOps) -> None:
+    """Add what Alembic does not compare or know."""
+    _never_reuse_ids(upgrade)
+    _change_checks(context, upgrade, downgrade)
+
+
+def _never_reuse_ids(upgrade: UpgradeOps) -> None:
     """After a new table with generated ids: migrations/ids.py says why."""
-    for upgrade in [script.upgrade_ops for script in scripts if script.upgrade_ops]:
-        tables = [operation.to_table() for operation in upgrade.ops if isinstance(operation, CreateTableOp)]
-        if generated := [table.name for table in tables if table.autoincrement_column is not None]:
-            upgrade.ops.append(Call("ids", "never_reuse_ids", *generated))
+    tables = [operation.to_table() for operation in upgrade.ops if isinstance(operation, CreateTableOp)]
+    if generated := [table.name for table in tables if table.autoincrement_column is not None]:
+        upgrade.ops.append(Call("ids", "never_reuse_ids", *generated))
+
+
+def _change_checks(context: MigrationContext, upgrade: UpgradeOps, downgrade: DowngradeOps) -> None:
+    """Check constraints by their text, which SQLite keeps as it was written; PostgreSQL rewrites it."""
+    if context.connection is None or context.dialect.name != "sqlite":
+        return
+    inspector = inspect(context.connection)
+    for table in SQLModel.metadata.sorted_tables:
+        there = inspector.get_check_constraints(table.name) if inspector.has_table(table.name) else []
+        old = {check["name"]: str(check["sqltext"]) for check in there}
+        for constraint in table.constraints:
+            if not isinstance(constraint, CheckConstraint) or constraint.name not in old:
+                continue
+            name = str(constraint.name).removeprefix(f"ck_{table.name}_")
+            texts = old[str(constraint.name)], str(constraint.sqltext)
+            if texts[0] != texts[1]:
+                upgrade.ops.append(Call("checks", "change_check", table.name, name, *texts))
+                downgrade.ops.append(Call("checks", "change_check", table.name, name, *texts[::-1]))

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 from app.core.settings import get_settings
 from app.models.base import all_tables
-from migrations.autogenerate import never_reuse_ids, render_item
+from migrations.autogenerate import render_item
 
 LOCK_ID = 0x6D757374  # an arbitrary number that all processes share
 LOCK_TIMEOUT = "5s"  # a migration that waits behind a query blocks every query after it
@@ -31,7 +31,6 @@ def run() -> None:
             render_as_batch=True,
             compare_server_default=not settings.on_sqlite,
             render_item=render_item,
-            process_revision_directives=never_reuse_ids,
         )
         context.run_migrations()
         if settings.on_sqlite:

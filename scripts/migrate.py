@@ -15,6 +15,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.operations.ops import AddColumnOp, MigrationScript, ModifyTableOps, UpgradeOps
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, insert, select
 from sqlalchemy.pool import NullPool
 from sqlmodel import col
@@ -22,7 +23,7 @@ from sqlmodel import col
 from app.core.scopes import ROLES, SCOPES
 from app.core.settings import ROOT, get_settings
 from app.models.user import Role
-from migrations.autogenerate import Call
+from migrations.autogenerate import Call, complete
 from migrations.scopes import FIRST_ROLES
 
 WITH_ROLES = "3f1c8a52d7e0"  # the first revision, which creates the table of the roles
@@ -55,9 +56,10 @@ def write_migration(url: str, message: str) -> Path | None:
     with engine.connect() as connection:
         missing = missing_scopes(connection)
 
-    def complete(_context: Any, _revision: Any, scripts: list[MigrationScript]) -> None:
+    def finish(context: MigrationContext, _revision: Any, scripts: list[MigrationScript]) -> None:
         upgrade, downgrade = scripts[0].upgrade_ops, scripts[0].downgrade_ops
         if upgrade and downgrade:
+            complete(context, upgrade, downgrade)
             upgrade.ops += [Call("scopes", "grant_scope", scope, *roles) for scope, roles in missing.items()]
             downgrade.ops[:0] = [Call("scopes", "revoke_scope", scope) for scope in missing]
             for column in unfilled_columns(upgrade):
@@ -65,7 +67,7 @@ def write_migration(url: str, message: str) -> Path | None:
             if upgrade.is_empty():
                 scripts.clear()
 
-    written: Any = command.revision(config, message, autogenerate=True, process_revision_directives=complete)
+    written: Any = command.revision(config, message, autogenerate=True, process_revision_directives=finish)
     return Path(written.path) if written else None
 
 

@@ -28,5 +28,14 @@ def test_a_new_resource_passes_at_once_and_takes_another_field(copy: Copy) -> No
     assert "already give" in copy.run("scripts.migrate", "nothing more")
 
 
+def test_a_field_a_job_a_setting_and_a_page_are_added_as_the_guide_says(copy: Copy) -> None:
+    for heading in ("Add a field to operations", "Add a job kind", "Add a setting", "Add a page"):
+        copy.patch(recipe(heading, "diff"))
+    copy.run("scripts.migrate", "notes on operations, and census jobs")
+    new_tests = ["tests/jobs/test_census.py", "tests/pages/test_help.py"]
+    copy.check("app", *new_tests, newest_migration(copy))
+    copy.test(*new_tests, "tests/ledger/test_operations_csv.py", "tests/pages/test_texts.py", *OF_ALL)
+
+
 def newest_migration(copy: Copy) -> Path:
     return max((copy.root / "migrations" / "versions").glob("*.py"))

@@ -41,9 +41,9 @@ class Copy:
             for hunk in hunks:
                 lines = hunk.splitlines(keepends=True)
                 old, new = ("".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
-                text = path.read_text()
-                assert text.count(old) == 1, f"{name} has this {text.count(old)} times:\n{old}"
-                path.write_text(text.replace(old, new))
+                text = path.read_text() if path.exists() else ""
+                assert not text or text.count(old) == 1, f"{name.strip()} has this {text.count(old)} times:\n{old}"
+                path.write_text(text.replace(old, new) if text else new)
 
     def check(self, *files: str | Path) -> None:
         """What ./scripts/check says of the whole, and mypy of these files."""
@@ -55,7 +55,7 @@ class Copy:
         self.run("pytest", "--quiet", "-n0", "--quick", *arguments)
 
     def _run(self, command: list[str | Path]) -> str:
-        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
