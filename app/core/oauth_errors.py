@@ -27,13 +27,13 @@ class UnsupportedGrantType(OAuthError):
     """This grant type is not supported. The server's metadata lists those that are."""
 
 
-# What the authorization endpoint answers by redirect (RFC 6749 section 4.1.2.1).
+# Errors of the authorization endpoint, reported by redirect (RFC 6749 section 4.1.2.1).
 class UnsupportedResponseType(OAuthError):
     """The only response type is code."""
 
 
 class AccessDenied(OAuthError):
-    """The person did not agree."""
+    """The person did not consent."""
 
 
 class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic realm="muster"'}):

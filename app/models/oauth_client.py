@@ -1,4 +1,4 @@
-"""OAuth clients: the apps that sign people in by authorization code, and where their codes may be sent."""
+"""OAuth clients: the apps that sign people in by authorization code, and their redirect URIs."""
 
 import re
 from datetime import datetime

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import pydantic.dataclasses
@@ -16,6 +17,7 @@ from jose.exceptions import JOSEError
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
 
 from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, from_base64url, public_jwk, read_private_key
+from app.models.refresh_token import SessionSnapshot
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
@@ -51,6 +53,24 @@ class AccessClaims:
     token_id: Annotated[str, Field(alias="jti")]
     # Minted for a browser's cookie: it may be renewed, a bearer token never.
     in_cookie: Annotated[bool, Field(alias="cookie")] = False
+
+    @classmethod
+    def of(
+        cls, session: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, expires_at: datetime
+    ) -> Self:
+        """The claims of a new token of one of our sessions."""
+        return cls(
+            subject=session.user_id,
+            session_id=session.id,
+            generation=generation,
+            client_id=session.client_id,
+            scope=scopes,
+            auth_time=int(session.authenticated_at.timestamp()),
+            issued_at=int(now.timestamp()),
+            expires_at=int(expires_at.timestamp()),
+            not_before=int(now.timestamp()),
+            token_id=secrets.token_urlsafe(12),
+        )
 
 
 _CLAIMS = TypeAdapter(AccessClaims)

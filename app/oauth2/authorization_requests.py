@@ -1,4 +1,4 @@
-"""Authorization requests (RFC 6749 section 4.1.1, RFC 7636 section 4.3), and the redirects that answer them."""
+"""Authorization requests (RFC 6749 section 4.1.1, RFC 7636 section 4.3), and the redirects in response to them."""
 
 import re
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _PARAMETERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """A request that may be answered by redirect, since its client has registered the redirect URI."""
+    """A request whose response may be a redirect, since its client has registered the redirect URI."""
 
     client: OAuthClient
     parameters: dict[str, str]
     repeated: frozenset[str]
 
     def check(self) -> None:
-        """Raise the OAuthError that the client is to be told, if any parameter is wrong."""
+        """Raise the OAuthError to redirect with if a parameter is not valid."""
         if self.repeated:
             raise InvalidRequest("A parameter is repeated.")
         response_type = self.parameters.get("response_type")
@@ -37,7 +37,7 @@ class AuthorizationRequest:
             raise UnsupportedResponseType
         method, challenge = (self.parameters.get(name, "") for name in ("code_challenge_method", "code_challenge"))
         if method != "S256" or not _CHALLENGE.fullmatch(challenge):
-            raise InvalidRequest("PKCE is needed: code_challenge, with code_challenge_method S256.")
+            raise InvalidRequest("PKCE is required: code_challenge, with code_challenge_method S256.")
         if "scope" in self.parameters:
             parse_scope(self.parameters["scope"])
 
@@ -46,7 +46,7 @@ class AuthorizationRequest:
         return CodeBinding(self.client.id, self.parameters["redirect_uri"], self.parameters["code_challenge"])
 
     def refused(self, error: OAuthError, issuer: str) -> str:
-        """Section 4.1.2.1."""
+        """The redirect that reports an error (section 4.1.2.1)."""
         body = oauth_error(error)
         return self.answered(issuer, error=body["error"], error_description=body["error_description"])
 
@@ -58,7 +58,7 @@ class AuthorizationRequest:
 
 
 def read_request(session: Session, query: str) -> AuthorizationRequest:
-    """The request in a query, or UnknownClient: then nothing may be sent to the redirect URI (section 4.1.2.1)."""
+    """The request in a query, or UnknownClient, after which no redirect is allowed (section 4.1.2.1)."""
     pairs = [(name, value) for name, value in parse_qsl(query) if name in _PARAMETERS]
     names = [name for name, _ in pairs]
     repeated = frozenset(name for name in names if names.count(name) > 1)

@@ -4,9 +4,8 @@ A session is one refresh_token row. Its tokens are derived, not stored: generati
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
 """
 
-import secrets
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,14 +15,14 @@ from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
 from app.core.errors import InvalidToken
 from app.core.logs import security_event
-from app.core.oauth_errors import InvalidGrant, InvalidScope, UnsupportedGrantType
+from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
 from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
-from app.oauth2.refresh_tokens import compare_and_swap, read_session, revoke_sessions
-from app.oauth2.requests import parse_scope
+from app.oauth2.refresh_tokens import compare_and_swap, insert_session, read_session, revoke_sessions
+from app.oauth2.requests import scope_of_pair
 
 CODE_TTL = timedelta(seconds=60)
 
@@ -35,9 +34,7 @@ class AuthorizationServer:
     def __init__(
         self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
     ) -> None:
-        self._settings = settings
-        self._signers = signers
-        self._on_reuse = on_reuse
+        self._settings, self._signers, self._on_reuse = settings, signers, on_reuse
         self.grace = settings.refresh_grace
         self.issuer = signers.access.issuer
 
@@ -48,31 +45,14 @@ class AuthorizationServer:
 
         If the password has changed since it was verified, the session is not live and the grant is invalid.
         """
-        row = self._insert(session, sign_in, now)
+        absolute = now + self._settings.refresh_absolute_ttl
+        idle = self._idle_limit(now, absolute)
+        row = insert_session(session, sign_in, now, idle_expires_at=idle, absolute_expires_at=absolute)
         security_event("new session", user_id=row.user_id, session_id=row.id)
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
-        return self._pair(snapshot, snapshot.generation, self._granted(snapshot, None), now)
-
-    def _insert(self, session: Session, sign_in: SignIn, now: datetime, **columns: Any) -> RefreshToken:
-        absolute = now + self._settings.refresh_absolute_ttl
-        values = {
-            "user_id": sign_in.user_id,
-            "auth_epoch": sign_in.auth_epoch,
-            "scope": sign_in.scope,
-            **asdict(sign_in.device),
-            "secret": secrets.token_bytes(32),
-            "rotated_at": now,
-            "created_at": now,
-            "last_used_at": now,
-            "idle_expires_at": self._idle_limit(now, absolute),
-            "absolute_expires_at": absolute,
-        }
-        row = RefreshToken(**values | columns)
-        session.add(row)
-        session.flush()
-        return row
+        return self._pair(snapshot, snapshot.generation, scope_of_pair(snapshot, None), now)
 
     def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
         """Insert a session for a browser. The token pair is discarded; the browser receives only the cookie."""
@@ -85,23 +65,24 @@ class AuthorizationServer:
         idle = self._idle_limit(now, snapshot.absolute_expires_at)
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._session_of_claims(session, caller.claims, now)
-        claims = self._claims(snapshot, caller.claims.generation, snapshot.scopes(), now, idle)
+        claims = AccessClaims.of(snapshot, caller.claims.generation, snapshot.scopes(), now, idle)
         token = self._signers.access.mint(replace(claims, in_cookie=True))
         return BrowserCookie(token, claims.expires_at - claims.issued_at)
 
     def issue_code(
         self, session: Session, sign_in: SignIn, binding: CodeBinding, authenticated_at: datetime, now: datetime
     ) -> str:
-        """An authorization code (RFC 6749 section 4.1.2): the token of generation 0, whose session nobody has yet.
+        """An authorization code (RFC 6749 section 4.1.2): the token of generation 0 of a session that begins with it.
 
         `authenticated_at` is when the person signed in to the browser.
         """
-        row = self._insert(
+        row = insert_session(
             session,
             sign_in,
             now,
             generation=0,
             idle_expires_at=now + CODE_TTL,
+            absolute_expires_at=now + self._settings.refresh_absolute_ttl,
             authenticated_at=authenticated_at,
             redirect_uri=binding.redirect_uri,
             code_challenge=binding.code_challenge,
@@ -111,9 +92,10 @@ class AuthorizationServer:
     def redeem(
         self, session: Session, code: str, binding: CodeBinding, *, arrived: datetime, now: datetime
     ) -> TokenPair:
-        """RFC 6749 section 4.1.3 as the first rotation, from generation 0 to 1: a lost response is given again.
+        """Exchange a code (RFC 6749 section 4.1.3). This is the first rotation, from generation 0 to 1, so a client can
+        repeat it if the response was lost.
 
-        A genuine code from somebody who does not know what it is bound to was stolen.
+        A valid code presented with the wrong binding was stolen: its session is revoked.
         """
         presented = parse_signed(code)
         row = session.get(RefreshToken, presented.id) if presented else None
@@ -155,13 +137,14 @@ class AuthorizationServer:
         arrived: datetime,
         now: datetime,
     ) -> TokenPair:
+        """The successor of a verified code or refresh token, or the one issued already, if this is a retry."""
         while True:
             snapshot = self.verified_session(session, presented)
             if snapshot.is_suspended:
-                raise UnsupportedGrantType  # no reason to discard a token, which may be accepted again
+                raise UnsupportedGrantType  # the client keeps its token, which may be accepted again later
             if (client_id and client_id != snapshot.client_id) or not snapshot.is_live(now):
                 raise InvalidGrant
-            granted = self._granted(snapshot, scope)
+            granted = scope_of_pair(snapshot, scope)
             match snapshot.rotation_action(presented.number, arrived=arrived, grace=self.grace):
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now)
@@ -210,8 +193,8 @@ class AuthorizationServer:
         return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
 
     def confirm_use(self, session: Session, caller: Caller, now: datetime) -> None:
-        """Commit the conclusion from this use of an access token: the client has received this generation or, if it is
-        superseded, two parties hold the session, which is revoked."""
+        """Commit that the client has received this generation. If it is superseded, two parties hold the session, which
+        is revoked."""
         while True:
             snapshot = self._session_of_claims(session, caller.claims, now)
             if snapshot.is_superseded(caller.claims.generation):
@@ -240,7 +223,7 @@ class AuthorizationServer:
             return
         revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now)
 
-    # ---- Sessions and scopes of a token ----
+    # ---- The session of a token ----
 
     def verified_session(self, session: Session, presented: SignedToken) -> SessionSnapshot:
         """The session of a code or refresh token whose MAC holds; else InvalidGrant. A forged one revokes nothing."""
@@ -253,46 +236,16 @@ class AuthorizationServer:
     def _session_of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionSnapshot:
         return self.caller(claims, read_session(session, claims.session_id), now).session
 
-    @staticmethod
-    def _granted(snapshot: SessionSnapshot, scope: str | None) -> frozenset[str]:
-        """A refresh may request fewer scopes than the session has (RFC 6749 section 6), never more."""
-        granted = snapshot.scopes()
-        if scope is not None:
-            requested = parse_scope(scope)
-            if not requested <= frozenset(snapshot.role_scopes if snapshot.scope is None else snapshot.scope.split()):
-                raise InvalidScope
-            granted &= requested
-        if not granted:
-            raise InvalidScope(f"The role {snapshot.role} allows none of these scopes.")
-        return granted
-
     # ---- Minting ----
 
     def _pair(self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
         expires_at = min(now + self._settings.access_token_ttl, snapshot.absolute_expires_at)
-        claims = self._claims(snapshot, generation, scopes, now, expires_at)
+        claims = AccessClaims.of(snapshot, generation, scopes, now, expires_at)
         return TokenPair(
             access_token=self._signers.access.mint(claims),
             expires_in=claims.expires_at - claims.issued_at,
             scope=" ".join(in_order(scopes)),
             refresh_token=self._signers.refresh.sign(snapshot.id, generation, snapshot.secret),
-        )
-
-    @staticmethod
-    def _claims(
-        snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, expires_at: datetime
-    ) -> AccessClaims:
-        return AccessClaims(
-            subject=snapshot.user_id,
-            session_id=snapshot.id,
-            generation=generation,
-            client_id=snapshot.client_id,
-            scope=scopes,
-            auth_time=int(snapshot.authenticated_at.timestamp()),
-            issued_at=int(now.timestamp()),
-            expires_at=int(expires_at.timestamp()),
-            not_before=int(now.timestamp()),
-            token_id=secrets.token_urlsafe(12),
         )
 
     def _idle_limit(self, now: datetime, absolute_limit: datetime) -> datetime:

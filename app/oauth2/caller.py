@@ -33,7 +33,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class CodeBinding:
-    """What an authorization code is bound to: whoever redeems it must know all of it (RFC 7636 section 4.6)."""
+    """The values that an authorization code is bound to: its client must present all of them (RFC 7636 section 4.6)."""
 
     client_id: str
     redirect_uri: str

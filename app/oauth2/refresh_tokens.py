@@ -1,11 +1,12 @@
-"""Sessions in the database: the authentication query, and the only functions that change, revoke and list sessions.
+"""Sessions in the database: the authentication query, and the functions that list, insert, change and revoke sessions.
 
 The authentication query is one of the three places that read columns instead of entities: with three entities it takes
 165 µs instead of 85, and every request makes it. The fields of SessionSnapshot name its columns.
 """
 
+import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from sqlmodel import Session, col, select
 from app.core.row_reader import Row, first_row
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
+from app.oauth2.caller import SignIn
 
 _COLUMNS: dict[str, Any] = {
     "user_id": User.id,
@@ -136,6 +138,24 @@ def _live(now: datetime) -> tuple[Any, ...]:
 
 
 # ---- Changing ----
+
+
+def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: Any) -> RefreshToken:
+    """Insert a session with the two times when it expires, among other columns."""
+    row = RefreshToken(
+        user_id=sign_in.user_id,
+        auth_epoch=sign_in.auth_epoch,
+        scope=sign_in.scope,
+        **asdict(sign_in.device),
+        secret=secrets.token_bytes(32),
+        rotated_at=now,
+        created_at=now,
+        last_used_at=now,
+        **columns,
+    )
+    session.add(row)
+    session.flush()
+    return row
 
 
 def compare_and_swap(session: Session, read: SessionSnapshot, **changes: Any) -> bool:

@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from app.core.oauth_errors import InvalidRequest, InvalidScope
 from app.core.scopes import SCOPES, in_order
+from app.models.refresh_token import SessionSnapshot
 
 _MAX_PARAMETERS = 50
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
@@ -40,7 +41,7 @@ class TokenForm(_CodeAndRefresh):
 
 
 class PasswordTokenForm(_CodeAndRefresh):
-    """The same with those of the password grant (RFC 6749 section 4.3.2), and the device's label."""
+    """The same with those of the password grant (RFC 6749 section 4.3.2) and a device label."""
 
     grant_type: Literal["authorization_code", "refresh_token", "password"]
     username: Username | MISSING = MISSING
@@ -97,3 +98,16 @@ def scope_at_login(requested: str | None, role_scopes: list[str]) -> str | None:
     if not granted:
         raise InvalidScope
     return " ".join(in_order(granted))
+
+
+def scope_of_pair(snapshot: SessionSnapshot, requested: str | None) -> frozenset[str]:
+    """The scopes of a new token pair. A refresh may request fewer than the session has (RFC 6749 section 6)."""
+    granted = snapshot.scopes()
+    if requested is not None:
+        names = parse_scope(requested)
+        if not names <= frozenset(snapshot.role_scopes if snapshot.scope is None else snapshot.scope.split()):
+            raise InvalidScope
+        granted &= names
+    if not granted:
+        raise InvalidScope(f"The role {snapshot.role} allows none of these scopes.")
+    return granted

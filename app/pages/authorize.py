@@ -13,13 +13,13 @@ from app.pages.forms import read_form
 from app.pages.rendering import page, page_headers, redirect
 
 router = APIRouter(include_in_schema=False)
-# The code is in the address of the answer: nothing stores it, and no Referer names it.
+# The code is in the redirect's address: no cache may store it, and no Referer may contain it.
 HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache", "Referrer-Policy": "no-referrer"}
 
 
 @router.get("/authorize")
 async def authorize(request: Request) -> Response:
-    """Ask the person, who signs in first if nobody has, or if the app wants a fresh sign-in (`prompt=login`)."""
+    """Ask the person. Without a session, or if the app wants a fresh sign-in (`prompt=login`), they sign in first."""
     step = await _call(request, "GET")
     if step is None or (not step["redirect"] and request.query_params.get("prompt") == "login"):
         return redirect("/sign-in", **_back(request))
@@ -42,7 +42,7 @@ async def decide(request: Request) -> Response:
 
 
 async def _call(request: Request, method: str, body: dict[str, bool] | None = None) -> dict[str, Any] | None:
-    """What the API says about the request in this page's address; None if nobody is signed in."""
+    """The API's response to the request in this page's address; None if nobody is signed in."""
     try:
         response = await Api(request).call(method, f"/api/auth/authorization?{request.url.query}", json=body)
     except ApiError as error:
@@ -54,14 +54,14 @@ async def _call(request: Request, method: str, body: dict[str, bool] | None = No
 
 
 def _back(request: Request) -> dict[str, str]:
-    """How the sign-in page leads back here, where `prompt` has then been obeyed."""
+    """The query with which the sign-in page leads back here, without `prompt`, which has then been obeyed."""
     query = request.query_params.multi_items()
     prompt = {"prompt": "login"} if ("prompt", "login") in query else {}
     return {"next": f"/authorize?{urlencode([pair for pair in query if pair[0] != 'prompt'])}", **prompt}
 
 
 def _policy(request: Request) -> str:
-    """The policy of all pages, but the form's answer leads to the app: browsers apply form-action to redirects too."""
+    """The policy of all pages, which also lets the form redirect to the app: browsers apply form-action there too."""
     app = urlsplit(request.query_params["redirect_uri"])
     source = f"https://{app.netloc}" if app.scheme == "https" else f"{app.scheme}:"
     policy = page_headers(get_settings(), apart=request.app.state.api is None)["content-security-policy"]

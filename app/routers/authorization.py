@@ -1,5 +1,5 @@
-"""What the page /authorize asks and decides (RFC 6749 section 4.1). It is for browsers with our cookie alone: a bearer
-token could give itself all scopes here."""
+"""The API behind the page /authorize (RFC 6749 section 4.1). Only browsers with our cookie may use it: a bearer token
+could grant itself all scopes."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ router = Router("/api/auth/authorization")
 
 
 class Authorization(SQLModel):
-    """Where to redirect to, or, if the person is to be asked first, what."""
+    """The address to redirect to or, if the person has to be asked first, the question."""
 
     redirect: str = ""
     client: str = ""
@@ -42,7 +42,7 @@ Step: TypeAlias = Callable[[AuthorizationRequest, Caller, str | None], Awaitable
 
 @router.get("", include_in_schema=False)
 async def read_authorization(request: Request, services: ServicesDep) -> Authorization:
-    """Who asks for what: the query is that of the authorization request."""
+    """The app and the scopes that it requests. The query is that of the authorization request."""
 
     async def ask(asked: AuthorizationRequest, me: Caller, scope: str | None) -> Authorization:
         scopes = in_order(frozenset(me.session.role_scopes)) if scope is None else scope.split()
@@ -53,7 +53,7 @@ async def read_authorization(request: Request, services: ServicesDep) -> Authori
 
 @router.post("", include_in_schema=False)
 async def answer_authorization(request: Request, body: Decision, services: ServicesDep) -> Authorization:
-    """Issue the code, or refuse it. An approval is always a person's click (RFC 8252 section 8.6)."""
+    """Issue the code, or refuse it. Consent always takes a person's click (RFC 8252 section 8.6)."""
 
     async def decide(asked: AuthorizationRequest, me: Caller, scope: str | None) -> Authorization:
         if not body.consent:
@@ -71,7 +71,7 @@ async def answer_authorization(request: Request, body: Decision, services: Servi
 
 
 async def _answer(request: Request, services: Services, step: Step) -> Authorization:
-    """Mistakes of the client are told to it by redirect; the person has to sign in only for what is right."""
+    """Take the next step, or redirect to the client with its error. People sign in for valid requests only."""
     asked = await services.database.read(request, read_request, request.url.query)
     try:
         asked.check()

@@ -54,7 +54,7 @@ def update_client(client_id: IdInPath, body: OAuthClientUpdate, me: Writer, sess
 
 @router.delete("/{client_id}", status_code=204, responses=NO_CLIENT)
 def delete_client(client_id: IdInPath, me: Writer, session: SessionDep) -> None:
-    """Remove an app: nobody can sign in with it any more. Those who have signed in stay so."""
+    """Remove an app: nobody can sign in with it any more. Existing sessions continue."""
     session.delete(_get(session, client_id))
     session.flush()
     security_event("client removed", client_id=client_id, by=me.user_id)
