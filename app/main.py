@@ -26,7 +26,7 @@ from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
-from app.http.openapi import description, install_openapi, operation_id, tags
+from app.http.openapi import description, install_openapi, operation_id, servers, tags
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, authorize, jobs_and_chat, public
@@ -76,6 +76,7 @@ def create_api() -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
         openapi_tags=tags(),
+        servers=servers(),
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,

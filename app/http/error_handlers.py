@@ -71,7 +71,7 @@ def _invalid(error: RequestValidationError) -> Invalid:
         {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]}
         for e in error.errors()[:MAX_ERRORS]
     ]
-    where, *inside = [str(part) for part in mistakes[0]["loc"] if isinstance(part, str)]
+    where, *inside = [part for part in mistakes[0]["loc"] if not part.isdecimal()]
     return Invalid(f"In {'.'.join(inside) or where}: {mistakes[0]['msg']}", errors=mistakes)
 
 
@@ -91,9 +91,10 @@ def _sentence(mistake: dict[str, Any]) -> str:
             return f"{message[:1].upper()}{message[1:].rstrip('.')}."
 
 
-def _place(part: str | int) -> str | int:
+def _place(part: str | int) -> str:
     """A part of a location. The name of an unknown field is the client's: it is repeated only if it looks harmless."""
-    return part if isinstance(part, int) or _FIELD.fullmatch(part) else "?"
+    text = str(part)
+    return text if _FIELD.fullmatch(text) else "?"
 
 
 def _of_http_exception(error: HTTPException) -> AppError:

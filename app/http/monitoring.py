@@ -5,7 +5,7 @@ from secrets import compare_digest
 from typing import Literal
 
 from fastapi import Request
-from sqlmodel import SQLModel
+from sqlmodel import Field, SQLModel
 
 from app.core.errors import InvalidToken, MetricsRefused, Unauthenticated
 from app.core.settings import Settings
@@ -13,7 +13,7 @@ from app.http.rate_limit import client_address
 
 
 class Health(SQLModel):
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"] = Field(default="ok", description="Always ok: otherwise the response is an error.")
 
 
 def check_scraper(request: Request, settings: Settings) -> None:

@@ -16,6 +16,7 @@ from app.core.errors import AppError
 from app.core.oauth_errors import OAUTH_PATHS, oauth_error
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
+from app.http.openapi_schemas import simplify, without_null
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 Kind: TypeAlias = type[AppError] | AppError
@@ -26,6 +27,12 @@ _texts: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_
 def description() -> str:
     text: str = _texts["description"]
     return text.format(sign_in=_texts["sign-in"][get_settings().local_accounts])
+
+
+def servers() -> list[dict[str, str]]:
+    """Where the API is: Swagger UI calls the first one, where the document came from."""
+    public = get_settings().public_url
+    return [{"url": "/", "description": "This address"}, {"url": public, "description": "The public address"}]
 
 
 def tags() -> list[dict[str, str]]:
@@ -42,9 +49,11 @@ def operation_id(route: APIRoute) -> str:
 
 
 class Mistake(SQLModel):
-    loc: list[str | int]
-    msg: str
-    type: str
+    """What is wrong with one field."""
+
+    loc: list[str] = Field(description="Where: the part of the request, then the names or numbers that lead to it.")
+    msg: str = Field(description="Why: a sentence for a person.")
+    type: str = Field(description="The kind of mistake: programs decide by it.")
 
 
 class Problem(SQLModel):
@@ -53,8 +62,8 @@ class Problem(SQLModel):
     type: str = Field(
         description="Stable: programs decide by it.", schema_extra={"json_schema_extra": {"format": "uri-reference"}}
     )
-    title: str
-    status: int
+    title: str = Field(description="What this type of problem is.")
+    status: int = Field(ge=400, le=599, description="The status code of the response.")
     detail: str = Field(description="A sentence for a person.")
     errors: list[Mistake] | MISSING = Field(
         default=MISSING, description="With 422: where and why. Never repeats the input."
@@ -64,11 +73,13 @@ class Problem(SQLModel):
 class OAuthError(SQLModel):
     """RFC 6749 section 5.2."""
 
-    error: str
-    error_description: str
-    detail: str
+    error: str = Field(description="The code of RFC 6749: programs decide by it.")
+    error_description: str = Field(description="A sentence for a developer.")
+    detail: str = Field(description="The same sentence.")
 
 
+# Schemas that the document refers to and FastAPI does not know of.
+_SHARED: list[type[BaseModel]] = [Problem, OAuthError]
 _HEADERS_OF_STATUS = {
     401: ["WWW-Authenticate"],
     403: ["WWW-Authenticate"],
@@ -99,7 +110,11 @@ def problems(*kinds: Kind, oauth: bool = False) -> Responses:
     return responses
 
 
-CREATED: Responses = {201: {"headers": headers("Location")}}
+def located(example: str, *others: str, status: int = 201) -> Responses:
+    """The response of a route that creates what is at an address like `example`."""
+    location = _texts["headers"]["Location"] | {"example": example}
+    return {status: {"headers": headers(*others) | {"Location": location}}}
+
 
 # The errors that every route may return, so that routes declare their own only.
 _ANY: tuple[Kind, ...] = (
@@ -117,7 +132,8 @@ OAUTH_ERRORS = problems(
 
 def form_body(schema: type[BaseModel]) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its form by hand."""
-    content = {"application/x-www-form-urlencoded": {"schema": schema.model_json_schema()}}
+    _SHARED.append(schema)
+    content = {"application/x-www-form-urlencoded": {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -148,10 +164,14 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
+    paths = str(schema["paths"])
+    used = [model for model in _SHARED if f"#/components/schemas/{model.__name__}'" in paths]
     _, shared = models_json_schema(
-        [(Problem, "validation"), (OAuthError, "validation")], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in used], ref_template="#/components/schemas/{model}"
     )
     components["schemas"] |= shared["$defs"]
+    simplify(schema["paths"])
+    simplify(components["schemas"])
     if settings.local_accounts == "off":
         words = f"Paste an access token of {settings.oidc_issuer}."
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}
@@ -175,7 +195,7 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
         operation["description"] += f"\n\nScope: {needed}."
     for parameter in operation.get("parameters", []):
         _add_example(parameter)
-    _add_headers(operation)
+    _add_headers(path, operation)
     _add_errors(path, method, operation, scopes)
 
 
@@ -191,23 +211,29 @@ _EXAMPLES = {
 
 def _add_example(parameter: dict[str, Any]) -> None:
     """Name an example in the description: Swagger UI would send one in a field of its own with every request."""
-    schema = parameter["schema"]
+    schema = parameter["schema"] = without_null(parameter["schema"])
     inner = schema.get("anyOf", [schema])[0]
+    parameter.setdefault("description", inner.get("description", ""))
     by_type = _EXAMPLES.get(inner.get("format") or inner.get("type"), parameter["name"])
     examples = schema.get("examples") or inner.get("examples") or inner.get("enum") or [schema.get("default", by_type)]
     schema.setdefault("examples", examples[:1])
     shown = examples[0] if isinstance(examples[0], str) else json.dumps(examples[0])
-    parameter["description"] = f"{parameter.get('description', '')} Example: `{shown}`".lstrip()
+    parameter["description"] = f"{parameter['description']} Example: `{shown}`".lstrip()
 
 
-def _add_headers(operation: dict[str, Any]) -> None:
+def _add_headers(path: str, operation: dict[str, Any]) -> None:
     """Declare the response headers that follow from the parameters."""
-    sent = {parameter["name"] for parameter in operation.get("parameters", [])}
+    sent = {parameter["name"]: parameter["schema"]["examples"][0] for parameter in operation.get("parameters", [])}
     for status, response in operation["responses"].items():
-        names = ["Link"] if status == "200" and "limit" in sent else []
-        names += ["ETag"] if status in {"200", "304"} and sent & {"if-match", "if-none-match"} else []
-        if names:
-            response.setdefault("headers", {}).update(headers(*names))
+        declared = {}
+        if status == "200" and "limit" in sent:
+            cursor = "after" if "after" in sent else "since"
+            link = f'<{path.format_map(sent)}?{cursor}={sent[cursor]}>; rel="next"'
+            declared["Link"] = _texts["headers"]["Link"] | {"example": link}
+        if status in {"200", "304"} and sent.keys() & {"if-match", "if-none-match"}:
+            declared |= headers("ETag")
+        if declared:
+            response.setdefault("headers", {}).update(declared)
 
 
 def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[str]) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from app.core.errors import Invalid, UnsupportedMediaType
 from app.models.operation import OperationCreate, OperationPublic
-from app.models.types import format_amount
+from app.models.types import format_amount, format_time
 
 COLUMNS = tuple(OperationCreate.model_fields)
 _OPTIONAL = {"instrument_type"}
@@ -51,7 +51,7 @@ def _cell(value: str | Decimal | datetime | None) -> str:
         case Decimal():
             return format_amount(value)
         case datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            return format_time(value)
     # The apostrophe keeps a spreadsheet from evaluating the cell. Text that begins with one gets another, so that the
     # import can remove it again.
     return f"'{value}" if _FORMULA.match(value) else value
@@ -139,6 +139,6 @@ def _with_point(line: int, number: str, decimal: str) -> str:
 
 
 def _invalid(line: int, message: str, column: str | None = None) -> Invalid:
-    place, loc = (f"line {line}, {column}", [line, column]) if column else (f"line {line}", [line])
+    place, loc = (f"line {line}, {column}", [str(line), column]) if column else (f"line {line}", [str(line)])
     error = {"loc": ["body", *loc], "msg": f"{message}.", "type": "csv"}
     return Invalid(f"In {place}: {message}.", errors=[error], line=line)

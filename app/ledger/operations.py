@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, literal_column, tuple_, update
+from pydantic import MISSING
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, literal_column, tuple_, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
@@ -20,13 +21,13 @@ from app.core.decimals import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.core.etags import if_match
 from app.models.operation import (
+    Change,
     Changes,
     ChangesQuery,
     Imported,
     Operation,
     OperationCreate,
     OperationPublic,
-    Tombstone,
     Total,
 )
 from app.models.user import User
@@ -101,10 +102,14 @@ def read_changes(session: Session, owner_id: UUID, query: ChangesQuery, revision
     more, rows = len(rows) > query.limit, rows[: query.limit]
     last = rows[-1]["revision"] if rows else query.since
     return Changes.model_construct(
-        changes=[(Tombstone if row["deleted_at"] else OperationPublic).model_construct(**row) for row in rows],
-        next=last if more else max(last, revision),
-        more=more,
+        changes=[_change(row) for row in rows], next=last if more else max(last, revision), more=more
     )
+
+
+def _change(row: RowMapping) -> Change:
+    if row["deleted_at"] is None:
+        return Change.model_construct(**{**row, "deleted_at": MISSING})
+    return Change.model_construct(id=row["id"], revision=row["revision"], deleted_at=row["deleted_at"])
 
 
 def summarize(session: Session, owner_id: UUID) -> list[Total]:

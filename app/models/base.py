@@ -1,4 +1,4 @@
-"""The base of every model: constraint names, ids, the current time, and request bodies."""
+"""The base of every model: constraint names, JSON schemas, ids, the current time, and request bodies."""
 
 import os
 import pkgutil
@@ -6,11 +6,11 @@ import time
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import pydantic
-from pydantic import ConfigDict
+from pydantic import MISSING, BaseModel, ConfigDict
 from sqlalchemy import BigInteger, Integer, String, Table
 from sqlmodel import SQLModel
 
@@ -22,6 +22,25 @@ SQLModel.metadata.naming_convention = {
     "ck": "ck_%(table_name)s_%(constraint_name)s",
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
 }
+
+
+def _complete_schema(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Describe what clients may leave out, and what they always get.
+
+    A response has every field, null or not, except those that are MISSING. In a request, a field that is null by
+    default is optional: generated clients leave it out, although null is taken too.
+    """
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    required = [name for name in schema.pop("required", ()) if fields[name].default is not MISSING]
+    if required:
+        schema["required"] = required
+    for name, field in fields.items() if model.model_config.get("extra") == "forbid" else ():
+        described = schema["properties"][name]
+        if field.default is None and "anyOf" in described:
+            described["anyOf"].remove({"type": "null"})
+
+
+SQLModel.model_config |= {"json_schema_serialization_defaults_required": True, "json_schema_extra": _complete_schema}
 
 
 def utcnow() -> datetime:
@@ -38,7 +57,7 @@ def uuid7() -> UUID:
 
 MAX_ID = 2**63 - 1
 MAX_PAGE = 200  # rows of a list
-Id = Annotated[int, pydantic.Field(examples=[7])]
+Id = Annotated[int, pydantic.Field(description="Its id.", examples=[7])]
 # 64 bits on both databases: SQLite generates ids only for a primary key that is declared as INTEGER.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 # Ordered by code point on both databases, whatever their locale, so that a list and its cursors agree everywhere.

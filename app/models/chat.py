@@ -5,11 +5,12 @@ from typing import Annotated
 from uuid import UUID
 
 import pydantic
-from pydantic import AfterValidator, StringConstraints, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, StringConstraints, ValidationInfo, field_validator
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
+from app.models.types import NOT_BLANK, UtcTime, text_schema
 
 LOBBY = "lobby"
 MAX_TEXT = 4096  # bytes
@@ -27,14 +28,19 @@ Text = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$"),
     AfterValidator(_four_kib),
-    WithJsonSchema(
-        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
+    text_schema(f"At most {MAX_TEXT} bytes in UTF-8.", "Hello", minLength=1, maxLength=MAX_TEXT, pattern=NOT_BLANK),
+]
+RoomName = Annotated[
+    str,
+    pydantic.Field(
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
+        max_length=50,
+        description="A slug. A room exists once a message is written in it.",
+        examples=[LOBBY],
     ),
 ]
-RoomName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=50, examples=[LOBBY])]
 ClientId = Annotated[str, pydantic.Field(pattern=r"^[!-~]{1,64}$", examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]
-Count = Annotated[int, pydantic.Field(examples=[12])]
-Number = Annotated[Count, pydantic.Field(ge=0, le=MAX_ID)]
+Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 
 Seconds = Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT, examples=[MAX_WAIT])]
 
@@ -52,7 +58,7 @@ _CLIENT_ID = "An id of your choice: a message sent again with the same id is sto
 
 
 class ChatMessageBase(SQLModel):
-    text: Text = Field(max_length=MAX_TEXT, schema_extra={"examples": ["Hello"]})
+    text: Text = Field(max_length=MAX_TEXT)
     client_message_id: ClientId | None = Field(default=None, max_length=64, description=_CLIENT_ID)
 
 
@@ -77,19 +83,24 @@ class ChatMessageCreate(ChatFrame):
 
 class ChatMessagePublic(SQLModel):
     id: Id
-    room: str = Field(schema_extra={"examples": [LOBBY]})
-    number: Count = Field(description="Increases within a room. Resume after the last number that you received.")
-    author_id: UUID
+    room: str = Field(description="The room's name.", schema_extra={"examples": [LOBBY]})
+    number: int = Field(
+        description="Increases within a room. Resume after the last number that you received.",
+        schema_extra={"examples": [12]},
+    )
+    author_id: UUID = Field(description="The account that wrote it.")
     author: str | None = Field(description="The author's name.", schema_extra={"examples": ["Ada"]})
-    text: str = Field(schema_extra={"examples": ["Hello"]})
-    client_message_id: str | None = Field(schema_extra={"examples": ["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]})
-    created_at: datetime
+    text: str = Field(description="As it was written.", schema_extra={"examples": ["Hello"]})
+    client_message_id: str | None = Field(
+        description="The id that its author chose.", schema_extra={"examples": ["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]}
+    )
+    created_at: UtcTime = Field(description="When it was written.")
 
 
 class RoomQuery(SQLModel):
     """The query parameters that select a room, and the position to resume from."""
 
-    room: RoomName = Field(default=LOBBY, description="A slug. A room exists once a message is written in it.")
+    room: RoomName = LOBBY
     after: Number | None = Field(
         default=None, description="Only messages with a greater number, the first ones after it."
     )

@@ -9,10 +9,14 @@ from pydantic import MISSING
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
 from app.models.base import BigId, Body, Id, SortedName, utcnow
-from app.models.types import Name, line
+from app.models.types import UtcTime, line
 
-SecretName = Annotated[str, *line(100, "Dive Wilson")]
-Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, examples=[48])]
+HeroName = Annotated[str, *line(100, "Deadpond", "The hero's name, which is unique.")]
+SecretName = Annotated[str, *line(100, "Dive Wilson", "Seen only by callers with `heroes:secrets`.")]
+Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, description="In years.", examples=[48])]
+TeamName = Annotated[str, *line(100, "Preventers", "The team's name, which is unique.")]
+Headquarters = Annotated[str, *line(100, "Sharp Tower", "Where the team meets.")]
+Joined = Annotated[UtcTime, pydantic.Field(description="When the hero joined the team.")]
 
 
 class HeroTeamLink(SQLModel, table=True):
@@ -32,7 +36,7 @@ class HeroTeamLink(SQLModel, table=True):
 
 
 class HeroBase(SQLModel):
-    name: Name = Field(sa_type=SortedName, schema_extra={"examples": ["Deadpond"]})
+    name: HeroName = Field(sa_type=SortedName)
     age: Age | None = Field(default=None)
 
 
@@ -54,7 +58,7 @@ class HeroCreate(Body, HeroBase):
 
 
 class HeroUpdate(Body):
-    name: Name | MISSING = Field(default=MISSING)
+    name: HeroName | MISSING = Field(default=MISSING)
     age: Age | MISSING | None = Field(default=MISSING)
     secret_name: SecretName | MISSING = Field(default=MISSING)
 
@@ -76,8 +80,8 @@ class HeroPublic(HeroBase):
 
 
 class TeamBase(SQLModel):
-    name: Name = Field(sa_type=SortedName, schema_extra={"examples": ["Preventers"]})
-    headquarters: Name = Field(max_length=100, schema_extra={"examples": ["Sharp Tower"]})
+    name: TeamName = Field(sa_type=SortedName)
+    headquarters: Headquarters = Field(max_length=100)
 
 
 class Team(TeamBase, table=True):
@@ -95,8 +99,8 @@ class TeamCreate(Body, TeamBase):
 
 
 class TeamUpdate(Body):
-    name: Name | MISSING = Field(default=MISSING)
-    headquarters: Name | MISSING = Field(default=MISSING)
+    name: TeamName | MISSING = Field(default=MISSING)
+    headquarters: Headquarters | MISSING = Field(default=MISSING)
 
 
 class TeamPublic(TeamBase):
@@ -107,8 +111,8 @@ class TeamPublic(TeamBase):
 
 
 class TeamOfHero(TeamPublic):
-    joined_at: datetime
+    joined_at: Joined
 
 
 class HeroOfTeam(HeroPublic):
-    joined_at: datetime
+    joined_at: Joined

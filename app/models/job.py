@@ -10,7 +10,7 @@ from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models.base import Body, utcnow, uuid7
-from app.models.types import Bound
+from app.models.types import Bound, UtcTime
 
 JobKind = Literal["mail", "statement", "purge"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -28,17 +28,21 @@ def _one_of(column: str, values: Any) -> CheckConstraint:
 
 
 class JobBase(SQLModel):
-    id: UUID = Field(default_factory=uuid7, primary_key=True)
-    kind: JobKind = Field(sa_type=String(20))
-    queue: QueueName = Field(sa_type=String(20))
-    state: JobState = Field(default="waiting", sa_type=String(20))
+    id: UUID = Field(default_factory=uuid7, primary_key=True, description="Its id.")
+    kind: JobKind = Field(sa_type=String(20), description="What it does.")
+    queue: QueueName = Field(sa_type=String(20), description="Where it waits for a worker.")
+    state: JobState = Field(
+        default="waiting", sa_type=String(20), description="Final once it is done, failed or cancelled."
+    )
     progress: float = Field(default=0.0, description="From 0 to 1.", schema_extra={"examples": [0.5]})
     attempts: int = Field(default=0, description="How often it was started.", schema_extra={"examples": [1]})
     error: Reason | None = Field(default=None, max_length=200, description="Why the latest attempt failed.")
-    owner_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="CASCADE")
-    created_at: datetime = Field(default_factory=utcnow)
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
+    owner_id: UUID | None = Field(
+        default=None, foreign_key="user.id", ondelete="CASCADE", description="Who started it; null for the service."
+    )
+    created_at: UtcTime = Field(default_factory=utcnow, description="When it was created.")
+    started_at: UtcTime | None = Field(default=None, description="When its latest attempt began.")
+    finished_at: UtcTime | None = Field(default=None, description="When it ended; null until then.")
 
 
 class Job(JobBase, table=True):

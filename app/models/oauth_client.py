@@ -11,7 +11,7 @@ from sqlalchemy import JSON
 from sqlmodel import Field, SQLModel
 
 from app.models.base import Body, SortedName, utcnow
-from app.models.types import Name
+from app.models.types import UtcTime, line
 
 DOCS_REDIRECT = "/static/docs-signed-in.html"  # of Swagger UI, whose client is `swagger`
 CLIENT_ID = r"^[A-Za-z0-9._~-]{1,100}$"
@@ -34,21 +34,28 @@ def _redirect_uri(value: str) -> str:
     return value
 
 
+_URIS = "Where codes may be sent: compared exactly, but for the port of the device itself."
 RedirectUri = Annotated[
     str,
     StringConstraints(max_length=500),
     AfterValidator(_redirect_uri),
-    pydantic.Field(examples=["com.example.app:/"]),
+    pydantic.Field(description="Where a code may be sent.", examples=["com.example.app:/"]),
 ]
 RedirectUris = Annotated[
-    list[RedirectUri], pydantic.Field(min_length=1, max_length=20, examples=[["com.example.app:/signed-in"]])
+    list[RedirectUri],
+    pydantic.Field(min_length=1, max_length=20, description=_URIS, examples=[["com.example.app:/signed-in"]]),
 ]
-ClientId = Annotated[str, StringConstraints(pattern=CLIENT_ID), pydantic.Field(examples=["ledger-app"])]
+ClientId = Annotated[
+    str, StringConstraints(pattern=CLIENT_ID), pydantic.Field(description="The app's id.", examples=["ledger-app"])
+]
+AppName = Annotated[str, *line(100, "Ledger for iPhone", "The app's name, as people see it.")]
 
 
 class OAuthClientBase(SQLModel):
-    name: Name = Field(max_length=100, schema_extra={"examples": ["Ledger for iPhone"]})
-    redirect_uris: list[str] = Field(sa_type=JSON, schema_extra={"examples": [["com.example.app:/signed-in"]]})
+    name: AppName = Field(max_length=100)
+    redirect_uris: list[str] = Field(
+        sa_type=JSON, description=_URIS, schema_extra={"examples": [["com.example.app:/signed-in"]]}
+    )
 
 
 class OAuthClient(OAuthClientBase, table=True):
@@ -74,10 +81,10 @@ class OAuthClientCreate(Body, OAuthClientBase):
 
 
 class OAuthClientUpdate(Body):
-    name: Name | MISSING = Field(default=MISSING)
+    name: AppName | MISSING = Field(default=MISSING)
     redirect_uris: RedirectUris | MISSING = Field(default=MISSING)
 
 
 class OAuthClientPublic(OAuthClientBase):
-    id: str = Field(schema_extra={"examples": ["ledger-app"]})
-    created_at: datetime
+    id: str = Field(description="The app's id.", schema_extra={"examples": ["ledger-app"]})
+    created_at: UtcTime = Field(description="When it was registered.")

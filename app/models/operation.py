@@ -13,20 +13,26 @@ from app.core.decimals import ExactDecimal
 from app.core.etags import etag
 from app.core.settings import get_settings
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
-from app.models.types import Amount, Bound, Timestamp, line
+from app.models.types import Amount, Bound, Timestamp, UtcTime, line, text_schema
 
 MAX_TEXT = 50
 
-OperationType = Annotated[str, *line(MAX_TEXT, "sell", max_sent=200, lower=True)]
-InstrumentType = Annotated[str, *line(MAX_TEXT, "btc", max_sent=200, lower=True)]
-Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", max_sent=200)]
+OperationType = Annotated[str, *line(MAX_TEXT, "sell", "What was done, such as sell.", max_sent=200, lower=True)]
+InstrumentType = Annotated[
+    str, *line(MAX_TEXT, "btc", "The type of the instrument, such as btc.", max_sent=200, lower=True)
+]
+Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", "The instrument's identifier.", max_sent=200)]
 
-Revision = Annotated[int, pydantic.Field(examples=[12])]
+Revision = Annotated[int, pydantic.Field(description="The owner's revision that changed it last.", examples=[12])]
 Position = Annotated[Revision, pydantic.Field(ge=0, le=MAX_ID)]
 Flag = Annotated[bool, pydantic.Field(examples=[True])]
-Count = Annotated[int, pydantic.Field(examples=[3])]
+Count = Annotated[int, pydantic.Field(description="The number of operations.", examples=[3])]
 
+_DATE = "When it was done."
 _BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
+_OWNER = "The account that it belongs to."
+_CREATED = "When it was recorded."
+_UPDATED = "When it was last changed."
 _NOT_DELETED = text("deleted_at IS NULL")
 _DELETED = text("deleted_at IS NOT NULL")
 
@@ -41,7 +47,7 @@ class OperationBase(SQLModel):
     instrument_type: InstrumentType | None = Field(default=None, max_length=MAX_TEXT)
     figi: Figi = Field(max_length=MAX_TEXT)
     quantity: Amount = Field(sa_type=ExactDecimal)
-    date: Timestamp
+    date: Timestamp = Field(description=_DATE)
 
 
 class Operation(OperationBase, table=True):
@@ -68,21 +74,25 @@ class OperationCreate(Body, OperationBase):
     pass
 
 
-class OperationUpdate(Body):
-    """Fields that are left out keep their values."""
+class OperationChanges(SQLModel):
+    """The fields of an operation, any of which may be missing."""
 
     type: OperationType | MISSING = Field(default=MISSING)
     instrument_type: InstrumentType | MISSING | None = Field(default=MISSING)
     figi: Figi | MISSING = Field(default=MISSING)
-    quantity: Amount | MISSING = Field(default=MISSING, schema_extra={"examples": ["10"]})
-    date: Timestamp | MISSING = Field(default=MISSING)
+    quantity: Amount | MISSING = Field(default=MISSING)
+    date: Timestamp | MISSING = Field(default=MISSING, description=_DATE)
+
+
+class OperationUpdate(Body, OperationChanges):
+    """Fields that are left out keep their values."""
 
 
 class OperationPublic(OperationBase):
     id: Id
-    owner_id: UUID
-    created_at: datetime
-    updated_at: datetime
+    owner_id: UUID = Field(description=_OWNER)
+    created_at: UtcTime = Field(description=_CREATED)
+    updated_at: UtcTime = Field(description=_UPDATED)
     revision: Revision
 
     @property
@@ -90,20 +100,25 @@ class OperationPublic(OperationBase):
         return etag(self.owner_id, self.revision)
 
 
-class Tombstone(SQLModel):
-    """What remains of a deleted operation."""
+class Change(OperationChanges):
+    """A changed operation with all its fields as they are now or, if it was deleted, `deleted_at` instead of them."""
 
     id: Id
     revision: Revision
-    deleted_at: datetime
+    deleted_at: UtcTime | MISSING = Field(
+        default=MISSING, description="When it was deleted; absent while the operation exists."
+    )
+    owner_id: UUID | MISSING = Field(default=MISSING, description=_OWNER)
+    created_at: UtcTime | MISSING = Field(default=MISSING, description=_CREATED)
+    updated_at: UtcTime | MISSING = Field(default=MISSING, description=_UPDATED)
 
 
 class Changes(SQLModel):
-    """Changes in the order of their revisions. `next` is the `since` of the next request."""
+    """Changes in the order of their revisions."""
 
-    changes: list[OperationPublic | Tombstone]
-    next: Revision
-    more: bool
+    changes: list[Change] = Field(description="Apply them in this order.")
+    next: Revision = Field(description="The `since` of the next request.")
+    more: bool = Field(description="Whether there are more changes already.")
 
 
 class OperationFilter(SQLModel):
@@ -160,16 +175,16 @@ class Total(SQLModel):
 
     type: OperationType
     instrument_type: InstrumentType | None
-    month: str = Field(description="In UTC.", schema_extra={"examples": ["2023-10"]})
+    month: str = Field(description="The month in UTC.", schema_extra={"examples": ["2023-10"]})
     count: Count
-    quantity: Amount
+    quantity: Annotated[Amount, text_schema("Their exact total.", "10")]
 
 
 class Imported(SQLModel):
-    """How many operations were created, and the revision of the last one."""
+    """The result of an import."""
 
-    created: Count
-    revision: Revision
+    created: Count = Field(description="How many operations were created.")
+    revision: Revision = Field(description="The revision of the last one.")
 
 
 class IdempotencyKey(SQLModel, table=True):

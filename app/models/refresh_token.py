@@ -7,7 +7,7 @@ A row contains no token, and none can be derived from it without the server key
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import MISSING
@@ -16,6 +16,7 @@ from sqlmodel import Field, Relationship, SQLModel
 
 from app.core.settings import get_settings
 from app.models.base import uuid7
+from app.models.types import UtcTime
 from app.models.user import User
 
 
@@ -28,14 +29,25 @@ class RotationAction(Enum):
     REUSE = auto()  # any other was issued and superseded: two parties hold this session
 
 
+_CLIENT_ID = "The label that the client sent at sign-in."
+
+
 class SessionBase(SQLModel):
-    client_id: str = Field(max_length=100, schema_extra={"examples": ["app"]})
-    device: str = Field(max_length=100, schema_extra={"examples": ["Ada's phone"]})
-    ip: str = Field(max_length=45, schema_extra={"examples": ["192.0.2.7"]})
-    user_agent: str = Field(max_length=255, schema_extra={"examples": ["Muster/1.0 (iPhone; iOS 20)"]})
-    scope: str | None = Field(max_length=1000, schema_extra={"examples": ["me operations:read"]})
-    created_at: datetime
-    last_used_at: datetime
+    client_id: str = Field(max_length=100, description=_CLIENT_ID, schema_extra={"examples": ["app"]})
+    device: str = Field(max_length=100, description="The device's name.", schema_extra={"examples": ["Ada's phone"]})
+    ip: str = Field(
+        max_length=45, description="The address of the latest use.", schema_extra={"examples": ["192.0.2.7"]}
+    )
+    user_agent: str = Field(
+        max_length=255,
+        description="The User-Agent header at sign-in.",
+        schema_extra={"examples": ["Muster/1.0 (iPhone; iOS 20)"]},
+    )
+    scope: str | None = Field(
+        max_length=1000, description="null: all scopes of the role.", schema_extra={"examples": ["me operations:read"]}
+    )
+    created_at: UtcTime = Field(description="When the device signed in.")
+    last_used_at: UtcTime = Field(description="When it was last used.")
 
 
 class RefreshToken(SessionBase, table=True):
@@ -157,9 +169,9 @@ class SessionSnapshot(Principal):
 class SessionPublic(SessionBase):
     """A signed-in device, as its owner sees it."""
 
-    id: UUID
-    expires_at: datetime
-    current: bool
+    id: UUID = Field(description="Its id, to sign the device out.")
+    expires_at: UtcTime = Field(description="When it ends unless it is used before.")
+    current: bool = Field(description="Whether it is the session of this request.")
 
     @classmethod
     def of(cls, row: RefreshToken, *, current: UUID | None) -> "SessionPublic":
@@ -167,29 +179,40 @@ class SessionPublic(SessionBase):
 
 
 class TokenPair(SQLModel):
-    """A successful response of the token endpoint (RFC 6749 section 5.1). `expires_in` is in seconds."""
+    """A successful response of the token endpoint (RFC 6749 section 5.1)."""
 
-    access_token: str = Field(schema_extra={"examples": ["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"]})
-    token_type: str = Field(default="Bearer", schema_extra={"examples": ["Bearer"]})
-    expires_in: int = Field(schema_extra={"examples": [600]})
-    scope: str = Field(schema_extra={"examples": ["me operations:read"]})
-    refresh_token: str = Field(
-        schema_extra={"examples": ["AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]}
+    access_token: str = Field(
+        description="Send it as `Authorization: Bearer …`.",
+        schema_extra={"examples": ["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"]},
     )
+    token_type: str = Field(default="Bearer", description="Always Bearer.", schema_extra={"examples": ["Bearer"]})
+    expires_in: int = Field(description="Seconds until the access token expires.", schema_extra={"examples": [600]})
+    scope: str = Field(
+        description="The scopes of the access token, separated by spaces.",
+        schema_extra={"examples": ["me operations:read"]},
+    )
+    refresh_token: str = Field(
+        description="Returns the next pair. Store it before you use it.",
+        schema_extra={"examples": ["AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]},
+    )
+
+
+def _claim(description: str, example: str | int) -> Any:
+    return Field(default=MISSING, description=description, schema_extra={"examples": [example]})
 
 
 class Introspection(SQLModel):
     """A response of RFC 7662 section 2.2, times in seconds since 1970. A token that is not live has `active` alone."""
 
-    active: bool
-    scope: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["me operations:read"]})
-    client_id: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["app"]})
-    token_type: Literal["Bearer", "refresh_token"] | MISSING = MISSING
-    exp: int | MISSING = Field(default=MISSING, schema_extra={"examples": [1795500600]})
-    iat: int | MISSING = Field(default=MISSING, schema_extra={"examples": [1795500000]})
-    nbf: int | MISSING = Field(default=MISSING, schema_extra={"examples": [1795500000]})
-    sub: UUID | MISSING = MISSING
-    aud: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["muster"]})
-    iss: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["https://muster.example.com"]})
-    jti: str | MISSING = Field(default=MISSING, schema_extra={"examples": ["Zm9yIG9uZSB0b2tlbg"]})
-    sid: UUID | MISSING = MISSING
+    active: bool = Field(description="Whether the token is accepted.")
+    scope: str | MISSING = _claim("The scopes, separated by spaces.", "me operations:read")
+    client_id: str | MISSING = _claim(_CLIENT_ID, "app")
+    token_type: Literal["Bearer", "refresh_token"] | MISSING = _claim("Only a Bearer token grants access.", "Bearer")
+    exp: int | MISSING = _claim("When it expires.", 1795500600)
+    iat: int | MISSING = _claim("When it was issued.", 1795500000)
+    nbf: int | MISSING = _claim("When it becomes valid.", 1795500000)
+    sub: UUID | MISSING = _claim("The account.", "01935b0e-7c1a-7000-8000-0123456789ab")
+    aud: str | MISSING = _claim("The service that it is for.", "muster")
+    iss: str | MISSING = _claim("The service that issued it.", "https://muster.example.com")
+    jti: str | MISSING = _claim("The token's id.", "Zm9yIG9uZSB0b2tlbg")
+    sid: UUID | MISSING = _claim("The session.", "01935b0e-7c1a-7000-8000-0123456789ab")

@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, Index, text
 from sqlmodel import Field, SQLModel, col
 
 from app.models.base import BigId, Body, Id, utcnow
-from app.models.types import Name, line
+from app.models.types import Name, UtcTime, line
 
-Title = Annotated[str, *line(200, "Water the plants")]
+Title = Annotated[str, *line(200, "Water the plants", "What is to be done.")]
 _ASSIGNEE = "An active user, see `/tasks/assignees`; null: nobody is assigned."
 _OPEN = text("closed_at IS NULL")
 
@@ -66,8 +66,8 @@ class TaskUpdate(Body):
 class TaskPublic(TaskBase):
     id: Id
     author_id: UUID | None = Field(description="null if the author's account was deleted.")
-    created_at: datetime
-    closed_at: datetime | None = Field(description="null while the task is open.")
+    created_at: UtcTime = Field(description="When it was created.")
+    closed_at: UtcTime | None = Field(description="null while the task is open.")
 
 
 class TaskFilter(SQLModel):
@@ -88,11 +88,15 @@ class TaskFilter(SQLModel):
         return conditions
 
 
+def _person(description: str) -> Any:
+    return Field(default=None, foreign_key="user.id", ondelete="SET NULL", index=True, description=description)
+
+
 class TaskHistoryBase(SQLModel):
-    changed_by: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL", index=True)
-    previous_assignee_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL", index=True)
-    new_assignee_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL", index=True)
-    changed_at: datetime
+    changed_by: UUID | None = _person("Who changed the assignee; null if the account was deleted.")
+    previous_assignee_id: UUID | None = _person("Who had the task before; null: nobody, or a deleted account.")
+    new_assignee_id: UUID | None = _person("Who has it since; null: nobody, or a deleted account.")
+    changed_at: UtcTime = Field(description="When it was changed.")
 
 
 class TaskHistory(TaskHistoryBase, table=True):
@@ -110,5 +114,5 @@ class TaskHistoryPublic(TaskHistoryBase):
 
 
 class AssigneePublic(SQLModel):
-    id: UUID
+    id: UUID = Field(description="The account's id.")
     name: Name | None

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-import pydantic
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
@@ -15,13 +14,20 @@ from app.core.decimals import DECIMALS
 # ---- Text ----
 
 # No control characters: PostgreSQL cannot store NUL, and the others do not belong in a name.
-_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
-PLAIN = rf"^[^{_CONTROLS}]*$"
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
+PLAIN = rf"^[^{CONTROLS}]*$"
 _PLAIN = re.compile(PLAIN)
-_NOT_BLANK = rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"  # for OpenAPI, which does not know of trimming
+NOT_BLANK = r"\S"  # for OpenAPI, which does not know of trimming
 
 
-def line(max_length: int, example: str, *, max_sent: int | None = None, lower: bool = False) -> tuple[Any, ...]:
+def text_schema(description: str, example: str, **constraints: Any) -> WithJsonSchema:
+    """How a field of text is described: in words where a pattern would name control characters."""
+    return WithJsonSchema({"type": "string", **constraints, "description": description, "examples": [example]})
+
+
+def line(
+    max_length: int, example: str, description: str, *, max_sent: int | None = None, lower: bool = False
+) -> tuple[Any, ...]:
     """The constraints of one line of text: trimmed, not empty, normalized to NFC and, with `lower`, in lower case.
 
     The length is checked twice, since normalizing changes it: `max_sent` limits what the client sends, `max_length`
@@ -41,13 +47,11 @@ def line(max_length: int, example: str, *, max_sent: int | None = None, lower: b
     return (
         StringConstraints(strip_whitespace=True, min_length=1, max_length=max_sent or max_length),
         AfterValidator(normalize),
-        WithJsonSchema(
-            {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": _NOT_BLANK, "examples": [example]}
-        ),
+        text_schema(description, example, minLength=1, maxLength=max_length, pattern=NOT_BLANK),
     )
 
 
-Name = Annotated[str, *line(100, "Ada")]
+Name = Annotated[str, *line(100, "Ada", "The person's name.")]
 
 # ---- E-mail addresses ----
 
@@ -78,8 +82,10 @@ def _deliverable(value: str) -> str:
     return value
 
 
-_EMAIL = {"type": "string", "format": "email", "maxLength": MAX_EMAIL_LENGTH, "examples": ["ada@example.com"]}
-StoredEmail = Annotated[str, WithJsonSchema(_EMAIL)]  # not validated again when it is read
+# Not validated again when it is read.
+StoredEmail = Annotated[
+    str, text_schema("The e-mail address.", "ada@example.com", format="email", maxLength=MAX_EMAIL_LENGTH)
+]
 Email = Annotated[
     StoredEmail,
     StringConstraints(max_length=MAX_EMAIL_LENGTH),
@@ -118,19 +124,24 @@ Amount = Annotated[
     Decimal,
     BeforeValidator(_amount),
     PlainSerializer(format_amount, return_type=str, when_used="json"),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,8})?$"},
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": _LIMIT},
-            ]
-        },
-        mode="validation",
-    ),
-    pydantic.Field(examples=["10"]),
+    # A number is taken too, but only a string is exact in every language.
+    text_schema("A decimal number, exact.", "10", pattern=r"^[0-9]{1,12}(\.[0-9]{1,8})?$"),
 ]
 
 # ---- Times ----
+
+
+def format_time(value: datetime) -> str:
+    """A time in UTC by RFC 3339, always with six decimals: exactly what is stored, for parsers of one fixed format."""
+    return value.isoformat("T", "microseconds").removesuffix("+00:00") + "Z"
+
+
+# Every time that a client gets.
+UtcTime = Annotated[
+    datetime,
+    PlainSerializer(format_time, return_type=str, when_used="json"),
+    text_schema("In UTC.", "2026-11-24T12:00:00.000000Z", format="date-time"),
+]
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -153,12 +164,16 @@ def _utc(value: datetime) -> datetime:
         raise ValueError("in UTC this is outside the years 1 to 9999") from None
 
 
-_MOMENT = pydantic.Field(examples=["2023-10-26T08:29:31.139Z"])
-Timestamp = Annotated[datetime, BeforeValidator(_timestamp), AfterValidator(_utc), _MOMENT]
+Timestamp = Annotated[
+    UtcTime,
+    BeforeValidator(_timestamp),
+    AfterValidator(_utc),
+    text_schema("With an offset from UTC.", "2023-10-26T08:29:31.139000Z", format="date-time"),
+]
 # The limit of a period in a filter: a time, or a day, which stands for its first moment in UTC.
 Bound = Annotated[
     datetime,
     BeforeValidator(_day_or_timestamp),
     AfterValidator(_utc),
-    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\d", "examples": ["2023-10-26"]}),
+    text_schema("A time, or a day in UTC.", "2023-10-26", pattern=r"^\d{4}-\d\d-\d\d"),
 ]

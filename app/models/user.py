@@ -11,11 +11,15 @@ from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
 from app.core.scopes import SCOPES
 from app.models.base import Body, utcnow, uuid7
-from app.models.types import PLAIN, Email, Name, StoredEmail
+from app.models.types import PLAIN, Email, Name, StoredEmail, UtcTime, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
-Secret = Annotated[str, pydantic.Field(max_length=1024, pattern=r"^[^\x00]*$", examples=["violet-tandem-harbour"])]
-NewSecret = Annotated[Secret, pydantic.Field(examples=["copper-lantern-meadow"])]
+Secret = Annotated[
+    str,
+    pydantic.Field(max_length=1024, pattern=r"^[^\x00]*$"),
+    text_schema("The present password.", "violet-tandem-harbour", maxLength=1024),
+]
+NewSecret = Annotated[Secret, text_schema("The new password.", "copper-lantern-meadow", maxLength=1024)]
 
 
 def _known_scope(value: str) -> str:
@@ -25,12 +29,15 @@ def _known_scope(value: str) -> str:
 
 
 Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
-RoleName = Annotated[str, StringConstraints(max_length=50, pattern=PLAIN), pydantic.Field(examples=["user"])]
+RoleName = Annotated[
+    str, StringConstraints(max_length=50, pattern=PLAIN), text_schema("The role's name.", "user", maxLength=50)
+]
+_SCOPES, _SOME_SCOPES = "What the role allows.", {"examples": [["me", "operations:read"]]}
 
 
 class RoleBase(SQLModel):
-    name: str = Field(max_length=50, schema_extra={"examples": ["user"]})
-    scopes: list[str] = Field(sa_type=JSON, schema_extra={"examples": [["me", "operations:read"]]})
+    name: str = Field(max_length=50, description="The role's name.", schema_extra={"examples": ["user"]})
+    scopes: list[str] = Field(sa_type=JSON, description=_SCOPES, schema_extra=_SOME_SCOPES)
 
 
 class Role(RoleBase, table=True):
@@ -44,7 +51,7 @@ class RolePublic(RoleBase):
 
 
 class RoleUpdate(Body):
-    scopes: list[Scope] = Field(min_length=1, max_length=100, schema_extra={"examples": [["me", "operations:read"]]})
+    scopes: list[Scope] = Field(min_length=1, max_length=100, description=_SCOPES, schema_extra=_SOME_SCOPES)
 
 
 class UserBase(SQLModel):
@@ -111,7 +118,7 @@ class Identity(SQLModel, table=True):
 
 
 class UserCreate(Body, UserBase):
-    password: Secret
+    password: Secret = Field(description="A password of your choice.")
 
 
 class UserUpdate(Body):
@@ -122,17 +129,17 @@ class UserUpdate(Body):
 
 class UserAdminUpdate(UserUpdate):
     role: RoleName | MISSING = Field(default=MISSING)
-    is_active: StrictBool | MISSING = Field(default=MISSING)
+    is_active: StrictBool | MISSING = Field(default=MISSING, description="false disables the account.")
 
 
 class UserPublic(UserBase):
     email: StoredEmail
-    id: UUID
-    role: str = Field(schema_extra={"examples": ["user"]})
-    scopes: list[str] = Field(schema_extra={"examples": [["me", "operations:read"]]})
-    is_active: bool
-    is_verified: bool
-    created_at: datetime
+    id: UUID = Field(description="The account's id.")
+    role: str = Field(description="The role's name.", schema_extra={"examples": ["user"]})
+    scopes: list[str] = Field(description=_SCOPES, schema_extra=_SOME_SCOPES)
+    is_active: bool = Field(description="false: disabled by an admin.")
+    is_verified: bool = Field(description="Whether the address has been confirmed.")
+    created_at: UtcTime = Field(description="When it was registered.")
 
     @classmethod
     def of(cls, user: User) -> "UserPublic":
@@ -159,11 +166,16 @@ class AccountDeletion(Body):
     current_password: Secret | MISSING = Field(default=MISSING)
 
 
-class TokenBody(Body):
-    token: Annotated[str, StringConstraints(max_length=200, pattern=PLAIN)] = Field(
-        schema_extra={"examples": ["AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]}
-    )
+_MAILED = text_schema(
+    "The part after `#token=` in the mailed link.",
+    "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
+    maxLength=200,
+)
 
 
-class PasswordReset(TokenBody):
+class MailedToken(Body):
+    token: Annotated[str, StringConstraints(max_length=200, pattern=PLAIN), _MAILED]
+
+
+class PasswordReset(MailedToken):
     new_password: NewSecret

@@ -22,7 +22,7 @@ DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of 
 Scope = Annotated[str, pydantic.Field(description="Separated by spaces. Left out: all of yours.", examples=[""])]
 ClientId = Annotated[str, pydantic.Field(max_length=100, description="A label of the session.", examples=["app"])]
 
-TypeHint = Annotated[str, pydantic.Field(examples=["refresh_token", "access_token"])]
+TypeHint = Annotated[str, pydantic.Field(description="Not needed.", examples=["refresh_token", "access_token"])]
 
 
 class _CodeAndRefresh(SQLModel):
@@ -34,16 +34,16 @@ class _CodeAndRefresh(SQLModel):
     client_id: ClientId | MISSING = MISSING
 
 
-class TokenForm(_CodeAndRefresh):
+class CodeTokenForm(_CodeAndRefresh):
     """The parameters of a token request (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5)."""
 
-    grant_type: Literal["authorization_code", "refresh_token"]
+    grant_type: Literal["authorization_code", "refresh_token"] = Field(description="How you get tokens.")
 
 
-class PasswordTokenForm(_CodeAndRefresh):
+class TokenForm(_CodeAndRefresh):
     """The same with those of the password grant (RFC 6749 section 4.3.2) and a device label."""
 
-    grant_type: Literal["authorization_code", "refresh_token", "password"]
+    grant_type: Literal["authorization_code", "refresh_token", "password"] = Field(description="How you get tokens.")
     username: Username | MISSING = MISSING
     password: SecretStr | MISSING = Field(default=MISSING, description="Password grant.")
     device: DeviceName | MISSING = MISSING
@@ -53,19 +53,23 @@ class CookieForm(SQLModel):
     """The parameters of a browser's sign-in."""
 
     username: Username
-    password: SecretStr
+    password: SecretStr = Field(description="Your password.")
     device: DeviceName | MISSING = MISSING
 
 
 class RevocationForm(SQLModel):
     """The parameters of revocation and introspection requests (RFC 7009 section 2.1, RFC 7662 section 2.1)."""
 
-    token: str = Field(min_length=1)
+    token: str = Field(
+        min_length=1,
+        description="An access or refresh token.",
+        schema_extra={"examples": ["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"]},
+    )
     token_type_hint: TypeHint | MISSING = MISSING
 
 
 # The parameters that are read. All others are ignored.
-PARAMETERS = frozenset({*PasswordTokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
+PARAMETERS = frozenset({*TokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
 
 
 def parse_form(body: bytes) -> dict[str, str]:

@@ -11,15 +11,15 @@ from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.error_handlers import NO_STORE
-from app.http.openapi import CREATED, OAUTH_ERRORS, form_body, problems
+from app.http.openapi import OAUTH_ERRORS, form_body, located, problems
 from app.http.rate_limit import client_address, limited, limited_instead, networks
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
-from app.models.user import EmailBody, PasswordReset, TokenBody, UserCreate, UserPublic
+from app.models.user import EmailBody, MailedToken, PasswordReset, UserCreate, UserPublic
 from app.oauth2 import introspection
 from app.oauth2.caller import CodeBinding
-from app.oauth2.requests import PasswordTokenForm, RevocationForm, TokenForm
+from app.oauth2.requests import CodeTokenForm, RevocationForm, TokenForm
 from app.services import Services
 from app.sign_in import OAuthForm, password_grant
 
@@ -27,10 +27,13 @@ router = Router("/api/auth", tags=["auth"])
 local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
 settings = get_settings()
 GRANTS = settings.grant_types
-TOKEN_BODY = form_body(PasswordTokenForm if "password" in GRANTS else TokenForm)
+TOKEN_BODY = form_body(TokenForm if "password" in GRANTS else CodeTokenForm)
 
 
-@local_accounts.post("/register", status_code=201, responses=problems(EmailTaken, RolesMissing) | CREATED)
+_REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
+
+
+@local_accounts.post("/register", status_code=201, responses=_REGISTERED)
 @limited(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
@@ -178,7 +181,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
 
 
 @local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, EmailTaken))
-def verify_email(body: TokenBody, services: ServicesDep, session: SessionDep) -> None:
+def verify_email(body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Verify an address, or finish a change of address, with a mailed token."""
     user, former = email_tokens.redeem_verification(session, services.signers, body.token, utcnow())
     if former != user.email:

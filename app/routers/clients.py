@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 from app.core.errors import ClientIdTaken, ClientNotFound
 from app.core.logs import security_event
 from app.dependencies import PageDep, SessionDep, requires
-from app.http.openapi import CREATED, problems
+from app.http.openapi import located, problems
 from app.http.routing import Router
 from app.models.oauth_client import ClientId, OAuthClient, OAuthClientCreate, OAuthClientPublic, OAuthClientUpdate
 from app.oauth2.caller import Caller
@@ -30,7 +30,7 @@ def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
     return [OAuthClientPublic.model_validate(client) for client in rows]
 
 
-@router.post("", status_code=201, responses=problems(ClientIdTaken) | CREATED)
+@router.post("", status_code=201, responses=problems(ClientIdTaken) | located("/api/clients/ledger-app"))
 def create_client(body: OAuthClientCreate, me: Writer, session: SessionDep, response: Response) -> OAuthClientPublic:
     """Register an app. Its redirect URIs are compared exactly, but for the port of http://127.0.0.1 and http://[::1]."""
     client = OAuthClient.model_validate(body)

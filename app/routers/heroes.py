@@ -10,7 +10,7 @@ from sqlmodel import Session, and_, col, join, select
 from app.core.dialects import insert_missing
 from app.core.errors import Conflict, NotFound
 from app.dependencies import Page, PageDep, RowId, SessionDep, requires
-from app.http.openapi import CREATED, problems
+from app.http.openapi import located, problems
 from app.http.routing import Router
 from app.models.hero import (
     Hero,
@@ -50,6 +50,7 @@ READ, WRITE = [requires("heroes:read")], [requires("heroes:write")]
 Reader = Annotated[Caller, requires("heroes:read")]
 Writer = Annotated[Caller, requires("heroes:write")]
 NO_HERO, NO_TEAM, NEITHER = problems(HeroNotFound), problems(TeamNotFound), problems(HeroNotFound, TeamNotFound)
+_TEAM_CREATED = problems(TeamNameTaken) | located("/api/teams/7")
 
 # Relationships are loaded from the joined rows of one statement, which limit and sort them as well. SQLModel types a
 # relationship as its value, not as the attribute that contains_eager takes.
@@ -70,7 +71,7 @@ def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPubl
     return [HeroPublic.of(hero, me.scopes) for hero in heroes]
 
 
-@router.post("/heroes", status_code=201, responses=problems(HeroNameTaken) | CREATED)
+@router.post("/heroes", status_code=201, responses=problems(HeroNameTaken) | located("/api/heroes/7"))
 def create_hero(body: HeroCreate, me: Writer, session: SessionDep, response: Response) -> HeroPublic:
     """Add a hero, whose name no other hero has."""
     hero = Hero.model_validate(body)
@@ -114,7 +115,7 @@ def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     return [TeamPublic.model_validate(team) for team in teams]
 
 
-@router.post("/teams", status_code=201, dependencies=WRITE, responses=problems(TeamNameTaken) | CREATED)
+@router.post("/teams", status_code=201, dependencies=WRITE, responses=_TEAM_CREATED)
 def create_team(body: TeamCreate, session: SessionDep, response: Response) -> TeamPublic:
     """Add a team, whose name no other team has."""
     team = Team.model_validate(body)

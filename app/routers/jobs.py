@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select, update
 from app.core.errors import Invalid, JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
-from app.http.openapi import Responses, headers, problems
+from app.http.openapi import Responses, headers, located, problems
 from app.http.rate_limit import by_person, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
@@ -29,6 +29,7 @@ Accept = Annotated[str, Header(include_in_schema=False)]
 
 _TEXT = {"schema": {"type": "string"}}
 _RESULT: Responses = {200: {"content": {"text/csv": _TEXT, "text/html": _TEXT}}}
+_STARTED = located("/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab", status=202)
 RETRY_AFTER = 2  # seconds
 # The page repeats the user's own text on this origin, so it may load nothing and run nothing.
 _SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
@@ -38,7 +39,7 @@ _WITHOUT_RESULT = select(Job).options(
 )
 
 
-@router.post("/statement", status_code=202, responses={202: {"headers": headers("Location")}})
+@router.post("/statement", status_code=202, responses=_STARTED)
 @limited(settings.limit_jobs, key=by_person)
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep

@@ -20,7 +20,7 @@ from app.dependencies import (
     SessionDep,
     next_link,
 )
-from app.http.openapi import Responses, headers, problems
+from app.http.openapi import Responses, located, problems
 from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
@@ -39,7 +39,7 @@ ChangesParameters = Annotated[ChangesQuery, Query()]
 
 _TOTALS = TypeAdapter(list[Total])
 _NOT_MODIFIED: Responses = {304: {"description": "Nothing has changed since your ETag."}}
-_CREATED = problems(IdempotencyKeyReused) | {201: {"headers": headers("Location", "ETag")}}
+_CREATED = problems(IdempotencyKeyReused) | located("/api/operations/7", "ETag")
 _CHANGE = problems(OperationNotFound, PreconditionFailed)
 
 

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.core.errors import AppError, Invalid, InvalidToken, NotFound
 from app.dependencies import PageDep, RowId, SessionDep, requires
-from app.http.openapi import CREATED, problems
+from app.http.openapi import located, problems
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.task import (
@@ -50,7 +50,7 @@ def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter
     return [TaskPublic.model_validate(task) for task in tasks]
 
 
-@router.post("", status_code=201, responses=CREATED)
+@router.post("", status_code=201, responses=located("/api/tasks/7"))
 def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Response) -> TaskPublic:
     """Create a task; you are its author for good. If it has an assignee, that is the first entry of its history."""
     active = _lock_people(session, me, body.assignee_id)

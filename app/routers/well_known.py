@@ -1,5 +1,7 @@
 """Server metadata (RFC 8414) and public keys (RFC 7517), with which other services verify our tokens."""
 
+from typing import Any
+
 from fastapi import Response
 from pydantic import MISSING
 from sqlmodel import Field, SQLModel
@@ -17,40 +19,55 @@ router = Router("/.well-known", tags=["services"])
 class Jwk(SQLModel):
     """A public key for RS256 signatures. `kid` is its thumbprint (RFC 7638)."""
 
-    kty: str = Field(schema_extra={"examples": ["RSA"]})
-    use: str = Field(schema_extra={"examples": ["sig"]})
-    alg: str = Field(schema_extra={"examples": ["RS256"]})
-    kid: str = Field(schema_extra={"examples": ["NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"]})
-    n: str = Field(schema_extra={"examples": ["0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86z"]})
-    e: str = Field(schema_extra={"examples": ["AQAB"]})
+    kty: str = Field(description="The key type.", schema_extra={"examples": ["RSA"]})
+    use: str = Field(description="For signatures.", schema_extra={"examples": ["sig"]})
+    alg: str = Field(description="The algorithm.", schema_extra={"examples": ["RS256"]})
+    kid: str = Field(
+        description="The id that a token's header names.",
+        schema_extra={"examples": ["NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"]},
+    )
+    n: str = Field(
+        description="The modulus.",
+        schema_extra={"examples": ["0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86z"]},
+    )
+    e: str = Field(description="The exponent.", schema_extra={"examples": ["AQAB"]})
 
 
 class Jwks(SQLModel):
     """The public keys of JWT_PRIVATE_KEY_FILES, in that order."""
 
-    keys: list[Jwk]
+    keys: list[Jwk] = Field(description="The newest first.")
+
+
+def _url(description: str, path: str, *, default: Any = ...) -> Any:
+    examples = [f"https://muster.example.com{path}"]
+    return Field(default=default, description=description, schema_extra={"examples": examples})
 
 
 class Metadata(SQLModel):
     """RFC 8414 section 2. The issuer is PUBLIC_URL, as in the tokens."""
 
-    issuer: str = Field(schema_extra={"examples": ["https://muster.example.com"]})
-    authorization_endpoint: str | MISSING = Field(
-        default=MISSING, schema_extra={"examples": ["https://muster.example.com/authorize"]}
+    issuer: str = _url("The `iss` of the tokens.", "")
+    authorization_endpoint: str | MISSING = _url("Where people sign in.", "/authorize", default=MISSING)
+    token_endpoint: str = _url("Where to get tokens.", "/api/auth/token")
+    revocation_endpoint: str = _url("Where to sign out.", "/api/auth/revoke")
+    introspection_endpoint: str = _url("Where to ask about a token.", "/api/auth/introspect")
+    jwks_uri: str = _url("Where the public keys are.", "/.well-known/jwks.json")
+    service_documentation: str = _url("For developers.", "/api/docs")
+    scopes_supported: list[str] = Field(default=list(SCOPES), description="The scopes that a token can have.")
+    response_types_supported: list[str] = Field(
+        description="What the authorization endpoint returns.", schema_extra={"examples": [["code"]]}
     )
-    token_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/token"]})
-    revocation_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/revoke"]})
-    introspection_endpoint: str = Field(schema_extra={"examples": ["https://muster.example.com/api/auth/introspect"]})
-    jwks_uri: str = Field(schema_extra={"examples": ["https://muster.example.com/.well-known/jwks.json"]})
-    service_documentation: str = Field(schema_extra={"examples": ["https://muster.example.com/api/docs"]})
-    scopes_supported: list[str] = list(SCOPES)
-    response_types_supported: list[str] = Field(schema_extra={"examples": [["code"]]})
-    grant_types_supported: list[str] = Field(schema_extra={"examples": [["authorization_code", "refresh_token"]]})
-    code_challenge_methods_supported: list[str] = ["S256"]
-    authorization_response_iss_parameter_supported: bool = True
-    token_endpoint_auth_methods_supported: list[str] = ["none"]
-    revocation_endpoint_auth_methods_supported: list[str] = ["none"]
-    introspection_endpoint_auth_methods_supported: list[str] = ["Bearer"]
+    grant_types_supported: list[str] = Field(
+        description="How to get tokens.", schema_extra={"examples": [["authorization_code", "refresh_token"]]}
+    )
+    code_challenge_methods_supported: list[str] = Field(default=["S256"], description="PKCE (RFC 7636).")
+    authorization_response_iss_parameter_supported: bool = Field(default=True, description="RFC 9207.")
+    token_endpoint_auth_methods_supported: list[str] = Field(default=["none"], description="Clients are public.")
+    revocation_endpoint_auth_methods_supported: list[str] = Field(default=["none"], description="Clients are public.")
+    introspection_endpoint_auth_methods_supported: list[str] = Field(
+        default=["Bearer"], description="A token with `tokens:introspect`."
+    )
 
 
 @router.get("/jwks.json")

@@ -194,7 +194,7 @@ def has_example(field: dict[str, Any]) -> bool:
     """Swagger UI makes one for the formats by itself, and takes a default for one."""
     inner = field.get("anyOf", [field])[0]
     shown = {"examples", "enum", "const", "default", "$ref"} & (inner.keys() | field.keys())
-    by_type = inner.get("type") == "boolean" or inner.get("format") in {"uuid", "date-time"}
+    by_type = inner.get("type") == "boolean" or inner.get("format") in {"uuid", "date-time", "password"}
     return bool(shown) or by_type or "$ref" in str(inner)
 
 

@@ -29,7 +29,7 @@ def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser:
     answers = [post(browser, "/operations/new", **COURSE, key=form.value("key")) for _ in range(2)]
     assert [answer.headers["location"] for answer in answers] == ["/operations?done=added"] * 2
     (row,) = browser.call("GET", "/api/operations").json()
-    assert (row["quantity"], row["instrument_type"], row["date"]) == ("10", "btc", "2023-10-26T08:29:31Z")
+    assert (row["quantity"], row["instrument_type"], row["date"]) == ("10", "btc", "2023-10-26T08:29:31.000000Z")
     page = browser.call("GET", "/operations?done=added").text
     assert "The operation was added." in page
     assert "<title>2023-10: 1</title>" in page

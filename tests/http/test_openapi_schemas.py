@@ -1,0 +1,219 @@
+"""The traps that generators of clients fall into: each is a kind, looked for in the whole OpenAPI document."""
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any, get_args
+
+import pytest
+from jsonschema_rs import validator_for
+from pydantic import TypeAdapter
+from sqlmodel import SQLModel
+
+import app.models
+from app.models.operation import Change, OperationPublic
+from app.models.types import format_time
+from tests.support.phones import Ledger
+from tests.support.servers import Muster
+
+pytestmark = pytest.mark.one_database
+
+Schema = dict[str, Any]
+
+IN_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+
+
+@pytest.fixture(scope="module")
+def document(muster: Muster) -> Schema:
+    document: Schema = muster.client.get("/api/openapi.json").json()
+    return document
+
+
+def schemas(node: Any, place: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every object of the document but examples, with its place: schemas among others."""
+    if isinstance(node, dict):
+        yield place, node
+        for name, inner in node.items():
+            if name not in {"example", "examples"}:
+                yield from schemas(inner, f"{place}/{name}")
+    elif isinstance(node, list):
+        for number, inner in enumerate(node):
+            yield from schemas(inner, f"{place}/{number}")
+
+
+def fields(document: Schema) -> Iterator[tuple[str, Schema]]:
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            yield f"{name}.{field}", described
+
+
+def types_of(schema: Schema) -> list[Any]:
+    kind = schema.get("type", [])
+    return kind if isinstance(kind, list) else [kind]
+
+
+# Each takes the place and the schema, and says whether it is a trap.
+TRAPS: dict[str, Callable[[str, Schema], bool]] = {
+    "a union, which most languages have no type for": lambda _, schema: bool({"anyOf", "oneOf"} & schema.keys()),
+    "null in a query, a header or a path": lambda place, schema: "/parameters/" in place and "null" in types_of(schema),
+    "an integer of unknown size": lambda _, schema: (
+        "integer" in types_of(schema) and schema.get("format") not in {"int32", "int64"}
+    ),
+    "a bound beyond 64 bits": lambda _, schema: (
+        "integer" in types_of(schema) and abs(schema.get("maximum", 0)) >= 2**63
+    ),
+    "control characters in a pattern": lambda _, schema: bool(re.search(r"\\x|\\u", str(schema.get("pattern", "")))),
+    "an object without a name": lambda place, schema: (
+        bool(schema.get("properties")) and not re.fullmatch("/components/schemas/[A-Za-z]+", place)
+    ),
+    "a schema that says nothing": lambda place, schema: place.endswith(("/schema", "/items")) and not schema,
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_the_description_has_no(document: Schema, trap: str) -> None:
+    assert [place for place, schema in schemas(document) if TRAPS[trap](place, schema)] == []
+
+
+def test_each_field_is_described(document: Schema) -> None:
+    assert [name for name, field in fields(document) if len(field.get("description", "")) < 5] == []
+
+
+def test_each_example_is_valid(document: Schema) -> None:
+    wrong = {
+        f"{place}: {error.message}"
+        for place, schema, value in examples(document)
+        for error in validator_for(
+            schema | {"components": document["components"]}, validate_formats=True, ignore_unknown_formats=True
+        ).iter_errors(value)
+    }
+    assert wrong == set()
+
+
+def examples(document: Schema) -> Iterator[tuple[str, Schema, Any]]:
+    """Each example with its schema: of a schema itself, of a header, and of a body."""
+    for place, node in schemas(document):
+        described = node.get("schema", {})
+        match node.get("examples"):
+            case list(values):
+                yield from ((place, node, value) for value in values)
+            case dict(named):
+                yield from ((place, described, example["value"]) for example in named.values())
+        if "example" in node:
+            yield place, described, node["example"]
+
+
+def test_a_schema_has_one_name_and_a_name_one_schema(document: Schema) -> None:
+    """Generators name a body without a schema of its own after its operation."""
+    names = [name.lower() for name in document["components"]["schemas"]]
+    operations = [each["operationId"].lower() for path in document["paths"].values() for each in path.values()]
+    made_up = {f"{each}{suffix}" for each in operations for suffix in ("body", "request", "response", "params")}
+    assert len(names) == len(set(names))
+    assert made_up & set(names) == set()
+
+
+def test_what_a_request_may_leave_out_is_not_nullable_unless_null_changes_it(document: Schema) -> None:
+    changes = [f"{method} {path}" for path, methods in document["paths"].items() for method in methods]
+    assert changes
+    nullable = {
+        name
+        for name, field in fields(document)
+        if "null" in types_of(field)
+        and document["components"]["schemas"][name.partition(".")[0]].get("additionalProperties") is False
+    }
+    assert nullable == {
+        *("HeroUpdate.age", "OperationUpdate.instrument_type", "TaskUpdate.assignee_id"),
+        *("UserUpdate.name", "UserAdminUpdate.name"),
+    }
+
+
+def test_what_always_comes_is_required(document: Schema) -> None:
+    """A field of a response may be absent only if its description says when."""
+    requests = {name for name, one in document["components"]["schemas"].items() if "additionalProperties" in one}
+    requests |= {"TokenForm", "CookieForm", "RevocationForm"}
+    absent = {
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        if name not in requests
+        for field in schema["properties"].keys() - set(schema.get("required", ()))
+    }
+    introspection = {name for name, _ in fields(document) if name.startswith("Introspection.")}
+    change = {f"Change.{name}" for name in OperationPublic.model_fields} | {"Change.deleted_at"}
+    assert absent - introspection == {
+        *("HeroPublic.secret_name", "HeroOfTeam.secret_name", "Problem.errors"),
+        *(change - {"Change.id", "Change.revision"}),
+    }
+
+
+def test_a_change_has_the_fields_of_an_operation() -> None:
+    assert Change.model_fields.keys() == OperationPublic.model_fields.keys() | {"deleted_at"}
+
+
+def test_headers_name_addresses_of_their_own_route(document: Schema) -> None:
+    for path, methods in document["paths"].items():
+        for method in methods.values():
+            for status, response in method["responses"].items():
+                link = response.get("headers", {}).get("Link", {}).get("example", "")
+                expected = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))
+                assert not link or re.match(f"<{expected}\\?", link), (path, status, link)
+    created = document["paths"]["/api/heroes"]["post"]["responses"]["201"]["headers"]["Location"]
+    assert created["example"] == "/api/heroes/7"
+
+
+def test_the_document_names_its_servers(document: Schema, muster: Muster) -> None:
+    assert [server["url"] for server in document["servers"]] == ["/", f"http://localhost:{muster.port}"]
+
+
+# ---- Times ----
+
+
+def models() -> Iterator[type[SQLModel]]:
+    for found in pkgutil.iter_modules(app.models.__path__):
+        module = import_module(f"app.models.{found.name}")
+        for _, model in inspect.getmembers(module, inspect.isclass):
+            if issubclass(model, SQLModel) and model.__module__ == module.__name__:
+                yield model
+
+
+def test_every_time_that_a_model_shows_has_six_decimals() -> None:
+    shown = [model for model in models() if model.__name__.endswith(("Public", "Change", "OfTeam", "OfHero"))]
+    times = {
+        f"{model.__name__}.{name}": TypeAdapter(field.rebuild_annotation()).dump_json(datetime(2026, 1, 1, tzinfo=UTC))
+        for model in shown
+        for name, field in model.model_fields.items()
+        if datetime in (field.annotation, *get_args(field.annotation)) or "datetime" in str(field.annotation)
+    }
+    assert len(times) > 15
+    assert {name: text for name, text in times.items() if text != b'"2026-01-01T00:00:00.000000Z"'} == {}
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"])
+def test_the_form_of_a_time_is_read_back(text: str) -> None:
+    assert format_time(datetime.fromisoformat(text)) == text
+
+
+def test_every_time_in_an_answer_has_the_same_form(muster: Muster) -> None:
+    """Whole seconds, other offsets and deletions included: in JSON, CSV, changes, jobs, tasks and events."""
+    ledger = Ledger(muster)
+    bearer = ledger.tokens.bearer
+    ledger.add(date="2026-01-01T00:00:00+02:00")
+    ledger.delete(ledger.add(date="2026-01-01T00:00:00.5Z")["id"])
+    for path, body in {
+        "/api/tasks": {"title": "Water the plants"},
+        "/api/chat/messages": {"text": "Hello"},
+        "/api/jobs/statement": {},
+    }.items():
+        muster.client.post(path, json=body, headers=bearer).raise_for_status()
+    paths = ["/api/operations", "/api/operations/changes", "/api/operations/export", "/api/users/me"]
+    paths += ["/api/users/me/sessions", "/api/tasks", "/api/chat/messages", "/api/jobs"]
+    for path in paths:
+        answer = muster.client.get(path, headers=bearer).raise_for_status()
+        times = re.findall(r"\d{4}-\d\d-\d\d[T ][^\",\r]*", answer.text)
+        assert times, path
+        assert [time for time in times if not IN_UTC.fullmatch(time)] == [], path
+    with muster.client.stream("GET", "/api/chat/events?after=0", headers=bearer) as stream:
+        event = next(line for line in stream.iter_lines() if line.startswith("data:"))
+    assert IN_UTC.search(event)
