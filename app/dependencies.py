@@ -59,12 +59,12 @@ def subscribe(
 # ---- Pages of lists, ids, filters, idempotency keys ----
 
 
-_NEXT_PAGE = "The cursor of the next page, from the Link header."
+_NEXT_PAGE = "The cursor of the next page, from the header Next-Cursor."
 Cursor = Annotated[str | None, Query(max_length=2000, description=_NEXT_PAGE, examples=["dGhlIGN1cnNvcg"])]
 
 
 class Page:
-    """One page of a list: at most `limit` rows after the cursor. Adds a Link header to the next page (RFC 8288)."""
+    """One page of a list: at most `limit` rows after the cursor. Adds headers that lead to the next one."""
 
     def __init__(self, request: Request, response: Response, limit: int, after: str | None) -> None:
         self.limit = limit
@@ -79,13 +79,13 @@ class Page:
 
     def _link_next(self, position: list[str]) -> None:
         cursor = services_of(self._request).signers.cursor.sign(position, self._request.url.path)
-        self._response.headers["Link"] = next_link(self._request, after=cursor)
+        self._response.headers.update(next_page(self._request, "after", cursor))
 
     @staticmethod
     def _decode(request: Request, after: str) -> list[str]:
         position: list[str] | None = services_of(request).signers.cursor.verify(after, request.url.path)
         if position is None:
-            message = "This is not a cursor of this list. Take it from the Link header."
+            message = "This is not a cursor of this list. Take it from the header Next-Cursor."
             raise Invalid.at("query", "after", message=message, kind="cursor")
         return position
 
@@ -100,6 +100,11 @@ async def get_page(
 
 
 PageDep = Annotated[Page, Depends(get_page)]
+
+
+def next_page(request: Request, name: str, cursor: str) -> dict[str, str]:
+    """The headers that lead to the next page: a link, and for typed clients the value of the parameter `name` alone."""
+    return {"Link": next_link(request, **{name: cursor}), "Next-Cursor": cursor}
 
 
 def next_link(request: Request, **query: object) -> str:

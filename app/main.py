@@ -60,7 +60,16 @@ SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 HSTS = "max-age=31536000"  # one year, without the subdomains, which may belong to somebody else
-EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
+EXPOSED_HEADERS = [
+    "ETag",
+    "Link",
+    "Location",
+    "Next-Cursor",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-Request-ID",
+]
 ALLOWED_HEADERS = [
     *("Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "Last-Event-ID", "X-Request-ID")
 ]

@@ -230,6 +230,8 @@ def _add_headers(path: str, operation: dict[str, Any]) -> None:
             cursor = "after" if "after" in sent else "since"
             link = f'<{path.format_map(sent)}?{cursor}={sent[cursor]}>; rel="next"'
             declared["Link"] = _texts["headers"]["Link"] | {"example": link}
+            if cursor == "after":
+                declared["Next-Cursor"] = _texts["headers"]["Next-Cursor"] | {"example": str(sent[cursor])}
         if status in {"200", "304"} and sent.keys() & {"if-match", "if-none-match"}:
             declared |= headers("ETag")
         if declared:

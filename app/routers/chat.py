@@ -15,7 +15,7 @@ from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
-from app.dependencies import ChatUser, ServicesDep, SessionDep, next_link, subscribe
+from app.dependencies import ChatUser, ServicesDep, SessionDep, next_page, subscribe
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
@@ -64,8 +64,8 @@ async def list_messages(
     headers = {}
     if len(found) > limit:
         found = found[1:] if query.after is None else found[:-1]
-        cut = {"before": found[0].number} if query.after is None else {"after": found[-1].number}
-        headers["Link"] = next_link(request, **cut)
+        name, number = ("before", found[0].number) if query.after is None else ("after", found[-1].number)
+        headers = next_page(request, name, str(number))
     content = f"[{','.join(message.json for message in found)}]"
     return Response(content, headers=headers, media_type="application/json")
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_database
 
 ORIGIN = "https://app.example"
 FOREIGN = "https://attacker.example"
-EXPOSED = {"ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"}
+EXPOSED = {"ETag", "Link", "Location", "Next-Cursor", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"}
 ALLOWED = "authorization, content-type, if-match, if-none-match, idempotency-key, last-event-id, x-request-id"
 CANARY = "Qk7-canary-Zx9"
 JSON = {"Content-Type": "application/json"}

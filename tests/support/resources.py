@@ -26,6 +26,7 @@ def pages(muster: Muster, tokens: Tokens, path: str) -> list[list[dict[str, Any]
         link = answer.headers.get("link")
         assert link is None or re.fullmatch(r'<[^>]+>; rel="next"', link)
         url = answer.links.get("next", {}).get("url", "")
+        assert answer.headers.get("next-cursor") == httpx.URL(url).params.get("after")
     return found
 
 
