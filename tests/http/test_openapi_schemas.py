@@ -143,7 +143,7 @@ def test_what_always_comes_is_required(document: Schema) -> None:
     introspection = {name for name, _ in fields(document) if name.startswith("Introspection.")}
     change = {f"Change.{name}" for name in OperationPublic.model_fields} | {"Change.deleted_at"}
     assert absent - introspection == {
-        *("HeroPublic.secret_name", "HeroOfTeam.secret_name", "Problem.errors"),
+        *("HeroPublic.secret_name", "HeroOfTeam.secret_name", "Metadata.authorization_endpoint", "Problem.errors"),
         *(change - {"Change.id", "Change.revision"}),
     }
 
