@@ -112,8 +112,8 @@ def _change(row: RowMapping) -> Change:
     return Change.model_construct(id=row["id"], revision=row["revision"], deleted_at=row["deleted_at"])
 
 
-def summarize(session: Session, owner_id: UUID) -> list[Total]:
-    """Totals by type, instrument type and month (UTC), the latest month first."""
+def summarize(session: Session, owner_id: UUID, conditions: Sequence[ColumnElement[bool]]) -> list[Total]:
+    """Totals of the operations that match, by type, instrument type and month (UTC), the latest month first."""
     connection = session.connection()
     on_sqlite = connection.dialect.name == "sqlite"
     # A connection's time zone is UTC (app/core/dialects.py).
@@ -122,7 +122,7 @@ def summarize(session: Session, owner_id: UUID) -> list[Total]:
     by = (col(Operation.type), col(Operation.instrument_type), month.label("month"))
     rows = connection.execute(
         select_columns(*by, func.count().label("count"), quantity.label("quantity"))
-        .where(col(Operation.owner_id) == owner_id, col(Operation.deleted_at).is_(None))
+        .where(col(Operation.owner_id) == owner_id, col(Operation.deleted_at).is_(None), *conditions)
         .group_by(*by)
     )
     totals = [Total.model_construct(**row) for row in rows.mappings()]

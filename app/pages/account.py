@@ -7,12 +7,11 @@ from fastapi import APIRouter, Request, Response
 
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form, show_on_error
-from app.pages.rendering import page, read_list, redirect
+from app.pages.rendering import ME, page, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
 
-ME = "/api/users/me"
 TEMPLATE = "account.html"  # it has several forms; the path shows which one was submitted
 
 
@@ -21,7 +20,7 @@ TEMPLATE = "account.html"  # it has several forms; the path shows which one was 
 
 @router.get("/account")
 async def account(request: Request) -> Response:
-    return page(request, TEMPLATE, **await _account(request))
+    return await page(request, TEMPLATE, **await _account(request))
 
 
 @router.post("/account/name")
@@ -70,8 +69,8 @@ async def _account(request: Request) -> dict[str, Any]:
 
 @router.get("/devices")
 async def devices(request: Request) -> Response:
-    sessions, next_cursor = await read_list(request, f"{ME}/sessions")
-    return page(request, "devices.html", sessions=sessions, next_cursor=next_cursor)
+    sessions, neighbors = await read_list(request, f"{ME}/sessions")
+    return await page(request, "devices.html", sessions=sessions, neighbors=neighbors)
 
 
 @router.post("/devices/sign-out-others")

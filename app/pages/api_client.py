@@ -42,12 +42,13 @@ class Api:
         self._request = request
         self._settings = get_settings()
 
-    async def call(
+    async def call(  # noqa: PLR0913  # what a request may have
         self,
         method: str,
         path: str,
         *,
         json: Any = None,
+        content: bytes | None = None,
         form: dict[str, str] | None = None,
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
@@ -61,6 +62,7 @@ class Api:
             base_url + path,
             params=query or None,
             json=json,
+            content=content,
             data=form,
             headers=[*self._headers(), *((name.encode(), text.encode()) for name, text in (headers or {}).items())],
             extensions={"timeout": _TIMEOUT},

@@ -27,7 +27,7 @@ async def authorize(request: Request) -> Response:
         return RedirectResponse(step["redirect"], 303, HEADERS)
     other = f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}"
     scopes = [SCOPES[name] for name in step["scopes"]]
-    answer = page(request, "authorize.html", app=step["client"], email=step["email"], scopes=scopes, other=other)
+    answer = await page(request, "authorize.html", app=step["client"], email=step["email"], scopes=scopes, other=other)
     answer.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
     return answer
 

@@ -19,15 +19,15 @@ async def answer_page(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         known = await classify(request, error)
         metrics.count("errors", type=known.type)
-        return _error_page(request, known)
+        return await _error_page(request, known)
     if error.status == 401:
         return _to_sign_in(request)
     form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
     if form and form.is_correctable(error):
         form.reject(error)
         values = await form.load(request) if form.load else {}
-        return page(request, form.template, form=form, **values)
-    return _error_page(request, error)
+        return await page(request, form.template, form=form, **values)
+    return await _error_page(request, error)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -40,9 +40,9 @@ def _to_sign_in(request: Request) -> Response:
     return redirect("/sign-in", next=path + query, **expired)
 
 
-def _error_page(request: Request, error: AppError | ApiError) -> Response:
+async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     wait, ticket = error.headers.get("Retry-After"), error.members.get("ticket")
     title, detail = describe(error.type, retry_after=wait, ticket=ticket)
-    response = page(request, "error.html", status=error.status, title=title, detail=detail)
+    response = await page(request, "error.html", status=error.status, title=title, detail=detail)
     response.headers.update(error.headers)
     return response

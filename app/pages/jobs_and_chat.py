@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form
-from app.pages.rendering import page, read_list, redirect
+from app.pages.rendering import page, passed_on, read_list, redirect
 from app.pages.texts import FIELDS
 
 router = APIRouter(include_in_schema=False)
@@ -16,7 +16,6 @@ router = APIRouter(include_in_schema=False)
 JOBS = "/api/jobs"
 MESSAGES = "/api/chat/messages"
 HISTORY = 50
-RESULT_HEADERS = ("content-type", "content-disposition", "content-security-policy")
 
 
 # ---- Jobs ----
@@ -24,7 +23,7 @@ RESULT_HEADERS = ("content-type", "content-disposition", "content-security-polic
 
 @router.get("/jobs")
 async def jobs(request: Request) -> Response:
-    return page(request, "jobs.html", **await _jobs(request))
+    return await page(request, "jobs.html", **await _jobs(request))
 
 
 @router.post("/jobs")
@@ -36,8 +35,8 @@ async def start_statement(request: Request) -> Response:
 
 
 async def _jobs(request: Request) -> dict[str, Any]:
-    rows, next_cursor = await read_list(request, JOBS)
-    return {"jobs": rows, "next_cursor": next_cursor}
+    rows, neighbors = await read_list(request, JOBS)
+    return {"jobs": rows, "neighbors": neighbors}
 
 
 @router.post("/jobs/{job_id:uuid}/cancel")
@@ -52,8 +51,7 @@ async def read_result(request: Request, job_id: UUID) -> Response:
     for which the browser has no cookie."""
     file_format = "csv" if request.query_params.get("format") == "csv" else "html"
     result = await Api(request).call("GET", f"{JOBS}/{job_id}/result", query={"format": file_format})
-    headers = {name: result.headers[name] for name in RESULT_HEADERS if name in result.headers}
-    return Response(result.content, headers=headers)
+    return Response(result.content, headers=passed_on(result))
 
 
 # ---- Chat ----
@@ -62,7 +60,7 @@ async def read_result(request: Request, job_id: UUID) -> Response:
 @router.get("/chat")
 async def chat(request: Request) -> Response:
     form = Form({"client_message_id": str(uuid4())})
-    return page(request, "chat.html", form=form, **await _chat(request))
+    return await page(request, "chat.html", form=form, **await _chat(request))
 
 
 @router.post("/chat")

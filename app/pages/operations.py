@@ -1,23 +1,25 @@
 """Pages of the ledger: a list with filters and a chart by month, and forms to add, change and delete an operation."""
 
 from asyncio import gather
-from collections import Counter
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from app.core.templating import bars
+from app.models.base import utcnow
 from app.pages.api_client import Api
+from app.pages.chart import monthly_chart
 from app.pages.forms import Form, read_form, show_on_error
-from app.pages.rendering import page, read_list, redirect
+from app.pages.rendering import ME, page, passed_on, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
 OPERATIONS = "/api/operations"
+SUMMARY = f"{OPERATIONS}/summary"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
 ROWS = 25
-MONTHS = 12  # the latest ones, in the chart
+SAMPLE = ("share,BBG000B9XRY4", "etf,BBG000BDTBL9", "bond,BBG00DL8NMV2")
 MILLISECONDS = len("2023-10-26T08:29:31.139")  # as much of a time as a datetime-local field takes
 
 
@@ -25,35 +27,52 @@ MILLISECONDS = len("2023-10-26T08:29:31.139")  # as much of a time as a datetime
 async def operations(request: Request) -> Response:
     values = {name: request.query_params.get(name, "").strip() for name in FILTERS}
     form = show_on_error(request, Form(values, "operations.html"))
-    filters = form.optional(*FILTERS)
-    (rows, next_cursor), totals = await gather(
-        read_list(request, OPERATIONS, limit=str(ROWS), **filters), Api(request).get(f"{OPERATIONS}/summary")
+    filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
+    api = Api(request)
+    (rows, neighbors), totals, all_totals = await gather(
+        read_list(request, OPERATIONS, limit=str(ROWS), **filters),
+        api.get(SUMMARY, **filters),
+        api.get(SUMMARY),  # what one has already is suggested in the filters
     )
-    chart = bars(_by_month(totals, form))
-    return page(request, form.template, form=form, filters=filters, rows=rows, bars=chart, next_cursor=next_cursor)
+    return await page(
+        request,
+        form.template,
+        form=form,
+        filters=filters,
+        query=filters | ({"chart": "quantity"} if by_quantity else {}),
+        rows=rows,
+        neighbors=neighbors,
+        count=sum(total["count"] for total in totals),
+        chart=monthly_chart(totals, by_quantity=by_quantity),
+        by_quantity=by_quantity,
+        suggestions=_suggestions(all_totals),
+    )
 
 
-def _by_month(totals: list[dict[str, Any]], form: Form) -> dict[str, int]:
-    """The number of operations in each month, of the type and the instrument that the list is filtered by."""
-    wanted = {name: text.lower() for name, text in form.optional("type", "instrument_type").items()}
-    counts: Counter[str] = Counter()
-    for total in totals:
-        if all(total[name] == text for name, text in wanted.items()):
-            counts[total["month"]] += total["count"]
-    return {month: counts[month] for month in _months_until(max(counts))} if counts else {}
-
-
-def _months_until(last: str) -> list[str]:
-    """The months that end with `last`, including those without any operation."""
-    end = int(last[:4]) * 12 + int(last[5:]) - 1
-    return [f"{month // 12:04}-{month % 12 + 1:02}" for month in range(max(12, end - MONTHS + 1), end + 1)]
+def _suggestions(totals: list[dict[str, Any]]) -> dict[str, list[str]]:
+    return {name: sorted({total[name] for total in totals if total[name]}) for name in ("type", "instrument_type")}
 
 
 @router.get("/operations/new")
 async def new_operation(request: Request) -> Response:
-    await Api(request).get("/api/users/me")  # leads to the sign-in before anything is typed
+    """A copy of the operation that `copy` names, or the latest operation's instrument; the date is now."""
+    copied = request.query_params.get("copy", "")
+    if copied.isdecimal():
+        values = _values(await Api(request).get(f"{OPERATIONS}/{copied}"))
+    else:
+        latest = await Api(request).get(OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
+        values = {name: text for one in latest for name, text in _values(one).items() if name != "quantity"}
     # The key is sent with the form, so that pressing the button twice adds one operation.
-    return page(request, "operation.html", form=Form({"key": str(uuid4())}))
+    return await page(request, "operation.html", form=Form(values | {"date": _now(), "key": str(uuid4())}))
+
+
+def _values(operation: dict[str, Any]) -> dict[str, str]:
+    """The values of the form's fields, but for the date."""
+    return {name: operation[name] for name in ("type", "instrument_type", "figi", "quantity") if operation[name]}
+
+
+def _now() -> str:
+    return f"{utcnow():%Y-%m-%dT%H:%M}"
 
 
 @router.post("/operations/new")
@@ -64,20 +83,66 @@ async def add_operation(request: Request) -> Response:
     return redirect("/operations", done="added")
 
 
+@router.get("/operations/import")
+async def choose_import(request: Request) -> Response:
+    await Api(request).get(ME)  # leads to the sign-in before a file is chosen
+    return await page(request, "import.html", form=Form({"key": str(uuid4()), "lines": ""}))
+
+
+@router.post("/operations/import")
+async def import_operations(request: Request) -> Response:
+    form = await read_form(request, "import.html")
+    await _import(request, form["lines"], form["key"])
+    return redirect("/operations", done="imported")
+
+
+@router.post("/operations/sample")
+async def load_sample(request: Request) -> Response:
+    """A year of operations to look around with."""
+    await read_form(request)
+    now = utcnow()
+    weeks = [(now - timedelta(weeks=week), "buy" if week % 4 else "sell", SAMPLE[week % 3]) for week in range(52)]
+    lines = [f"{kind},{instrument},{day.day % 9 + 1},{day:%Y-%m-%dT%H:%MZ}" for day, kind, instrument in weeks]
+    await _import(request, "\n".join(["type,instrument_type,figi,quantity,date", *lines]), str(uuid4()))
+    return redirect("/operations", done="sample")
+
+
+async def _import(request: Request, lines: str, key: str) -> None:
+    """All lines or none; the key keeps a form that is sent twice from importing twice."""
+    headers = {"Content-Type": "text/csv", "Idempotency-Key": key}
+    await Api(request).call("POST", f"{OPERATIONS}/import", content=lines.encode(), headers=headers)
+
+
+@router.get("/operations/export")
+async def export_operations(request: Request) -> Response:
+    """The API's own stream; its content from here if the API is apart, where the browser may have no cookie for it."""
+    query = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
+    if request.app.state.api is not None:
+        return redirect(f"{OPERATIONS}/export", **query)
+    export = await Api(request).call("GET", f"{OPERATIONS}/export", query=query)
+    return Response(export.content, headers=passed_on(export))
+
+
 @router.get("/operations/{operation_id:int}")
 async def edit_operation(request: Request, operation_id: int) -> Response:
-    operation = await Api(request).call("GET", f"{OPERATIONS}/{operation_id}")
-    form = Form({name: str(value) for name, value in operation.json().items() if value is not None})
-    form.values["etag"] = operation.headers["etag"]
-    form.values |= {"original_date": form["date"], "date": _shown_date(form["date"])}
-    return page(request, "operation.html", form=form)
+    answer = await Api(request).call("GET", f"{OPERATIONS}/{operation_id}")
+    date = answer.json()["date"]
+    dates = {"original_date": date, "date": _shown_date(date)}
+    form = Form(_values(answer.json()) | dates | {"etag": answer.headers["etag"]})
+    return await page(request, "operation.html", form=form)
 
 
 @router.post("/operations/{operation_id:int}")
 async def change_operation(request: Request, operation_id: int) -> Response:
-    form = await read_form(request, "operation.html")
+    form = await read_form(request, "operation.html", _their_version)
     await Api(request).call("PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
     return redirect("/operations", done="changed")
+
+
+async def _their_version(request: Request) -> dict[str, Any]:
+    """The operation as it is now, shown beside a change that came too late; saving again replaces this version."""
+    answer = await Api(request).call("GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
+    return {"theirs": answer.json(), "their_etag": answer.headers["etag"]}
 
 
 @router.post("/operations/{operation_id:int}/delete")

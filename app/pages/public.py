@@ -16,7 +16,7 @@ local_accounts = APIRouter(include_in_schema=False)  # main.py leaves these out 
 
 @router.get("/")
 async def home(request: Request) -> Response:
-    return redirect("/operations") if is_signed_in(request) else page(request, "home.html")
+    return redirect("/operations") if is_signed_in(request) else await page(request, "home.html")
 
 
 @local_accounts.get("/register")
@@ -25,7 +25,7 @@ async def home(request: Request) -> Response:
 @local_accounts.get("/verify-email")
 async def empty_form(request: Request) -> Response:
     """Each template has the name of its path."""
-    return page(request, f"{request.url.path.removeprefix('/')}.html")
+    return await page(request, f"{request.url.path.removeprefix('/')}.html")
 
 
 # ---- Signing in and out, registering ----
@@ -37,7 +37,7 @@ async def sign_in_form(request: Request) -> Response:
     wanted = query.get("next", "")
     hint = dict(parse_qsl(urlsplit(wanted).query)).get("login_hint", "") if local_path(wanted, "") else ""
     message = SIGN_IN.get(query["problem"], SIGN_IN["other"]) if "problem" in query else ""
-    return page(
+    return await page(
         request, "sign-in.html", form=Form({"next": wanted, "username": hint}, message=message), again="prompt" in query
     )
 
@@ -75,7 +75,7 @@ async def register(request: Request) -> Response:
 async def forgot_password(request: Request) -> Response:
     form = await read_form(request, "forgot-password.html")
     await Api(request).call("POST", "/api/auth/forgot-password", json=form.required("email"))
-    return page(request, "forgot-password.html", sent=True)
+    return await page(request, "forgot-password.html", sent=True)
 
 
 @local_accounts.post("/reset-password")

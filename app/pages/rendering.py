@@ -1,15 +1,17 @@
 """Shared by all pages: rendering templates, redirects, reading lists of the API, and the headers of responses."""
 
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.core.errors import AppError
 from app.core.settings import Settings, get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token
-from app.pages.api_client import Api
+from app.pages.api_client import Api, ApiError
 from app.pages.forms import Form
 from app.pages.texts import NOTICES
 
@@ -29,7 +31,13 @@ def _origin(url: str, scheme: str = "http") -> str:
     return f"{address.scheme.replace('http', scheme, 1)}://{address.netloc}"
 
 
-def page(request: Request, template: str, *, form: Form | None = None, status: int = 200, **values: Any) -> Response:
+ME = "/api/users/me"
+PASSED = 20  # pages of a list that an address remembers
+
+
+async def page(
+    request: Request, template: str, *, form: Form | None = None, status: int = 200, **values: Any
+) -> Response:
     """A rendered template. A rejected form gives its status and its headers to the page that shows it again."""
     form = form or Form()
     headers = {"Cache-Control": "private, no-store", **form.headers}
@@ -40,6 +48,7 @@ def page(request: Request, template: str, *, form: Form | None = None, status: i
         path=request.url.path,
         query=request.url.query,
         signed_in=is_signed_in(request),
+        person=values.get("me") or await _person(request),
         local_accounts=settings.local_accounts == "on",
         by_provider=settings.has_provider_login,
         notice=NOTICES.get(request.query_params.get("done", "")),
@@ -48,6 +57,14 @@ def page(request: Request, template: str, *, form: Form | None = None, status: i
         **values,
     )
     return HTMLResponse(html, form.status if form.status >= 400 else status, headers)
+
+
+async def _person(request: Request) -> Any:
+    """Who is signed in, for the header; None if the API cannot tell, which is no reason to refuse the page."""
+    try:
+        return await Api(request).get(ME) if is_signed_in(request) else None
+    except (ApiError, AppError):
+        return None
 
 
 def is_signed_in(request: Request) -> bool:
@@ -60,10 +77,35 @@ def redirect(path: str, **query: str) -> Response:
     return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
 
 
-async def read_list(request: Request, path: str, **query: str) -> tuple[list[Any], str | None]:
-    """One page of a list of the API, from the cursor in this page's own address; and the cursor of the next page."""
-    if after := request.query_params.get("after"):
-        query["after"] = after
-    response = await Api(request).call("GET", path, query=query)
+def passed_on(response: httpx.Response) -> dict[str, str]:
+    """The headers of a file of the API that a page passes on."""
+    names = ("content-type", "content-disposition", "content-security-policy")
+    return {name: response.headers[name] for name in names if name in response.headers}
+
+
+class Neighbors(NamedTuple):
+    """The parameters of the pages beside this one of a list; None where there is none."""
+
+    older: dict[str, str] | None
+    newer: dict[str, str] | None
+
+
+async def read_list(request: Request, path: str, **query: str) -> tuple[list[Any], Neighbors]:
+    """One page of a list of the API, from the cursor in this page's own address; and the cursors of its neighbors.
+
+    The API goes forward only. So `before` in the address holds the cursors of the pages before this one; that of the
+    first page is empty.
+    """
+    after, before = request.query_params.get("after", ""), request.query_params.get("before")
+    passed = [] if before is None else before.split(".")[-PASSED:]
+    response = await Api(request).call("GET", path, query=query | ({"after": after} if after else {}))
     next_url = response.links.get("next", {}).get("url", "")  # RFC 8288
-    return response.json(), dict(parse_qsl(urlsplit(next_url).query)).get("after")
+    cursor = dict(parse_qsl(urlsplit(next_url).query)).get("after")
+    older = {"after": cursor, "before": ".".join([*passed, after])} if cursor else None
+    return response.json(), Neighbors(older, _newer(passed))
+
+
+def _newer(passed: list[str]) -> dict[str, str] | None:
+    if not passed:
+        return None
+    return {"after": passed[-1], "before": ".".join(passed[:-1])} if passed[-1] else {}

@@ -26,6 +26,8 @@ def describe(kind: str, *, retry_after: str | None = None, ticket: str | None = 
 
 def describe_fields(kind: str, problem: Mapping[str, Any]) -> dict[str, str]:
     """A sentence for each field that a problem document names."""
+    if "line" in problem:  # of an imported file: the API says which and why
+        return {"lines": str(problem["detail"])}
     errors: dict[str, str] = {}
     for error in problem.get("errors", []):
         name = str(error["loc"][:2][-1])  # "body" or "query" stands before it

@@ -103,18 +103,23 @@ def list_changes(
 
 @router.get("/summary", response_model=list[Total], responses=_NOT_MODIFIED)
 def summarize_operations(
-    me: OperationsReader, session: SessionDep, services: ServicesDep, if_none_match: IfNoneMatch = None
+    me: OperationsReader,
+    session: SessionDep,
+    services: ServicesDep,
+    filters: OperationFilters,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Totals by type, instrument type and month (UTC), the latest month first."""
+    """Totals of the operations that match, by type, instrument type and month (UTC), the latest month first."""
     owner_id, revision = me.user_id, me.session.operations_revision
     tag = etags.etag(owner_id, revision)
     if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)
 
     def summarize() -> bytes:
-        return _TOTALS.dump_json(operations.summarize(session, owner_id))
+        return _TOTALS.dump_json(operations.summarize(session, owner_id, filters.conditions()))
 
-    content = services.cache.get_or_make(owner_id, revision, "summary", summarize)
+    query = f"summary?{filters.model_dump_json(exclude_none=True)}"
+    content = services.cache.get_or_make(owner_id, revision, query, summarize)
     return Response(content, headers={"ETag": tag}, media_type="application/json")
 
 

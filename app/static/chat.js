@@ -123,7 +123,10 @@ function add(isMine, author, moment, text) {
   item.className = isMine ? "mine" : "";
   head.className = "hint";
   head.appendChild(document.createElement("bdi")).textContent = author;
-  head.append(` ${moment.slice(0, 10)} ${moment.slice(11, 16)}`);
+  const time = document.createElement("time");
+  time.dateTime = moment;
+  head.append(" ", time);
+  showLocalTimes(head);
   body.className = "text";
   body.appendChild(document.createElement("bdi")).textContent = text;
   list.appendChild(item);

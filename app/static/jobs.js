@@ -17,7 +17,9 @@ async function refresh() {
     }
     if (response.ok) {
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
-      document.getElementById("jobs").replaceWith(page.getElementById("jobs"));
+      const jobs = document.importNode(page.getElementById("jobs"), true);
+      showLocalTimes(jobs);
+      document.getElementById("jobs").replaceWith(jobs);
       notify("");
     } else {
       const seconds = Number(response.headers.get("Retry-After")) || 5;

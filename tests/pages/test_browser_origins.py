@@ -168,5 +168,6 @@ def test_the_pages_on_another_port_sign_in_and_chat(
         page.get_by_role("button", name="Send").click()
         expect(page.locator(".messages .text")).to_have_text("From the other port")
         expect(page.locator(".unsent")).to_have_count(0)
+        page.locator("summary.person").click()
         page.get_by_role("link", name="API documentation").click()
         expect(page).to_have_url(f"{api.url}/api/docs")

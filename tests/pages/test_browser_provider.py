@@ -67,6 +67,7 @@ def test_a_person_signs_in_and_out_and_deletes_the_account(pages: Muster, chromi
         check(visitor.open("/account"), "/account")
         expect(page.get_by_text(f"{name}@provider.example")).to_be_visible()
         expect(page.locator("input[type=password], input[type=email]")).to_have_count(0)
+        page.locator("summary.person").click()
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("status")).to_have_text("You are signed out.")
         page.get_by_role("link", name=BUTTON).click()  # still signed in there, so nothing is asked

@@ -43,7 +43,7 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("main").get_by_role("button", name="Register").click()
         expect(page).to_have_url(f"{muster.url}/operations")
-        expect(page.get_by_text("Nothing to show yet.")).to_be_visible()
+        expect(page.get_by_role("heading", name="No operations yet")).to_be_visible()
 
         add_operation(page, month="2023-10")
         assert bar_of(page, "2023-10") == "2023-10: 1"
@@ -69,8 +69,65 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
         other.get_by_role("main").get_by_role("button", name="Sign in").click()
         expect(other).to_have_url(f"{muster.url}/devices")
 
-        page.get_by_role("button", name="Sign out", exact=True).first.click()
+        page.locator("summary.person").click()
+        expect(page.get_by_text(email)).to_be_visible()
+        page.get_by_role("button", name="Sign out", exact=True).click()
         expect(page.get_by_role("status")).to_have_text("You are signed out.")
+
+
+def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, chromium: Chromium) -> None:
+    """On a phone in Berlin: a sample, a file with a mistake, filters, a copy, and a change that somebody was before."""
+    account = muster.new_account(name="Ada")
+    phone = {"viewport": {"width": 360, "height": 780}, "timezone_id": "Europe/Berlin"}
+    with chromium.visitor(muster, **phone) as visitor:
+        page = visitor.sign_in(account.email)
+        page.get_by_role("button", name="Load a sample").click()
+        expect(page.get_by_role("heading", name="Operations 52")).to_be_visible()
+        first = page.locator(".ledger tbody tr").first.bounding_box()
+        assert first
+        assert first["y"] < 300, "the list begins on the first screen"
+
+        page.get_by_label("More").click()
+        page.get_by_role("link", name="Import a CSV file").click()
+        lines = "type;figi;quantity;date\ndeposit;EUR;{};2026-01-30T08:00:00Z\n"
+        file = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
+        page.get_by_label("CSV file").set_input_files([file])
+        expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
+        page.get_by_role("button", name="Import").click()
+        expect(page.get_by_label("Lines")).to_be_focused()
+        expect(page.locator("#lines-error")).to_contain_text("line 2, quantity")
+        page.get_by_label("Lines").fill(lines.format("0,5"))
+        page.get_by_role("button", name="Import").click()
+        expect(page.get_by_role("heading", name="Operations 53")).to_be_visible()
+
+        page.get_by_text("Filter", exact=True).click()
+        page.get_by_label("Type").fill("deposit")
+        page.get_by_role("button", name="Show").click()
+        expect(page.get_by_role("cell", name="2026-01-30 09:00")).to_be_visible()
+        assert bar_of(page, "2026-01") == "2026-01: 1"
+        page.get_by_role("link", name="Quantity").click()
+        assert bar_of(page, "2026-01") == "2026-01: 0.5"
+
+        page.get_by_role("link", name="Edit deposit").click()
+        expect(page.get_by_label("Date and time")).to_have_value("2026-01-30T09:00")
+        muster.sql("UPDATE operation SET revision = revision + 1, quantity = '3' WHERE type = 'deposit'")
+        page.get_by_label("Quantity").fill("2")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("row", name="Quantity 2 3")).to_be_visible()
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_have_text("The operation was saved.")
+
+        page.goto(f"{muster.url}/operations?type=deposit")
+        page.get_by_role("link", name="Duplicate deposit of 2").click()
+        expect(page.get_by_label("Quantity")).to_have_value("2")
+        page.get_by_role("button", name="Add").click()
+        page.get_by_role("link", name="Older").click()
+        page.get_by_role("link", name="Newer").click()
+        expect(page.get_by_role("heading", name="Operations 54")).to_be_visible()
+        page.get_by_label("More").click()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Export all as CSV").click()
+        assert len(download.value.path().read_text().splitlines()) == 1 + 54
 
 
 def test_a_password_is_reset_by_the_link_in_the_outbox(muster: Muster, chromium: Chromium) -> None:

@@ -1,0 +1,52 @@
+// On every page: times in the reader's own zone, relative while they are recent, and menus that close by themselves.
+const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR; // seconds
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+
+function localTime(moment) {
+  return moment.toLocaleString("sv", { dateStyle: "short", timeStyle: "short" }); // 2026-11-28 22:15, as without scripts
+}
+
+function recent(moment) {
+  const seconds = Math.round((moment - Date.now()) / 1000);
+  const age = Math.abs(seconds);
+  if (age < MINUTE) return "just now";
+  if (age < HOUR) return relative.format(Math.trunc(seconds / MINUTE), "minute");
+  return age < DAY ? relative.format(Math.trunc(seconds / HOUR), "hour") : null;
+}
+
+// Of every <time> in `root`; those with data-exact, such as the date of an operation, are never relative.
+function showLocalTimes(root) {
+  for (const time of root.querySelectorAll("time")) {
+    const moment = new Date(time.dateTime);
+    time.title = `${time.dateTime.slice(0, 16).replace("T", " ")} UTC`;
+    time.textContent = ("exact" in time.dataset ? null : recent(moment)) ?? localTime(moment);
+  }
+  for (const note of root.querySelectorAll("[data-utc-note]")) note.hidden = true;
+}
+
+// A field for a time in UTC shows the reader's own, and is sent in UTC again.
+function localField(field) {
+  const pad = (text) => text.padEnd(23, ":00.000".slice(text.length - 16));
+  const toLocal = (date) => new Date(date - date.getTimezoneOffset() * 60000).toISOString();
+  const exactness = field.value.length;
+  if (field.value) field.value = toLocal(new Date(`${pad(field.value)}Z`)).slice(0, exactness);
+  field.form.addEventListener("formdata", ({ formData }) => {
+    if (field.value) formData.set(field.name, new Date(field.value).toISOString().slice(0, field.value.length));
+  });
+}
+
+showLocalTimes(document);
+document.querySelectorAll("input[data-utc]").forEach(localField);
+
+addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+  if (menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
