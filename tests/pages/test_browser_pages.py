@@ -23,7 +23,16 @@ SIGNED_OUT = [
     "/verify-email",
     "/nowhere",
 ]
-SIGNED_IN = ["/operations", "/operations/new", "/operations?from=x", "/operations/import", "/devices", "/jobs", "/chat", "/account"]
+SIGNED_IN = [
+    "/operations",
+    "/operations/new",
+    "/operations?from=x",
+    "/operations/import",
+    "/devices",
+    "/jobs",
+    "/chat",
+    "/account",
+]
 LOOKS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
 # Counts what moves after it was painted, as the browser itself does.
 SHIFTS = """() => new Promise((done) => {
