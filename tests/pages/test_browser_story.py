@@ -4,7 +4,7 @@ import re
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.support.chromium import Chromium
 from tests.support.servers import PASSWORD, Muster, text_of
@@ -90,8 +90,8 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         page.get_by_label("More").click()
         page.get_by_role("link", name="Import a CSV file").click()
         lines = "type;figi;quantity;date\ndeposit;EUR;{};2026-01-30T08:00:00Z\n"
-        file = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
-        page.get_by_label("CSV file").set_input_files([file])
+        file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
+        page.get_by_label("CSV file").set_input_files(file)
         expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
         page.get_by_role("button", name="Import").click()
         expect(page.get_by_label("Lines")).to_be_focused()
