@@ -32,7 +32,7 @@ from scripts.errors import database_name, explained_errors, relative
 from scripts.seed import has_admin, load_roles, make_first_admin
 
 MAX_FRAME = 32 * 1024  # bytes; a text of 4 KiB takes 24 KiB when every byte of it is escaped
-GRACEFUL_SHUTDOWN = 10  # seconds for requests under way and open streams
+GRACEFUL_SHUTDOWN = 10  # seconds for requests in progress and open streams
 PORTS_TO_TRY = 100  # above one that is taken
 
 

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
 
     @property
     def grant_types(self) -> list[str]:
-        """What the token endpoint supports. A code needs pages that people can sign in to."""
+        """The grant types of the token endpoint. Codes need pages where people can sign in."""
         by_password = self.local_accounts == "on" and self.password_grant == "on"  # noqa: S105  # a switch
         by_code = self.local_accounts == "on" or self.has_provider_login
         return ["authorization_code", "refresh_token"] * by_code + ["password"] * by_password

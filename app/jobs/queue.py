@@ -34,7 +34,7 @@ LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago 
 NEVER = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
-# Each mail beyond so many that wait for one person is delayed by this much more, so that other people's overtake it.
+# While AT_ONCE mails to a person wait, each further one is delayed by this much more: those of others overtake it.
 AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
 T = TypeVar("T")

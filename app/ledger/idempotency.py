@@ -35,7 +35,7 @@ class IdempotentRequest:
 
     @property
     def fingerprint(self) -> str:
-        """What requests with the same key must have in common."""
+        """A hash of everything that requests with the same key must have in common."""
         return sha256(self.route.encode() + b"\0" + self.content).hexdigest()
 
 

@@ -21,7 +21,7 @@ from app.models.user import User
 
 
 class RotationAction(Enum):
-    """What the authorization server does with a refresh token of a known generation."""
+    """The authorization server's answer to a genuine refresh token, by the token's generation."""
 
     ROTATE = auto()  # the newest token: issue its successor
     REPEAT = auto()  # its parent, within the grace: a retry or a second process, which gets the same successor

@@ -170,7 +170,7 @@ class Signers:
     verification: TokenSigner
     email_change: TokenSigner
     cursor: ValueSigner  # positions in lists
-    sign_in: ValueSigner  # a sign-in at the identity provider that is under way in a browser
+    sign_in: ValueSigner  # a sign-in at the identity provider that is in progress in a browser
 
     @classmethod
     def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":

@@ -95,7 +95,7 @@ class Discovery:
                 await asyncio.shield(fetching)
 
     def _fetch(self) -> asyncio.Task[None]:
-        """The fetch that is under way or ended less than COOLDOWN ago, otherwise a new one."""
+        """The fetch that is in progress or ended less than COOLDOWN ago, otherwise a new one."""
         if self._fetching is None or (self._fetching.done() and monotonic() - self._ended_at >= COOLDOWN):
             self._fetching = asyncio.create_task(self._load())
         return self._fetching

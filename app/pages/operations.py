@@ -157,7 +157,7 @@ def _if_match(form: Form) -> dict[str, str]:
 
 
 def _body(form: Form) -> dict[str, str]:
-    """The operation as the API takes it, with its date in UTC. A date that nobody changed keeps its microseconds."""
+    """The operation as the API takes it, with its date in UTC. An unchanged date keeps its microseconds."""
     date, original = form["date"], form["original_date"]
     if original and date == _shown_date(original):
         date = original

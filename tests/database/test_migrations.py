@@ -185,7 +185,7 @@ def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(empty
 
 
 def hold(connection: Connection) -> None:
-    """What a process that migrates holds: the next ones wait for it, and go on at the same moment."""
+    """A lock like that of a migrating process: other processes wait for it, and all continue at the same moment."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": 0x6D757374})
     else:

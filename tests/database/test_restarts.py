@@ -102,7 +102,7 @@ def test_readiness_fails_while_the_database_is_unavailable(muster: Muster, clust
 
 
 def test_an_open_socket_survives_a_restart_of_postgresql(cluster: Cluster, muster: Muster) -> None:
-    """What is said meanwhile is refused with when to try again; afterwards everything goes on, in one sequence."""
+    """Messages during the outage are refused with a time to retry; afterwards the sequence continues."""
     ada, eve, room = muster.new_account().tokens(), muster.new_account().tokens(), new_room()
     with Socket(muster, ada, room=room) as speaker, Socket(muster, eve, room=room) as listener:
         speaker.ready()

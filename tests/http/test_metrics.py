@@ -1,4 +1,4 @@
-"""What /metrics says: who may read it, and that its numbers are what was sent, over several processes too."""
+"""/metrics: who may read it, and whether its numbers match the requests sent, over several processes too."""
 
 import subprocess
 import sys

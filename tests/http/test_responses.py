@@ -1,4 +1,4 @@
-"""What every answer has: one shape for errors, a request id, caching headers, CORS; and what none has: a secret."""
+"""Every response: one shape for errors, a request id, caching headers, CORS, and never a secret."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What OpenAPI allows and people do not think of, with fixed seeds. ./scripts/fuzz goes on where this stops."""
+"""Generated requests that OpenAPI allows, with fixed seeds. ./scripts/fuzz sends many more, with random ones."""
 
 from collections.abc import Callable
 from typing import Any

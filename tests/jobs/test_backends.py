@@ -1,4 +1,4 @@
-"""What a back end is sent twice while the first still waits for its turn, it does once: a slow day grows no queue."""
+"""A back end that is sent a job again while the job still waits runs it once, so that queues do not grow."""
 
 from collections.abc import Iterator
 from threading import Event
@@ -14,7 +14,7 @@ ONE, TWO = UUID(int=1), UUID(int=2)
 
 
 class Held:
-    """What a back end calls: it stays in the first call until it is let go."""
+    """The callback of a back end, whose first call blocks until it is released."""
 
     def __init__(self) -> None:
         self.received: list[UUID] = []

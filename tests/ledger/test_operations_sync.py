@@ -1,4 +1,4 @@
-"""What follows from one revision per owner: changes for offline phones, ETags, and nothing lost when people race."""
+"""Sync by one revision per owner: changes for offline phones, ETags, and no lost updates in races."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

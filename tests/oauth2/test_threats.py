@@ -1,4 +1,4 @@
-"""What SECURITY.md says of stolen things, where no other test shows it: what opens a door, and what does not."""
+"""SECURITY.md's statements about stolen secrets that no other test covers: which of them give access, and to what."""
 
 from pathlib import Path
 from uuid import UUID
@@ -76,7 +76,7 @@ def test_a_stolen_database_with_its_secret_keys_gives_full_access(muster: Muster
 
 
 def test_a_stolen_access_token_cannot_take_over_the_account(muster: Muster, ada: Account) -> None:
-    """It reads, writes and signs devices out; what would keep its owner out takes the password."""
+    """It reads, writes and signs devices out. Anything that would lock the owner out requires the password."""
     stolen, device = ada.tokens(), ada.tokens()
     for method, path, body in (
         ("PUT", "/api/users/me/password", {"new_password": NEW_PASSWORD}),

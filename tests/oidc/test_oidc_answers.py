@@ -1,4 +1,4 @@
-"""What the pages take from a token endpoint: ID tokens shaped like Keycloak's, and those that are not for them."""
+"""Responses of a token endpoint to the pages: ID tokens like Keycloak's are accepted, those for others are not."""
 
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator

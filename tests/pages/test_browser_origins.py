@@ -1,4 +1,4 @@
-"""What pages of other origins can do, with real browsers' CORS: allowed and not allowed, by bearer and by cookie; and
+"""Pages of other origins, allowed or not, under a real browser's CORS rules, with a bearer token or the cookie; and
 the pages themselves on another port than the API."""
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a person does, in a real browser: register, add, see, sign another device out, reset a password."""
+"""A person's story in a real browser: register, add an operation, sign another device out, reset a password."""
 
 import re
 from uuid import uuid4

@@ -25,7 +25,7 @@ HOSTILE = {
 
 
 class Elements(HTMLParser):
-    """What a parser makes of a page: its elements, and the values of its fields."""
+    """A parsed page: its elements, and the values of its fields."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the pages tell people: a sentence for everything that can go wrong, and none in the words of the protocol."""
+"""The pages' sentences for people: one for everything that can go wrong, and none in the words of the protocol."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a list costs: one statement beside the one that authenticates, however many rows, and no scan of a table."""
+"""The cost of a list: one statement besides authentication, for any number of rows, and no scan of a table."""
 
 import pytest
 from sqlalchemy import text

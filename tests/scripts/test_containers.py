@@ -1,4 +1,4 @@
-"""What describes the containers, read by the tools that know it, and compared with the service that it is about."""
+"""The files that describe containers, checked by the tools that read them and compared with the service itself."""
 
 import json
 import re

@@ -33,7 +33,7 @@ def uvicorn(url: str, application: str = "app.main:app") -> Iterator[tuple[subpr
 
 
 def statuses(address: str) -> tuple[int, int]:
-    """Of liveness and readiness, once it listens."""
+    """The statuses of liveness and readiness, once the service listens."""
     with httpx.Client(base_url=address, verify=NO_TLS, timeout=30) as client:
 
         def status(path: str) -> int | None:

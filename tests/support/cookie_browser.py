@@ -40,7 +40,7 @@ class Browser:
 
     @property
     def token(self) -> Tokens:
-        """What is in the cookie."""
+        """The token in the cookie."""
         return Tokens(access_token=self.cookie.partition("=")[2])
 
 

@@ -1,4 +1,4 @@
-"""What the process that instances are forked from imports once: libraries, and the parts of app/ that read no setting.
+"""The imports of the process that instances are forked from: libraries, and the parts of app/ that read no setting.
 
 Modules that read a setting when they are imported (app/http, the routers, the pages) are imported by each instance.
 """

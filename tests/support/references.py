@@ -159,7 +159,7 @@ def _functions(path: Path) -> set[str]:
 
 
 def missing(said: Prose) -> Iterator[str]:
-    """What this line mentions and does not exist, each after its place: `README.md:12: no such file: …`."""
+    """The things that this line mentions but that do not exist, with their place: `README.md:12: no such file: …`."""
     rules = [_paths, _modules, _decisions, _links] if said.is_code else [_paths, _modules, _decisions, _links, _names]
     if said.path.name == "CHANGELOG.md":  # it names what is gone
         rules = [_links]
