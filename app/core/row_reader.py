@@ -5,6 +5,7 @@ Authentication reads one row a request. Through a session in a thread that read 
 the same, or a connection has died, the row is read through a session, which waits and reports errors as usual.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from typing import Any, TypeAlias
@@ -67,9 +68,8 @@ class PostgresRowReader:
     async def first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
         """Raises Unavailable if it takes longer than a request may wait for a slot."""
         try:
-            with anyio.fail_after(self._timeout):
-                async with self._places:
-                    return await self._read(_sql(statement), parameters)
+            async with asyncio.timeout(self._timeout), self._places:  # anyio.fail_after() takes 4 % of a request
+                return await self._read(_sql(statement), parameters)
         except TimeoutError:  # a subclass of OSError, so it comes first
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
         except self._failures:
