@@ -15,7 +15,7 @@ from app.core.database import Database
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
 from app.dependencies import ServicesDep
 from app.http.monitoring import Health, check_scraper
-from app.http.openapi import problems
+from app.http.openapi import operation_id, problems
 from app.models.job import Job
 from app.models.user import Role
 
@@ -26,7 +26,7 @@ DOCS_POLICY = {
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 pages = APIRouter(include_in_schema=False)
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
