@@ -94,8 +94,8 @@ def create_api() -> FastAPI:
     )
     routers = [
         *(health.router, health.pages, auth_cookie.router, auth.router, me.router, users.router, clients.router),
-        *(operations_csv.router, operations.router, heroes.router, tasks.router),  # CSV first: /export is no id
-        *(jobs.router, chat.router, chat_ws.router, well_known.router),
+        *(operations_csv.router, operations.router, jobs.router, well_known.router),  # CSV first: /export is no id
+        *(heroes.router, tasks.router, chat.router, chat_ws.router),
     ]
     if settings.local_accounts == "on":
         routers = [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts, *routers]

@@ -144,7 +144,7 @@ def test_a_name_can_be_changed_kept_or_removed(muster: Muster) -> None:
     ],
 )
 def test_every_route_of_your_own_account_requires_the_scope_me(muster: Muster, method: str, path: str) -> None:
-    tokens = muster.register().sign_in(scope="chat")
+    tokens = muster.register().sign_in(scope="jobs")
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD, "email": fresh_address()}
     answer = muster.client.request(method, f"/api/users/me{path}", json=body, headers=tokens.bearer)
     assert_problem(answer, 403, "insufficient-scope")
@@ -152,17 +152,17 @@ def test_every_route_of_your_own_account_requires_the_scope_me(muster: Muster, m
 
 def test_a_new_password_ends_every_session_and_gives_this_device_a_new_pair(muster: Muster) -> None:
     account = muster.register()
-    phone, tablet = account.sign_in(device="phone", client_id="ios", scope="me chat"), account.sign_in()
+    phone, tablet = account.sign_in(device="phone", client_id="ios", scope="me jobs"), account.sign_in()
     answer = change_password(phone, muster)
     assert answer.status_code == 200
     pair = Tokens(answer.json())
     assert_signed_out(muster, phone, tablet)
     sessions = muster.client.get("/api/users/me/sessions", headers=pair.bearer).json()
     assert [(s["device"], s["client_id"], s["scope"], s["current"]) for s in sessions] == [
-        ("phone", "ios", "me chat", True)
+        ("phone", "ios", "me jobs", True)
     ]
     assert claims_of(pair.access)["sid"] != claims_of(phone.access)["sid"]
-    assert muster.refresh(pair.refresh, client_id="ios").json()["scope"] == "me chat"
+    assert muster.refresh(pair.refresh, client_id="ios").json()["scope"] == "me jobs"
     assert sign_in(muster, account.email, PASSWORD).json()["error"] == "invalid_grant"
     assert sign_in(muster, account.email, NEW_PASSWORD).status_code == 200
     assert muster.mails(account.email, subject="Your password was changed")

@@ -190,10 +190,10 @@ def test_the_scopes_of_a_role_change_at_the_next_request(serve: Callable[..., Mu
     muster = serve()
     admin, user = muster.admin().tokens(), muster.new_account().tokens()
     assert [role["name"] for role in call(muster, admin, "GET", "/roles").json()] == ["admin", "user"]
-    changed = call(muster, admin, "PATCH", "/roles/user", {"scopes": ["chat", "users:read", "chat"]})
-    assert changed.json() == {"name": "user", "scopes": ["chat", "users:read"]}
+    changed = call(muster, admin, "PATCH", "/roles/user", {"scopes": ["jobs", "users:read", "jobs"]})
+    assert changed.json() == {"name": "user", "scopes": ["jobs", "users:read"]}
     assert_problem(call(muster, user, "GET", "/users/me"), 403, "insufficient-scope")
-    assert muster.refresh(user.refresh).json()["scope"] == "chat users:read"
+    assert muster.refresh(user.refresh).json()["scope"] == "jobs users:read"
     again = Tokens(muster.refresh(user.refresh).json())
     assert call(muster, again, "GET", "/users").status_code == 200
 

@@ -84,7 +84,7 @@ def test_a_socket_that_never_sends_a_token_is_closed(muster: Muster, reader: Tok
 
 
 def test_a_token_without_the_scope_is_closed_with_4403(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in(scope="me tasks")
+    tokens = muster.new_account().sign_in(scope="me jobs")
     with Socket(muster, tokens) as socket:
         assert socket.closed() == 4403
 

@@ -18,22 +18,23 @@ from sqlmodel import Session
 from app.core.dialects import as_app_error, make_engine
 from app.core.errors import Conflict, Unavailable
 from app.core.settings import get_settings
-from app.models.hero import Hero
+from app.models.user import Role
+from tests.support.phones import COURSE
 from tests.support.servers import Muster
 
 
 def test_changing_a_row_that_was_deleted_meanwhile_is_a_conflict(database_url: str) -> None:
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
     with Session(engine) as session:
-        session.add(hero := Hero(name="Deadpond", secret_name="Dive Wilson"))
+        session.add(role := Role(name="guest", scopes=["me"]))
         session.commit()
-        session.refresh(hero)
+        session.refresh(role)
         with Session(engine) as other:
             session.rollback()
-            other.delete(other.get_one(Hero, hero.id))
+            other.delete(other.get_one(Role, role.id))
             other.commit()
-        hero.age = 48
-        session.add(hero)
+        role.scopes = ["jobs"]
+        session.add(role)
         with pytest.raises(StaleDataError) as raised:
             session.flush()
     assert isinstance(as_app_error(raised.value), Conflict)
@@ -60,7 +61,7 @@ def test_a_full_disk_is_a_503_and_fails_readiness(folder: Path, tmp_path: Path) 
             phone = muster.new_account().sign_in()
 
             def write() -> httpx.Response:
-                return muster.client.post("/api/tasks", json={"title": "x" * 200}, headers=phone.bearer)
+                return muster.client.post("/api/operations", json=COURSE, headers=phone.bearer)
 
             assert write().status_code == 201
             with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:

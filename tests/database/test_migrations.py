@@ -115,7 +115,7 @@ def test_the_highest_id_is_not_issued_again_once_its_row_is_deleted(config: Conf
     """In every table whose ids reach clients: an offline phone would change another row."""
     command.upgrade(config, "head")
     tables = [table for table in SQLModel.metadata.sorted_tables if table.autoincrement_column is not None]
-    assert len(tables) > 5
+    assert len(tables) > 1
     with engine_for(empty_database_url).begin() as connection:
         fill(connection)
         for table in reversed(tables):  # what refers to a row goes before it

@@ -54,7 +54,7 @@ def test_a_429_over_an_unread_body_reaches_the_client_too(serve: Callable[..., M
 
 def test_a_network_that_has_used_up_its_window_is_refused_before_its_body_is_read(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="2/minute", LIMIT_REGISTER="1/hour")
-    for path, content in (("/api/heroes", b"{}"), (REGISTER, b"{}")):
+    for path, content in (("/api/operations", b"{}"), (REGISTER, b"{}")):
         unsent = head("POST", path, **{"Content-Type": JSON, "Content-Length": str(MB)})
         statuses = [muster.client.post(path, content=content, headers={"Content-Type": JSON}).status_code for _ in "12"]
         assert statuses in ([401, 401], [422, 422])

@@ -122,12 +122,12 @@ def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
     muster.client.request("BREW", "/api/users/me")
     muster.client.get("/api/a-path-that-nobody-knows")
     tokens = muster.new_account().tokens()
-    muster.client.get("/api/heroes/987654", headers=tokens.bearer)
+    muster.client.get("/api/operations/987654", headers=tokens.bearer)
     text = muster.client.get("/metrics").text
     assert "BREW" not in text
     assert "nobody-knows" not in text
-    assert "heroes/987654" not in text
-    assert 'route="/api/heroes/{hero_id}"' in text
+    assert "operations/987654" not in text
+    assert 'route="/api/operations/{operation_id}"' in text
 
 
 def test_every_series_is_one_that_is_listed(muster: Muster) -> None:

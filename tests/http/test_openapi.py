@@ -144,7 +144,7 @@ def test_a_secured_route_refuses_a_stranger_and_a_token_without_its_scope(
 
 
 def other_than(scope: str) -> str:
-    return "me" if scope != "me" else "tasks"
+    return "me" if scope != "me" else "jobs"
 
 
 # ---- What each route says of itself ----

@@ -91,7 +91,7 @@ def test_one_bearer_token_is_taken_and_anything_else_refused(muster: Muster) -> 
 
 
 def test_a_missing_scope_is_named(muster: Muster) -> None:
-    tokens = muster.new_account().sign_in(scope="chat")
+    tokens = muster.new_account().sign_in(scope="jobs")
     answer = muster.me(tokens)
     assert_refused(answer, f'{CHALLENGE}, error="insufficient_scope", scope="me"', status=403)
     assert answer.json()["scope"] == "me"

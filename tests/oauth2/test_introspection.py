@@ -58,12 +58,12 @@ def test_introspection_requires_its_scope(muster: Muster, service: Tokens, ada: 
 
 
 def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: Account) -> None:
-    phone = ada.sign_in(scope="me chat", client_id="ios")
+    phone = ada.sign_in(scope="me jobs", client_id="ios")
     claims, answer = claims_of(phone.access), told(muster, service, phone.access)
     assert answer.keys() == SHARED | {"aud", "nbf"}
     assert answer == {
         "active": True,
-        "scope": "me chat",
+        "scope": "me jobs",
         "client_id": "ios",
         "token_type": "Bearer",
         **{name: claims[name] for name in ("exp", "iat", "sub", "aud", "iss", "jti", "sid")},

@@ -51,10 +51,10 @@ def test_a_client_library_signs_in_refreshes_is_introspected_and_signs_out(issue
         client_id="authlib",
         token_endpoint_auth_method="none",
         token_endpoint=metadata["token_endpoint"],
-        scope="me chat",
+        scope="me jobs",
     ) as client:
         token = client.fetch_token(username=ada.email, password=ada.password, grant_type="password")
-        assert (token["token_type"], token["scope"]) == ("Bearer", "me chat")
+        assert (token["token_type"], token["scope"]) == ("Bearer", "me jobs")
         assert client.get(f"{name}/api/users/me").json()["email"] == ada.email
 
         keys = KeySet.import_key_set(httpx.get(metadata["jwks_uri"], verify=NO_TLS).json())

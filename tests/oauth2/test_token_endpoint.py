@@ -56,7 +56,7 @@ def test_a_password_grant_answers_a_pair_of_tokens(muster: Muster) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "granted"),
-    [("chat", "chat"), ("tasks me", "me tasks"), ("me users:read", "me"), ("", USER_SCOPES), (None, USER_SCOPES)],
+    [("jobs", "jobs"), ("jobs me", "me jobs"), ("me users:read", "me"), ("", USER_SCOPES), (None, USER_SCOPES)],
 )
 def test_a_sign_in_gets_the_scopes_it_asked_for_as_far_as_its_role_has_them(
     muster: Muster, asked: str | None, granted: str
@@ -66,26 +66,26 @@ def test_a_sign_in_gets_the_scopes_it_asked_for_as_far_as_its_role_has_them(
     assert muster.refresh(pair.refresh).json()["scope"] == pair["scope"]
 
 
-@pytest.mark.parametrize("scope", ["nonsense", "me nonsense", "users:read", "me  chat", " me", "me\tchat", 'me"', "ü"])
+@pytest.mark.parametrize("scope", ["nonsense", "me nonsense", "users:read", "me  jobs", " me", "me\tjobs", 'me"', "ü"])
 def test_a_scope_that_is_unknown_malformed_or_none_of_the_role_is_refused(muster: Muster, scope: str) -> None:
     assert_oauth_error(muster.token(**sign_in_form(muster, scope=scope)), 400, "invalid_scope")
 
 
 def test_a_refresh_may_narrow_the_scope_for_one_access_token(muster: Muster) -> None:
     pair = muster.new_account().tokens()
-    narrow = Tokens(muster.refresh(pair.refresh, scope="chat").json())
-    assert narrow["scope"] == "chat"
+    narrow = Tokens(muster.refresh(pair.refresh, scope="jobs").json())
+    assert narrow["scope"] == "jobs"
     assert muster.me(narrow).status_code == 403
     assert muster.refresh(narrow.refresh).json()["scope"] == USER_SCOPES
 
 
-@pytest.mark.parametrize("scope", ["me tasks", "me users:read", "me nonsense", "nonsense"])
+@pytest.mark.parametrize("scope", ["me operations:read", "me users:read", "me nonsense", "nonsense"])
 def test_a_refresh_that_asks_for_more_is_refused_and_uses_up_nothing(muster: Muster, scope: str) -> None:
-    pair = muster.new_account().sign_in(scope="me chat")
+    pair = muster.new_account().sign_in(scope="me jobs")
     assert_oauth_error(muster.refresh(pair.refresh, scope=scope), 400, "invalid_scope")
     following = Tokens(muster.refresh(pair.refresh).json())
     assert claims_of(following.access)["gen"] == 2
-    assert set(following["scope"].split()) == {"me", "chat"}
+    assert set(following["scope"].split()) == {"me", "jobs"}
 
 
 def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> None:

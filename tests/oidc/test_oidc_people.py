@@ -12,6 +12,7 @@ import pytest
 from tests.accounts.test_links import made, reset
 from tests.support.assertions import assert_oauth_error, assert_problem
 from tests.support.keycloak import ABSENT, Keycloak, bearer
+from tests.support.phones import COURSE
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for
 from tests.support.sessions import at_once
 from tests.support.sockets import Socket, new_room
@@ -39,20 +40,20 @@ def accounts_of(external: Muster, email: str) -> int:
 
 
 def test_many_first_requests_of_a_person_make_one_account(external: Muster, keycloak: Keycloak) -> None:
-    claims = keycloak.claims(scope="me tasks")
+    claims = keycloak.claims(scope="me operations:write")
     first, second = keycloak.token(**claims), keycloak.token(**{**claims, "email": "second." + claims["email"]})
 
     def work(token: str, method: str) -> Callable[[], httpx.Response]:
-        body = {"title": "First"} if method == "POST" else None
-        path = "/api/tasks" if body else ME
+        body = COURSE if method == "POST" else None
+        path = "/api/operations" if body else ME
         return lambda: external.client.request(method, path, json=body, headers=bearer(token))
 
     answers = at_once(*[work(token, method) for token in (first, second) for method in ("GET", "POST") * 5])
     assert {answer.status_code for answer in answers} == {200, 201}, [answer.text for answer in answers]
     ids = {answer.json()["id"] for answer in answers if answer.status_code == 200}
-    authors = {answer.json()["author_id"] for answer in answers if answer.status_code == 201}
+    owners = {answer.json()["owner_id"] for answer in answers if answer.status_code == 201}
     assert len(ids) == 1
-    assert authors == ids
+    assert owners == ids
     assert accounts_of(external, claims["email"]) + accounts_of(external, "second." + claims["email"]) == 1
 
 

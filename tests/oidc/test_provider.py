@@ -19,11 +19,11 @@ def test_discovery_names_the_endpoints_of_the_issuer(provider: OidcProvider) -> 
 
 @pytest.mark.parametrize("client", [PHONE, CLIENT])
 def test_a_person_signs_in_and_refreshes(provider: OidcProvider, client: str) -> None:
-    tokens = provider.sign_in("anna", "openid email profile me tasks", client=client)
+    tokens = provider.sign_in("anna", "openid email profile me jobs", client=client)
     for access in (tokens.access, provider.refresh(tokens, client=client).access):
         claims = claims_of(access)
         assert (claims["iss"], claims["aud"], claims["sub"]) == (provider.issuer, "muster", "anna")
-        assert (claims["client_id"], claims["scope"]) == (client, "me tasks")
+        assert (claims["client_id"], claims["scope"]) == (client, "me jobs")
         assert (claims["email"], claims["email_verified"]) == ("anna@provider.example", True)
         assert claims["iat"] - 60 <= claims["auth_time"] <= claims["iat"]
     assert claims_of(tokens["id_token"])["aud"] == client

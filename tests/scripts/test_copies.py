@@ -29,6 +29,8 @@ from tests.support.servers import Muster, Tokens, wait_for
 
 pytestmark = pytest.mark.slow
 
+TASK = {"title": "Water the plants"}
+MESSAGE = {"text": "Grüße\n\U0001f30d"}
 OPERATION = {"type": "buy", "figi": "BBG000B9XRY4", "quantity": "0.00000001", "date": "2026-01-31T23:59:59.123456Z"}
 LARGEST = "999999999999.99999999"
 
@@ -101,8 +103,7 @@ def muster_url(muster: Muster) -> str:
 
 def check_ids(restored: Muster, phone: Tokens) -> None:
     """None was issued before the restore, also in tables that were empty in the backup."""
-    task, message = {"title": "Water the plants"}, {"text": "Hello"}
-    for path, body in (("operations", OPERATION), ("tasks", task), ("chat/messages", message)):
+    for path, body in [("operations", OPERATION), ("tasks", TASK), ("chat/messages", MESSAGE)]:
         answer = restored.client.post(f"/api/{path}", json=body, headers=phone.bearer)
         assert answer.json()["id"] > 2**32, path
 
@@ -250,12 +251,9 @@ def fill(muster: Muster) -> Tokens:
     muster.client.put(f"/api/heroes/{hero['id']}/teams/{team['id']}", headers=admin.bearer).raise_for_status()
     deleted = post("/teams", TEAM)
     muster.client.delete(f"/api/teams/{deleted['id']}", headers=admin.bearer).raise_for_status()
-    task = post("/tasks", {"title": "Water the plants"})
     someone = muster.client.get("/api/users/me", headers=admin.bearer).json()["id"]
-    muster.client.patch(
-        f"/api/tasks/{task['id']}", json={"assignee_id": someone}, headers=admin.bearer
-    ).raise_for_status()
-    post("/chat/messages", {"text": "Grüße\n\U0001f30d"})
+    post("/tasks", {**TASK, "assignee_id": someone})
+    post("/chat/messages", MESSAGE)
     post("/jobs/statement", {})
     with Session(muster.engine) as session:
         session.add(Identity(user_id=UUID(someone), issuer="https://id.example", subject="ada", synced_at=utcnow()))

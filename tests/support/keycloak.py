@@ -21,7 +21,7 @@ from tests.support.startable import Startable
 
 ABSENT = object()  # instead of a claim that is left out
 PATHS = {"/.well-known/openid-configuration": "discovery", "/certs": "jwks", "/userinfo": "userinfo", "/token": "token"}
-SCOPE = "openid email profile me chat users:read"
+SCOPE = "openid email profile me jobs users:read"
 
 
 class SigningKey:
