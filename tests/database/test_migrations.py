@@ -18,12 +18,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Table, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Table, inspect, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import SQLModel
 
 from app.core.schema import newest_revision
 from app.core.settings import get_settings
+from migrations.checks import change_check
 from migrations.scopes import grant_scope, revoke_scope
 from scripts.migrate import WITH_ROLES, insert_first_roles, missing_scopes
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
@@ -160,6 +161,21 @@ def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(
         assert rows(connection)["role"][0]["scopes"] == [*before[0]["scopes"], "notes"]
         revoke_scope(connection, "notes")
         assert rows(connection)["role"] == before
+
+
+def test_the_condition_of_a_check_changes_in_place(config: Config, empty_database_url: str) -> None:
+    command.upgrade(config, "head")
+    engine, new = engine_for(empty_database_url), "state IN ('waiting', 'lost')"
+    with engine.begin() as connection:
+        fill(connection)
+        checks = {check["name"]: check["sqltext"] for check in inspect(connection).get_check_constraints("job")}
+        before = rows(connection)["job"]
+        change_check(connection, "job", "state", str(checks["ck_job_state"]), new)
+    with engine.begin() as connection:
+        assert rows(connection)["job"] == before
+        connection.execute(text("UPDATE job SET state = 'lost'"))
+        with pytest.raises(IntegrityError, match="ck_job_state"):
+            connection.execute(text("UPDATE job SET state = 'found'"))
 
 
 def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:

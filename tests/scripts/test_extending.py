@@ -37,5 +37,22 @@ def test_a_field_a_job_a_setting_and_a_page_are_added_as_the_guide_says(copy: Co
     copy.test(*new_tests, "tests/ledger/test_operations_csv.py", "tests/pages/test_texts.py", *OF_ALL)
 
 
+def test_heroes_tasks_and_the_chat_are_removed_as_the_guide_says(copy: Copy) -> None:
+    copy.shell(recipe("Remove what you do not need", "sh"))
+    assert not list(copy.root.glob("migrations/versions/*_chat.py"))
+    assert "already give" in copy.run("scripts.migrate", "nothing is left over")
+    copy.check()
+    copy.run("importlinter.cli", "lint", "--no-cache")
+    copy.test("tests/pages/test_texts.py", "tests/resources", "tests/oauth2/test_token_endpoint.py", *OF_ALL)
+
+
+def test_the_project_is_renamed_as_the_guide_says(copy: Copy) -> None:
+    copy.shell(recipe("Rename the project", "sh"))
+    others = " ".join(f"--exclude-dir='{name}'" for name in (".venv", ".*_cache", "__pycache__", "swagger"))
+    assert copy.shell(f"grep -rIil {others} muster . || true") == ""
+    copy.run("ruff", "check", "--quiet", ".")
+    copy.test("tests/pages/test_pages.py", "tests/oauth2/test_token_endpoint.py", "tests/scripts/test_settings.py")
+
+
 def newest_migration(copy: Copy) -> Path:
     return max((copy.root / "migrations" / "versions").glob("*.py"))
