@@ -27,7 +27,14 @@ async def authorize(request: Request) -> Response:
         return RedirectResponse(step["redirect"], 303, HEADERS)
     other = f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}"
     scopes = [SCOPES[name] for name in step["scopes"]]
-    answer = await page(request, "authorize.html", app=step["client"], email=step["email"], scopes=scopes, other=other)
+    values = {
+        "app": step["client"],
+        "email": step["email"],
+        "scopes": scopes,
+        "other": other,
+        "query": request.url.query,
+    }
+    answer = await page(request, "authorize.html", **values)
     answer.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
     return answer
 

@@ -46,7 +46,6 @@ async def page(
         f"pages/{template}",
         form=form,
         path=request.url.path,
-        query=request.url.query,
         signed_in=is_signed_in(request),
         person=values.get("me") or await _person(request),
         local_accounts=settings.local_accounts == "on",
