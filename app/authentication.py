@@ -3,15 +3,17 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowPassword, OAuthFlows
+from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from app.accounts.users import find_user
 from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
 from app.core.scopes import SCOPES
+from app.core.settings import get_settings
 from app.http.cookies import cookie_token, origin_allowed, set_cookie
 from app.http.rate_limit import client_address, networks
 from app.models.base import utcnow
@@ -28,7 +30,7 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE
 # ---- The credentials that a request presents ----
 
 
-class StrictBearer(OAuth2PasswordBearer):
+class StrictBearer(OAuth2):
     """Requires exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never in the query or a form.
 
     Without the header, the browser's cookie is used. With one, valid or not, the cookie is ignored.
@@ -88,12 +90,16 @@ def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
     connection.state.set_cookie = set_cookie(services_of(connection).settings, token, max_age)
 
 
+def _flows() -> OAuthFlows:
+    """How Swagger UI signs in. Without our pages at this origin, only the password grant is left."""
+    urls: dict[str, Any] = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
+    if get_settings().serves == "api":
+        return OAuthFlows(password=OAuthFlowPassword(**urls))
+    return OAuthFlows(authorizationCode=OAuthFlowAuthorizationCode(authorizationUrl="/authorize", **urls))
+
+
 bearer = StrictBearer(
-    tokenUrl="/api/auth/token",
-    refreshUrl="/api/auth/token",
-    scopes=SCOPES,
-    scheme_name="muster",
-    description="Sign in with e-mail and password; leave the client fields empty. No scope ticked means all of yours.",
+    flows=_flows(), scheme_name="muster", description="Leave client_secret empty. No scope ticked means all of yours."
 )
 
 

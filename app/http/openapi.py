@@ -26,7 +26,7 @@ _texts: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_
 
 def description() -> str:
     text: str = _texts["description"]
-    return text.format(sign_in=_texts["sign-in"][get_settings().local_accounts])
+    return text.format(sign_in=_texts["sign-in"]["on" if get_settings().grant_types else "off"])
 
 
 def servers() -> list[dict[str, str]]:
@@ -172,7 +172,7 @@ def _complete(schema: dict[str, Any]) -> None:
     components["schemas"] |= shared["$defs"]
     simplify(schema["paths"])
     simplify(components["schemas"])
-    if settings.local_accounts == "off":
+    if not settings.grant_types:
         words = f"Paste an access token of {settings.oidc_issuer}."
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}
 

@@ -1,9 +1,71 @@
-// Swagger UI (Apache-2.0, unmodified, in swagger/). It keeps the sign-in when the page is reloaded.
-SwaggerUIBundle({
+// Swagger UI (Apache-2.0, unmodified, in swagger/), as the client `swagger`. Its tokens are in memory alone: two tabs that
+// shared a stored one would look like a thief and an owner.
+let session = null; // {auth, token, expires}
+let refreshing = null;
+
+const keepSession = {
+  statePlugins: {
+    auth: {
+      wrapActions: {
+        authorizeOauth2: (original) => (given) => {
+          session = { ...given, expires: Date.now() + given.token.expires_in * 1000 };
+          return original(given);
+        },
+        logout: (original) => (names) => {
+          revoke();
+          return original(names);
+        },
+      },
+    },
+  },
+};
+
+function revoke() {
+  if (session) {
+    navigator.sendBeacon("/api/auth/revoke", new URLSearchParams({ token: session.token.refresh_token }));
+    session = null;
+  }
+}
+
+async function refresh() {
+  const { auth, token } = session;
+  const form = { grant_type: "refresh_token", refresh_token: token.refresh_token };
+  const response = await fetch("/api/auth/token", { method: "POST", body: new URLSearchParams(form) });
+  const answer = await response.json();
+  if (session?.token !== token) {
+    return; // signed out in the meantime
+  }
+  if (response.ok) {
+    ui.authActions.authorizeOauth2({ auth, token: answer });
+  } else if (answer.error === "invalid_grant") {
+    ui.authActions.logout([auth.name]);
+  }
+}
+
+async function requestInterceptor(request) {
+  if (session && request.headers.Authorization) {
+    if (session.expires - Date.now() < 30_000) {
+      refreshing ??= refresh().finally(() => (refreshing = null));
+      await refreshing;
+    }
+    if (session) {
+      request.headers.Authorization = `Bearer ${session.token.access_token}`;
+    }
+  }
+  return request;
+}
+
+addEventListener("pagehide", (event) => event.persisted || revoke());
+localStorage.removeItem("authorized"); // where the release before kept the password
+
+const ui = SwaggerUIBundle({
   url: "/api/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  persistAuthorization: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
+  oauth2RedirectUrl: `${location.origin}/static/docs-signed-in.html`,
+  plugins: [keepSession],
+  requestInterceptor,
 });
+ui.initOAuth({ clientId: "swagger", usePkceWithAuthorizationCodeGrant: true });

@@ -1,28 +1,97 @@
-"""Swagger UI, used by a person: Authorize with e-mail and password, then Try it out."""
+"""Swagger UI, used by a person: Authorize leads to our pages and back, a session goes on by itself, Logout ends it."""
+
+from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from tests.support.chromium import Chromium
-from tests.support.servers import Muster
+from tests.support.chromium import Chromium, Visitor
+from tests.support.servers import PASSWORD, Account, Muster, wait_for
 
 pytestmark = pytest.mark.one_database
 
+STORED = "() => JSON.stringify([{...localStorage}, {...sessionStorage}])"
 
-def test_authorize_and_try_it_out(on_sqlite: Muster, chromium: Chromium) -> None:
+
+def authorize(visitor: Visitor, account: Account) -> Page:
+    page = visitor.open("/api/docs")
+    page.get_by_role("button", name="Authorize").first.click()
+    dialog = page.locator(".modal-ux")
+    with page.expect_popup() as opened:
+        dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
+    popup = opened.value
+    popup.get_by_label("E-mail").fill(account.email)
+    popup.get_by_label("Password").fill(account.password)
+    popup.get_by_role("main").get_by_role("button", name="Sign in").click()
+    expect(popup.get_by_text("API documentation wants to:")).to_be_visible()
+    with popup.expect_event("close"):
+        popup.get_by_role("button", name="Continue").click()
+    expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
+    dialog.get_by_role("button", name="Close").last.click()
+    return page
+
+
+def read_me(page: Page, account: Account) -> None:
+    operation = page.locator("#operations-account-readMe")
+    if not operation.get_by_role("button", name="Execute").is_visible():
+        operation.get_by_role("button").first.click()
+    with page.expect_response("**/api/users/me") as answered:
+        operation.get_by_role("button", name="Execute").click()
+    assert answered.value.status == 200
+    expect(operation.locator(".live-responses-table")).to_contain_text(account.email)
+
+
+def sessions(muster: Muster, account: Account) -> list[tuple[int, bool]]:
+    """The generation of each session of Swagger UI, and whether it was revoked."""
+    query = "SELECT generation, revoked_at FROM refresh_token WHERE client_id = 'swagger' AND user_id = :id"
+    owner = muster.sql("SELECT id FROM user WHERE email = :email", email=account.email)[0].id
+    return [(row.generation, row.revoked_at is not None) for row in muster.sql(query, id=owner)]
+
+
+def test_authorize_try_it_out_refresh_and_log_out(on_sqlite: Muster, chromium: Chromium) -> None:
     account = on_sqlite.new_account()
     with chromium.visitor(on_sqlite) as visitor:
+        page = authorize(visitor, account)
+        read_me(page, account)
+        assert PASSWORD not in page.evaluate(STORED)
+        page.evaluate("() => { const now = Date.now; Date.now = () => now() + 585_000 }")  # of ten minutes
+        with page.expect_request("**/api/auth/token") as sent:
+            read_me(page, account)
+        assert parse_qs(sent.value.post_data or "")["grant_type"] == ["refresh_token"]
+        assert sessions(on_sqlite, account) == [(2, False)]
+
+        page.get_by_role("button", name="Authorize").first.click()
+        page.locator(".modal-ux").get_by_text("Logout").click()
+        wait_for(lambda: sessions(on_sqlite, account) == [(2, True)], what="the revocation")
+        stored = page.evaluate(STORED)
+        assert not any(secret in stored for secret in (PASSWORD, "token", "eyJ"))
+
+
+def test_a_page_that_is_left_revokes_its_session(on_sqlite: Muster, chromium: Chromium) -> None:
+    account = on_sqlite.new_account()
+    with chromium.visitor(on_sqlite) as visitor:
+        page = authorize(visitor, account)
+        page.goto("about:blank")
+        wait_for(lambda: sessions(on_sqlite, account) == [(1, True)], what="the revocation")
+
+
+def test_cancel_signs_nobody_in(on_sqlite: Muster, chromium: Chromium) -> None:
+    account = on_sqlite.new_account()
+    with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
+        visitor.sign_in(account.email)
         page = visitor.open("/api/docs")
         page.get_by_role("button", name="Authorize").first.click()
         dialog = page.locator(".modal-ux")
-        dialog.get_by_label("username").fill(account.email)
-        dialog.get_by_label("password").fill(account.password)
-        dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
-        expect(dialog.get_by_text("Available authorizations")).to_be_visible()
-        expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
-        dialog.get_by_role("button", name="Close").last.click()
-        page.locator("#operations-account-readMe").get_by_role("button").first.click()
-        page.locator("#operations-account-readMe").get_by_role("button", name="Execute").click()
-        answer = page.locator("#operations-account-readMe .live-responses-table")
-        expect(answer.get_by_text("200", exact=True)).to_be_visible()
-        expect(answer).to_contain_text(account.email)
+        with page.expect_popup() as opened:
+            dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
+        popup = opened.value
+        expect(popup.get_by_role("button", name="Continue")).to_be_visible()
+        assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for _ in range(20):  # by keyboard alone
+            popup.keyboard.press("Tab")
+            if popup.evaluate("document.activeElement.value") == "cancel":
+                break
+        with popup.expect_event("close"):
+            popup.keyboard.press("Enter")
+        expect(dialog.get_by_text("The person did not agree.")).to_be_visible()
+        assert sessions(on_sqlite, account) == []
