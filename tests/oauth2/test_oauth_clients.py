@@ -1,9 +1,10 @@
-"""Clients and services that we did not write: Authlib's OAuth client, and a verifier in another language."""
+"""Clients and services that we did not write: Authlib, openid-client, AppAuth-JS (row P7), and a verifier."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from tests.support.codes import App, signed_in
 from tests.support.nodejs import run_script
 from tests.support.rsa_keys import key_file
 from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
@@ -74,6 +76,38 @@ def test_a_client_library_signs_in_refreshes_is_introspected_and_signs_out(issue
         assert introspected(issuer, metadata, renewed["access_token"]) == {"active": False}
         with pytest.raises(OAuthError, match="invalid_grant"):
             client.refresh_token(metadata["token_endpoint"], renewed["refresh_token"])
+
+
+def test_a_client_library_signs_in_by_code(issuer: Muster, ada: Account) -> None:
+    app, browser = App(issuer), signed_in(ada)
+    metadata = discovered(f"http://localhost:{issuer.port}")
+    with OAuth2Session(
+        client_id=app.id,
+        token_endpoint_auth_method="none",
+        token_endpoint=metadata["token_endpoint"],
+        redirect_uri=app.redirect_uri,
+        scope="me",
+        code_challenge_method="S256",
+    ) as client:
+        address, state = client.create_authorization_url(metadata["authorization_endpoint"], code_verifier=app.verifier)
+        answer = browser.call("POST", f"/authorize?{urlsplit(address).query}", data={"decision": "continue"})
+        token = client.fetch_token(
+            authorization_response=answer.headers["location"], state=state, code_verifier=app.verifier
+        )
+        assert (token["token_type"], token["scope"]) == ("Bearer", "me")
+        assert client.refresh_token(metadata["token_endpoint"])["refresh_token"] != token["refresh_token"]
+        assert client.get(f"{issuer.url}/api/users/me").json()["email"] == ada.email
+        revoke: Any = client.revoke_token  # which its stubs leave without types
+        assert revoke(metadata["revocation_endpoint"], client.token["refresh_token"]).status_code == 200
+        assert client.get(f"{issuer.url}/api/users/me").status_code == 401
+
+
+@pytest.mark.parametrize("library", ["openid-client", "appauth"])
+def test_a_library_of_another_language_signs_in_by_code(issuer: Muster, ada: Account, library: str) -> None:
+    app, name = App(issuer, redirect_uri="http://127.0.0.1/signed-in"), f"http://localhost:{issuer.port}"
+    cookie = signed_in(ada).cookie
+    (line,) = run_script("code_flow.mjs", library, name, app.id, "http://127.0.0.1:4000/signed-in", cookie).splitlines()
+    assert json.loads(line) == {"scope": "me", "rotated": True, "before": 200, "after": 401}
 
 
 def introspected(issuer: Muster, metadata: dict[str, Any], token: str) -> dict[str, Any]:
