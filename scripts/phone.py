@@ -4,7 +4,8 @@
 ./scripts/phone.py --demo [--url https://muster.example] shows it at work (scripts/phone_demo.py).
 
 Everything that must survive when the app is killed is in one SQLite file: the token pair (a real phone keeps it in its
-keychain), the copy of the ledger with its revision, and the queue of writes. Related changes are one transaction.
+keychain), the copy of the ledger with its revision, the queue of writes, and sign-outs still to be sent.
+Related changes are one transaction.
 
 Conflicts, where another device was first: fields that only one side changed are merged. Where both sides changed the
 same field, or where this device deletes an operation that the other one changed, the other change stands. A deleted
@@ -44,6 +45,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock, RLock
 from typing import Any
@@ -66,6 +68,7 @@ CREATE TABLE IF NOT EXISTS queue (
     key TEXT, refused TEXT, fields TEXT, base TEXT
 );
 CREATE TABLE IF NOT EXISTS sent (local INTEGER PRIMARY KEY, id INTEGER);
+CREATE TABLE IF NOT EXISTS sign_outs (refresh TEXT);
 INSERT OR IGNORE INTO state VALUES (1, NULL, NULL, 0, NULL);
 """
 _APPEND = """
@@ -142,6 +145,7 @@ class Phone:
     def sign_in(self, email: str, password: str, *, device: str = "phone") -> None:
         """Sign in, or raise SignedOut if the password is wrong. The list of sessions shows the name `device`."""
         with self._syncing, self._refreshing:
+            self._revoke_signed_out()
             if self._read("SELECT 1 FROM state WHERE link IS NOT NULL"):
                 self._empty()  # restart an unfinished fill: the server keeps tombstones only as long as a session lives
             self._obtain(grant_type="password", username=email, password=password, device=device)
@@ -162,12 +166,21 @@ class Phone:
                 raise
 
     def sign_out(self) -> None:
-        """Revoke the session. The copy and the queue stay for the same person; for another one, delete the file."""
+        """Sign out at once, also offline: the session is revoked when the server can be reached, at the latest by the
+        next `sync` or `sign_in`. The copy and the queue stay for the same person; for another one, delete the file once
+        `sync` raises SignedOut, not Offline."""
         with self._refreshing:
-            [(token,)] = self._read("SELECT refresh FROM state")
-            if token is not None:
-                self._send("POST", "/api/auth/revoke", data={"token": token}).raise_for_status()
-                self._store("UPDATE state SET access = NULL, refresh = NULL")
+            with self._storing, self._db:
+                self._db.execute("INSERT INTO sign_outs SELECT refresh FROM state WHERE refresh IS NOT NULL")
+                self._db.execute("UPDATE state SET access = NULL, refresh = NULL")
+            with suppress(Offline):
+                self._revoke_signed_out()
+
+    def _revoke_signed_out(self) -> None:
+        """Revoke the sessions that were signed out offline. To revoke one twice does no harm."""
+        for (token,) in self._read("SELECT refresh FROM sign_outs"):
+            self._send("POST", "/api/auth/revoke", data={"token": token}).raise_for_status()
+            self._store("DELETE FROM sign_outs WHERE refresh = ?", token)
 
     def _obtain(self, **form: str) -> None:
         """Request a token pair, and store it before anybody uses it. Only `invalid_grant` raises SignedOut."""
@@ -268,6 +281,7 @@ class Phone:
     def sync(self) -> None:
         """Send the queue in order, then fetch the changes of other devices. After Offline, sync again to continue."""
         with self._syncing:
+            self._revoke_signed_out()
             while waiting := self.waiting:
                 self._deliver(waiting[0])
             self._pull()

@@ -272,6 +272,28 @@ def test_a_lost_network_does_not_sign_the_phone_out_and_a_revoked_session_does(d
     assert device.ledger.get(row).json()["quantity"] == "3"
 
 
+def test_a_sign_out_while_offline_takes_effect_at_once_and_reaches_the_server_later(device: Device, row: int) -> None:
+    device.phone.edit(row, quantity="3")
+    access = Tokens(access_token=device.phone.access)
+    with closing(Phone(f"http://127.0.0.1:{free_port()}", device.file)) as away:
+        away.sign_out()
+        with pytest.raises(SignedOut):
+            away.call("GET", PATH)
+        with pytest.raises(Offline):
+            away.sync()
+    me = device.ledger.muster.client.get("/api/users/me", headers=access.bearer)
+    assert me.status_code == 200
+    device.reopen()
+    with pytest.raises(SignedOut):
+        device.phone.sync()
+    me = device.ledger.muster.client.get("/api/users/me", headers=access.bearer)
+    assert me.status_code == 401
+    device.phone.sign_in(device.ledger.account.email, device.ledger.account.password)
+    device.phone.sync()
+    assert device.ledger.get(row).json()["quantity"] == "3"
+    assert device.network.sent("POST", "/api/auth/revoke") == 1
+
+
 def test_a_captive_portal_is_not_mistaken_for_the_server(device: Device, row: int) -> None:
     def page(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(403, html="<h1>Welcome! Your room number, please</h1>")
