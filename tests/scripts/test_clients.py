@@ -42,7 +42,9 @@ def test_typescript_clients_compile_and_do_what_an_app_does(muster: Muster, tmp_
     """Both, and what docs/clients.md shows."""
     client, _ = made("typescript", tmp_path)
     shutil.copytree(PROGRAMS, client, ignore=shutil.ignore_patterns("*.py"), dirs_exist_ok=True)
-    shown = re.search(r"^```ts\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text(), re.MULTILINE | re.DOTALL)
+    shown = re.search(
+        r"^### TypeScript$.*?^```ts\n(.*?)^```", (ROOT / "docs" / "clients.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     assert shown
     (client / "muster.ts").write_text(shown[1])
     run([NODE, "node_modules/typescript/bin/tsc"], client)
