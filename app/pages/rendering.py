@@ -1,9 +1,8 @@
 """Shared by all pages: rendering templates, redirects, reading lists of the API, and the headers of responses."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import httpx
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
@@ -14,6 +13,9 @@ from app.http.cookies import cookie_token
 from app.pages.api_client import Api, ApiError
 from app.pages.forms import Form
 from app.pages.texts import NOTICES
+
+if TYPE_CHECKING:
+    import httpx
 
 
 def page_headers(settings: Settings, *, apart: bool) -> dict[str, str]:
@@ -76,7 +78,7 @@ def redirect(path: str, **query: str) -> Response:
     return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
 
 
-def passed_on(response: httpx.Response) -> dict[str, str]:
+def passed_on(response: "httpx.Response") -> dict[str, str]:
     """The headers of a file of the API that a page passes on."""
     names = ("content-type", "content-disposition", "content-security-policy")
     return {name: response.headers[name] for name in names if name in response.headers}
