@@ -144,11 +144,19 @@ class Phone:
 
     def sign_in(self, email: str, password: str, *, device: str = "phone") -> None:
         """Sign in, or raise SignedOut if the password is wrong. The list of sessions shows the name `device`."""
+        self._begin(grant_type="password", username=email, password=password, device=device)
+
+    def sign_in_by_code(self, code: str, *, verifier: str, client_id: str, redirect_uri: str) -> None:
+        """Redeem the code that /authorize sent to the app. If the response is lost, repeat this within a minute."""
+        form = {"code": code, "code_verifier": verifier, "client_id": client_id, "redirect_uri": redirect_uri}
+        self._begin(grant_type="authorization_code", **form)
+
+    def _begin(self, **form: str) -> None:
         with self._syncing, self._refreshing:
             self._revoke_signed_out()
             if self._read("SELECT 1 FROM state WHERE link IS NOT NULL"):
                 self._empty()  # restart an unfinished fill: the server keeps tombstones only as long as a session lives
-            self._obtain(grant_type="password", username=email, password=password, device=device)
+            self._obtain(**form)
 
     def refresh(self, stale: str) -> None:
         """Replace the access token `stale`, once for all threads: later callers find that it is replaced.

@@ -17,6 +17,7 @@ from app.models.base import utcnow
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
 from scripts.phone import PATH, Offline, Phone, SignedOut
 from scripts.phone_demo import DEMO_CREDENTIALS
+from tests.support.codes import App
 from tests.support.databases import ROOT
 from tests.support.phones import COURSE, Device, Ledger, device_of
 from tests.support.servers import Muster, Tokens, free_port, wait_for
@@ -292,6 +293,20 @@ def test_a_sign_out_while_offline_takes_effect_at_once_and_reaches_the_server_la
     device.phone.sync()
     assert device.ledger.get(row).json()["quantity"] == "3"
     assert device.network.sent("POST", "/api/auth/revoke") == 1
+
+
+def test_a_phone_signs_in_by_code_and_repeats_it_when_the_answer_was_lost(device: Device, row: int) -> None:
+    account, phone = device.ledger.account, device.phone
+    app = App(account.muster)
+    phone.sign_out()
+    code = app.code(account)
+    assert app.exchange(code).status_code == 200  # which the phone never received
+    phone.sign_in_by_code(code, verifier=app.verifier, client_id=app.id, redirect_uri=app.redirect_uri)
+    phone.sync()
+    phone.refresh(phone.access)
+    assert row in phone.copy
+    with pytest.raises(SignedOut):
+        phone.sign_in_by_code(code, verifier="A" * 43, client_id=app.id, redirect_uri=app.redirect_uri)
 
 
 def test_a_captive_portal_is_not_mistaken_for_the_server(device: Device, row: int) -> None:
