@@ -11,8 +11,8 @@ from scripts.benchmarks.testbed import Testbed
 
 # About one and a half times what a busy machine showed on 2026-11-28, where threads cost more than on a quiet one.
 LIMITS = {
-    "postgresql": {"me": 16.0, "unchanged": 20.0, "page": 28.0, "create": 34.0, "refresh": 32.0},
-    "sqlite": {"me": 9.0, "unchanged": 12.0, "page": 24.0, "create": 27.0, "refresh": 27.0},
+    "postgresql": {"me": 8.0, "unchanged": 7.0, "page": 23.0, "create": 20.0, "refresh": 25.0},
+    "sqlite": {"me": 6.0, "unchanged": 8.0, "page": 24.0, "create": 21.0, "refresh": 22.0},
 }
 
 
