@@ -210,6 +210,11 @@ class InvalidLink(AppError, status=400, title="The link no longer works"):
     """The link has been used, has expired or is incomplete. Request a new one."""
 
 
+# `platform` and `minimum_version` are for the app to show.
+class AppTooOld(AppError, status=426, title="This version of the app is no longer supported"):
+    """This version of the app is no longer supported. Update the app."""
+
+
 class HeadTooLarge(AppError, status=431, title="The address or the headers are too large"):
     """The address and the headers together are larger than this server accepts."""
 

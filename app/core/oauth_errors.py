@@ -40,7 +40,8 @@ class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic 
     """The client is unknown. Send the request without client authentication."""
 
 
-_OAUTH_CODES = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}
+_WAIT = "temporarily_unavailable"  # not signed out: to try again, or with 426 to update the app, is enough
+_OAUTH_CODES = {426: _WAIT, 429: _WAIT, 500: "server_error", 503: _WAIT}
 
 
 def oauth_error(error: AppError) -> dict[str, Any]:

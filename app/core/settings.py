@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from app.core import settings_types
 from app.core.settings_types import (
+    ClientVersions,
     DatabaseUrl,
     Duration,
     HttpUrl,
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     limit_introspect: Limit = "6000/minute"
     trusted_proxies: Networks = ()
     cors_origins: Origins = ()
+    min_client_versions: ClientVersions = ()
 
     serves: Literal["app", "api", "web"] = "app"
     host: str = "127.0.0.1"

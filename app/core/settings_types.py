@@ -140,6 +140,13 @@ def _role_pair(value: object) -> tuple[str, str]:
     return realm_role.strip(), role.strip()
 
 
+def _client_version(value: object) -> tuple[str, str]:
+    platform, _, version = str(value).partition("/")
+    if not platform.isalpha() or not all(part.isdecimal() for part in version.split(".")):
+        raise ValueError("must be a comma-separated list of platforms and versions such as ios/1.4.0,android/2.1")
+    return platform.lower(), version
+
+
 DatabaseUrl = Annotated[str, _database_url]
 RedisUrl = Annotated[str, _redis_url]
 MailUrl = Annotated[str, _mail_url]
@@ -154,4 +161,5 @@ Names = CommaList[str]
 KeyFiles = CommaList[Annotated[Path, AfterValidator(_key_file)]]
 Origins = CommaList[Annotated[str, _origin]]
 Networks = CommaList[Annotated[str, _network]]
+ClientVersions = CommaList[Annotated[tuple[str, str], BeforeValidator(_client_version)]]
 RoleMap = CommaList[Annotated[tuple[str, str], BeforeValidator(_role_pair)]]

@@ -20,6 +20,7 @@ from app.core.logs import request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
 from app.http.bodies import announced_length, max_body
+from app.http.client_versions import check_client_version
 from app.http.cookies import own_cookies
 
 log = logging.getLogger("muster.request")
@@ -126,6 +127,7 @@ class CatchAll:
 
         try:
             _check_head(scope, self._settings)
+            check_client_version(scope, self._settings)
             scope["headers"] = own_cookies(scope["headers"])
             await self.app(scope, receive, watched_send)
         except (ClientGone, ClientDisconnect):

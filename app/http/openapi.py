@@ -119,7 +119,7 @@ def located(example: str, *others: str, status: int = 201) -> Responses:
 # The errors that every route may return, so that routes declare their own only.
 _ANY: tuple[Kind, ...] = (
     *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType, errors.TooManyRequests),
-    *(errors.HeadTooLarge, errors.Internal, errors.Unavailable),
+    *(errors.AppTooOld, errors.HeadTooLarge, errors.Internal, errors.Unavailable),
 )
 _GENERAL = (errors.BadRequest, errors.Invalid, *_ANY)
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.

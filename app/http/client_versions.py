@@ -1,0 +1,32 @@
+"""The lowest version of each app that the service supports: MIN_CLIENT_VERSIONS, and the header Client-Version."""
+
+import re
+
+from starlette.types import Scope
+
+from app.core.errors import AppTooOld, BadRequest
+from app.core.settings import Settings
+
+_VERSION = re.compile(r"([A-Za-z]{1,20})/([0-9]{1,9}(?:\.[0-9]{1,9}){0,3})")
+# An app that is too old can still sign its person out, and whoever watches the service sees what they always see.
+_OPEN = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
+
+
+def check_client_version(scope: Scope, settings: Settings) -> None:
+    """Raise AppTooOld for a version below its platform's minimum. Clients that name none are served."""
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
+    if sent is None or scope["path"].startswith(_OPEN):
+        return
+    match = _VERSION.fullmatch(sent)
+    if match is None:
+        raise BadRequest("Client-Version must be a platform and a version, such as ios/1.4.2.")
+    platform, version = match[1].lower(), match[2]
+    minimum = dict(settings.min_client_versions).get(platform, "0")
+    if _numbers(version) < _numbers(minimum):
+        raise AppTooOld(platform=platform, minimum_version=minimum)
+
+
+def _numbers(version: str) -> list[int]:
+    """Comparable: 1.4 is 1.4.0, and 1.10 is newer than 1.9."""
+    numbers = [int(part) for part in version.split(".")]
+    return numbers + [0] * (4 - len(numbers))
