@@ -23,7 +23,7 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 # As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
 DOCS_POLICY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }
 
 router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)

@@ -20,6 +20,30 @@ const keepSession = {
   },
 };
 
+// Problem types that any route may answer with are described once, above all routes, and not under each of them.
+const SHARED = new Set([
+  "bad-request", "request-timeout", "content-too-large", "unsupported-media-type", "invalid", "app-too-old",
+  "too-many-requests", "head-too-large", "internal", "unavailable",
+  "unauthenticated", "invalid-token", "insufficient-scope", "foreign-origin",
+]);
+const describeSharedErrorsOnce = {
+  statePlugins: {
+    spec: {
+      wrapActions: {
+        updateJsonSpec: (original) => (spec) => {
+          for (const { responses } of Object.values(spec.paths).flatMap(Object.values)) {
+            for (const [status, { content }] of Object.entries(responses)) {
+              const types = Object.keys(Object.values(content ?? {})[0]?.examples ?? {});
+              if (types.length && types.every((type) => SHARED.has(type))) delete responses[status];
+            }
+          }
+          return original(spec);
+        },
+      },
+    },
+  },
+};
+
 function revoke() {
   if (session) {
     navigator.sendBeacon("/api/auth/revoke", new URLSearchParams({ token: session.token.refresh_token }));
@@ -58,14 +82,20 @@ async function requestInterceptor(request) {
 addEventListener("pagehide", (event) => event.persisted || revoke());
 localStorage.removeItem("authorized"); // where the release before kept the password
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const followScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", followScheme);
+followScheme();
+
 const ui = SwaggerUIBundle({
   url: "/api/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
+  filter: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
   oauth2RedirectUrl: `${location.origin}/static/docs-signed-in.html`,
-  plugins: [keepSession],
+  plugins: [keepSession, describeSharedErrorsOnce],
   requestInterceptor,
 });
 ui.initOAuth({ clientId: "swagger", usePkceWithAuthorizationCodeGrant: true });

@@ -67,6 +67,19 @@ def test_authorize_try_it_out_refresh_and_log_out(on_sqlite: Muster, chromium: C
         assert not any(secret in stored for secret in (PASSWORD, "token", "eyJ"))
 
 
+def test_errors_that_all_routes_share_are_described_once(on_sqlite: Muster, chromium: Chromium) -> None:
+    with chromium.visitor(on_sqlite, color_scheme="dark") as visitor:
+        page = visitor.open("/api/docs")
+        page.get_by_placeholder("Filter by tag").fill("changes")
+        expect(page.locator("#operations-account-readMe")).to_have_count(0)
+        operation = page.locator("#operations-operations-listChanges")
+        operation.get_by_role("button").first.click()
+        expect(operation.locator("tr.response td.response-col_status")).to_have_text(["200", "410"])
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        page.get_by_role("link", name="Back to the pages").click()
+        expect(page).to_have_url(f"{on_sqlite.url}/")
+
+
 def test_a_page_that_is_left_revokes_its_session(on_sqlite: Muster, chromium: Chromium) -> None:
     account = on_sqlite.new_account()
     with chromium.visitor(on_sqlite) as visitor:

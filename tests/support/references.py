@@ -26,6 +26,7 @@ FOREIGN = {
     "JOSE": {"jku", "x5u"},
     "Playwright": {"wait_for_function"},
     "Redis": {"LLEN"},
+    "Swift and Kotlin": {"ASWebAuthenticationSession", "Codable", "ISO8601DateFormatter", "OffsetDateTime"},
     "systemd": {"XDG_RUNTIME_DIR"},
     "RFC 6749": {"invalid_scope", "unsupported_grant_type"},  # made from the names of the errors
     "the shell, the linter, a header": {"curl", "noqa", "nosniff"},
