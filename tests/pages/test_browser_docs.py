@@ -106,5 +106,5 @@ def test_cancel_signs_nobody_in(on_sqlite: Muster, chromium: Chromium) -> None:
                 break
         with popup.expect_event("close"):
             popup.keyboard.press("Enter")
-        expect(dialog.get_by_text("The person did not agree.")).to_be_visible()
+        expect(dialog.get_by_text("The person did not consent.")).to_be_visible()
         assert sessions(on_sqlite, account) == []
