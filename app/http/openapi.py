@@ -172,7 +172,8 @@ def _complete(schema: dict[str, Any]) -> None:
     components["schemas"] |= shared["$defs"]
     simplify(schema["paths"])
     simplify(components["schemas"])
-    if not settings.grant_types:
+    ways_in = {"password"} if settings.serves == "api" else {"authorization_code", "password"}
+    if ways_in.isdisjoint(settings.grant_types):
         words = f"Paste an access token of {settings.oidc_issuer}."
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}
 

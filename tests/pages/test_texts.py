@@ -54,7 +54,7 @@ def sentences() -> Iterator[tuple[str, str]]:
         yield from ((f"{name}.{key}", text) for key, text in table.items())
     yield from ((f"problems.{key}", text) for key, texts in PROBLEMS.items() for text in texts)
     yield "correct", CORRECT_FIELDS
-    for script in (ROOT / "app" / "static").glob("*.js"):
+    for script in (ROOT / "app" / "static").glob("[!d]*.js"):  # docs.js is for developers
         literals = re.findall(r'"([^"\n]*)"|`([^`]*)`', script.read_text())
         yield from ((script.name, text) for pair in literals for text in pair if " " in text)
     for template in (ROOT / "app" / "templates" / "pages").glob("*.html"):

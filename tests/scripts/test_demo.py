@@ -40,7 +40,7 @@ def test_production_refuses_the_demo_account_and_stays_empty(database_url: str) 
         PUBLIC_URL="https://muster.example",
     )
     assert status == 1
-    assert re.search(r"^muster: ENVIRONMENT: production ", said, re.MULTILINE)
+    assert re.search(r"^muster: ENVIRONMENT: .* production", said, re.MULTILINE)
     assert DEMO_PASSWORD not in said
     assert all(found == [] for found in contents(database_url).values())
 
