@@ -11,7 +11,7 @@ import pytest
 
 from tests.accounts.test_links import made, reset
 from tests.support.assertions import assert_oauth_error, assert_problem
-from tests.support.keycloak import ABSENT, Keycloak, bearer
+from tests.support.keycloak import ABSENT, SCOPE, Keycloak, bearer
 from tests.support.phones import COURSE
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for
 from tests.support.sessions import at_once
@@ -231,14 +231,15 @@ def test_the_list_of_sessions_omits_those_of_the_provider(external: Muster, keyc
 def test_disabling_an_account_stops_requests_at_once_and_sockets_within_30_seconds(
     external: Muster, keycloak: Keycloak
 ) -> None:
-    admin, (claims, me) = external.admin().tokens(), new_person(external, keycloak)
-    demoted, other = new_person(external, keycloak)
-    stays, room = keycloak.token(), new_room()
+    may = {"scope": f"{SCOPE} chat"}
+    admin, (claims, me) = external.admin().tokens(), new_person(external, keycloak, **may)
+    demoted, other = new_person(external, keycloak, **may)
+    stays, room = keycloak.token(**may), new_room()
     external.sql("INSERT INTO role (name, scopes) VALUES ('silent', '[\"me\"]')")
     with (
         Socket(external, Tokens(access_token=keycloak.token(**claims)), room=room) as disabled,
         Socket(external, Tokens(access_token=keycloak.token(**demoted)), room=room) as silent,
-        Socket(external, Tokens(access_token=keycloak.token(exp=int(time()) + 5)), room=room) as ended,
+        Socket(external, Tokens(access_token=keycloak.token(exp=int(time()) + 5, **may)), room=room) as ended,
         Socket(external, Tokens(access_token=stays), room=room) as staying,
     ):
         for socket in (disabled, silent, ended, staying):
