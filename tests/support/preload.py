@@ -7,7 +7,7 @@ import gc
 from importlib import import_module
 from pathlib import Path
 
-from app.accounts.passwords import PasswordHasher
+from app.accounts.passwords import hash_password
 from app.core.settings import get_settings
 
 LIBRARIES = [
@@ -42,7 +42,7 @@ def modules_of(package: str) -> list[str]:
 
 for name in [*LIBRARIES, *(module for package in PACKAGES for module in modules_of(package))]:
     import_module(name)
-PasswordHasher()  # hashes once: libpass takes long for its first hash
+hash_password("")  # libpass takes long for its first hash; in a thread, a fork could inherit its locks
 if get_settings.cache_info().currsize:
     raise RuntimeError("a preloaded module has read the settings: every instance would be given those of this process")
 gc.collect()
