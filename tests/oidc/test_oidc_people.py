@@ -231,7 +231,7 @@ def test_the_list_of_sessions_omits_those_of_the_provider(external: Muster, keyc
 def test_disabling_an_account_stops_requests_at_once_and_sockets_within_30_seconds(
     external: Muster, keycloak: Keycloak
 ) -> None:
-    may = {"scope": f"{SCOPE} chat"}
+    may: dict[str, Any] = {"scope": f"{SCOPE} chat"}
     admin, (claims, me) = external.admin().tokens(), new_person(external, keycloak, **may)
     demoted, other = new_person(external, keycloak, **may)
     stays, room = keycloak.token(**may), new_room()
