@@ -180,7 +180,7 @@ def test_the_condition_of_a_check_changes_in_place(config: Config, empty_databas
 
 def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:
     files = sorted(path.name for path in (ROOT / "migrations" / "versions").glob("*.py"))
-    pattern = re.compile(r"\d{4}_\d\d_\d\d_\d{4}-([0-9a-f]{12})_[a-z0-9_]+\.py")
+    pattern = re.compile(r"\d{4}_\d\d_\d\d_\d{4}(?:\d\d)?-([0-9a-f]{12})_[a-z0-9_]+\.py")
     assert [match and match[1] for match in map(pattern.fullmatch, files)] == REVISIONS
     assert SCRIPTS.get_heads() == [newest_revision()]
 

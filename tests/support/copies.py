@@ -18,7 +18,7 @@ class Copy:
     def __init__(self, root: Path) -> None:
         self.root = root
         for name in FOLDERS:
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("node_modules"))
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
         for path in ROOT.iterdir():
             if path.is_file():
                 shutil.copy(path, root)
