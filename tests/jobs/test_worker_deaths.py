@@ -78,7 +78,7 @@ def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
     def taken_back() -> bool:
         os.kill(worker.process.pid, signal.SIGSTOP)
         try:
-            board.wait(job_id, "waiting", seconds=30)
+            board.wait(job_id, "waiting", seconds=10)
         except AssertionError:
             os.kill(worker.process.pid, signal.SIGCONT)
             return False
