@@ -35,6 +35,8 @@ async def empty_form(request: Request) -> Response:
 async def sign_in_form(request: Request) -> Response:
     query = request.query_params
     wanted = query.get("next", "")
+    if is_signed_in(request) and not query.keys() & {"prompt", "problem", "done"}:
+        return redirect(local_path(wanted))  # if the session has ended, that page leads back here and says so
     hint = dict(parse_qsl(urlsplit(wanted).query)).get("login_hint", "") if local_path(wanted, "") else ""
     message = SIGN_IN.get(query["problem"], SIGN_IN["other"]) if "problem" in query else ""
     return await page(

@@ -1,4 +1,5 @@
-// On every page: times in the reader's own zone, relative while they are recent, and menus that close by themselves.
+// On every page: times in the reader's own zone, relative while they are recent; menus that close by themselves; passwords
+// that can be shown; and the focus in the first field that has to be corrected.
 const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR; // seconds
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
@@ -35,7 +36,24 @@ function localField(field) {
   });
 }
 
+function showable(field) {
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "show", textContent: "Show" });
+  button.addEventListener("click", () => {
+    const isHidden = field.type === "password";
+    field.type = isHidden ? "text" : "password";
+    button.textContent = isHidden ? "Hide" : "Show";
+  });
+  field.form.addEventListener("submit", () => { field.type = "password"; }); // so that no browser remembers it as text
+  const pair = document.createElement("span");
+  pair.className = "showable";
+  field.replaceWith(pair);
+  pair.append(field, button);
+}
+
 showLocalTimes(document);
+document.querySelectorAll("input[type=password]").forEach(showable);
+document.querySelector("[aria-invalid]")?.focus();
 document.querySelectorAll("input[data-utc]").forEach(localField);
 
 addEventListener("click", (event) => {

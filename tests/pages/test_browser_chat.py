@@ -90,7 +90,7 @@ def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -
         expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
         expect(page.get_by_text("Read me while you may")).to_have_count(0)
         page.get_by_role("link", name="Sign in").click()
-        expect(page).to_have_url(f"{muster.url}/sign-in?next=/chat")
+        expect(page).to_have_url(f"{muster.url}/sign-in?next=%2Fchat&done=expired")
 
 
 def test_a_message_that_is_too_long_returns_to_the_input(pair: tuple[Visitor, Visitor]) -> None:
