@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.support.databases import ROOT
 
 FOLDERS = ("app", "docker", "docs", "migrations", "scripts", "tests")
+STAMP = "installed.lock"  # scripts/venv: what .venv is up to date with
 GUIDE = ROOT / "docs" / "extending.md"
 
 
@@ -24,7 +25,12 @@ class Copy:
                 shutil.copy(path, root)
         if (cache := ROOT / ".mypy_cache").exists():  # a tenth of the time
             shutil.copytree(cache, root / cache.name)
-        (root / ".venv").symlink_to(ROOT / ".venv")
+        # The installed packages, but a stamp of its own: a script of a renamed copy, whose lock files name another
+        # project, would otherwise install them again for the original too.
+        (root / ".venv").mkdir()
+        for path in (ROOT / ".venv").iterdir():
+            if path.name != STAMP:
+                (root / ".venv" / path.name).symlink_to(path)
 
     def run(self, module: str, *arguments: str | Path) -> str:
         """Run a Python module in the copy, which has to succeed. Returns what it prints."""
@@ -52,6 +58,7 @@ class Copy:
         self.run("mypy", "--no-error-summary", *files)
 
     def test(self, *arguments: str) -> None:
+        shutil.copy(self.root / "requirements-dev.lock", self.root / ".venv" / STAMP)
         self.run("pytest", "--quiet", "-n0", "--quick", *arguments)
 
     def _run(self, command: list[str | Path]) -> str:
