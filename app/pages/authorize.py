@@ -10,7 +10,7 @@ from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.pages.api_client import Api, ApiError
 from app.pages.forms import read_form
-from app.pages.rendering import page, page_headers, redirect
+from app.pages.rendering import page, page_headers, redirect, to_sign_in
 
 router = APIRouter(include_in_schema=False)
 # The code is in the redirect's address: no cache may store it, and no Referer may contain it.
@@ -21,20 +21,21 @@ HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache", "Referrer-Policy":
 async def authorize(request: Request) -> Response:
     """Ask the person. Without a session, or if the app wants a fresh sign-in (`prompt=login`), they sign in first."""
     step = await _call(request, "GET")
-    if step is None or (not step["redirect"] and request.query_params.get("prompt") == "login"):
-        return redirect("/sign-in", **_back(request))
+    if step is None:
+        return to_sign_in(request, **_back(request))
     if step["redirect"]:
         return RedirectResponse(step["redirect"], 303, HEADERS)
-    other = f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}"
-    scopes = [SCOPES[name] for name in step["scopes"]]
-    values = {
-        "app": step["client"],
-        "email": step["email"],
-        "scopes": scopes,
-        "other": other,
-        "query": request.url.query,
-    }
-    answer = await page(request, "authorize.html", **values)
+    if request.query_params.get("prompt") == "login":
+        return redirect("/sign-in", **_back(request))
+    answer = await page(
+        request,
+        "authorize.html",
+        app=step["client"],
+        email=step["email"],
+        scopes=[SCOPES[name] for name in step["scopes"]],
+        other=f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}",
+        query=request.url.query,
+    )
     answer.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
     return answer
 
@@ -44,7 +45,7 @@ async def decide(request: Request) -> Response:
     form = await read_form(request)
     step = await _call(request, "POST", {"consent": form["decision"] == "continue"})
     if step is None:
-        return redirect("/sign-in", **_back(request))
+        return to_sign_in(request, **_back(request))
     return RedirectResponse(step["redirect"], 303, HEADERS)
 
 

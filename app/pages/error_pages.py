@@ -5,12 +5,10 @@ from fastapi.responses import Response
 
 from app.core import metrics
 from app.core.errors import AppError
-from app.core.settings import get_settings
-from app.http.cookies import set_cookie
 from app.http.error_handlers import classify
 from app.pages.api_client import ApiError
 from app.pages.forms import Form
-from app.pages.rendering import is_signed_in, page, redirect
+from app.pages.rendering import page, to_sign_in
 from app.pages.texts import describe
 
 
@@ -21,7 +19,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
         metrics.count("errors", type=known.type)
         return await _error_page(request, known)
     if error.status == 401:
-        return _to_sign_in(request)
+        return to_sign_in(request, next=_back(request))
     form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
     if form and form.is_correctable(error):
         form.reject(error)
@@ -30,14 +28,11 @@ async def answer_page(request: Request, error: Exception) -> Response:
     return await _error_page(request, error)
 
 
-def _to_sign_in(request: Request) -> Response:
-    """Redirect to the sign-in, which returns here, and remove the cookie of a session that has ended."""
+def _back(request: Request) -> str:
+    """This page, to come back to after the sign-in; after a form, the page of it."""
     is_get = request.method == "GET"
     path = request.url.path if is_get else f"/{request.url.path.split('/')[1]}"
-    query = f"?{request.url.query}" if request.url.query and is_get else ""
-    expired = {"done": "expired"} if is_signed_in(request) else {}
-    request.state.set_cookie = set_cookie(get_settings(), "", 0)
-    return redirect("/sign-in", next=path + query, **expired)
+    return f"{path}?{request.url.query}" if request.url.query and is_get else path
 
 
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from app.core.errors import AppError
 from app.core.settings import Settings, get_settings
 from app.core.templating import render
-from app.http.cookies import cookie_token
+from app.http.cookies import cookie_token, set_cookie
 from app.pages.api_client import Api, ApiError
 from app.pages.forms import Form
 from app.pages.texts import NOTICES
@@ -76,6 +76,13 @@ def is_signed_in(request: Request) -> bool:
 def redirect(path: str, **query: str) -> Response:
     """Redirect to a page after a POST. The address is relative, so it stays on the host that the browser knows."""
     return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
+
+
+def to_sign_in(request: Request, **query: str) -> Response:
+    """Redirect to the sign-in: nobody is signed in, or the session has ended and its cookie is removed."""
+    expired = {"done": "expired"} if is_signed_in(request) else {}
+    request.state.set_cookie = set_cookie(get_settings(), "", 0)
+    return redirect("/sign-in", **query, **expired)
 
 
 def passed_on(response: "httpx.Response") -> dict[str, str]:

@@ -188,6 +188,17 @@ def test_a_fresh_sign_in_is_asked_for_once(app: App, ada: Account) -> None:
     assert app.received(browser.call("GET", app.request(prompt="login", scope="nonsense")))["error"] == "invalid_scope"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_browser_whose_session_has_ended_comes_to_the_sign_in_and_back(app: App, ada: Account, method: str) -> None:
+    browser = signed_in(ada)
+    app.muster.sql('UPDATE "user" SET auth_epoch = auth_epoch + 1 WHERE email = :email', email=ada.email)
+    sent = browser.call(method, app.request(), data={"decision": "continue"} if method == "POST" else None)
+    page = browser.call("GET", sent.headers["location"])
+    assert page.status_code == 200
+    assert "Your session has ended. Sign in again." in page.text
+    assert unescape(page.text).count(app.request()) == 1
+
+
 def test_cancel_is_access_denied(app: App, ada: Account) -> None:
     received = app.decide(signed_in(ada), "cancel")
     assert (received["error"], received["state"], received["iss"]) == ("access_denied", app.state, issuer(app.muster))
