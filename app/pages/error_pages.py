@@ -38,6 +38,7 @@ def _back(request: Request) -> str:
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     wait, ticket = error.headers.get("Retry-After"), error.members.get("ticket")
     title, detail = describe(error.type, retry_after=wait, ticket=ticket)
-    response = await page(request, "error.html", status=error.status, title=title, detail=detail)
+    # Without the name of who is signed in: the API may be what failed, and would have to be waited for once more.
+    response = await page(request, "error.html", status=error.status, title=title, detail=detail, me=None)
     response.headers.update(error.headers)
     return response

@@ -25,15 +25,13 @@ MILLISECONDS = len("2023-10-26T08:29:31.139")  # as much of a time as a datetime
 
 @router.get("/operations")
 async def operations(request: Request) -> Response:
-    values = {name: request.query_params.get(name, "").strip() for name in FILTERS}
-    form = show_on_error(request, Form(values, "operations.html"))
+    form = show_on_error(request, _filter_form(request))
     filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
     api = Api(request)
-    (rows, neighbors), totals, all_totals = await gather(
-        read_list(request, OPERATIONS, limit=str(ROWS), **filters),
-        api.get(SUMMARY, **filters),
-        api.get(SUMMARY),  # what one has already is suggested in the filters
+    (rows, neighbors), totals = await gather(
+        read_list(request, OPERATIONS, limit=str(ROWS), **filters), api.get(SUMMARY, **filters)
     )
+    all_totals = await api.get(SUMMARY) if filters else totals
     return await page(
         request,
         form.template,
@@ -49,7 +47,12 @@ async def operations(request: Request) -> Response:
     )
 
 
+def _filter_form(request: Request) -> Form:
+    return Form({name: request.query_params.get(name, "").strip() for name in FILTERS}, "operations.html")
+
+
 def _suggestions(totals: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The types and instruments of the ledger, which the filters suggest."""
     return {name: sorted({total[name] for total in totals if total[name]}) for name in ("type", "instrument_type")}
 
 
@@ -62,17 +65,14 @@ async def new_operation(request: Request) -> Response:
     else:
         latest = await Api(request).get(OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
         values = {name: text for one in latest for name, text in _values(one).items() if name != "quantity"}
-    # The key is sent with the form, so that pressing the button twice adds one operation.
-    return await page(request, "operation.html", form=Form(values | {"date": _now(), "key": str(uuid4())}))
+    values["date"] = f"{utcnow():%Y-%m-%dT%H:%M}"
+    values["key"] = str(uuid4())  # sent with the form, so that pressing the button twice adds one operation
+    return await page(request, "operation.html", form=Form(values))
 
 
 def _values(operation: dict[str, Any]) -> dict[str, str]:
     """The values of the form's fields, but for the date."""
     return {name: operation[name] for name in ("type", "instrument_type", "figi", "quantity") if operation[name]}
-
-
-def _now() -> str:
-    return f"{utcnow():%Y-%m-%dT%H:%M}"
 
 
 @router.post("/operations/new")
@@ -108,15 +108,15 @@ async def load_sample(request: Request) -> Response:
 
 
 async def _import(request: Request, lines: str, key: str) -> None:
-    """All lines or none; the key keeps a form that is sent twice from importing twice."""
+    """Import all lines or none. Because of the key, a form that is sent twice is imported once."""
     headers = {"Content-Type": "text/csv", "Idempotency-Key": key}
     await Api(request).call("POST", f"{OPERATIONS}/import", content=lines.encode(), headers=headers)
 
 
 @router.get("/operations/export")
 async def export_operations(request: Request) -> Response:
-    """The API's own stream; its content from here if the API is apart, where the browser may have no cookie for it."""
-    query = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
+    """Redirect to the API's stream or, if the API runs apart and the browser may have no cookie for it, pass it on."""
+    query = _filter_form(request).optional(*FILTERS)
     if request.app.state.api is not None:
         return redirect(f"{OPERATIONS}/export", **query)
     export = await Api(request).call("GET", f"{OPERATIONS}/export", query=query)

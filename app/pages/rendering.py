@@ -1,7 +1,7 @@
 """Shared by all pages: rendering templates, redirects, reading lists of the API, and the headers of responses."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -49,7 +49,7 @@ async def page(
         form=form,
         path=request.url.path,
         signed_in=is_signed_in(request),
-        person=values.get("me") or await _person(request),
+        person=values["me"] if "me" in values else await _person(request),
         local_accounts=settings.local_accounts == "on",
         by_provider=settings.has_provider_login,
         notice=NOTICES.get(request.query_params.get("done", "")),
@@ -101,14 +101,13 @@ class Neighbors(NamedTuple):
 async def read_list(request: Request, path: str, **query: str) -> tuple[list[Any], Neighbors]:
     """One page of a list of the API, from the cursor in this page's own address; and the cursors of its neighbors.
 
-    The API goes forward only. So `before` in the address holds the cursors of the pages before this one; that of the
-    first page is empty.
+    The API's lists go forward only. So `before` in the address holds the cursors of the pages before this one; that of
+    the first page is empty.
     """
     after, before = request.query_params.get("after", ""), request.query_params.get("before")
     passed = [] if before is None else before.split(".")[-PASSED:]
     response = await Api(request).call("GET", path, query=query | ({"after": after} if after else {}))
-    next_url = response.links.get("next", {}).get("url", "")  # RFC 8288
-    cursor = dict(parse_qsl(urlsplit(next_url).query)).get("after")
+    cursor = response.headers.get("next-cursor")
     older = {"after": cursor, "before": ".".join([*passed, after])} if cursor else None
     return response.json(), Neighbors(older, _newer(passed))
 
