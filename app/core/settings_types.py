@@ -18,6 +18,7 @@ from app.core.crypto import HS256, read_private_key
 ROOT = Path(__file__).resolve().parents[2]
 _ID_TOKEN_CLAIMS = frozenset(("iss", "sub", "aud", "azp", "exp", "iat", "auth_time", "acr", "amr", "email", "groups"))
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
+_CLIENT_VERSION = re.compile(r"([A-Za-z]{1,20})/([0-9]{1,9}(?:\.[0-9]{1,9}){0,3})")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 # The options of redis-py that Celery's Redis client accepts too.
@@ -140,11 +141,12 @@ def _role_pair(value: object) -> tuple[str, str]:
     return realm_role.strip(), role.strip()
 
 
-def _client_version(value: object) -> tuple[str, str]:
-    platform, _, version = str(value).partition("/")
-    if not platform.isalpha() or not all(part.isdecimal() for part in version.split(".")):
+def parse_client_version(value: object) -> tuple[str, str]:
+    """The platform in lower case and the version, such as ("ios", "1.4.0"); else ValueError."""
+    match = _CLIENT_VERSION.fullmatch(str(value))
+    if match is None:
         raise ValueError("must be a comma-separated list of platforms and versions such as ios/1.4.0,android/2.1")
-    return platform.lower(), version
+    return match[1].lower(), match[2]
 
 
 DatabaseUrl = Annotated[str, _database_url]
@@ -161,5 +163,5 @@ Names = CommaList[str]
 KeyFiles = CommaList[Annotated[Path, AfterValidator(_key_file)]]
 Origins = CommaList[Annotated[str, _origin]]
 Networks = CommaList[Annotated[str, _network]]
-ClientVersions = CommaList[Annotated[tuple[str, str], BeforeValidator(_client_version)]]
+ClientVersions = CommaList[Annotated[tuple[str, str], BeforeValidator(parse_client_version)]]
 RoleMap = CommaList[Annotated[tuple[str, str], BeforeValidator(_role_pair)]]

@@ -1,14 +1,12 @@
 """The lowest version of each app that the service supports: MIN_CLIENT_VERSIONS, and the header Client-Version."""
 
-import re
-
 from starlette.types import Scope
 
 from app.core.errors import AppTooOld, BadRequest
 from app.core.settings import Settings
+from app.core.settings_types import parse_client_version
 
-_VERSION = re.compile(r"([A-Za-z]{1,20})/([0-9]{1,9}(?:\.[0-9]{1,9}){0,3})")
-# An app that is too old can still sign its person out, and whoever watches the service sees what they always see.
+# An app that is too old can still sign out, and monitoring is served whatever version it names.
 _OPEN = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
 
 
@@ -17,10 +15,10 @@ def check_client_version(scope: Scope, settings: Settings) -> None:
     sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
     if sent is None or scope["path"].startswith(_OPEN):
         return
-    match = _VERSION.fullmatch(sent)
-    if match is None:
-        raise BadRequest("Client-Version must be a platform and a version, such as ios/1.4.2.")
-    platform, version = match[1].lower(), match[2]
+    try:
+        platform, version = parse_client_version(sent)
+    except ValueError:
+        raise BadRequest("Client-Version must be a platform and a version, such as ios/1.4.2.") from None
     minimum = dict(settings.min_client_versions).get(platform, "0")
     if _numbers(version) < _numbers(minimum):
         raise AppTooOld(platform=platform, minimum_version=minimum)
