@@ -91,9 +91,9 @@ def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
 
 
 def _flows() -> OAuthFlows:
-    """How Swagger UI signs in. Without our pages at this origin, only the password grant is left."""
+    """How Swagger UI signs in."""
     urls: dict[str, Any] = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
-    if get_settings().serves == "api":
+    if get_settings().docs_grant == "password":
         return OAuthFlows(password=OAuthFlowPassword(**urls))
     return OAuthFlows(authorizationCode=OAuthFlowAuthorizationCode(authorizationUrl="/authorize", **urls))
 

@@ -71,16 +71,14 @@ EXPOSED_HEADERS = [
     "X-Request-ID",
 ]
 ALLOWED_HEADERS = [
-    *(
-        "Authorization",
-        "Client-Version",
-        "Content-Type",
-        "If-Match",
-        "If-None-Match",
-        "Idempotency-Key",
-        "Last-Event-ID",
-        "X-Request-ID",
-    )
+    "Authorization",
+    "Client-Version",
+    "Content-Type",
+    "If-Match",
+    "If-None-Match",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "X-Request-ID",
 ]
 
 

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
         return ["authorization_code", "refresh_token"] * by_code + ["password"] * by_password
 
     @property
+    def docs_grant(self) -> str | None:
+        """The grant by which Swagger UI signs in: a code where our pages are at its origin, else the password."""
+        grant = "password" if self.serves == "api" else "authorization_code"
+        return grant if grant in self.grant_types else None
+
+    @property
     def on_sqlite(self) -> bool:
         return self.database_url.startswith("sqlite")
 

@@ -172,8 +172,7 @@ def _complete(schema: dict[str, Any]) -> None:
     components["schemas"] |= shared["$defs"]
     simplify(schema["paths"])
     simplify(components["schemas"])
-    ways_in = {"password"} if settings.serves == "api" else {"authorization_code", "password"}
-    if ways_in.isdisjoint(settings.grant_types):
+    if settings.docs_grant is None:
         words = f"Paste an access token of {settings.oidc_issuer}."
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}
 
@@ -256,5 +255,7 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
     for status, general in problems(*kinds, oauth=oauth).items():
         response = own.setdefault(str(status), general)
         for media_type, content in general["content"].items():
+            for example in content["examples"].values():
+                example["x-general"] = True  # static/docs.js leaves out what all routes share
             mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
             mine["examples"] = content["examples"] | mine.get("examples", {})

@@ -20,12 +20,7 @@ const keepSession = {
   },
 };
 
-// Problem types that any route may answer with are described once, above all routes, and not under each of them.
-const SHARED = new Set([
-  "bad-request", "request-timeout", "content-too-large", "unsupported-media-type", "invalid", "app-too-old",
-  "too-many-requests", "head-too-large", "internal", "unavailable",
-  "unauthenticated", "invalid-token", "insufficient-scope", "foreign-origin",
-]);
+// Errors that any route may answer with are described once, above all routes, and not under each of them.
 const describeSharedErrorsOnce = {
   statePlugins: {
     spec: {
@@ -33,8 +28,8 @@ const describeSharedErrorsOnce = {
         updateJsonSpec: (original) => (spec) => {
           for (const { responses } of Object.values(spec.paths).flatMap(Object.values)) {
             for (const [status, { content }] of Object.entries(responses)) {
-              const types = Object.keys(Object.values(content ?? {})[0]?.examples ?? {});
-              if (types.length && types.every((type) => SHARED.has(type))) delete responses[status];
+              const examples = Object.values(Object.values(content ?? {})[0]?.examples ?? {});
+              if (examples.length && examples.every((example) => example["x-general"])) delete responses[status];
             }
           }
           return original(spec);
