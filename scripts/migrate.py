@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.operations.ops import AddColumnOp, MigrationScript, ModifyTableOps, UpgradeOps
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, insert, select
+from sqlalchemy import Connection, Engine, create_engine, insert, select
 from sqlalchemy.pool import NullPool
 from sqlmodel import col
 
@@ -49,12 +49,7 @@ def write_migration(url: str, message: str) -> Path | None:
     get_settings.cache_clear()
     config = Config(ROOT / "alembic.ini", cmd_opts=Namespace(quiet=True))
     engine = create_engine(url, poolclass=NullPool)
-    command.upgrade(config, WITH_ROLES)
-    with engine.begin() as connection:
-        insert_first_roles(connection)
-    command.upgrade(config, "head")
-    with engine.connect() as connection:
-        missing = missing_scopes(connection)
+    missing = missing_scopes(config, engine)
 
     def finish(context: MigrationContext, _revision: Any, scripts: list[MigrationScript]) -> None:
         upgrade, downgrade = scripts[0].upgrade_ops, scripts[0].downgrade_ops
@@ -85,9 +80,15 @@ def insert_first_roles(connection: Connection) -> None:
     connection.execute(insert(Role), [{"name": name, "scopes": scopes} for name, scopes in FIRST_ROLES.items()])
 
 
-def missing_scopes(connection: Connection) -> dict[str, list[str]]:
-    """The scopes that a database of the first release, migrated since, does not have; each with its roles."""
-    there = {name: set(scopes) for name, scopes in connection.execute(select(col(Role.name), col(Role.scopes))).all()}
+def missing_scopes(config: Config, engine: Engine) -> dict[str, list[str]]:
+    """Migrate an empty database as one of the first release was: the scopes it lacks then, each with its roles."""
+    command.upgrade(config, WITH_ROLES)
+    with engine.begin() as connection:
+        insert_first_roles(connection)
+    command.upgrade(config, "head")
+    with engine.connect() as connection:
+        rows = connection.execute(select(col(Role.name), col(Role.scopes))).all()
+    there = {name: set(scopes) for name, scopes in rows}
     missing = {scope: [name for name in ROLES if scope in ROLES[name] and scope not in there[name]] for scope in SCOPES}
     return {scope: roles for scope, roles in missing.items() if roles}
 

@@ -3,7 +3,7 @@
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.support.chromium import Chromium, Visitor
 from tests.support.servers import PASSWORD, Account, Muster, wait_for
@@ -13,13 +13,18 @@ pytestmark = pytest.mark.one_database
 STORED = "() => JSON.stringify([{...localStorage}, {...sessionStorage}])"
 
 
-def authorize(visitor: Visitor, account: Account) -> Page:
-    page = visitor.open("/api/docs")
+def begin_authorizing(page: Page) -> tuple[Page, Locator]:
+    """The window that Authorize opens, and the dialog that waits for its answer."""
     page.get_by_role("button", name="Authorize").first.click()
     dialog = page.locator(".modal-ux")
     with page.expect_popup() as opened:
         dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
-    popup = opened.value
+    return opened.value, dialog
+
+
+def authorize(visitor: Visitor, account: Account) -> Page:
+    page = visitor.open("/api/docs")
+    popup, dialog = begin_authorizing(page)
     popup.get_by_label("E-mail").fill(account.email)
     popup.get_by_label("Password").fill(account.password)
     popup.get_by_role("main").get_by_role("button", name="Sign in").click()
@@ -93,11 +98,7 @@ def test_cancel_signs_nobody_in(on_sqlite: Muster, chromium: Chromium) -> None:
     with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
         visitor.sign_in(account.email)
         page = visitor.open("/api/docs")
-        page.get_by_role("button", name="Authorize").first.click()
-        dialog = page.locator(".modal-ux")
-        with page.expect_popup() as opened:
-            dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
-        popup = opened.value
+        popup, dialog = begin_authorizing(page)
         expect(popup.get_by_role("button", name="Continue")).to_be_visible()
         assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
         for _ in range(20):  # by keyboard alone
