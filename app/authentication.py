@@ -12,10 +12,11 @@ from starlette.requests import HTTPConnection
 
 from app.accounts.users import find_user
 from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
+from app.core.moving_windows import networks
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.http.cookies import cookie_token, origin_allowed, set_cookie
-from app.http.rate_limit import client_address, networks
+from app.http.rate_limit import client_address
 from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import InvalidAccessToken

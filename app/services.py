@@ -7,13 +7,14 @@ from fastapi import Request
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
+from app.accounts.limits import AccountLimits
 from app.accounts.passwords import PasswordHasher
 from app.chat.hub import ChatHub
+from app.chat.limits import ChatLimits
 from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
 from app.core.database import Database, Side
 from app.core.settings import Settings
-from app.http.rate_limit import AccountLimits, ChatLimits
 from app.http.routing import OfRequest
 from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot

@@ -11,9 +11,10 @@ from sqlmodel import Session
 from app.accounts.users import find_user_by_email, upgrade_hash
 from app.core import metrics
 from app.core.concurrency import in_thread
+from app.core.moving_windows import network, networks
 from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
-from app.http.rate_limit import client_address, network, networks
+from app.http.rate_limit import client_address
 from app.models.base import utcnow
 from app.models.types import email_address
 from app.models.user import User

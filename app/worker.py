@@ -10,10 +10,10 @@ from anyio.from_thread import start_blocking_portal
 from celery import signals
 from kombu.transport.redis import Channel, QoS
 
+from app.accounts.limits import AccountLimits
 from app.core.database import Database
 from app.core.logs import configure_logging
 from app.core.settings import get_settings
-from app.http.rate_limit import AccountLimits
 from app.jobs.backends import TASK, make_celery
 from app.jobs.handlers import JobHandlers
 from app.jobs.queue import JobQueue

@@ -1,40 +1,26 @@
-"""Rate limits: slowapi counts the requests of routes, its engine `limits` counts wrong passwords, mails and sockets.
+"""Rate limits of routes, by slowapi: whose requests are counted, and how a route is given a limit of its own.
 
-Both count in Redis when REDIS_URL is set. While Redis is unreachable, each process counts for itself.
+Wrong passwords, mails and sockets are counted beside it: app/accounts/limits.py and app/chat/limits.py.
 """
 
-import hashlib
 import inspect
-import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any, TypeVar
-from uuid import UUID
 
 from fastapi import Request
-from limits import RateLimitItem, RateLimitItemPerHour, parse_many
-from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits import parse_many
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
 
-from app.core import metrics
 from app.core.errors import TooManyRequests
-from app.core.logs import security_event
-from app.core.redis import TIMEOUTS, circuit_breaker
+from app.core.moving_windows import networks, refusal
+from app.core.redis import TIMEOUTS
 from app.core.settings import get_settings
 
-# However many networks an attacker owns, an account is guessed at most this often.
-ACCOUNT_CEILING = RateLimitItemPerHour(100)
-# Mails of one kind to one recipient, whoever asks. The newest of ten links still works when another is refused.
-MAIL_CEILING = RateLimitItemPerHour(10)
-_SWEEP = 60  # seconds between two removals of expired entries from this process's memory
-
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-Result = TypeVar("Result")
 
 
 # ---- Who is counted ----
@@ -47,18 +33,6 @@ def client_address(request: HTTPConnection) -> str:
         return str(ip_address(host))
     except ValueError:
         return "unknown"  # a proxy may pass on anything
-
-
-def networks(address: str) -> list[str]:
-    """The networks of an address that one household, office or customer may own: in IPv4 the address itself, in IPv6
-    its /64, /56 and /48."""
-    if ":" not in address:
-        return [address]
-    return [str(ip_network(f"{address}/{prefix}", strict=False)) for prefix in (64, 56, 48)]
-
-
-def network(address: str) -> str:
-    return networks(address)[0]
 
 
 def by_network(request: HTTPConnection, larger: int = 0) -> str:
@@ -84,53 +58,6 @@ for _key in (by_network, by_session, by_person):
 
 
 # ---- Requests: slowapi ----
-
-
-class LocalStorage(MemoryStorage):
-    """The moving windows of this process, swept once a minute.
-
-    The class it extends starts a thread every 10 ms that walks all of them, which took a fifth of the CPU at 500
-    sessions and more with every session.
-    """
-
-    STORAGE_SCHEME = ["local"]  # noqa: RUF012  # limits registers the class under it, and types it as a list
-    _swept_at = 0.0
-
-    def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802  # overrides the private method of that name
-        if time.time() > self._swept_at + _SWEEP:
-            self._swept_at = time.time()
-            super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]  # private, hence unknown to mypy
-
-
-class SharedStorage(RedisStorage):
-    """Moving windows in Redis, or in this process while Redis is unavailable.
-
-    slowapi's own fallback catches the failure of one thread, and answers those of the others with a 500.
-    """
-
-    STORAGE_SCHEME = ["redis", "rediss"]  # noqa: RUF012  # the same; slowapi finds it under the scheme of REDIS_URL
-
-    def __init__(self, uri: str, **options: Any) -> None:
-        super().__init__(uri, **options)
-        self._local, self._breaker = LocalStorage(), circuit_breaker(uri)
-
-    def acquire_entry(self, *arguments: Any, **options: Any) -> bool:
-        return self._either(super().acquire_entry, self._local.acquire_entry, *arguments, **options)
-
-    def get_moving_window(self, *arguments: Any) -> tuple[float, int]:
-        return self._either(super().get_moving_window, self._local.get_moving_window, *arguments)
-
-    def clear(self, key: str) -> None:
-        self._either(super().clear, self._local.clear, key)
-
-    def _either(
-        self, shared: Callable[..., Result], local: Callable[..., Result], *arguments: Any, **options: Any
-    ) -> Result:
-        def count_here() -> Result:
-            metrics.count("limit_storage_failures")
-            return local(*arguments, **options)
-
-        return self._breaker.call(lambda: shared(*arguments, **options), count_here)
 
 
 _PREFIX = "muster"
@@ -210,7 +137,7 @@ def network_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
         for item, scope in windows:
             arguments = (_PREFIX, by_network(request), scope)
             if not limiter.limiter.test(item, *arguments):
-                raise _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
+                raise refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
 
     return check
 
@@ -241,106 +168,4 @@ def is_counted(request: Request) -> bool:
 def too_many_requests(request: HTTPConnection) -> TooManyRequests:
     """The response to slowapi's RateLimitExceeded. It may block on Redis."""
     item, arguments = request.state.view_rate_limit
-    return _refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
-
-
-def _refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequests:
-    """A 429 with the RateLimit fields of the IETF draft."""
-    metrics.count("limit_hits", kind=kind)
-    if kind == "password":
-        security_event("wrong passwords refused", within_seconds=item.get_expiry())
-    seconds = max(1, math.ceil(reset_time - time.time()))
-    return TooManyRequests(
-        headers={
-            "Retry-After": str(seconds),
-            "RateLimit-Policy": f'"{kind}";q={item.amount};w={item.get_expiry()}',
-            "RateLimit": f'"{kind}";r=0;t={seconds}',
-        }
-    )
-
-
-# ---- Everything else: windows beside slowapi's ----
-
-
-class MovingWindows:
-    """Moving windows in Redis, or in this process without it. Every method may block."""
-
-    def __init__(self, limit: str, redis_url: str | None) -> None:
-        self._items = parse_many(limit)
-        self._windows = MovingWindowRateLimiter(SharedStorage(redis_url, **TIMEOUTS) if redis_url else LocalStorage())
-
-    def hit(self, key: tuple[str, ...], kind: str) -> None:
-        """Count one, or raise TooManyRequests if that is one too many."""
-        for item in self._items:
-            if not self._windows.hit(item, *key):
-                raise self._refusal(item, key, kind)
-
-    def _refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
-        return _refusal(item, self._windows.get_window_stats(item, *key).reset_time, kind)
-
-
-class ChatLimits:
-    """Messages of one user over every transport; sockets of one session, or failed openings from one network."""
-
-    def __init__(self, messages: str, openings: str, redis_url: str | None) -> None:
-        self._messages, self._openings = MovingWindows(messages, redis_url), MovingWindows(openings, redis_url)
-
-    def message(self, user_id: UUID) -> None:
-        self._messages.hit(("chat", str(user_id)), "message")
-
-    def opening(self, key: str) -> None:
-        self._openings.hit(("socket", key), "socket")
-
-
-class AccountLimits(MovingWindows):
-    """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
-
-    An attempt is counted for its networks before its hash is computed, so that racing attempts cannot pass together;
-    the right password gives those networks' attempts back. The ceiling counts wrong passwords only, once they are
-    known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
-    """
-
-    def attempt(self, account: str, address: str) -> None:
-        """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
-        for one in networks(address):
-            self.hit((_account_key(account), one), "password")
-
-    def check_ceiling(self, account: str) -> None:
-        """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
-        key = (_account_key(account), "all")
-        if not self._windows.test(ACCOUNT_CEILING, *key):
-            raise self._refusal(ACCOUNT_CEILING, key, "password")
-
-    def proof(self, user_id: UUID) -> None:
-        """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
-        self.hit((_account_key(f"proof/{user_id}"),), "password")
-
-    def failed(self, account: str) -> None:
-        """Count a wrong password towards the ceiling."""
-        self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
-
-    def succeeded(self, account: str, address: str) -> None:
-        for one in networks(address):
-            for item in self._items:
-                self._windows.clear(item, _account_key(account), one)
-
-    def recovered(self, account: str, address: str) -> None:
-        """Forget the wrong passwords of an account whose owner has reset it."""
-        self.succeeded(account, address)
-        self._windows.clear(ACCOUNT_CEILING, _account_key(account), "all")
-
-    def mail(self, recipient: str, address: str) -> None:
-        """Count a requested mail by the same numbers; nothing gives an attempt back."""
-        self.attempt(f"mail/{recipient}", address)
-
-    def may_mail(self, recipient: str, template: str) -> bool:
-        """Count a mail that is about to be sent; False if it is one too many for its recipient."""
-        is_within = self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)
-        if not is_within:
-            metrics.count("limit_hits", kind="mail")
-        return is_within
-
-
-def _account_key(account: str) -> str:
-    """A hash: addresses stay out of Redis, and a dump of it names nobody."""
-    return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]
+    return refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")

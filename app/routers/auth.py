@@ -7,12 +7,13 @@ from app.accounts import email_tokens, users
 from app.core.concurrency import in_thread
 from app.core.crypto import sha256_base64url
 from app.core.errors import EmailTaken, InvalidLink, RolesMissing
+from app.core.moving_windows import networks
 from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.error_handlers import NO_STORE
 from app.http.openapi import OAUTH_ERRORS, form_body, located, problems
-from app.http.rate_limit import client_address, limited, limited_instead, networks
+from app.http.rate_limit import client_address, limited, limited_instead
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair

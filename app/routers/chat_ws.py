@@ -19,11 +19,12 @@ from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, problem
+from app.core.moving_windows import network
 from app.core.strict_json import parse
 from app.dependencies import subscribe
 from app.http.cookies import cookie_token
 from app.http.error_handlers import classify
-from app.http.rate_limit import client_address, network
+from app.http.rate_limit import client_address
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.caller import Caller

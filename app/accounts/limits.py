@@ -1,0 +1,74 @@
+"""How often the password of an account may be tried, and how many mails may be sent to one recipient."""
+
+import hashlib
+from uuid import UUID
+
+from limits import RateLimitItem, RateLimitItemPerHour
+
+from app.core import metrics
+from app.core.errors import TooManyRequests
+from app.core.logs import security_event
+from app.core.moving_windows import MovingWindows, networks
+
+# However many networks an attacker owns, an account is guessed at most this often.
+ACCOUNT_CEILING = RateLimitItemPerHour(100)
+# Mails of one kind to one recipient, whoever asks. The newest of ten links still works when another is refused.
+MAIL_CEILING = RateLimitItemPerHour(10)
+
+
+class AccountLimits(MovingWindows):
+    """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
+
+    An attempt is counted for its networks before its hash is computed, so that racing attempts cannot pass together;
+    the right password gives those networks' attempts back. The ceiling counts wrong passwords only, once they are
+    known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
+    """
+
+    def refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
+        security_event("wrong passwords refused", within_seconds=item.get_expiry())
+        return super().refusal(item, key, kind)
+
+    def attempt(self, account: str, address: str) -> None:
+        """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
+        for one in networks(address):
+            self.hit((_account_key(account), one), "password")
+
+    def check_ceiling(self, account: str) -> None:
+        """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
+        key = (_account_key(account), "all")
+        if not self._windows.test(ACCOUNT_CEILING, *key):
+            raise self.refusal(ACCOUNT_CEILING, key, "password")
+
+    def proof(self, user_id: UUID) -> None:
+        """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
+        self.hit((_account_key(f"proof/{user_id}"),), "password")
+
+    def failed(self, account: str) -> None:
+        """Count a wrong password towards the ceiling."""
+        self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
+
+    def succeeded(self, account: str, address: str) -> None:
+        for one in networks(address):
+            for item in self._items:
+                self._windows.clear(item, _account_key(account), one)
+
+    def recovered(self, account: str, address: str) -> None:
+        """Forget the wrong passwords of an account whose owner has reset it."""
+        self.succeeded(account, address)
+        self._windows.clear(ACCOUNT_CEILING, _account_key(account), "all")
+
+    def mail(self, recipient: str, address: str) -> None:
+        """Count a requested mail by the same numbers; nothing gives an attempt back."""
+        self.attempt(f"mail/{recipient}", address)
+
+    def may_mail(self, recipient: str, template: str) -> bool:
+        """Count a mail that is about to be sent; False if it is one too many for its recipient."""
+        is_within = self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)
+        if not is_within:
+            metrics.count("limit_hits", kind="mail")
+        return is_within
+
+
+def _account_key(account: str) -> str:
+    """A hash: addresses stay out of Redis, and a dump of it names nobody."""
+    return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]
