@@ -27,10 +27,14 @@ class ClaimReleased(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a handler: a result, and an effect that runs in the transaction that finishes the job."""
+    """The outcome of a handler: a result, and an effect that runs in the transaction that finishes the job.
+
+    `facts` about the result are stored beside the arguments, where lists find them without reading it.
+    """
 
     result: bytes | None = None
     effect: Callable[[Session], None] = lambda _session: None
+    facts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -86,5 +90,5 @@ class ClaimedJob:
 
     def finish(self, session: Session, state: JobState, *conditions: Any, **values: Any) -> bool:
         """Update the row for the last time, to a final state, if the claim still holds."""
-        values |= {"state": state, "finished_at": utcnow(), "arguments": self.job.lasting_arguments}
-        return self.update(session, *conditions, **values)
+        lasting = {"arguments": self.job.lasting_arguments}
+        return self.update(session, *conditions, **lasting | values, state=state, finished_at=utcnow())

@@ -65,12 +65,13 @@ class JobHandlers:
         """Write the archive into the job's own row, and enqueue its mail in the same transaction."""
         job = claimed.job
         period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
-        archive = make_statement(self._batches(claimed, period.conditions()), period.since, period.until)
+        statement = make_statement(self._batches(claimed, period.conditions()), period.since, period.until)
 
         def mail(session: Session) -> None:
             self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))
 
-        return Outcome(archive, mail) if job.arguments["mail"] else Outcome(archive)
+        effect = mail if job.arguments["mail"] else Outcome.effect
+        return Outcome(statement.archive, effect, {"count": statement.count, "size": statement.size})
 
     def _batches(self, claimed: ClaimedJob, conditions: list[Any]) -> Iterator[list[OperationPublic]]:
         """Read each batch in a short session of its own, as the export does."""

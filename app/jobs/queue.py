@@ -142,7 +142,8 @@ class JobQueue:
 
     def _complete(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         with self._database.thread_scope(write=True) as session:
-            if not claimed.finish(session, "done", result=outcome.result, progress=1.0):
+            arguments = claimed.job.lasting_arguments | outcome.facts
+            if not claimed.finish(session, "done", result=outcome.result, progress=1.0, arguments=arguments):
                 raise ClaimLost
             outcome.effect(session)
         metrics.count("jobs_ended", kind=claimed.job.kind, result="done")

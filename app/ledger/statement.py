@@ -23,7 +23,18 @@ class _Total:
     quantity: Decimal = Decimal(0)
 
 
-def make_statement(batches: Iterable[list[OperationPublic]], since: datetime | None, until: datetime | None) -> bytes:
+@dataclass(frozen=True)
+class Statement:
+    """The archive with the number of its operations and the bytes of its table."""
+
+    archive: bytes
+    count: int
+    size: int
+
+
+def make_statement(
+    batches: Iterable[list[OperationPublic]], since: datetime | None, until: datetime | None
+) -> Statement:
     """Build the archive, holding no more than one batch of operations in memory."""
     months: Counter[str] = Counter()
     totals: defaultdict[tuple[str, str], _Total] = defaultdict(_Total)
@@ -41,7 +52,7 @@ def make_statement(batches: Iterable[list[OperationPublic]], since: datetime | N
         rows = [(*key, total.count, format_amount(total.quantity)) for key, total in sorted(totals.items())]
         page = render(PAGE, period=_period(since, until), count=months.total(), bars=bars(months), rows=rows)
         files.writestr(PAGE, page)
-    return archive.getvalue()
+    return Statement(archive.getvalue(), months.total(), files.getinfo(CSV).file_size)
 
 
 def read_file(archive: bytes, name: str) -> bytes:

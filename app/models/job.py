@@ -10,16 +10,19 @@ from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models.base import Body, utcnow, uuid7
-from app.models.types import Bound, UtcTime
+from app.models.period import Period
+from app.models.types import UtcTime
 
 JobKind = Literal["mail", "statement", "purge"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 QueueName = Literal["high", "default"]
 Reason = Annotated[str, pydantic.Field(examples=["The attempt failed (ticket 1f0c3ba5d27e)."])]
 Address = Annotated[str, pydantic.Field(examples=["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"])]
+Count = Annotated[int, pydantic.Field(examples=[12])]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
 REQUESTABLE = ("statement",)
 UNFINISHED = ("waiting", "running")
+_FACTS = {"from": "since", "to": "until", "count": "count", "size": "size"}  # the arguments behind public names
 _UNFINISHED = text("finished_at IS NULL")
 
 
@@ -85,16 +88,20 @@ class Job(JobBase, table=True):
 
 class JobPublic(JobBase):
     result: Address | None = Field(description="The address of the result, once there is one.")
+    since: UtcTime | None = Field(alias="from", description="The beginning of a statement's period.")
+    until: UtcTime | None = Field(alias="to", description="The end of a statement's period.")
+    count: Count | None = Field(description="How many operations the result has.")
+    size: Count | None = Field(description="The bytes of its table.")
 
     @classmethod
     def of(cls, job: Job) -> "JobPublic":
+        arguments = job.arguments if job.kind in REQUESTABLE else {}
+        facts = {name: arguments.get(key) for name, key in _FACTS.items()}
         result = f"/api/jobs/{job.id}/result" if job.has_result else None
-        return cls.model_validate(job, update={"result": result})
+        return cls.model_validate(job, update={"result": result, **facts})
 
 
-class StatementCreate(Body):
+class StatementCreate(Body, Period):
     """The period of a statement. Without bounds it covers all operations."""
 
-    since: Bound | None = Field(default=None, alias="from", description="Inclusive: a time, or a day in UTC.")
-    until: Bound | None = Field(default=None, alias="to", description="Exclusive.")
     mail: StrictBool = Field(default=False, description="Also send it by e-mail.")

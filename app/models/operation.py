@@ -13,7 +13,8 @@ from app.core.decimals import ExactDecimal
 from app.core.etags import etag
 from app.core.settings import get_settings
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
-from app.models.types import Amount, Bound, Timestamp, UtcTime, line, text_schema
+from app.models.period import Period
+from app.models.types import Amount, Timestamp, UtcTime, line, text_schema
 
 MAX_TEXT = 50
 
@@ -29,7 +30,6 @@ Flag = Annotated[bool, pydantic.Field(examples=[True])]
 Count = Annotated[int, pydantic.Field(description="The number of operations.", examples=[3])]
 
 _DATE = "When it was done."
-_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
 _OWNER = "The account that it belongs to."
 _CREATED = "When it was recorded."
 _UPDATED = "When it was last changed."
@@ -121,7 +121,7 @@ class Changes(SQLModel):
     more: bool = Field(description="Whether there are more changes already.")
 
 
-class OperationFilter(SQLModel):
+class OperationFilter(Period):
     """The query parameters that select the operations of a list."""
 
     type: OperationType | None = Field(default=None, description="Only operations of this type, in any case.")
@@ -129,8 +129,6 @@ class OperationFilter(SQLModel):
         default=None, description="Only operations of this type of instrument, in any case."
     )
     figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
-    since: Bound | None = Field(default=None, alias="from", description=f"{_BOUND}, inclusive.")
-    until: Bound | None = Field(default=None, alias="to", description=f"{_BOUND}, exclusive.")
 
     def conditions(self) -> list[ColumnElement[bool]]:
         filters = [

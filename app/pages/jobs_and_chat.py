@@ -1,11 +1,14 @@
 """The pages of statements, which are background jobs, and of the chat."""
 
 from asyncio import gather
+from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from app.models.base import utcnow
+from app.models.period import Period
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form
 from app.pages.rendering import page, passed_on, read_list, redirect
@@ -29,13 +32,30 @@ async def jobs(request: Request) -> Response:
 @router.post("/jobs")
 async def start_statement(request: Request) -> Response:
     form = await read_form(request, "jobs.html", _jobs)
-    body = {**form.optional("from", "to"), "mail": form["mail"] == "on"}
+    period = named_period(form["period"], utcnow().date()) or form.optional("from", "to")
+    body = period | {"mail": form["mail"] == "on"}
     await Api(request).call("POST", f"{JOBS}/statement", json=body)
     return redirect("/jobs", done="started")
 
 
+def named_period(name: str, today: date) -> dict[str, str]:
+    """The first day of a period such as last-month, and the first one after it; neither for any other name."""
+    month, quarter = today.month - 1, (today.month - 1) // 3 * 3
+    months = {
+        "this-month": (month, month + 1),
+        "last-month": (month - 1, month),
+        "this-quarter": (quarter, quarter + 3),
+        "this-year": (0, 12),
+        "last-year": (-12, 0),
+    }.get(name, ())  # counted from January
+    days = [f"{date(today.year + number // 12, number % 12 + 1, 1)}" for number in months]
+    return dict(zip(("from", "to"), days, strict=False))
+
+
 async def _jobs(request: Request) -> dict[str, Any]:
     rows, neighbors = await read_list(request, JOBS)
+    for job in rows:
+        job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
     return {"jobs": rows, "neighbors": neighbors}
 
 

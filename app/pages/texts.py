@@ -13,8 +13,8 @@ SIGN_IN: dict[str, str] = _texts["sign-in"]
 FIELDS: dict[str, str] = _texts["fields"]
 
 CORRECT_FIELDS = "Please correct the highlighted fields and try again."
-# app/accounts/passwords.py words these for people, with the numbers of the API's password policy.
-_PASSWORD_POLICY = {"password_too_short", "password_too_long", "password_too_common"}
+# The API words these for people: what a password needs, in numbers, and where a period ends.
+_WORDED_BY_API = {"password_too_short", "password_too_long", "password_too_common", "period_backwards"}
 _FIELD_OF_PROBLEM = {"wrong-password": "current_password"}
 
 
@@ -31,7 +31,7 @@ def describe_fields(kind: str, problem: Mapping[str, Any]) -> dict[str, str]:
     errors: dict[str, str] = {}
     for error in problem.get("errors", []):
         name = str(error["loc"][:2][-1])  # "body" or "query" stands before it
-        text = error["msg"] if error["type"] in _PASSWORD_POLICY else FIELDS.get(name, FIELDS["other"])
+        text = error["msg"] if error["type"] in _WORDED_BY_API else FIELDS.get(name, FIELDS["other"])
         errors.setdefault(name, text)
     if field := _FIELD_OF_PROBLEM.get(kind, problem.get("field")):
         errors[field] = describe(kind)[1]

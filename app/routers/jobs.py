@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Header, Path, Query, Response
+from sqlalchemy import JSON, case, literal
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select, update
 
@@ -94,7 +95,9 @@ def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
     """Cancel a job that waits or runs. The work of a running one is discarded."""
     visible = _visible(me, "users:write")
     cancel = update(Job).where(col(Job.id) == job_id, col(Job.state).in_(UNFINISHED), *visible)
-    cancelled = session.exec(cancel.values(state="cancelled", finished_at=utcnow(), arguments={})).rowcount
+    # A mail's arguments hold an address; those of a statement say which one was canceled.
+    kept = case((col(Job.kind).in_(REQUESTABLE), col(Job.arguments)), else_=literal({}, JSON()))
+    cancelled = session.exec(cancel.values(state="cancelled", finished_at=utcnow(), arguments=kept)).rowcount
     if not cancelled and _read(session, job_id, visible).state != "cancelled":
         raise JobEnded
 

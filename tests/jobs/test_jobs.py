@@ -77,8 +77,9 @@ def test_the_list_of_jobs_has_pages_and_a_filter_by_state(muster: Muster, board:
 
 
 def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, board: Board, tmp_path: Path) -> None:
-    running, waiting = board.write(until=str(tmp_path / "never")), board.write()
+    running = board.write(until=str(tmp_path / "never"))
     board.wait(running, "running")
+    waiting = board.start(**{"from": "2026-01-01"})
     wait_for(lambda: board.read(running)["progress"] == 0.5, what="progress")
     assert_problem(
         muster.client.get(f"/api/jobs/{running}/result", headers=board.tokens.bearer), 404, "result-not-found"
@@ -89,6 +90,7 @@ def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, 
     last = board.write()
     board.wait(last)
     assert {board.read(job_id)["state"] for job_id in (running, waiting)} == {"cancelled"}
+    assert board.read(waiting)["from"] == "2026-01-01T00:00:00.000000Z", "which one it was is still told"
     assert board.effects() == [last]
 
 

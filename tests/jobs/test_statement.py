@@ -87,6 +87,25 @@ def test_a_statement_is_mailed_on_request_with_both_files(board: Board) -> None:
     assert files["statement.csv"].replace("\r\n", "\n") == result(board, job_id).text.replace("\r\n", "\n")
 
 
+def test_the_job_says_what_its_statement_covers(board: Board) -> None:
+    job_id = board.start(**{"from": "2026-02-01", "to": "2026-03-01"})
+    table = result(board, job_id)
+    job = next(each for each in board.all() if each["id"] == job_id)
+    assert (job["from"], job["to"]) == ("2026-02-01T00:00:00.000000Z", "2026-03-01T00:00:00.000000Z")
+    assert (job["count"], job["size"]) == (2, len(table.content))
+
+
+@pytest.mark.parametrize("end", ["2026-01-31", "2026-02-01"])
+def test_a_period_that_ends_before_it_begins_is_refused_at_its_end(board: Board, end: str) -> None:
+    period, headers = {"from": "2026-02-01", "to": end}, board.tokens.bearer
+    started = board.muster.client.post("/api/jobs/statement", json=period, headers=headers)
+    listed = board.muster.client.get("/api/operations", params=period, headers=headers)
+    for answer, where in ((started, "body"), (listed, "query")):
+        assert_problem(answer, 422, "invalid")
+        (mistake,) = answer.json()["errors"]
+        assert (mistake["loc"], mistake["msg"]) == ([where, "to"], "Choose an end after the start.")
+
+
 @pytest.mark.parametrize("body", [{"from": "yesterday"}, {"since": "2026-01-01"}, {"mail": "yes"}, []])
 def test_an_invalid_period_is_rejected(board: Board, body: object) -> None:
     answer = board.muster.client.post("/api/jobs/statement", json=body, headers=board.tokens.bearer)

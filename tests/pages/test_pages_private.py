@@ -1,11 +1,13 @@
 """The pages of who is signed in: account, devices, operations, statements; without JavaScript."""
 
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from app.models.period import Period
+from app.pages.jobs_and_chat import named_period
 from tests.http.test_cookies import let_pass
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
@@ -195,8 +197,46 @@ def test_a_statement_is_made_read_and_downloaded(browser: Browser) -> None:
     late = post(browser, cancel)
     assert late.status_code == 409
     assert "This statement is finished, so it can no longer be canceled." in late.text
+    rows = browser.call("GET", "/jobs").text
+    assert re.search(r"<h3>From 2023 <span[^>]*>Ready<", rows)
+    assert "1 operation, " in rows
     assert post(browser, "/jobs", **{"from": "yesterday"}).status_code == 422
+    backwards = post(browser, "/jobs", period="dates", **{"from": "2023-02-01", "to": "2023-01-01"})
+    assert backwards.status_code == 422
+    assert 'id="to-error">Choose an end after the start.<' in backwards.text
     assert "Confirm your e-mail address first" in post(browser, "/jobs", mail="on").text
+
+
+@pytest.mark.parametrize(
+    ("name", "period"),
+    [
+        ("this-month", ("2026-02-01", "2026-03-01")),
+        ("last-month", ("2026-01-01", "2026-02-01")),
+        ("this-quarter", ("2026-01-01", "2026-04-01")),
+        ("this-year", ("2026-01-01", "2027-01-01")),
+        ("last-year", ("2025-01-01", "2026-01-01")),
+        ("everything", ()),
+    ],
+)
+def test_a_period_is_chosen_by_its_name(name: str, period: tuple[str, ...]) -> None:
+    assert named_period(name, date(2026, 2, 28)) == dict(zip(("from", "to"), period, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "words"),
+    [
+        (None, None, "Everything"),
+        ("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z", "2026"),
+        ("2026-07-01T00:00:00Z", "2026-10-01T00:00:00Z", "July 2026 to September 2026"),
+        ("2026-11-05T00:00:00Z", "2026-11-06T00:00:00Z", "5 November 2026"),
+        ("2026-11-05T08:00:00Z", "2026-11-16T00:00:00Z", "5 November 2026, 08:00 to 16 November 2026, 00:00"),
+        (None, "2026-12-01T00:00:00Z", "Until November 2026"),
+        ("0001-01-01T00:00:00Z", None, "From 1"),
+        (None, "0001-01-01T00:00:00Z", "Until 1"),
+    ],
+)
+def test_a_period_is_told_in_words(since: str | None, until: str | None, words: str) -> None:
+    assert Period.model_validate({"from": since, "to": until}).in_words() == words
 
 
 def test_a_page_prolongs_the_cookie(muster: Muster, browser: Browser) -> None:
