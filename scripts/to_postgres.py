@@ -82,7 +82,8 @@ def refuse_unless_empty(new: Connection, tables: list[Table]) -> None:
 
 def copy_table(table: Table, old: Connection, new: Connection) -> int:
     count = 0
-    for rows in old.execute(select(table)).mappings().partitions(BATCH):
+    columns = [column for column in table.columns if column.computed is None]
+    for rows in old.execute(select(*columns)).mappings().partitions(BATCH):
         new.execute(insert(table), [dict(row) for row in rows])
         count += len(rows)
     copied = new.execute(select(func.count()).select_from(table)).scalar()

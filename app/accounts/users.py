@@ -15,7 +15,7 @@ from app.core.scopes import ADMIN, USER
 from app.models.base import utcnow
 from app.models.refresh_token import Principal, RefreshToken
 from app.models.types import NO_MAILBOX
-from app.models.user import Role, User, UserPublic
+from app.models.user import Role, User, UserFilter, UserPublic
 from app.oauth2.refresh_tokens import revoke_sessions
 
 # SQLModel types a relationship as its value, not as the attribute that joinedload takes.
@@ -51,9 +51,9 @@ def lock_user(session: Session, user_id: UUID) -> User | None:
     return session.exec(locked).one_or_none()
 
 
-def list_users(session: Session, *, after: UUID | None, limit: int) -> Sequence[User]:
+def list_users(session: Session, filters: UserFilter, *, after: UUID | None, limit: int) -> Sequence[User]:
     """Users with their roles, the oldest first: a version 7 UUID sorts by its time."""
-    statement = _USERS.order_by(col(User.id)).limit(limit)
+    statement = _USERS.where(*filters.conditions()).order_by(col(User.id)).limit(limit)
     if after is not None:
         statement = statement.where(User.id > after)
     return session.exec(statement).all()

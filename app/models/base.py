@@ -62,6 +62,7 @@ Id = Annotated[int, pydantic.Field(description="Its id.", examples=[7])]
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 # Ordered by code point on both databases, whatever their locale, so that a list and its cursors agree everywhere.
 SortedName = String(100).with_variant(String(100, collation="C"), "postgresql")
+SortedAddress = String(254).with_variant(String(254, collation="C"), "postgresql")
 
 
 class Body(SQLModel):

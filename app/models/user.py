@@ -1,17 +1,18 @@
 """Accounts: roles, users, and their identities at an external provider."""
 
+import sys
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 import pydantic
 from pydantic import MISSING, AfterValidator, StrictBool, StringConstraints, WithJsonSchema
-from sqlalchemy import JSON, BigInteger
-from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Computed
+from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint, col, func, select
 
 from app.core.scopes import SCOPES
-from app.models.base import Body, utcnow, uuid7
-from app.models.types import PLAIN, Email, Name, StoredEmail, UtcTime, text_schema
+from app.models.base import Body, SortedAddress, SortedName, utcnow, uuid7
+from app.models.types import PLAIN, Email, Name, StoredEmail, UtcTime, line, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
 Secret = Annotated[
@@ -31,6 +32,9 @@ def _known_scope(value: str) -> str:
 Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
 RoleName = Annotated[
     str, StringConstraints(max_length=50, pattern=PLAIN), text_schema("The role's name.", "user", maxLength=50)
+]
+Search = Annotated[
+    str, *line(254, "ada", "Only accounts whose address or name begins with this, in upper or lower case.")
 ]
 _SCOPES, _SOME_SCOPES = "What the role allows.", {"examples": [["me", "operations:read"]]}
 
@@ -55,7 +59,7 @@ class RoleUpdate(Body):
 
 
 class UserBase(SQLModel):
-    email: Email = Field(max_length=254)
+    email: Email = Field(max_length=254, sa_type=SortedAddress)
     name: Name | None = Field(default=None, max_length=100)
 
 
@@ -73,6 +77,10 @@ class User(UserBase, table=True):
     is_verified: bool = False
     new_email: str | None = Field(default=None, max_length=254)
     created_at: datetime = Field(default_factory=utcnow)
+    # For searches; kept by the database. SQLite folds the letters of ASCII alone, and computes it when it reads.
+    folded_name: str | None = Field(
+        default=None, sa_column=Column(SortedName, Computed("lower(name)", persisted=True), index=True)
+    )
     # The revision of the latest change to this user's operations, and the highest revision of a purged tombstone.
     operations_revision: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     operations_floor: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
@@ -130,6 +138,30 @@ class UserUpdate(Body):
 class UserAdminUpdate(UserUpdate):
     role: RoleName | MISSING = Field(default=MISSING)
     is_active: StrictBool | MISSING = Field(default=MISSING, description="false disables the account.")
+
+
+class UserFilter(SQLModel):
+    """The query parameters that select the accounts of a list.
+
+    An index of each database finds how an address or a name begins. What is in the middle of one would take pg_trgm,
+    which not every PostgreSQL has.
+    """
+
+    search: Search | None = Field(default=None)
+    role: RoleName | None = Field(default=None, description="Only accounts with this role.")
+    is_active: bool | None = Field(default=None, description="false: only those that an admin has disabled.")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if self.search is not None:
+            last = f"{self.search}{chr(sys.maxunicode)}"  # a range, so that % and _ mean themselves
+            address = col(User.email).between(self.search.lower(), last.lower())
+            conditions.append(address | col(User.folded_name).between(func.lower(self.search), func.lower(last)))
+        if self.role is not None:
+            conditions.append(select(Role.id).where(Role.id == User.role_id, Role.name == self.role).exists())
+        if self.is_active is not None:
+            conditions.append(col(User.is_active) == self.is_active)
+        return conditions
 
 
 class UserPublic(UserBase):

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Path
+from fastapi import Path, Query
 from sqlmodel import Session, select
 
 from app.accounts import users
@@ -14,7 +14,7 @@ from app.dependencies import PageDep, SessionDep, page_of_sessions, requires
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.refresh_token import SessionPublic
-from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserPublic
+from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserFilter, UserPublic
 from app.oauth2.caller import Caller
 
 router = Router("/api", tags=["users"])
@@ -28,10 +28,10 @@ UsersWriter = Annotated[Caller, requires("users:write")]
 
 
 @router.get("/users", dependencies=READ)
-def list_users(session: SessionDep, page: PageDep) -> list[UserPublic]:
-    """All accounts, the oldest first."""
+def list_users(filters: Annotated[UserFilter, Query()], session: SessionDep, page: PageDep) -> list[UserPublic]:
+    """Accounts, the oldest first: all of them, or those that the filters select."""
     after = UUID(page.position[0]) if page.position else None
-    found = page.cut(users.list_users(session, after=after, limit=page.limit + 1), lambda user: [str(user.id)])
+    found = page.cut(users.list_users(session, filters, after=after, limit=page.limit + 1), lambda one: [str(one.id)])
     return [UserPublic.of(user) for user in found]
 
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
 import pytest
 
@@ -69,6 +71,39 @@ def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Calla
 
     link = muster.client.get("/api/users?limit=2", headers={**admin.bearer, "Host": "api.example:8443"}).headers["link"]
     assert re.fullmatch(r'</api/users\?limit=2&after=[A-Za-z0-9_-]+>; rel="next"', link)
+
+
+def test_accounts_are_found_by_how_their_address_or_name_begins(muster: Muster) -> None:
+    admin, mark = muster.admin().tokens(), uuid4().hex
+    people = [muster.new_account(name=f"{mark.upper()}{end}") for end in (" Ada", "%", "_", "é", "x")]
+    ids = [id_of(one.tokens()) for one in people]
+
+    def found(search: str, more: str = "") -> list[str]:
+        answer = call(muster, admin, "GET", f"/users?search={quote(search)}{more}")
+        assert answer.status_code == 200, answer.text
+        return [user["id"] for user in answer.json()]
+
+    assert found(people[0].email.upper()) == [ids[0]]
+    assert found(people[0].email[:-2]) == [ids[0]]
+    assert found(f" {mark} ad") == [ids[0]]
+    assert found(mark) == ids
+    assert [found(f"{mark}{end}") for end in ("%", "_", "e\u0301", "x", "\\")] == [
+        [ids[1]],
+        [ids[2]],
+        [ids[3]],
+        [ids[4]],
+        [],
+    ]
+    assert found(mark[1:]) == []
+    assert [len(page) for page in pages(muster, admin, f"/users?search={mark}&limit=2")] == [2, 2, 1]
+    call(muster, admin, "PATCH", f"/users/{ids[1]}", {"role": "admin", "name": f"{mark} renamed"})
+    call(muster, admin, "PATCH", f"/users/{ids[2]}", {"is_active": False})
+    assert found(mark, "&role=admin") == found(f"{mark} R") == [ids[1]]
+    assert found(mark, "&is_active=false") == [ids[2]]
+    assert found(mark, "&role=user&is_active=true") == [ids[0], *ids[3:]]
+    assert found(mark, "&role=nobody") == []
+    for query in ("search=", "search=%00", f"search={'a' * 255}", "is_active=perhaps", "role=%00"):
+        assert_problem(call(muster, admin, "GET", f"/users?{query}"), 422, "invalid")
 
 
 def test_page_size_is_capped_and_a_foreign_cursor_is_rejected(muster: Muster) -> None:

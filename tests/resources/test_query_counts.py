@@ -1,8 +1,10 @@
 """The cost of a list: one statement besides authentication, for any number of rows, and no scan of a table."""
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import and_, select, text
+from sqlmodel import col
 
+from app.models.user import User, UserFilter
 from tests.support.resources import call, new_hero, new_task, new_team
 from tests.support.servers import Muster, Tokens
 from tests.support.sessions import connected
@@ -88,3 +90,20 @@ def test_a_list_has_an_index_that_gives_its_order(counting: Muster, names: dict[
     assert any(name in plan for name in PLANS[query].split("|")), plan
     assert "TEMP B-TREE" not in plan
     assert "Sort" not in plan
+
+
+def test_a_search_of_accounts_uses_the_index_of_the_address_and_that_of_the_name(counting: Muster) -> None:
+    conditions = and_(*UserFilter(search="Ada").conditions())
+    with connected(counting) as connection:
+        on_sqlite = connection.dialect.name == "sqlite"
+        statement = select(col(User.id)).where(conditions).order_by(col(User.id)).limit(51)
+        query = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
+        if not on_sqlite:
+            for other in ("seqscan", "indexscan"):  # what leaves bitmaps: so few rows need none
+                connection.execute(text(f"SET LOCAL enable_{other} = off"))
+        explain = "EXPLAIN QUERY PLAN " if on_sqlite else "EXPLAIN "
+        plan = "\n".join(map(str, connection.exec_driver_sql(explain + query)))
+    assert "(email>? AND email<?)" in plan or "Bitmap Index Scan on uq_user_email" in plan, plan
+    assert "ix_user_folded_name (folded_name>? AND" in plan or "Bitmap Index Scan on ix_user_folded_name" in plan, plan
+    assert "SCAN" not in plan
+    assert "Seq Scan" not in plan

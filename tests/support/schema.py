@@ -80,7 +80,7 @@ def fill(connection: Connection) -> None:
         for column in table.columns:
             values[column] = [_value(column, number, choices, values) for number in (1, 2, 3)]
         for index in range(3):
-            row = {column.name: values[column][index] for column in table.columns}
+            row = {column.name: values[column][index] for column in table.columns if column.computed is None}
             connection.execute(table.insert().values(row))
 
 
