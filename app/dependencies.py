@@ -113,6 +113,9 @@ def next_link(request: Request, **query: object) -> str:
     return f'<{here.include_query_params(**query)}>; rel="next"'
 
 
+SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
+
+
 def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
     """One page of a user's live sessions; `current` is the caller's own."""
     before = UUID(page.position[0]) if page.position else None

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import joinedload
 from sqlmodel import Session, col, select
 
-from app.core.errors import LastAdmin, RolesMissing, UserNotFound
+from app.core.errors import LastAdmin, RolesMissing, SessionNotFound, UserNotFound
 from app.core.logs import security_event
 from app.core.scopes import ADMIN, USER
 from app.models.base import utcnow
@@ -145,6 +145,13 @@ def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
     user.auth_epoch, user.new_email = user.auth_epoch + 1, None
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=utcnow())
     session.flush()
+
+
+def end_session(session: Session, user_id: UUID, session_id: UUID, *, reason: str) -> None:
+    """Revoke one session of a user, or SessionNotFound."""
+    one = (col(RefreshToken.user_id) == user_id, col(RefreshToken.id) == session_id)
+    if revoke_sessions(session, *one, reason=reason, now=utcnow()) == 0:
+        raise SessionNotFound
 
 
 def delete_account(session: Session, user: User) -> bool:

@@ -118,7 +118,7 @@ class UserNotFound(NotFound, title="No such user"):
 
 
 class SessionNotFound(NotFound, title="No such session"):
-    """You have no session with this id."""
+    """There is no live session with this id."""
 
 
 class RoleNotFound(NotFound, title="No such role"):

@@ -24,6 +24,7 @@ router = Router("/api/jobs", tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The id of the job.")]
 StateFilter = Annotated[JobState | None, Query(description="Only jobs in this state.", examples=["failed"])]
+OwnerFilter = Annotated[UUID | None, Query(description="Only jobs of this account.")]
 _FORMAT = "The table or the page. By default a browser gets the page and any other client the table."
 Format = Annotated[Literal["csv", "html"] | None, Query(alias="format", description=_FORMAT, examples=["html"])]
 Accept = Annotated[str, Header(include_in_schema=False)]
@@ -55,11 +56,15 @@ def start_statement(
 
 
 @router.get("")
-def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, state: StateFilter = None) -> list[JobPublic]:
+def list_jobs(
+    me: JobsUser, session: SessionDep, page: PageDep, state: StateFilter = None, owner_id: OwnerFilter = None
+) -> list[JobPublic]:
     """Your jobs, the newest first. With `users:read` everybody's, and those of the service."""
     jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"))
     if state:
         jobs = jobs.where(Job.state == state)
+    if owner_id:
+        jobs = jobs.where(Job.owner_id == owner_id)
     if page.position:
         jobs = jobs.where(Job.id < UUID(page.position[0]))  # UUIDs of version 7 are in order of time
     rows = session.exec(jobs.order_by(col(Job.id).desc()).limit(page.limit + 1)).all()

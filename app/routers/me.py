@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, TypeVar
-from uuid import UUID
+from typing import TypeVar
 
-from fastapi import Path, Request, Response
+from fastapi import Request, Response
 from pydantic import MISSING
 from sqlmodel import Session, col
 
@@ -22,7 +21,7 @@ from app.core.errors import (
     SignInAgain,
     WrongPassword,
 )
-from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, page_of_sessions
+from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.models.base import utcnow
@@ -39,7 +38,6 @@ local_accounts = Router("/api/users/me")
 BY_PASSWORD = problems(WrongPassword, PasswordElsewhere, Conflict)
 NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
 SIGN_IN_AGE = timedelta(minutes=5)
-SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
 Started = TypeVar("Started")
 
 
@@ -163,6 +161,4 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
 @router.delete("/sessions/{session_id}", status_code=204, tags=["sessions"], responses=problems(SessionNotFound))
 def revoke_my_session(session_id: SessionId, me: CurrentUser, session: SessionDep) -> None:
     """Sign out one device, at once."""
-    one = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) == session_id)
-    if revoke_sessions(session, *one, reason="revoked-by-owner", now=utcnow()) == 0:
-        raise SessionNotFound
+    users.end_session(session, me.user_id, session_id, reason="revoked-by-owner")

@@ -7,10 +7,10 @@ from fastapi import Path, Query
 from sqlmodel import Session, select
 
 from app.accounts import users
-from app.core.errors import Invalid, LastAdmin, RoleNotFound, UserNotFound
+from app.core.errors import Invalid, LastAdmin, RoleNotFound, SessionNotFound, UserNotFound
 from app.core.logs import security_event
 from app.core.scopes import ADMIN, in_order
-from app.dependencies import PageDep, SessionDep, page_of_sessions, requires
+from app.dependencies import PageDep, SessionDep, SessionId, page_of_sessions, requires
 from app.http.openapi import problems
 from app.http.routing import Router
 from app.models.refresh_token import SessionPublic
@@ -81,6 +81,14 @@ def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[S
 def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
     """Sign an account out everywhere, at once. Mailed links and a pending change of address end too."""
     users.end_all_sessions(session, _locked(session, user_id), reason="revoked-by-admin")
+
+
+@router.delete(
+    "/users/{user_id}/sessions/{session_id}", status_code=204, dependencies=WRITE, responses=problems(SessionNotFound)
+)
+def revoke_session(user_id: UserId, session_id: SessionId, session: SessionDep) -> None:
+    """Sign out one device of an account, at once."""
+    users.end_session(session, user_id, session_id, reason="revoked-by-admin")
 
 
 @router.get("/roles", dependencies=READ)

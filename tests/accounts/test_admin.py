@@ -31,6 +31,7 @@ def id_of(tokens: Tokens) -> str:
         ("DELETE", f"/users/{NOBODY}", "users:write"),
         ("GET", f"/users/{NOBODY}/sessions", "users:read"),
         ("DELETE", f"/users/{NOBODY}/sessions", "users:write"),
+        ("DELETE", f"/users/{NOBODY}/sessions/{NOBODY}", "users:write"),
         ("GET", "/roles", "users:read"),
         ("PATCH", "/roles/user", "users:write"),
     ],
@@ -140,6 +141,12 @@ def test_the_sessions_of_an_account_are_its_live_devices(muster: Muster) -> None
 
     assert call(muster, devices[0], "DELETE", f"/users/me/sessions/{mine[0]['id']}").status_code == 204
     assert_signed_out(muster, devices[2])
+    one = f"{path}/{mine[1]['id']}"
+    assert_problem(call(muster, admin, "DELETE", one.replace(id_of(gone), id_of(admin))), 404, "session-not-found")
+    assert call(muster, admin, "DELETE", one).status_code == 204
+    assert_signed_out(muster, devices[1])
+    assert_problem(call(muster, admin, "DELETE", one), 404, "session-not-found")
+    assert [session["id"] for session in call(muster, admin, "GET", path).json()] == [mine[2]["id"]]
     assert call(muster, admin, "DELETE", path).status_code == 204
     assert_signed_out(muster, *devices)
     assert call(muster, admin, "GET", path).json() == []
