@@ -29,7 +29,7 @@ from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, servers, tags
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
-from app.pages import account, authorize, jobs_and_chat, public
+from app.pages import account, admin, admin_service, authorize, jobs_and_chat, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
 from app.pages.api_client import ApiError
@@ -127,6 +127,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
     web = FastAPI(title="Muster's pages", openapi_url=None, redirect_slashes=False, lifespan=web_lifespan)
     web.state.api = api
     routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
+    routers += [admin.router, admin_service.router]
     if settings.local_accounts == "on":
         routers += [public.local_accounts, account.local_accounts]
     if "authorization_code" in settings.grant_types:

@@ -63,7 +63,7 @@ async def page(
 async def _person(request: Request) -> Any:
     """Who is signed in, for the header; None if the API cannot tell, which is no reason to refuse the page."""
     try:
-        return await Api(request).get(ME) if is_signed_in(request) else None
+        return getattr(request.state, "me", None) or (await Api(request).get(ME) if is_signed_in(request) else None)
     except (ApiError, AppError):
         return None
 

@@ -12,6 +12,7 @@ PROBLEMS: dict[str, tuple[str, str]] = _texts["problems"]
 SIGN_IN: dict[str, str] = _texts["sign-in"]
 FIELDS: dict[str, str] = _texts["fields"]
 
+OTHER_ADDRESS = "This is not the address of this account."
 CORRECT_FIELDS = "Please correct the highlighted fields and try again."
 # The API words these for people: what a password needs, in numbers, and where a period ends.
 _WORDED_BY_API = {"password_too_short", "password_too_long", "password_too_common", "period_backwards"}

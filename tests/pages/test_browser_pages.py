@@ -32,6 +32,11 @@ SIGNED_IN = [
     "/jobs",
     "/chat",
     "/account",
+    "/admin",
+    "/admin?search=nobody-at-all",
+    "/admin/roles",
+    "/admin/jobs",
+    "/admin/apps",
 ]
 LOOKS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
 # Counts what moves after it was painted, as the browser itself does.
@@ -56,7 +61,7 @@ UNSAFE_IMAGE = """() => new Promise((done) => {
 @pytest.fixture(scope="module")
 def account(on_sqlite: Muster) -> Account:
     """Somebody with something to look at."""
-    account = on_sqlite.new_account(name="Ada")
+    account = on_sqlite.new_account(name="Ada", role="admin")
     tokens: Tokens = account.sign_in(device="Ada's phone")
     for day in range(1, 30):
         body = {**COURSE, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
@@ -86,6 +91,11 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "a refused operation")
+
+    page = visitor.open("/admin")
+    page.get_by_role("main").get_by_role("listitem").get_by_role("link").first.click()
+    page.get_by_text("Delete account").first.click()
+    check(page, "a person")
 
 
 def check(page: Page, path: str) -> None:

@@ -10,17 +10,17 @@ from pydantic import BaseModel
 
 from app.core.errors import AppError
 from app.core.oauth_errors import OAuthError
-from app.models import chat, job, operation, user
+from app.models import chat, job, oauth_client, operation, user
 from app.models.operation import MAX_TEXT
 from app.oidc import login  # noqa: F401  # its errors are kinds, too
-from app.pages.texts import CORRECT_FIELDS, FIELDS, NOTICES, PROBLEMS, SIGN_IN, describe, describe_fields
+from app.pages.texts import CORRECT_FIELDS, FIELDS, NOTICES, OTHER_ADDRESS, PROBLEMS, SIGN_IN, describe, describe_fields
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT
 from tests.support.servers import Muster
 
 # No page calls a route that answers with these: they are for programs.
-API_ONLY = {"client-id-taken", "client-not-found", "resync-required", "role-not-found", "unsupported-media-type"}
+API_ONLY = {"resync-required", "unsupported-media-type"}
 PROTOCOL = re.compile(
     r"\b(https?|headers?|cursors?|etags?|if-match|retry-after|content-type|origin|status code|requests?|parameters?"
     r"|json|utf-8|schema|payload|scopes?|cookies?|bearer|access tokens?|string should|value error|[45]\d\d)\b",
@@ -29,7 +29,9 @@ PROTOCOL = re.compile(
 BODIES: list[type[BaseModel]] = [
     operation.OperationCreate,
     user.UserCreate,
-    user.UserUpdate,
+    user.UserAdminUpdate,
+    user.RoleUpdate,
+    oauth_client.OAuthClientCreate,
     user.EmailChange,
     user.PasswordChange,
     user.AccountDeletion,
@@ -53,7 +55,7 @@ def sentences() -> Iterator[tuple[str, str]]:
     for name, table in {"notices": NOTICES, "sign-in": SIGN_IN, "fields": FIELDS}.items():
         yield from ((f"{name}.{key}", text) for key, text in table.items())
     yield from ((f"problems.{key}", text) for key, texts in PROBLEMS.items() for text in texts)
-    yield "correct", CORRECT_FIELDS
+    yield from (("texts.py", text) for text in (CORRECT_FIELDS, OTHER_ADDRESS))
     for script in (ROOT / "app" / "static").glob("[!d]*.js"):  # docs.js is for developers
         literals = re.findall(r'"([^"\n]*)"|`([^`]*)`', script.read_text())
         yield from ((script.name, text) for pair in literals for text in pair if " " in text)

@@ -1,0 +1,90 @@
+"""The pages of administration about people: finding them, and one person's account, devices, history and jobs."""
+
+from asyncio import gather
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from app.core.errors import InsufficientScope
+from app.pages.api_client import Api
+from app.pages.forms import read_form
+from app.pages.rendering import ME, page, read_list, redirect
+from app.pages.texts import CORRECT_FIELDS, OTHER_ADDRESS
+
+USERS = "/api/users"
+FILTERS = ("search", "role", "is_active")
+PERSON = "admin-person.html"
+LATEST = "10"
+
+
+async def require_administrator(request: Request) -> None:
+    """Keep out who may not see other accounts. What each of the others may do, the API decides."""
+    request.state.me = await Api(request).get(ME)
+    if "users:read" not in request.state.me["scopes"]:
+        raise InsufficientScope("users:read")
+
+
+router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depends(require_administrator)])
+
+
+@router.get("")
+async def people(request: Request) -> Response:
+    filters = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
+    (rows, neighbors), roles = await gather(read_list(request, USERS, **filters), Api(request).get("/api/roles"))
+    return await page(
+        request,
+        "admin-people.html",
+        people=rows,
+        neighbors=neighbors,
+        filters=filters,
+        roles={role["name"]: role["name"] for role in roles},
+    )
+
+
+@router.get("/people/{user_id:uuid}")
+async def person(request: Request) -> Response:
+    return await page(request, PERSON, **await _person(request))
+
+
+@router.post("/people/{user_id:uuid}")
+async def change_person(request: Request, user_id: UUID) -> Response:
+    """Change the role, or whether the account is active."""
+    form = await read_form(request, PERSON, _person)
+    state = {"is_active": form["is_active"] == "true"} if form["is_active"] else {}
+    await Api(request).call("PATCH", f"{USERS}/{user_id}", json=form.optional("role") | state)
+    return redirect(f"/admin/people/{user_id}", done="person")
+
+
+@router.post("/people/{user_id:uuid}/sign-out")
+async def sign_out_everywhere(request: Request, user_id: UUID) -> Response:
+    await Api(request).call("DELETE", f"{USERS}/{user_id}/sessions")
+    return redirect(f"/admin/people/{user_id}", done="everywhere")
+
+
+@router.post("/people/{user_id:uuid}/devices/{session_id:uuid}/sign-out")
+async def sign_out_device(request: Request, user_id: UUID, session_id: UUID) -> Response:
+    await Api(request).call("DELETE", f"{USERS}/{user_id}/sessions/{session_id}")
+    return redirect(f"/admin/people/{user_id}", done="device")
+
+
+@router.post("/people/{user_id:uuid}/delete")
+async def delete_person(request: Request, user_id: UUID) -> Response:
+    """Delete an account whose address was typed to confirm that."""
+    form = await read_form(request, PERSON, _person)
+    values = await _person(request)
+    if form["email"].strip().lower() != values["user"]["email"]:
+        form.errors, form.message, form.status = {"email": OTHER_ADDRESS}, CORRECT_FIELDS, 422
+        return await page(request, PERSON, form=form, **values)
+    await Api(request).call("DELETE", f"{USERS}/{user_id}")
+    return redirect("/admin", done="person-deleted")
+
+
+async def _person(request: Request) -> dict[str, Any]:
+    api, user_id = Api(request), str(request.path_params["user_id"])
+    user, sessions, roles = await gather(
+        api.get(f"{USERS}/{user_id}"), api.get(f"{USERS}/{user_id}/sessions"), api.get("/api/roles")
+    )
+    may_read_jobs = "jobs" in request.state.me["scopes"]
+    jobs = await api.get("/api/jobs", owner_id=user_id, limit=LATEST) if may_read_jobs else []
+    return {"user": user, "sessions": sessions, "jobs": jobs, "roles": {role["name"]: role["name"] for role in roles}}

@@ -1,0 +1,89 @@
+"""The pages of administration about the service: roles, jobs, and the apps that sign people in."""
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from app.core.scopes import SCOPES
+from app.pages.admin import require_administrator
+from app.pages.api_client import Api
+from app.pages.forms import Form, read_form
+from app.pages.rendering import page, read_list, redirect
+
+router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depends(require_administrator)])
+
+ROLES, JOBS, CLIENTS = "/api/roles", "/api/jobs", "/api/clients"
+
+
+# ---- Roles ----
+
+
+@router.get("/roles")
+async def roles(request: Request) -> Response:
+    return await page(request, "admin-roles.html", **await _roles(request))
+
+
+@router.post("/roles/{name}")
+async def change_role(request: Request, name: str) -> Response:
+    form = await read_form(request, "admin-roles.html", _roles)
+    scopes = [scope for scope in SCOPES if form[scope]]
+    await Api(request).call("PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
+    return redirect("/admin/roles", done="role")
+
+
+async def _roles(request: Request) -> dict[str, Any]:
+    return {"roles": await Api(request).get(ROLES), "scopes": SCOPES}
+
+
+# ---- Jobs ----
+
+
+@router.get("/jobs")
+async def jobs(request: Request) -> Response:
+    state = request.query_params.get("state", "failed")
+    rows, neighbors = await read_list(request, JOBS, state=state)
+    return await page(request, "admin-jobs.html", jobs=rows, neighbors=neighbors, state=state)
+
+
+# ---- Apps: the clients of the authorization code flow ----
+
+
+@router.get("/apps")
+async def apps(request: Request) -> Response:
+    return await page(request, "admin-apps.html", **await _apps(request))
+
+
+@router.post("/apps")
+async def add_app(request: Request) -> Response:
+    form = await read_form(request, "admin-apps.html", _apps)
+    await Api(request).call("POST", CLIENTS, json=form.required("id", "name") | _redirect_uris(form))
+    return redirect("/admin/apps", done="app")
+
+
+@router.post("/apps/{client_id}")
+async def change_app(request: Request, client_id: str) -> Response:
+    form = await read_form(request, "admin-apps.html", _apps)
+    await Api(request).call("PATCH", _client(client_id), json=form.required("name") | _redirect_uris(form))
+    return redirect("/admin/apps", done="app")
+
+
+@router.post("/apps/{client_id}/remove")
+async def remove_app(request: Request, client_id: str) -> Response:
+    await Api(request).call("DELETE", _client(client_id))
+    return redirect("/admin/apps", done="app-removed")
+
+
+async def _apps(request: Request) -> dict[str, Any]:
+    clients, neighbors = await read_list(request, CLIENTS)
+    for client in clients:
+        client["form"] = Form({"name": client["name"], "redirect_uris": "\n".join(client["redirect_uris"])})
+    return {"clients": clients, "neighbors": neighbors, "empty": Form()}
+
+
+def _client(client_id: str) -> str:
+    return f"{CLIENTS}/{quote(client_id, safe='')}"
+
+
+def _redirect_uris(form: Form) -> dict[str, list[str]]:
+    return {"redirect_uris": form["redirect_uris"].split()}

@@ -1,0 +1,148 @@
+"""The pages of administration, as an administrator, a person who may only look, and everybody else meet them."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+
+from app.pages.texts import FIELDS, OTHER_ADDRESS
+from tests.pages.test_pages import Elements, post
+from tests.support.cookie_browser import Browser
+from tests.support.servers import Account, Muster, claims_of
+
+pytestmark = pytest.mark.one_database
+
+PAGES = ["/admin", "/admin/roles", "/admin/jobs", "/admin/apps"]
+CALLBACK = "com.example.notes:/signed-in"
+
+
+def signed_in(muster: Muster, role: str) -> Browser:
+    browser = Browser(muster)
+    browser.cookie = muster.new_account(role=role).cookie()
+    return browser
+
+
+def new_role(muster: Muster, name: str, *scopes: str) -> str:
+    muster.sql(
+        "INSERT INTO role (name, scopes) VALUES (:name, :scopes) ON CONFLICT DO NOTHING",
+        name=name,
+        scopes=json.dumps(scopes),
+    )
+    return name
+
+
+def page_of(account: Account) -> str:
+    return f"/admin/people/{claims_of(account.tokens().access)['sub']}"
+
+
+@pytest.fixture
+def admin(muster: Muster) -> Browser:
+    return signed_in(muster, "admin")
+
+
+@pytest.fixture
+def looker(muster: Muster) -> Browser:
+    """Whose role only reads other accounts."""
+    return signed_in(muster, new_role(muster, "support", "me", "jobs", "users:read"))
+
+
+def test_the_pages_are_for_those_who_may_read_other_accounts(muster: Muster, admin: Browser, looker: Browser) -> None:
+    person = signed_in(muster, "user")
+    for path in [*PAGES, page_of(muster.new_account())]:
+        answer = Browser(muster).call("GET", path)
+        assert answer.headers["location"].startswith("/sign-in?next=%2Fadmin"), path
+        refused = person.call("GET", path)
+        assert (refused.status_code, "<h1>No access</h1>" in refused.text) == (403, True), path
+        for browser in (admin, looker):
+            assert browser.call("GET", path).status_code == 200, path
+    assert post(person, "/admin/apps", id="mine", name="Mine", redirect_uris=CALLBACK).status_code == 403
+    link = '<a href="/admin"'
+    assert [link in who.call("GET", "/devices").text for who in (person, admin, looker)] == [False, True, True]
+
+
+def test_who_may_only_look_finds_nothing_to_press(muster: Muster, looker: Browser) -> None:
+    account = muster.new_account()
+    for path in [*PAGES, page_of(account)]:
+        forms = [attrs for tag, attrs in Elements(looker.call("GET", path).text).tags if tag == "form"]
+        assert [form["action"] for form in forms if form["method"] == "post"] == ["/sign-out"], path
+    assert post(looker, page_of(account), role="admin").status_code == 403
+    few = signed_in(muster, new_role(muster, "reader", "me", "users:read"))
+    assert "/admin/jobs" not in few.call("GET", page_of(account)).text
+    assert few.call("GET", "/admin/jobs").status_code == 403
+
+
+def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Browser) -> None:
+    account = muster.new_account(name="Grace")
+    here = page_of(account)
+    phone, laptop = (Browser(muster).sign_in(account, device=name) for name in ("Her phone", "Her laptop"))
+    page = admin.call("GET", here).text
+    assert all(text in page for text in ("Grace", account.email, "not confirmed", "Her phone", "Her laptop"))
+
+    one = f"{here}/devices/{claims_of(phone.token.access)['sid']}/sign-out"
+    assert post(admin, one).headers["location"] == f"{here}?done=device"
+    assert [device.call("GET", "/devices").status_code for device in (phone, laptop)] == [303, 200]
+    assert post(admin, one).status_code == 404
+    assert post(admin, f"{here}/sign-out").headers["location"] == f"{here}?done=everywhere"
+    assert laptop.call("GET", "/devices").status_code == 303
+    assert "Not signed in anywhere." in admin.call("GET", here).text
+
+    assert post(admin, here, role="admin").headers["location"] == f"{here}?done=person"
+    assert '<option value="admin" selected>' in admin.call("GET", here).text
+    assert post(admin, here, role="king").status_code == 422
+    post(admin, here, is_active="false")
+    assert "Enable account" in admin.call("GET", here).text
+    assert Browser(muster).log_in(account).status_code == 400
+    post(admin, here, is_active="true")
+    assert Browser(muster).log_in(account).status_code == 204
+
+    mistyped = post(admin, f"{here}/delete", email="somebody@example.com")
+    assert mistyped.status_code == 422
+    assert OTHER_ADDRESS in mistyped.text
+    assert (
+        post(admin, f"{here}/delete", email=account.email.upper()).headers["location"] == "/admin?done=person-deleted"
+    )
+    assert admin.call("GET", here).status_code == 404
+
+
+def test_ones_own_account_is_not_changed_here(admin: Browser) -> None:
+    me = admin.call("GET", "/api/users/me").json()["id"]
+    page = admin.call("GET", f"/admin/people/{me}").text
+    assert "Delete account" not in page
+    assert '<a href="/account">Account</a>' in page
+
+
+def test_a_role_is_given_and_loses_permissions(muster: Muster, admin: Browser) -> None:
+    new_role(muster, "guest", "me")
+    page = admin.call("GET", "/admin/roles").text
+    assert "Read and write chat messages" in page
+    changed = post(admin, "/admin/roles/guest", me="on", chat="on")
+    assert changed.headers["location"] == "/admin/roles?done=role"
+    roles = {role["name"]: role["scopes"] for role in admin.call("GET", "/api/roles").json()}
+    assert roles["guest"] == ["me", "chat"]
+    none = post(admin, "/admin/roles/guest", nothing="on")
+    assert none.status_code == 422
+    assert FIELDS["scopes"] in none.text
+    assert post(admin, "/admin/roles/nobody", me="on").status_code == 404
+    always = [
+        attrs["value"] for _, attrs in Elements(page).tags if attrs.get("name") == "users:write" and "value" in attrs
+    ]
+    assert always == ["on"], "the administrators keep what they need"
+
+
+def test_apps_are_added_changed_and_removed(admin: Browser) -> None:
+    app = {"id": "notes", "name": "Notes", "redirect_uris": f"{CALLBACK}\r\nhttp://127.0.0.1/signed-in\r\n"}
+    assert post(admin, "/admin/apps", **app).headers["location"] == "/admin/apps?done=app"
+    again = post(admin, "/admin/apps", **app)
+    assert again.status_code == 409
+    assert "Another app has this client id. Choose another one." in again.text
+    wrong = post(admin, "/admin/apps/notes", name="Notes", redirect_uris="http://example.com")
+    assert wrong.status_code == 422
+    assert re.search(r'id="notes-uris-error">([^<]*)<', wrong.text)[1] == FIELDS["redirect_uris"]  # type: ignore[index]
+    assert ">http://example.com</textarea>" in wrong.text
+    assert post(admin, "/admin/apps/notes", name="Notes & more", redirect_uris=CALLBACK).status_code == 303
+    page = admin.call("GET", "/admin/apps").text
+    assert f">{CALLBACK}</textarea>" in page
+    assert "<bdi>Notes & more</bdi>" in unescape(page)
+    assert post(admin, "/admin/apps/notes/remove").headers["location"] == "/admin/apps?done=app-removed"
+    assert post(admin, "/admin/apps/notes/remove").status_code == 404
