@@ -1,12 +1,16 @@
 """How the pages look and answer, in a real browser: accessible, steady, usable by keyboard, honest about trouble."""
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.chromium import Chromium, Visitor
+from tests.support.codes import App
 from tests.support.databases import ROOT
 from tests.support.phones import COURSE
 from tests.support.servers import Account, Muster, Tokens
@@ -81,7 +85,7 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
     for path in SIGNED_OUT:
         check(visitor.open(path), path)
     visitor.sign_in(account.email)
-    for path in SIGNED_IN:
+    for path in (*SIGNED_IN, App(account.muster).request(scope="me operations:read")):
         check(visitor.open(path), path)
     page = visitor.open("/operations")
     page.get_by_role("link", name="Edit sell").first.click()
@@ -126,6 +130,49 @@ def test_every_page_can_be_used_by_keyboard_alone(on_sqlite: Muster, chromium: C
         expect(page.get_by_role("link", name="Add an operation")).to_be_focused()
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
         assert outline == "3px"
+
+
+def test_a_person_consents_by_keyboard_and_no_referer_names_the_request_or_the_code(
+    on_sqlite: Muster, chromium: Chromium, account: Account
+) -> None:
+    received: list[BaseHTTPRequestHandler] = []
+
+    class AppOnThisDevice(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            received.append(self)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), AppOnThisDevice) as server,
+        chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor,
+    ):
+        Thread(target=server.serve_forever, daemon=True).start()
+        referers: list[str] = []
+        visitor.context.on("request", lambda request: referers.append(request.headers.get("referer", "")))
+        app = App(on_sqlite, redirect_uri="http://127.0.0.1/signed-in")
+        page = visitor.sign_in(account.email)
+        page = visitor.open(app.request(redirect_uri=f"http://127.0.0.1:{server.server_port}/signed-in"))
+        page.evaluate(PAINTED)
+        stops = [press_tab(page) for _ in range(12)]
+        assert stops.index("Continue") < stops.index("Cancel") < stops.index("Use another account")
+        page.get_by_role("button", name="Continue").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/signed-in?*")
+        server.shutdown()
+    redirected = next(each for each in received if each.path.startswith("/signed-in"))
+    assert set(parse_qs(urlsplit(redirected.path).query)) == {"code", "state", "iss"}
+    assert "referer" not in redirected.headers
+    assert any(referers)  # the browser does send some
+    assert not any(word in referer for referer in referers for word in ("authorize", "code", "state"))
+
+
+def press_tab(page: Page) -> str:
+    page.keyboard.press("Tab")
+    return str(page.evaluate("document.activeElement.innerText")).strip()
 
 
 def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) -> None:
