@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlmodel import SQLModel, col
 
+from app.core.crypto import parse_signed
 from app.models.job import Job
 from app.models.operation import IdempotencyKey, Operation
 from app.models.refresh_token import RefreshToken
 from app.models.user import User
 from tests.support.assertions import assert_problem, assert_signed_out
+from tests.support.codes import App
 from tests.support.phones import Ledger
-from tests.support.servers import Muster, wait_for
+from tests.support.servers import Muster, Tokens, wait_for
 from tests.support.sessions import connected
 from tests.support.workers import SERVICE_WITH_PROBES
 
@@ -67,6 +69,10 @@ def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: 
     rows = sorted(ids(muster, RefreshToken.id))[-3:]
     change(muster, RefreshToken, col(RefreshToken.id) == rows[0], idle_expires_at=LONG_AGO)
     change(muster, RefreshToken, col(RefreshToken.id) == rows[1], absolute_expires_at=LONG_AGO)
+    app = App(muster)
+    unused, redeemed, fresh = app.codes(ada.account, 3)
+    by_code = Tokens(app.exchange(redeemed).json())
+    change(muster, RefreshToken, col(RefreshToken.id) == id_of(unused), idle_expires_at=datetime.now(UTC))
     for key in ("old", "new"):
         ada.post(headers={"Idempotency-Key": key})
     change(muster, IdempotencyKey, col(IdempotencyKey.key) == "old", created_at=LONG_AGO)
@@ -77,10 +83,17 @@ def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: 
     purge_again(muster)
     assert ids(muster, RefreshToken.id) & set(rows) == {rows[2]}
     assert_signed_out(muster, idle, aged)
-    assert muster.me(live).status_code == 200
+    assert ids(muster, RefreshToken.id) & set(map(id_of, (unused, redeemed, fresh))) == {id_of(redeemed), id_of(fresh)}
+    assert [muster.me(tokens).status_code for tokens in (live, by_code)] == [200, 200]
     assert ids(muster, IdempotencyKey.key) == {"new"}
     assert done[0] not in ids(muster, Job.id)
     assert set(done[1:]) <= ids(muster, Job.id)
+
+
+def id_of(code: str) -> UUID:
+    presented = parse_signed(code)
+    assert presented is not None
+    return presented.id
 
 
 def test_purging_tombstones_raises_the_floor_and_older_copies_need_a_resync(muster: Muster) -> None:
