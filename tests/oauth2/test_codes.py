@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from html import unescape
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import pytest
 from app.core.crypto import TokenSigner, parse_signed
 from tests.support.assertions import assert_oauth_error
 from tests.support.codes import REDIRECT_URI, App, signed_in
-from tests.support.cookie_browser import Browser
+from tests.support.cookie_browser import LOGIN, Browser
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
 from tests.support.sessions import (
@@ -28,6 +29,7 @@ from tests.support.sessions import (
 
 AT_ONCE, DEAD = timedelta(seconds=1), timedelta(seconds=61)
 METADATA = "/.well-known/oauth-authorization-server"
+FRIEND = "https://friend.example"  # one of CORS_ORIGINS
 
 
 @pytest.fixture
@@ -251,6 +253,7 @@ def test_the_same_code_again_gives_the_same_successor(app: App, ada: Account) ->
 def test_a_code_dies_after_a_minute_and_nothing_is_revoked(app: App, ada: Account) -> None:
     code = app.code(ada)
     tokens = Tokens(app.exchange(code).json())
+    assert_lives(app.muster, tokens)  # so that the successor was used, too
     make_older(app.muster, tokens, age=DEAD)
     assert is_refused(app.exchange(code))
     assert is_refused(app.exchange(code, code_verifier="x" * 43))
@@ -404,19 +407,44 @@ def test_no_code_verifier_or_state_is_logged_or_stored(app: App, ada: Account) -
 
 
 def test_without_the_password_grant_the_pages_still_sign_in(serve: Callable[..., Muster]) -> None:
-    muster = serve(PASSWORD_GRANT="off", CORS_ORIGINS="https://friend.example")
+    muster = serve(PASSWORD_GRANT="off", CORS_ORIGINS=FRIEND)
     ada = muster.new_account()
-    form = {"grant_type": "password", "username": ada.email, "password": PASSWORD}
-    assert_oauth_error(muster.token(**form), 400, "unsupported_grant_type")
+    refuse_every_password(muster, ada)
     assert muster.client.get(METADATA).json()["grant_types_supported"] == ["authorization_code", "refresh_token"]
     openapi = muster.client.get("/api/openapi.json").json()
     (content,) = openapi["paths"]["/api/auth/token"]["post"]["requestBody"]["content"].values()
     assert "password" not in str(content)
     assert "/api/auth/cookie/login" not in openapi["paths"]
-    friend = Browser(muster, origin="https://friend.example")
-    assert friend.log_in(ada).status_code == 403
+    for origin in (FRIEND, "https://evil.example", "null", f"{muster.url}.evil.example"):
+        assert Browser(muster, origin).log_in(ada).status_code == 403
+    body = {"username": ada.email, "password": ada.password}
+    assert Browser(muster).call("POST", LOGIN, headers={}, data=body).status_code == 403
+    assert muster.sql("SELECT * FROM refresh_token") == []
+
     browser = Browser(muster)
     signed = browser.call("POST", "/sign-in", data={"username": ada.email, "password": PASSWORD, "next": "/devices"})
     assert (signed.status_code, signed.headers["location"]) == (303, "/devices")
-    app = App(muster)
-    assert_lives(muster, Tokens(app.exchange(app.decide(browser)["code"]).json()))
+    assert_lives(muster, Tokens((app := App(muster)).exchange(app.decide(browser)["code"]).json()))
+    passwords = {"current_password": PASSWORD, "new_password": "copper-lantern-meadow"}
+    changed = browser.call("PUT", "/api/users/me/password", json=passwords)
+    assert (changed.status_code, changed.content) == (204, b"")
+
+
+def refuse_every_password(muster: Muster, account: Account) -> None:
+    """At the token endpoint, whatever the request calls itself."""
+    credentials = {"username": account.email, "password": account.password}
+    unsupported = ["password", "PASSWORD", "password ", "password\n", "client_credentials", "implicit"]
+    for grant_type in (*unsupported, "urn:ietf:params:oauth:grant-type:password"):
+        form = {"grant_type": grant_type, **credentials}
+        assert_oauth_error(muster.token(**form), 400, "unsupported_grant_type")
+        assert_oauth_error(muster.token(**form, client_id="swagger"), 400, "unsupported_grant_type")
+    for grant_type in ("authorization_code", "refresh_token", ""):
+        assert_oauth_error(muster.token(grant_type=grant_type, **credentials), 400, "invalid_request")
+    post, form = partial(muster.client.post, "/api/auth/token"), {"grant_type": "password", **credentials}
+    swagger_before = {"Authorization": "Basic Og=="}  # an empty id and secret
+    assert_oauth_error(post(data=form, headers=swagger_before), 400, "unsupported_grant_type")
+    assert_oauth_error(post(data={**form, "grant_type": ["refresh_token", "password"]}), 400, "invalid_request")
+    for request in ({"json": form}, {"params": form}, {"data": form, "files": {"x": b"x"}}):
+        assert_oauth_error(post(**request), 400, "invalid_request")
+    basic = httpx.BasicAuth(account.email, account.password)
+    assert_oauth_error(post(data={"grant_type": "client_credentials"}, auth=basic), 401, "invalid_client")
