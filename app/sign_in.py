@@ -16,6 +16,7 @@ from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
 from app.models.base import utcnow
+from app.models.refresh_token import without_links
 from app.models.types import email_address
 from app.models.user import User
 from app.oauth2.caller import Device, SignIn
@@ -28,7 +29,6 @@ Started = TypeVar("Started")
 UNKNOWN_DEVICE = "unknown device"
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
-_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")  # or what mail programs take for a link
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
@@ -123,9 +123,8 @@ def device_of(request: Request, form: dict[str, str]) -> Device:
     client_id = form.get("client_id", "app")
     if len(client_id) > 100 or client_id != _printable(client_id, 100):
         raise InvalidRequest("client_id is longer than 100 characters or not printable.")
-    # The label is quoted in mail, so it must not contain a link.
     names = (form.get("device", ""), device_label(user_agent), UNKNOWN_DEVICE)
-    label = next(filter(None, (_LINK.sub("", _printable(name, 100)).strip() for name in names)))
+    label = next(filter(None, (without_links(_printable(name, 100)) for name in names)))
     return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
 
 

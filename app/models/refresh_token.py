@@ -4,19 +4,20 @@ A row contains no token, and none can be derived from it without the server key
 (docs/decisions/0003-derived-refresh-tokens.md).
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import MISSING
+from pydantic import MISSING, AfterValidator
 from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, Relationship, SQLModel
 
 from app.core.settings import get_settings
-from app.models.base import uuid7
-from app.models.types import UtcTime
+from app.models.base import Body, uuid7
+from app.models.types import UtcTime, line
 from app.models.user import User
 
 
@@ -27,6 +28,20 @@ class RotationAction(Enum):
     REPEAT = auto()  # its parent, within the grace: a retry or a second process, which gets the same successor
     REPLACE = auto()  # its parent, and nobody has used the successor: that response was lost
     REUSE = auto()  # any other was issued and superseded: two parties hold this session
+
+
+_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")  # or what mail programs take for a link
+
+
+def without_links(label: str) -> str:
+    """A device's label as it may be quoted in mail."""
+    return _LINK.sub("", label).strip()
+
+
+def _label(name: str) -> str:
+    if not (label := without_links(name)):
+        raise ValueError("use a name that is not a link")
+    return label
 
 
 _CLIENT_ID = "The label that the client sent at sign-in."
@@ -176,6 +191,12 @@ class SessionPublic(SessionBase):
     @classmethod
     def of(cls, row: RefreshToken, *, current: UUID | None) -> "SessionPublic":
         return cls.model_validate(row, update={"current": row.id == current})
+
+
+class SessionUpdate(Body):
+    """The new name of a device, without what a mail program would take for a link."""
+
+    device: Annotated[str, *line(100, "Ada's phone", "The device's name."), AfterValidator(_label)]
 
 
 class TokenPair(SQLModel):

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Label, bindparam, func, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core.row_reader import Row, first_row
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
@@ -108,16 +109,18 @@ def list_live_sessions(
     session: Session, user_id: UUID, *, before: UUID | None, limit: int, now: datetime
 ) -> Sequence[RefreshToken]:
     """A user's sessions that could still be used, the latest sign-in first."""
-    statement = (
-        select(RefreshToken)
-        .join(User)
-        .where(RefreshToken.user_id == user_id, *_live(now))
-        .order_by(col(RefreshToken.id).desc())
-        .limit(limit)
-    )
+    statement = _live_sessions(user_id, now).order_by(col(RefreshToken.id).desc()).limit(limit)
     if before is not None:
         statement = statement.where(RefreshToken.id < before)
     return session.exec(statement).all()
+
+
+def find_live_session(session: Session, user_id: UUID, session_id: UUID, now: datetime) -> RefreshToken | None:
+    return session.exec(_live_sessions(user_id, now).where(RefreshToken.id == session_id)).one_or_none()
+
+
+def _live_sessions(user_id: UUID, now: datetime) -> SelectOfScalar[RefreshToken]:
+    return select(RefreshToken).join(User).where(RefreshToken.user_id == user_id, *_live(now))
 
 
 def live_addresses(session: Session, email: str, now: datetime) -> Sequence[str]:

@@ -69,14 +69,25 @@ async def _account(request: Request) -> dict[str, Any]:
 
 @router.get("/devices")
 async def devices(request: Request) -> Response:
+    return await page(request, "devices.html", **await _devices(request))
+
+
+async def _devices(request: Request) -> dict[str, Any]:
     sessions, neighbors = await read_list(request, f"{ME}/sessions")
-    return await page(request, "devices.html", sessions=sessions, neighbors=neighbors)
+    return {"sessions": sessions, "neighbors": neighbors}
 
 
 @router.post("/devices/sign-out-others")
 async def sign_out_others(request: Request) -> Response:
     await Api(request).call("DELETE", f"{ME}/sessions")
     return redirect("/devices", done="devices")
+
+
+@router.post("/devices/{session_id:uuid}/name")
+async def rename_device(request: Request, session_id: UUID) -> Response:
+    form = await read_form(request, "devices.html", _devices)
+    await Api(request).call("PATCH", f"{ME}/sessions/{session_id}", json=form.required("device"))
+    return redirect("/devices", done="renamed")
 
 
 @router.post("/devices/{session_id:uuid}/sign-out")

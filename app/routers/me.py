@@ -25,11 +25,11 @@ from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, Session
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.models.base import utcnow
-from app.models.refresh_token import RefreshToken, SessionPublic, TokenPair
+from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.caller import Caller, Device, SignIn
-from app.oauth2.refresh_tokens import revoke_sessions
+from app.oauth2.refresh_tokens import find_live_session, revoke_sessions
 from app.services import Services
 
 router = Router("/api/users/me")
@@ -156,6 +156,19 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     users.lock_user(session, me.user_id)
     others = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) != me.session_id)
     revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow())
+
+
+@router.patch("/sessions/{session_id}", tags=["sessions"], responses=problems(SessionNotFound))
+def rename_my_session(
+    session_id: SessionId, body: SessionUpdate, me: CurrentUser, session: SessionDep
+) -> SessionPublic:
+    """Give a device another name. What a mail program would take for a link is removed from it."""
+    row = find_live_session(session, me.user_id, session_id, utcnow())
+    if row is None:
+        raise SessionNotFound
+    row.device = body.device
+    session.flush()
+    return SessionPublic.of(row, current=me.session_id)
 
 
 @router.delete("/sessions/{session_id}", status_code=204, tags=["sessions"], responses=problems(SessionNotFound))

@@ -176,6 +176,16 @@ def test_one_device_and_all_others_are_signed_out(muster: Muster) -> None:
     assert post(browser, "/devices/nothing/sign-out").status_code == 404
 
 
+def test_a_device_is_renamed_where_it_stands(browser: Browser) -> None:
+    path = f"/devices/{claims_of(browser.token.access)['sid']}/name"
+    refused = post(browser, path, device="https://example.com")
+    assert refused.status_code == 422
+    assert "that is not a link" in refused.text
+    assert '<details class="rename" open>' in refused.text
+    assert post(browser, path, device="Ada's <laptop>").headers["location"] == "/devices?done=renamed"
+    assert "<bdi>Ada&#39;s &lt;laptop&gt;</bdi>" in browser.call("GET", "/devices").text
+
+
 # ---- Statements ----
 
 
