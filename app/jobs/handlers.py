@@ -16,6 +16,7 @@ from app.core.settings import Settings
 from app.email.messages import compose_mail
 from app.email.sender import send_mail
 from app.jobs.claim import ClaimedJob, Outcome
+from app.jobs.export import make_archive
 from app.jobs.queue import JobQueue
 from app.ledger import operations
 from app.ledger.statement import FILES, make_statement, read_file
@@ -41,7 +42,8 @@ class JobHandlers:
     may_mail: Callable[[str, str], bool]  # counts a mail to a recipient, by its template
 
     def handle(self, claimed: ClaimedJob) -> Outcome:
-        return {"mail": self.mail, "statement": self.statement, "purge": self.purge}[claimed.job.kind](claimed)
+        handlers = {"mail": self.mail, "statement": self.statement, "export": self.export, "purge": self.purge}
+        return handlers[claimed.job.kind](claimed)
 
     def mail(self, claimed: ClaimedJob) -> Outcome:
         """Send a mail. If the job's end cannot be recorded, it is sent again, with the same Message-ID."""
@@ -72,6 +74,11 @@ class JobHandlers:
 
         effect = mail if job.arguments["mail"] else Outcome.effect
         return Outcome(statement.archive, effect, {"count": statement.count, "size": statement.size})
+
+    def export(self, claimed: ClaimedJob) -> Outcome:
+        """Write everything that its owner has into an archive in the job's own row."""
+        owner_id = cast("UUID", claimed.job.owner_id)
+        return Outcome(make_archive(claimed, self.database, owner_id, self._batches(claimed, [])))
 
     def _batches(self, claimed: ClaimedJob, conditions: list[Any]) -> Iterator[list[OperationPublic]]:
         """Read each batch in a short session of its own, as the export does."""

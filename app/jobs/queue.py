@@ -49,6 +49,7 @@ class RetryPolicy(NamedTuple):
 POLICIES: dict[JobKind, RetryPolicy] = {
     "mail": RetryPolicy("high", 8),
     "statement": RetryPolicy("default", 4),
+    "export": RetryPolicy("default", 4),
     "purge": RetryPolicy("default", 4),
 }
 

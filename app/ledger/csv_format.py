@@ -30,21 +30,21 @@ _GROUPS = re.compile(
 
 
 def header() -> bytes:
-    return _encode([COLUMNS])
+    return encode_lines([COLUMNS])
 
 
 def encode(operations: Iterable[OperationPublic]) -> bytes:
     """The lines of these operations, without the header."""
-    return _encode([_cell(getattr(operation, name)) for name in COLUMNS] for operation in operations)
+    return encode_lines([cell(getattr(operation, name)) for name in COLUMNS] for operation in operations)
 
 
-def _encode(lines: Iterable[Iterable[str]]) -> bytes:
+def encode_lines(lines: Iterable[Iterable[str]]) -> bytes:
     text = StringIO()
     csv.writer(text).writerows(lines)
     return text.getvalue().encode()
 
 
-def _cell(value: str | Decimal | datetime | None) -> str:
+def cell(value: str | Decimal | datetime | None) -> str:
     match value:
         case None:
             return ""

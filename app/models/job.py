@@ -6,21 +6,21 @@ from uuid import UUID
 
 import pydantic
 from pydantic import StrictBool
-from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, ColumnElement, Index, LargeBinary, String, text
+from sqlmodel import Field, SQLModel, UniqueConstraint, col
 
 from app.models.base import Body, utcnow, uuid7
 from app.models.period import Period
 from app.models.types import UtcTime
 
-JobKind = Literal["mail", "statement", "purge"]
+JobKind = Literal["mail", "statement", "export", "purge"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 QueueName = Literal["high", "default"]
 Reason = Annotated[str, pydantic.Field(examples=["The attempt failed (ticket 1f0c3ba5d27e)."])]
 Address = Annotated[str, pydantic.Field(examples=["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"])]
 Count = Annotated[int, pydantic.Field(examples=[12])]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
-REQUESTABLE = ("statement",)
+REQUESTABLE = ("statement", "export")
 UNFINISHED = ("waiting", "running")
 _FACTS = {"from": "since", "to": "until", "count": "count", "size": "size"}  # the arguments behind public names
 _UNFINISHED = text("finished_at IS NULL")
@@ -78,7 +78,7 @@ class Job(JobBase, table=True):
     @property
     def has_result(self) -> bool:
         """Whether `result` is set, known without loading it."""
-        return self.kind == "statement" and self.state == "done"
+        return self.kind in ("statement", "export") and self.state == "done"
 
     @property
     def lasting_arguments(self) -> dict[str, Any]:
@@ -99,6 +99,21 @@ class JobPublic(JobBase):
         facts = {name: arguments.get(key) for name, key in _FACTS.items()}
         result = f"/api/jobs/{job.id}/result" if job.has_result else None
         return cls.model_validate(job, update={"result": result, **facts})
+
+
+class JobFilter(SQLModel):
+    """The query parameters that select the jobs of a list."""
+
+    state: JobState | None = Field(
+        default=None, description="Only jobs in this state.", schema_extra={"examples": ["failed"]}
+    )
+    kind: JobKind | None = Field(
+        default=None, description="Only jobs of this kind.", schema_extra={"examples": ["statement"]}
+    )
+    owner_id: UUID | None = Field(default=None, description="Only jobs of this account.")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        return [col(getattr(Job, name)) == value for name, value in self if value is not None]
 
 
 class StatementCreate(Body, Period):

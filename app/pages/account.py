@@ -52,6 +52,13 @@ async def request_verification(request: Request) -> Response:
     return redirect("/account", done="verification")
 
 
+@router.post("/account/export")
+async def start_export(request: Request) -> Response:
+    show_on_error(request, Form(template=TEMPLATE, load=_account))
+    await Api(request).call("POST", "/api/jobs/export")
+    return redirect("/account", done="export")
+
+
 @router.post("/account/delete")
 async def delete_account(request: Request) -> Response:
     form = await read_form(request, TEMPLATE, _account)
@@ -60,8 +67,11 @@ async def delete_account(request: Request) -> Response:
 
 
 async def _account(request: Request) -> dict[str, Any]:
-    me = await Api(request).get(ME)
-    return {"me": me, "profile": Form({"name": me["name"] or ""}), "empty": Form()}
+    api = Api(request)
+    me = await api.get(ME)
+    own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
+    exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
+    return {"me": me, "profile": Form({"name": me["name"] or ""}), "empty": Form(), "jobs": exports}
 
 
 # ---- Devices ----

@@ -53,7 +53,7 @@ def named_period(name: str, today: date) -> dict[str, str]:
 
 
 async def _jobs(request: Request) -> dict[str, Any]:
-    rows, neighbors = await read_list(request, JOBS)
+    rows, neighbors = await read_list(request, JOBS, kind="statement")
     for job in rows:
         job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
     return {"jobs": rows, "neighbors": neighbors}

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import Header, Path, Query, Response
 from sqlalchemy import JSON, case, literal
 from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, delete, select, update
 
-from app.core.errors import Invalid, JobEnded, JobNotFound, ResultNotFound
+from app.core.errors import InsufficientScope, Invalid, JobEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, located, problems
@@ -16,21 +16,21 @@ from app.http.rate_limit import by_person, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
 from app.models.base import utcnow
-from app.models.job import REQUESTABLE, UNFINISHED, Job, JobPublic, JobState, StatementCreate
+from app.models.job import REQUESTABLE, UNFINISHED, Job, JobFilter, JobPublic, StatementCreate
 from app.oauth2.caller import Caller
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])
 
 JobId = Annotated[UUID, Path(description="The id of the job.")]
-StateFilter = Annotated[JobState | None, Query(description="Only jobs in this state.", examples=["failed"])]
-OwnerFilter = Annotated[UUID | None, Query(description="Only jobs of this account.")]
-_FORMAT = "The table or the page. By default a browser gets the page and any other client the table."
+Filters = Annotated[JobFilter, Query()]
+_FORMAT = "Of a statement, the table or the page. By default a browser gets the page and any other client the table."
 Format = Annotated[Literal["csv", "html"] | None, Query(alias="format", description=_FORMAT, examples=["html"])]
 Accept = Annotated[str, Header(include_in_schema=False)]
 
 _TEXT = {"schema": {"type": "string"}}
-_RESULT: Responses = {200: {"content": {"text/csv": _TEXT, "text/html": _TEXT}}}
+_ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
+_RESULT: Responses = {200: {"content": {"text/csv": _TEXT, "text/html": _TEXT, "application/zip": _ARCHIVE}}}
 _STARTED = located("/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab", status=202)
 RETRY_AFTER = 2  # seconds
 # The page repeats the user's own text on this origin, so it may load nothing and run nothing.
@@ -51,20 +51,41 @@ def start_statement(
         raise Invalid.at("body", "mail", message="Confirm your e-mail address first.", kind="email_unverified")
     period = body.model_dump(mode="json", include={"since", "until"})
     job = services.jobs.enqueue(session, "statement", owner_id=me.user_id, mail=body.mail, **period)
+    return _started(job, response)
+
+
+@router.post("/export", status_code=202, responses=_STARTED)
+@limited(settings.limit_jobs, key=by_person)
+def start_export(response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
+    """Prepare an archive of everything that is yours, which replaces the one before. Poll it at Location.
+
+    It needs all scopes of your role. While one is being prepared, you get that one.
+    """
+    _require_all_scopes(me)
+    own = (col(Job.owner_id) == me.user_id, col(Job.kind) == "export")
+    job = session.exec(_WITHOUT_RESULT.where(*own, col(Job.state).in_(UNFINISHED))).first()
+    if job is None:
+        session.exec(delete(Job).where(*own))
+        job = services.jobs.enqueue(session, "export", owner_id=me.user_id)
+    return _started(job, response)
+
+
+def _require_all_scopes(me: Caller) -> None:
+    """The archive holds what each scope allows to read, so that a session with fewer scopes may not have it."""
+    for scope in me.session.role_scopes:
+        if scope not in me.scopes:
+            raise InsufficientScope(scope)
+
+
+def _started(job: Job, response: Response) -> JobPublic:
     response.headers["Location"] = f"/api/jobs/{job.id}"
     return JobPublic.of(job)
 
 
 @router.get("")
-def list_jobs(
-    me: JobsUser, session: SessionDep, page: PageDep, state: StateFilter = None, owner_id: OwnerFilter = None
-) -> list[JobPublic]:
+def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters) -> list[JobPublic]:
     """Your jobs, the newest first. With `users:read` everybody's, and those of the service."""
-    jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"))
-    if state:
-        jobs = jobs.where(Job.state == state)
-    if owner_id:
-        jobs = jobs.where(Job.owner_id == owner_id)
+    jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *filters.conditions())
     if page.position:
         jobs = jobs.where(Job.id < UUID(page.position[0]))  # UUIDs of version 7 are in order of time
     rows = session.exec(jobs.order_by(col(Job.id).desc()).limit(page.limit + 1)).all()
@@ -84,11 +105,19 @@ def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDe
 def read_job_result(
     job_id: JobId, me: JobsUser, session: SessionDep, form: Format = None, accept: Accept = ""
 ) -> Response:
-    """The result of a job: the table, or with `format=html` and in a browser the page."""
-    _read(session, job_id, _visible(me, "users:read"))
+    """The result of a job: the archive of an export, for its owner alone; the table of a statement, or with
+    `format=html` and in a browser its page."""
+    job = _read(session, job_id, _visible(me, "users:read"))
+    if job.kind == "export":
+        _require_all_scopes(me)
+        if job.owner_id != me.user_id:
+            raise ResultNotFound
     archive = session.exec(select(Job.result).where(Job.id == job_id)).first()
     if archive is None:
         raise ResultNotFound
+    if job.kind == "export":
+        attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}
+        return Response(archive, media_type="application/zip", headers=attached)
     if (form or ("html" if "text/html" in accept else "csv")) == "html":
         return Response(read_file(archive, PAGE), media_type="text/html", headers=_SANDBOX)
     attached = {"Content-Disposition": f'attachment; filename="{CSV}"'}

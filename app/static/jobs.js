@@ -1,5 +1,6 @@
 // Shows the progress of jobs: refreshes the list while one of them is unfinished.
 const INTERVAL = 2000; // ms
+const here = location.pathname.replace(/^(\/[^/]+).*/, "$1"); // a form that was refused has another address
 const trouble = document.getElementById("trouble");
 
 function notify(text) {
@@ -10,9 +11,9 @@ function notify(text) {
 async function refresh() {
   let wait = INTERVAL;
   try {
-    const response = await fetch(location.pathname + location.search, { redirect: "manual" });
+    const response = await fetch(here + location.search, { redirect: "manual" });
     if (response.type === "opaqueredirect") {
-      location.assign("/sign-in?done=expired&next=/jobs");
+      location.assign("/sign-in?done=expired&next=" + here);
       return;
     }
     if (response.ok) {

@@ -151,6 +151,21 @@ def test_the_link_is_sent_again(muster: Muster, browser: Browser) -> None:
     muster.mails(browser.call("GET", "/api/users/me").json()["email"], subject="Confirm")
 
 
+def test_an_archive_of_everything_is_prepared_and_downloaded(muster: Muster, browser: Browser) -> None:
+    assert post(browser, "/account/export").headers["location"] == "/account?done=export"
+
+    def result() -> str | None:
+        page = Elements(browser.call("GET", "/account").text)
+        return next((str(a["href"]) for _, a in page.tags if str(a.get("href")).endswith("/result")), None)
+
+    archive = browser.call("GET", wait_for(result, what="an archive"))
+    assert archive.headers["content-disposition"] == 'attachment; filename="muster.zip"'
+    assert archive.content.startswith(b"PK")
+    assert "No statements yet." in browser.call("GET", "/jobs").text
+    admin = Browser(muster).sign_in(muster.admin())
+    assert "/result" not in admin.call("GET", "/account").text
+
+
 def test_the_account_is_deleted(browser: Browser) -> None:
     assert post(browser, "/account/delete", current_password="wrong").status_code == 403
     assert post(browser, "/account/delete", current_password=PASSWORD).headers["location"] == "/sign-in?done=gone"

@@ -1,0 +1,115 @@
+"""The archive of everything that a person has here: JSON for programs, CSV for spreadsheets. It contains no secrets."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
+from uuid import UUID
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from sqlalchemy import select as select_columns
+from sqlmodel import SQLModel, col
+
+from app.accounts.users import get_user
+from app.core.database import Database
+from app.core.templating import render
+from app.jobs.claim import ClaimedJob
+from app.ledger import csv_format
+from app.models.base import utcnow
+from app.models.chat import ChatMessage, ChatMessagePublic
+from app.models.job import REQUESTABLE, Job, JobBase
+from app.models.refresh_token import RefreshToken, SessionBase
+from app.models.task import Task, TaskPublic
+from app.models.types import UtcTime
+from app.models.user import Identity, UserPublic
+
+BATCH = 1000
+
+Batches = Iterable[list[Any]]
+
+
+class _SessionRecord(SessionBase):
+    id: UUID
+    revoked_at: UtcTime | None
+    revoke_reason: str | None
+
+
+class _IdentityRecord(SQLModel):
+    id: UUID
+    issuer: str
+    subject: str
+    created_at: UtcTime
+
+
+class _Part(NamedTuple):
+    """The rows of a table that meet `owned`: those columns that the schema shows."""
+
+    table: Any
+    schema: type[SQLModel]
+    owned: Callable[[UUID], Any]
+
+
+_PARTS = {
+    "sessions": _Part(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
+    "identities": _Part(Identity, _IdentityRecord, lambda me: col(Identity.user_id) == me),
+    "tasks": _Part(Task, TaskPublic, lambda me: (col(Task.author_id) == me) | (col(Task.assignee_id) == me)),
+    "messages": _Part(ChatMessage, ChatMessagePublic, lambda me: col(ChatMessage.author_id) == me),
+    "jobs": _Part(Job, JobBase, lambda me: (col(Job.owner_id) == me) & col(Job.kind).in_(REQUESTABLE)),
+}
+
+
+def make_archive(claimed: ClaimedJob, database: Database, owner_id: UUID, operations: Batches) -> bytes:
+    """Build the archive, holding no more than one batch of rows in memory, beside what is compressed already."""
+    archive = BytesIO()
+    with database.thread_scope() as session:
+        account = UserPublic.of(get_user(session, owner_id))
+    with ZipFile(archive, "w", ZIP_DEFLATED) as files:
+        files.writestr("README.txt", render("export.txt", email=account.email, now=utcnow()))
+        _write(files, "account", list(UserPublic.model_fields), [[account]])
+        for name, part in _PARTS.items():
+            shown = [field for field in part.schema.model_fields if field in part.table.model_fields]
+            _write(files, name, shown, _read(claimed, database, part, owner_id, shown))
+        # In the columns of the import, so that another account can take them over.
+        _write(files, "operations", csv_format.COLUMNS, operations)
+    return archive.getvalue()
+
+
+def _read(
+    claimed: ClaimedJob, database: Database, part: _Part, owner_id: UUID, shown: Sequence[str]
+) -> Iterator[list[Any]]:
+    """Read each batch in a short session of its own, in the order of the ids."""
+    row_id = part.table.id
+    columns = [getattr(part.table, name) for name in shown]
+    statement = select_columns(*columns).where(part.owned(owner_id)).order_by(row_id).limit(BATCH)
+    rows: Sequence[Any] | None = None
+    while rows is None or len(rows) == BATCH:
+        after = statement.where(row_id > rows[-1]["id"]) if rows else statement
+        with database.thread_scope() as session:
+            rows = session.connection().execute(after).mappings().all()
+        yield [part.schema.model_construct(**row) for row in rows]
+        claimed.report_progress(0.0)
+
+
+def _write(files: ZipFile, name: str, columns: Sequence[str], batches: Batches) -> None:
+    """Write NAME.json, and the columns as NAME.csv. A zip file takes one at a time: the table waits on the disk."""
+    separator = ""
+    with TemporaryFile() as table:
+        table.write(csv_format.encode_lines([columns]))
+        with files.open(f"{name}.json", "w", force_zip64=True) as objects:
+            objects.write(b"[\n")
+            for batch in batches:
+                records = [record.model_dump(mode="json") for record in batch]
+                table.write(csv_format.encode_lines([_cell(record[each]) for each in columns] for record in records))
+                for record in records:
+                    objects.write(f"{separator}{json.dumps(record, ensure_ascii=False)}".encode())
+                    separator = ",\n"
+            objects.write(b"\n]\n")
+        table.seek(0)
+        with files.open(f"{name}.csv", "w", force_zip64=True) as lines:
+            shutil.copyfileobj(table, lines)
+
+
+def _cell(value: Any) -> str:
+    return csv_format.cell(value if value is None or isinstance(value, str) else json.dumps(value))

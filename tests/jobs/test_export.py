@@ -1,0 +1,103 @@
+"""The archive of everything that is a person's own: complete, without secrets, and theirs alone."""
+
+import csv
+import json
+from io import BytesIO, StringIO
+from typing import Any
+from zipfile import ZipFile
+
+import httpx
+import pytest
+
+from tests.support.assertions import assert_problem
+from tests.support.phones import COURSE
+from tests.support.servers import PASSWORD, Muster, Tokens, hash_of
+from tests.support.workers import Board
+
+LISTS = ("account", "sessions", "identities", "tasks", "messages", "jobs", "operations")
+
+
+def export(board: Board, tokens: Tokens | None = None) -> httpx.Response:
+    return board.muster.client.post("/api/jobs/export", headers=(tokens or board.tokens).bearer)
+
+
+def download(board: Board, job_id: str, tokens: Tokens | None = None) -> httpx.Response:
+    return board.muster.client.get(f"/api/jobs/{job_id}/result", headers=(tokens or board.tokens).bearer)
+
+
+@pytest.fixture
+def board(muster: Muster) -> Board:
+    """Somebody with something in every list, and somebody else beside them."""
+    board = Board(muster)
+    other = muster.new_account()
+    for who, tokens in ((str(board.owner_id), board.tokens), (None, other.tokens())):
+        kept, deleted = [
+            muster.client.post("/api/operations", json=COURSE, headers=tokens.bearer).json() for _ in range(2)
+        ]
+        assert kept["id"] != deleted["id"]
+        muster.client.delete(f"/api/operations/{deleted['id']}", headers=tokens.bearer)
+        name = "mine" if who else "theirs"
+        for title, assignee in ((f"{name}, for nobody", None), (f"{name}, for the first", str(board.owner_id))):
+            body = {"title": title, "assignee_id": assignee}
+            assert muster.client.post("/api/tasks", json=body, headers=tokens.bearer).status_code == 201
+        message = {"text": f"=1+1 is {name}", "room": f"export-{board.owner_id.hex[-8:]}"}
+        assert muster.client.post("/api/chat/messages", json=message, headers=tokens.bearer).status_code == 201
+    return board
+
+
+def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) -> None:
+    tablet = board.account.sign_in(device="a tablet")
+    started = export(board)
+    assert (started.status_code, started.json()["kind"]) == (202, "export")
+    job_id = str(started.json()["id"])
+    assert board.wait(job_id)["result"] == f"/api/jobs/{job_id}/result"
+    answer = download(board, job_id)
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["content-disposition"] == 'attachment; filename="muster.zip"'
+    with ZipFile(BytesIO(answer.content)) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert files.keys() == {"README.txt", *(f"{name}.{form}" for name in LISTS for form in ("json", "csv"))}
+    lists: dict[str, list[dict[str, Any]]] = {name: json.loads(files[f"{name}.json"]) for name in LISTS}
+    tables = {name: list(csv.DictReader(StringIO(files[f"{name}.csv"], newline=""))) for name in LISTS}
+    assert {name: len(rows) for name, rows in lists.items()} == {name: len(rows) for name, rows in tables.items()}
+    assert lists["account"] == [board.muster.me(board.tokens).json()]
+    assert {session["device"] for session in lists["sessions"]} >= {"a tablet"}
+    assert {task["title"] for task in lists["tasks"]} == {
+        "mine, for nobody",
+        "mine, for the first",
+        "theirs, for the first",
+    }
+    assert [message["text"] for message in lists["messages"]] == ["=1+1 is mine"]
+    assert [row["text"] for row in tables["messages"]] == ["'=1+1 is mine"]
+    assert [job["kind"] for job in lists["jobs"]] == ["export"]
+    current = board.muster.client.get("/api/operations", headers=board.tokens.bearer).json()
+    assert lists["operations"] == current
+    everything = "".join(files.values())
+    for secret in ("password", "secret", "hash", PASSWORD, hash_of(PASSWORD), tablet.refresh, tablet.access):
+        assert secret not in everything.removeprefix(files["README.txt"]), secret
+    assert board.account.email in files["README.txt"]
+
+    taken_over = board.muster.new_account().tokens()
+    imported = board.muster.client.post(
+        "/api/operations/import",
+        content=files["operations.csv"],
+        headers={**taken_over.bearer, "Content-Type": "text/csv"},
+    )
+    assert imported.json()["created"] == len(current) == 1
+
+
+def test_an_archive_replaces_the_one_before_and_nobody_else_gets_it(board: Board) -> None:
+    first = str(export(board).json()["id"])
+    board.wait(first)
+    second = str(export(board).json()["id"])
+    board.wait(second)
+    assert [job["id"] for job in board.all() if job["kind"] == "export"] == [second]
+    by_kind = board.muster.client.get("/api/jobs?kind=statement", headers=board.tokens.bearer)
+    assert by_kind.json() == []
+    assert_problem(download(board, first), 404, "job-not-found")
+    admin, stranger = board.muster.admin().tokens(), board.muster.new_account().tokens()
+    assert_problem(download(board, second, admin), 404, "result-not-found")
+    assert_problem(download(board, second, stranger), 404, "job-not-found")
+    narrow = board.account.sign_in(scope="me jobs operations:read")
+    assert_problem(export(board, narrow), 403, "insufficient-scope")
+    assert_problem(download(board, second, narrow), 403, "insufficient-scope")
