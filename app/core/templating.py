@@ -1,6 +1,5 @@
-"""Jinja2 templates, which escape values in HTML, and the bars of a chart."""
+"""Jinja2 templates, which escape values in HTML."""
 
-from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +18,9 @@ def _environment() -> "Environment":
     import jinja2  # noqa: PLC0415  # 2 MB that an API which nobody browses need not hold
 
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "app" / "templates"),
+        loader=jinja2.FileSystemLoader([ROOT / "app" / "templates", ROOT / "app" / "static"]),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-_HEIGHT = 120  # pixels of the tallest bar
-
-
-def bars(months: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One bar for each month, the earliest first. `months` maps months to counts, such as {"2023-10": 3}."""
-    most = max(months.values(), default=1)
-    return [
-        {"month": month, "count": count, "height": round(_HEIGHT * count / most)}
-        for month, count in sorted(months.items())
-    ]

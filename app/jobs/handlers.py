@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlmodel import Session, col, delete, select
 
-from app.accounts.users import find_user, find_user_by_email
+from app.accounts.users import find_user, find_user_by_email, get_user
 from app.core.database import Database
 from app.core.settings import Settings
 from app.email.messages import compose_mail
@@ -67,7 +67,9 @@ class JobHandlers:
         """Write the archive into the job's own row, and enqueue its mail in the same transaction."""
         job = claimed.job
         period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
-        statement = make_statement(self._batches(claimed, period.conditions()), period.since, period.until)
+        with self.database.thread_scope() as session:
+            owner = get_user(session, cast("UUID", job.owner_id))
+        statement = make_statement(self._batches(claimed, period.conditions()), period, owner.name or owner.email)
 
         def mail(session: Session) -> None:
             self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))

@@ -1,26 +1,23 @@
-"""A statement: the operations of a period as CSV and as an HTML page with a chart, in one zip archive."""
+"""A statement: the operations of a period as CSV and as an HTML document to read and print, in one zip archive."""
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from app.core.templating import bars, render
+from app.core.templating import render
 from app.ledger import csv_format
+from app.ledger.chart import monthly_chart
+from app.models.base import utcnow
 from app.models.operation import OperationPublic
+from app.models.period import Period
 from app.models.types import format_amount
 
 FILES = {"statement.csv": "csv", "statement.html": "html"}  # by name, with the subtype of text/
 CSV, PAGE = FILES
-
-
-@dataclass
-class _Total:
-    count: int = 0
-    quantity: Decimal = Decimal(0)
+MAX_ROWS = 1000  # of each table of the document, so that its memory is bounded; the CSV has every operation
+_SIGNS = {"buy": 1, "sell": -1}  # of the types that change a holding
 
 
 @dataclass(frozen=True)
@@ -32,34 +29,49 @@ class Statement:
     size: int
 
 
-def make_statement(
-    batches: Iterable[list[OperationPublic]], since: datetime | None, until: datetime | None
-) -> Statement:
-    """Build the archive, holding no more than one batch of operations in memory."""
-    months: Counter[str] = Counter()
-    totals: defaultdict[tuple[str, str], _Total] = defaultdict(_Total)
+@dataclass
+class _Sum:
+    count: int = 0
+    quantity: Decimal = Decimal(0)
+
+
+class _Sums(dict[tuple[str, str], _Sum]):
+    """Sums by two names: exact, but only for the first MAX_ROWS pairs of names."""
+
+    def add(self, operation: OperationPublic, first: str, second: str | None, sign: int = 1) -> None:
+        key = (first, second or "")
+        if key in self or len(self) < MAX_ROWS:
+            total = self.setdefault(key, _Sum())
+            total.count += 1
+            total.quantity += sign * operation.quantity
+
+
+def make_statement(batches: Iterable[list[OperationPublic]], period: Period, person: str) -> Statement:
+    """Build the archive, holding no more than two batches of operations in memory."""
+    totals, months, holdings, count = _Sums(), _Sums(), _Sums(), 0
+    newest: list[OperationPublic] = []
     archive = BytesIO()
     with ZipFile(archive, "w", ZIP_DEFLATED) as files:
         with files.open(CSV, "w", force_zip64=True) as lines:
             lines.write(csv_format.header())
             for batch in batches:
                 lines.write(csv_format.encode(batch))
+                newest += batch[: MAX_ROWS - len(newest)]
+                count += len(batch)
                 for operation in batch:
-                    months[f"{operation.date:%Y-%m}"] += 1
-                    total = totals[operation.type, operation.instrument_type or ""]
-                    total.count += 1
-                    total.quantity += operation.quantity
-        rows = [(*key, total.count, format_amount(total.quantity)) for key, total in sorted(totals.items())]
-        page = render(PAGE, period=_period(since, until), count=months.total(), bars=bars(months), rows=rows)
+                    totals.add(operation, operation.type, operation.instrument_type)
+                    months.add(operation, operation.type, f"{operation.date:%Y-%m}")
+                    if sign := _SIGNS.get(operation.type):
+                        holdings.add(operation, operation.figi, operation.instrument_type, sign)
+        by_month = [{"type": kind, "month": month, "count": each.count} for (kind, month), each in months.items()]
+        chart = monthly_chart(by_month, by_quantity=False)
+        head = {"person": person, "period": period, "issued": utcnow(), "count": count, "limit": MAX_ROWS}
+        tables = {"totals": totals, "holdings": holdings, "operations": newest, "amount": format_amount}
+        page = render(PAGE, chart=chart, **head, **tables)
         files.writestr(PAGE, page)
-    return Statement(archive.getvalue(), months.total(), files.getinfo(CSV).file_size)
+    return Statement(archive.getvalue(), count, files.getinfo(CSV).file_size)
 
 
 def read_file(archive: bytes, name: str) -> bytes:
     with ZipFile(BytesIO(archive)) as files:
         return files.read(name)
-
-
-def _period(since: datetime | None, until: datetime | None) -> str:
-    start, end = (f"{moment:%Y-%m-%d %H:%M}" if moment else None for moment in (since, until))
-    return f"From {start or 'the first'} to {end or 'the last'} (UTC)"

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
 from app.pages.api_client import Api
-from app.pages.chart import monthly_chart
 from app.pages.forms import Form, read_form, show_on_error
 from app.pages.rendering import ME, page, passed_on, read_list, redirect
 

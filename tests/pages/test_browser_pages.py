@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -81,7 +82,7 @@ def visitor(request: pytest.FixtureRequest, on_sqlite: Muster, chromium: Chromiu
         yield visitor
 
 
-def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Account) -> None:
+def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Account, tmp_path: Path) -> None:
     for path in SIGNED_OUT:
         check(visitor.open(path), path)
     visitor.sign_in(account.email)
@@ -95,7 +96,10 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_be_visible()
     check(page, "a refused operation")
-
+    saved, link = tmp_path / "statement.html", visitor.open("/jobs").get_by_role("link", name="Read")
+    saved.write_bytes(visitor.context.request.get(f"{visitor.url}{link.get_attribute('href')}").body())
+    page.goto(saved.as_uri())
+    check(page, "a statement that was saved")
     page = visitor.open("/admin")
     page.get_by_role("main").get_by_role("listitem").get_by_role("link").first.click()
     page.get_by_text("Delete account").first.click()

@@ -177,7 +177,15 @@ def test_a_statement_shows_its_progress(muster: Muster, chromium: Chromium) -> N
         page = visitor.sign_in(account.email)
         add_operation(page, month="2023-10")
         page.get_by_role("link", name="Statements").click()
+        page.get_by_text("Other dates").click()
+        page.get_by_label("From").fill("2023-01-01")
+        page.get_by_label("Before").fill("2022-01-01")
         page.get_by_role("button", name="Create statement").click()
+        expect(page.get_by_label("Before")).to_be_focused()
+        expect(page.locator("#to-error")).to_have_text("Choose an end after the start.")
+        page.get_by_label("Before").fill("2024-01-01")
+        page.get_by_role("button", name="Create statement").click()
+        expect(page.get_by_role("heading", name="2023 Ready")).to_be_visible()
         page.get_by_role("link", name="Read").click()  # waits for it, and nobody reloads the page
         expect(page.get_by_role("heading", name="Statement")).to_be_visible()
         assert bar_of(page, "2023-10") == "2023-10: 1"

@@ -1,4 +1,5 @@
-"""The chart of the operations page: a column for each of the latest months, with a segment for each type."""
+"""The chart of operations, on their page and in statements: a column for each of the latest months, with a segment for
+each type."""
 
 from collections import defaultdict
 from collections.abc import Iterable
