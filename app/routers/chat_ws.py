@@ -22,6 +22,7 @@ from app.core.errors import AppError, Unauthenticated, problem
 from app.core.moving_windows import network
 from app.core.strict_json import parse
 from app.dependencies import subscribe
+from app.http.client_versions import check_client_version
 from app.http.cookies import cookie_token
 from app.http.error_handlers import classify
 from app.http.rate_limit import client_address
@@ -33,9 +34,10 @@ from app.services import Services, services_of
 router = Router("/api/chat", tags=["chat"])
 
 TOKEN_TIMEOUT = 10  # seconds
-BINARY, INVALID, INTERNAL = 1003, 1008, 1011
+BINARY, INVALID, INTERNAL, TOO_OLD = 1003, 1008, 1011, 4426
 SIGNED_OUT, FORBIDDEN = CloseReason.SIGNED_OUT, CloseReason.FORBIDDEN
-_CODES: dict[int, int] = {401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 422: INVALID, 500: INTERNAL}
+_CODES: dict[int, int] = {401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 426: TOO_OLD, 500: INTERNAL}
+_CODES |= {400: INVALID, 422: INVALID}  # the client's mistakes
 _REASONS = {
     CloseReason.STOPPING: "The service is stopping. Resume after the last number that you received.",
     CloseReason.SLOW: "You read too slowly. Resume after the last number that you received.",
@@ -83,6 +85,7 @@ async def _serve(websocket: WebSocket) -> int | None:
 async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Caller]:
     """Authenticate the socket. Attempts count by session, and those that fail by network."""
     try:
+        check_client_version(websocket.scope, services.settings)
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate(websocket, await _token(websocket), [SCOPE])
     except Exception:

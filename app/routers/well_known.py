@@ -68,6 +68,8 @@ class Metadata(SQLModel):
     introspection_endpoint_auth_methods_supported: list[str] = Field(
         default=["Bearer"], description="A token with `tokens:introspect`."
     )
+    subject_types_supported: list[str] = Field(default=["public"], description="For AppAuth, which requires it.")
+    id_token_signing_alg_values_supported: list[str] = Field(default=[], description="None: there are no ID tokens.")
 
 
 @router.get("/jwks.json")
@@ -80,6 +82,7 @@ async def read_jwks(response: Response, services: ServicesDep) -> Jwks:
     return Jwks(keys=[Jwk(**key) for key in services.signers.access.public_jwks])
 
 
+@router.get("/openid-configuration", include_in_schema=False)  # AppAuth looks here; RFC 8414 section 5 allows it
 @router.get("/oauth-authorization-server")
 async def read_metadata(response: Response, services: ServicesDep) -> Metadata:
     """The endpoints and what they support (RFC 8414): OAuth client libraries configure themselves from this."""

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.databases import fresh_database
 from tests.support.servers import Muster, Tokens
+from tests.support.sockets import Socket
 
 pytestmark = pytest.mark.one_database
 
@@ -42,6 +43,25 @@ def test_an_older_version_is_a_426_that_names_the_lowest(
         assert (refused.status_code, refused.json()["type"]) == (426, "/problems/app-too-old")
         assert refused.json()["platform"] == version.partition("/")[0].lower()
         assert refused.json()["minimum_version"] == minimum
+
+
+def test_sockets_and_streams_are_closed_to_an_older_version_with_a_sentence_to_show(
+    served: Muster, tokens: Tokens
+) -> None:
+    def headers(version: str) -> dict[str, str]:
+        return tokens.bearer | {"Client-Version": version}
+
+    stream = served.client.get("/api/chat/events", headers=headers("ios/1.0"))
+    assert (stream.status_code, stream.json()["type"]) == (426, "/problems/app-too-old")
+    with Socket(served, headers=headers("ios/1.0")) as socket:
+        assert socket.closed() == 4426
+        assert socket.connection.close_reason == stream.json()["detail"]
+    with Socket(served, headers=headers("ios")) as socket:
+        assert socket.closed() == 1008
+    with Socket(served, headers=headers("ios/1.4")) as socket:
+        socket.ready()
+    with Socket(served, tokens) as socket:
+        socket.ready()
 
 
 def test_at_the_token_endpoint_it_does_not_read_as_signed_out(served: Muster, tokens: Tokens) -> None:

@@ -42,6 +42,7 @@ PUBLIC = {
     "POST /api/auth/verify-email",
 }
 UNDOCUMENTED = {
+    "GET /.well-known/openid-configuration",
     "GET /api/auth/authorization",
     "POST /api/auth/authorization",
     "GET /api/auth/oidc/login",

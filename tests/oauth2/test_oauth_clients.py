@@ -1,10 +1,13 @@
 """Clients and services that we did not write: Authlib, openid-client, AppAuth-JS (row P7), and a verifier."""
 
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -15,6 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from tests.support.codes import App, signed_in
+from tests.support.conversations import shown
 from tests.support.nodejs import run_script
 from tests.support.rsa_keys import key_file
 from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
@@ -108,6 +112,45 @@ def test_a_library_of_another_language_signs_in_by_code(issuer: Muster, ada: Acc
     cookie = signed_in(ada).cookie
     (line,) = run_script("code_flow.mjs", library, name, app.id, "http://127.0.0.1:4000/signed-in", cookie).splitlines()
     assert json.loads(line) == {"scope": "me", "rotated": True, "before": 200, "after": 401}
+
+
+# ---- What docs/clients.md shows ----
+
+
+@pytest.fixture
+def app(issuer: Muster) -> App:
+    return App(issuer, redirect_uri="http://127.0.0.1:4000/signed-in")
+
+
+def of(app: App, source: str) -> str:
+    """With the addresses and the name of this instance and this app instead of the document's."""
+    source = source.replace("https://muster.example.com", f"http://localhost:{app.muster.port}")
+    return re.sub("ledger-(app|web)", app.id, source).replace("com.example.app:/signed-in", app.redirect_uri)
+
+
+@pytest.mark.skipif(not (which("curl") and which("openssl")), reason="curl or openssl is not installed")
+def test_the_documented_shell_signs_in(app: App, ada: Account) -> None:
+    (script,) = (each for each in shown("sh") if "verifier" in each)
+    ask, curl, exchange = of(app, script).partition("curl ")
+    with subprocess.Popen(["sh", "-eu"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdin
+        assert shell.stdout
+        print(ask, file=shell.stdin, flush=True)
+        query = urlsplit(shell.stdout.readline().strip()).query
+        answer = signed_in(ada).call("POST", f"/authorize?{query}", data={"decision": "continue"})
+        code = parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
+        printed, _ = shell.communicate(f"code={code}\n{curl}-s {exchange}", timeout=60)
+    assert app.muster.me(Tokens(json.loads(printed))).json()["email"] == ada.email
+
+
+def test_the_documented_typescript_signs_in(app: App, ada: Account, tmp_path: Path) -> None:
+    source = tmp_path / "sign_in.ts"
+    source.write_text(of(app, shown("ts")[0]))
+    (line,) = run_script("web_flow.mjs", str(source), app.redirect_uri, signed_in(ada).cookie).splitlines()
+    told = json.loads(line)
+    assert app.muster.me(Tokens(told["pair"])).json()["email"] == ada.email
+    assert told["left"] == {}
+    assert told["refused"] == ["not ours", "not ours", "access_denied"]
 
 
 def introspected(issuer: Muster, metadata: dict[str, Any], token: str) -> dict[str, Any]:

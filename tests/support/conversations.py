@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.databases import ROOT
+
 # The parts of a response that differ from one conversation to the next.
 _VARIES = re.compile(
     r"[\w.-]*…"  # a token that the document cuts short
@@ -25,9 +27,18 @@ class Turn:
     is_json: bool
 
 
+def blocks_of(document: Path) -> list[tuple[str, str]]:
+    """The language and the text of each block."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def shown(language: str, document: Path = ROOT / "docs" / "clients.md") -> list[str]:
+    """The blocks in one language."""
+    return [text for name, text in blocks_of(document) if name == language]
+
+
 def conversation(document: Path) -> list[Turn]:
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
-    turns = []
+    blocks, turns = blocks_of(document), []
     for (language, typed), (follower, printed) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
         if language == "sh":
             turns.append(Turn(typed, printed if follower in {"json", "text"} else None, follower == "json"))

@@ -3,7 +3,6 @@
 import { registerHooks } from "node:module";
 
 const [library, issuer, clientId, redirectUri, cookie] = process.argv.slice(2);
-const metadata = await (await fetch(`${issuer}/.well-known/oauth-authorization-server`)).json();
 
 /** What a person and their browser do: click Continue, and follow the redirect to the app. */
 async function agree(address) {
@@ -39,7 +38,7 @@ async function appAuth() {
   const app = await import(`${base}/index.js`);
   const { NodeCrypto } = await import(`${base}/node_support/crypto_utils.js`);
   const { NodeRequestor } = await import(`${base}/node_support/node_requestor.js`);
-  const service = new app.AuthorizationServiceConfiguration(metadata);
+  const service = await app.AuthorizationServiceConfiguration.fetchFromIssuer(issuer, new NodeRequestor());
   const asked = { client_id: clientId, redirect_uri: redirectUri, scope: "me", response_type: "code" };
   const request = new app.AuthorizationRequest(asked, new NodeCrypto());
   await request.setupCodeVerifier();
