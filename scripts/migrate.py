@@ -5,7 +5,6 @@ from scripts.command_line import Parser
 
 # isort: split
 
-import json
 import os
 import tempfile
 from argparse import Namespace
@@ -27,7 +26,6 @@ from migrations.autogenerate import Call, complete
 from migrations.scopes import FIRST_ROLES
 
 WITH_ROLES = "3f1c8a52d7e0"  # the first revision, which creates the table of the roles
-REALM = ROOT / "docker" / "keycloak" / "muster-realm.json"
 
 
 def main() -> None:
@@ -37,8 +35,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="muster-migrate-") as folder:
         path = write_migration(f"sqlite:///{folder}/scratch.db", message)
     print(f"Written: {path.relative_to(ROOT)}" if path else "The migrations already give what the models say.")
-    if update_realm(REALM):
-        print(f"Updated: {REALM.relative_to(ROOT)}")
     if path:
         print("Read it, then check it on both databases: ./scripts/check")
 
@@ -91,22 +87,6 @@ def missing_scopes(config: Config, engine: Engine) -> dict[str, list[str]]:
     there = {name: set(scopes) for name, scopes in rows}
     missing = {scope: [name for name in ROLES if scope in ROLES[name] and scope not in there[name]] for scope in SCOPES}
     return {scope: roles for scope, roles in missing.items() if roles}
-
-
-def update_realm(path: Path) -> bool:
-    """Give the demo realm of Keycloak the scopes of app/core/scopes.py. True if they were others."""
-    before = path.read_text(encoding="utf-8")
-    realm = json.loads(before)
-    (client,), scopes = realm["clients"], realm["clientScopes"]
-    known = {scope["name"]: scope for scope in scopes}
-    first = known[client["optionalClientScopes"][0]]
-    ours = [known.get(name, {**first, "name": name}) | {"description": text} for name, text in SCOPES.items()]
-    others = [scope for scope in scopes if scope["name"] not in {*client["optionalClientScopes"], *SCOPES}]
-    realm["clientScopes"] = others + ours
-    client["optionalClientScopes"] = list(SCOPES)
-    after = json.dumps(realm, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(after, encoding="utf-8")
-    return after != before
 
 
 if __name__ == "__main__":
