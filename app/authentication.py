@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from app.accounts.users import find_user
 from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
+from app.core.logs import actor
 from app.core.moving_windows import networks
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
@@ -146,6 +147,7 @@ async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: 
     """The caller of a request or socket, who has these scopes."""
     caller = token if isinstance(token, Caller) else await _verify(connection, token)
     connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
+    actor.set(caller.user_id)
     for scope in scopes:
         if scope not in caller.scopes:
             raise InsufficientScope(scope)

@@ -36,6 +36,7 @@ from app.pages.api_client import ApiError
 from app.pages.error_pages import answer_page
 from app.pages.rendering import page_headers
 from app.routers import (
+    audit,
     auth,
     auth_cookie,
     auth_oidc,
@@ -101,6 +102,7 @@ def create_api() -> FastAPI:
     )
     routers = [
         *(health.router, health.pages, auth_cookie.router, auth.router, me.router, users.router, clients.router),
+        audit.router,
         *(operations_csv.router, operations.router, jobs.router, well_known.router),  # CSV first: /export is no id
         *(heroes.router, tasks.router, chat.router, chat_ws.router),
     ]

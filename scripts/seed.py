@@ -52,16 +52,18 @@ from app.accounts.passwords import check_policy, hash_password, is_password
 from app.accounts.users import create_user, end_all_sessions, get_role, lock_user
 from app.core.dialects import insert_missing, make_engine
 from app.core.errors import Invalid
-from app.core.logs import security_event
 from app.core.schema import reason_not_to_start
 from app.core.scopes import ADMIN, ROLES
 from app.core.settings import Settings, get_settings
+from app.models.audit import record
 from app.models.base import utcnow
 from app.models.oauth_client import DOCS_REDIRECT, OAuthClient, OAuthClientCreate
 from app.models.types import email_address
 from app.models.user import Role, User
 from scripts.demo import DEMO_ACCOUNT, load_demo, refuse_demo_account
 from scripts.errors import explained_errors
+
+OPERATOR = "the operator"  # in the audit log
 
 
 def main() -> None:
@@ -96,8 +98,9 @@ def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
         for name, scopes in ROLES.items():
             if name not in known:
                 insert_missing(session, Role, ["name"], name=name, scopes=scopes)
-            elif overwrite:
+            elif overwrite and known[name].scopes != scopes:
                 known[name].scopes = scopes
+                record(session, "role-scopes-changed", role=name, scopes=" ".join(scopes), by=OPERATOR)
         _load_docs_client(session, settings)
         session.commit()
     engine.dispose()
@@ -114,6 +117,7 @@ def _load_docs_client(session: Session, settings: Settings) -> None:
     client = session.get_one(OAuthClient, "swagger")
     if missing := [uri for uri in uris if uri not in client.redirect_uris]:  # PUBLIC_URL has changed
         client.redirect_uris = [*client.redirect_uris, *missing]
+        record(session, "client-changed", client_id="swagger", by="PUBLIC_URL")
 
 
 def register_client(settings: Settings, client_id: str, redirect_uris: list[str], name: str) -> None:
@@ -129,6 +133,7 @@ def register_client(settings: Settings, client_id: str, redirect_uris: list[str]
         client = session.get_one(OAuthClient, client_id)
         client.sqlmodel_update(body.model_dump())
         session.add(client)
+        record(session, "client-changed", client_id=client_id, by=OPERATOR)
         session.commit()
     engine.dispose()
     print(f"Client: {client_id}.")
@@ -207,8 +212,8 @@ def make_admin(settings: Settings, whom: str, password: str | None, *, refuse: C
             refuse(user)
             user.role = get_role(session, ADMIN)
             end_all_sessions(session, user, reason="made-admin")
+            record(session, "role-changed", user_id=user.id, role=ADMIN, by=OPERATOR)
             session.commit()
-            security_event("role changed", user_id=user.id, role=ADMIN, by="the operator")
     engine.dispose()
 
 

@@ -13,6 +13,7 @@ from sqlmodel import Session
 from app.accounts.users import find_user, lock_user
 from app.core.crypto import TokenSigner, parse_signed
 from app.core.errors import InvalidLink
+from app.models.audit import EventName, record
 from app.models.user import LinkKind, User
 from app.oauth2.access_tokens import Signers, from_timestamp
 
@@ -41,6 +42,8 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
     if kind == "email_change" and user.new_email:
         user.email, user.new_email = user.new_email, None
     user.is_verified = True
+    event: EventName = "email-changed" if user.email != former else "email-verified"
+    record(session, event, user_id=user.id, actor_id=user.id)
     session.flush()
     return user, former
 

@@ -10,8 +10,8 @@ from sqlalchemy.orm import joinedload
 from sqlmodel import Session, col, select
 
 from app.core.errors import LastAdmin, RolesMissing, SessionNotFound, UserNotFound
-from app.core.logs import security_event
 from app.core.scopes import ADMIN, USER
+from app.models.audit import PasswordEvent, record, record_deletion
 from app.models.base import utcnow
 from app.models.refresh_token import Principal, RefreshToken
 from app.models.types import NO_MAILBOX
@@ -91,6 +91,7 @@ def create_user(
     )
     session.add(user)
     session.flush()
+    record(session, "account-created", user_id=user.id, role=role)
     return user
 
 
@@ -102,7 +103,7 @@ def free_address(session: Session, email: str) -> None:
     holder = session.exec(select(User).where(User.email == email, ~col(User.is_verified)).with_for_update()).first()
     if holder is not None:
         holder.email = f"{holder.id}{NO_MAILBOX}"
-        security_event("unverified address lost", user_id=holder.id)
+        record(session, "email-lost", user_id=holder.id)
         session.flush()
 
 
@@ -120,7 +121,10 @@ def get_role(session: Session, name: str) -> Role:
 
 def request_email_change(session: Session, user: User, new_email: str) -> bool:
     """Store the address that is to be confirmed; False if the account has changed since it was read."""
-    return session.exec(update(User).where(*_unchanged(user)).values(new_email=new_email)).rowcount == 1
+    if session.exec(update(User).where(*_unchanged(user)).values(new_email=new_email)).rowcount != 1:
+        return False
+    record(session, "email-change-requested", user_id=user.id)
+    return True
 
 
 def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
@@ -129,7 +133,7 @@ def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
 
 
 def replace_password(
-    session: Session, user: User, password_hash: str, *, reason: str, now: datetime, **also: Any
+    session: Session, user: User, password_hash: str, *, reason: PasswordEvent, now: datetime, **also: Any
 ) -> bool:
     """Set the hash and end all sessions, as end_all_sessions does; False if the account changed since it was read."""
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
@@ -137,6 +141,7 @@ def replace_password(
     if session.exec(statement).rowcount != 1:
         return False
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
+    record(session, reason, user_id=user.id, actor_id=user.id)
     return True
 
 
@@ -152,6 +157,7 @@ def end_session(session: Session, user_id: UUID, session_id: UUID, *, reason: st
     one = (col(RefreshToken.user_id) == user_id, col(RefreshToken.id) == session_id)
     if revoke_sessions(session, *one, reason=reason, now=utcnow()) == 0:
         raise SessionNotFound
+    record(session, "session-revoked", user_id=user_id, session_id=session_id)
 
 
 def delete_account(session: Session, user: User) -> bool:
@@ -160,9 +166,13 @@ def delete_account(session: Session, user: User) -> bool:
     current = session.get(User, user.id, with_for_update=True)
     if current is None or (current.password_hash, current.auth_epoch) != (user.password_hash, user.auth_epoch):
         return False
-    session.delete(current)
-    session.flush()
+    remove_account(session, current)
     return True
+
+
+def remove_account(session: Session, user: User) -> None:
+    session.delete(user)
+    record_deletion(session, user.id)
 
 
 def _unchanged(user: User) -> tuple[Any, ...]:

@@ -196,3 +196,8 @@ def after_commit(session: Session, call: Callable[[], object]) -> None:
 def _after_commit(session: Session) -> None:
     for call in session.info.pop("after_commit", ()):
         call()
+
+
+@event.listens_for(Session, "after_rollback")
+def _after_rollback(session: Session) -> None:
+    session.info.pop("after_commit", None)

@@ -8,16 +8,21 @@ import logging
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from app.core.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
+# Who sent the request, and from where, for the audit log. Scripts and jobs have neither.
+client_host: ContextVar[str] = ContextVar("client_host", default="")
+actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
 
 _security = logging.getLogger("muster.security")
 
 
 def security_event(event: str, **fields: Any) -> None:
-    """Log a security event, with ids and without any text from a client."""
+    """Log a security event, with ids and without any text from a client. What concerns an account is recorded by
+    app/models/audit.py, which calls this."""
     texts = {name: str(field) for name, field in fields.items()}
     line = " ".join([event, *(f"{name}={text}" for name, text in texts.items())])
     _security.warning("%s", line, extra={"fields": texts})

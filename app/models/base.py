@@ -55,6 +55,11 @@ def uuid7() -> UUID:
     return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
+def uuid7_at(moment: datetime) -> UUID:
+    """Where the version 7 UUIDs of a moment begin."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
 MAX_ID = 2**63 - 1
 MAX_PAGE = 200  # rows of a list
 Id = Annotated[int, pydantic.Field(description="Its id.", examples=[7])]

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlmodel import Session, col
 
 from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
 from app.core.errors import InvalidToken
-from app.core.logs import security_event
 from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.core.settings import Settings
+from app.models.audit import record
 from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
 from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
@@ -48,7 +49,8 @@ class AuthorizationServer:
         absolute = now + self._settings.refresh_absolute_ttl
         idle = self._idle_limit(now, absolute)
         row = insert_session(session, sign_in, now, idle_expires_at=idle, absolute_expires_at=absolute)
-        security_event("new session", user_id=row.user_id, session_id=row.id)
+        if sign_in.method:
+            self._record_sign_in(session, row.user_id, row.id, sign_in.method)
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
@@ -56,6 +58,8 @@ class AuthorizationServer:
 
     def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
         """Insert a session for a browser. The token pair is discarded; the browser receives only the cookie."""
+        if sign_in.method == "password":
+            sign_in = replace(sign_in, method="cookie")
         pair = self.start_session(session, sign_in, now)
         return self.renew_cookie(session, self.authenticate(session, pair.access_token, now), now)
 
@@ -161,16 +165,19 @@ class AuthorizationServer:
                     continue
             times = {"rotated_at": now, "last_used_at": now}
             if compare_and_swap(session, snapshot, generation=generation, confirmed=False, **times, **changes):
-                self._count(snapshot, changes)
+                self._count(session, snapshot, changes)
                 return self._pair(snapshot, generation, granted, now)
 
-    @staticmethod
-    def _count(before: SessionSnapshot, changes: dict[str, Any]) -> None:
+    def _count(self, session: Session, before: SessionSnapshot, changes: dict[str, Any]) -> None:
         if before.generation == 0:
             metrics.count("logins", result="ok")
-            security_event("new session", user_id=before.user_id, session_id=before.id)
+            self._record_sign_in(session, before.user_id, before.id, "code")
         else:
             metrics.count("rotations" if changes else "lost_answers")
+
+    @staticmethod
+    def _record_sign_in(session: Session, user_id: UUID, session_id: UUID, method: str) -> None:
+        record(session, "sign-in", user_id=user_id, actor_id=user_id, session_id=session_id, method=method)
 
     # ---- Bearer use: RFC 6750 section 3, RFC 9068 section 4 ----
 
@@ -216,12 +223,15 @@ class AuthorizationServer:
         presented = parse_signed(token)
         try:
             if presented is not None:
-                session_id = self.verified_session(session, presented).id
+                snapshot = self.verified_session(session, presented)
+                session_id, user_id = snapshot.id, snapshot.user_id
             else:
-                session_id = self._signers.access.verify(token, None).session_id
+                claims = self._signers.access.verify(token, None)
+                session_id, user_id = claims.session_id, claims.subject
         except (InvalidGrant, InvalidAccessToken):
             return
-        revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now)
+        if revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now):
+            record(session, "sign-out", user_id=user_id, actor_id=user_id, session_id=session_id)
 
     # ---- The session of a token ----
 
@@ -256,7 +266,7 @@ class AuthorizationServer:
         if not compare_and_swap(session, snapshot, revoked_at=now, revoke_reason="reuse"):
             return False
         self._on_reuse(session, snapshot)
+        record(session, "token-reused", user_id=snapshot.user_id, session_id=snapshot.id)
         session.commit()
         metrics.count("thefts")
-        security_event("refresh token reuse, session revoked", session_id=snapshot.id, user_id=snapshot.user_id)
         return True

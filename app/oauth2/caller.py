@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from app.models.refresh_token import SessionSnapshot
@@ -22,13 +23,15 @@ class Device:
 class SignIn:
     """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
 
-    `auth_epoch` was read together with the verified password.
+    `auth_epoch` was read together with the verified password. `method` is that of the audit log; None: not a sign-in,
+    but a session in place of another one.
     """
 
     user_id: UUID
     auth_epoch: int
     device: Device
     scope: str | None = None
+    method: Literal["password", "cookie", "provider"] | None = "password"
 
 
 @dataclass(frozen=True, slots=True)

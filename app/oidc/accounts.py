@@ -15,8 +15,8 @@ from sqlmodel import Session, col
 from app.accounts.users import create_user, free_address, get_role, lock_user
 from app.core.database import Database
 from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
-from app.core.logs import security_event
 from app.core.scopes import USER
+from app.models.audit import record
 from app.models.user import Identity
 from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.caller import Caller
@@ -105,7 +105,7 @@ def apply_role(session: Session, caller: Caller, claims: ProviderClaims, role_ma
     if user.role_id != role.id:
         user.role = role
         session.add(user)
-        security_event("role changed", user_id=user.id, role=role.name, by="the identity provider")
+        record(session, "role-changed", user_id=user.id, role=role.name, by="the identity provider")
 
 
 def create_account(session: Session, claims: ProviderClaims, profile: Profile, role_map: RoleMap) -> None:
@@ -126,7 +126,7 @@ def create_account(session: Session, claims: ProviderClaims, profile: Profile, r
     synced_at = from_timestamp(claims.access.issued_at)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=synced_at))
     session.flush()
-    security_event("new identity", user_id=user.id)
+    record(session, "identity-added", user_id=user.id)
 
 
 def _role(claims: ProviderClaims, role_map: RoleMap) -> str:

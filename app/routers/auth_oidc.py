@@ -66,7 +66,7 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     caller = await caller_of(services.database, flow.provider, user.access_token, user.claims, role_map)
 
     device = device_of(request, {"client_id": "browser"})
-    sign_in = SignIn(caller.user_id, caller.session.user_epoch, device)
+    sign_in = SignIn(caller.user_id, caller.session.user_epoch, device, method="provider")
     start_session = services.authorization_server.start_cookie_session
     cookie = await services.database.write(request, start_session, sign_in, now)
     await end_browser_session(request, services)

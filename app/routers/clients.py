@@ -6,16 +6,15 @@ from fastapi import Path, Response
 from sqlmodel import Session, col, select
 
 from app.core.errors import ClientIdTaken, ClientNotFound
-from app.core.logs import security_event
 from app.dependencies import PageDep, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
+from app.models.audit import record
 from app.models.oauth_client import ClientId, OAuthClient, OAuthClientCreate, OAuthClientPublic, OAuthClientUpdate
-from app.oauth2.caller import Caller
 
 router = Router("/api/clients", tags=["clients"])
 
-Writer = Annotated[Caller, requires("users:write")]
+WRITE = [requires("users:write")]
 IdInPath = Annotated[ClientId, Path(description="The client_id.")]
 NO_CLIENT = problems(ClientNotFound)
 
@@ -30,34 +29,36 @@ def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
     return [OAuthClientPublic.model_validate(client) for client in rows]
 
 
-@router.post("", status_code=201, responses=problems(ClientIdTaken) | located("/api/clients/ledger-app"))
-def create_client(body: OAuthClientCreate, me: Writer, session: SessionDep, response: Response) -> OAuthClientPublic:
+@router.post(
+    "", status_code=201, dependencies=WRITE, responses=problems(ClientIdTaken) | located("/api/clients/ledger-app")
+)
+def create_client(body: OAuthClientCreate, session: SessionDep, response: Response) -> OAuthClientPublic:
     """Register an app. Its redirect URIs are compared exactly, but for the port of http://127.0.0.1 and http://[::1]."""
     client = OAuthClient.model_validate(body)
     session.add(client)
     session.flush()
-    security_event("client registered", client_id=client.id, by=me.user_id)
+    record(session, "client-registered", client_id=client.id)
     response.headers["Location"] = f"/api/clients/{client.id}"
     return OAuthClientPublic.model_validate(client)
 
 
-@router.patch("/{client_id}", responses=NO_CLIENT)
-def update_client(client_id: IdInPath, body: OAuthClientUpdate, me: Writer, session: SessionDep) -> OAuthClientPublic:
+@router.patch("/{client_id}", dependencies=WRITE, responses=NO_CLIENT)
+def update_client(client_id: IdInPath, body: OAuthClientUpdate, session: SessionDep) -> OAuthClientPublic:
     """Change a client's name or redirect URIs. Takes effect at the next sign-in."""
     client = _get(session, client_id)
     client.sqlmodel_update(body.model_dump())
     session.add(client)
     session.flush()
-    security_event("client changed", client_id=client_id, by=me.user_id)
+    record(session, "client-changed", client_id=client_id)
     return OAuthClientPublic.model_validate(client)
 
 
-@router.delete("/{client_id}", status_code=204, responses=NO_CLIENT)
-def delete_client(client_id: IdInPath, me: Writer, session: SessionDep) -> None:
+@router.delete("/{client_id}", status_code=204, dependencies=WRITE, responses=NO_CLIENT)
+def delete_client(client_id: IdInPath, session: SessionDep) -> None:
     """Remove an app: nobody can sign in with it any more. Existing sessions continue."""
     session.delete(_get(session, client_id))
     session.flush()
-    security_event("client removed", client_id=client_id, by=me.user_id)
+    record(session, "client-removed", client_id=client_id)
 
 
 def _get(session: Session, client_id: str) -> OAuthClient:

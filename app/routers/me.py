@@ -24,6 +24,7 @@ from app.core.errors import (
 from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
+from app.models.audit import record
 from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
@@ -106,7 +107,7 @@ def _change_password(
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=me.user.id, to=me.user.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
-    return start_session(session, SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope), now)
+    return start_session(session, SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope, method=None), now)
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)
@@ -155,7 +156,8 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     """Sign out every other device, at once."""
     users.lock_user(session, me.user_id)
     others = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) != me.session_id)
-    revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow())
+    if count := revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow()):
+        record(session, "sessions-revoked", user_id=me.user_id, sessions=str(count))
 
 
 @router.patch("/sessions/{session_id}", tags=["sessions"], responses=problems(SessionNotFound))

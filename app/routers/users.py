@@ -8,14 +8,13 @@ from sqlmodel import Session, select
 
 from app.accounts import users
 from app.core.errors import Invalid, LastAdmin, RoleNotFound, SessionNotFound, UserNotFound
-from app.core.logs import security_event
 from app.core.scopes import ADMIN, in_order
 from app.dependencies import PageDep, SessionDep, SessionId, page_of_sessions, requires
 from app.http.openapi import problems
 from app.http.routing import Router
+from app.models.audit import record
 from app.models.refresh_token import SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserFilter, UserPublic
-from app.oauth2.caller import Caller
 
 router = Router("/api", tags=["users"])
 
@@ -24,7 +23,6 @@ NO_USER, NO_USER_OR_LAST_ADMIN = problems(UserNotFound), problems(UserNotFound, 
 
 UserId = Annotated[UUID, Path(description="The id of the account.")]
 NameInPath = Annotated[RoleName, Path(description="The role's name.")]
-UsersWriter = Annotated[Caller, requires("users:write")]
 
 
 @router.get("/users", dependencies=READ)
@@ -41,20 +39,24 @@ def read_user(user_id: UserId, session: SessionDep) -> UserPublic:
     return UserPublic.of(users.get_user(session, user_id))
 
 
-@router.patch("/users/{user_id}", responses=NO_USER_OR_LAST_ADMIN)
-def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session: SessionDep) -> UserPublic:
+@router.patch("/users/{user_id}", dependencies=WRITE, responses=NO_USER_OR_LAST_ADMIN)
+def update_user(user_id: UserId, body: UserAdminUpdate, session: SessionDep) -> UserPublic:
     """Change a name or a role, or disable an account, which revokes its sessions. Takes effect at the next request."""
     changes = body.model_dump()
     disabled = changes.get("is_active") is False
     if disabled or changes.get("role", ADMIN) != ADMIN:
         users.keep_an_admin(session, without=user_id)  # locks the admins first, so two of them cannot deadlock
     user = _locked(session, user_id)
+    if changes.get("name", user.name) != user.name:
+        record(session, "account-renamed", user_id=user_id)
+    if changes.get("is_active", user.is_active) != user.is_active:
+        record(session, "account-disabled" if disabled else "account-enabled", user_id=user_id)
     if "role" in changes:
         changes["role"] = _role(session, changes["role"])
-        security_event("role changed", user_id=user_id, role=changes["role"].name, by=me.user_id)
+        if changes["role"] is not user.role:
+            record(session, "role-changed", user_id=user_id, role=changes["role"].name)
     if disabled:
         users.end_all_sessions(session, user, reason="disabled")
-        security_event("account disabled", user_id=user_id, by=me.user_id)
     for name, value in changes.items():
         setattr(user, name, value)
     session.add(user)
@@ -66,8 +68,7 @@ def update_user(user_id: UserId, body: UserAdminUpdate, me: UsersWriter, session
 def delete_user(user_id: UserId, session: SessionDep) -> None:
     """Delete an account and everything that belongs to it. This cannot be undone."""
     users.keep_an_admin(session, without=user_id)
-    session.delete(users.get_user(session, user_id))
-    session.flush()
+    users.remove_account(session, users.get_user(session, user_id))
 
 
 @router.get("/users/{user_id}/sessions", dependencies=READ, responses=NO_USER)
@@ -81,6 +82,7 @@ def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[S
 def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
     """Sign an account out everywhere, at once. Mailed links and a pending change of address end too."""
     users.end_all_sessions(session, _locked(session, user_id), reason="revoked-by-admin")
+    record(session, "sessions-revoked", user_id=user_id)
 
 
 @router.delete(
@@ -97,8 +99,8 @@ def list_roles(session: SessionDep) -> list[RolePublic]:
     return [RolePublic.model_validate(role) for role in session.exec(select(Role).order_by(Role.name))]
 
 
-@router.patch("/roles/{name}", responses=problems(RoleNotFound, LastAdmin))
-def update_role(name: NameInPath, body: RoleUpdate, me: UsersWriter, session: SessionDep) -> RolePublic:
+@router.patch("/roles/{name}", dependencies=WRITE, responses=problems(RoleNotFound, LastAdmin))
+def update_role(name: NameInPath, body: RoleUpdate, session: SessionDep) -> RolePublic:
     """Replace the scopes of a role. Takes effect at the next request of everybody who has it."""
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
@@ -106,7 +108,7 @@ def update_role(name: NameInPath, body: RoleUpdate, me: UsersWriter, session: Se
     role = users.find_role(session, name)
     if role is None:
         raise RoleNotFound
-    security_event("scopes of a role changed", role=name, by=me.user_id)
+    record(session, "role-scopes-changed", role=name, scopes=" ".join(scopes))
     role.scopes = scopes
     session.add(role)
     session.flush()

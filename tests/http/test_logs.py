@@ -108,8 +108,8 @@ def test_events_of_an_account_are_logged_as_security_events(muster: Muster) -> N
         answer = muster.client.patch(f"/api/users/{user_id}", json=change, headers=admin.bearer)
         assert answer.status_code == 200
     for line in (
-        f"new session user_id={user_id} session_id={session_id}",
-        f"role changed user_id={user_id} role=admin by={by}",
-        f"account disabled user_id={user_id} by={by}",
+        f"sign-in user_id={user_id} session_id={session_id} actor_id={user_id} method=password",
+        f"role-changed user_id={user_id} actor_id={by} role=admin",
+        f"account-disabled user_id={user_id} actor_id={by}",
     ):
         assert line in muster.log, line

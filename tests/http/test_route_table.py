@@ -45,6 +45,7 @@ SCOPES_OF = {
     "auth/introspect": "tokens:introspect",
     "roles": "users",
     "clients": "users",
+    "audit": "users",
     "teams": "heroes",
 }
 # These reach other people's things on purpose: that is what their scopes are for.

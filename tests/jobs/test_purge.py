@@ -10,6 +10,8 @@ from sqlalchemy import insert, select, update
 from sqlmodel import SQLModel, col
 
 from app.core.crypto import parse_signed
+from app.models.audit import AuditEvent
+from app.models.base import uuid7_at
 from app.models.job import Job
 from app.models.operation import IdempotencyKey, Operation
 from app.models.refresh_token import RefreshToken
@@ -61,6 +63,15 @@ def test_any_number_of_processes_schedule_one_purge_a_day(muster: Muster) -> Non
     with other:
         assert other.client.get("/health/ready").status_code == 200
     assert purges(muster) == ["done"]
+
+
+def test_the_purge_deletes_audit_events_that_are_a_year_old(muster: Muster) -> None:
+    year = datetime.now(UTC) - timedelta(days=365)
+    rows = [AuditEvent(id=uuid7_at(year + timedelta(minutes=minutes)), event="sign-in") for minutes in (-5, 5)]
+    with connected(muster) as connection:
+        connection.execute(insert(AuditEvent), [row.model_dump() for row in rows])
+    purge_again(muster)
+    assert ids(muster, AuditEvent.id) == {rows[1].id}
 
 
 def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: Muster) -> None:

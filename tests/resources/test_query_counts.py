@@ -12,7 +12,7 @@ from tests.support.sessions import connected
 AUTHENTICATION = 1
 
 LISTS = [
-    *("/jobs", "/jobs?limit=1"),
+    *("/jobs", "/jobs?limit=1", "/users?search=a&role=admin", "/audit?user_id={me}", "/users/me/audit?limit=1"),
     *("/heroes", "/heroes?limit=1", "/heroes/{hero}", "/heroes/{hero}/teams", "/heroes/{alone}/teams"),
     *("/teams", "/teams/{team}", "/teams/{team}/heroes"),
     *("/tasks", "/tasks?author={me}&assignee={me}&open=true", "/tasks/{task}", "/tasks/assignees"),
@@ -73,6 +73,10 @@ PLANS = {
     "SELECT id FROM task_history WHERE task_id = 1 ORDER BY id LIMIT 51": "ix_task_history_task_id_id",
     "SELECT kind FROM job WHERE owner_id = :me ORDER BY id DESC LIMIT 51": "ix_job_owner_id_id",
     "SELECT owner_id FROM operation WHERE deleted_at < '2020-01-01'": "ix_operation_deleted_at",
+    "SELECT at FROM audit_event ORDER BY id DESC LIMIT 51": "pk_audit_event|sqlite_autoindex_audit_event_1",
+    "SELECT at FROM audit_event WHERE user_id = :me ORDER BY id DESC LIMIT 51": "ix_audit_event_user_id_id",
+    "SELECT at FROM audit_event WHERE actor_id = :me ORDER BY id DESC LIMIT 51": "ix_audit_event_actor_id_id",
+    "SELECT at FROM audit_event WHERE event = 'sign-in' ORDER BY id DESC LIMIT 51": "ix_audit_event_event_id",
 }
 
 

@@ -196,7 +196,7 @@ def test_an_existing_account_becomes_an_admin_keeps_its_password_and_is_signed_o
         muster.sql('UPDATE "user" SET is_verified = true WHERE email = :email', email=ada.email)
     status, said = seed(muster.database_url, "--admin", whom, *flags, answer="not-asked-for-at-all")
     assert status == 0
-    assert "role changed user_id=" in said
+    assert "role-changed user_id=" in said
     assert_signed_out(muster, tokens)
     assert_is_admin(muster, ada.email)
     done = "Roles: user, admin.\nThe account is an admin.\n"

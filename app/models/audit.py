@@ -1,0 +1,138 @@
+"""The audit log: who did what to which account, role or client, when and from where.
+
+An event is a row of the caller's transaction, and a line of the log once that is committed. Neither has secrets, e-mail
+addresses or text that a client has chosen. What stays when an account is deleted: docs/api/administration.md.
+"""
+
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+from typing import Annotated, Literal
+from uuid import UUID
+
+import pydantic
+from sqlalchemy import JSON, ColumnElement, Index
+from sqlmodel import Field, Session, SQLModel, col, delete, update
+
+from app.core.database import after_commit
+from app.core.logs import actor, client_host, security_event
+from app.models.base import utcnow, uuid7
+from app.models.types import StoredEmail, UtcTime
+
+SessionEvent = Literal["sign-in", "sign-in-refused", "sign-out", "session-revoked", "sessions-revoked", "token-reused"]
+AccountEvent = Literal[
+    "account-created", "account-renamed", "account-disabled", "account-enabled", "account-deleted", "identity-added"
+]
+PasswordEvent = Literal["password-changed", "password-reset"]
+EmailEvent = Literal["email-verified", "email-change-requested", "email-changed", "email-lost"]
+RoleEvent = Literal["role-changed", "role-scopes-changed"]
+ClientEvent = Literal["client-registered", "client-changed", "client-removed"]
+JobEvent = Literal["job-retried", "job-cancelled"]
+EventName = Literal[SessionEvent, AccountEvent, PasswordEvent, EmailEvent, RoleEvent, ClientEvent, JobEvent]
+_EVENT = Field(max_length=50, description="What happened.", schema_extra={"examples": ["sign-in"]})
+_SOME_ID = {"examples": ["01935b0e-7c1a-7000-8000-0123456789ab"]}
+_DETAILS = "More about it: `method` of a sign-in, `reason` of a refusal, `role`, `scopes`, `client_id`, and so on."
+
+
+class AuditEventBase(SQLModel):
+    id: UUID = Field(default_factory=uuid7, primary_key=True, description="Its id.")
+    at: UtcTime = Field(default_factory=utcnow, description="When it happened.")
+    event: str = _EVENT
+    session_id: UUID | None = Field(default=None, description="The session that began or ended.", schema_extra=_SOME_ID)
+    details: dict[str, str] = Field(
+        default_factory=dict, sa_type=JSON, description=_DETAILS, schema_extra={"examples": [{"method": "password"}]}
+    )
+
+
+class AuditEvent(AuditEventBase, table=True):
+    """No foreign keys: that an account was deleted is known after it is gone."""
+
+    __tablename__ = "audit_event"
+    __table_args__ = (Index(None, "user_id", "id"), Index(None, "actor_id", "id"), Index(None, "event", "id"))
+
+    actor_id: UUID | None = None  # None: the service, the operator, or somebody who had not signed in
+    user_id: UUID | None = None
+    address: str = Field(default="", max_length=45)
+
+
+# ---- Writing ----
+
+
+def record(
+    session: Session,
+    event: EventName,
+    *,
+    user_id: UUID | None = None,
+    actor_id: UUID | None = None,
+    session_id: UUID | None = None,
+    **details: str,
+) -> None:
+    """Add an event to this transaction, and to the log once it is committed.
+
+    The actor is the authenticated caller of the request, unless `actor_id` says who has just proved to be somebody.
+    """
+    ids = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id or actor.get()}
+    row = {"event": event, "address": _client_address(), "details": details, **ids}
+    session.add(AuditEvent.model_validate(row))
+    known = {name: each for name, each in ids.items() if each is not None}
+    after_commit(session, partial(security_event, event, **known, **details))
+
+
+def record_deletion(session: Session, user_id: UUID) -> None:
+    """Record that an account is deleted, and forget the rest: what it did to itself and what strangers tried on it, and
+    where its owner was. What admins did to it and what it did to others stays, with an id that nobody has."""
+    mine = col(AuditEvent.actor_id) == user_id
+    session.exec(
+        delete(AuditEvent).where(col(AuditEvent.user_id) == user_id, mine | col(AuditEvent.actor_id).is_(None))
+    )
+    record(session, "account-deleted", user_id=user_id)
+    session.flush()
+    session.exec(update(AuditEvent).where(mine).values(address=""))
+
+
+def _client_address() -> str:
+    with suppress(ValueError):
+        return str(ip_address(client_host.get()))
+    return ""
+
+
+# ---- Reading ----
+
+
+class AuditFilter(SQLModel):
+    """The query parameters that select events."""
+
+    user_id: UUID | None = Field(default=None, description="Only what happened to this account.")
+    actor_id: UUID | None = Field(default=None, description="Only what this account did.")
+    event: EventName | None = Field(default=None, description="Only events of this kind.")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        return [col(getattr(AuditEvent, name)) == value for name, value in self.model_dump(exclude_none=True).items()]
+
+
+_Address = Annotated[str, pydantic.Field(description="The client's address; empty where there was none.")]
+
+
+class AuditEventPublic(AuditEventBase):
+    """An event, as admins see it."""
+
+    actor_id: UUID | None = Field(description="Who did it; null: the service, or somebody who had not signed in.")
+    actor_email: StoredEmail | None = Field(description="Their present address; null also once they are deleted.")
+    user_id: UUID | None = Field(description="Whose account it concerns.")
+    user_email: StoredEmail | None = Field(description="Their present address.")
+    address: _Address
+
+
+class OwnAuditEvent(AuditEventBase):
+    """An event of the caller's own account. Which admin acted, and from where, is not shown."""
+
+    by: Literal["you", "administrator"] | None = Field(
+        description="Who did it; null: the service, or somebody who had not signed in."
+    )
+    address: _Address
+
+    @classmethod
+    def of(cls, row: AuditEvent) -> "OwnAuditEvent":
+        is_others = row.actor_id not in {None, row.user_id}
+        by = None if row.actor_id is None else "administrator" if is_others else "you"
+        return cls.model_validate(row, update={"by": by, "address": "" if is_others else row.address})

@@ -1,0 +1,140 @@
+"""The audit log: who did what to which account, from where, and what stays of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.assertions import assert_problem
+from tests.support.resources import call, pages
+from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
+
+NEW_PASSWORD = "copper-lantern-meadow"
+
+
+def id_of(tokens: Tokens) -> str:
+    return str(claims_of(tokens.access)["sub"])
+
+
+def events_of(muster: Muster, admin: Tokens, user_id: str, more: str = "") -> list[dict[str, Any]]:
+    """As admins see them, the oldest first."""
+    answer = call(muster, admin, "GET", f"/audit?user_id={user_id}{more}")
+    assert answer.status_code == 200, answer.text
+    return list(reversed(answer.json()))
+
+
+def names(events: list[dict[str, Any]]) -> list[str]:
+    return [event["event"] for event in events]
+
+
+def test_what_happens_to_an_account_is_in_the_audit_log(muster: Muster) -> None:
+    boss = muster.admin()
+    admin, account = boss.tokens(), muster.register()
+    phone, tablet = account.sign_in(), account.sign_in()
+    user_id, by = id_of(phone), id_of(admin)
+    form = {"username": account.email, "password": PASSWORD}
+    with muster.another_client() as browser:
+        browser.post("/api/auth/cookie/login", data=form, headers={"Origin": muster.url}).raise_for_status()
+    muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
+    muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
+    account.confirm()
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    phone = Tokens(call(muster, phone, "PUT", "/users/me/password", body).json())
+    new = {"email": f"new-{account.email}", "current_password": NEW_PASSWORD}
+    assert call(muster, phone, "PUT", "/users/me/email", new).status_code == 202
+    token = muster.link_token(new["email"], subject="")
+    assert muster.client.post("/api/auth/verify-email", json={"token": token}).status_code == 204
+    for change in ({"name": "Grace", "role": "admin"}, {"role": "admin"}, {"is_active": False}, {"is_active": True}):
+        call(muster, admin, "PATCH", f"/users/{user_id}", change).raise_for_status()
+    call(muster, admin, "DELETE", f"/users/{user_id}/sessions").raise_for_status()
+
+    events = events_of(muster, admin, user_id)
+    mine, theirs = (user_id, "127.0.0.1"), (by, "127.0.0.1")
+    assert [(one["event"], (one["actor_id"], one["address"]), one["details"]) for one in events] == [
+        ("account-created", (None, "127.0.0.1"), {"role": "user"}),
+        ("sign-in", mine, {"method": "password"}),
+        ("sign-in", mine, {"method": "password"}),
+        ("sign-in", mine, {"method": "cookie"}),
+        ("sign-out", mine, {}),
+        ("email-verified", mine, {}),
+        ("password-changed", mine, {}),
+        ("email-change-requested", mine, {}),
+        ("email-changed", mine, {}),
+        ("account-renamed", theirs, {}),
+        ("role-changed", theirs, {"role": "admin"}),
+        ("account-disabled", theirs, {}),
+        ("account-enabled", theirs, {}),
+        ("sessions-revoked", theirs, {}),
+    ]
+    assert [events[1]["session_id"], events[4]["session_id"]] == [
+        events[1]["session_id"],
+        claims_of(tablet.access)["sid"],
+    ]
+    assert {one["user_email"] for one in events} == {new["email"]}
+    assert events[-1]["actor_email"] == boss.email
+    assert names(events_of(muster, admin, user_id, "&event=sign-in")) == ["sign-in"] * 3
+    assert len(events_of(muster, admin, user_id, f"&actor_id={by}")) == 5
+    found = pages(muster, admin, f"/audit?user_id={user_id}&limit=9")
+    assert [one["id"] for page in found for one in page] == [one["id"] for one in reversed(events)]
+    for query in ("event=made-up", "user_id=1", "after=AAAA"):
+        assert_problem(call(muster, admin, "GET", f"/audit?{query}"), 422, "invalid")
+
+
+def test_a_person_sees_what_happened_to_the_own_account_but_not_which_admin_did_it(muster: Muster) -> None:
+    admin, account = muster.admin().tokens(), muster.register(name="Ada")
+    tokens = account.sign_in()
+    call(muster, admin, "PATCH", f"/users/{id_of(tokens)}", {"name": "Grace"}).raise_for_status()
+    answer = call(muster, tokens, "GET", "/users/me/audit")
+    assert [(one["event"], one["by"], one["address"]) for one in answer.json()] == [
+        ("account-renamed", "administrator", ""),
+        ("sign-in", "you", "127.0.0.1"),
+        ("account-created", None, "127.0.0.1"),
+    ]
+    assert id_of(admin) not in answer.text
+    assert [len(page) for page in pages(muster, tokens, "/users/me/audit?limit=2")] == [2, 1]
+
+
+def test_of_a_deleted_account_stays_that_it_was_deleted_and_what_it_did_to_others(muster: Muster) -> None:
+    admin, other = muster.admin().tokens(), id_of(muster.new_account().tokens())
+    gone = muster.new_account(role="admin")
+    tokens = gone.sign_in()
+    user_id = id_of(tokens)
+    call(muster, tokens, "PATCH", f"/users/{other}", {"name": "Grace"}).raise_for_status()
+    call(muster, admin, "PATCH", f"/users/{user_id}", {"name": "Eve"}).raise_for_status()
+    assert call(muster, tokens, "DELETE", "/users/me", {"current_password": PASSWORD}).status_code == 204
+    events = events_of(muster, admin, user_id)
+    assert [(one["event"], one["actor_id"], one["address"]) for one in events] == [
+        ("account-renamed", id_of(admin), "127.0.0.1"),
+        ("account-deleted", user_id, ""),
+    ]
+    renamed = events_of(muster, admin, other, "&event=account-renamed")
+    assert [(one["actor_id"], one["actor_email"], one["address"]) for one in renamed] == [(user_id, None, "")]
+
+
+def test_what_is_rolled_back_is_in_neither_log_and_a_theft_is_in_both(muster: Muster) -> None:
+    admin, account = muster.admin().tokens(), muster.new_account()
+    stolen = account.sign_in()
+    newest = Tokens(muster.refresh(Tokens(muster.refresh(stolen.refresh).json()).refresh).json())
+    assert muster.me(newest).status_code == 200
+    assert muster.refresh(stolen.refresh).json()["error"] == "invalid_grant"
+    user_id = id_of(stolen)
+    theft = events_of(muster, admin, user_id)[-1]
+    assert (theft["event"], theft["actor_id"]) == ("token-reused", None)
+    assert f"token-reused user_id={user_id} session_id={theft['session_id']}" in muster.log
+    wrong = {"name": "Grace", "role": "nobody"}
+    assert_problem(call(muster, admin, "PATCH", f"/users/{user_id}", wrong), 422, "invalid")
+    assert "account-renamed" not in names(events_of(muster, admin, user_id))
+    assert f"account-renamed user_id={user_id}" not in muster.log
+
+
+def test_roles_and_clients_are_in_the_audit_log(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    admin = muster.admin().tokens()
+    call(muster, admin, "PATCH", "/roles/user", {"scopes": ["jobs", "me"]}).raise_for_status()
+    client = {"id": "ledger-app", "name": "Ledger", "redirect_uris": ["com.example.app:/signed-in"]}
+    call(muster, admin, "POST", "/clients", client).raise_for_status()
+    call(muster, admin, "PATCH", "/clients/ledger-app", {"name": "Book"}).raise_for_status()
+    call(muster, admin, "DELETE", "/clients/ledger-app").raise_for_status()
+    found = call(muster, admin, "GET", f"/audit?actor_id={id_of(admin)}&limit=4").json()
+    assert [(one["event"], one["details"]) for one in reversed(found)] == [
+        ("role-scopes-changed", {"role": "user", "scopes": "me jobs"}),
+        *((f"client-{what}", {"client_id": "ledger-app"}) for what in ("registered", "changed", "removed")),
+    ]
