@@ -10,6 +10,14 @@ from uuid import uuid4
 from app.core.settings import DATA, Settings
 
 TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
+# For the operator. The first that fits counts; a server's own words are left out, since they may repeat the address.
+_FAILURES: list[tuple[type[Exception], str]] = [
+    (smtplib.SMTPAuthenticationError, "The mail server refused the user name or the password of MAIL_URL"),
+    (smtplib.SMTPRecipientsRefused, "The mail server refused the recipient"),
+    (smtplib.SMTPResponseException, "The mail server refused the mail"),
+    (smtplib.SMTPException, "The mail server ended the conversation"),
+    (OSError, "The mail server cannot be reached"),
+]
 
 
 def send_mail(settings: Settings, message: EmailMessage) -> None:
@@ -19,6 +27,12 @@ def send_mail(settings: Settings, message: EmailMessage) -> None:
         _send_by_smtp(url, message)
     else:
         _write_to_outbox(Path(url.path) if url.path and url.scheme else DATA / "outbox", message)
+
+
+def describe_failure(error: Exception) -> str:
+    """Why a mail was not sent, with the server's code or the name of the error."""
+    text = next((text for kind, text in _FAILURES if isinstance(error, kind)), "The mail was not sent")
+    return f"{text}: {getattr(error, 'smtp_code', None) or type(error).__name__}"
 
 
 def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:

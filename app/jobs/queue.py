@@ -21,6 +21,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.core import metrics
 from app.core.database import Database, after_commit
 from app.core.dialects import insert_missing
+from app.email.sender import describe_failure
 from app.jobs.backends import QUEUES, CeleryBackend, ThreadBackend
 from app.jobs.claim import ClaimedJob, ClaimLost, ClaimReleased, Outcome
 from app.models.base import utcnow
@@ -34,6 +35,7 @@ LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago 
 NEVER = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
+FAILED = "The attempt failed"  # what its owner may know
 # While AT_ONCE mails to a person wait, each further one is delayed by this much more: those of others overtake it.
 AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
@@ -139,7 +141,8 @@ class JobQueue:
         except Exception as error:
             where = "".join(format_tb(error.__traceback__))  # lines of code only: a message may repeat an address
             delay = min(FIRST_DELAY * int(4 ** (job.attempts - 1)), MAX_DELAY)
-            self._fail(claimed, f"{type(error).__name__}\n{where}", delay=delay)
+            why = describe_failure(error) if job.kind == "mail" else FAILED
+            self._fail(claimed, f"{type(error).__name__}\n{where}", delay=delay, why=why)
 
     def _complete(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         with self._database.thread_scope(write=True) as session:
@@ -156,12 +159,12 @@ class JobQueue:
             claimed.update(session, state="waiting", attempts=job.attempts - 1, due_at=utcnow(), sent_at=None)
         log.info("job %s (%s) released", job.id, job.kind)
 
-    def _fail(self, claimed: ClaimedJob, reason: str, *conditions: Any, delay: timedelta) -> None:
+    def _fail(self, claimed: ClaimedJob, reason: str, *conditions: Any, delay: timedelta, why: str = FAILED) -> None:
         """Schedule another attempt, or fail the job for good. The ticket is in the row and in the log."""
         job, ticket = claimed.job, token_hex(6)
         max_attempts = POLICIES[job.kind].max_attempts
         retry = job.attempts < max_attempts
-        error = f"The attempt failed (ticket {ticket})."
+        error = f"{why} (ticket {ticket})."
         with self._database.thread_scope(write=True) as session:
             if retry:
                 later = {"state": "waiting", "due_at": utcnow() + delay, "sent_at": None}

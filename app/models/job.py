@@ -87,6 +87,7 @@ class Job(JobBase, table=True):
 
 
 class JobPublic(JobBase):
+    mail: str | None = Field(description="Which e-mail it sends.", schema_extra={"examples": ["verification"]})
     result: Address | None = Field(description="The address of the result, once there is one.")
     since: UtcTime | None = Field(alias="from", description="The beginning of a statement's period.")
     until: UtcTime | None = Field(alias="to", description="The end of a statement's period.")
@@ -98,7 +99,8 @@ class JobPublic(JobBase):
         arguments = job.arguments if job.kind in REQUESTABLE else {}
         facts = {name: arguments.get(key) for name, key in _FACTS.items()}
         result = f"/api/jobs/{job.id}/result" if job.has_result else None
-        return cls.model_validate(job, update={"result": result, **facts})
+        mail = job.arguments["template"] if job.kind == "mail" else None
+        return cls.model_validate(job, update={"mail": mail, "result": result, **facts})
 
 
 class JobFilter(SQLModel):

@@ -3,6 +3,7 @@
 import json
 import re
 from html import unescape
+from uuid import uuid4
 
 import pytest
 
@@ -70,6 +71,21 @@ def test_who_may_only_look_finds_nothing_to_press(muster: Muster, looker: Browse
     few = signed_in(muster, new_role(muster, "reader", "me", "users:read"))
     assert "/admin/jobs" not in few.call("GET", page_of(account)).text
     assert few.call("GET", "/admin/jobs").status_code == 403
+
+
+def test_people_are_found_and_the_list_goes_on(muster: Muster, admin: Browser) -> None:
+    name = uuid4().hex
+    accounts = [muster.new_account(name=f"{name} {number}") for number in range(51)]
+    first = admin.call("GET", "/admin", params={"search": name.upper(), "role": "user", "is_active": "true"}).text
+    assert [account.email in first for account in accounts] == [True] * 50 + [False]
+    older = next(str(attrs["href"]) for _, attrs in Elements(first).tags if "after=" in str(attrs.get("href")))
+    second = admin.call("GET", older).text
+    assert [account.email in second for account in accounts] == [False] * 50 + [True]
+    (link,) = [attrs["href"] for _, attrs in Elements(second).tags if attrs.get("class") == "whole"]
+    assert link == page_of(accounts[-1])
+    for other in ({"role": "admin"}, {"is_active": "false"}):
+        assert "Nobody matches." in admin.call("GET", "/admin", params={"search": name, **other}).text
+    assert admin.call("GET", "/admin?search=%00").status_code == 422
 
 
 def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Browser) -> None:
