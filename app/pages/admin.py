@@ -10,9 +10,9 @@ from app.core.errors import InsufficientScope
 from app.pages.api_client import Api
 from app.pages.forms import read_form
 from app.pages.rendering import ME, page, read_list, redirect
-from app.pages.texts import CORRECT_FIELDS, OTHER_ADDRESS
+from app.pages.texts import CORRECT_FIELDS, EVENTS, OTHER_ADDRESS
 
-USERS = "/api/users"
+USERS, AUDIT = "/api/users", "/api/audit"
 FILTERS = ("search", "role", "is_active")
 PERSON = "admin-person.html"
 LATEST = "10"
@@ -82,9 +82,27 @@ async def delete_person(request: Request, user_id: UUID) -> Response:
 
 async def _person(request: Request) -> dict[str, Any]:
     api, user_id = Api(request), str(request.path_params["user_id"])
-    user, sessions, roles = await gather(
-        api.get(f"{USERS}/{user_id}"), api.get(f"{USERS}/{user_id}/sessions"), api.get("/api/roles")
+    user, sessions, roles, (events, neighbors) = await gather(
+        api.get(f"{USERS}/{user_id}"),
+        api.get(f"{USERS}/{user_id}/sessions"),
+        api.get("/api/roles"),
+        read_list(request, AUDIT, user_id=user_id, limit=LATEST),
     )
     may_read_jobs = "jobs" in request.state.me["scopes"]
     jobs = await api.get("/api/jobs", owner_id=user_id, limit=LATEST) if may_read_jobs else []
-    return {"user": user, "sessions": sessions, "jobs": jobs, "roles": {role["name"]: role["name"] for role in roles}}
+    return {
+        "user": user,
+        "sessions": sessions,
+        "roles": {role["name"]: role["name"] for role in roles},
+        "jobs": jobs,
+        "events": events,
+        "neighbors": neighbors,
+        "texts": EVENTS,
+    }
+
+
+@router.get("/history")
+async def history(request: Request) -> Response:
+    """What happened to accounts, roles and apps."""
+    events, neighbors = await read_list(request, AUDIT)
+    return await page(request, "admin-history.html", events=events, neighbors=neighbors, texts=EVENTS)

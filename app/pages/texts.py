@@ -11,6 +11,7 @@ NOTICES: dict[str, str] = _texts["notices"]
 PROBLEMS: dict[str, tuple[str, str]] = _texts["problems"]
 SIGN_IN: dict[str, str] = _texts["sign-in"]
 FIELDS: dict[str, str] = _texts["fields"]
+EVENTS: dict[str, str] = _texts["events"]
 
 OTHER_ADDRESS = "This is not the address of this account."
 CORRECT_FIELDS = "Please correct the highlighted fields and try again."

@@ -42,6 +42,7 @@ SIGNED_IN = [
     "/admin/roles",
     "/admin/jobs",
     "/admin/apps",
+    "/admin/history",
 ]
 LOOKS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
 # Counts what moves after it was painted, as the browser itself does.

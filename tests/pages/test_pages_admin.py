@@ -14,7 +14,7 @@ from tests.support.servers import Account, Muster, claims_of
 
 pytestmark = pytest.mark.one_database
 
-PAGES = ["/admin", "/admin/roles", "/admin/jobs", "/admin/apps"]
+PAGES = ["/admin", "/admin/roles", "/admin/jobs", "/admin/apps", "/admin/history"]
 CALLBACK = "com.example.notes:/signed-in"
 
 
@@ -111,6 +111,15 @@ def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Brows
     assert Browser(muster).log_in(account).status_code == 400
     post(admin, here, is_active="true")
     assert Browser(muster).log_in(account).status_code == 204
+
+    history = unescape(admin.call("GET", here).text)
+    assert all(
+        text in history for text in ("with a password, in a browser", "Devices were signed out", "Account disabled")
+    )
+    me = admin.call("GET", "/api/users/me").json()["email"]
+    assert f"by <bdi>{me}</bdi>" in history
+    whole = admin.call("GET", "/admin/history").text
+    assert f'<a href="{here}"><bdi>{account.email}</bdi></a> by <bdi>{me}</bdi>' in whole
 
     mistyped = post(admin, f"{here}/delete", email="somebody@example.com")
     assert mistyped.status_code == 422

@@ -3,17 +3,27 @@
 import re
 from collections.abc import Iterator
 from html import unescape
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
 from app.core.errors import AppError
 from app.core.oauth_errors import OAuthError
-from app.models import chat, job, oauth_client, operation, user
+from app.models import audit, chat, job, oauth_client, operation, user
 from app.models.operation import MAX_TEXT
 from app.oidc import login  # noqa: F401  # its errors are kinds, too
-from app.pages.texts import CORRECT_FIELDS, FIELDS, NOTICES, OTHER_ADDRESS, PROBLEMS, SIGN_IN, describe, describe_fields
+from app.pages.texts import (
+    CORRECT_FIELDS,
+    EVENTS,
+    FIELDS,
+    NOTICES,
+    OTHER_ADDRESS,
+    PROBLEMS,
+    SIGN_IN,
+    describe,
+    describe_fields,
+)
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT
@@ -39,6 +49,7 @@ BODIES: list[type[BaseModel]] = [
     job.StatementCreate,
     chat.ChatMessageCreate,
 ]
+WAYS_TO_SIGN_IN = {"password", "cookie", "code", "provider"}
 NEVER_TYPED = {"room", "client_message_id"}
 
 
@@ -52,7 +63,7 @@ def kinds(error: type[AppError] = AppError) -> Iterator[str]:
 
 def sentences() -> Iterator[tuple[str, str]]:
     """Everything that a person can read, with where it stands."""
-    for name, table in {"notices": NOTICES, "sign-in": SIGN_IN, "fields": FIELDS}.items():
+    for name, table in {"notices": NOTICES, "sign-in": SIGN_IN, "fields": FIELDS, "events": EVENTS}.items():
         yield from ((f"{name}.{key}", text) for key, text in table.items())
     yield from ((f"problems.{key}", text) for key, texts in PROBLEMS.items() for text in texts)
     yield from (("texts.py", text) for text in (CORRECT_FIELDS, OTHER_ADDRESS))
@@ -85,6 +96,10 @@ def test_every_field_of_a_form_has_a_sentence() -> None:
 def test_every_notice_is_one_that_a_page_leads_to() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "app" / "pages").glob("*.py"))
     assert set(re.findall(r'done"?(?:=|: )"([a-z-]+)"', sources)) == NOTICES.keys()
+
+
+def test_every_event_has_a_text() -> None:
+    assert EVENTS.keys() == {*get_args(audit.EventName), *WAYS_TO_SIGN_IN}
 
 
 def test_no_sentence_is_in_the_words_of_the_protocol() -> None:
