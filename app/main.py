@@ -29,7 +29,7 @@ from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import description, install_openapi, operation_id, servers, tags
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
-from app.pages import account, admin, admin_service, authorize, jobs_and_chat, public
+from app.pages import account, admin, admin_service, authorize, jobs_and_chat, mailbox, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
 from app.pages.api_client import ApiError
@@ -134,6 +134,8 @@ def create_web(api: FastAPI | None) -> FastAPI:
         routers += [public.local_accounts, account.local_accounts]
     if "authorization_code" in settings.grant_types:
         routers += [authorize.router]
+    if settings.has_mailbox:
+        routers += [mailbox.router]
     if api is None:
         routers += [page_health.router]
     for router in routers:

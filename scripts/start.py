@@ -255,7 +255,11 @@ def mail_route(settings: Settings) -> str:
     parts = urlsplit(settings.mail_url)
     if parts.scheme == "smtp":
         return f"sent through {parts.hostname}"
-    return f"saved as files in {relative(parts.path) if parts.scheme else 'data/outbox'}, not sent"
+    folder = relative(parts.path) if parts.scheme else "data/outbox"
+    shown = (
+        f"shown at {settings.public_url}/dev/mail, and " if settings.has_mailbox and settings.serves != "api" else ""
+    )
+    return f"{shown}saved as files in {folder}, not sent"
 
 
 def goodbye(settings: Settings) -> str:

@@ -31,6 +31,7 @@ from app.core.settings_types import (
     PublicUrl,
     RedisUrl,
     RoleMap,
+    Sender,
     TokenMark,
 )
 
@@ -101,7 +102,7 @@ class Settings(BaseSettings):
     )
     api_url: HttpUrl | None = None
     mail_url: MailUrl = Field(default="outbox", repr=False)
-    mail_from: str = "muster@localhost"
+    mail_from: Sender = "Muster <muster@localhost>"
 
     oidc_issuer: Issuer | None = None
     oidc_audience: str = "muster"
@@ -148,6 +149,11 @@ class Settings(BaseSettings):
         """The grant by which Swagger UI signs in: a code where our pages are at its origin, else the password."""
         grant = "password" if self.serves == "api" else "authorization_code"
         return grant if grant in self.grant_types else None
+
+    @property
+    def has_mailbox(self) -> bool:
+        """Whether the page /dev/mail shows the mails in the outbox."""
+        return self.environment == "development" and not self.mail_url.startswith("smtp:")
 
     @property
     def on_sqlite(self) -> bool:

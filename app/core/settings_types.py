@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from email import errors, policy
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -80,6 +81,15 @@ def _mail_url(text: str) -> str | None:
     return text if is_url or text == "outbox" else None
 
 
+@_must_be("a sender such as Muster <hello@example.com>")
+def _sender(text: str) -> str | None:
+    header = policy.default.header_factory("From", text)
+    (address,) = header.addresses
+    is_damaged = any(isinstance(defect, errors.InvalidHeaderDefect) for defect in header.defects)
+    is_sender = address.domain and address.addr_spec.isascii() and text.isprintable() and not is_damaged
+    return str(address) if is_sender else None
+
+
 @_must_be("an http:// or https:// URL without a query")
 def _http_url(text: str) -> str | None:
     url = urlsplit(text)
@@ -152,6 +162,7 @@ def parse_client_version(value: object) -> tuple[str, str]:
 DatabaseUrl = Annotated[str, _database_url]
 RedisUrl = Annotated[str, _redis_url]
 MailUrl = Annotated[str, _mail_url]
+Sender = Annotated[str, _sender]
 HttpUrl = Annotated[str, _http_url, AfterValidator(lambda url: url.rstrip("/"))]
 PublicUrl = Annotated[HttpUrl, _public_url]
 Issuer = Annotated[str, Field(max_length=500), _http_url]  # compared exactly, so a final slash stays

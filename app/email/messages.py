@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from app.accounts.email_tokens import make_link_token
@@ -34,18 +35,21 @@ def compose_mail(
     recipient, token = _recipient(arguments, user, signers, utcnow())
     if user is None or recipient is None or recipient.endswith(NO_MAILBOX):
         return None
-    if not user.is_verified:  # it may be a stranger's address: omit text that a person chose
+    is_own = user.is_verified and recipient == user.email
+    if not is_own:  # it may be a stranger's address: omit text that a person chose
         arguments = {**arguments, "device": "a device"}
     texts = {name: text.format_map(arguments) for name, text in _MAILS[arguments["template"]].items()}
-    link = f"{settings.public_url}/{texts['page']}#token={token}" if token else None
+    texts |= {"person": user.name if is_own and user.name else "", "host": urlsplit(settings.public_url).netloc}
+    page = f"{settings.public_url}/{texts['page']}" if "page" in texts else None
+    texts["link"] = f"{page}#token={token}" if token else page or ""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.mail_from, ascii_address(recipient), texts["subject"]
     message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
     # 7bit keeps a link on one line, also for someone who greps the outbox, where base64 hides its copy in the HTML.
-    text = render("mail.txt", link=link, **texts)
+    text = render("mail.txt", **texts)
     message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
-    message.add_alternative(render("mail.html", link=link, **texts), subtype="html", cte="base64")
+    message.add_alternative(render("mail.html", **texts), subtype="html", cte="base64")
     return message
 
 

@@ -1,4 +1,4 @@
-"""Sends mail to an SMTP server, or in development to files in data/outbox that a mail program opens."""
+"""Sends mail to an SMTP server, or in development to files in data/outbox, which the page /dev/mail shows."""
 
 import smtplib
 import ssl
@@ -22,11 +22,19 @@ _FAILURES: list[tuple[type[Exception], str]] = [
 
 def send_mail(settings: Settings, message: EmailMessage) -> None:
     """Send a message as MAIL_URL says: by SMTP, or to the outbox."""
+    folder = outbox_folder(settings)
+    if folder is None:
+        _send_by_smtp(urlsplit(settings.mail_url), message)
+    else:
+        _write_to_outbox(folder, message)
+
+
+def outbox_folder(settings: Settings) -> Path | None:
+    """The folder of the outbox; None if mail is sent by SMTP."""
     url = urlsplit(settings.mail_url)
     if url.scheme == "smtp":
-        _send_by_smtp(url, message)
-    else:
-        _write_to_outbox(Path(url.path) if url.path and url.scheme else DATA / "outbox", message)
+        return None
+    return Path(url.path) if url.path and url.scheme else DATA / "outbox"
 
 
 def describe_failure(error: Exception) -> str:

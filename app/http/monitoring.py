@@ -1,4 +1,4 @@
-"""Monitoring, shared by the API and the pages: the health response, and access to the metrics."""
+"""Monitoring, shared by the API and the pages: the health response, and what only this machine may see."""
 
 from ipaddress import ip_address
 from secrets import compare_digest
@@ -22,11 +22,16 @@ def check_scraper(request: Request, settings: Settings) -> None:
     if token is None:
         if settings.environment == "production":
             raise MetricsRefused
-        # Behind a proxy on this machine, every client would seem to be on this machine.
-        forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
-        if forwarded or client_address(request) == "unknown" or not ip_address(client_address(request)).is_loopback:
+        if not is_from_this_machine(request):
             raise MetricsRefused
     elif header is None:
         raise Unauthenticated
     elif not compare_digest(header.encode(), f"Bearer {token}".encode()):
         raise InvalidToken
+
+
+def is_from_this_machine(request: Request) -> bool:
+    """Whether a person or program of this machine asks. Behind a proxy on it, every client would seem to."""
+    forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
+    address = client_address(request)
+    return not forwarded and address != "unknown" and ip_address(address).is_loopback

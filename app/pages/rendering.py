@@ -52,6 +52,7 @@ async def page(
         person=values["me"] if "me" in values else await _person(request),
         local_accounts=settings.local_accounts == "on",
         by_provider=settings.has_provider_login,
+        has_mailbox=settings.has_mailbox,
         notice=NOTICES.get(request.query_params.get("done", "")),
         api_url=(settings.api_url or "") if is_apart else "",
         pages_url=str(request.base_url).rstrip("/") if is_apart else "",

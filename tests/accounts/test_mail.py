@@ -2,9 +2,9 @@
 
 import re
 import ssl
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as email_policy
@@ -16,13 +16,14 @@ from uuid import uuid4
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
+from app.core.settings import Settings
+from app.email.messages import compose_mail
+from app.models.user import User
+from app.oauth2.access_tokens import Signers
 from tests.accounts.test_links import reset
+from tests.support.certificates import self_signed
+from tests.support.databases import ROOT
 from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.one_database
 Serve = Callable[..., Muster]
 USER, SECRET = "muster", "p@ss/word:1"
 PUBLIC_URL = "https://muster.example"
+MAILS: dict[str, dict[str, str]] = tomllib.loads((ROOT / "app/email/messages.toml").read_text())
 
 
 class Inbox:
@@ -94,22 +96,7 @@ def smtp_server(inbox: Inbox, port: int = 0, **options: Any) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, SHA256())
-    )
-    path = tmp_path_factory.mktemp("certificate") / "localhost.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(signed.public_bytes(Encoding.PEM) + private)
-    return path
+    return self_signed(tmp_path_factory.mktemp("certificate"))
 
 
 def tls(certificate: Path) -> ssl.SSLContext:
@@ -149,12 +136,37 @@ def test_a_link_carries_its_token_in_the_fragment(muster: Muster) -> None:
     for subject, page in (("Confirm your e-mail", "verify-email"), ("Reset your password", "reset-password")):
         mail = muster.mails(account.email, subject=subject)[-1]
         links = re.findall(r"http\S+", text_of(mail))
+        assert text_of(mail, "html").count(f'href="{links[0]}"') == 2, "a button, and the link itself"
         assert len(links) == 1
         assert re.fullmatch(rf"http://localhost:{muster.port}/{page}#token=[A-Za-z0-9_-]{{72}}", links[0])
-        assert (mail["From"], mail["To"]) == ("muster@localhost", account.email)
+        assert (mail["From"], mail["To"]) == ("Muster <muster@localhost>", account.email)
         assert mail["Auto-Submitted"] == "auto-generated"
         assert mail["Message-ID"]
         assert mail["Date"]
+
+
+@pytest.mark.parametrize("template", MAILS)
+def test_a_mail_says_the_same_in_text_and_html_and_leads_to_a_page_in_its_words(template: str) -> None:
+    person = User(email="ada@example.com", name="Ada <3", new_email="new@example.com", password_hash="-")
+    person.is_verified = template != "verification"
+    values = {"template": template, "device": "phone", "failed_kind": "statement", "ticket": "7f3a"}
+    settings = Settings(public_url=PUBLIC_URL, secret_keys=["a secret"])
+    mail = compose_mail(uuid4(), values, person, settings, Signers.derive(("a secret",), PUBLIC_URL))
+    assert mail is not None
+    text, page = text_of(mail), text_of(mail, "html")
+    told = {name: sentence.format_map(values) for name, sentence in MAILS[template].items()}
+    for sentence in (told["opening"], told["closing"], told.get("button", ""), "Muster, muster.example"):
+        assert (sentence in text, sentence in page) == (True, True), sentence
+    assert page.index(told["preview"]) < page.index("<h1")
+    is_own = template not in {"verification", "email_change"}  # an address that nobody has confirmed learns no name
+    assert text.startswith("Hello Ada <3,\n" if is_own else "Hello,\n")
+    assert ("Hello Ada &lt;3," in page, "Ada" in page) == (is_own, is_own)
+    if "page" in told:
+        assert text.count(f"{PUBLIC_URL}/{told['page']}") == 1
+        template_of_page = (ROOT / f"app/templates/pages/{told['page']}.html").read_text()
+        heading = re.search("<h1>(.+)</h1>", template_of_page)
+        assert heading
+        assert heading[1].lower() in told["button"].lower()
 
 
 # ---- By SMTP ----

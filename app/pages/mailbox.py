@@ -1,0 +1,75 @@
+"""The development mailbox: the mails in the outbox, for the person at this machine.
+
+The links in the mails sign people in, so main.py adds these routes in development only.
+"""
+
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse
+
+from app.core.concurrency import in_thread
+from app.core.errors import NotFound
+from app.core.settings import get_settings
+from app.email.sender import outbox_folder
+from app.http.monitoring import is_from_this_machine
+from app.pages.rendering import page, page_headers
+
+SHOWN = 50  # mails, the newest
+# A mail has its styles in it. Its links open in a tab of their own; it can do nothing else.
+MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "sandbox allow-popups allow-popups-to-escape-sandbox"
+)
+
+
+def _check_visitor(request: Request) -> None:
+    """Refuse other machines, and sites whose name leads to this one (DNS rebinding)."""
+    if not is_from_this_machine(request) or request.url.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise NotFound
+
+
+router = APIRouter(prefix="/dev/mail", include_in_schema=False, dependencies=[Depends(_check_visitor)])
+
+
+@router.get("")
+async def list_mails(request: Request) -> Response:
+    return await page(request, "mailbox.html", mails=await in_thread(_newest_mails))
+
+
+@router.get("/{mail_id:uuid}")
+async def show_mail(request: Request, mail_id: UUID) -> Response:
+    answer = await page(request, "mailbox-mail.html", mail_id=mail_id, mail=await in_thread(_read, _file(mail_id)))
+    policy_of_page = page_headers(get_settings(), apart=request.app.state.api is None)["content-security-policy"]
+    answer.headers["Content-Security-Policy"] = f"{policy_of_page}; frame-src 'self'"
+    return answer
+
+
+@router.get("/{mail_id:uuid}/html")
+async def show_html(mail_id: UUID) -> Response:
+    body = (await in_thread(_read, _file(mail_id))).get_body(("html",))
+    html = body.get_content() if body else ""
+    return HTMLResponse(html, headers={"Content-Security-Policy": MAIL_POLICY, "Cache-Control": "private, no-store"})
+
+
+def _outbox() -> Path:
+    return outbox_folder(get_settings()) or Path()
+
+
+def _file(mail_id: UUID) -> Path:
+    return _outbox() / f"{mail_id}.eml"
+
+
+def _newest_mails() -> dict[str, EmailMessage]:
+    files = sorted(_outbox().glob("*.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    return {file.stem: _read(file) for file in files[:SHOWN]}
+
+
+def _read(file: Path) -> EmailMessage:
+    try:
+        return message_from_bytes(file.read_bytes(), policy=policy.default)
+    except FileNotFoundError:
+        raise NotFound from None
