@@ -147,6 +147,7 @@ async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: 
     """The caller of a request or socket, who has these scopes."""
     caller = token if isinstance(token, Caller) else await _verify(connection, token)
     connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
+    connection.state.scopes = caller.scopes
     actor.set(caller.user_id)
     for scope in scopes:
         if scope not in caller.scopes:

@@ -50,6 +50,7 @@ from app.routers import (
     me,
     operations,
     operations_csv,
+    system,
     tasks,
     users,
     well_known,
@@ -102,7 +103,7 @@ def create_api() -> FastAPI:
     )
     routers = [
         *(health.router, health.pages, auth_cookie.router, auth.router, me.router, users.router, clients.router),
-        audit.router,
+        *(audit.router, system.router),
         *(operations_csv.router, operations.router, jobs.router, well_known.router),  # CSV first: /export is no id
         *(heroes.router, tasks.router, chat.router, chat_ws.router),
     ]

@@ -169,6 +169,10 @@ class LastAdmin(Conflict, title="The last admin cannot be removed"):
     """Nobody would be left to administer the service. Make another account an admin first."""
 
 
+class JobNotEnded(Conflict, title="The job has not failed"):
+    """Only a job that failed or was canceled can be started again."""
+
+
 class JobEnded(Conflict, title="The job has finished"):
     """The job has finished, so it cannot be canceled."""
 

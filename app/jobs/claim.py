@@ -85,10 +85,10 @@ class ClaimedJob:
 
     def update(self, session: Session, *conditions: Any, **values: Any) -> bool:
         """Update the row if the claim still holds, and return whether it did."""
-        held = (col(Job.id) == self.job.id, col(Job.state) == "running", col(Job.attempts) == self.job.attempts)
+        attempt = (col(Job.attempts) == self.job.attempts, col(Job.started_at) == self.job.started_at)
+        held = (col(Job.id) == self.job.id, col(Job.state) == "running", *attempt)
         return session.exec(update(Job).where(*held, *conditions).values(**values)).rowcount == 1
 
     def finish(self, session: Session, state: JobState, *conditions: Any, **values: Any) -> bool:
         """Update the row for the last time, to a final state, if the claim still holds."""
-        lasting = {"arguments": self.job.lasting_arguments}
-        return self.update(session, *conditions, **lasting | values, state=state, finished_at=utcnow())
+        return self.update(session, *conditions, **values, state=state, finished_at=utcnow())

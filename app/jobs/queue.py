@@ -100,6 +100,16 @@ class JobQueue:
             after_commit(session, partial(self._backend.send, job.id, job.queue))
         return job
 
+    def retry(self, session: Session, *conditions: Any) -> Job | None:
+        """Start a job that failed or was canceled again, with fresh attempts; None if there is none like this."""
+        fresh: dict[str, Any] = {"state": "waiting", "attempts": 0, "progress": 0.0, "due_at": utcnow()}
+        fresh |= dict.fromkeys(("error", "sent_at", "started_at", "finished_at"))
+        ended = update(Job).where(col(Job.state).in_(("failed", "cancelled")), *conditions)
+        job = session.exec(ended.values(**fresh).returning(Job)).scalar_one_or_none()
+        if job is not None:
+            after_commit(session, partial(self._backend.send, job.id, job.queue))
+        return job
+
     # ---- Run: claim, handle, finish ----
 
     def run(self, job_id: UUID) -> None:

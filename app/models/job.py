@@ -82,7 +82,7 @@ class Job(JobBase, table=True):
 
     @property
     def lasting_arguments(self) -> dict[str, Any]:
-        """The arguments that a finished job keeps: all but the address of a mail."""
+        """The arguments that a job keeps once it is done: all but the address of a mail."""
         return {name: value for name, value in self.arguments.items() if name != "to"}
 
 

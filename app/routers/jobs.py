@@ -3,18 +3,18 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Header, Path, Query, Response
-from sqlalchemy import JSON, case, literal
+from fastapi import Header, Path, Query, Request, Response
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, select, update
 
-from app.core.errors import InsufficientScope, Invalid, JobEnded, JobNotFound, ResultNotFound
+from app.core.errors import InsufficientScope, Invalid, JobEnded, JobNotEnded, JobNotFound, ResultNotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, located, problems
 from app.http.rate_limit import by_person, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
+from app.models.audit import JobEvent, record
 from app.models.base import utcnow
 from app.models.job import REQUESTABLE, UNFINISHED, Job, JobFilter, JobPublic, StatementCreate
 from app.oauth2.caller import Caller
@@ -129,11 +129,35 @@ def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
     """Cancel a job that waits or runs. The work of a running one is discarded."""
     visible = _visible(me, "users:write")
     cancel = update(Job).where(col(Job.id) == job_id, col(Job.state).in_(UNFINISHED), *visible)
-    # A mail's arguments hold an address; those of a statement say which one was canceled.
-    kept = case((col(Job.kind).in_(REQUESTABLE), col(Job.arguments)), else_=literal({}, JSON()))
-    cancelled = session.exec(cancel.values(state="cancelled", finished_at=utcnow(), arguments=kept)).rowcount
-    if not cancelled and _read(session, job_id, visible).state != "cancelled":
+    ended = cancel.values(state="cancelled", finished_at=utcnow()).returning(Job)
+    job = session.exec(ended).scalar_one_or_none()
+    if job is not None:
+        _record(session, "job-cancelled", me, job)
+    elif _read(session, job_id, visible).state != "cancelled":
         raise JobEnded
+
+
+def _is_by_admin(request: Request) -> bool:
+    return "users:write" in request.state.scopes
+
+
+@router.post("/{job_id}/retry", status_code=202, responses=_STARTED | problems(JobNotFound, JobNotEnded))
+@limited(settings.limit_jobs, key=by_person, exempt_when=_is_by_admin)
+def retry_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
+    """Start a job that failed or was canceled again, with fresh attempts. With `users:write` anybody's."""
+    visible = _visible(me, "users:write")
+    job = services.jobs.retry(session, col(Job.id) == job_id, *visible)
+    if job is None:
+        _read(session, job_id, visible)
+        raise JobNotEnded
+    _record(session, "job-retried", me, job)
+    return _started(job, response)
+
+
+def _record(session: Session, event: JobEvent, me: Caller, job: Job) -> None:
+    """Record what an admin did to somebody else's job."""
+    if job.owner_id != me.user_id:
+        record(session, event, user_id=job.owner_id, job_id=str(job.id), kind=job.kind)
 
 
 def _visible(me: Caller, scope: str) -> list[Any]:

@@ -46,6 +46,7 @@ SCOPES_OF = {
     "roles": "users",
     "clients": "users",
     "audit": "users",
+    "system": "users",
     "teams": "heroes",
 }
 # These reach other people's things on purpose: that is what their scopes are for.

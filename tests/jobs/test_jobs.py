@@ -1,12 +1,14 @@
 """Jobs without Redis, in the service's own process: who sees them, what they leave, what outlives a kill."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from httpx import Response
+from sqlalchemy import insert
 from sqlmodel import Session, col, select
 
 from app.jobs.queue import AT_ONCE, BEHIND_OTHERS
@@ -15,10 +17,11 @@ from app.models.job import Job
 from tests.support.assertions import assert_problem
 from tests.support.resources import pages
 from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
-from tests.support.sessions import is_refused, refreshed
+from tests.support.sessions import connected, is_refused, refreshed
 from tests.support.workers import SERVICE_WITH_PROBES, Board, service_with_probes, with_effects
 
 Serve = Callable[..., Muster]
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,58 @@ def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, 
     assert {board.read(job_id)["state"] for job_id in (running, waiting)} == {"cancelled"}
     assert board.read(waiting)["from"] == "2026-01-01T00:00:00.000000Z", "which one it was is still told"
     assert board.effects() == [last]
+
+
+# ---- Starting again ----
+
+
+def retry(muster: Muster, tokens: Tokens, job_id: object) -> Response:
+    return muster.client.post(f"/api/jobs/{job_id}/retry", headers=tokens.bearer)
+
+
+def test_a_job_that_failed_or_was_canceled_starts_again_with_fresh_attempts(
+    muster: Muster, board: Board, tmp_path: Path
+) -> None:
+    stranger, admin = muster.register().tokens(), muster.admin().tokens()
+    running = board.write(until=str(tmp_path / "gate"))
+    board.wait(running, "running")
+    assert_problem(retry(muster, board.tokens, running), 409, "job-not-ended")
+    assert_problem(retry(muster, stranger, running), 404, "job-not-found")
+    assert muster.client.delete(f"/api/jobs/{running}", headers=board.tokens.bearer).status_code == 204
+    answer = retry(muster, board.tokens, running)  # while its first run has not noticed yet
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/api/jobs/{running}")
+    assert (answer.json()["state"], answer.json()["attempts"]) == ("waiting", 0)
+    (tmp_path / "gate").touch()
+    assert board.wait(running)["attempts"] == 1
+
+    failed = board.write(state="failed", attempts=4)
+    assert_problem(retry(muster, stranger, failed), 404, "job-not-found")
+    assert retry(muster, admin, failed).status_code == 202
+    assert (board.wait(failed)["attempts"], board.read(failed)["error"]) == (1, None)
+    assert_problem(retry(muster, admin, failed), 409, "job-not-ended")
+    assert board.effects().count(running) == board.effects().count(failed) == 1
+
+    events = muster.client.get("/api/audit?event=job-retried", headers=admin.bearer).json()
+    assert [(one["user_id"], one["details"]) for one in events] == [
+        (str(board.owner_id), {"job_id": failed, "kind": "statement"})
+    ]
+
+
+def test_a_mail_that_was_given_up_is_sent_once_an_admin_starts_it_again(muster: Muster) -> None:
+    """One by address, whose job has no owner who would know it: failed jobs keep it."""
+    account, admin = muster.new_account(), muster.admin().tokens()
+    mail = Job(kind="mail", queue="high", state="running", attempts=8, started_at=utcnow(), heartbeat_at=LONG_AGO)
+    mail.arguments = {"template": "reset", "to": account.email}
+    with connected(muster) as connection:
+        connection.execute(insert(Job).values(**mail.model_dump()))
+    path = f"/api/jobs/{mail.id}"
+    given_up = wait_for(
+        lambda: job if (job := muster.client.get(path, headers=admin.bearer).json())["state"] == "failed" else None,
+        what="its failure",
+    )
+    assert given_up["error"].startswith("The attempt failed (ticket ")
+    assert retry(muster, admin, mail.id).status_code == 202
+    assert len(muster.mails(account.email)) == 1
 
 
 # ---- What is left ----
