@@ -70,7 +70,7 @@ class JobHandlers:
         period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
         with self.database.thread_scope() as session:
             owner = get_user(session, cast("UUID", job.owner_id))
-        statement = make_statement(self._batches(claimed, period.conditions()), period, owner.name or owner.email)
+        statement = make_statement(self._batches(claimed, period), period, owner.name or owner.email)
 
         def mail(session: Session) -> None:
             self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))
@@ -81,17 +81,17 @@ class JobHandlers:
     def export(self, claimed: ClaimedJob) -> Outcome:
         """Write everything that its owner has into an archive in the job's own row."""
         owner_id = cast("UUID", claimed.job.owner_id)
-        return Outcome(make_archive(claimed, self.database, owner_id, self._batches(claimed, [])))
+        return Outcome(make_archive(claimed, self.database, owner_id, self._batches(claimed, OperationFilter())))
 
-    def _batches(self, claimed: ClaimedJob, conditions: list[Any]) -> Iterator[list[OperationPublic]]:
+    def _batches(self, claimed: ClaimedJob, period: OperationFilter) -> Iterator[list[OperationPublic]]:
         """Read each batch in a short session of its own, as the export does."""
         owner_id = cast("UUID", claimed.job.owner_id)
         with self.database.thread_scope() as session:
-            count = operations.count_operations(session, owner_id, conditions)
+            count = operations.count_operations(session, owner_id, period)
         after, done = None, 0
         while True:
             with self.database.thread_scope() as session:
-                rows = operations.list_operations(session, owner_id, conditions, after=after, limit=BATCH)
+                rows = operations.list_operations(session, owner_id, period, after=after, limit=BATCH)
             yield rows
             done += len(rows)
             claimed.report_progress(min(done / max(count, 1), 1.0))

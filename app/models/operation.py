@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pydantic
 from pydantic import MISSING
-from sqlalchemy import JSON, BigInteger, ColumnElement, Index, text
+from sqlalchemy import JSON, BigInteger, Index, bindparam, text
 from sqlmodel import Field, SQLModel, UniqueConstraint, col
 
 from app.core.decimals import ExactDecimal
@@ -130,15 +130,19 @@ class OperationFilter(Period):
     )
     figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        filters = [
-            (col(Operation.type).__eq__, self.type),
-            (col(Operation.instrument_type).__eq__, self.instrument_type),
-            (col(Operation.figi).__eq__, self.figi),
-            (col(Operation.date).__ge__, self.since),
-            (col(Operation.date).__lt__, self.until),
-        ]
-        return [condition(value) for condition, value in filters if value is not None]
+    def values(self) -> dict[str, Any]:
+        """The filters that are given, as parameters of `FILTERS`."""
+        return {name: value for name, value in self if value is not None}
+
+
+# The condition of each filter. A statement is built once for each combination of them: see app/ledger/operations.py.
+FILTERS = {
+    "type": col(Operation.type) == bindparam("type"),
+    "instrument_type": col(Operation.instrument_type) == bindparam("instrument_type"),
+    "figi": col(Operation.figi) == bindparam("figi"),
+    "since": col(Operation.date) >= bindparam("since"),
+    "until": col(Operation.date) < bindparam("until"),
+}
 
 
 class ChangesQuery(SQLModel):

@@ -58,9 +58,8 @@ async def list_operations(  # noqa: PLR0913, PLR0917  # a route's signature is w
     if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)  # authentication has read the revision: a phone that is up to date needs no session
     response.headers["ETag"] = tag
-    conditions, after, limit = filters.conditions(), page.position, page.limit + 1
     rows = await services.database.read(
-        request, operations.list_operations, me.user_id, conditions, after=after, limit=limit
+        request, operations.list_operations, me.user_id, filters, after=page.position, limit=page.limit + 1
     )
     return page.cut(rows, operations.position)
 
@@ -116,7 +115,7 @@ def summarize_operations(
         return _not_modified(tag)
 
     def summarize() -> bytes:
-        return _TOTALS.dump_json(operations.summarize(session, owner_id, filters.conditions()))
+        return _TOTALS.dump_json(operations.summarize(session, owner_id, filters))
 
     query = f"summary?{filters.model_dump_json(exclude_none=True)}"
     content = services.cache.get_or_make(owner_id, revision, query, summarize)

@@ -44,7 +44,7 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
     """Read each batch in a session of its own, closed before the batch is sent: a slow client holds no connection."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = operations.list_operations(session, me.user_id, filters.conditions(), after=after, limit=BATCH)
+        rows = operations.list_operations(session, me.user_id, filters, after=after, limit=BATCH)
         return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == BATCH else None
 
     yield csv_format.header()
