@@ -40,7 +40,9 @@ def outbox_folder(settings: Settings) -> Path | None:
 def describe_failure(error: Exception) -> str:
     """Why a mail was not sent, with the server's code or the name of the error."""
     text = next((text for kind, text in _FAILURES if isinstance(error, kind)), "The mail was not sent")
-    return f"{text}: {getattr(error, 'smtp_code', None) or type(error).__name__}"
+    refusals = getattr(error, "recipients", {}).values()
+    codes = [code for code in (getattr(error, "smtp_code", None), *(code for code, _ in refusals)) if code]
+    return f"{text}: {codes[0] if codes else type(error).__name__}"
 
 
 def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:

@@ -1,11 +1,13 @@
-"""The pages of administration about the service: roles, jobs, and the apps that sign people in."""
+"""The pages of administration about the service: roles, jobs, the apps that sign people in, and what runs."""
 
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.core.scopes import SCOPES
+from app.oidc.login import local_path
 from app.pages.admin import require_administrator
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form
@@ -44,6 +46,13 @@ async def jobs(request: Request) -> Response:
     state = request.query_params.get("state", "failed")
     rows, neighbors = await read_list(request, JOBS, state=state)
     return await page(request, "admin-jobs.html", jobs=rows, neighbors=neighbors, state=state)
+
+
+@router.post("/jobs/{job_id:uuid}/retry")
+async def retry_job(request: Request, job_id: UUID) -> Response:
+    form = await read_form(request)
+    await Api(request).call("POST", f"{JOBS}/{job_id}/retry")
+    return redirect(local_path(form["next"], "/admin/jobs"), done="retried")
 
 
 # ---- Apps: the clients of the authorization code flow ----
@@ -87,3 +96,11 @@ def _client(client_id: str) -> str:
 
 def _redirect_uris(form: Form) -> dict[str, list[str]]:
     return {"redirect_uris": form["redirect_uris"].split()}
+
+
+# ---- Health ----
+
+
+@router.get("/system")
+async def system(request: Request) -> Response:
+    return await page(request, "admin-system.html", system=await Api(request).get("/api/system"))

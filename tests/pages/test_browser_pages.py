@@ -43,6 +43,7 @@ SIGNED_IN = [
     "/admin/jobs",
     "/admin/apps",
     "/admin/history",
+    "/admin/system",
 ]
 LOOKS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
 # Counts what moves after it was painted, as the browser itself does.

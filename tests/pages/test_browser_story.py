@@ -7,10 +7,14 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
 from tests.support.chromium import Chromium
-from tests.support.servers import PASSWORD, Muster, text_of
+from tests.support.servers import PASSWORD, Muster, text_of, wait_for
 
 pytestmark = pytest.mark.one_database
 
+FAIL_MAIL = """
+    UPDATE job SET state = 'failed', error = 'The mail server cannot be reached: gaierror (ticket 1f0c3ba5d27e).'
+    WHERE state = 'done' AND owner_id = (SELECT id FROM "user" WHERE email = :email) RETURNING id
+"""
 OTHER_PASSWORD = "copper-lantern-meadow"
 
 
@@ -189,3 +193,33 @@ def test_a_statement_shows_its_progress(muster: Muster, chromium: Chromium) -> N
         page.get_by_role("link", name="Read").click()  # waits for it, and nobody reloads the page
         expect(page.get_by_role("heading", name="Statement")).to_be_visible()
         assert bar_of(page, "2023-10") == "2023-10: 1"
+
+
+def test_an_operator_ends_sessions_and_sends_a_failed_mail_again(muster: Muster, chromium: Chromium) -> None:
+    """On a phone without JavaScript: find a person, sign their devices out, see why a mail failed, start it again."""
+    name = f"Grace {uuid4().hex}"
+    account, admin = muster.register(name=name), muster.admin()
+    (mail,) = muster.mails(account.email, subject="Confirm")
+    wait_for(lambda: muster.sql(FAIL_MAIL, email=account.email), what="the end of its job")
+    (muster.outbox / f"{mail['Message-ID'][1:].partition('@')[0]}.eml").unlink()
+    phone = {"viewport": {"width": 360, "height": 780}, "java_script_enabled": False}
+    with chromium.visitor(muster) as theirs, chromium.visitor(muster, **phone) as operator:
+        lost = theirs.sign_in(account.email)
+        page = operator.sign_in(admin.email)
+        page.locator("summary.person").click()
+        page.get_by_role("link", name="Administration").click()
+        page.get_by_label("Name or e-mail address").fill(name.upper())
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("link", name=name).click()
+        expect(page.get_by_text("Chrome on Linux")).to_be_visible()
+        page.get_by_role("button", name="Sign out everywhere").click()
+        expect(page.get_by_role("status")).to_have_text("This person was signed out everywhere.")
+        lost.reload()
+        expect(lost.get_by_role("status")).to_have_text("Your session has ended. Sign in again.")
+
+        row = page.get_by_role("listitem").filter(has_text="E-mail: verification")
+        expect(row).to_contain_text("The mail server cannot be reached: gaierror")
+        row.get_by_role("button", name="Retry").click()
+        expect(page.get_by_role("status")).to_have_text("The job was started again.")
+        muster.mails(account.email, subject="Confirm")
+        expect(page.get_by_role("listitem").filter(has_text="Job started again")).to_be_visible()

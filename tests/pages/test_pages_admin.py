@@ -10,11 +10,11 @@ import pytest
 from app.pages.texts import FIELDS, OTHER_ADDRESS
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
-from tests.support.servers import Account, Muster, claims_of
+from tests.support.servers import Account, Muster, claims_of, wait_for
 
 pytestmark = pytest.mark.one_database
 
-PAGES = ["/admin", "/admin/roles", "/admin/jobs", "/admin/apps", "/admin/history"]
+PAGES = ["/admin", "/admin/roles", "/admin/jobs", "/admin/apps", "/admin/history", "/admin/system"]
 CALLBACK = "com.example.notes:/signed-in"
 
 
@@ -171,3 +171,31 @@ def test_apps_are_added_changed_and_removed(admin: Browser) -> None:
     assert "<bdi>Notes & more</bdi>" in unescape(page)
     assert post(admin, "/admin/apps/notes/remove").headers["location"] == "/admin/apps?done=app-removed"
     assert post(admin, "/admin/apps/notes/remove").status_code == 404
+
+
+def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Browser, looker: Browser) -> None:
+    account = muster.new_account()
+    started = muster.client.post("/api/jobs/statement", json={}, headers=account.tokens().bearer).json()
+    here, retry = page_of(account), f"/admin/jobs/{started['id']}/retry"
+    job = started["id"].replace("-", "") if muster.database_url.startswith("sqlite") else started["id"]
+    fail = "UPDATE job SET state = 'failed', error = 'It broke.' WHERE id = :id AND state = 'done' RETURNING id"
+    wait_for(lambda: muster.sql(fail, id=job), what="the job's end")
+    for path in (here, "/admin/jobs"):
+        page = admin.call("GET", path).text
+        assert ("It broke." in page, retry in page) == (True, True)
+        assert retry not in looker.call("GET", path).text
+    assert post(looker, retry, next=here).status_code in {403, 404}
+    assert post(admin, retry, next="//evil.example").headers["location"] == "/admin/jobs?done=retried"
+    again = post(admin, retry, next=here)
+    assert again.status_code == 409
+    assert "This has not failed and was not canceled" in again.text
+    wait_for(lambda: "It broke." not in admin.call("GET", here).text, what="another attempt")
+
+
+def test_the_state_of_the_service_is_shown(admin: Browser) -> None:
+    page = admin.call("GET", "/admin/system").text
+    state = admin.call("GET", "/api/system").json()
+    assert f"Version {state['version']}" in page
+    assert f"migration {state['database']['migration']}" in page
+    assert ">available</span>" in page
+    assert "Not set up" in page
