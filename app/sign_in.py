@@ -1,20 +1,25 @@
 """Signing in over HTTP: OAuth form parameters, the password grant (RFC 6749 section 4.3), and browser sessions."""
 
+import asyncio
 import re
 from base64 import b64decode
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from app.accounts.users import find_user_by_email, upgrade_hash
 from app.core import metrics
 from app.core.concurrency import in_thread
+from app.core.errors import AppError, TooManyRequests
 from app.core.moving_windows import network, networks
 from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
+from app.models.audit import record
 from app.models.base import utcnow
 from app.models.refresh_token import without_links
 from app.models.types import email_address
@@ -25,6 +30,8 @@ from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_lo
 from app.services import Services
 
 Started = TypeVar("Started")
+
+_noting: set[asyncio.Task[None]] = set()
 
 UNKNOWN_DEVICE = "unknown device"
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
@@ -75,8 +82,18 @@ async def password_grant(
         raise InvalidRequest("username and password are required.")
     if "scope" in form:
         parse_scope(form["scope"])
-    device = device_of(request, form)
     email = _as_email(form["username"])
+    try:
+        return await _verify_and_start(request, form, email, services, start_session)
+    except (InvalidGrant, TooManyRequests) as refusal:
+        await note_refusal(services, email, "locked" if isinstance(refusal, TooManyRequests) else "password")
+        raise
+
+
+async def _verify_and_start(
+    request: Request, form: dict[str, str], email: str, services: Services, start_session: Callable[..., Started]
+) -> Started:
+    device = device_of(request, form)
     await in_thread(services.account_limits.attempt, email, device.ip)
     user, addresses = await services.database.read(request, _find_account, email)
     if network(device.ip) not in map(network, addresses):  # the owner is not locked out where they have a session
@@ -99,6 +116,28 @@ async def password_grant(
     await in_thread(services.account_limits.succeeded, email, device.ip)
     metrics.count("logins", result="ok")
     return started
+
+
+async def note_refusal(services: Services, email: str, reason: str) -> None:
+    """Record that an account's password was refused, at most once an hour for each reason.
+
+    Nobody waits for it: a known address would take longer than an unknown one.
+    """
+    if await in_thread(services.account_limits.is_news, email, reason):
+        noting = asyncio.create_task(_record_refusal(services, email, reason))
+        _noting.add(noting)  # the event loop keeps no reference of its own
+        noting.add_done_callback(_noting.discard)
+
+
+async def _record_refusal(services: Services, email: str, reason: str) -> None:
+    with suppress(AppError, SQLAlchemyError):  # there is nobody to tell
+        await services.database.write(None, _add_refusal, email, reason)
+
+
+def _add_refusal(session: Session, email: str, reason: str) -> None:
+    user = find_user_by_email(session, email)
+    if user is not None:
+        record(session, "sign-in-refused", user_id=user.id, reason=reason)
 
 
 def _find_account(session: Session, email: str) -> tuple[User | None, Sequence[str]]:

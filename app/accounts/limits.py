@@ -14,6 +14,7 @@ from app.core.moving_windows import MovingWindows, networks
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
 # Mails of one kind to one recipient, whoever asks. The newest of ten links still works when another is refused.
 MAIL_CEILING = RateLimitItemPerHour(10)
+NEWS = RateLimitItemPerHour(1)  # refusals of one kind for an account in the audit log
 
 
 class AccountLimits(MovingWindows):
@@ -46,6 +47,10 @@ class AccountLimits(MovingWindows):
     def failed(self, account: str) -> None:
         """Count a wrong password towards the ceiling."""
         self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
+
+    def is_news(self, account: str, reason: str) -> bool:
+        """Whether nothing was refused for this reason within an hour. Unknown accounts count alike."""
+        return self._windows.hit(NEWS, _account_key(account), reason)
 
     def succeeded(self, account: str, address: str) -> None:
         for one in networks(address):

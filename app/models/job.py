@@ -99,7 +99,7 @@ class JobPublic(JobBase):
         arguments = job.arguments if job.kind in REQUESTABLE else {}
         facts = {name: arguments.get(key) for name, key in _FACTS.items()}
         result = f"/api/jobs/{job.id}/result" if job.has_result else None
-        mail = job.arguments["template"] if job.kind == "mail" else None
+        mail = job.arguments.get("template") if job.kind == "mail" else None
         return cls.model_validate(job, update={"mail": mail, "result": result, **facts})
 
 

@@ -32,6 +32,7 @@ from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.caller import Caller, Device, SignIn
 from app.oauth2.refresh_tokens import find_live_session, revoke_sessions
 from app.services import Services
+from app.sign_in import note_refusal
 
 router = Router("/api/users/me")
 local_accounts = Router("/api/users/me")
@@ -133,6 +134,7 @@ async def _verify_password(services: Services, me: CurrentAccount, password: str
     matches, _ = await services.password_hasher.verify(password, me.user.password_hash, me.parties)
     if not matches:
         await in_thread(services.account_limits.failed, me.user.email)
+        await note_refusal(services, me.user.email, "current-password")
         raise WrongPassword
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.support.assertions import assert_problem
 from tests.support.resources import call, pages
-from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
+from tests.support.servers import PASSWORD, Muster, Tokens, claims_of, wait_for
 
 NEW_PASSWORD = "copper-lantern-meadow"
 
@@ -107,6 +107,26 @@ def test_of_a_deleted_account_stays_that_it_was_deleted_and_what_it_did_to_other
     ]
     renamed = events_of(muster, admin, other, "&event=account-renamed")
     assert [(one["actor_id"], one["actor_email"], one["address"]) for one in renamed] == [(user_id, None, "")]
+
+
+def test_refused_passwords_are_noted_once_an_hour_whatever_an_attacker_does(serve: Callable[..., Muster]) -> None:
+    muster = serve(LIMIT_LOGIN_ACCOUNT="3/minute")
+    admin, account = muster.admin().tokens(), muster.new_account()
+    tokens = account.tokens()
+    user_id = id_of(tokens)
+    wrong = {"grant_type": "password", "username": account.email, "password": "wrong"}
+    assert [muster.token(**wrong).status_code for _ in range(5)] == [400, 400, 400, 429, 429]
+    assert muster.token(**wrong | {"username": "nobody@example.com"}).status_code == 400
+    body = {"current_password": "wrong", "new_password": NEW_PASSWORD}
+    assert call(muster, tokens, "PUT", "/users/me/password", body).status_code == 403
+
+    def refusals(more: str) -> list[dict[str, str]]:
+        events = call(muster, admin, "GET", f"/audit?event=sign-in-refused{more}").json()
+        return sorted((event["details"] for event in events), key=lambda details: details["reason"])
+
+    expected = [{"reason": reason} for reason in ("current-password", "locked", "password")]
+    wait_for(lambda: refusals("") == expected, what="the three")
+    assert refusals(f"&user_id={user_id}") == expected
 
 
 def test_what_is_rolled_back_is_in_neither_log_and_a_theft_is_in_both(muster: Muster) -> None:
