@@ -22,6 +22,8 @@ from tests.support.processes import PlainProcess
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, Tokens, wait_for
 
+pytestmark = pytest.mark.one_database
+
 Serve = Callable[..., Muster]
 
 TOKEN = "a token of the one who scrapes"
@@ -138,6 +140,7 @@ def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
     assert {"muster_jobs", "muster_slots_used", "http_requests_total"} <= ours
 
 
+@pytest.mark.both_databases
 def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, postgres: str) -> None:
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:
         muster.sql("ALTER TABLE job RENAME TO away")
