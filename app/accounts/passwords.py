@@ -111,10 +111,14 @@ class PasswordHasher:
 
     async def hash_new(self, password: str, related: Sequence[str], field: str, parties: Sequence[str]) -> str:
         """The hash of a new password; Invalid at `field` if the policy rejects it."""
+        await self.check(password, related, field, parties)
+        return await self._hash.run(parties, partial(hash_password, password))
+
+    async def check(self, password: str, related: Sequence[str], field: str, parties: Sequence[str]) -> None:
+        """Raise Invalid at `field` if the policy rejects a new password."""
         length = get_settings().password_min_length
         policy = partial(check_policy, password, min_length=length, related=related, field=field)
         await self._policy.run(parties, policy)
-        return await self._hash.run(parties, partial(hash_password, password))
 
     async def verify(self, password: str, password_hash: str | None, parties: Sequence[str]) -> tuple[bool, str | None]:
         """Whether the password matches, and a stronger hash to store, if any. Without a hash: False, after as long."""

@@ -187,6 +187,16 @@ class EmailChange(EmailBody):
     current_password: Secret
 
 
+Related = Annotated[str, pydantic.Field(max_length=254, examples=["ada@example.com"])]
+
+
+class PasswordCheck(Body):
+    password: NewSecret
+    related: list[Related] = Field(
+        default=[], max_length=5, description="What it must not be made from, such as the person's address and name."
+    )
+
+
 class PasswordChange(Body):
     current_password: Secret
     new_password: NewSecret

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form, show_on_error
+from app.pages.passwords import judging
 from app.pages.rendering import ME, page, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
@@ -33,7 +34,8 @@ async def change_name(request: Request) -> Response:
 @local_accounts.post("/account/password")
 async def change_password(request: Request) -> Response:
     form = await read_form(request, TEMPLATE, _account)
-    await Api(request).call("PUT", f"{ME}/password", json=form.required("current_password", "new_password"))
+    async with judging(request, form, "new_password"):
+        await Api(request).call("PUT", f"{ME}/password", json=form.required("current_password", "new_password"))
     return redirect("/account", done="password")
 
 

@@ -1,6 +1,6 @@
 """HTML forms: the values that a person entered, and the API's errors about them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +27,7 @@ class Form:
     load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
     errors: dict[str, str] = field(default_factory=dict)
     message: str = ""
+    problem: Mapping[str, Any] = field(default_factory=dict)  # the document of the API
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -46,6 +47,7 @@ class Form:
 
     def reject(self, error: ApiError) -> None:
         """Add the error's messages: beside each field that it names, or else above the form."""
+        self.problem = error.members
         self.errors |= describe_fields(error.type, error.members)
         is_marked = not self.errors.keys().isdisjoint(self.values)
         wait = error.headers.get("Retry-After")

@@ -3,10 +3,12 @@
 from urllib.parse import parse_qsl, urlsplit
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from app.oidc.login import local_path
-from app.pages.api_client import Api
+from app.pages.api_client import Api, ApiError
 from app.pages.forms import Form, read_form
+from app.pages.passwords import judge_password, judging
 from app.pages.rendering import is_signed_in, page, redirect
 from app.pages.texts import SIGN_IN
 
@@ -25,6 +27,8 @@ async def home(request: Request) -> Response:
 @local_accounts.get("/verify-email")
 async def empty_form(request: Request) -> Response:
     """Each template has the name of its path."""
+    if request.url.path == "/register" and is_signed_in(request):
+        return redirect("/operations")
     return await page(request, f"{request.url.path.removeprefix('/')}.html")
 
 
@@ -55,6 +59,15 @@ async def _log_in(request: Request, email: str, password: str) -> None:
     await Api(request).call("POST", "/api/auth/cookie/login", form={"username": email, "password": password})
 
 
+@local_accounts.post("/check-password")
+async def check_password(request: Request) -> Response:
+    """For static/page.js, while a new password is typed: a sentence if it would be rejected, else nothing."""
+    form = await read_form(request)
+    if error := await judge_password(request, form, "password"):
+        raise error
+    return PlainTextResponse(form.errors.get("password", ""), headers={"Cache-Control": "no-store"})
+
+
 @router.post("/sign-out")
 async def sign_out(request: Request) -> Response:
     await Api(request).call("POST", "/api/auth/cookie/logout")
@@ -65,7 +78,8 @@ async def sign_out(request: Request) -> Response:
 async def register(request: Request) -> Response:
     form = await read_form(request, "register.html")
     body = form.required("email", "password") | form.optional("name")
-    await Api(request).call("POST", "/api/auth/register", json=body)
+    async with judging(request, form, "password"):
+        await Api(request).call("POST", "/api/auth/register", json=body)
     await _log_in(request, form["email"], form["password"])
     return redirect("/operations")
 
@@ -90,5 +104,21 @@ async def reset_password(request: Request) -> Response:
 @local_accounts.post("/verify-email")
 async def verify_email(request: Request) -> Response:
     form = await read_form(request, "verify-email.html")
-    await Api(request).call("POST", "/api/auth/verify-email", json=form.required("token"))
-    return redirect("/account" if is_signed_in(request) else "/sign-in", done="verified")
+    try:
+        await Api(request).call("POST", "/api/auth/verify-email", json=form.required("token"))
+    except ApiError as error:
+        if error.type != "already-confirmed":
+            raise
+        return _told(request, done="already-confirmed")
+    return _told(request, done="verified")
+
+
+@local_accounts.post("/renew-link")
+async def renew_link(request: Request) -> Response:
+    form = await read_form(request)
+    await Api(request).call("POST", "/api/auth/renew-link", json=form.required("token"))
+    return _told(request, done="verification")
+
+
+def _told(request: Request, *, done: str) -> Response:
+    return redirect("/account" if is_signed_in(request) else "/sign-in", done=done)

@@ -6,7 +6,7 @@ from sqlmodel import Session
 from app.accounts import email_tokens, users
 from app.core.concurrency import in_thread
 from app.core.crypto import sha256_base64url
-from app.core.errors import EmailTaken, InvalidLink, RolesMissing
+from app.core.errors import AlreadyConfirmed, EmailTaken, InvalidLink, RolesMissing
 from app.core.moving_windows import networks
 from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
 from app.core.settings import get_settings
@@ -17,7 +17,7 @@ from app.http.rate_limit import client_address, limited, limited_instead
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
-from app.models.user import EmailBody, MailedToken, PasswordReset, UserCreate, UserPublic
+from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, UserCreate, UserPublic
 from app.oauth2 import introspection
 from app.oauth2.caller import CodeBinding
 from app.oauth2.requests import CodeTokenForm, RevocationForm, TokenForm
@@ -49,6 +49,14 @@ def _register(session: Session, services: Services, body: UserCreate, password_h
     user = users.create_user(session, email=body.email, name=body.name, password_hash=password_hash)
     services.jobs.mail(session, "verification", owner_id=user.id)
     return UserPublic.of(user)
+
+
+@local_accounts.post("/check-password", status_code=204)
+@limited(settings.limit_login_ip)
+async def check_password(request: Request, body: PasswordCheck, services: ServicesDep) -> None:
+    """Judge a new password while it is typed, by the rule of registration: 204, or a 422 that says what is wrong."""
+    hasher, parties = services.password_hasher, networks(client_address(request))
+    await hasher.check(body.password, body.related, "password", parties)
 
 
 # ---- The token endpoint ----
@@ -181,7 +189,19 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     await in_thread(services.account_limits.recovered, user.email, client_address(request))
 
 
-@local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, EmailTaken))
+@local_accounts.post(
+    "/renew-link", status_code=202, response_class=Response, responses=problems(InvalidLink, AlreadyConfirmed)
+)
+@limited(settings.limit_register)
+def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> Response:
+    """Mail a new link in place of one that has expired or was replaced: an `invalid-link` that is `renewable`."""
+    kind, user = email_tokens.find_renewable(session, services.signers, body.token)
+    services.account_limits.mail(user.email, client_address(request))
+    services.jobs.mail(session, kind, owner_id=user.id)
+    return Response(status_code=202)
+
+
+@local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, AlreadyConfirmed, EmailTaken))
 def verify_email(body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Verify an address, or finish a change of address, with a mailed token."""
     user, former = email_tokens.redeem_verification(session, services.signers, body.token, utcnow())

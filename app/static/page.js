@@ -1,5 +1,5 @@
 // On every page: times in the reader's own zone, relative while they are recent; menus that close by themselves; passwords
-// that can be shown; and the focus in the first field that has to be corrected.
+// that can be shown and are judged while they are typed; and the focus in the first field that has to be corrected.
 const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR; // seconds
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
@@ -51,9 +51,34 @@ function showable(field) {
   pair.append(field, button);
 }
 
+// Below a new password, what the server says of it during a pause: by the same rule that it applies to what is sent.
+function judged(field) {
+  const verdict = document.createElement("p");
+  verdict.className = "hint verdict";
+  verdict.setAttribute("role", "status");
+  field.closest(".field").append(verdict);
+  let pause;
+  field.addEventListener("input", () => {
+    clearTimeout(pause);
+    verdict.textContent = "";
+    if (field.value) pause = setTimeout(judge, 400); // ms
+  });
+  async function judge() {
+    const form = new FormData(field.form), password = field.value;
+    const body = new URLSearchParams({ password });
+    for (const name of ["email", "username", "name"]) body.set(name, form.get(name) ?? "");
+    const answer = await fetch("/check-password", { method: "POST", body }).catch(() => null);
+    if (!answer?.ok || field.value !== password) return;
+    verdict.textContent = await answer.text() || "This password can be used.";
+    field.removeAttribute("aria-invalid");
+    document.getElementById(`${field.id}-error`)?.setAttribute("hidden", "");
+  }
+}
+
 showLocalTimes(document);
 document.querySelectorAll("input[type=password]").forEach(showable);
-document.querySelector("[aria-invalid]")?.focus();
+document.querySelectorAll("[autocomplete=new-password]").forEach(judged);
+(document.querySelector("[aria-invalid]") ?? document.querySelector("form:has(> .alert) :invalid"))?.focus();
 document.querySelectorAll("input[data-utc]").forEach(localField);
 
 addEventListener("click", (event) => {

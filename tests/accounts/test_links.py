@@ -34,6 +34,10 @@ def verify(muster: Muster, token: str) -> httpx.Response:
     return muster.client.post("/api/auth/verify-email", json={"token": token})
 
 
+def renew(muster: Muster, token: str) -> httpx.Response:
+    return muster.client.post("/api/auth/renew-link", json={"token": token})
+
+
 def change_email(muster: Muster, tokens: Tokens, email: str, password: str = PASSWORD) -> httpx.Response:
     body = {"email": email, "current_password": password}
     return muster.client.put("/api/users/me/email", json=body, headers=tokens.bearer)
@@ -121,7 +125,19 @@ def test_a_verification_link_works_once(muster: Muster) -> None:
     assert muster.me(tokens).json()["is_verified"] is False
     assert verify(muster, token).status_code == 204
     assert muster.me(tokens).json()["is_verified"] is True
-    assert_dead(verify(muster, token))
+    assert_problem(verify(muster, token), 409, "already-confirmed")
+
+
+def test_a_link_to_confirm_is_recognized_after_a_reset_however_old_it_is(muster: Muster) -> None:
+    account, other = muster.new_account(), muster.new_account()
+    links = [made(muster, account, "verification", age=timedelta(hours=hours)) for hours in (30, 0)]
+    assert reset(muster, made(muster, account, "reset")).status_code == 204
+    for token in links:
+        assert_problem(verify(muster, token), 409, "already-confirmed")
+        assert_problem(renew(muster, token), 409, "already-confirmed")
+    forged = links[1][:-1] + ("A" if links[1][-1] != "A" else "E")
+    assert_dead(verify(muster, forged))
+    assert_dead(verify(muster, made(muster, other, "reset")))
 
 
 def test_a_verified_address_gets_no_further_link(muster: Muster) -> None:
@@ -239,7 +255,11 @@ def test_a_change_of_ownership_ends_every_link_and_the_pending_address(muster: M
     links = {link: made(muster, account, link, age=timedelta(minutes=1)) for link in KINDS}
     end(muster, account, tokens, how)
     for link, token in links.items():
-        assert_dead(redeem(muster, link, token))
+        if (how, link) == ("reset", "verification"):
+            assert_problem(redeem(muster, link, token), 409, "already-confirmed")
+        else:
+            assert_dead(redeem(muster, link, token))
+            assert "renewable" not in renew(muster, token).json()
     with Session(muster.engine) as session:
         user = find_user(session, user_id)
     assert user is None or user.new_email is None
@@ -260,6 +280,23 @@ def test_a_newer_link_ends_the_older_ones_of_its_kind(muster: Muster, link: Link
         newer = muster.link_token(account.email, subject=subject)
     assert_dead(redeem(muster, link, older))
     assert redeem(muster, link, newer).status_code == 204
+
+
+@pytest.mark.parametrize("link", KINDS)
+def test_an_expired_link_is_renewed_to_the_address_that_it_was_mailed_to(muster: Muster, link: LinkKind) -> None:
+    account, _ = pending(muster)
+    (row,) = muster.sql('SELECT new_email FROM "user" WHERE email = :email', email=account.email)
+    recipient = row.new_email if link == "email_change" else account.email
+    subject = {"reset": RESET, "verification": CONFIRM, "email_change": CONFIRM_NEW}[link]
+    expired = made(muster, account, link, age=timedelta(hours=2))
+    refused = redeem(muster, link, expired)
+    assert_dead(refused)
+    assert refused.json()["renewable"] is True
+    assert_dead(renew(muster, expired[:-2] + "AA"))
+    assert renew(muster, expired).status_code == 202
+    muster.mails(recipient, subject=subject, at_least=2 if link == "email_change" else 1)
+    assert redeem(muster, link, muster.link_token(recipient, subject=subject)).status_code == 204
+    assert renew(muster, expired).status_code in {400, 409}
 
 
 def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> None:

@@ -84,6 +84,23 @@ def test_a_password_is_refused_with_the_reason_and_never_repeated(
     error = answer.json()["errors"][0]
     assert (error["loc"], error["type"]) == (["body", "password"], reason)
     assert not password or str(password) not in json.dumps(answer.json(), ensure_ascii=False)
+    judged = check(muster, password, email, "Grace Brewster")
+    assert judged.json()["errors"] == answer.json()["errors"]
+
+
+def check(muster: Muster, password: object, *related: str) -> httpx.Response:
+    body = json.dumps({"password": password, "related": related})
+    headers = {"Content-Type": "application/json"}
+    return muster.client.post("/api/auth/check-password", content=body, headers=headers)
+
+
+def test_a_password_is_judged_without_being_stored_or_logged(muster: Muster) -> None:
+    password = f"copper-{uuid4().hex}"
+    assert check(muster, password).status_code == 204
+    assert check(muster, password, password).status_code == 422
+    assert password not in muster.log
+    assert_problem(check(muster, password, *["x"] * 6), 422, "invalid")
+    assert_problem(check(muster, password, "x" * 255), 422, "invalid")
 
 
 @pytest.mark.slow

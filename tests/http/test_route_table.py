@@ -35,6 +35,8 @@ PUBLIC = [
     ("POST", "/api/auth/request-verification"),
     ("POST", "/api/auth/reset-password"),
     ("POST", "/api/auth/verify-email"),
+    ("POST", "/api/auth/renew-link"),
+    ("POST", "/api/auth/check-password"),
 ]
 # For people and browsers, so not in OpenAPI.
 PAGES = ["/", "/api/docs", "/api/openapi.json", "/static/docs.html"]

@@ -8,6 +8,7 @@ import pytest
 
 from app.models.period import Period
 from app.pages.jobs_and_chat import named_period
+from tests.accounts.test_links import made
 from tests.http.test_cookies import let_pass
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
@@ -164,6 +165,67 @@ def test_an_archive_of_everything_is_prepared_and_downloaded(muster: Muster, bro
     assert "No statements yet." in browser.call("GET", "/jobs").text
     admin = Browser(muster).sign_in(muster.admin())
     assert "/result" not in admin.call("GET", "/account").text
+
+
+def test_an_address_that_is_not_confirmed_is_recalled_on_every_page(muster: Muster, browser: Browser) -> None:
+    confirmed = Browser(muster).sign_in(muster.new_account(is_verified=True))
+    for path in ("/operations", "/account", "/devices"):
+        assert "Confirm your address" in browser.call("GET", path).text
+        assert "Confirm your address" not in confirmed.call("GET", path).text
+
+
+def test_all_mistakes_are_shown_at_once(browser: Browser) -> None:
+    refused = post(browser, "/account/password", current_password="wrong", new_password="password1")
+    assert refused.status_code == 403
+    assert invalid_fields(refused.text) == ["current_password", "new_password"]
+    refused = post(browser, "/register", email="nobody", password="password1", name="Ada")
+    assert refused.status_code == 422
+    assert invalid_fields(refused.text) == ["email", "password"]
+
+
+def invalid_fields(page: str) -> list[str | None]:
+    return [attrs["name"] for tag, attrs in Elements(page).tags if tag == "input" and attrs.get("aria-invalid")]
+
+
+def test_a_new_password_is_judged_while_it_is_typed(browser: Browser) -> None:
+    def judge(password: str) -> str:
+        answer = post(browser, "/check-password", password=password, email="grace@example.com", name="Hopper Grace")
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+        return answer.text
+
+    assert judge("copper-lantern-meadow") == ""
+    assert judge("tiny") == "The password needs at least 8 characters."
+    assert "easy to guess" in judge("hopper grace")
+    foreign = browser.call(
+        "POST", "/check-password", data={"password": "x"}, headers={"Origin": "https://evil.example"}
+    )
+    assert foreign.status_code == 403
+
+
+def test_a_failed_link_offers_a_new_one_and_shows_no_code(muster: Muster, browser: Browser) -> None:
+    account = muster.new_account()
+    code = made(muster, account, "reset")
+    weak = post(browser, "/reset-password", token=code, new_password="password1")
+    assert [tag["type"] for _, tag in Elements(weak.text).tags if tag.get("value") == code] == ["hidden"]
+    expired = made(muster, account, "reset", age=timedelta(hours=2))
+    failed = post(browser, "/reset-password", token=expired, new_password="copper-lantern-meadow")
+    assert failed.status_code == 400
+    assert 'action="/renew-link"' in failed.text
+    assert 'name="new_password"' not in failed.text
+    renewed = post(Browser(muster), "/renew-link", token=Elements(failed.text).value("token"))
+    assert renewed.headers["location"] == "/sign-in?done=verification"
+    muster.mails(account.email, subject="Reset")
+    assert 'href="/forgot-password"' in post(browser, "/reset-password", token="x", new_password="y").text
+
+
+def test_a_link_to_an_address_that_is_confirmed_says_so(muster: Muster) -> None:
+    account = muster.new_account()
+    link = made(muster, account, "verification")
+    reset = {"token": made(muster, account, "reset"), "new_password": "copper-lantern-meadow"}
+    assert post(Browser(muster), "/reset-password", **reset).status_code == 303
+    answer = post(Browser(muster), "/verify-email", token=link)
+    assert answer.headers["location"] == "/sign-in?done=already-confirmed"
+    assert "already confirmed" in Browser(muster).call("GET", answer.headers["location"]).text
 
 
 def test_the_account_is_deleted(browser: Browser) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from app.core.errors import AppError
 from app.core.oauth_errors import OAuthError
-from app.models import audit, chat, job, oauth_client, operation, user
+from app.models import audit, chat, job, oauth_client, operation, refresh_token, user
 from app.models.operation import MAX_TEXT
 from app.oidc import login  # noqa: F401  # its errors are kinds, too
 from app.pages.texts import (
@@ -37,6 +37,7 @@ PROTOCOL = re.compile(
     re.IGNORECASE,
 )
 BODIES: list[type[BaseModel]] = [
+    refresh_token.SessionUpdate,
     operation.OperationCreate,
     user.UserCreate,
     user.UserAdminUpdate,
