@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from sqlalchemy import case
 from sqlalchemy import select as select_columns
 from sqlmodel import SQLModel, col
 
@@ -17,6 +18,7 @@ from app.core.database import Database
 from app.core.templating import render
 from app.jobs.claim import ClaimedJob
 from app.ledger import csv_format
+from app.models.audit import AuditEvent, AuditEventBase
 from app.models.base import utcnow
 from app.models.chat import ChatMessage, ChatMessagePublic
 from app.models.job import REQUESTABLE, Job, JobBase
@@ -43,17 +45,25 @@ class _IdentityRecord(SQLModel):
     created_at: UtcTime
 
 
+class _EventRecord(AuditEventBase):
+    address: str
+
+
 class _Part(NamedTuple):
-    """The rows of a table that meet `owned`: those columns that the schema shows."""
+    """The rows of a table that meet `owned`: those columns that the schema shows, some of them replaced."""
 
     table: Any
     schema: type[SQLModel]
     owned: Callable[[UUID], Any]
+    replaced: Mapping[str, Any] = {}
 
 
+# As in OwnAuditEvent: where an admin was is not shown.
+_OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
 _PARTS = {
     "sessions": _Part(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
     "identities": _Part(Identity, _IdentityRecord, lambda me: col(Identity.user_id) == me),
+    "events": _Part(AuditEvent, _EventRecord, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
     "tasks": _Part(Task, TaskPublic, lambda me: (col(Task.author_id) == me) | (col(Task.assignee_id) == me)),
     "messages": _Part(ChatMessage, ChatMessagePublic, lambda me: col(ChatMessage.author_id) == me),
     "jobs": _Part(Job, JobBase, lambda me: (col(Job.owner_id) == me) & col(Job.kind).in_(REQUESTABLE)),
@@ -81,7 +91,7 @@ def _read(
 ) -> Iterator[list[Any]]:
     """Read each batch in a short session of its own, in the order of the ids."""
     row_id = part.table.id
-    columns = [getattr(part.table, name) for name in shown]
+    columns = [part.replaced.get(name, getattr(part.table, name)).label(name) for name in shown]
     statement = select_columns(*columns).where(part.owned(owner_id)).order_by(row_id).limit(BATCH)
     rows: Sequence[Any] | None = None
     while rows is None or len(rows) == BATCH:

@@ -14,7 +14,7 @@ from tests.support.phones import COURSE
 from tests.support.servers import PASSWORD, Muster, Tokens, hash_of
 from tests.support.workers import Board
 
-LISTS = ("account", "sessions", "identities", "tasks", "messages", "jobs", "operations")
+LISTS = ("account", "sessions", "identities", "events", "tasks", "messages", "jobs", "operations")
 
 
 def export(board: Board, tokens: Tokens | None = None) -> httpx.Response:
@@ -47,6 +47,8 @@ def board(muster: Muster) -> Board:
 
 def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) -> None:
     tablet = board.account.sign_in(device="a tablet")
+    admin, path = board.muster.admin().tokens(), f"/api/users/{board.owner_id}"
+    assert board.muster.client.patch(path, json={"name": "Ada"}, headers=admin.bearer).status_code == 200
     started = export(board)
     assert (started.status_code, started.json()["kind"]) == (202, "export")
     job_id = str(started.json()["id"])
@@ -62,6 +64,9 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     assert {name: len(rows) for name, rows in lists.items()} == {name: len(rows) for name, rows in tables.items()}
     assert lists["account"] == [board.muster.me(board.tokens).json()]
     assert {session["device"] for session in lists["sessions"]} >= {"a tablet"}
+    signed_in = next(event for event in lists["events"] if event["event"] == "sign-in")
+    assert signed_in["address"] == "127.0.0.1"
+    assert {event["address"] for event in lists["events"] if event["event"] == "account-renamed"} == {""}, "by an admin"
     assert {task["title"] for task in lists["tasks"]} == {
         "mine, for nobody",
         "mine, for the first",
@@ -73,7 +78,7 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     current = board.muster.client.get("/api/operations", headers=board.tokens.bearer).json()
     assert lists["operations"] == current
     everything = "".join(files.values())
-    for secret in ("password", "secret", "hash", PASSWORD, hash_of(PASSWORD), tablet.refresh, tablet.access):
+    for secret in ("secret", "hash", PASSWORD, hash_of(PASSWORD), tablet.refresh, tablet.access):
         assert secret not in everything.removeprefix(files["README.txt"]), secret
     assert board.account.email in files["README.txt"]
 
