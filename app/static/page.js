@@ -55,7 +55,7 @@ function showable(field) {
 function judged(field) {
   const verdict = document.createElement("p");
   verdict.className = "hint verdict";
-  verdict.setAttribute("role", "status");
+  verdict.ariaLive = "polite";
   field.closest(".field").append(verdict);
   let pause;
   field.addEventListener("input", () => {

@@ -64,8 +64,7 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     assert {name: len(rows) for name, rows in lists.items()} == {name: len(rows) for name, rows in tables.items()}
     assert lists["account"] == [board.muster.me(board.tokens).json()]
     assert {session["device"] for session in lists["sessions"]} >= {"a tablet"}
-    signed_in = next(event for event in lists["events"] if event["event"] == "sign-in")
-    assert signed_in["address"] == "127.0.0.1"
+    assert "127.0.0.1" in {event["address"] for event in lists["events"] if event["event"] == "sign-in"}
     assert {event["address"] for event in lists["events"] if event["event"] == "account-renamed"} == {""}, "by an admin"
     assert {task["title"] for task in lists["tasks"]} == {
         "mine, for nobody",
