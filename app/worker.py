@@ -8,6 +8,7 @@ from uuid import UUID
 
 from anyio.from_thread import start_blocking_portal
 from celery import signals
+from celery.apps import worker as celery_worker
 from kombu.transport.redis import Channel, QoS
 
 from app.accounts.limits import AccountLimits
@@ -19,6 +20,7 @@ from app.jobs.handlers import JobHandlers
 from app.jobs.queue import JobQueue
 from app.oauth2.access_tokens import Signers
 
+log = logging.getLogger("muster.worker")
 settings = get_settings()
 if settings.redis_url is None:
     sys.exit("muster: REDIS_URL: a worker needs redis://host:port/0; without it, jobs run in the service itself")
@@ -38,6 +40,8 @@ class LenientQoS(QoS):
 
 
 Channel.QoS = LenientQoS
+if settings.environment == "production":
+    celery_worker.safe_say = lambda *_: None  # its farewell is no line of the log, which is JSON
 celery = make_celery(settings.redis_url)
 _resources = ExitStack()
 
@@ -53,12 +57,16 @@ def start(**_: Any) -> None:
     """Build the services before the first message arrives."""
     portal = _resources.enter_context(start_blocking_portal())
     database = Database(settings, portal)
-    _resources.callback(database.close)
+    _resources.callback(portal.call, database.close)
     celery.jobs = jobs = JobQueue(database, settings.redis_url)
     _resources.callback(jobs.close)
     signers = Signers.derive(settings.secret_keys, settings.public_url)
     limits = AccountLimits(settings.limit_login_account, settings.redis_url)
     jobs.start(JobHandlers(settings, database, signers, jobs, limits.may_mail).handle)
+
+
+def say_ready(**_: Any) -> None:
+    log.info("The worker is ready.")
 
 
 def release_jobs(**_: Any) -> None:
@@ -68,6 +76,7 @@ def release_jobs(**_: Any) -> None:
 
 def close(**_: Any) -> None:
     _resources.close()
+    log.info("The worker has stopped.")
 
 
 def run(job_id: str) -> None:
@@ -76,6 +85,7 @@ def run(job_id: str) -> None:
 
 signals.setup_logging.connect(set_up_logging)
 signals.worker_init.connect(start)
+signals.worker_ready.connect(say_ready)
 signals.worker_shutting_down.connect(release_jobs)
 signals.worker_shutdown.connect(close)
 celery.task(name=TASK)(run)

@@ -61,7 +61,10 @@ def main() -> None:
                     f"Written: {file}. Keep SECRET_KEYS (or data/secret.key) too: without it everybody is signed out."
                 )
             else:
-                restore(url, options.from_folder / options.file, force=options.force)
+                if options.after_pg_restore:
+                    finish_pg_restore(url)
+                else:
+                    restore(url, options.from_folder / options.file, force=options.force)
                 print("Restored. Start the service: it migrates the database, and phones fill their copies again.")
     except (BackupError, sqlite3.Error, psycopg.Error) as error:
         sys.exit(f"muster: {error}")
@@ -72,11 +75,15 @@ def parse() -> Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("backup", "restore"):
         command = commands.add_parser(name, prog=f"./scripts/{name}")
-        command.add_argument("file", type=Path, nargs="?" if name == "backup" else None, metavar="FILE")
+        command.add_argument("file", type=Path, nargs="?", metavar="FILE")
         command.add_argument("--from-folder", type=Path, default=Path(), help=SUPPRESS)
         if name == "restore":
             command.add_argument("--force", action="store_true", help="replace a database that has tables")
-    return parser.parse_args()
+            command.add_argument("--after-pg-restore", action="store_true", help="do what pg_restore alone does not")
+    options = parser.parse_args()
+    if options.command == "restore" and bool(options.file) == options.after_pg_restore:
+        parser.error("restore takes a file, or --after-pg-restore where pg_restore has read it")
+    return options
 
 
 def default_file(url: URL) -> Path:
@@ -165,10 +172,7 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
 
 def _restore_postgres(url: URL, file: Path, *, force: bool) -> None:
     """Restore and raise in one transaction: phones would miss changes if the service started between the two."""
-    engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "muster restore"})
-    with engine.begin() as connection:
-        if users := connection.execute(text(OTHER_USERS)).scalars().all():
-            raise BackupError(f"the database is in use by {', '.join(users)}; stop the service and its workers first")
+    with _sole_connection(url) as connection:
         if inspect(connection).has_table("alembic_version") and not force:
             raise BackupError("the database has tables; --force replaces them")
         options = ["--clean", "--if-exists", "--no-owner", "--no-privileges", "--file=-"]
@@ -179,6 +183,26 @@ def _restore_postgres(url: URL, file: Path, *, force: bool) -> None:
         _check_end("pg_restore", client.returncode, complaint)
         connection.execute(text("RESET search_path"))  # the script empties it
         raise_numbers(connection)
+
+
+def finish_pg_restore(url: URL) -> None:
+    """Raise the numbers of a database that pg_restore has filled, before the service starts."""
+    if _is_sqlite(url):
+        raise BackupError("--after-pg-restore is for PostgreSQL; a SQLite file is restored by ./scripts/restore FILE")
+    with _sole_connection(url) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            raise BackupError("the database has no tables; run pg_restore first")
+        raise_numbers(connection)
+
+
+@contextmanager
+def _sole_connection(url: URL) -> Iterator[Connection]:
+    """A transaction in a database that nobody else uses."""
+    engine = create_engine(url, poolclass=NullPool, connect_args={"application_name": "muster restore"})
+    with engine.begin() as connection:
+        if users := connection.execute(text(OTHER_USERS)).scalars().all():
+            raise BackupError(f"the database is in use by {', '.join(users)}; stop the service and its workers first")
+        yield connection
 
 
 OTHER_USERS = """

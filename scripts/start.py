@@ -25,11 +25,13 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from app.core.database import OTHER_CONNECTIONS
+from app.core.logs import configure_logging
 from app.core.schema import known_revisions, newest_revision, schema_revision
 from app.core.settings import DATA, ROOT, Settings, get_settings
 from scripts.demo import DEMO_ACCOUNT, load_demo, refuse_demo_account
 from scripts.errors import database_name, explained_errors, relative
 from scripts.seed import has_admin, load_roles, make_first_admin
+from scripts.terminal import say
 
 MAX_FRAME = 32 * 1024  # bytes; a text of 4 KiB takes 24 KiB when every byte of it is escaped
 GRACEFUL_SHUTDOWN = 10  # seconds for requests in progress and open streams
@@ -39,6 +41,7 @@ PORTS_TO_TRY = 100  # above one that is taken
 def main() -> None:
     options = parse()
     settings = get_settings()
+    configure_logging(settings)
     if options.reload and settings.workers > 1:
         sys.exit("muster: WORKERS: --reload serves with one process; leave WORKERS at 1")
     if options.demo:
@@ -49,9 +52,9 @@ def main() -> None:
         settings = fit_connections(settings)
     share_metrics(settings)
     allow_many_connections()
-    print(banner(settings, demo=options.demo, reload=options.reload), flush=True)
+    say(settings, banner(settings, demo=options.demo, reload=options.reload))
     serve(settings, reload=options.reload)
-    print(goodbye(settings), flush=True)
+    say(settings, goodbye(settings))
 
 
 def parse() -> Namespace:
@@ -158,7 +161,7 @@ def migrate(settings: Settings) -> None:
     from alembic import command  # noqa: PLC0415  # only a start that migrates pays for the import
     from alembic.config import Config  # noqa: PLC0415  # the same
 
-    print(f"Migrating   {database_name(settings)}", flush=True)
+    say(settings, f"Migrating   {database_name(settings)}")
     command.upgrade(Config(ROOT / "alembic.ini"), "head")
 
 
@@ -175,7 +178,7 @@ def fit_connections(settings: Settings) -> Settings:
     why = f"WORKERS={settings.workers} could open {needed} connections, and PostgreSQL allows {available}"
     if "db_slots" in settings.model_fields_set or most < 1:
         sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too many: {why}. At most {max(most, 0)} fits")
-    print(f"muster: DB_SLOTS: lowered from {settings.db_slots} to {most}: {why}", flush=True)
+    say(settings, f"muster: DB_SLOTS: lowered from {settings.db_slots} to {most}: {why}")
     os.environ["DB_SLOTS"] = str(most)
     get_settings.cache_clear()
     return get_settings()

@@ -5,12 +5,15 @@ from scripts.command_line import Parser
 
 # isort: split
 
+import logging
 import sys
 
 from celery.__main__ import main as celery
 
+from app.core.logs import configure_logging
 from app.core.settings import get_settings
 from app.jobs.backends import QUEUES
+from scripts.terminal import say
 
 
 def main() -> None:
@@ -22,12 +25,15 @@ def main() -> None:
     queues = options.queues.split(",") if options.queues else QUEUES
     if unknown := set(queues) - set(QUEUES):
         parser.error(f"there is no queue {min(unknown)}: {', '.join(QUEUES)}")
-    if get_settings().redis_url is None:
+    settings = get_settings()
+    if settings.redis_url is None:
         sys.exit("muster: REDIS_URL: a worker needs redis://host:port/0; without it, jobs run in the service itself")
     arguments = ["--without-mingle", "--without-gossip", "--queues", ",".join(queues), *options.celery]
     if options.concurrency:
         arguments += ["--concurrency", str(options.concurrency)]
-    print(f"Worker      runs jobs of the queues {', '.join(queues)}; Ctrl-C stops it", flush=True)
+    configure_logging(settings)
+    logging.captureWarnings(True)  # Celery's, before it sets up logging itself
+    say(settings, f"Worker      runs jobs of the queues {', '.join(queues)}; Ctrl-C stops it")
     sys.argv = ["celery", "--quiet", "--app", "app.worker", "worker", *arguments]
     celery()
 

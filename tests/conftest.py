@@ -28,7 +28,7 @@ from tests.support.servers import Muster, Tokens
 
 DATABASES = ("sqlite", "postgresql")
 # Fixtures that start a browser or another server: a test that takes one is not in the quick lane.
-HEAVY_FIXTURES = {"chromium", "redis", "provider"}
+HEAVY_FIXTURES = {"chromium", "redis", "provider", "proxy"}
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"
 _PASSED = "passed"

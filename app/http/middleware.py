@@ -28,6 +28,7 @@ log = logging.getLogger("muster.request")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Any other method is counted as OTHER: a client could make up methods, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
@@ -164,6 +165,8 @@ def _log_request(method: str, scope: Scope, status: int, seconds: float) -> None
     method = method if method in _METHODS else "OTHER"
     route, milliseconds = route_template(scope), round(seconds * 1000, 1)
     metrics.count_request(method, route, status, seconds)
+    if route in _PROBES and status < 400:
+        return  # they would fill the log
     fields = {"method": method, "route": route, "status": status, "milliseconds": milliseconds, **_identity(scope)}
     log.info("%s %s %d %.1f ms", method, route, status, milliseconds, extra={"fields": fields})
 

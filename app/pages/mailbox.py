@@ -5,7 +5,6 @@ The links in the mails sign people in, so main.py adds these routes in developme
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from pathlib import Path
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -13,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from app.core.concurrency import in_thread
 from app.core.errors import NotFound
-from app.core.settings import get_settings
+from app.core.settings import DATA, get_settings
 from app.email.sender import outbox_folder
 from app.http.monitoring import is_from_this_machine
 from app.pages.rendering import page, page_headers
@@ -42,7 +41,7 @@ async def list_mails(request: Request) -> Response:
 
 @router.get("/{mail_id:uuid}")
 async def show_mail(request: Request, mail_id: UUID) -> Response:
-    answer = await page(request, "mailbox-mail.html", mail_id=mail_id, mail=await in_thread(_read, _file(mail_id)))
+    answer = await page(request, "mailbox-mail.html", mail_id=mail_id, mail=await _read_mail(mail_id))
     policy_of_page = page_headers(get_settings(), apart=request.app.state.api is None)["content-security-policy"]
     answer.headers["Content-Security-Policy"] = f"{policy_of_page}; frame-src 'self'"
     return answer
@@ -50,26 +49,20 @@ async def show_mail(request: Request, mail_id: UUID) -> Response:
 
 @router.get("/{mail_id:uuid}/html")
 async def show_html(mail_id: UUID) -> Response:
-    body = (await in_thread(_read, _file(mail_id))).get_body(("html",))
-    html = body.get_content() if body else ""
-    return HTMLResponse(html, headers={"Content-Security-Policy": MAIL_POLICY, "Cache-Control": "private, no-store"})
+    body = (await _read_mail(mail_id)).get_body(("html",))
+    headers = {"Content-Security-Policy": MAIL_POLICY, "Cache-Control": "private, no-store"}
+    return HTMLResponse(body.get_content() if body else "", headers=headers)
 
 
-def _outbox() -> Path:
-    return outbox_folder(get_settings()) or Path()
+async def _read_mail(mail_id: UUID) -> EmailMessage:
+    mails = await in_thread(_newest_mails, str(mail_id))
+    if not mails:
+        raise NotFound
+    return mails[str(mail_id)]
 
 
-def _file(mail_id: UUID) -> Path:
-    return _outbox() / f"{mail_id}.eml"
-
-
-def _newest_mails() -> dict[str, EmailMessage]:
-    files = sorted(_outbox().glob("*.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return {file.stem: _read(file) for file in files[:SHOWN]}
-
-
-def _read(file: Path) -> EmailMessage:
-    try:
-        return message_from_bytes(file.read_bytes(), policy=policy.default)
-    except FileNotFoundError:
-        raise NotFound from None
+def _newest_mails(name: str = "*") -> dict[str, EmailMessage]:
+    """The mails of that name, or all, by name."""
+    folder = outbox_folder(get_settings()) or DATA
+    files = sorted(folder.glob(f"{name}.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    return {file.stem: message_from_bytes(file.read_bytes(), policy=policy.default) for file in files[:SHOWN]}

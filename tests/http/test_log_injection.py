@@ -164,7 +164,7 @@ def send_everywhere(muster: Muster, email: str, tokens: Tokens, text: str, reque
         raw(muster, head("GET", "/x", Connection="close").replace(b"localhost", line))
         raw(muster, b"GET /" + line + b" HTTP/1.1\r\nConnection: close\r\n\r\n")
         raw(muster, line + b"\r\n\r\n")
-    client.get("/health/live", headers={"X-Request-ID": request_id})
+    client.get("/api/docs", headers={"X-Request-ID": request_id})
 
 
 def as_header(text: str) -> bytes:

@@ -1,6 +1,7 @@
 """The log: one JSON line a request in production, lines of their own for what happens to accounts, and no secrets."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from websockets.sync.client import connect
 
 from tests.scripts.test_start import environment
 from tests.support.databases import ROOT, fresh_database
-from tests.support.servers import Muster, claims_of, wait_for
+from tests.support.redis_server import RedisServer
+from tests.support.servers import STARTUP, Muster, claims_of, wait_for
 from tests.support.sockets import Socket
 
 pytestmark = pytest.mark.one_database
@@ -78,8 +80,33 @@ def test_a_request_is_logged_with_its_session_and_without_its_content(served: Mu
 
 
 def of_request(muster: Muster, request_id: str, of: str = "status") -> dict[str, Any] | None:
-    lines = [json.loads(line) for line in muster.log.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in muster.log.splitlines()]
     return next((line for line in lines if line["request_id"] == request_id and of in line), None)
+
+
+def test_health_checks_and_scrapes_do_not_fill_the_log(served: Muster) -> None:
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        served.client.get(path, headers={"X-Request-ID": path.rpartition("/")[2]})
+    line = wait_for(lambda: of_request(served, "metrics"), what="the line of what was refused")
+    assert line["status"] == 403
+    assert (of_request(served, "live"), of_request(served, "ready")) == (None, None)
+
+
+@pytest.mark.slow
+def test_a_worker_in_production_says_in_json_that_it_is_ready_and_that_it_has_stopped(
+    served: Muster, redis: RedisServer
+) -> None:
+    log = served.folder / "worker"
+    log.touch()
+    process = served.launch(["scripts.worker"], {**os.environ, **served.settings, "REDIS_URL": redis.url}, log)
+    try:
+        wait_for(lambda: "The worker is ready." in log.read_text(), what="a worker")
+    finally:
+        process.terminate()
+        process.wait(STARTUP)
+    messages = [json.loads(line)["message"] for line in log.read_text().splitlines()]
+    assert messages[0].startswith("Worker runs jobs of the queues high, default")
+    assert messages[-1] == "The worker has stopped."
 
 
 def test_a_socket_is_logged_when_it_ends_with_its_close_code(served: Muster) -> None:

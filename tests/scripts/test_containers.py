@@ -13,6 +13,7 @@ import yaml
 
 from app.core.scopes import SCOPES
 from app.core.settings import Settings
+from scripts import is_live
 from scripts.realm import demo_realm
 from tests.support.databases import ROOT
 from tests.support.metrics import SERIES
@@ -41,6 +42,23 @@ def test_the_dockerfile_passes_hadolint() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "127.0.0.1:9000"),  # noqa: S104  # all addresses
+        ("::", "127.0.0.1:9000"),
+        ("127.0.0.2", "127.0.0.2:9000"),
+        ("::1", "[::1]:9000"),
+    ],
+)
+def test_the_health_check_asks_where_the_service_listens(
+    monkeypatch: pytest.MonkeyPatch, host: str, address: str
+) -> None:
+    monkeypatch.setenv("HOST", host)
+    monkeypatch.setenv("PORT", "9000")
+    assert is_live.address() == address
+
+
 @pytest.mark.slow
 def test_compose_yaml_follows_the_schema_of_compose_files() -> None:
     check = [
@@ -55,6 +73,11 @@ def test_compose_yaml_follows_the_schema_of_compose_files() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_image_says_what_it_is() -> None:
+    labels = re.findall(r"org\.opencontainers\.image\.(\w+)=", (ROOT / "Dockerfile").read_text())
+    assert labels == ["title", "description", "licenses"]
+
+
 def test_every_image_is_pinned_by_a_tag() -> None:
     base = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     foreign = [service["image"] for service in COMPOSE["services"].values() if "build" not in service]
@@ -63,7 +86,7 @@ def test_every_image_is_pinned_by_a_tag() -> None:
 
 def test_compose_sets_settings_that_exist_and_the_same_for_all() -> None:
     environments = [COMPOSE["services"][name]["environment"] for name in OURS]
-    assert [set(environment) - SETTINGS for environment in environments] == [set()] * 3
+    assert [set(environment) - SETTINGS for environment in environments] == [{"PGPASSWORD"}] * 3  # libpq's own
     differing = {"SERVES", "PORT"}
     shared = [{k: v for k, v in environment.items() if k not in differing} for environment in environments]
     assert shared == [shared[0]] * 3
@@ -79,15 +102,34 @@ def test_compose_opens_ports_on_this_machine_alone_and_finds_its_files() -> None
             assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], volume
 
 
+def test_any_password_of_the_database_and_any_new_token_reaches_whom_it_concerns() -> None:
+    """A password is no part of a URL, where it would have to be escaped; and a changed variable makes compose start a
+    container again, a changed file does not."""
+    services = COMPOSE["services"]
+    variables = [services[name]["environment"] for name in OURS]
+    assert {each["DATABASE_URL"] for each in variables} == {"postgresql://muster@db/muster"}
+    assert {each["PGPASSWORD"] for each in variables} == {services["db"]["environment"]["POSTGRES_PASSWORD"]}
+    tokens = {each["METRICS_TOKEN"] for each in [*variables, services["prometheus"]["environment"]]}
+    assert tokens == {COMPOSE["configs"]["metrics-token"]["content"]}
+
+
+def test_compose_builds_our_image_and_leaves_no_volume_behind() -> None:
+    services = COMPOSE["services"]
+    assert [services[name]["pull_policy"] for name in OURS] == ["build"] * 3
+    assert services["redis"]["tmpfs"] == ["/data"]
+    assert "healthcheck" in services["web"]
+    assert "test" not in services["worker"]["healthcheck"], "the image's own check knows workers"
+
+
 def test_prometheus_shows_the_token_that_the_service_asks_for_at_the_ports_it_has() -> None:
     token = COMPOSE["configs"]["metrics-token"]["content"]
     (scrape,) = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert COMPOSE["services"]["api"]["environment"]["METRICS_TOKEN"] == token
     assert len(token.partition(":-")[2].rstrip("}")) >= 16
     assert COMPOSE["services"]["prometheus"]["configs"][0]["target"] == scrape["authorization"]["credentials_file"]
-    for found in scrape["dns_sd_configs"]:
-        (name,) = found["names"]
-        assert COMPOSE["services"][name]["environment"]["PORT"] == str(found["port"])
+    (named,) = scrape["static_configs"]  # by name: what is found in the DNS vanishes with the container
+    serving = [name for name in OURS if "ports" in COMPOSE["services"][name]]
+    assert named["targets"] == [f"{name}:{COMPOSE['services'][name]['environment']['PORT']}" for name in serving]
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -96,6 +138,13 @@ def test_a_query_is_valid_and_asks_for_metrics_that_exist(query: str) -> None:
     asked = set(re.findall(r"\b(?:muster|http|process)_\w+|\bup\b", re.sub(r"by \([^)]*\)", "", query)))
     assert asked
     assert asked <= KNOWN
+
+
+def test_a_share_on_the_dashboard_is_zero_where_nothing_was_counted_yet() -> None:
+    """A counter with labels has no series before its first event."""
+    shares = [query for query in QUERIES if re.search(r"\w+_total\{[^}]*,[^}]*\}.* / ", query) and " > " not in query]
+    assert len(shares) == 2
+    assert all(" or vector(0)) / " in query for query in shares)
 
 
 def test_every_counter_and_gauge_has_a_place_on_the_dashboard() -> None:

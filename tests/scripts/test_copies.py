@@ -147,6 +147,24 @@ def test_a_backup_of_an_older_release_comes_back_with_higher_ids(folder: Path, p
             check_ids(restored, restored.new_account().sign_in())
 
 
+def test_what_pg_restore_alone_has_filled_is_finished_by_a_command_of_its_own(
+    folder: Path, postgres: str, tmp_path: Path
+) -> None:
+    """As with compose, whose image has no pg_restore."""
+    finish = ("restore", "--after-pg-restore")
+    with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder) as muster:
+        muster.new_account()
+        assert "in use" in refusal(run(*finish, DATABASE_URL=url))
+        muster.stop()
+        done = run(*finish, DATABASE_URL=url)
+        assert done.returncode == 0, done.stderr
+        assert muster.sql('SELECT operations_revision, operations_floor FROM "user"') == [(2**32, 2**32)]
+    with fresh_database("postgresql", folder, postgres, migrated=False) as url:
+        assert "no tables" in refusal(run(*finish, DATABASE_URL=url))
+    assert "for PostgreSQL" in refusal(run(*finish, DATABASE_URL=f"sqlite:///{tmp_path}/none.db"))
+    assert "takes a file" in refusal(run("restore", DATABASE_URL=f"sqlite:///{tmp_path}/none.db"))
+
+
 def test_a_restore_that_fails_at_the_very_end_changes_nothing(folder: Path, postgres: str, tmp_path: Path) -> None:
     """Revisions of the past would be issued again if the database were already the restored one."""
     file = tmp_path / "backup"

@@ -65,7 +65,7 @@ class Image:
             case "STOPSIGNAL":
                 self.stop_signal = rest
             case _:
-                assert step in {"FROM", "WORKDIR", "EXPOSE"}, step
+                assert step in {"FROM", "LABEL", "WORKDIR", "EXPOSE"}, step
 
     def copy(self, source: str, target: str) -> None:
         ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] not in {"#", ""}]
@@ -81,6 +81,13 @@ class Image:
         else:
             (self.folder / target).mkdir(exist_ok=True)
             shutil.copy(ROOT / source, self.folder / target)
+        copied = (
+            (self.folder / target).rglob("*")
+            if (ROOT / source).is_dir()
+            else [self.folder / target / Path(source).name]
+        )
+        for path in copied:  # as in a clone made with umask 077, and with 002, which lets the group write
+            path.chmod(path.stat().st_mode & 0o700 | 0o020)
 
     def environment(self, **settings: str) -> dict[str, str]:
         path = f"{self.tools}:{os.environ['PATH']}"
@@ -134,12 +141,14 @@ def python_for(uid: int) -> str:
 
 
 def test_the_image_is_run_by_somebody_who_cannot_change_it(image: Image) -> None:
-    assert image.user == "$UID"
+    assert image.user == "$UID:$UID"
     assert image.stop_signal == "SIGTERM"
     assert image.uid != 0
     if os.getuid() == 0:
         owners = {path.stat().st_uid for path in (image.folder / "app").rglob("*")}
         assert owners == {0}
+        copied = [path for name in ("app", "migrations", "scripts") for path in (image.folder / name).rglob("*")]
+        assert {path.stat().st_mode & 0o066 for path in [*copied, image.folder / "alembic.ini"]} == {0o044}
         assert (image.folder / "data").stat().st_uid == image.uid
     assert not (image.folder / ".env").exists()
     assert not (image.folder / "scripts" / "benchmarks").exists()
@@ -177,6 +186,7 @@ def test_what_compose_starts_works_together(image: Image, folder: Path, postgres
                 assert job.status_code == 202, job.text  # one secret signs for both
                 place = job.headers["location"]
                 wait_for(lambda: client.get(place).json()["state"] == "done", what="the worker", seconds=60)
+                assert image.is_healthy(PORT=str(free_port())), "a worker has no port"
                 token = {"Authorization": f"Bearer {settings['api']['METRICS_TOKEN']}"}
                 assert "muster_database_up 1.0" in client.get("/metrics", headers=token).text
 
