@@ -12,7 +12,7 @@ from uuid import uuid4
 import httpx
 
 from tests.support.phones import COURSE
-from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens
+from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -30,6 +30,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/auth/verify-email"): {"token": "A" * 72},
     ("PATCH", "/api/users/me"): {"name": "Ada"},
     ("DELETE", "/api/users/me"): {"current_password": PASSWORD},
+    ("PATCH", "/api/users/me/sessions/{session_id}"): {"device": "Ada's phone"},
     ("PUT", "/api/users/me/password"): {"current_password": PASSWORD, "new_password": SECRET},
     ("PUT", "/api/users/me/email"): {"email": "", "current_password": PASSWORD},
     ("PATCH", "/api/users/{user_id}"): {"name": "Ada", "role": "user", "is_active": True},
@@ -97,7 +98,8 @@ def targets(muster: Muster) -> list[Target]:
     admin = muster.admin().tokens()
     other = muster.me(muster.new_account().tokens()).json()["id"]
     operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
-    parts = {"user_id": other, "name": "nobody", "operation_id": operation}
+    session = claims_of(admin.access)["sid"]
+    parts = {"user_id": other, "session_id": session, "name": "nobody", "operation_id": operation}
     return [
         Target(method, re.sub(r"\{(\w+)\}", lambda part: str(parts.get(part[1], 1)), path), body, admin)
         for (method, path), body in bodies(muster).items()
