@@ -66,7 +66,7 @@ def parse() -> Namespace:
 def add_router(names: str) -> Path:
     path = ROOT / "app" / "main.py"
     insert(path, "from app.routers import (\n", f"    {names},\n")
-    return insert(path, "well_known.router", f", {names}.router")
+    return insert(path, "    routers = [\n", f"        {names}.router,\n", last="    ]\n")
 
 
 def add_scope(scope: str, names: str) -> Path:

@@ -19,6 +19,9 @@ for (let n = 0; n < 3; n++) await muster.createOperation({ body: operation });
 const refused = await muster.createOperation({ body: { ...operation, quantity: "0" } });
 equal([refused.error?.status, refused.error?.errors?.[0]?.loc], [422, ["body", "quantity"]]);
 
+const csv = new Blob(["type,figi,quantity,date\nbuy,X,1,2023-11-24T12:00:00Z\n"]);
+equal((await muster.importOperations({ body: csv })).data?.created, 1);
+
 const ids: number[] = [];
 let after: string | undefined;
 do {
@@ -26,12 +29,12 @@ do {
   ids.push(...data.map((row) => Number(row.id)));
   after = response?.headers.get("Next-Cursor") ?? undefined;
 } while (after);
-equal(new Set(ids).size, 4);
+equal(new Set(ids).size, 5);
 
 await muster.deleteOperation({ path: { operation_id: ids[0] ?? 0 } });
 const changes = (await muster.listChanges({ query: { since: 0 } })).data;
 equal(changes?.changes.map((change) => [change.quantity, typeof change.deleted_at]), [
-  ...Array(3).fill(["0.1", "undefined"]), [undefined, "string"],
+  ...Array(3).fill(["0.1", "undefined"]), ["1", "undefined"], [undefined, "string"],
 ]);
 
 const stale = pair!;

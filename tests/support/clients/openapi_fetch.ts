@@ -30,6 +30,14 @@ do {
 } while (after);
 equal(new Set(ids).size, 4);
 
+const csv = "type,figi,quantity,date\nbuy,X,1,2023-11-24T12:00:00Z\n";
+const upload = { body: csv, bodySerializer: (body: string) => body, headers: { "Content-Type": "text/csv" } };
+const imported = await me.api.POST("/api/operations/import", upload);
+equal(imported.data?.created, 1);
+await me.sync();
+const [last = 0] = Object.values(state.rows).filter((row) => row.figi === "X").map((row) => row.id);
+await me.api.DELETE("/api/operations/{operation_id}", { params: { path: { operation_id: last } } });
+
 await me.api.DELETE("/api/operations/{operation_id}", { params: { path: { operation_id: ids[0] ?? 0 } } });
 await me.sync();
 equal(Object.keys(state.rows).map(Number), ids.slice(1).sort((a, b) => a - b));
