@@ -187,7 +187,11 @@ class EmailChange(EmailBody):
     current_password: Secret
 
 
-Related = Annotated[str, pydantic.Field(max_length=254, examples=["ada@example.com"])]
+Related = Annotated[
+    str,
+    StringConstraints(max_length=254, pattern=PLAIN),
+    text_schema("An address, a name, or the like.", "ada@example.com", maxLength=254),
+]
 
 
 class PasswordCheck(Body):

@@ -29,5 +29,6 @@ async def judge_password(request: Request, form: Form, field: str) -> ApiError |
     except ApiError as error:
         if error.status != 422:
             return error
-        form.errors[field] = describe_fields(error.type, error.members)["password"]
+        if sentence := describe_fields(error.type, error.members).get("password"):
+            form.errors[field] = sentence
     return None

@@ -40,6 +40,8 @@ PUBLIC = {
     "POST /api/auth/request-verification",
     "POST /api/auth/reset-password",
     "POST /api/auth/verify-email",
+    "POST /api/auth/renew-link",
+    "POST /api/auth/check-password",
 }
 UNDOCUMENTED = {
     "GET /.well-known/openid-configuration",

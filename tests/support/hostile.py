@@ -28,6 +28,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/auth/request-verification"): {"email": ""},
     ("POST", "/api/auth/reset-password"): {"token": "A" * 72, "new_password": SECRET},
     ("POST", "/api/auth/verify-email"): {"token": "A" * 72},
+    ("POST", "/api/auth/renew-link"): {"token": "A" * 72},
+    ("POST", "/api/auth/check-password"): {"password": SECRET, "related": ["Ada"]},
     ("PATCH", "/api/users/me"): {"name": "Ada"},
     ("DELETE", "/api/users/me"): {"current_password": PASSWORD},
     ("PATCH", "/api/users/me/sessions/{session_id}"): {"device": "Ada's phone"},
