@@ -20,7 +20,7 @@ CALLBACK = "com.example.notes:/signed-in"
 
 def signed_in(muster: Muster, role: str) -> Browser:
     browser = Browser(muster)
-    browser.cookie = muster.new_account(role=role).cookie()
+    browser.cookie = muster.new_account(role=role, is_verified=True).cookie()
     return browser
 
 
@@ -91,6 +91,8 @@ def test_people_are_found_and_the_list_goes_on(muster: Muster, admin: Browser) -
 def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Browser) -> None:
     account = muster.new_account(name="Grace")
     here = page_of(account)
+    assert post(Browser(muster), "/sign-in", username=account.email, password="not-it-at-all").status_code == 400
+    wait_for(lambda: "wrong password" in admin.call("GET", here).text, what="the refusal in the history")
     phone, laptop = (Browser(muster).sign_in(account, device=name) for name in ("Her phone", "Her laptop"))
     page = admin.call("GET", here).text
     assert all(text in page for text in ("Grace", account.email, "not confirmed", "Her phone", "Her laptop"))

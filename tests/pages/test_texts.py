@@ -50,7 +50,8 @@ BODIES: list[type[BaseModel]] = [
     job.StatementCreate,
     chat.ChatMessageCreate,
 ]
-WAYS_TO_SIGN_IN = {"password", "cookie", "code", "provider"}
+METHODS = {f"method-{name}" for name in ("password", "cookie", "code", "provider")}
+REASONS = {f"reason-{name}" for name in ("password", "locked", "current-password")}
 NEVER_TYPED = {"room", "client_message_id"}
 
 
@@ -100,7 +101,7 @@ def test_every_notice_is_one_that_a_page_leads_to() -> None:
 
 
 def test_every_event_has_a_text() -> None:
-    assert EVENTS.keys() == {*get_args(audit.EventName), *WAYS_TO_SIGN_IN}
+    assert EVENTS.keys() == {*get_args(audit.EventName), *METHODS, *REASONS}
 
 
 def test_no_sentence_is_in_the_words_of_the_protocol() -> None:
