@@ -61,7 +61,7 @@ function judged(field) {
   field.addEventListener("input", () => {
     clearTimeout(pause);
     verdict.textContent = "";
-    if (field.value) pause = setTimeout(judge, 400); // ms
+    if (field.value) pause = setTimeout(judge, 600); // ms
   });
   async function judge() {
     const form = new FormData(field.form), password = field.value;
