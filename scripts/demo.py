@@ -94,6 +94,7 @@ def load_demo(settings: Settings) -> None:
         with Session(engine) as session:
             try:
                 _load(session, password_hash, utcnow())
+                session.info.pop("after_commit")  # no lines on the terminal about people whom nobody knows
                 session.commit()
             except IntegrityError:
                 session.rollback()  # another process was first

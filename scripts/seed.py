@@ -117,7 +117,6 @@ def _load_docs_client(session: Session, settings: Settings) -> None:
     client = session.get_one(OAuthClient, "swagger")
     if missing := [uri for uri in uris if uri not in client.redirect_uris]:  # PUBLIC_URL has changed
         client.redirect_uris = [*client.redirect_uris, *missing]
-        record(session, "client-changed", client_id="swagger", by="PUBLIC_URL")
 
 
 def register_client(settings: Settings, client_id: str, redirect_uris: list[str], name: str) -> None:

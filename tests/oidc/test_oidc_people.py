@@ -282,7 +282,7 @@ def test_realm_roles_set_the_role_and_an_older_token_restores_none(
         assert role(claims, 75, "muster-admin") == "user"
     assert role(boss, 50, realm_access={"roles": "muster-admin"}) == "user"
     log = muster.log
-    assert log.count("new identity") == 2
+    assert log.count("identity-added") == 2
     assert log.count("role-changed") == 3
     assert not any(secret in log for claims in (boss, user) for secret in (claims["email"], "eyJ"))
 
