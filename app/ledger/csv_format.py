@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from io import StringIO
@@ -16,6 +16,7 @@ from app.models.types import format_amount, format_time
 
 COLUMNS = tuple(OperationCreate.model_fields)
 _OPTIONAL = {"instrument_type"}
+MAX_FAULTY = 20  # lines that one refusal names
 _FORMULA = re.compile(r"[=+\-@\t\r']")
 _ESCAPED = re.compile(r"'[=+\-@\t\r']")
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")  # gzip; zip and the workbooks of spreadsheets
@@ -62,7 +63,7 @@ def cell(value: str | Decimal | datetime | None) -> str:
 
 def decode(content: bytes) -> list[tuple[Any, ...]]:
     """The rows of a file whose header names the columns, each as the values of COLUMNS: objects would take twice the
-    memory. Raises Invalid with the number of the first line that is wrong."""
+    memory. Raises Invalid with the first lines that are wrong, up to MAX_FAULTY."""
     if content.startswith(_COMPRESSED):
         raise UnsupportedMediaType("The import reads text. Save the file as CSV, not compressed and not as a workbook.")
     try:
@@ -70,25 +71,33 @@ def decode(content: bytes) -> list[tuple[Any, ...]]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _invalid(line, "this is not UTF-8: in a spreadsheet, save as CSV UTF-8") from None
-    return list(_rows(StringIO(text, newline="")))
+    return _rows(StringIO(text, newline=""))
 
 
-def _rows(file: StringIO) -> Iterator[tuple[Any, ...]]:
+def _rows(file: StringIO) -> list[tuple[Any, ...]]:
     first = file.readline()
     declared = _SEPARATOR_LINE.fullmatch(first)
     separator = declared[1] if declared else max(",;\t", key=first.count)
     before = 1 if declared else file.seek(0)  # lines
     reader = csv.reader(file, delimiter=separator, strict=True)
     line = before + 1
+    rows: list[tuple[Any, ...]] = []
+    faulty: list[Invalid] = []
     try:
         names = _names(line, next(reader, []))
         line = before + reader.line_num + 1
-        for cells in reader:
-            if any(cells):  # empty lines are skipped
-                yield _row(line, names, cells, decimal="," if separator == ";" else ".")
+        while len(faulty) < MAX_FAULTY and (cells := next(reader, None)) is not None:
+            try:
+                if any(cells):  # empty lines are skipped
+                    rows.append(_row(line, names, cells, decimal="," if separator == ";" else "."))
+            except Invalid as error:
+                faulty.append(error)
             line = before + reader.line_num + 1
     except csv.Error:
-        raise _invalid(line, "this is not CSV as defined by RFC 4180") from None
+        faulty.append(_invalid(line, "this is not CSV as defined by RFC 4180"))
+    if faulty:
+        raise _together(faulty)
+    return rows
 
 
 def _names(line: int, cells: list[str]) -> list[str]:
@@ -117,8 +126,9 @@ def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tupl
     try:
         row = OperationCreate.model_validate(fields)
     except ValidationError as error:
-        mistake = error.errors(include_input=False, include_url=False)[0]
-        raise _invalid(line, mistake["msg"].removeprefix("Value error, "), str(mistake["loc"][0])) from None
+        mistakes = error.errors(include_input=False, include_url=False)
+        each = [_invalid(line, one["msg"].removeprefix("Value error, "), str(one["loc"][0])) for one in mistakes]
+        raise _together(each) from None
     return tuple(getattr(row, name) for name in COLUMNS)
 
 
@@ -142,3 +152,9 @@ def _invalid(line: int, message: str, column: str | None = None) -> Invalid:
     place, loc = (f"line {line}, {column}", [str(line), column]) if column else (f"line {line}", [str(line)])
     error = {"loc": ["body", *loc], "msg": f"{message}.", "type": "csv"}
     return Invalid(f"In {place}: {message}.", errors=[error], line=line)
+
+
+def _together(mistakes: list[Invalid]) -> Invalid:
+    """One error for all of them, in the words of the first."""
+    errors = [error for mistake in mistakes for error in mistake.members["errors"]]
+    return Invalid(mistakes[0].detail, errors=errors, line=mistakes[0].members["line"])

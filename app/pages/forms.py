@@ -26,6 +26,7 @@ class Form:
     template: str = ""
     load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
     errors: dict[str, str] = field(default_factory=dict)
+    faulty: list[dict[str, Any]] = field(default_factory=list)  # the API's mistakes in the lines of an imported file
     message: str = ""
     problem: Mapping[str, Any] = field(default_factory=dict)  # the document of the API
     status: int = 200
@@ -49,6 +50,7 @@ class Form:
         """Add the error's messages: beside each field that it names, or else above the form."""
         self.problem = error.members
         self.errors |= describe_fields(error.type, error.members)
+        self.faulty = error.members["errors"] if "line" in error.members else []
         is_marked = not self.errors.keys().isdisjoint(self.values)
         wait = error.headers.get("Retry-After")
         self.message = CORRECT_FIELDS if is_marked else describe(error.type, retry_after=wait)[1]

@@ -233,6 +233,20 @@ def test_a_file_with_one_wrong_line_is_refused_whole(ada: Ledger) -> None:
     assert (ada.all(), ada.revision) == ([], 0)
 
 
+def test_a_refusal_names_every_mistake_of_up_to_20_lines(ada: Ledger) -> None:
+    wrong = [ROW.replace("10", "0", 1), ROW, "sell", "", f",btc,{'x' * 51},10,2023-10-26"]
+    answer = import_csv(ada, "\n".join([HEADER, *wrong]))
+    assert_problem(answer, 422, "invalid")
+    places = [error["loc"] for error in answer.json()["errors"]]
+    line_6 = [["body", "6", name] for name in ("type", "figi", "date")]
+    assert places == [["body", "2", "quantity"], ["body", "4"], *line_6]
+    many = import_csv(ada, "\n".join([HEADER, *["sell"] * 1000]))
+    assert [error["loc"][1] for error in many.json()["errors"]] == [str(number) for number in range(2, 22)]
+    broken = import_csv(ada, f'{HEADER}\nsell\n"sell')
+    assert [error["loc"][1] for error in broken.json()["errors"]] == ["2", "3"]
+    assert (ada.all(), ada.revision) == ([], 0)
+
+
 def test_an_import_repeats_its_answer_to_the_same_key(ada: Ledger) -> None:
     key = {"Idempotency-Key": "import-1"}
     first, again = (import_csv(ada, f"{HEADER}\n{ROW}", **key) for _ in "12")

@@ -110,7 +110,9 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
         page.get_by_role("button", name="Import").click()
         expect(page.get_by_label("Lines")).to_be_focused()
-        expect(page.locator("#lines-error")).to_contain_text("line 2, quantity")
+        expect(page.get_by_role("row", name="2 quantity: this is not a number")).to_contain_text("deposit;EUR;ten;")
+        page.get_by_role("link", name="2", exact=True).click()
+        assert page.evaluate("getSelection().toString()") == lines.format("ten").splitlines()[1]
         page.get_by_label("Lines").fill(lines.format("0,5"))
         page.get_by_role("button", name="Import").click()
         expect(page.get_by_role("heading", name="Operations 53")).to_be_visible()
