@@ -64,7 +64,12 @@ def store(
     """The stored message, and whether it is new. A repeated client_message_id returns the message stored first."""
     first = _find_sent(session, author_id, body)
     if first is None:
-        values = {**dict(body), "number": _next_number(session, body.room), "author_id": author_id, "created_at": now}
+        values = {
+            **dict(body),
+            "number": _next_number(session, body.room, now),
+            "author_id": author_id,
+            "created_at": now,
+        }
         insert = dialect_insert(session, ChatMessage)
         insert = insert.on_conflict_do_nothing(index_elements=["author_id", "client_message_id"])
         new_id = session.connection().execute(insert.returning(col(ChatMessage.id)), values).scalar_one_or_none()
@@ -89,10 +94,10 @@ def _find_sent(session: Session, author_id: UUID, body: ChatMessageCreate) -> Ch
     return ChatMessagePublic(**row)
 
 
-def _next_number(session: Session, room: str) -> int:
+def _next_number(session: Session, room: str, now: datetime) -> int:
     """Take the next number. The room's row, which the first message inserts, is locked until the transaction ends."""
-    first = dialect_insert(session, ChatRoom).values(name=room, last_number=1)
-    following = {"last_number": col(ChatRoom.last_number) + 1}
+    first = dialect_insert(session, ChatRoom).values(name=room, last_number=1, last_message_at=now)
+    following = {"last_number": col(ChatRoom.last_number) + 1, "last_message_at": now}
     upsert = first.on_conflict_do_update(index_elements=["name"], set_=following)
     return int(session.connection().execute(upsert.returning(col(ChatRoom.last_number))).scalar_one())
 

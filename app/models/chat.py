@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pydantic
 from pydantic import AfterValidator, StringConstraints, ValidationInfo, field_validator
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
@@ -45,13 +45,23 @@ Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 Seconds = Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT, examples=[MAX_WAIT])]
 
 
-class ChatRoom(SQLModel, table=True):
+_NEVER = text("'1970-01-01 00:00:00.000000'")  # a room of the release before, which knows no time
+
+
+class ChatRoomPublic(SQLModel):
+    name: str = Field(primary_key=True, max_length=50, schema_extra={"examples": [LOBBY]})
+    last_number: int = Field(
+        sa_type=BigInteger, description="The number of its latest message.", schema_extra={"examples": [12]}
+    )
+    last_message_at: UtcTime = Field(
+        description="When its latest message was written.", sa_column_kwargs={"server_default": _NEVER}
+    )
+
+
+class ChatRoom(ChatRoomPublic, table=True):
     """`last_number` is incremented in the transaction of each message, so numbers appear in commit order."""
 
     __tablename__ = "chat_room"
-
-    name: str = Field(primary_key=True, max_length=50)
-    last_number: int = Field(sa_type=BigInteger)
 
 
 _CLIENT_ID = "An id of your choice: a message sent again with the same id is stored once."

@@ -1,5 +1,6 @@
 """The pages of statements, which are background jobs, and of the chat."""
 
+import re
 from asyncio import gather
 from datetime import date
 from typing import Any
@@ -8,17 +9,19 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Request, Response
 
 from app.models.base import utcnow
+from app.models.chat import LOBBY
 from app.models.period import Period
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form
-from app.pages.rendering import page, passed_on, read_list, redirect
+from app.pages.rendering import ME, page, passed_on, read_list, redirect
 from app.pages.texts import FIELDS
 
 router = APIRouter(include_in_schema=False)
 
 JOBS = "/api/jobs"
-MESSAGES = "/api/chat/messages"
-HISTORY = 50
+MESSAGES, ROOMS = "/api/chat/messages", "/api/chat/rooms"
+HISTORY, CHOICES = 50, 20
+LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/chat.js
 
 
 # ---- Jobs ----
@@ -86,12 +89,24 @@ async def chat(request: Request) -> Response:
 @router.post("/chat")
 async def send_message(request: Request) -> Response:
     """For browsers without JavaScript: static/chat.js sends messages over its socket."""
-    form = await read_form(request, "chat.html", _chat)
-    await Api(request).call("POST", MESSAGES, json=form.optional("text", "client_message_id"))
-    return redirect("/chat")
+    form, room = await read_form(request, "chat.html", _chat), _room(request)
+    body = {"text": form["text"].replace("\r\n", "\n"), "room": room, **form.optional("client_message_id")}
+    await Api(request).call("POST", MESSAGES, json=body)
+    return redirect("/chat", room=room)
 
 
 async def _chat(request: Request) -> dict[str, Any]:
-    api = Api(request)
-    messages, me = await gather(api.get(MESSAGES, limit=str(HISTORY)), api.get("/api/users/me"))
-    return {"messages": messages, "me": me, "invalid_text": FIELDS["text"]}
+    api, room = Api(request), _room(request)
+    messages, rooms, me = await gather(
+        api.get(MESSAGES, room=room, limit=str(HISTORY)), api.get(ROOMS, limit=str(CHOICES)), api.get(ME)
+    )
+    for message in messages:
+        message["parts"] = LINK.split(message["text"])
+    latest = {room: None} | {each["name"]: each["last_message_at"] for each in rooms}  # this one is always among them
+    return {"room": room, "rooms": latest, "messages": messages, "me": me, "invalid_text": FIELDS["text"]}
+
+
+def _room(request: Request) -> str:
+    """The room in the address, in which a person may have typed anything."""
+    words = re.findall("[a-z0-9]+", request.query_params.get("room", "").lower())
+    return "-".join(words)[:50].strip("-") or LOBBY

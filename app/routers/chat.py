@@ -5,21 +5,32 @@ These and the sockets (app/routers/chat_ws.py) read one sequence of numbers (doc
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Annotated
 
 import anyio
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy import tuple_
+from sqlmodel import col, select
 
 from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
-from app.dependencies import ChatUser, ServicesDep, SessionDep, next_page, subscribe
+from app.dependencies import ChatUser, PageDep, ServicesDep, SessionDep, next_page, subscribe
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
-from app.models.chat import ChatMessageCreate, ChatMessagePublic, HistoryQuery, Number, RoomQuery
+from app.models.chat import (
+    ChatMessageCreate,
+    ChatMessagePublic,
+    ChatRoom,
+    ChatRoomPublic,
+    HistoryQuery,
+    Number,
+    RoomQuery,
+)
 from app.oauth2.caller import Caller
 from app.services import Services
 
@@ -49,6 +60,16 @@ def create_message(
     services.chat_limits.message(me.user_id)
     public, _is_new = services.chat.post(session, me.user_id, me.session.name, body)
     return public
+
+
+@router.get("/rooms")
+def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRoomPublic]:
+    """The rooms in which somebody has written, the one with the latest message first."""
+    order = (col(ChatRoom.last_message_at), col(ChatRoom.name))
+    rooms = select(ChatRoom).order_by(*(column.desc() for column in order)).limit(page.limit + 1)
+    if page.position:
+        rooms = rooms.where(tuple_(*order) < (datetime.fromisoformat(page.position[0]), page.position[1]))
+    return list(page.cut(session.exec(rooms).all(), lambda room: [room.last_message_at.isoformat(), room.name]))
 
 
 @router.get("/messages", response_model=list[ChatMessagePublic])

@@ -5,6 +5,7 @@ const form = document.getElementById("compose");
 const connection = document.getElementById("connection");
 const trouble = document.getElementById("trouble");
 const unsent = new Map(); // client_message_id -> its list item and its text
+const LINK = /(https?:\/\/[^\s<>"]*[^\s<>".,:;!?')\]}])/; // as in app/pages/jobs_and_chat.py
 const LONGEST_WAIT = 15000; // ms between two attempts to connect
 let after = Number(list.dataset.after);
 let socket = null;
@@ -31,7 +32,7 @@ function connect() {
   }
   connection.textContent = "connecting";
   const base = (list.dataset.api || location.origin).replace(/^http/, "ws");
-  socket = new WebSocket(`${base}/api/chat/ws?room=lobby&after=${after}`);
+  socket = new WebSocket(`${base}/api/chat/ws?room=${list.dataset.room}&after=${after}`);
   socket.onmessage = (event) => receive(JSON.parse(event.data));
   socket.onclose = (event) => onClose(event.code);
 }
@@ -70,7 +71,7 @@ function onClose(code) {
 function endSession() {
   list.querySelectorAll("li:not(.unsent)").forEach((item) => item.remove()); // somebody else may see the screen now
   connection.textContent = "signed out";
-  notify("Your session has ended.", "/sign-in?next=/chat");
+  notify("Your session has ended.", `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
 // A rejected handshake gives no reason. Fetching this page tells whether the session is still valid.
@@ -112,27 +113,57 @@ function show(message) {
   after = message.number;
   const isMine = message.author_id === list.dataset.me;
   if (isMine) confirm(message.client_message_id);
-  add(isMine, message.author || "Someone", message.created_at, message.text);
+  add(isMine, isMine ? "You" : message.author || "Someone", message.created_at, message.text, message.author_id);
 }
 
-function add(isMine, author, moment, text) {
+// Without `authorId` it is not sent yet, and no other message is grouped with it.
+function add(isMine, author, moment, text, authorId = "") {
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
   const item = document.createElement("li");
   const head = item.appendChild(document.createElement("p"));
   const body = item.appendChild(document.createElement("p"));
   item.className = isMine ? "mine" : "";
+  item.dataset.author = authorId;
   head.className = "hint";
   head.appendChild(document.createElement("bdi")).textContent = author;
   const time = document.createElement("time");
   time.dateTime = moment;
+  time.dataset.clock = "";
   head.append(" ", time);
   showLocalTimes(head);
   body.className = "text";
-  body.appendChild(document.createElement("bdi")).textContent = text;
+  body.appendChild(document.createElement("bdi")).append(...text.split(LINK).map((part, index) => (index % 2 ? linkTo(part) : part)));
   list.appendChild(item);
+  arrange(item);
   if (isAtEnd || isMine) list.scrollTop = list.scrollHeight;
   return item;
 }
+
+function linkTo(address) {
+  return Object.assign(document.createElement("a"), { href: address, textContent: address, target: "_blank", rel: "noreferrer noopener" });
+}
+
+// Above the first message of a day stands the day; within an hour an author's name stands once.
+function arrange(item) {
+  const previous = item.previousElementSibling;
+  const [time, before] = [item, previous].map((each) => each?.querySelector("time")?.dateTime);
+  const isNewDay = !before || new Date(before).toDateString() !== new Date(time).toDateString();
+  const isSame = !isNewDay && item.dataset.author && item.dataset.author === previous.dataset.author;
+  item.classList.toggle("same", Boolean(isSame) && new Date(before).getHours() === new Date(time).getHours());
+  if (isNewDay) {
+    const day = document.createElement("li");
+    day.className = "day";
+    day.appendChild(Object.assign(document.createElement("time"), { dateTime: time })).dataset.day = "";
+    showLocalTimes(day);
+    item.before(day);
+  }
+}
+
+form.elements.text.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  form.requestSubmit();
+});
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -149,5 +180,9 @@ form.addEventListener("submit", (event) => {
 
 addEventListener("online", () => { if (!isReady) connect(); });
 addEventListener("offline", () => socket.close());
+list.querySelectorAll(".day").forEach((day) => day.remove()); // those of UTC
+list.querySelectorAll("li").forEach(arrange);
+document.querySelector(".rooms [aria-current]").scrollIntoView({ block: "nearest" });
+document.querySelector("[data-with-script]").removeAttribute("data-with-script");
 list.scrollTop = list.scrollHeight;
 connect();

@@ -15,12 +15,21 @@ function recent(moment) {
   return age < DAY ? relative.format(Math.trunc(seconds / HOUR), "hour") : null;
 }
 
-// Of every <time> in `root`; those with data-exact, such as the date of an operation, are never relative.
+function localDay(moment) {
+  const midnight = (date) => new Date(date).setHours(0, 0, 0, 0);
+  const days = Math.round((midnight(moment) - midnight(Date.now())) / (1000 * DAY));
+  return days > -2 ? relative.format(days, "day") : moment.toLocaleDateString("en", { dateStyle: "full" });
+}
+
+// Of every <time> in `root`; those with data-exact, such as the date of an operation, are never relative, and those with data-day
+// or data-clock are a part of the time.
 function showLocalTimes(root) {
   for (const time of root.querySelectorAll("time")) {
     const moment = new Date(time.dateTime);
     time.title = `${time.dateTime.slice(0, 16).replace("T", " ")} UTC`;
-    time.textContent = ("exact" in time.dataset ? null : recent(moment)) ?? localTime(moment);
+    if ("day" in time.dataset) time.textContent = localDay(moment);
+    else if ("clock" in time.dataset) time.textContent = localTime(moment).slice(-5);
+    else time.textContent = ("exact" in time.dataset ? null : recent(moment)) ?? localTime(moment);
   }
   for (const note of root.querySelectorAll("[data-utc-note]")) note.hidden = true;
 }

@@ -165,6 +165,22 @@ def test_history_is_read_forwards_and_backwards_by_its_links(muster: Muster, rea
         assert seen == pages
 
 
+def test_rooms_are_listed_by_their_latest_message(muster: Muster, reader: Tokens) -> None:
+    names = [new_room() for _ in range(3)]
+    for name in (*names, names[0]):
+        last = post(muster, reader, "Hello", name)
+    seen: list[dict[str, Any]] = []
+    address = "/api/chat/rooms?limit=1"
+    while len(seen) < 3:
+        answer = muster.client.get(address, headers=reader.bearer)
+        seen += answer.json()
+        address = answer.links["next"]["url"]
+    assert [room["name"] for room in seen if room["name"] in names] == [names[0], names[2], names[1]]
+    first = next(room for room in seen if room["name"] == names[0])
+    assert first == {"name": names[0], "last_number": 2, "last_message_at": last["created_at"]}
+    assert muster.client.get("/api/chat/rooms").status_code == 401
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -10,9 +10,11 @@ from playwright.sync_api import Page, expect
 from tests.support.chromium import Chromium, Visitor
 from tests.support.databases import fresh_database
 from tests.support.servers import Muster, claims_of
-from tests.support.sockets import post
+from tests.support.sockets import new_room, post
 
 pytestmark = pytest.mark.one_database
+
+LINKED = "noreferrer noopener"
 
 
 @pytest.fixture
@@ -70,6 +72,35 @@ def test_two_browsers_chat_while_one_loses_its_connection(pair: tuple[Visitor, V
     bob.page.reload()
     expect(bob.page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
     assert heard(bob.page, mark) == heard(ada.page, mark), "and nothing twice"
+
+
+def test_a_room_groups_days_and_authors_and_takes_several_lines(muster: Muster, chromium: Chromium) -> None:
+    account, room = muster.new_account(name="Ada"), new_room()
+    post(muster, account.tokens(), "The day before", room)
+    moved = "UPDATE chat_message SET created_at = '{}:00.000000' WHERE room = :room AND {}"
+    muster.sql(moved.format("2026-01-30 23:30", "number = 1"), room=room)
+    with chromium.visitor(muster, timezone_id="Europe/Berlin") as visitor:
+        visitor.sign_in(account.email)
+        page = visitor.open("/chat")
+        page.get_by_text("Other room").click()
+        page.get_by_label("Name of the room").fill(room.upper())
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("status")).to_have_text("connected")
+        box = page.get_by_label("Message", exact=True)
+        box.fill("One")
+        box.press("Shift+Enter")
+        page.keyboard.type("https://example.com/<b>, two")
+        box.press("Enter")
+        expect(page.get_by_role("link", name="https://example.com/", exact=True)).to_have_attribute("rel", LINKED)
+        say(page, "Three")
+        expect(page.locator(".day").last).to_have_text("today")
+        expect(page.locator(".unsent")).to_have_count(0)
+        assert heard(page, "One") == ["One\nhttps://example.com/<b>, two"]
+        muster.sql(moved.format("2026-01-31 10:00", "number > 1"), room=room)
+        page.reload()
+        expect(page.locator(".day")).to_have_text(["Saturday, January 31, 2026"])
+        expect(page.locator(".messages .same")).to_contain_text(["Three"])
+        expect(page.get_by_role("navigation", name="Rooms").locator("[aria-current]")).to_contain_text(room)
 
 
 def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -> None:

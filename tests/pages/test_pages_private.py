@@ -2,7 +2,8 @@
 
 import re
 from datetime import date, timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
+from uuid import uuid4
 
 import pytest
 
@@ -261,6 +262,31 @@ def test_a_device_is_renamed_where_it_stands(browser: Browser) -> None:
     assert '<details class="rename" open>' in refused.text
     assert post(browser, path, device="Ada's <laptop>").headers["location"] == "/devices?done=renamed"
     assert "<bdi>Ada&#39;s &lt;laptop&gt;</bdi>" in browser.call("GET", "/devices").text
+
+
+# ---- Chat ----
+
+
+def test_a_room_is_chosen_by_any_spelling_and_links_lead_nowhere_but_to_the_web(
+    muster: Muster, browser: Browser
+) -> None:
+    room, me = f"Team {uuid4().hex}", browser.call("GET", "/api/users/me").json()["id"]
+    slug = room.lower().replace(" ", "-")
+    text = 'See https://example.com/a?b=1&c=2.\r\n(http://x.test) javascript:alert(1) https://"onclick=x'
+    sent = post(browser, f"/chat?room={quote(room)}", text=text)
+    assert sent.headers["location"] == f"/chat?room={slug}"
+    post(browser, f"/chat?room={slug}", text="Again")
+    muster.sql("UPDATE chat_message SET created_at = '2026-01-31 10:00:00.000000' WHERE room = :room", room=slug)
+    page = browser.call("GET", f"/chat?room={slug}").text
+    links = [attrs for tag, attrs in Elements(page).tags if tag == "a" and attrs.get("target")]
+    assert [link["href"] for link in links] == ["https://example.com/a?b=1&c=2", "http://x.test"]
+    assert {link["rel"] for link in links} == {"noreferrer noopener"}
+    assert ".\n(<a" in page
+    assert re.findall(r'<li class="([^"]*)" data-author="([^"]*)"', page) == [("mine", me), ("mine same", me)]
+    assert page.count('class="day"') == 1
+    assert f'<a href="/chat?room={slug}" aria-current="true">' in page
+    assert browser.call("GET", "/chat?room=%20!").status_code == 200
+    assert post(browser, f"/chat?room={slug}", text=" ").status_code == 422
 
 
 # ---- Statements ----
