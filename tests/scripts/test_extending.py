@@ -18,7 +18,7 @@ def copy(tmp_path: Path) -> Copy:
 
 
 def test_a_new_resource_passes_at_once_and_takes_another_field(copy: Copy) -> None:
-    copy.run("scripts.new_resource", "note", "--scope", "notes")
+    assert copy.run("scripts.new_resource", "note", "--scope", "notes").count("Written: ") == 6
     notes = ["app/models/note.py", "app/routers/notes.py", "tests/resources/test_notes.py"]
     copy.check(*notes, newest_migration(copy))
     copy.patch(recipe("Add a field to it", "diff"))
