@@ -110,7 +110,9 @@ class AuditFilter(SQLModel):
         return [col(getattr(AuditEvent, name)) == value for name, value in self.model_dump(exclude_none=True).items()]
 
 
-_Address = Annotated[str, pydantic.Field(description="The client's address; empty where there was none.")]
+_Address = Annotated[
+    str, pydantic.Field(description="The client's address; empty where there was none.", examples=["192.0.2.7"])
+]
 
 
 class AuditEventPublic(AuditEventBase):
