@@ -197,7 +197,10 @@ Related = Annotated[
 class PasswordCheck(Body):
     password: NewSecret
     related: list[Related] = Field(
-        min_length=1, max_length=5, description="What it must not be made from, such as the person's address and name."
+        min_length=1,
+        max_length=5,
+        description="What it must not be made from, such as the person's address and name.",
+        schema_extra={"examples": [["ada@example.com", "Ada"]]},
     )
 
 
