@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
 from sqlmodel import Session
-from starlette.datastructures import URL
 from starlette.requests import HTTPConnection
 
 from app.authentication import CurrentAccount, current_account, current_user
@@ -109,8 +109,8 @@ def next_page(request: Request, name: str, cursor: str) -> dict[str, str]:
 
 def next_link(request: Request, **query: object) -> str:
     """A Link header to the next page. It is a relative reference: a proxy may call this process by an internal name."""
-    here = URL(f"{request.url.path}?{request.url.query}")
-    return f'<{here.include_query_params(**query)}>; rel="next"'
+    sent = {name: value for name, value in request.query_params.multi_items() if name not in query}
+    return f'<{request.url.path}?{urlencode(sent | query)}>; rel="next"'
 
 
 SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
