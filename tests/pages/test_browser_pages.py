@@ -74,7 +74,8 @@ def account(on_sqlite: Muster) -> Account:
     for day in range(1, 30):
         body = {**COURSE, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
         on_sqlite.client.post("/api/operations", json=body, headers=tokens.bearer)
-    on_sqlite.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
+    for kind in ("statement", "export"):
+        on_sqlite.client.post(f"/api/jobs/{kind}", json={}, headers=tokens.bearer)
     return account
 
 
@@ -87,9 +88,20 @@ def visitor(request: pytest.FixtureRequest, on_sqlite: Muster, chromium: Chromiu
 def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Account, tmp_path: Path) -> None:
     for path in SIGNED_OUT:
         check(visitor.open(path), path)
+    page = visitor.open("/reset-password#token=of-no-use")
+    page.get_by_label("New password").fill("copper-lantern-meadow")
+    page.get_by_role("button", name="Set password").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "a failed link")
     visitor.sign_in(account.email)
     for path in (*SIGNED_IN, App(account.muster).request(scope="me operations:read")):
         check(visitor.open(path), path)
+    page = visitor.open("/devices")
+    page.get_by_text("Rename").first.click()
+    page.get_by_label("Name", exact=True).first.fill("https://example.com")
+    page.get_by_role("button", name="Save name").first.click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    check(page, "a refused name of a device")
     page = visitor.open("/operations")
     page.get_by_role("link", name="Edit sell").first.click()
     page.get_by_text("Delete this operation").click()
