@@ -51,17 +51,24 @@ class QueueState(SQLModel):
 
 
 class Backup(SQLModel):
-    name: str = Field(description="Its file.", schema_extra={"examples": ["muster-20261129T020000Z.dump"]})
-    at: UtcTime = Field(description="When it was written.")
+    name: str | None = Field(
+        default=None,
+        description="Its file; null if there is none.",
+        schema_extra={"examples": ["muster-20261129T020000Z.dump"]},
+    )
+    at: UtcTime | None = Field(default=None, description="When it was written.")
 
 
 class System(SQLModel):
     version: str = Field(description="The version of the service.", schema_extra={"examples": ["0.2.0"]})
     started_at: UtcTime = Field(description="When the process that answers started.")
-    database: DatabaseState
+    database: DatabaseState = Field(description="The database.")
     redis: Literal["none", "available", "unavailable"] = Field(description="none: REDIS_URL is not set.")
-    queues: list[QueueState] | None = Field(description="Jobs by queue and state; null as for the database.")
-    backup: Backup | None = Field(description="The newest one in data/backups on the machine that answers.")
+    queues: list[QueueState] | None = Field(
+        description="Jobs by queue and state; null as for the database.",
+        schema_extra={"examples": [[{"queue": "high", "state": "waiting", "jobs": 3}]]},
+    )
+    backup: Backup = Field(description="The newest one in data/backups on the machine that answers.")
 
 
 @router.get("", dependencies=[requires("users:read")])
@@ -81,7 +88,7 @@ async def read_system(request: Request, services: ServicesDep) -> System:
         database=DatabaseState(kind=kind, **database),
         redis="none" if settings.redis_url is None else "available" if is_available else "unavailable",
         queues=queues,
-        backup=backup,
+        backup=backup or Backup(),
     )
 
 
