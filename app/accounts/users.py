@@ -172,6 +172,7 @@ def delete_account(session: Session, user: User) -> bool:
 
 def remove_account(session: Session, user: User) -> None:
     session.delete(user)
+    session.flush()
     record_deletion(session, user.id)
 
 

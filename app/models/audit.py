@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import pydantic
-from sqlalchemy import JSON, ColumnElement, Index
+from sqlalchemy import JSON, ColumnElement, Index, insert
 from sqlmodel import Field, Session, SQLModel, col, delete, update
 
 from app.core.database import after_commit
@@ -57,6 +57,8 @@ class AuditEvent(AuditEventBase, table=True):
 
 # ---- Writing ----
 
+_INSERT = insert(AuditEvent)
+
 
 def record(
     session: Session,
@@ -72,8 +74,8 @@ def record(
     The actor is the authenticated caller of the request, unless `actor_id` says who has just proved to be somebody.
     """
     ids = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id or actor.get()}
-    row = {"event": event, "address": _client_address(), "details": details, **ids}
-    session.add(AuditEvent.model_validate(row))
+    row = {"id": uuid7(), "at": utcnow(), "event": event, "address": _client_address(), "details": details, **ids}
+    session.connection().execute(_INSERT, row)  # as an entity it takes each sign-in twice the time
     known = {name: each for name, each in ids.items() if each is not None}
     after_commit(session, partial(security_event, event, **known, **details))
 
@@ -86,7 +88,6 @@ def record_deletion(session: Session, user_id: UUID) -> None:
         delete(AuditEvent).where(col(AuditEvent.user_id) == user_id, mine | col(AuditEvent.actor_id).is_(None))
     )
     record(session, "account-deleted", user_id=user_id)
-    session.flush()
     session.exec(update(AuditEvent).where(mine).values(address=""))
 
 
