@@ -22,6 +22,8 @@ GONE = [
     ("POST", "/api/auth/forgot-password"),
     ("POST", "/api/auth/request-verification"),
     ("POST", "/api/auth/reset-password"),
+    ("POST", "/api/auth/renew-link"),
+    ("POST", "/api/auth/check-password"),
     ("POST", "/api/auth/verify-email"),
     ("PUT", "/api/users/me/password"),
     ("PUT", "/api/users/me/email"),
