@@ -285,7 +285,7 @@ def test_no_password_token_or_address_reaches_the_log(browsed: Muster) -> None:
 
     secrets |= {CANARY, reset, *following.values(), *newest.values()}
     log = browsed.log
-    for line in ("POST /api/auth/token 200", "POST /api/auth/reset-password 204", "refresh token reuse", "Traceback"):
+    for line in ("POST /api/auth/token 200", "POST /api/auth/reset-password 204", "token-reused", "Traceback"):
         assert line in log
     texts = {str(secret) for secret in secrets if isinstance(secret, str) and len(secret) > 10}
     assert not [secret for secret in texts - {first["scope"]} if secret in log]

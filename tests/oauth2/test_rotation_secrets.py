@@ -116,7 +116,7 @@ def test_no_dump_and_no_log_holds_a_token_or_its_mac(serve: Callable[..., Muster
         assert [needle for needle in needles if needle in place] == []
     assert b"muster" in kept_in_redis
     assert ada.email not in worker.log + muster.log
-    assert b"refresh token reuse" in muster.log_file.read_bytes()
+    assert b"token-reused" in muster.log_file.read_bytes()
     assert ada.email.partition("@")[0].encode() not in kept_in_redis
 
 
