@@ -107,7 +107,7 @@ def sessions_locked(muster: Muster) -> Iterator[None]:
 
 def test_two_exchanges_of_one_code_at_once_make_one_session(muster: Muster, ada: Account) -> None:
     app = App(muster)
-    for _ in range(4):
+    for _ in range(10):
         codes = app.codes(ada, 20)
         answers = at_once(*[partial(app.exchange, code) for code in codes for _ in range(2)])
         pairs = [same_answer(list(both)) for both in zip(answers[::2], answers[1::2], strict=True)]
@@ -156,7 +156,7 @@ def kill_while_redeeming(muster: Muster, app: App, codes: list[str]) -> dict[str
 
 def test_a_refresh_that_races_a_revocation_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
     first = ada.tokens()
-    for _ in range(4):
+    for _ in range(10):
         devices = more_devices(muster, first, 20)
         revocations = [partial(revoke, muster, device) for device in devices]
         refreshes = [partial(refresh_until_refused, muster, device) for device in devices]
@@ -185,8 +185,8 @@ def refresh_until_refused(muster: Muster, tokens: Tokens) -> list[Tokens]:
 
 def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
     tablet = ada.tokens()
-    for _ in range(3):
-        devices = more_devices(muster, tablet, 20)
+    for _ in range(5):
+        devices = more_devices(muster, tablet, 40)
         change = partial(change_password, muster, ada, tablet)
         changed, *handed_out = at_once(change, *[partial(refresh_until_refused, muster, device) for device in devices])
         assert_signed_out(muster, tablet, *chain(*handed_out))
@@ -203,7 +203,7 @@ def change_password(muster: Muster, account: Account, tokens: Tokens) -> list[To
 
 
 def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muster) -> None:
-    for _ in range(4):
+    for _ in range(8):
         ada = muster.new_account()  # the ceiling of sign-ins to one account is a hundred an hour
         tablet = ada.tokens()
         old = {"grant_type": "password", "username": ada.email, "password": ada.password}
@@ -221,7 +221,7 @@ def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muste
 
 def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_them(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
-    for _ in range(60):
+    for _ in range(200):
         read = partial(muster.me, phone)
         write = partial(muster.client.patch, "/api/users/me", json={}, headers=phone.bearer)
         answers = at_once(partial(muster.refresh, phone.refresh), read, write)
