@@ -1,1 +1,1 @@
-"""The authorization server, written by hand (RFC 6749, 6750, 7009, 7662): start with authorization_server.py."""
+"""OAuth2, written by hand (RFC 6749, 6750, 7009, 7662): authorization_server.py issues, resource_server.py verifies."""

@@ -1,4 +1,4 @@
-"""The authorization server: RFC 6749 (tokens), RFC 6750 (bearer use) and RFC 7009 (revocation), without HTTP.
+"""The authorization server: RFC 6749 (tokens) and RFC 7009 (revocation), without HTTP.
 
 A session is one refresh_token row. Its tokens are derived, not stored: generation g is the newest one, p its parent.
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
@@ -14,7 +14,6 @@ from sqlmodel import Session, col
 
 from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
-from app.core.errors import InvalidToken
 from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.core.settings import Settings
@@ -24,18 +23,18 @@ from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
 from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
 from app.oauth2.refresh_tokens import compare_and_swap, insert_session, read_session, revoke_sessions
 from app.oauth2.requests import scope_of_pair
+from app.oauth2.resource_server import ResourceServer
 
 CODE_TTL = timedelta(seconds=60)
 
 
-class AuthorizationServer:
-    """Issues, refreshes, verifies and revokes tokens. Methods take a database session and the time. Only `confirm_use`
-    and the detection of reuse commit."""
+class AuthorizationServer(ResourceServer):
+    """Issues, refreshes and revokes tokens, besides verifying them."""
 
     def __init__(
         self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
     ) -> None:
-        self._settings, self._signers, self._on_reuse = settings, signers, on_reuse
+        super().__init__(settings, signers, on_reuse)
         self.grace = settings.refresh_grace
         self.issuer = signers.access.issuer
 
@@ -179,40 +178,6 @@ class AuthorizationServer:
     def _record_sign_in(session: Session, user_id: UUID, session_id: UUID, method: str) -> None:
         record(session, "sign-in", user_id=user_id, actor_id=user_id, session_id=session_id, method=method)
 
-    # ---- Bearer use: RFC 6750 section 3, RFC 9068 section 4 ----
-
-    def authenticate(self, session: Session, token: str, now: datetime) -> Caller:
-        """The caller, from one query. Call `confirm_use` next if `caller.needs_confirmation`."""
-        claims = self.verify(token, now)
-        return self.caller(claims, read_session(session, claims.session_id), now)
-
-    def verify(self, token: str, now: datetime) -> AccessClaims:
-        """The claims of an access token, whether or not its session is still live."""
-        try:
-            return self._signers.access.verify(token, now)
-        except InvalidAccessToken:
-            raise InvalidToken from None
-
-    def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
-        """The caller with a verified access token, given the session that it names."""
-        if snapshot is None or snapshot.user_id != claims.subject or not snapshot.is_live(now):
-            raise InvalidToken
-        return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
-
-    def confirm_use(self, session: Session, caller: Caller, now: datetime) -> None:
-        """Commit that the client has received this generation. If it is superseded, two parties hold the session, which
-        is revoked."""
-        while True:
-            snapshot = self._session_of_claims(session, caller.claims, now)
-            if snapshot.is_superseded(caller.claims.generation):
-                if self._revoke_for_reuse(session, snapshot, now):
-                    raise InvalidToken
-            elif not snapshot.is_unconfirmed(caller.claims.generation):
-                return
-            elif compare_and_swap(session, snapshot, confirmed=True):
-                session.commit()
-                return
-
     # ---- Revocation: RFC 7009 section 2 ----
 
     def revoke(self, session: Session, token: str, now: datetime) -> None:
@@ -243,9 +208,6 @@ class AuthorizationServer:
             raise InvalidGrant
         return snapshot
 
-    def _session_of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionSnapshot:
-        return self.caller(claims, read_session(session, claims.session_id), now).session
-
     # ---- Minting ----
 
     def _pair(self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
@@ -260,13 +222,3 @@ class AuthorizationServer:
 
     def _idle_limit(self, now: datetime, absolute_limit: datetime) -> datetime:
         return min(now + self._settings.refresh_idle_ttl, absolute_limit)
-
-    def _revoke_for_reuse(self, session: Session, snapshot: SessionSnapshot, now: datetime) -> bool:
-        """Revoke this one session, and commit: the error that follows would roll the revocation back."""
-        if not compare_and_swap(session, snapshot, revoked_at=now, revoke_reason="reuse"):
-            return False
-        self._on_reuse(session, snapshot)
-        record(session, "token-reused", user_id=snapshot.user_id, session_id=snapshot.id)
-        session.commit()
-        metrics.count("thefts")
-        return True

@@ -1,0 +1,70 @@
+"""The resource server's part of OAuth2: RFC 6750 (bearer use) of access tokens by RFC 9068, without HTTP."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlmodel import Session
+
+from app.core import metrics
+from app.core.errors import InvalidToken
+from app.core.settings import Settings
+from app.models.audit import record
+from app.models.refresh_token import SessionSnapshot
+from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
+from app.oauth2.caller import Caller
+from app.oauth2.refresh_tokens import compare_and_swap, read_session
+
+
+class ResourceServer:
+    """Verifies access tokens, and revokes the session of a token that two parties hold. Methods take a database session
+    and the time; only `confirm_use` and the revocation commit."""
+
+    def __init__(
+        self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
+    ) -> None:
+        self._settings, self._signers, self._on_reuse = settings, signers, on_reuse
+
+    def authenticate(self, session: Session, token: str, now: datetime) -> Caller:
+        """The caller, from one query. Call `confirm_use` next if `caller.needs_confirmation`."""
+        claims = self.verify(token, now)
+        return self.caller(claims, read_session(session, claims.session_id), now)
+
+    def verify(self, token: str, now: datetime) -> AccessClaims:
+        """The claims of an access token, whether or not its session is still live."""
+        try:
+            return self._signers.access.verify(token, now)
+        except InvalidAccessToken:
+            raise InvalidToken from None
+
+    def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
+        """The caller with a verified access token, given the session that it names."""
+        if snapshot is None or snapshot.user_id != claims.subject or not snapshot.is_live(now):
+            raise InvalidToken
+        return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
+
+    def confirm_use(self, session: Session, caller: Caller, now: datetime) -> None:
+        """Commit that the client has received this generation. If it is superseded, two parties hold the session, which
+        is revoked."""
+        while True:
+            snapshot = self._session_of_claims(session, caller.claims, now)
+            if snapshot.is_superseded(caller.claims.generation):
+                if self._revoke_for_reuse(session, snapshot, now):
+                    raise InvalidToken
+            elif not snapshot.is_unconfirmed(caller.claims.generation):
+                return
+            elif compare_and_swap(session, snapshot, confirmed=True):
+                session.commit()
+                return
+
+    def _session_of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionSnapshot:
+        return self.caller(claims, read_session(session, claims.session_id), now).session
+
+    def _revoke_for_reuse(self, session: Session, snapshot: SessionSnapshot, now: datetime) -> bool:
+        """Revoke this one session, and commit: the error that follows would roll the revocation back."""
+        if not compare_and_swap(session, snapshot, revoked_at=now, revoke_reason="reuse"):
+            return False
+        self._on_reuse(session, snapshot)
+        record(session, "token-reused", user_id=snapshot.user_id, session_id=snapshot.id)
+        session.commit()
+        metrics.count("thefts")
+        return True
