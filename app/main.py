@@ -26,7 +26,8 @@ from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
-from app.http.openapi import description, install_openapi, operation_id, servers, tags
+from app.http.openapi import operation_id
+from app.http.openapi_document import description, install_openapi, servers, tags
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, admin_service, authorize, jobs_and_chat, mailbox, public

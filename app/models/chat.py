@@ -49,7 +49,9 @@ _NEVER = text("'1970-01-01 00:00:00.000000'")  # a room of the release before, w
 
 
 class ChatRoomPublic(SQLModel):
-    name: str = Field(primary_key=True, max_length=50, schema_extra={"examples": [LOBBY]})
+    name: str = Field(
+        primary_key=True, max_length=50, description="The name of the room.", schema_extra={"examples": [LOBBY]}
+    )
     last_number: int = Field(
         sa_type=BigInteger, description="The number of its latest message.", schema_extra={"examples": [12]}
     )

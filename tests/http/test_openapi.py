@@ -19,7 +19,7 @@ from fastapi import APIRouter, FastAPI
 import app.routers
 from app.core.errors import AppError
 from app.core.scopes import SCOPES
-from app.http.openapi import install_openapi
+from app.http.openapi_document import install_openapi
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import Muster
 

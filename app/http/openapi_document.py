@@ -1,0 +1,151 @@
+"""Completes the OpenAPI document with each route's errors and scope, and an example for every parameter."""
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from app.core import errors
+from app.core.oauth_errors import OAUTH_PATHS
+from app.core.scopes import SCOPES
+from app.core.settings import get_settings
+from app.http.openapi import GENERAL, SHARED, TEXTS, headers, problems
+from app.http.openapi_schemas import simplify, without_null
+
+
+def description() -> str:
+    text: str = TEXTS["description"]
+    return text.format(sign_in=TEXTS["sign-in"]["on" if get_settings().grant_types else "off"])
+
+
+def servers() -> list[dict[str, str]]:
+    """Where the API is: Swagger UI calls the first one, where the document came from."""
+    public = get_settings().public_url
+    return [{"url": "/", "description": "This address"}, {"url": public, "description": "The public address"}]
+
+
+def tags() -> list[dict[str, str]]:
+    return [{"name": name, "description": text} for name, text in TEXTS["tags"].items()]
+
+
+_BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make `app.openapi()` return the complete document."""
+    build = app.openapi
+
+    def complete() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _complete(build())
+        return build()
+
+    app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _complete(schema: dict[str, Any]) -> None:
+    settings, components = get_settings(), schema["components"]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            _complete_operation(path, method, operation)
+    _describe_tags(schema)
+    # A collection comes before its members, whichever route is tried first.
+    schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    paths = str(schema["paths"])
+    used = [model for model in SHARED if f"#/components/schemas/{model.__name__}'" in paths]
+    _, shared = models_json_schema(
+        [(model, "validation") for model in used], ref_template="#/components/schemas/{model}"
+    )
+    components["schemas"] |= shared["$defs"]
+    simplify(schema["paths"])
+    simplify(components["schemas"])
+    if settings.docs_grant is None:
+        words = f"Paste an access token of {settings.oidc_issuer}."
+        components["securitySchemes"]["muster"] = _BEARER | {"description": words}
+
+
+def _describe_tags(schema: dict[str, Any]) -> None:
+    """Add the tags without a text in openapi.toml: a resource is described as the scope of the same name is."""
+    described = schema.setdefault("tags", [])
+    known = {tag["name"] for tag in described}
+    used = {tag for methods in schema["paths"].values() for each in methods.values() for tag in each.get("tags", ())}
+    described += [{"name": tag, "description": f"{SCOPES[tag]}."} for tag in sorted(used - known) if tag in SCOPES]
+
+
+def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
+    scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
+    words = operation.setdefault("description", operation["summary"])
+    # Swagger UI shows the summary in its list: the docstring's first sentence, without Markdown.
+    operation["summary"] = " ".join(words.split()).partition(". ")[0].removesuffix(".").replace("`", "")
+    if scopes:
+        needed = ", ".join(f"`{scope}` ({SCOPES[scope][0].lower()}{SCOPES[scope][1:]})" for scope in scopes)
+        operation["description"] += f"\n\nScope: {needed}."
+    for parameter in operation.get("parameters", []):
+        _add_example(parameter)
+    _add_headers(path, operation)
+    _add_errors(path, method, operation, scopes)
+
+
+# Examples by format or type, for parameters that have none of their own.
+_EXAMPLES = {
+    "integer": 1,
+    "number": 0.5,
+    "boolean": True,
+    "uuid": "01935b0e-7c1a-7000-8000-0123456789ab",
+    "date-time": "2026-11-24T12:00:00Z",
+}
+
+
+def _add_example(parameter: dict[str, Any]) -> None:
+    """Name an example in the description: Swagger UI would send one in a field of its own with every request."""
+    schema = parameter["schema"] = without_null(parameter["schema"])
+    inner = schema.get("anyOf", [schema])[0]
+    parameter.setdefault("description", inner.get("description", ""))
+    by_type = _EXAMPLES.get(inner.get("format") or inner.get("type"), parameter["name"])
+    examples = schema.get("examples") or inner.get("examples") or inner.get("enum") or [schema.get("default", by_type)]
+    schema.setdefault("examples", examples[:1])
+    shown = examples[0] if isinstance(examples[0], str) else json.dumps(examples[0])
+    parameter["description"] = f"{parameter['description']} Example: `{shown}`".lstrip()
+
+
+def _add_headers(path: str, operation: dict[str, Any]) -> None:
+    """Declare the response headers that follow from the parameters."""
+    sent = {parameter["name"]: parameter["schema"]["examples"][0] for parameter in operation.get("parameters", [])}
+    for status, response in operation["responses"].items():
+        declared = {}
+        if status == "200" and "limit" in sent:
+            cursor = "after" if "after" in sent else "since"
+            link = f'<{path.format_map(sent)}?{cursor}={sent[cursor]}>; rel="next"'
+            declared["Link"] = TEXTS["headers"]["Link"] | {"example": link}
+            if cursor == "after":
+                declared["Next-Cursor"] = TEXTS["headers"]["Next-Cursor"] | {"example": str(sent[cursor])}
+        if status in {"200", "304"} and sent.keys() & {"if-match", "if-none-match"}:
+            declared |= headers("ETag")
+        if declared:
+            response.setdefault("headers", {}).update(declared)
+
+
+def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[str]) -> None:
+    """Add the general errors and those of authentication. A status may have errors of the route's own as well."""
+    oauth = path in OAUTH_PATHS
+    kinds = [] if oauth else list(GENERAL)
+    if scopes:
+        kinds += [errors.Unauthenticated, errors.InvalidToken, *map(errors.InsufficientScope, scopes)]
+        kinds += [errors.ForeignOrigin] if method != "get" else []
+        # The first token of a person creates the account, on whichever route that is.
+        kinds += (
+            [errors.EmailMissing, errors.EmailTaken, errors.ProviderUnavailable] if get_settings().oidc_issuer else []
+        )
+    own = operation["responses"]
+    if "HTTPValidationError" in str(own.get("422")):
+        del own["422"]  # FastAPI's own, which is not what we return
+    for status, general in problems(*kinds, oauth=oauth).items():
+        response = own.setdefault(str(status), general)
+        for media_type, content in general["content"].items():
+            for example in content["examples"].values():
+                example["x-general"] = True  # static/docs.js leaves out what all routes share
+            mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
+            mine["examples"] = content["examples"] | mine.get("examples", {})
