@@ -84,7 +84,7 @@ async def remove_app(request: Request, client_id: str) -> Response:
 
 
 async def _apps(request: Request) -> dict[str, Any]:
-    clients, neighbors = await read_list(request, CLIENTS)
+    clients, neighbors = await read_list(request, CLIENTS, limit="200")  # a mistake is shown beside its app
     for client in clients:
         client["form"] = Form({"name": client["name"], "redirect_uris": "\n".join(client["redirect_uris"])})
     return {"clients": clients, "neighbors": neighbors, "empty": Form()}
