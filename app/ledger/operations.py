@@ -28,6 +28,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import select as select_columns
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, col, select
 
 from app.core.decimals import ExactDecimal
@@ -224,9 +225,15 @@ def delete_operation(session: Session, current: OperationPublic, now: datetime) 
 
 def _update(session: Session, current: OperationPublic, values: dict[str, Any]) -> OperationPublic:
     values["revision"] = _take_revisions(session, current.owner_id)
-    own = (col(Operation.owner_id) == current.owner_id, col(Operation.id) == current.id)
-    statement = update(Operation).where(*own).values(**values).returning(*_COLUMNS)
-    return OperationPublic.model_construct(**session.connection().execute(statement).mappings().one())
+    statement, own = _update_statement(frozenset(values)), {"owner": current.owner_id, "row": current.id}
+    row = session.connection().execute(statement, {**own, **values}).mappings().one()
+    return OperationPublic.model_construct(**row)
+
+
+@cache
+def _update_statement(changed: frozenset[str]) -> ReturningUpdate[Any]:
+    own = (col(Operation.owner_id) == bindparam("owner"), col(Operation.id) == bindparam("row"))
+    return update(Operation).where(*own).values(dict.fromkeys(changed)).returning(*_COLUMNS)
 
 
 def _take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
