@@ -106,6 +106,7 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         page.get_by_role("link", name="Import a CSV file").click()
         lines = "type;figi;quantity;date\ndeposit;EUR;{};2026-01-30T08:00:00Z\n"
         file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
+        expect(page.get_by_label("CSV file")).to_be_visible()  # the script that reads the file is there
         page.get_by_label("CSV file").set_input_files(file)
         expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
         page.get_by_role("button", name="Import").click()
