@@ -102,20 +102,7 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         assert first
         assert first["y"] < 300, "the list begins on the first screen"
 
-        page.get_by_label("More").click()
-        page.get_by_role("link", name="Import a CSV file").click()
-        lines = "type;figi;quantity;date\ndeposit;EUR;{};2026-01-30T08:00:00Z\n"
-        file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
-        expect(page.get_by_label("CSV file")).to_be_visible()  # the script that reads the file is there
-        page.get_by_label("CSV file").set_input_files(file)
-        expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
-        page.get_by_role("button", name="Import").click()
-        expect(page.get_by_label("Lines")).to_be_focused()
-        expect(page.get_by_role("row", name="2 quantity: this is not a number")).to_contain_text("deposit;EUR;ten;")
-        page.get_by_role("link", name="2", exact=True).click()
-        assert page.evaluate("getSelection().toString()") == lines.format("ten").splitlines()[1]
-        page.get_by_label("Lines").fill(lines.format("0,5"))
-        page.get_by_role("button", name="Import").click()
+        import_with_a_mistake(page)
         expect(page.get_by_role("heading", name="Operations 53")).to_be_visible()
 
         page.get_by_text("Filter", exact=True).click()
@@ -146,6 +133,24 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         with page.expect_download() as download:
             page.get_by_role("link", name="Export all as CSV").click()
         assert len(download.value.path().read_text().splitlines()) == 1 + 54
+
+
+def import_with_a_mistake(page: Page) -> None:
+    """Import a file of one line, which is wrong at first."""
+    page.get_by_label("More").click()
+    page.get_by_role("link", name="Import a CSV file").click()
+    lines = "type;figi;quantity;date\ndeposit;EUR;{};2026-01-30T08:00:00Z\n"
+    file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
+    expect(page.get_by_label("CSV file")).to_be_visible()  # the script that reads the file is there
+    page.get_by_label("CSV file").set_input_files(file)
+    expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
+    page.get_by_role("button", name="Import").click()
+    expect(page.get_by_label("Lines")).to_be_focused()
+    expect(page.get_by_role("row", name="2 quantity: this is not a number")).to_contain_text("deposit;EUR;ten;")
+    page.get_by_role("link", name="2", exact=True).click()
+    assert page.evaluate("getSelection().toString()") == lines.format("ten").splitlines()[1]
+    page.get_by_label("Lines").fill(lines.format("0,5"))
+    page.get_by_role("button", name="Import").click()
 
 
 def test_a_password_is_reset_by_the_link_in_the_outbox(muster: Muster, chromium: Chromium) -> None:
