@@ -9,10 +9,12 @@ from app.pages.api_client import Api
 from app.pages.forms import Form, read_form, show_on_error
 from app.pages.passwords import judging
 from app.pages.rendering import ME, page, read_list, redirect
+from app.pages.texts import EVENTS
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
 
+LATEST = "10"  # events of the history
 TEMPLATE = "account.html"  # it has several forms; the path shows which one was submitted
 
 
@@ -73,7 +75,9 @@ async def _account(request: Request) -> dict[str, Any]:
     me = await api.get(ME)
     own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
     exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
-    return {"me": me, "profile": Form({"name": me["name"] or ""}), "empty": Form(), "jobs": exports}
+    events = await api.get(f"{ME}/audit", limit=LATEST)
+    forms = {"profile": Form({"name": me["name"] or ""}), "empty": Form()}
+    return {"me": me, **forms, "jobs": exports, "events": events, "texts": EVENTS}
 
 
 # ---- Devices ----

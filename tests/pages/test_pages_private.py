@@ -357,3 +357,17 @@ def test_a_page_prolongs_the_cookie(muster: Muster, browser: Browser) -> None:
     before = browser.cookie
     assert browser.call("GET", "/operations").status_code == 200
     assert browser.cookie not in {before, "muster="}
+
+
+def test_the_account_shows_what_happened_to_it_and_not_which_admin_did_it(muster: Muster) -> None:
+    account, admin = muster.new_account(), muster.admin()
+    there = account.tokens()
+    elsewhere = muster.client.delete(
+        f"/api/users/{claims_of(there.access)['sub']}/sessions", headers=admin.tokens().bearer
+    )
+    assert elsewhere.status_code == 204
+    text = " ".join(Browser(muster).sign_in(account).call("GET", "/account").text.split())
+    assert "Signed in <span" in text
+    assert "Devices were signed out" in text
+    assert "by an administrator" in text
+    assert admin.email not in text
