@@ -209,11 +209,11 @@ class IdempotencyKeyReused(AppError, status=422, title="The Idempotency-Key belo
     """This Idempotency-Key was already sent with another request. Generate a new key for each request."""
 
 
-# A reset, verification or e-mail change token that was used, has expired or was not issued here.
 class AlreadyConfirmed(AppError, status=409, title="Already confirmed"):
     """The e-mail address of this link is confirmed already."""
 
 
+# A reset, verification or e-mail change token that was used, has expired or was not issued here.
 class InvalidLink(AppError, status=400, title="The link no longer works"):
     """The link has been used, has expired or is incomplete. Request a new one."""
 

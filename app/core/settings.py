@@ -151,9 +151,17 @@ class Settings(BaseSettings):
         return grant if grant in self.grant_types else None
 
     @property
+    def outbox(self) -> Path | None:
+        """The folder that mail is written to; None if it is sent by SMTP."""
+        url = urlsplit(self.mail_url)
+        if url.scheme == "smtp":
+            return None
+        return Path(url.path) if url.path and url.scheme else DATA / "outbox"
+
+    @property
     def has_mailbox(self) -> bool:
         """Whether the page /dev/mail shows the mails in the outbox."""
-        return self.environment == "development" and not self.mail_url.startswith("smtp:")
+        return self.environment == "development" and self.outbox is not None
 
     @property
     def on_sqlite(self) -> bool:

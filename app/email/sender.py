@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from uuid import uuid4
 
-from app.core.settings import DATA, Settings
+from app.core.settings import Settings
 
 TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
 # For the operator. The first that fits counts; a server's own words are left out, since they may repeat the address.
@@ -22,19 +22,10 @@ _FAILURES: list[tuple[type[Exception], str]] = [
 
 def send_mail(settings: Settings, message: EmailMessage) -> None:
     """Send a message as MAIL_URL says: by SMTP, or to the outbox."""
-    folder = outbox_folder(settings)
-    if folder is None:
+    if settings.outbox is None:
         _send_by_smtp(urlsplit(settings.mail_url), message)
     else:
-        _write_to_outbox(folder, message)
-
-
-def outbox_folder(settings: Settings) -> Path | None:
-    """The folder of the outbox; None if mail is sent by SMTP."""
-    url = urlsplit(settings.mail_url)
-    if url.scheme == "smtp":
-        return None
-    return Path(url.path) if url.path and url.scheme else DATA / "outbox"
+        _write_to_outbox(settings.outbox, message)
 
 
 def describe_failure(error: Exception) -> str:

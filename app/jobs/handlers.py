@@ -16,7 +16,7 @@ from app.core.settings import Settings
 from app.email.messages import compose_mail
 from app.email.sender import send_mail
 from app.jobs.claim import ClaimedJob, Outcome
-from app.jobs.export import make_archive
+from app.jobs.export import BATCH, make_archive
 from app.jobs.queue import JobQueue
 from app.ledger import operations
 from app.ledger.statement import FILES, make_statement, read_file
@@ -27,7 +27,6 @@ from app.models.operation import IdempotencyKey, OperationFilter, OperationPubli
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import Signers
 
-BATCH = 1000
 JOB_RETENTION, AUDIT_RETENTION = timedelta(days=30), timedelta(days=365)
 MAX_ATTACHMENT = 2**20  # bytes of an archive: unpacked it is some ten times as large, and mail servers reject more
 

@@ -16,7 +16,7 @@ from sqlmodel import Field, Session, SQLModel, col, delete, update
 
 from app.core.database import after_commit
 from app.core.logs import actor, client_host, security_event
-from app.models.base import utcnow, uuid7
+from app.models.base import equal, utcnow, uuid7
 from app.models.types import StoredEmail, UtcTime
 
 SessionEvent = Literal["sign-in", "sign-in-refused", "sign-out", "session-revoked", "sessions-revoked", "token-reused"]
@@ -108,7 +108,7 @@ class AuditFilter(SQLModel):
     event: EventName | None = Field(default=None, description="Only events of this kind.")
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        return [col(getattr(AuditEvent, name)) == value for name, value in self.model_dump(exclude_none=True).items()]
+        return equal(AuditEvent, self)
 
 
 _Address = Annotated[

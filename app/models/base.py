@@ -11,8 +11,8 @@ from uuid import UUID
 
 import pydantic
 from pydantic import MISSING, BaseModel, ConfigDict
-from sqlalchemy import BigInteger, Integer, String, Table
-from sqlmodel import SQLModel
+from sqlalchemy import BigInteger, ColumnElement, Integer, String, Table
+from sqlmodel import SQLModel, col
 
 # Set before the first table is defined. A violated constraint is recognized by its name on both databases.
 SQLModel.metadata.naming_convention = {
@@ -74,6 +74,11 @@ class Body(SQLModel):
     """A request body: a field that the model does not have is rejected."""
 
     model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows ConfigDict
+
+
+def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]:
+    """The conditions that the columns named like these filters have their values, where there is one."""
+    return [col(getattr(table, name)) == value for name, value in filters if value is not None]
 
 
 def all_tables() -> list[Table]:

@@ -7,9 +7,9 @@ from uuid import UUID
 import pydantic
 from pydantic import StrictBool
 from sqlalchemy import JSON, CheckConstraint, ColumnElement, Index, LargeBinary, String, text
-from sqlmodel import Field, SQLModel, UniqueConstraint, col
+from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models.base import Body, utcnow, uuid7
+from app.models.base import Body, equal, utcnow, uuid7
 from app.models.period import Period
 from app.models.types import UtcTime
 
@@ -78,7 +78,7 @@ class Job(JobBase, table=True):
     @property
     def has_result(self) -> bool:
         """Whether `result` is set, known without loading it."""
-        return self.kind in ("statement", "export") and self.state == "done"
+        return self.kind in REQUESTABLE and self.state == "done"
 
     @property
     def lasting_arguments(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class JobFilter(SQLModel):
     owner_id: UUID | None = Field(default=None, description="Only jobs of this account.")
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        return [col(getattr(Job, name)) == value for name, value in self if value is not None]
+        return equal(Job, self)
 
 
 class StatementCreate(Body, Period):

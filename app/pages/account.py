@@ -1,5 +1,6 @@
 """The pages of a person's own account, and of the devices that are signed in to it."""
 
+from asyncio import gather
 from typing import Any
 from uuid import UUID
 
@@ -8,13 +9,12 @@ from fastapi import APIRouter, Request, Response
 from app.pages.api_client import Api
 from app.pages.forms import Form, read_form, show_on_error
 from app.pages.passwords import judging
-from app.pages.rendering import ME, page, read_list, redirect
+from app.pages.rendering import LATEST, ME, page, read_list, redirect
 from app.pages.texts import EVENTS
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
 
-LATEST = "10"  # events of the history
 TEMPLATE = "account.html"  # it has several forms; the path shows which one was submitted
 
 
@@ -72,10 +72,9 @@ async def delete_account(request: Request) -> Response:
 
 async def _account(request: Request) -> dict[str, Any]:
     api = Api(request)
-    me = await api.get(ME)
+    me, events = await gather(api.get(ME), api.get(f"{ME}/audit", limit=LATEST))
     own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
     exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
-    events = await api.get(f"{ME}/audit", limit=LATEST)
     forms = {"profile": Form({"name": me["name"] or ""}), "empty": Form()}
     return {"me": me, **forms, "jobs": exports, "events": events, "texts": EVENTS}
 

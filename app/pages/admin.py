@@ -9,13 +9,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.core.errors import InsufficientScope
 from app.pages.api_client import Api
 from app.pages.forms import read_form
-from app.pages.rendering import ME, page, read_list, redirect
+from app.pages.rendering import LATEST, ME, page, read_list, redirect
 from app.pages.texts import CORRECT_FIELDS, EVENTS, OTHER_ADDRESS
 
 USERS, AUDIT = "/api/users", "/api/audit"
 FILTERS = ("search", "role", "is_active")
 PERSON = "admin-person.html"
-LATEST = "10"
 
 
 async def require_administrator(request: Request) -> None:

@@ -13,7 +13,6 @@ from fastapi.responses import HTMLResponse
 from app.core.concurrency import in_thread
 from app.core.errors import NotFound
 from app.core.settings import DATA, get_settings
-from app.email.sender import outbox_folder
 from app.http.monitoring import is_from_this_machine
 from app.pages.rendering import page, page_headers
 
@@ -63,6 +62,6 @@ async def _read_mail(mail_id: UUID) -> EmailMessage:
 
 def _newest_mails(name: str = "*") -> dict[str, EmailMessage]:
     """The mails of that name, or all, by name."""
-    folder = outbox_folder(get_settings()) or DATA
+    folder = get_settings().outbox or DATA
     files = sorted(folder.glob(f"{name}.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
     return {file.stem: message_from_bytes(file.read_bytes(), policy=policy.default) for file in files[:SHOWN]}

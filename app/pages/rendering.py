@@ -34,6 +34,7 @@ def _origin(url: str, scheme: str = "http") -> str:
 
 
 ME = "/api/users/me"
+LATEST = "10"  # rows of a list that is only a part of its page
 PASSED = 20  # pages of a list that an address remembers
 
 
