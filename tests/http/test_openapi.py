@@ -29,8 +29,6 @@ PUBLIC = {
     "GET /health/live",
     "GET /health/ready",
     "GET /metrics",
-    "GET /.well-known/jwks.json",
-    "GET /.well-known/oauth-authorization-server",
     "POST /api/auth/register",
     "POST /api/auth/token",
     "POST /api/auth/revoke",
@@ -44,6 +42,8 @@ PUBLIC = {
     "POST /api/auth/check-password",
 }
 UNDOCUMENTED = {
+    "GET /.well-known/jwks.json",
+    "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/openid-configuration",
     "GET /api/auth/authorization",
     "POST /api/auth/authorization",

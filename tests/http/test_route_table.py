@@ -24,8 +24,6 @@ PUBLIC = [
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),
-    ("GET", "/.well-known/jwks.json"),
-    ("GET", "/.well-known/oauth-authorization-server"),
     ("POST", "/api/auth/register"),
     ("POST", "/api/auth/token"),
     ("POST", "/api/auth/revoke"),
