@@ -104,6 +104,7 @@ def test_cancel_signs_nobody_in(on_sqlite: Muster, chromium: Chromium) -> None:
         page = visitor.open("/api/docs")
         popup, dialog = begin_authorizing(page)
         expect(popup.get_by_role("button", name="Continue")).to_be_visible()
+        popup.wait_for_load_state()  # what is visible may still be without its style sheet
         assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
         for _ in range(20):  # by keyboard alone
             popup.keyboard.press("Tab")

@@ -127,6 +127,7 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
 
 def check(page: Page, path: str) -> None:
     """Everything in light; of dark, whose markup is the same, the contrast."""
+    page.wait_for_load_state()  # after a click, what is visible may still be without its style sheet
     page.evaluate(AXE)
     assert serious(page, "resultTypes: ['violations']") == [], path
     page.emulate_media(color_scheme="dark")

@@ -55,6 +55,7 @@ def test_a_mail_fits_a_phone_and_its_button_opens_the_page(in_development: Muste
         page.get_by_role("link", name="Reset your password").first.click()
         mail = page.frame_locator("iframe")
         expect(mail.get_by_text("Someone, probably you")).to_be_visible()
+        page.wait_for_load_state()  # what is visible may still be without its style sheet
         assert mail.locator("body").evaluate("body => body.scrollWidth <= body.clientWidth")
         assert page.evaluate("document.documentElement.scrollWidth <= 360")
         assert mail.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == "rgb(16, 21, 18)"
