@@ -1,73 +1,21 @@
 """The pages of a person's own account, and of the devices that are signed in to it."""
 
 from asyncio import gather
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from app.pages.api_client import Api
-from app.pages.forms import Form, read_form, show_on_error
-from app.pages.passwords import judging
-from app.pages.rendering import LATEST, ME, page, read_list, redirect
+from app.pages.forms import Form, judging
+from app.pages.rendering import LATEST, ME, View, read_list, redirect
 from app.pages.texts import EVENTS
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
 
-TEMPLATE = "account.html"  # it has several forms; the path shows which one was submitted
-
 
 # ---- The account ----
-
-
-@router.get("/account")
-async def account(request: Request) -> Response:
-    return await page(request, TEMPLATE, **await _account(request))
-
-
-@router.post("/account/name")
-async def change_name(request: Request) -> Response:
-    form = await read_form(request, TEMPLATE, _account)
-    await Api(request).call("PATCH", ME, json={"name": form["name"] or None})
-    return redirect("/account", done="name")
-
-
-@local_accounts.post("/account/password")
-async def change_password(request: Request) -> Response:
-    form = await read_form(request, TEMPLATE, _account)
-    async with judging(request, form, "new_password"):
-        await Api(request).call("PUT", f"{ME}/password", json=form.required("current_password", "new_password"))
-    return redirect("/account", done="password")
-
-
-@local_accounts.post("/account/email")
-async def change_email(request: Request) -> Response:
-    form = await read_form(request, TEMPLATE, _account)
-    await Api(request).call("PUT", f"{ME}/email", json=form.required("email", "current_password"))
-    return redirect("/account", done="email")
-
-
-@local_accounts.post("/account/verification")
-async def request_verification(request: Request) -> Response:
-    show_on_error(request, Form(template=TEMPLATE, load=_account))
-    me = await Api(request).get(ME)
-    await Api(request).call("POST", "/api/auth/request-verification", json={"email": me["email"]})
-    return redirect("/account", done="verification")
-
-
-@router.post("/account/export")
-async def start_export(request: Request) -> Response:
-    show_on_error(request, Form(template=TEMPLATE, load=_account))
-    await Api(request).call("POST", "/api/jobs/export")
-    return redirect("/account", done="export")
-
-
-@router.post("/account/delete")
-async def delete_account(request: Request) -> Response:
-    form = await read_form(request, TEMPLATE, _account)
-    await Api(request).call("DELETE", ME, json=form.optional("current_password"))
-    return redirect("/sign-in", done="gone")
 
 
 async def _account(request: Request) -> dict[str, Any]:
@@ -79,17 +27,61 @@ async def _account(request: Request) -> dict[str, Any]:
     return {"me": me, **forms, "jobs": exports, "events": events, "texts": EVENTS}
 
 
+ACCOUNT = View("account.html", _account)  # it has several forms; the path shows which one was submitted
+AccountForm = Annotated[Form, Depends(ACCOUNT.form)]
+
+router.get("/account")(ACCOUNT.show)
+
+
+@router.post("/account/name")
+async def change_name(request: Request, form: AccountForm) -> Response:
+    await Api(request).call("PATCH", ME, json={"name": form["name"] or None})
+    return redirect("/account", done="name")
+
+
+@local_accounts.post("/account/password")
+async def change_password(request: Request, form: AccountForm) -> Response:
+    async with judging(request, form, "new_password"):
+        await Api(request).call("PUT", f"{ME}/password", json=form.required("current_password", "new_password"))
+    return redirect("/account", done="password")
+
+
+@local_accounts.post("/account/email")
+async def change_email(request: Request, form: AccountForm) -> Response:
+    await Api(request).call("PUT", f"{ME}/email", json=form.required("email", "current_password"))
+    return redirect("/account", done="email")
+
+
+@local_accounts.post("/account/verification")
+async def request_verification(request: Request, _form: AccountForm) -> Response:
+    me = await Api(request).get(ME)
+    await Api(request).call("POST", "/api/auth/request-verification", json={"email": me["email"]})
+    return redirect("/account", done="verification")
+
+
+@router.post("/account/export")
+async def start_export(request: Request, _form: AccountForm) -> Response:
+    await Api(request).call("POST", "/api/jobs/export")
+    return redirect("/account", done="export")
+
+
+@router.post("/account/delete")
+async def delete_account(request: Request, form: AccountForm) -> Response:
+    await Api(request).call("DELETE", ME, json=form.optional("current_password"))
+    return redirect("/sign-in", done="gone")
+
+
 # ---- Devices ----
-
-
-@router.get("/devices")
-async def devices(request: Request) -> Response:
-    return await page(request, "devices.html", **await _devices(request))
 
 
 async def _devices(request: Request) -> dict[str, Any]:
     sessions, neighbors = await read_list(request, f"{ME}/sessions")
     return {"sessions": sessions, "neighbors": neighbors}
+
+
+DEVICES = View("devices.html", _devices)
+
+router.get("/devices")(DEVICES.show)
 
 
 @router.post("/devices/sign-out-others")
@@ -99,8 +91,7 @@ async def sign_out_others(request: Request) -> Response:
 
 
 @router.post("/devices/{session_id:uuid}/name")
-async def rename_device(request: Request, session_id: UUID) -> Response:
-    form = await read_form(request, "devices.html", _devices)
+async def rename_device(request: Request, session_id: UUID, form: Annotated[Form, Depends(DEVICES.form)]) -> Response:
     await Api(request).call("PATCH", f"{ME}/sessions/{session_id}", json=form.required("device"))
     return redirect("/devices", done="renamed")
 

@@ -1,20 +1,19 @@
 """The pages of administration about people: finding them, and one person's account, devices, history and jobs."""
 
 from asyncio import gather
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.core.errors import InsufficientScope
 from app.pages.api_client import Api
-from app.pages.forms import read_form
-from app.pages.rendering import LATEST, ME, page, read_list, redirect
+from app.pages.forms import Form
+from app.pages.rendering import LATEST, ME, View, page, read_list, redirect
 from app.pages.texts import CORRECT_FIELDS, EVENTS, OTHER_ADDRESS
 
 USERS, AUDIT = "/api/users", "/api/audit"
 FILTERS = ("search", "role", "is_active")
-PERSON = "admin-person.html"
 
 
 async def require_administrator(request: Request) -> None:
@@ -32,24 +31,37 @@ async def people(request: Request) -> Response:
     filters = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
     (rows, neighbors), roles = await gather(read_list(request, USERS, **filters), Api(request).get("/api/roles"))
     return await page(
-        request,
-        "admin-people.html",
-        people=rows,
-        neighbors=neighbors,
-        filters=filters,
-        roles={role["name"]: role["name"] for role in roles},
+        request, "admin-people.html", people=rows, neighbors=neighbors, filters=filters, roles=_choice_of(roles)
     )
 
 
-@router.get("/people/{user_id:uuid}")
-async def person(request: Request) -> Response:
-    return await page(request, PERSON, **await _person(request))
+def _choice_of(roles: list[dict[str, Any]]) -> dict[str, str]:
+    return {role["name"]: role["name"] for role in roles}
+
+
+async def _person(request: Request) -> dict[str, Any]:
+    api, user_id = Api(request), str(request.path_params["user_id"])
+    user, sessions, roles, (events, neighbors) = await gather(
+        api.get(f"{USERS}/{user_id}"),
+        api.get(f"{USERS}/{user_id}/sessions"),
+        api.get("/api/roles"),
+        read_list(request, AUDIT, user_id=user_id, limit=LATEST),
+    )
+    may_read_jobs = "jobs" in request.state.me["scopes"]
+    jobs = await api.get("/api/jobs", owner_id=user_id, limit=LATEST) if may_read_jobs else []
+    lists = {"sessions": sessions, "jobs": jobs, "events": events, "neighbors": neighbors, "texts": EVENTS}
+    return {"user": user, "roles": _choice_of(roles), **lists}
+
+
+PERSON = View("admin-person.html", _person)
+PersonForm = Annotated[Form, Depends(PERSON.form)]
+
+router.get("/people/{user_id:uuid}")(PERSON.show)
 
 
 @router.post("/people/{user_id:uuid}")
-async def change_person(request: Request, user_id: UUID) -> Response:
+async def change_person(request: Request, user_id: UUID, form: PersonForm) -> Response:
     """Change the role, or whether the account is active."""
-    form = await read_form(request, PERSON, _person)
     state = {"is_active": form["is_active"] == "true"} if form["is_active"] else {}
     await Api(request).call("PATCH", f"{USERS}/{user_id}", json=form.optional("role") | state)
     return redirect(f"/admin/people/{user_id}", done="person")
@@ -68,36 +80,14 @@ async def sign_out_device(request: Request, user_id: UUID, session_id: UUID) -> 
 
 
 @router.post("/people/{user_id:uuid}/delete")
-async def delete_person(request: Request, user_id: UUID) -> Response:
+async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Response:
     """Delete an account whose address was typed to confirm that."""
-    form = await read_form(request, PERSON, _person)
-    values = await _person(request)
-    if form["email"].strip().lower() != values["user"]["email"]:
+    user = await Api(request).get(f"{USERS}/{user_id}")
+    if form["email"].strip().lower() != user["email"]:
         form.errors, form.message, form.status = {"email": OTHER_ADDRESS}, CORRECT_FIELDS, 422
-        return await page(request, PERSON, form=form, **values)
+        return await PERSON.show_form(request, form)
     await Api(request).call("DELETE", f"{USERS}/{user_id}")
     return redirect("/admin", done="person-deleted")
-
-
-async def _person(request: Request) -> dict[str, Any]:
-    api, user_id = Api(request), str(request.path_params["user_id"])
-    user, sessions, roles, (events, neighbors) = await gather(
-        api.get(f"{USERS}/{user_id}"),
-        api.get(f"{USERS}/{user_id}/sessions"),
-        api.get("/api/roles"),
-        read_list(request, AUDIT, user_id=user_id, limit=LATEST),
-    )
-    may_read_jobs = "jobs" in request.state.me["scopes"]
-    jobs = await api.get("/api/jobs", owner_id=user_id, limit=LATEST) if may_read_jobs else []
-    return {
-        "user": user,
-        "sessions": sessions,
-        "roles": {role["name"]: role["name"] for role in roles},
-        "jobs": jobs,
-        "events": events,
-        "neighbors": neighbors,
-        "texts": EVENTS,
-    }
 
 
 @router.get("/history")

@@ -1,7 +1,6 @@
 """The pages of administration about the service: roles, jobs, the apps that sign people in, and what runs."""
 
-from typing import Any
-from urllib.parse import quote
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -10,8 +9,8 @@ from app.core.scopes import SCOPES
 from app.oidc.login import local_path
 from app.pages.admin import require_administrator
 from app.pages.api_client import Api
-from app.pages.forms import Form, read_form
-from app.pages.rendering import page, read_list, redirect
+from app.pages.forms import Form, PlainForm
+from app.pages.rendering import View, page, read_list, redirect
 
 router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depends(require_administrator)])
 
@@ -21,21 +20,20 @@ ROLES, JOBS, CLIENTS = "/api/roles", "/api/jobs", "/api/clients"
 # ---- Roles ----
 
 
-@router.get("/roles")
-async def roles(request: Request) -> Response:
-    return await page(request, "admin-roles.html", **await _roles(request))
+async def _roles(request: Request) -> dict[str, Any]:
+    return {"roles": await Api(request).get(ROLES), "scopes": SCOPES}
+
+
+ROLES_PAGE = View("admin-roles.html", _roles)
+
+router.get("/roles")(ROLES_PAGE.show)
 
 
 @router.post("/roles/{name}")
-async def change_role(request: Request, name: str) -> Response:
-    form = await read_form(request, "admin-roles.html", _roles)
+async def change_role(request: Request, name: str, form: Annotated[Form, Depends(ROLES_PAGE.form)]) -> Response:
     scopes = [scope for scope in SCOPES if form[scope]]
-    await Api(request).call("PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
+    await Api(request).call("PATCH", f"{ROLES}/{name}", json={"scopes": scopes})
     return redirect("/admin/roles", done="role")
-
-
-async def _roles(request: Request) -> dict[str, Any]:
-    return {"roles": await Api(request).get(ROLES), "scopes": SCOPES}
 
 
 # ---- Jobs ----
@@ -49,38 +47,12 @@ async def jobs(request: Request) -> Response:
 
 
 @router.post("/jobs/{job_id:uuid}/retry")
-async def retry_job(request: Request, job_id: UUID) -> Response:
-    form = await read_form(request)
+async def retry_job(request: Request, job_id: UUID, form: PlainForm) -> Response:
     await Api(request).call("POST", f"{JOBS}/{job_id}/retry")
     return redirect(local_path(form["next"], "/admin/jobs"), done="retried")
 
 
 # ---- Apps: the clients of the authorization code flow ----
-
-
-@router.get("/apps")
-async def apps(request: Request) -> Response:
-    return await page(request, "admin-apps.html", **await _apps(request))
-
-
-@router.post("/apps")
-async def add_app(request: Request) -> Response:
-    form = await read_form(request, "admin-apps.html", _apps)
-    await Api(request).call("POST", CLIENTS, json=form.required("id", "name") | _redirect_uris(form))
-    return redirect("/admin/apps", done="app")
-
-
-@router.post("/apps/{client_id}")
-async def change_app(request: Request, client_id: str) -> Response:
-    form = await read_form(request, "admin-apps.html", _apps)
-    await Api(request).call("PATCH", _client(client_id), json=form.required("name") | _redirect_uris(form))
-    return redirect("/admin/apps", done="app")
-
-
-@router.post("/apps/{client_id}/remove")
-async def remove_app(request: Request, client_id: str) -> Response:
-    await Api(request).call("DELETE", _client(client_id))
-    return redirect("/admin/apps", done="app-removed")
 
 
 async def _apps(request: Request) -> dict[str, Any]:
@@ -90,8 +62,28 @@ async def _apps(request: Request) -> dict[str, Any]:
     return {"clients": clients, "neighbors": neighbors, "empty": Form()}
 
 
-def _client(client_id: str) -> str:
-    return f"{CLIENTS}/{quote(client_id, safe='')}"
+APPS = View("admin-apps.html", _apps)
+AppForm = Annotated[Form, Depends(APPS.form)]
+
+router.get("/apps")(APPS.show)
+
+
+@router.post("/apps")
+async def add_app(request: Request, form: AppForm) -> Response:
+    await Api(request).call("POST", CLIENTS, json=form.required("id", "name") | _redirect_uris(form))
+    return redirect("/admin/apps", done="app")
+
+
+@router.post("/apps/{client_id}")
+async def change_app(request: Request, client_id: str, form: AppForm) -> Response:
+    await Api(request).call("PATCH", f"{CLIENTS}/{client_id}", json=form.required("name") | _redirect_uris(form))
+    return redirect("/admin/apps", done="app")
+
+
+@router.post("/apps/{client_id}/remove")
+async def remove_app(request: Request, client_id: str) -> Response:
+    await Api(request).call("DELETE", f"{CLIENTS}/{client_id}")
+    return redirect("/admin/apps", done="app-removed")
 
 
 def _redirect_uris(form: Form) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.pages.api_client import Api, ApiError
-from app.pages.forms import read_form
+from app.pages.forms import PlainForm
 from app.pages.rendering import page, page_headers, redirect, to_sign_in
 
 router = APIRouter(include_in_schema=False)
@@ -41,8 +41,7 @@ async def authorize(request: Request) -> Response:
 
 
 @router.post("/authorize")
-async def decide(request: Request) -> Response:
-    form = await read_form(request)
+async def decide(request: Request, form: PlainForm) -> Response:
     step = await _call(request, "POST", {"consent": form["decision"] == "continue"})
     if step is None:
         return to_sign_in(request, **_back(request))

@@ -7,7 +7,7 @@ from app.core import metrics
 from app.core.errors import AppError
 from app.http.error_handlers import classify
 from app.pages.api_client import ApiError
-from app.pages.forms import Form
+from app.pages.forms import CORRECTABLE, Form
 from app.pages.rendering import page, to_sign_in
 from app.pages.texts import describe
 
@@ -21,10 +21,9 @@ async def answer_page(request: Request, error: Exception) -> Response:
     if error.status == 401:
         return to_sign_in(request, next=_back(request))
     form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
-    if form and form.is_correctable(error):
+    if form and form.show and error.status in CORRECTABLE and error.type != "foreign-origin":
         form.reject(error)
-        values = await form.load(request) if form.load else {}
-        return await page(request, form.template, form=form, **values)
+        return await form.show(request, form)
     return await _error_page(request, error)
 
 
@@ -39,6 +38,5 @@ async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     wait, ticket = error.headers.get("Retry-After"), error.members.get("ticket")
     title, detail = describe(error.type, retry_after=wait, ticket=ticket)
     # Without the name of who is signed in: the API may be what failed, and would have to be waited for once more.
-    response = await page(request, "error.html", status=error.status, title=title, detail=detail, me=None)
-    response.headers.update(error.headers)
-    return response
+    form = Form(status=error.status, headers=error.headers)
+    return await page(request, "error.html", form=form, title=title, detail=detail, me=None)

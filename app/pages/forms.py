@@ -1,16 +1,17 @@
 """HTML forms: the values that a person entered, and the API's errors about them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import Request
+from fastapi import Depends, Request, Response
 
 from app.core.errors import BadRequest, ForeignOrigin
 from app.core.settings import get_settings
 from app.http.cookies import origin_allowed
-from app.pages.api_client import ApiError
+from app.pages.api_client import Api, ApiError
 from app.pages.texts import CORRECT_FIELDS, describe, describe_fields
 
 MAX_FIELDS = 50
@@ -20,17 +21,16 @@ CORRECTABLE = {400, 403, 409, 412, 422, 429, 503}
 
 @dataclass
 class Form:
-    """`template` shows the form again when the API rejects it, with the values that `load` gets from the API."""
+    """`show` shows the form again when the API rejects it. Without it, an error page does."""
 
     values: dict[str, str] = field(default_factory=dict)
-    template: str = ""
-    load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
+    show: Callable[[Request, "Form"], Awaitable[Response]] | None = None
     errors: dict[str, str] = field(default_factory=dict)
     faulty: list[dict[str, Any]] = field(default_factory=list)  # the API's mistakes in the lines of an imported file
     message: str = ""
     problem: Mapping[str, Any] = field(default_factory=dict)  # the document of the API
     status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> str:
         return self.values.get(name, "")
@@ -43,9 +43,6 @@ class Form:
         """The named fields that are filled: to the API an empty string is a value."""
         return {name: self[name] for name in names if self[name]}
 
-    def is_correctable(self, error: ApiError) -> bool:
-        return bool(self.template) and error.status in CORRECTABLE and error.type != "foreign-origin"
-
     def reject(self, error: ApiError) -> None:
         """Add the error's messages: beside each field that it names, or else above the form."""
         self.problem = error.members
@@ -57,23 +54,42 @@ class Form:
         self.status, self.headers = error.status, error.headers
 
 
-def show_on_error(request: Request, form: Form) -> Form:
-    """Have the form shown again, instead of an error page, when the API rejects it (error_pages.py)."""
-    request.state.form = form
-    return form
-
-
-async def read_form(
-    request: Request, template: str = "", load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
-) -> Form:
+async def read_form(request: Request) -> Form:
     """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
     if not origin_allowed(request, get_settings()):  # the API asks only those that send a cookie
         raise ForeignOrigin
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-        raise BadRequest
     try:
         body = (await request.body()).decode()
-        values = dict(parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS))
+        return Form(dict(parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)))
     except ValueError:
         raise BadRequest from None
-    return show_on_error(request, Form(values, template, load))
+
+
+PlainForm = Annotated[Form, Depends(read_form)]
+
+
+# ---- New passwords ----
+
+
+@asynccontextmanager
+async def judging(request: Request, form: Form, field: str) -> AsyncIterator[None]:
+    """If the API rejects what else is in the form, mark a new password too that it would reject next."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status < 429:  # else there is nothing to correct
+            await judge_password(request, form, field)
+        raise
+
+
+async def judge_password(request: Request, form: Form, field: str) -> ApiError | None:
+    """Mark the field if the API would reject the password in it. Returns the error if the API does not judge it now."""
+    related = [form[name][:254] for name in ("email", "username", "name")]
+    try:
+        await Api(request).call("POST", "/api/auth/check-password", json={"password": form[field], "related": related})
+    except ApiError as error:
+        if error.status != 422:
+            return error
+        if sentence := describe_fields(error.type, error.members).get("password"):
+            form.errors[field] = sentence
+    return None

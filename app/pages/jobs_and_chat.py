@@ -3,17 +3,17 @@
 import re
 from asyncio import gather
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from app.models.base import utcnow
 from app.models.chat import LOBBY
 from app.models.period import Period
 from app.pages.api_client import Api
-from app.pages.forms import Form, read_form
-from app.pages.rendering import ME, page, passed_on, read_list, redirect
+from app.pages.forms import Form
+from app.pages.rendering import ME, View, passed_on, read_list, redirect
 from app.pages.texts import FIELDS
 
 router = APIRouter(include_in_schema=False)
@@ -27,14 +27,20 @@ LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/
 # ---- Jobs ----
 
 
-@router.get("/jobs")
-async def jobs(request: Request) -> Response:
-    return await page(request, "jobs.html", **await _jobs(request))
+async def _jobs(request: Request) -> dict[str, Any]:
+    rows, neighbors = await read_list(request, JOBS, kind="statement")
+    for job in rows:
+        job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
+    return {"jobs": rows, "neighbors": neighbors}
+
+
+STATEMENTS = View("jobs.html", _jobs)
+
+router.get("/jobs")(STATEMENTS.show)
 
 
 @router.post("/jobs")
-async def start_statement(request: Request) -> Response:
-    form = await read_form(request, "jobs.html", _jobs)
+async def start_statement(request: Request, form: Annotated[Form, Depends(STATEMENTS.form)]) -> Response:
     period = named_period(form["period"], utcnow().date()) or form.optional("from", "to")
     body = period | {"mail": form["mail"] == "on"}
     await Api(request).call("POST", f"{JOBS}/statement", json=body)
@@ -55,13 +61,6 @@ def named_period(name: str, today: date) -> dict[str, str]:
     return dict(zip(("from", "to"), days, strict=False))
 
 
-async def _jobs(request: Request) -> dict[str, Any]:
-    rows, neighbors = await read_list(request, JOBS, kind="statement")
-    for job in rows:
-        job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
-    return {"jobs": rows, "neighbors": neighbors}
-
-
 @router.post("/jobs/{job_id:uuid}/cancel")
 async def cancel_job(request: Request, job_id: UUID) -> Response:
     await Api(request).call("DELETE", f"{JOBS}/{job_id}")
@@ -73,26 +72,11 @@ async def read_result(request: Request, job_id: UUID) -> Response:
     """The API's response, with its own security policy. It is fetched here because the API may have another address,
     for which the browser has no cookie."""
     file_format = "csv" if request.query_params.get("format") == "csv" else "html"
-    result = await Api(request).call("GET", f"{JOBS}/{job_id}/result", query={"format": file_format})
+    result = await Api(request).call("GET", f"{JOBS}/{job_id}/result", params={"format": file_format})
     return Response(result.content, headers=passed_on(result))
 
 
 # ---- Chat ----
-
-
-@router.get("/chat")
-async def chat(request: Request) -> Response:
-    form = Form({"client_message_id": str(uuid4())})
-    return await page(request, "chat.html", form=form, **await _chat(request))
-
-
-@router.post("/chat")
-async def send_message(request: Request) -> Response:
-    """For browsers without JavaScript: static/chat.js sends messages over its socket."""
-    form, room = await read_form(request, "chat.html", _chat), _room(request)
-    body = {"text": form["text"].replace("\r\n", "\n"), "room": room, **form.optional("client_message_id")}
-    await Api(request).call("POST", MESSAGES, json=body)
-    return redirect("/chat", room=room)
 
 
 async def _chat(request: Request) -> dict[str, Any]:
@@ -110,3 +94,20 @@ def _room(request: Request) -> str:
     """The room in the address, in which a person may have typed anything."""
     words = re.findall("[a-z0-9]+", request.query_params.get("room", "").lower())
     return "-".join(words)[:50].strip("-") or LOBBY
+
+
+CHAT = View("chat.html", _chat)
+
+
+@router.get("/chat")
+async def chat(request: Request) -> Response:
+    return await CHAT.show_form(request, Form({"client_message_id": str(uuid4())}))
+
+
+@router.post("/chat")
+async def send_message(request: Request, form: Annotated[Form, Depends(CHAT.form)]) -> Response:
+    """For browsers without JavaScript: static/chat.js sends messages over its socket."""
+    room = _room(request)
+    body = {"text": form["text"].replace("\r\n", "\n"), "room": room, **form.optional("client_message_id")}
+    await Api(request).call("POST", MESSAGES, json=body)
+    return redirect("/chat", room=room)

@@ -2,16 +2,16 @@
 
 from asyncio import gather
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
 from app.pages.api_client import Api
-from app.pages.forms import Form, read_form, show_on_error
-from app.pages.rendering import ME, page, passed_on, read_list, redirect
+from app.pages.forms import Form, PlainForm
+from app.pages.rendering import ME, View, page, passed_on, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,7 +25,7 @@ MILLISECONDS = len("2023-10-26T08:29:31.139")  # as much of a time as a datetime
 
 @router.get("/operations")
 async def operations(request: Request) -> Response:
-    form = show_on_error(request, _filter_form(request))
+    form = View("operations.html").show_on_error(request, _filter_form(request))
     filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
     api = Api(request)
     (rows, neighbors), totals = await gather(
@@ -34,7 +34,7 @@ async def operations(request: Request) -> Response:
     all_totals = await api.get(SUMMARY) if filters else totals
     return await page(
         request,
-        form.template,
+        "operations.html",
         form=form,
         filters=filters,
         query=filters | ({"chart": "quantity"} if by_quantity else {}),
@@ -48,7 +48,7 @@ async def operations(request: Request) -> Response:
 
 
 def _filter_form(request: Request) -> Form:
-    return Form({name: request.query_params.get(name, "").strip() for name in FILTERS}, "operations.html")
+    return Form({name: request.query_params.get(name, "").strip() for name in FILTERS})
 
 
 def _suggestions(totals: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -76,8 +76,7 @@ def _values(operation: dict[str, Any]) -> dict[str, str]:
 
 
 @router.post("/operations/new")
-async def add_operation(request: Request) -> Response:
-    form = await read_form(request, "operation.html")
+async def add_operation(request: Request, form: Annotated[Form, Depends(View("operation.html").form)]) -> Response:
     headers = {"Idempotency-Key": form["key"]} if form["key"] else {}
     await Api(request).call("POST", OPERATIONS, json=_body(form), headers=headers)
     return redirect("/operations", done="added")
@@ -90,16 +89,14 @@ async def choose_import(request: Request) -> Response:
 
 
 @router.post("/operations/import")
-async def import_operations(request: Request) -> Response:
-    form = await read_form(request, "import.html")
+async def import_operations(request: Request, form: Annotated[Form, Depends(View("import.html").form)]) -> Response:
     await _import(request, form["lines"], form["key"])
     return redirect("/operations", done="imported")
 
 
 @router.post("/operations/sample")
-async def load_sample(request: Request) -> Response:
+async def load_sample(request: Request, _form: PlainForm) -> Response:
     """A year of operations to look around with."""
-    await read_form(request)
     now = utcnow()
     weeks = [(now - timedelta(weeks=week), "buy" if week % 4 else "sell", SAMPLE[week % 3]) for week in range(52)]
     lines = [f"{kind},{instrument},{day.day % 9 + 1},{day:%Y-%m-%dT%H:%MZ}" for day, kind, instrument in weeks]
@@ -119,7 +116,7 @@ async def export_operations(request: Request) -> Response:
     query = _filter_form(request).optional(*FILTERS)
     if request.app.state.api is not None:
         return redirect(f"{OPERATIONS}/export", **query)
-    export = await Api(request).call("GET", f"{OPERATIONS}/export", query=query)
+    export = await Api(request).call("GET", f"{OPERATIONS}/export", params=query)
     return Response(export.content, headers=passed_on(export))
 
 
@@ -132,22 +129,23 @@ async def edit_operation(request: Request, operation_id: int) -> Response:
     return await page(request, "operation.html", form=form)
 
 
-@router.post("/operations/{operation_id:int}")
-async def change_operation(request: Request, operation_id: int) -> Response:
-    form = await read_form(request, "operation.html", _their_version)
-    await Api(request).call("PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
-    return redirect("/operations", done="changed")
-
-
 async def _their_version(request: Request) -> dict[str, Any]:
     """The operation as it is now, shown beside a change that came too late; saving again replaces this version."""
     answer = await Api(request).call("GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
     return {"theirs": answer.json(), "their_etag": answer.headers["etag"]}
 
 
+ChangeForm = Annotated[Form, Depends(View("operation.html", _their_version).form)]
+
+
+@router.post("/operations/{operation_id:int}")
+async def change_operation(request: Request, operation_id: int, form: ChangeForm) -> Response:
+    await Api(request).call("PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
+    return redirect("/operations", done="changed")
+
+
 @router.post("/operations/{operation_id:int}/delete")
-async def delete_operation(request: Request, operation_id: int) -> Response:
-    form = await read_form(request)
+async def delete_operation(request: Request, operation_id: int, form: PlainForm) -> Response:
     await Api(request).call("DELETE", f"{OPERATIONS}/{operation_id}", headers=_if_match(form))
     return redirect("/operations", done="deleted")
 

@@ -1,19 +1,31 @@
 """Pages for people who are not signed in: home, sign-in, registration, and the links in our mails."""
 
+from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.oidc.login import local_path
 from app.pages.api_client import Api, ApiError
-from app.pages.forms import Form, read_form
-from app.pages.passwords import judge_password, judging
-from app.pages.rendering import is_signed_in, page, redirect
+from app.pages.forms import Form, PlainForm, judge_password, judging
+from app.pages.rendering import View, is_signed_in, page, redirect
 from app.pages.texts import SIGN_IN
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)  # main.py leaves these out with LOCAL_ACCOUNTS=off
+
+
+async def _read_form(request: Request) -> Form:
+    """A form whose template has the name of its path."""
+    return await View(_template(request)).form(request)
+
+
+def _template(request: Request) -> str:
+    return f"{request.url.path.removeprefix('/')}.html"
+
+
+FormOfPath = Annotated[Form, Depends(_read_form)]
 
 
 @router.get("/")
@@ -26,10 +38,9 @@ async def home(request: Request) -> Response:
 @local_accounts.get("/reset-password")
 @local_accounts.get("/verify-email")
 async def empty_form(request: Request) -> Response:
-    """Each template has the name of its path."""
     if request.url.path == "/register" and is_signed_in(request):
         return redirect("/operations")
-    return await page(request, f"{request.url.path.removeprefix('/')}.html")
+    return await page(request, _template(request))
 
 
 # ---- Signing in and out, registering ----
@@ -49,20 +60,18 @@ async def sign_in_form(request: Request) -> Response:
 
 
 @local_accounts.post("/sign-in")
-async def sign_in(request: Request) -> Response:
-    form = await read_form(request, "sign-in.html")
+async def sign_in(request: Request, form: FormOfPath) -> Response:
     await _log_in(request, form["username"], form["password"])
     return redirect(local_path(form["next"]))
 
 
 async def _log_in(request: Request, email: str, password: str) -> None:
-    await Api(request).call("POST", "/api/auth/cookie/login", form={"username": email, "password": password})
+    await Api(request).call("POST", "/api/auth/cookie/login", data={"username": email, "password": password})
 
 
 @local_accounts.post("/check-password")
-async def check_password(request: Request) -> Response:
+async def check_password(request: Request, form: PlainForm) -> Response:
     """For static/page.js, while a new password is typed: a sentence if it would be rejected, else nothing."""
-    form = await read_form(request)
     if error := await judge_password(request, form, "password"):
         raise error
     return PlainTextResponse(form.errors.get("password", ""), headers={"Cache-Control": "no-store"})
@@ -75,8 +84,7 @@ async def sign_out(request: Request) -> Response:
 
 
 @local_accounts.post("/register")
-async def register(request: Request) -> Response:
-    form = await read_form(request, "register.html")
+async def register(request: Request, form: FormOfPath) -> Response:
     body = form.required("email", "password") | form.optional("name")
     async with judging(request, form, "password"):
         await Api(request).call("POST", "/api/auth/register", json=body)
@@ -88,22 +96,19 @@ async def register(request: Request) -> Response:
 
 
 @local_accounts.post("/forgot-password")
-async def forgot_password(request: Request) -> Response:
-    form = await read_form(request, "forgot-password.html")
+async def forgot_password(request: Request, form: FormOfPath) -> Response:
     await Api(request).call("POST", "/api/auth/forgot-password", json=form.required("email"))
     return await page(request, "forgot-password.html", sent=True)
 
 
 @local_accounts.post("/reset-password")
-async def reset_password(request: Request) -> Response:
-    form = await read_form(request, "reset-password.html")
+async def reset_password(request: Request, form: FormOfPath) -> Response:
     await Api(request).call("POST", "/api/auth/reset-password", json=form.required("token", "new_password"))
     return redirect("/sign-in", done="reset")
 
 
 @local_accounts.post("/verify-email")
-async def verify_email(request: Request) -> Response:
-    form = await read_form(request, "verify-email.html")
+async def verify_email(request: Request, form: FormOfPath) -> Response:
     try:
         await Api(request).call("POST", "/api/auth/verify-email", json=form.required("token"))
     except ApiError as error:
@@ -114,8 +119,7 @@ async def verify_email(request: Request) -> Response:
 
 
 @local_accounts.post("/renew-link")
-async def renew_link(request: Request) -> Response:
-    form = await read_form(request)
+async def renew_link(request: Request, form: PlainForm) -> Response:
     await Api(request).call("POST", "/api/auth/renew-link", json=form.required("token"))
     return _told(request, done="verification")
 

@@ -1,5 +1,7 @@
 """Shared by all pages: rendering templates, redirects, reading lists of the API, and the headers of responses."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -11,7 +13,7 @@ from app.core.settings import Settings, get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
 from app.pages.api_client import Api, ApiError
-from app.pages.forms import Form
+from app.pages.forms import Form, read_form
 from app.pages.texts import NOTICES
 
 if TYPE_CHECKING:
@@ -38,9 +40,7 @@ LATEST = "10"  # rows of a list that is only a part of its page
 PASSED = 20  # pages of a list that an address remembers
 
 
-async def page(
-    request: Request, template: str, *, form: Form | None = None, status: int = 200, **values: Any
-) -> Response:
+async def page(request: Request, template: str, *, form: Form | None = None, **values: Any) -> Response:
     """A rendered template. A rejected form gives its status and its headers to the page that shows it again."""
     form = form or Form()
     headers = {"Cache-Control": "private, no-store", **form.headers}
@@ -59,7 +59,32 @@ async def page(
         pages_url=str(request.base_url).rstrip("/") if is_apart else "",
         **values,
     )
-    return HTMLResponse(html, form.status if form.status >= 400 else status, headers)
+    return HTMLResponse(html, form.status, headers)
+
+
+@dataclass(frozen=True)
+class View:
+    """A page with forms: its template, and the values that `load` gets from the API."""
+
+    template: str
+    load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
+
+    async def show(self, request: Request) -> Response:
+        """The route of the page."""
+        return await self.show_form(request, Form())
+
+    async def show_form(self, request: Request, form: Form) -> Response:
+        values = await self.load(request) if self.load else {}
+        return await page(request, self.template, form=form, **values)
+
+    async def form(self, request: Request) -> Form:
+        """The dependency of a route that receives one of its forms."""
+        return self.show_on_error(request, await read_form(request))
+
+    def show_on_error(self, request: Request, form: Form) -> Form:
+        """Have the form shown again, instead of an error page, when the API rejects it (error_pages.py)."""
+        form.show, request.state.form = self.show_form, form
+        return form
 
 
 async def _person(request: Request) -> Any:
@@ -108,7 +133,7 @@ async def read_list(request: Request, path: str, **query: str) -> tuple[list[Any
     """
     after, before = request.query_params.get("after", ""), request.query_params.get("before")
     passed = [] if before is None else before.split(".")[-PASSED:]
-    response = await Api(request).call("GET", path, query=query | ({"after": after} if after else {}))
+    response = await Api(request).call("GET", path, params=query | ({"after": after} if after else {}))
     cursor = response.headers.get("next-cursor")
     older = {"after": cursor, "before": ".".join([*passed, after])} if cursor else None
     return response.json(), Neighbors(older, _newer(passed))
