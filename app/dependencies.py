@@ -9,7 +9,8 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import AfterValidator, WithJsonSchema
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel, col
+from sqlmodel.sql.expression import SelectOfScalar
 from starlette.requests import HTTPConnection
 
 from app.authentication import CurrentAccount, current_account, current_user
@@ -19,14 +20,15 @@ from app.core.errors import Invalid
 from app.http.rate_limit import by_network
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
-from app.models.refresh_token import SessionPublic
+from app.models.refresh_token import RefreshToken, SessionPublic
 from app.oauth2.caller import Caller
-from app.oauth2.refresh_tokens import list_live_sessions
+from app.oauth2.refresh_tokens import live_sessions
 from app.services import Services, ServicesDep, SessionDep, services_of
 
 __all__ = ["ServicesDep", "SessionDep"]
 
 Row = TypeVar("Row")
+Entity = TypeVar("Entity", bound=SQLModel)
 
 _VISIBLE = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -70,6 +72,17 @@ class Page:
         self.limit = limit
         self.position = self._decode(request, after) if after else None
         self._request, self._response = request, response
+
+    def read(
+        self, session: Session, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False
+    ) -> list[Entity]:
+        """The rows of this page in the order of `key`, a column that no two rows share a value of. Ids, also UUIDs of
+        version 7, are in order of time."""
+        if self.position:
+            last = key.type.python_type(self.position[0])
+            statement = statement.where(key < last if newest_first else key > last)
+        rows = session.exec(statement.order_by(key.desc() if newest_first else key).limit(self.limit + 1)).all()
+        return self.cut(rows, lambda row: [str(getattr(row, key.key))])
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
         """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""
@@ -118,9 +131,8 @@ SessionId = Annotated[UUID, Path(description="The id of the session, from the li
 
 def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
     """One page of a user's live sessions; `current` is the caller's own."""
-    before = UUID(page.position[0]) if page.position else None
-    rows = list_live_sessions(session, user_id, before=before, limit=page.limit + 1, now=utcnow())
-    return [SessionPublic.of(row, current=current) for row in page.cut(rows, lambda row: [str(row.id)])]
+    rows = page.read(session, live_sessions(user_id, utcnow()), col(RefreshToken.id), newest_first=True)
+    return [SessionPublic.of(row, current=current) for row in rows]
 
 
 OperationFilters = Annotated[OperationFilter, Query()]

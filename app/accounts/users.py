@@ -1,6 +1,5 @@
 """Accounts: finding and creating users, replacing passwords, and keeping one admin."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,23 +14,23 @@ from app.models.audit import PasswordEvent, record, record_deletion
 from app.models.base import utcnow
 from app.models.refresh_token import Principal, RefreshToken
 from app.models.types import NO_MAILBOX
-from app.models.user import Role, User, UserFilter, UserPublic
+from app.models.user import Role, User, UserPublic
 from app.oauth2.refresh_tokens import revoke_sessions
 
 # SQLModel types a relationship as its value, not as the attribute that joinedload takes.
-_USERS = select(User).options(joinedload(User.role, innerjoin=True))  # type: ignore[arg-type]
+USERS = select(User).options(joinedload(User.role, innerjoin=True))  # type: ignore[arg-type]
 
 # ---- Finding ----
 
 
 def find_user(session: Session, user_id: UUID) -> User | None:
     """The user with their role."""
-    return session.exec(_USERS.where(User.id == user_id)).one_or_none()
+    return session.exec(USERS.where(User.id == user_id)).one_or_none()
 
 
 def find_user_by_email(session: Session, email: str) -> User | None:
     """The user with their role."""
-    return session.exec(_USERS.where(User.email == email)).one_or_none()
+    return session.exec(USERS.where(User.email == email)).one_or_none()
 
 
 def get_user(session: Session, user_id: UUID) -> User:
@@ -47,16 +46,8 @@ def lock_user(session: Session, user_id: UUID) -> User | None:
 
     Lock the user before changing several of their sessions, so that two such changes cannot deadlock.
     """
-    locked = _USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)
+    locked = USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)
     return session.exec(locked).one_or_none()
-
-
-def list_users(session: Session, filters: UserFilter, *, after: UUID | None, limit: int) -> Sequence[User]:
-    """Users with their roles, the oldest first: a version 7 UUID sorts by its time."""
-    statement = _USERS.where(*filters.conditions()).order_by(col(User.id)).limit(limit)
-    if after is not None:
-        statement = statement.where(User.id > after)
-    return session.exec(statement).all()
 
 
 def public_user(principal: Principal) -> UserPublic:

@@ -106,21 +106,12 @@ def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[
     return {snapshot.id: snapshot.scopes() for snapshot in snapshots if snapshot.is_live(now)}
 
 
-def list_live_sessions(
-    session: Session, user_id: UUID, *, before: UUID | None, limit: int, now: datetime
-) -> Sequence[RefreshToken]:
-    """A user's sessions that could still be used, the latest sign-in first."""
-    statement = _live_sessions(user_id, now).order_by(col(RefreshToken.id).desc()).limit(limit)
-    if before is not None:
-        statement = statement.where(RefreshToken.id < before)
-    return session.exec(statement).all()
-
-
 def find_live_session(session: Session, user_id: UUID, session_id: UUID, now: datetime) -> RefreshToken | None:
-    return session.exec(_live_sessions(user_id, now).where(RefreshToken.id == session_id)).one_or_none()
+    return session.exec(live_sessions(user_id, now).where(RefreshToken.id == session_id)).one_or_none()
 
 
-def _live_sessions(user_id: UUID, now: datetime) -> SelectOfScalar[RefreshToken]:
+def live_sessions(user_id: UUID, now: datetime) -> SelectOfScalar[RefreshToken]:
+    """A user's sessions that could still be used."""
     return select(RefreshToken).join(User).where(RefreshToken.user_id == user_id, *_live(now))
 
 

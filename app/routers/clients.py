@@ -22,11 +22,8 @@ NO_CLIENT = problems(ClientNotFound)
 @router.get("", dependencies=[requires("users:read")])
 def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
     """The apps that may sign people in by authorization code, by id."""
-    statement = select(OAuthClient).order_by(OAuthClient.id).limit(page.limit + 1)
-    if page.position:
-        statement = statement.where(col(OAuthClient.id) > page.position[0])
-    rows = page.cut(session.exec(statement).all(), lambda client: [client.id])
-    return [OAuthClientPublic.model_validate(client) for client in rows]
+    clients = page.read(session, select(OAuthClient), col(OAuthClient.id))
+    return [OAuthClientPublic.model_validate(client) for client in clients]
 
 
 @router.post(

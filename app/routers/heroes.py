@@ -66,8 +66,7 @@ Row = TypeVar("Row", Hero, Team)
 @router.get("/heroes")
 def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPublic]:
     """All heroes, by name."""
-    statement = select(Hero).where(Hero.name > _after(page)).order_by(Hero.name).limit(page.limit + 1)
-    heroes = page.cut(session.exec(statement).all(), lambda hero: [hero.name])
+    heroes = page.read(session, select(Hero), col(Hero.name))
     return [HeroPublic.of(hero, me.scopes) for hero in heroes]
 
 
@@ -110,8 +109,7 @@ def delete_hero(hero_id: RowId, session: SessionDep) -> None:
 @router.get("/teams", dependencies=READ)
 def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     """All teams, by name."""
-    statement = select(Team).where(Team.name > _after(page)).order_by(Team.name).limit(page.limit + 1)
-    teams = page.cut(session.exec(statement).all(), lambda team: [team.name])
+    teams = page.read(session, select(Team), col(Team.name))
     return [TeamPublic.model_validate(team) for team in teams]
 
 

@@ -86,10 +86,7 @@ def _started(job: Job, response: Response) -> JobPublic:
 def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters) -> list[JobPublic]:
     """Your jobs, the newest first. With `users:read` everybody's, and those of the service."""
     jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *filters.conditions())
-    if page.position:
-        jobs = jobs.where(Job.id < UUID(page.position[0]))  # UUIDs of version 7 are in order of time
-    rows = session.exec(jobs.order_by(col(Job.id).desc()).limit(page.limit + 1)).all()
-    return [JobPublic.of(job) for job in page.cut(rows, lambda job: [str(job.id)])]
+    return [JobPublic.of(job) for job in page.read(session, jobs, col(Job.id), newest_first=True)]
 
 
 @router.get("/{job_id}", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)})

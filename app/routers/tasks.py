@@ -43,10 +43,7 @@ NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTas
 @router.get("", dependencies=ANYBODY)
 def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter, Query()]) -> list[TaskPublic]:
     """Everybody's tasks, the newest first."""
-    statement = select(Task).where(*filters.conditions()).order_by(col(Task.id).desc()).limit(page.limit + 1)
-    if page.position:
-        statement = statement.where(col(Task.id) < int(page.position[0]))
-    tasks = page.cut(session.exec(statement).all(), lambda task: [str(task.id)])
+    tasks = page.read(session, select(Task).where(*filters.conditions()), col(Task.id), newest_first=True)
     return [TaskPublic.model_validate(task) for task in tasks]
 
 
@@ -68,11 +65,8 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 @router.get("/assignees", dependencies=ANYBODY)
 def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
     """Users to whom a task can be assigned: all active accounts, the oldest first."""
-    statement = select(User.id, User.name).where(User.is_active).order_by(col(User.id)).limit(page.limit + 1)
-    if page.position:
-        statement = statement.where(User.id > UUID(page.position[0]))
-    people = page.cut(session.exec(statement).all(), lambda person: [str(person[0])])
-    return [AssigneePublic(id=user_id, name=name) for user_id, name in people]
+    people = page.read(session, select(User).where(User.is_active), col(User.id))
+    return [AssigneePublic.model_validate(person) for person in people]
 
 
 @router.get("/{task_id}", dependencies=ANYBODY, responses=NOT_FOUND)
@@ -114,22 +108,8 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
 @router.get("/{task_id}/history", dependencies=ANYBODY, responses=NOT_FOUND)
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
     """The changes of the task's assignee, the oldest first."""
-    of_task = col(TaskHistory.task_id) == Task.id
-    if page.position:
-        of_task &= col(TaskHistory.id) > int(page.position[0])
-    # One statement: an unknown task gives no row, a task without a history gives one that is None.
-    statement = (
-        select(TaskHistory)
-        .select_from(Task)
-        .outerjoin(TaskHistory, of_task)
-        .where(Task.id == task_id)
-        .order_by(col(TaskHistory.id))
-        .limit(page.limit + 1)
-    )
-    rows = session.exec(statement).all()
-    if not rows:
-        raise TaskNotFound
-    changes = page.cut([row for row in rows if row is not None], lambda change: [str(change.id)])
+    _get(session, task_id)
+    changes = page.read(session, select(TaskHistory).where(TaskHistory.task_id == task_id), col(TaskHistory.id))
     return [TaskHistoryPublic.model_validate(change) for change in changes]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path, Query
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from app.accounts import users
 from app.core.errors import Invalid, LastAdmin, RoleNotFound, SessionNotFound, UserNotFound
@@ -28,8 +28,7 @@ NameInPath = Annotated[RoleName, Path(description="The role's name.")]
 @router.get("/users", dependencies=READ)
 def list_users(filters: Annotated[UserFilter, Query()], session: SessionDep, page: PageDep) -> list[UserPublic]:
     """Accounts, the oldest first: all of them, or those that the filters select."""
-    after = UUID(page.position[0]) if page.position else None
-    found = page.cut(users.list_users(session, filters, after=after, limit=page.limit + 1), lambda one: [str(one.id)])
+    found = page.read(session, users.USERS.where(*filters.conditions()), col(User.id))
     return [UserPublic.of(user) for user in found]
 
 
