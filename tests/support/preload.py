@@ -1,14 +1,20 @@
-"""The imports of the process that instances are forked from: libraries, and the parts of app/ that read no setting.
+"""The imports of the process that instances are forked from: libraries, and all of app/ but app/main.py.
 
-Modules that read a setting when they are imported (app/http, the routers, the pages) are imported by each instance.
+Some modules read settings when they are imported, as the routers read their limits. They are imported with the usual
+settings of the tests; an instance whose settings differ in what they read imports them again.
 """
 
 import gc
+import os
+import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 from app.accounts.passwords import hash_password
-from app.core.settings import get_settings
+from app.core.settings import Settings, get_settings
+from tests.support.processes import SETTINGS
 
 LIBRARIES = [
     "alembic.command",
@@ -32,19 +38,49 @@ LIBRARIES = [
     "uvicorn.protocols.http.auto",
     "zxcvbn",
 ]
-# The packages that app/http and the routers stand on.
+# The packages that read no setting, and those that stand on them.
 PACKAGES = ["core", "models", "oauth2", "accounts", "ledger", "email", "oidc", "chat", "jobs"]
+READERS = ["http", "routers", "pages"]
 
 
-def modules_of(package: str) -> list[str]:
-    folder = Path(__file__).parents[2] / "app" / package
-    return [f"app.{package}.{path.stem}" for path in sorted(folder.glob("[!_]*.py"))]
+def adopt_settings() -> None:
+    """In a fork, which has an environment of its own by now: make its settings those of the preloaded modules."""
+    get_settings.cache_clear()
+    try:
+        own = get_settings()
+    except SystemExit:
+        return  # the instance itself says what is wrong with them
+    if any(getattr(own, name) != getattr(_preloaded, name) for name in _read):
+        for name in _readers:
+            del sys.modules[name]
+    vars(_preloaded).update(vars(own))
 
 
-for name in [*LIBRARIES, *(module for package in PACKAGES for module in modules_of(package))]:
+def import_all(packages: list[str]) -> set[str]:
+    """Import the modules of these packages of app/. Returns the names of all modules of app/ that this imports."""
+    before, app = set(sys.modules), Path(__file__).parents[2] / "app"
+    for package in packages:
+        for path in sorted((app / package).glob("[!_]*.py")):
+            import_module(f"app.{package}.{path.stem}")
+    return {name for name in set(sys.modules) - before if name.startswith("app.")}
+
+
+def note(settings: Settings, name: str) -> Any:
+    if name in Settings.model_fields:
+        _read.add(name)
+    return object.__getattribute__(settings, name)
+
+
+for name in LIBRARIES:
     import_module(name)
-hash_password("")  # libpass takes long for its first hash; in a thread, a fork could inherit its locks
+import_all(PACKAGES)
 if get_settings.cache_info().currsize:
-    raise RuntimeError("a preloaded module has read the settings: every instance would be given those of this process")
+    raise RuntimeError(f"a module of {PACKAGES} has read the settings, and would keep those of this process")
+_read: set[str] = set()
+with patch.dict(os.environ, SETTINGS):
+    _preloaded = get_settings()
+    with patch.object(Settings, "__getattribute__", note):
+        _readers = import_all(READERS)
+hash_password("")  # libpass takes long for its first hash; in a thread, a fork could inherit its locks
 gc.collect()
 gc.freeze()  # each instance walks its own objects when it starts, not these

@@ -15,7 +15,19 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from tests.support.databases import ROOT
+from tests.support.databases import ROOT, SECRET_KEY
+
+# What every instance is given, unless a test chooses otherwise.
+SETTINGS = {
+    "ENVIRONMENT": "test",
+    "SECRET_KEYS": SECRET_KEY,
+    "LIMIT_LOGIN_IP": "100000/minute",
+    "LIMIT_LOGIN_ACCOUNT": "100000/minute",
+    "LIMIT_REGISTER": "100000/minute",
+    "LIMIT_DEFAULT": "1000000/minute",
+    "LIMIT_JOBS": "100000/minute",
+    "LIMIT_CHAT": "1000000/minute",
+}
 
 
 class Process(Protocol):
@@ -111,3 +123,6 @@ def _become(arguments: list[str], environment: dict[str, str], folder: Path, scr
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     sys.argv = arguments
+    from tests.support.preload import adopt_settings  # noqa: PLC0415  # for forks: importing it takes seconds
+
+    adopt_settings()

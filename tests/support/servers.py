@@ -30,8 +30,7 @@ from app.models.base import utcnow
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
 from app.oauth2.caller import Device, SignIn
-from tests.support.databases import SECRET_KEY
-from tests.support.processes import PlainProcess, Process
+from tests.support.processes import SETTINGS, PlainProcess, Process
 from tests.support.startable import Startable
 
 PASSWORD = "violet-tandem-harbour"
@@ -141,17 +140,10 @@ class Muster(Startable):
         self.log_file = self.folder / "log"
         self.outbox = self.folder / "outbox"
         self.settings = {
-            "ENVIRONMENT": "test",
+            **SETTINGS,
             "DATABASE_URL": database_url,
-            "SECRET_KEYS": SECRET_KEY,
             "PORT": str(self.port),
             "MAIL_URL": f"outbox://{self.outbox}",
-            "LIMIT_LOGIN_IP": "100000/minute",
-            "LIMIT_LOGIN_ACCOUNT": "100000/minute",
-            "LIMIT_REGISTER": "100000/minute",
-            "LIMIT_DEFAULT": "1000000/minute",
-            "LIMIT_JOBS": "100000/minute",
-            "LIMIT_CHAT": "1000000/minute",
             **settings,
         }
         self.module = ["scripts.start"]
