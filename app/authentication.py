@@ -159,7 +159,8 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
     services, now = services_of(connection), utcnow()
     server, database = services.authorization_server, services.database
     claims = server.verify(token, now)
-    caller = server.caller(claims, snapshot(await database.rows.first(SESSION_QUERY, {"id": claims.session_id})), now)
+    rows = await database.session_rows.all(SESSION_QUERY, {"id": claims.session_id})
+    caller = server.caller(claims, snapshot(rows), now)
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
         await database.write(None, server.confirm_use, caller, now)

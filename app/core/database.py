@@ -22,11 +22,11 @@ from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.dialects import make_engine
 from app.core.errors import Unavailable
-from app.core.row_reader import CONNECTIONS, PostgresRowReader, Row, RowReader, SqliteRowReader, first_row
+from app.core.row_reader import CONNECTIONS, PostgresRowReader, RowReader, Rows, SqliteRowReader, read_rows
 from app.core.settings import Settings
 
 CHAT_SLOTS = 4  # sessions of sockets, streams and long polls, which take none of the requests' slots
-OTHER_CONNECTIONS = 2 * CHAT_SLOTS + CONNECTIONS  # of each process on PostgreSQL, beside two for every slot
+OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS)  # of each process on PostgreSQL, beside two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
 
 P = ParamSpec("P")
@@ -125,9 +125,11 @@ class Database:
             self.write_side if settings.on_sqlite else Side(make_engine(for_chat), chat_slots, timeout, commits=True)
         )
         reader = SqliteRowReader if settings.on_sqlite else PostgresRowReader
-        self.rows: RowReader = reader(settings, self._first)
+        self.session_rows: RowReader = reader(settings, self._rows)
+        self.rows: RowReader = reader(settings, self._rows)  # so that authentication does not wait for lists
 
     async def close(self) -> None:
+        await self.session_rows.close()
         await self.rows.close()
         for side in (self.read_side, self.write_side, self.chat_read_side, self.chat_write_side):
             side.engine.dispose()
@@ -157,9 +159,9 @@ class Database:
         session = side.new_session()
         return await side.run(client, session, function, session, *args, **kwargs)
 
-    async def _first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
-        """How `rows` reads a row when its own connections cannot: through a session."""
-        return await self.read(None, first_row, statement, parameters)
+    async def _rows(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
+        """How `rows` reads when its own connections cannot: through a session."""
+        return await self.read(None, read_rows, statement, parameters)
 
     # ---- A session for a thread of our own ----
 

@@ -34,6 +34,8 @@ from sqlmodel import Session, SQLModel, col, select
 from app.core.decimals import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.core.etags import if_match
+from app.core.row_reader import RowReader, read_rows
+from app.models.base import stored
 from app.models.operation import (
     FILTERS,
     Change,
@@ -88,13 +90,25 @@ def list_operations(
     session: Session, owner_id: UUID, filters: OperationFilter, *, after: Sequence[str] | None, limit: int
 ) -> list[OperationPublic]:
     """Operations by date, then id, the newest first. `after` is the `position` of the last one that the caller has."""
+    return stored(OperationPublic, read_rows(session, *_list_query(owner_id, filters, after, limit)))
+
+
+async def list_page(
+    rows: RowReader, owner_id: UUID, filters: OperationFilter, *, after: Sequence[str] | None, limit: int
+) -> list[OperationPublic]:
+    """The same without a session, for a page that may be read on the event loop."""
+    return stored(OperationPublic, await rows.all(*_list_query(owner_id, filters, after, limit)))
+
+
+def _list_query(
+    owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None, limit: int
+) -> tuple[Select[Any], dict[str, Any]]:
     values = filters.values()
     statement = _list_statement(frozenset(values), continued=after is not None)
     values |= {"owner_id": owner_id, "limit": limit}
     if after is not None:
         values |= {"after_date": datetime.fromisoformat(after[0]), "after_id": int(after[1])}
-    rows = session.connection().execute(statement, values).mappings().all()
-    return [OperationPublic.model_construct(**row) for row in rows]
+    return statement, values
 
 
 @cache

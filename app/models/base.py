@@ -3,10 +3,11 @@
 import os
 import pkgutil
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import pydantic
@@ -60,6 +61,8 @@ def uuid7_at(moment: datetime) -> UUID:
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
+Model = TypeVar("Model", bound=SQLModel)
+
 MAX_ID = 2**63 - 1
 MAX_PAGE = 200  # rows of a list
 Id = Annotated[int, pydantic.Field(description="Its id.", examples=[7])]
@@ -79,6 +82,24 @@ class Body(SQLModel):
 def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]:
     """The conditions that the columns named like these filters have their values, where there is one."""
     return [col(getattr(table, name)) == value for name, value in filters if value is not None]
+
+
+def stored(model: type[Model], rows: Iterable[dict[str, Any]]) -> list[Model]:
+    """The rows as objects of `model`, whose fields they all have. They are not validated: they were, when stored.
+
+    Pydantic's model_construct() does the same for an object of which fields are missing, in eight times as long.
+    """
+    names = set(model.model_fields)
+    return [_instance(model, row, names) for row in rows]
+
+
+def _instance(model: type[Model], row: dict[str, Any], names: set[str]) -> Model:
+    instance = object.__new__(model)
+    object.__setattr__(instance, "__dict__", row)
+    object.__setattr__(instance, "__pydantic_fields_set__", names)
+    object.__setattr__(instance, "__pydantic_extra__", None)
+    object.__setattr__(instance, "__pydantic_private__", None)
+    return instance
 
 
 def all_tables() -> list[Table]:

@@ -17,7 +17,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from app.core.row_reader import Row, first_row
+from app.core.row_reader import Rows, read_rows
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
 from app.oauth2.caller import SignIn
@@ -80,20 +80,20 @@ _NO_ROTATION: dict[str, Any] = {
 # ---- Reading ----
 
 
-def snapshot(row: Row) -> SessionSnapshot | None:
-    """A row of SESSION_QUERY."""
-    return SessionSnapshot(**row) if row else None
+def snapshot(rows: Rows) -> SessionSnapshot | None:
+    """The row of SESSION_QUERY, if there is one."""
+    return SessionSnapshot(**rows[0]) if rows else None
 
 
 def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
     """The authentication query in a session; app/authentication.py makes it without one."""
-    return snapshot(first_row(session, SESSION_QUERY, {"id": session_id}))
+    return snapshot(read_rows(session, SESSION_QUERY, {"id": session_id}))
 
 
 def read_identity(session: Session, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
-    row = first_row(session, _IDENTITY, {"issuer": issuer, "subject": subject})
-    return SessionSnapshot(**row, **_NO_ROTATION) if row else None
+    rows = read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject})
+    return SessionSnapshot(**rows[0], **_NO_ROTATION) if rows else None
 
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:

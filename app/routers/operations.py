@@ -44,8 +44,7 @@ _CHANGE = problems(OperationNotFound, PreconditionFailed)
 
 
 @router.get("", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
-async def list_operations(  # noqa: PLR0913, PLR0917  # a route's signature is what it takes from the request
-    request: Request,
+async def list_operations(
     response: Response,
     me: OperationsReader,
     services: ServicesDep,
@@ -58,8 +57,8 @@ async def list_operations(  # noqa: PLR0913, PLR0917  # a route's signature is w
     if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)  # authentication has read the revision: a phone that is up to date needs no session
     response.headers["ETag"] = tag
-    rows = await services.database.read(
-        request, operations.list_operations, me.user_id, filters, after=page.position, limit=page.limit + 1
+    rows = await operations.list_page(
+        services.database.rows, me.user_id, filters, after=page.position, limit=page.limit + 1
     )
     return page.cut(rows, operations.position)
 

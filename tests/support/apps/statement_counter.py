@@ -8,7 +8,7 @@ from sqlalchemy import Engine, Select, event
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import database
-from app.core.row_reader import PostgresRowReader, Row
+from app.core.row_reader import PostgresRowReader, Rows
 from app.main import create_api
 
 _statements: ContextVar["count[int] | None"] = ContextVar("statements", default=None)  # of one request
@@ -24,9 +24,9 @@ def _count(*_: Any) -> None:
 class CountingRowReader(PostgresRowReader):
     """SQLAlchemy has no event for what it reads."""
 
-    async def first(self, statement: Select[Any], parameters: dict[str, Any]) -> Row:
+    async def all(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
         _count()
-        return await super().first(statement, parameters)
+        return await super().all(statement, parameters)
 
 
 class Counting:

@@ -1,0 +1,39 @@
+"""Rows read on the event loop: only what takes a moment is read there."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Integer, Select, bindparam, func, select
+
+from app.core.row_reader import PostgresRowReader, Rows, SqliteRowReader
+from app.core.settings import Settings
+from tests.support.databases import SECRET_KEY, fresh_database
+
+_NUMBERS = select(bindparam("one", type_=Integer).label("n")).cte("numbers", recursive=True)
+_UP_TO = _NUMBERS.union_all(
+    select(_NUMBERS.c.n + bindparam("one", type_=Integer)).where(_NUMBERS.c.n < bindparam("most", type_=Integer))
+)
+COUNT = select(func.count().label("count")).select_from(_UP_TO)  # takes as long as one likes
+
+
+def test_a_query_that_takes_long_is_left_to_a_session(kind: str, folder: Path, postgres: str) -> None:
+    left: list[int] = []
+
+    async def in_a_session(_: Select[Any], parameters: dict[str, Any]) -> Rows:
+        left.append(parameters["most"])
+        return [{"count": 0}]
+
+    async def count(settings: Settings, *numbers: int) -> list[Rows]:
+        reader = (SqliteRowReader if kind == "sqlite" else PostgresRowReader)(settings, in_a_session)
+        try:
+            return [await reader.all(COUNT, {"one": 1, "most": most}) for most in numbers]
+        finally:
+            await reader.close()
+
+    with fresh_database(kind, folder, postgres, migrated=False) as url:
+        patience = timedelta(milliseconds=300)
+        settings = Settings(environment="test", database_url=url, secret_keys=(SECRET_KEY,), statement_timeout=patience)
+        rows = asyncio.run(count(settings, 10, 5_000_000, 10))
+    assert (rows, left) == ([[{"count": 10}], [{"count": 0}], [{"count": 10}]], [5_000_000])
