@@ -42,7 +42,7 @@ class Backup(SQLModel):
     at: UtcTime | None = Field(default=None, description="When it was written.")
 
 
-class System(SQLModel):
+class SystemState(SQLModel):
     version: str = Field(description="The version of the service.", schema_extra={"examples": ["0.2.0"]})
     started_at: UtcTime = Field(description="When the process that answers started.")
     database: DatabaseState = Field(description="The database.")
@@ -55,11 +55,11 @@ class System(SQLModel):
 
 
 @router.get("", dependencies=[requires("users:read")])
-def read_system(request: Request, session: SessionDep, services: ServicesDep) -> System:
+def read_system(request: Request, session: SessionDep, services: ServicesDep) -> SystemState:
     """The versions of the service and its database, Redis, the jobs that wait or failed, and the latest backup."""
     settings, connection = services.settings, session.connection()
     version = func.sqlite_version() if settings.on_sqlite else func.current_setting("server_version")
-    return System(
+    return SystemState(
         version=request.app.version,
         started_at=STARTED_AT,
         database=DatabaseState(

@@ -115,6 +115,13 @@ def test_a_schema_has_one_name_and_a_name_one_schema(document: Schema) -> None:
     assert made_up & set(names) == set()
 
 
+def test_no_schema_hides_what_generated_code_needs(document: Schema) -> None:
+    """Kotlin's asks `System` for its address: with a model of that name it does not compile."""
+    needed = {"Call", "Data", "Date", "Error", "Exception", "File", "Function", "Future", "HttpUrl", "List", "Map"}
+    needed |= {"Object", "Request", "Response", "Result", "Set", "String", "System", "Task", "Type", "UUID", "URL"}
+    assert needed & document["components"]["schemas"].keys() == set()
+
+
 def test_what_a_request_may_leave_out_is_nullable_only_in_a_patch_where_null_clears_it(document: Schema) -> None:
     bodies = {name for name, one in document["components"]["schemas"].items() if "additionalProperties" in one}
     nullable = {name for name, field in fields(document) if "null" in types_of(field)}
