@@ -17,9 +17,9 @@ from tests.support.servers import Muster
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 PROGRAMS = ROOT / "tests" / "support" / "clients"
-# What openapi-generator says whatever it is told: of any description in 3.1; of `additionalProperties: false` and of every
-# example that stands where it belongs, since it looks for the name of a reference; and, for Dart, of each body that is
-# neither JSON nor a form, although its client sends the file as it is.
+# What openapi-generator says whatever it is told: of any description in 3.1; of `additionalProperties: false` and of
+# each example in its place, where it looks for the name of a reference; and, for Dart, of each body that is neither
+# JSON nor a form, although its client sends the file as it is.
 NOISE = (
     "OpenAPI 3.1 support is still in beta",
     "Failed to get the schema name: null",
