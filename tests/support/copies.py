@@ -53,9 +53,12 @@ class Copy:
 
     def check(self, *files: str | Path) -> None:
         """What ./scripts/check says of the whole, and mypy of these files."""
+        self.check_form()
+        self.run("mypy", "--no-error-summary", *files)
+
+    def check_form(self) -> None:
         self.run("ruff", "format", "--check", "--quiet", ".")
         self.run("ruff", "check", "--quiet", ".")
-        self.run("mypy", "--no-error-summary", *files)
 
     def test(self, *arguments: str) -> None:
         shutil.copy(self.root / "requirements-dev.lock", self.root / ".venv" / STAMP)
