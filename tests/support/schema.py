@@ -84,6 +84,15 @@ def fill(connection: Connection) -> None:
             connection.execute(table.insert().values(row))
 
 
+def empty(connection: Connection) -> None:
+    """Delete all rows of all tables."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    for table in reversed(metadata.sorted_tables):  # what refers to a row goes before it
+        if table.name != "alembic_version":
+            connection.execute(table.delete())
+
+
 def _choices(connection: Connection, table: Table) -> dict[str, str]:
     """The first value that a check such as "state IN ('queued', 'running')" allows for a column."""
     checks = [str(check["sqltext"]) for check in inspect(connection).get_check_constraints(table.name)]
