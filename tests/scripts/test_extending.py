@@ -21,7 +21,7 @@ def test_a_new_resource_passes_at_once_and_fields_a_job_a_setting_and_a_page_are
     """One after the other in one copy: types and tests take a minute each time."""
     assert copy.run("scripts.new_resource", "note", "--scope", "notes").count("Written: ") == 6
     copy.check_form()
-    files = [newest_migration(copy), "app", "tests/resources/test_notes.py"]
+    files: list[str | Path] = [newest_migration(copy), "app", "tests/resources/test_notes.py"]
     copy.patch(recipe("Add a field to it", "diff"))
     assert "migrations/versions" in copy.run("scripts.migrate", "notes have a color")
     files += [newest_migration(copy), "tests/jobs/test_census.py", "tests/pages/test_help.py"]
