@@ -23,11 +23,12 @@ from app.ledger.statement import FILES, make_statement, read_file
 from app.models.audit import AuditEvent
 from app.models.base import utcnow, uuid7_at
 from app.models.job import Job
-from app.models.operation import IdempotencyKey, OperationFilter, OperationPublic
+from app.models.operation import IdempotencyKey, Operation, OperationFilter, OperationPublic
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import Signers
 
 JOB_RETENTION, AUDIT_RETENTION = timedelta(days=30), timedelta(days=365)
+ABANDONED_AFTER = timedelta(hours=1)  # rows of an import whose process was killed
 MAX_ATTACHMENT = 2**20  # bytes of an archive: unpacked it is some ten times as large, and mail servers reject more
 
 
@@ -107,6 +108,7 @@ class JobHandlers:
         self._delete(claimed, IdempotencyKey, col(IdempotencyKey.created_at) <= oldest)
         self._delete(claimed, Job, col(Job.finished_at) <= now - JOB_RETENTION)
         self._delete(claimed, AuditEvent, col(AuditEvent.id) < uuid7_at(now - AUDIT_RETENTION))
+        self._delete(claimed, Operation, operations.abandoned(now - ABANDONED_AFTER))
         with self.database.thread_scope() as session:
             owners = operations.owners_of_tombstones(session, oldest)
         for owner_id in owners:

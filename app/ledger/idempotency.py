@@ -53,12 +53,9 @@ def respond_once(
     if request.key is None:
         return respond(session, request, body)
     lock_owner(session, request.owner_id)
-    own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
-    stored = session.exec(select(IdempotencyKey).where(*own)).one_or_none()
-    if stored is not None and not stored.has_expired(request.now):
-        if stored.fingerprint != request.fingerprint:
-            raise IdempotencyKeyReused
-        return StoredResponse(stored.status, **stored.answer)
+    stored = _find(session, request)
+    if earlier := _response(stored, request):
+        return earlier
     if stored is not None:
         session.delete(stored)
         session.flush()
@@ -74,3 +71,21 @@ def respond_once(
     session.add(key)
     session.flush()
     return response
+
+
+def earlier_response(session: Session, request: IdempotentRequest) -> StoredResponse | None:
+    """The response stored with the request's key, or None, before work that is done outside of `respond_once`."""
+    return _response(_find(session, request), request)
+
+
+def _find(session: Session, request: IdempotentRequest) -> IdempotencyKey | None:
+    own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
+    return session.exec(select(IdempotencyKey).where(*own)).one_or_none()
+
+
+def _response(stored: IdempotencyKey | None, request: IdempotentRequest) -> StoredResponse | None:
+    if stored is None or stored.has_expired(request.now):
+        return None
+    if stored.fingerprint != request.fingerprint:
+        raise IdempotencyKeyReused
+    return StoredResponse(stored.status, **stored.answer)

@@ -11,6 +11,7 @@ reading 20 rows.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from secrets import randbits
 from typing import Any
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, col, select
 
 from app.core.decimals import ExactDecimal
-from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
+from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, Unavailable
 from app.core.etags import if_match
 from app.core.row_reader import RowReader, read_rows
 from app.models.base import stored
@@ -50,11 +51,13 @@ from app.models.operation import (
 )
 from app.models.user import User
 
-_BATCH = 1000  # rows of an import in one statement
+BATCH = 1000  # rows of an import in one statement and, on SQLite, in one transaction
 _BODY_FIELDS = tuple(OperationCreate.model_fields)
 _COLUMNS = [col(getattr(Operation, name)) for name in OperationPublic.model_fields]
 _OWNED = select_columns(*_COLUMNS).where(col(Operation.owner_id) == bindparam("owner_id"))
-_BY_ID = _OWNED.where(col(Operation.deleted_at).is_(None), col(Operation.id) == bindparam("id"))
+# Staged rows have negative revisions. `+ 0` keeps SQLite from choosing the index on revisions for this.
+_LIVE = (col(Operation.deleted_at).is_(None), col(Operation.revision) + 0 > 0)
+_BY_ID = _OWNED.where(*_LIVE, col(Operation.id) == bindparam("id"))
 _TYPES = SQLModel.metadata.tables["operation"].columns
 _OLDER = tuple_(col(Operation.date), col(Operation.id)) < tuple_(
     bindparam("after_date", type_=_TYPES["date"].type), bindparam("after_id", type_=_TYPES["id"].type)
@@ -130,8 +133,7 @@ def count_operations(session: Session, owner_id: UUID, filters: OperationFilter)
 
 def _matching(filters: Iterable[str]) -> list[ColumnElement[bool]]:
     """The conditions on operations of `owner_id` that match the filters with these names."""
-    owned = (col(Operation.owner_id) == bindparam("owner_id"), col(Operation.deleted_at).is_(None))
-    return [*owned, *(FILTERS[name] for name in filters)]
+    return [col(Operation.owner_id) == bindparam("owner_id"), *_LIVE, *(FILTERS[name] for name in filters)]
 
 
 def read_changes(session: Session, owner_id: UUID, query: ChangesQuery, revision: int) -> Changes:
@@ -202,15 +204,51 @@ def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any
     A row is a tuple of the values of OperationCreate, in the order of its fields: objects would take twice the memory.
     """
     last = _take_revisions(session, owner_id, len(rows))
+    _insert_rows(session, owner_id, rows, now, range(last - len(rows) + 1, last + 1))
+    return Imported(created=len(rows), revision=last)
+
+
+def _insert_rows(
+    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
+) -> None:
     common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
-    for start in range(0, len(rows), _BATCH):
-        first = last - len(rows) + 1 + start
+    for start in range(0, len(rows), BATCH):
         batch = [
             {**dict(zip(_BODY_FIELDS, row, strict=True)), **common, "revision": revision}
-            for revision, row in enumerate(rows[start : start + _BATCH], first)
+            for row, revision in zip(rows[start : start + BATCH], revisions[start : start + BATCH], strict=True)
         ]
         session.connection().execute(insert(Operation), batch)
-    return Imported(created=len(rows), revision=last)
+
+
+def staged_revisions(count: int) -> range:
+    """Provisional revisions of an import that is staged, which no other import has."""
+    first = -(randbits(30) + 1) << 32
+    return range(first, first + count)
+
+
+def stage_operations(
+    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
+) -> None:
+    """Insert operations with provisional revisions. Nobody can read them until they are published."""
+    lock_owner(session, owner_id)
+    _insert_rows(session, owner_id, rows, now, revisions)
+
+
+def publish_operations(session: Session, owner_id: UUID, staged: range) -> Imported:
+    """Give staged operations the owner's next revisions. Of all columns and indexes only the revision's change."""
+    last = _take_revisions(session, owner_id, len(staged))
+    publish = update(Operation).where(*_staged(owner_id, staged))
+    if session.exec(publish.values(revision=col(Operation.revision) + (last - staged[-1]))).rowcount != len(staged):
+        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # and was purged
+    return Imported(created=len(staged), revision=last)
+
+
+def discard_operations(session: Session, owner_id: UUID, staged: range) -> None:
+    session.exec(delete(Operation).where(*_staged(owner_id, staged)))
+
+
+def _staged(owner_id: UUID, staged: range) -> tuple[ColumnElement[bool], ...]:
+    return col(Operation.owner_id) == owner_id, col(Operation.revision).between(staged[0], staged[-1])
 
 
 def locked_operation(
@@ -259,6 +297,12 @@ def _take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
 
 
 # ---- Purging ----
+
+
+def abandoned(before: datetime) -> ColumnElement[bool]:
+    """The condition on rows that were staged before then. The owners let the index on revisions find them."""
+    owners = col(Operation.owner_id).in_(select(User.id))
+    return owners & (col(Operation.revision) < 0) & (col(Operation.created_at) < before)
 
 
 def owners_of_tombstones(session: Session, before: datetime) -> Sequence[UUID]:

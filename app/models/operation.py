@@ -51,7 +51,8 @@ class OperationBase(SQLModel):
 
 
 class Operation(OperationBase, table=True):
-    """`revision` is the owner's revision that last changed the row. A row with `deleted_at` is a tombstone."""
+    """`revision` is the owner's revision that last changed the row, negative while an import stages the row. A row with
+    `deleted_at` is a tombstone."""
 
     __table_args__ = (
         Index(None, "owner_id", "revision"),

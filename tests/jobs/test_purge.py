@@ -128,6 +128,16 @@ def test_purging_tombstones_raises_the_floor_and_older_copies_need_a_resync(must
     assert floor(muster, ada) == 4
 
 
+def test_the_purge_deletes_what_a_killed_import_has_staged(muster: Muster) -> None:
+    ada = Ledger(muster)
+    kept, lately, old = (ada.add()["id"] for _ in range(3))
+    for operation_id in (lately, old):
+        change(muster, Operation, col(Operation.id) == operation_id, revision=-operation_id)
+    change(muster, Operation, col(Operation.id) == old, created_at=datetime.now(UTC) - timedelta(hours=2))
+    purge_again(muster)
+    assert ids(muster, Operation.id) == {kept, lately}
+
+
 def test_the_highest_id_is_never_issued_again(muster: Muster) -> None:
     ada = Ledger(muster)
     ids_before = [ada.add()["id"] for _ in range(3)]

@@ -293,6 +293,63 @@ def test_30_000_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster:
     assert (total["count"], total["quantity"]) == (30_000, "4.50015")
 
 
+def staged(muster: Muster) -> list[int]:
+    """The ids of the rows that an import has staged."""
+    return [row.id for row in muster.sql("SELECT id FROM operation WHERE revision < 0 ORDER BY id")]
+
+
+@pytest.mark.one_database
+def test_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(muster: Muster) -> None:
+    ada, bob = Ledger(muster), Ledger(muster)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(import_csv, ada, "\n".join([HEADER, *[ROW] * 20_000]))
+        wait_for(lambda: staged(muster), what="the first rows")
+        with connected(muster) as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))  # the import waits, so that all of these see the same of it
+            part = staged(muster)
+            assert 0 < len(part) < 20_000
+            assert (ada.all(), ada.get("summary").json(), ada.get("changes").json()["changes"]) == ([], [], [])
+            assert ada.get(part[0]).status_code == 404
+        others, own = bob.add()["id"], ada.add()
+    assert own["revision"] == 1
+    assert answer.result().json() == {"created": 20_000, "revision": 20_001}
+    ids = muster.sql("SELECT min(id) AS first, max(id) AS last FROM operation WHERE id != :own", own=own["id"])[0]
+    assert ids.first < others < ids.last, "the other person's write waited for the whole import"
+    changes = ada.get("changes", since=20_000, limit=200).json()
+    assert [change["revision"] for change in changes["changes"]] == [20_001]
+    assert staged(muster) == []
+
+
+@pytest.mark.one_database
+def test_an_import_that_fails_in_the_middle_leaves_nothing_behind(ada: Ledger) -> None:
+    ada.muster.sql(
+        "CREATE TRIGGER full_disk BEFORE INSERT ON operation WHEN NEW.figi = 'last'"
+        " BEGIN SELECT raise(ABORT, 'as on a full disk'); END"
+    )
+    rows = [*[ROW] * 2500, ROW.replace("string", "last").replace("2023", "2024")]
+    assert_problem(import_csv(ada, "\n".join([HEADER, *rows])), 409, "conflict")
+    ada.muster.sql("DROP TRIGGER full_disk")
+    assert (staged(ada.muster), ada.all(), ada.revision) == ([], [], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.one_database
+def test_nothing_of_an_import_is_seen_when_the_process_is_killed_in_the_middle(serve: Callable[..., Muster]) -> None:
+    muster = serve()
+    ada, content, key = Ledger(muster), "\n".join([HEADER, *[ROW] * 20_000]), {"Idempotency-Key": "once"}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(import_csv, ada, content, **key)
+        wait_for(lambda: staged(muster), what="the first rows")
+        muster.kill()
+        assert isinstance(answer.exception(), httpx.TransportError)
+    muster.start()
+    assert staged(muster), "the import was not in the middle"
+    assert (ada.all(), ada.revision) == ([], 0)
+    assert import_csv(ada, content, **key).json() == {"created": 20_000, "revision": 20_000}
+    assert import_csv(ada, content, **key).json() == {"created": 20_000, "revision": 20_000}
+    assert ada.get("summary").json()[0]["count"] == 20_000
+
+
 @pytest.mark.slow
 def test_of_many_imports_at_once_few_wait_and_the_others_get_503(serve: Callable[..., Muster]) -> None:
     muster = serve()
