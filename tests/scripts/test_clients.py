@@ -44,9 +44,9 @@ def test_typescript_clients_compile_and_do_what_an_app_does(muster: Muster, tmp_
     """Both, and what docs/clients.md shows."""
     client, _ = made("typescript", tmp_path)
     shutil.copytree(PROGRAMS, client, ignore=shutil.ignore_patterns("*.py"), dirs_exist_ok=True)
-    sign_in, sync = shown("ts")
+    sign_in, *sync = shown("ts")
     (client / "sign_in.ts").write_text(f'/// <reference lib="dom" />\n{sign_in}')
-    (client / "muster.ts").write_text(sync)
+    (client / "muster.ts").write_text("".join(sync))
     run([NODE, "node_modules/typescript/bin/tsc"], client)
     for program in ("openapi_fetch", "hey_api"):
         run([NODE, f"dist/{program}.js", muster.url, f"{uuid4().hex}@example.com"], client)
