@@ -22,12 +22,12 @@ from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.processes import install_shutdown_handlers
 from app.core.settings import ROOT, Settings, get_settings
+from app.http import openapi_document
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import operation_id
-from app.http.openapi_document import description, install_openapi, servers, tags
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, admin_service, authorize, jobs_and_chat, mailbox, public
@@ -91,11 +91,11 @@ def create_api() -> FastAPI:
     api = FastAPI(
         title="Muster",
         version="0.1.0",
-        description=description(),
+        description=openapi_document.description(),
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
-        openapi_tags=tags(),
-        servers=servers(),
+        openapi_tags=openapi_document.tags(),
+        servers=openapi_document.servers(),
         generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
@@ -118,7 +118,7 @@ def create_api() -> FastAPI:
         api.router.routes += router.routes  # include_router() matches each twice: a tenth of a request's CPU
     add_shared_parts(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
-    install_openapi(api)
+    openapi_document.install_openapi(api)
     return api
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from argparse import Namespace
+from keyword import iskeyword
 from pathlib import Path
 from string import Template
 
@@ -53,8 +54,8 @@ def parse() -> Namespace:
     options.plural = options.plural or f"{options.name}s"
     options.scope = options.scope or options.plural
     for word in (options.name, options.plural):
-        if not WORD.fullmatch(word):
-            parser.error(f"{word}: use one word of at most 18 small letters")
+        if not WORD.fullmatch(word) or iskeyword(word):
+            parser.error(f"{word}: use one word of at most 18 small letters, and none of Python's own")
     if not re.fullmatch(r"[a-z]+(:[a-z]+)?", options.scope):
         parser.error(f"--scope: {options.scope}: use small letters, such as notes")
     return options

@@ -6,12 +6,14 @@ resource that follows this; a failing test says what to write if one does not.
 
 import re
 from collections.abc import Callable
+from inspect import ismodule
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from app import main
 from app.core.scopes import SCOPES
 from tests.support.hostile import OAUTH, bodies
 from tests.support.servers import Muster, Tokens, claims_of
@@ -109,6 +111,12 @@ def assert_refused(answer: httpx.Response, status: int, kind: str) -> None:
         assert answer.json()["error"] == {"unauthenticated": "invalid_token"}.get(kind, kind.replace("-", "_"))
     else:
         assert answer.json()["type"] == f"/problems/{kind}"
+
+
+def test_main_leaves_every_plural_to_the_routers() -> None:
+    """A resource of tags or servers is imported by that name."""
+    taken = [name for name, value in vars(main).items() if re.fullmatch("[a-z]+s", name) and not ismodule(value)]
+    assert taken == []
 
 
 def test_a_route_needs_a_scope_that_exists_and_is_named_after_its_resource(secured: dict[Route, str]) -> None:

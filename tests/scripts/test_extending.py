@@ -20,6 +20,7 @@ def copy(tmp_path: Path) -> Copy:
 def test_a_new_resource_passes_at_once_and_fields_a_job_a_setting_and_a_page_are_added(copy: Copy) -> None:
     """One after the other in one copy: types and tests take a minute each time."""
     assert copy.run("scripts.new_resource", "note", "--scope", "notes").count("Written: ") == 6
+    assert "none of Python's own" in copy.shell(".venv/bin/python -m scripts.new_resource class 2>&1 || true")
     copy.check_form()
     files: list[str | Path] = [newest_migration(copy), "app", "tests/resources/test_notes.py"]
     copy.patch(recipe("Add a field to it", "diff"))
