@@ -101,7 +101,7 @@ def _flows() -> OAuthFlows:
 
 
 bearer = StrictBearer(
-    flows=_flows(), scheme_name="muster", description="Leave client_secret empty. No scope ticked means all of yours."
+    flows=_flows(), scheme_name="muster", description="No scope ticked means all of yours."
 )
 
 
