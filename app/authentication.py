@@ -100,9 +100,7 @@ def _flows() -> OAuthFlows:
     return OAuthFlows(authorizationCode=OAuthFlowAuthorizationCode(authorizationUrl="/authorize", **urls))
 
 
-bearer = StrictBearer(
-    flows=_flows(), scheme_name="muster", description="No scope ticked means all of yours."
-)
+bearer = StrictBearer(flows=_flows(), scheme_name="muster", description="No scope ticked means all of yours.")
 
 
 BearerToken = Annotated[str | Caller, Depends(bearer)]
