@@ -15,7 +15,7 @@ from dogpile.cache.api import NO_VALUE
 from dogpile.cache.proxy import ProxyBackend
 
 from app.core import metrics
-from app.core.redis import TIMEOUTS, CircuitBreaker, circuit_breaker
+from app.core.redis import CLIENT_OPTIONS, CircuitBreaker, circuit_breaker
 
 MEMORY = 16 * 2**20  # bytes
 REDIS_TTL = 86_400  # seconds; old revisions are never requested again
@@ -65,7 +65,9 @@ class Cache:
         self._region = make_region(serializer=_unchanged, deserializer=_unchanged)
         if redis_url:
             proxy = _Redis(circuit_breaker(redis_url))
-            self._region.configure("dogpile.cache.redis", arguments={"url": redis_url, **TIMEOUTS}, wrap=[proxy])
+            self._region.configure(
+                "dogpile.cache.redis", arguments={"url": redis_url, "connection_kwargs": CLIENT_OPTIONS}, wrap=[proxy]
+            )
         else:
             self._region.configure("dogpile.cache.memory", arguments={"cache_dict": _Memory(memory)})
 

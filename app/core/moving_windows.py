@@ -15,7 +15,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from app.core import metrics
 from app.core.errors import TooManyRequests
-from app.core.redis import TIMEOUTS, circuit_breaker
+from app.core.redis import CLIENT_OPTIONS, circuit_breaker
 
 _SWEEP = 60  # seconds between two removals of expired entries from this process's memory
 
@@ -74,7 +74,9 @@ class MovingWindows:
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
-        self._windows = MovingWindowRateLimiter(SharedStorage(redis_url, **TIMEOUTS) if redis_url else LocalStorage())
+        self._windows = MovingWindowRateLimiter(
+            SharedStorage(redis_url, **CLIENT_OPTIONS) if redis_url else LocalStorage()
+        )
 
     def hit(self, key: tuple[str, ...], kind: str) -> None:
         """Count one, or raise TooManyRequests if that is one too many."""

@@ -6,7 +6,11 @@ from time import monotonic
 from typing import Any, TypeVar
 
 TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
+# For clients that requests wait for. A new connection sends its first command at once: redis-py's greetings (HELLO and
+# three more) would wait for an answer each.
+CLIENT_OPTIONS: dict[str, Any] = {**TIMEOUTS, "protocol": 2, "driver_info": None}
 PAUSE = 1.0  # seconds between two attempts while it is unavailable
+SLOW = 0.2  # seconds; two calls in a row that take longer count as a failure
 
 T = TypeVar("T")
 
@@ -14,7 +18,8 @@ T = TypeVar("T")
 class CircuitBreaker:
     """Skips Redis for a second after each failure, whether it is down, frozen, full, loading or too slow.
 
-    Only the first call that finds Redis unavailable waits for a timeout, and then one call in each second.
+    Only the first call that finds Redis unavailable waits for a timeout, and then one call in each second. Of slow
+    answers a request waits for two.
     """
 
     def __init__(self) -> None:
@@ -22,6 +27,7 @@ class CircuitBreaker:
 
         self._failure = RedisError
         self._retry_at = 0.0  # 0 while Redis is available
+        self._was_slow = False
 
     def call(self, use: Callable[[], T], instead: Callable[[], T]) -> T:
         """The result of `use`, or of `instead` if Redis fails now or failed within the last second."""
@@ -29,12 +35,15 @@ class CircuitBreaker:
             return instead()
         if self._retry_at:
             self._retry_at = monotonic() + PAUSE  # the others do not wait for the outcome of this attempt
+        started = monotonic()
         try:
             result = use()
         except self._failure:
             self._retry_at = monotonic() + PAUSE
             return instead()
-        self._retry_at = 0.0
+        is_slow = monotonic() - started > SLOW
+        self._retry_at = monotonic() + PAUSE if is_slow and self._was_slow else 0.0
+        self._was_slow = is_slow
         return result
 
 

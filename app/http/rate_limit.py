@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 
 from app.core.errors import TooManyRequests
 from app.core.moving_windows import networks, refusal
-from app.core.redis import TIMEOUTS
+from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import get_settings
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ limiter = Limiter(
     key_func=by_session,
     strategy="moving-window",
     storage_uri=_settings.redis_url or "local://",
-    storage_options=TIMEOUTS if _settings.redis_url else {},
+    storage_options=CLIENT_OPTIONS if _settings.redis_url else {},
     key_style="endpoint",  # one window for /users/{id}, whatever the id
     key_prefix=_PREFIX,
 )

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from app.core import metrics
-from app.core.redis import TIMEOUTS
+from app.core.redis import CLIENT_OPTIONS, TIMEOUTS
 from app.core.settings_types import REDIS_OPTIONS
 from app.models.job import QueueName
 
@@ -60,7 +60,7 @@ class CeleryBackend(ThreadBackend):
 
         super().__init__(on_sent)
         self._celery = make_celery(redis_url, **TIMEOUTS, max_retries=0)  # a sweep tries again what fails
-        self._redis = Redis.from_url(redis_url, **TIMEOUTS)
+        self._redis = Redis.from_url(redis_url, **CLIENT_OPTIONS)
 
     def oldest(self, queue: QueueName) -> UUID | None:
         """The job that has waited longest in the queue. Jobs sent before it that still wait were lost."""

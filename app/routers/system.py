@@ -7,7 +7,7 @@ from fastapi import Request
 from sqlalchemy import func, select, text
 from sqlmodel import Field, SQLModel, col
 
-from app.core.redis import TIMEOUTS
+from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import DATA
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.routing import Router
@@ -79,7 +79,7 @@ def _redis_state(redis_url: str | None) -> Literal["none", "available", "unavail
     from redis import Redis, RedisError  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
 
     try:
-        with Redis.from_url(redis_url, **TIMEOUTS) as client:
+        with Redis.from_url(redis_url, **CLIENT_OPTIONS) as client:
             client.ping()
     except RedisError:
         return "unavailable"

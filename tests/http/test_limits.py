@@ -1,6 +1,7 @@
 """Limits of requests, by session and by address; whose address counts; in Redis, and without it."""
 
 import re
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ import httpx
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.core.redis import CircuitBreaker
+from app.core.cache import Cache
+from app.core.moving_windows import MovingWindows
+from app.core.redis import CLIENT_OPTIONS, CircuitBreaker
 from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
 from tests.support.redis_server import RedisServer
@@ -269,6 +272,44 @@ def test_one_call_waits_for_an_unavailable_redis_and_the_next_ones_skip_it(monke
     monkeypatch.setattr("app.core.redis.monotonic", lambda: time.monotonic() + 122)
     assert [call(lambda: call(fail)), call(lambda: "found")] == ["alone", "found"]
     assert attempts == 2
+
+
+def test_two_slow_answers_of_redis_in_a_row_count_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    breaker, now = CircuitBreaker(), 1000.0
+    monkeypatch.setattr("app.core.redis.monotonic", lambda: now)
+
+    def call(seconds: float) -> str:
+        def use() -> str:
+            nonlocal now
+            now += seconds
+            return "found"
+
+        return breaker.call(use, lambda: "alone")
+
+    assert [call(seconds) for seconds in (0.4, 0.0, 0.4, 0.4, 0.4)] == ["found"] * 4 + ["alone"]
+    now += 1.1
+    assert [call(seconds) for seconds in (0.4, 0.0)] == ["found", "alone"]  # one attempt, as slow as before
+    now += 1.1
+    assert [call(seconds) for seconds in (0.0, 0.4, 0.0)] == ["found"] * 3
+
+
+@pytest.mark.parametrize(
+    ("use", "command"),
+    [
+        (lambda url: Cache(url).get_or_make(uuid4(), 1, "query", lambda: b"computed"), b"\r\nGET\r\n"),
+        (lambda url: MovingWindows("2/minute", url).hit(("login", "ada"), "login"), b"\r\nEVALSHA\r\n"),
+    ],
+)
+def test_a_silent_redis_is_asked_once_and_without_a_greeting(use: Callable[[str], object], command: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(65536)[:40].count(command) == 1
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert CLIENT_OPTIONS["socket_connect_timeout"] + CLIENT_OPTIONS["socket_timeout"] <= 1
 
 
 def test_the_service_starts_while_redis_is_unavailable(serve: Serve, redis: RedisServer) -> None:
