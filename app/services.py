@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Request
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
@@ -15,6 +15,7 @@ from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
 from app.core.database import Database, Side
 from app.core.settings import Settings
+from app.http.routing import OfRequest
 from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
@@ -56,7 +57,7 @@ async def get_services(request: Request) -> Services:
     return services_of(request)
 
 
-ServicesDep = Annotated[Services, Depends(get_services)]
+ServicesDep = Annotated[Services, OfRequest(get_services)]
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
@@ -73,7 +74,7 @@ async def get_session(request: Request) -> Session:
 
 
 # app/http/routing.py runs the route with it, and commits before the response is sent.
-SessionDep = Annotated[Session, Depends(get_session)]
+SessionDep = Annotated[Session, OfRequest(get_session)]
 
 
 def make_services(settings: Settings, database: Database) -> Services:
