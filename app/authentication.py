@@ -162,7 +162,7 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
         await database.write(None, server.confirm_use, caller, now)
-    if is_by_cookie(connection) and caller.is_cookie_renewal_due(now):
+    if caller.is_cookie_renewal_due(now) and is_by_cookie(connection):
         cookie = await database.write(None, server.renew_cookie, caller, now)
         send_cookie(connection, cookie.token, cookie.max_age)
     return caller

@@ -64,6 +64,7 @@ class _Readable(logging.Formatter):
 
 def configure_logging(settings: Settings) -> None:
     """Send our records, uvicorn's, and all that no other handler takes to stderr, with the id of their request."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # looked up, and shown in no line
     handler = logging.StreamHandler()
     handler.addFilter(_add_request_id)
     readable = _Readable("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")

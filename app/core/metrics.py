@@ -6,6 +6,7 @@ process that is scraped adds them up. The counters of a process that died remain
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,14 @@ def count(name: str, **labels: str) -> None:
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:
     """Count one request. `route` is the path template, or "-" if no route matched."""
-    _requests.labels(method, route, str(status)).inc()
-    _seconds.labels(method, route).observe(seconds)
+    requests, durations = _series(method, route, status)
+    requests.inc()
+    durations.observe(seconds)
+
+
+@cache  # finding a series by its labels takes as long as counting in it
+def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return _requests.labels(method, route, str(status)), _seconds.labels(method, route)
 
 
 def slots(side: str) -> Any:

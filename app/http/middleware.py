@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from random import getrandbits
 from time import perf_counter
 from typing import Any
@@ -57,9 +58,9 @@ class RequestContext:
             scope["headers"] = own_cookies(scope["headers"])
             await self._log_socket(scope, receive, send, started)
             return
-        method, handling = scope["method"], CancelScope()
+        method, handling = scope["method"], None
         if method == "HEAD":
-            scope = {**scope, "method": "GET"}  # every route that takes GET takes HEAD
+            scope, handling = {**scope, "method": "GET"}, CancelScope()  # every route that takes GET takes HEAD
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -68,15 +69,15 @@ class RequestContext:
                 _add_headers(message["headers"], identifier, self._headers)
                 if cookie := scope.get("state", {}).get("set_cookie"):  # set by app/authentication.py
                     message["headers"].append((b"set-cookie", cookie.encode()))
-            elif method == "HEAD":
+            elif handling:
                 return
             await send(message)
-            if method == "HEAD":
+            if handling:
                 await send({"type": "http.response.body"})
                 handling.cancel()  # the body could be an endless stream
 
         try:
-            with handling:
+            with handling or nullcontext():
                 await self.app(scope, receive, send_with_headers)
         finally:
             _log_request(method, scope, status, perf_counter() - started)

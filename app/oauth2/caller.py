@@ -75,6 +75,8 @@ class Caller:
 
     def is_cookie_renewal_due(self, now: datetime) -> bool:
         """Whether a cookie's token is in the second half of its life, and a new one could live longer."""
-        claims, end = self.claims, int(self.session.absolute_expires_at.timestamp())
+        claims = self.claims
+        if not claims.in_cookie:
+            return False
         half_time = (claims.issued_at + claims.expires_at) / 2
-        return claims.in_cookie and claims.expires_at < end and now.timestamp() >= half_time
+        return now.timestamp() >= half_time and claims.expires_at < int(self.session.absolute_expires_at.timestamp())

@@ -4,11 +4,11 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Engine, Select, event
+from sqlalchemy import Engine, event
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import database
-from app.core.row_reader import PostgresRowReader, Rows
+from app.core.row_reader import PostgresRowReader, Rows, SqliteRowReader
 from app.main import create_api
 
 _statements: ContextVar["count[int] | None"] = ContextVar("statements", default=None)  # of one request
@@ -21,12 +21,13 @@ def _count(*_: Any) -> None:
         next(statements)
 
 
-class CountingRowReader(PostgresRowReader):
-    """SQLAlchemy has no event for what it reads."""
+class CountingReader:
+    """SQLAlchemy has no event for what is read on the event loop."""
 
-    async def all(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
+    async def all(self, *query: Any) -> Rows:
         _count()
-        return await super().all(statement, parameters)
+        rows: Rows = await super().all(*query)  # type: ignore[misc]  # a mixin
+        return rows
 
 
 class Counting:
@@ -45,6 +46,7 @@ class Counting:
         await self.app(scope, receive, tell if scope["type"] == "http" else send)
 
 
-vars(database)["PostgresRowReader"] = CountingRowReader
+for reader in (PostgresRowReader, SqliteRowReader):
+    vars(database)[reader.__name__] = type(reader.__name__, (CountingReader, reader), {})
 app = create_api()
 app.add_middleware(Counting)
