@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import pydantic
-from sqlalchemy import JSON, ColumnElement, Index, insert
+from sqlalchemy import JSON, Index, insert
 from sqlmodel import Field, Session, SQLModel, col, delete, update
 
 from app.core.database import after_commit
 from app.core.logs import actor, client_host, security_event
-from app.models.base import equal, utcnow, uuid7
+from app.models.base import described, utcnow, uuid7
 from app.models.types import StoredEmail, UtcTime
 
 SessionEvent = Literal["sign-in", "sign-in-refused", "sign-out", "session-revoked", "sessions-revoked", "token-reused"]
@@ -29,19 +29,17 @@ RoleEvent = Literal["role-changed", "role-scopes-changed"]
 ClientEvent = Literal["client-registered", "client-changed", "client-removed"]
 JobEvent = Literal["job-retried", "job-cancelled"]
 EventName = Literal[SessionEvent, AccountEvent, PasswordEvent, EmailEvent, RoleEvent, ClientEvent, JobEvent]
-_EVENT = Field(max_length=50, description="What happened.", schema_extra={"examples": ["sign-in"]})
-_SOME_ID = {"examples": ["01935b0e-7c1a-7000-8000-0123456789ab"]}
 _DETAILS = "More about it: `method` of a sign-in, `reason` of a refusal, `role`, `scopes`, `client_id`, and so on."
 
 
 class AuditEventBase(SQLModel):
     id: UUID = Field(default_factory=uuid7, primary_key=True, description="Its id.")
     at: UtcTime = Field(default_factory=utcnow, description="When it happened.")
-    event: str = _EVENT
-    session_id: UUID | None = Field(default=None, description="The session that began or ended.", schema_extra=_SOME_ID)
-    details: dict[str, str] = Field(
-        default_factory=dict, sa_type=JSON, description=_DETAILS, schema_extra={"examples": [{"method": "password"}]}
+    event: str = described("What happened.", "sign-in", max_length=50)
+    session_id: UUID | None = described(
+        "The session that began or ended.", "01935b0e-7c1a-7000-8000-0123456789ab", default=None
     )
+    details: dict[str, str] = described(_DETAILS, {"method": "password"}, default_factory=dict, sa_type=JSON)
 
 
 class AuditEvent(AuditEventBase, table=True):
@@ -106,9 +104,6 @@ class AuditFilter(SQLModel):
     user_id: UUID | None = Field(default=None, description="Only what happened to this account.")
     actor_id: UUID | None = Field(default=None, description="Only what this account did.")
     event: EventName | None = Field(default=None, description="Only events of this kind.")
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        return equal(AuditEvent, self)
 
 
 _Address = Annotated[

@@ -5,11 +5,11 @@ from typing import Annotated
 from uuid import UUID
 
 import pydantic
-from pydantic import AfterValidator, StringConstraints, ValidationInfo, field_validator
+from pydantic import AfterValidator, StringConstraints
 from sqlalchemy import BigInteger, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
+from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
 from app.models.types import NOT_BLANK, UtcTime, text_schema
 
 LOBBY = "lobby"
@@ -49,12 +49,8 @@ _NEVER = text("'1970-01-01 00:00:00.000000'")  # a room of the release before, w
 
 
 class ChatRoomPublic(SQLModel):
-    name: str = Field(
-        primary_key=True, max_length=50, description="The name of the room.", schema_extra={"examples": [LOBBY]}
-    )
-    last_number: int = Field(
-        sa_type=BigInteger, description="The number of its latest message.", schema_extra={"examples": [12]}
-    )
+    name: str = described("The name of the room.", LOBBY, primary_key=True, max_length=50)
+    last_number: int = described("The number of its latest message.", 12, sa_type=BigInteger)
     last_message_at: UtcTime = Field(
         description="When its latest message was written.", sa_column_kwargs={"server_default": _NEVER}
     )
@@ -95,17 +91,12 @@ class ChatMessageCreate(ChatFrame):
 
 class ChatMessagePublic(SQLModel):
     id: Id
-    room: str = Field(description="The room's name.", schema_extra={"examples": [LOBBY]})
-    number: int = Field(
-        description="Increases within a room. Resume after the last number that you received.",
-        schema_extra={"examples": [12]},
-    )
+    room: str = described("The room's name.", LOBBY)
+    number: int = described("Increases within a room. Resume after the last number that you received.", 12)
     author_id: UUID = Field(description="The account that wrote it.")
-    author: str | None = Field(description="The author's name.", schema_extra={"examples": ["Ada"]})
-    text: str = Field(description="As it was written.", schema_extra={"examples": ["Hello"]})
-    client_message_id: str | None = Field(
-        description="The id that its author chose.", schema_extra={"examples": ["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]}
-    )
+    author: str | None = described("The author's name.", "Ada")
+    text: str = described("As it was written.", "Hello")
+    client_message_id: str | None = described("The id that its author chose.", "0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f")
     created_at: UtcTime = Field(description="When it was written.")
 
 
@@ -126,10 +117,3 @@ class HistoryQuery(RoomQuery):
     )
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The number of rows at most.")
     wait: Seconds = Field(default=0, description="Seconds to wait for a message if there is none yet.")
-
-    @field_validator("before")
-    @classmethod
-    def _not_both(cls, before: int | None, info: ValidationInfo) -> int | None:
-        if before is not None and info.data.get("after") is not None:
-            raise ValueError("send after or before, not both")
-        return before

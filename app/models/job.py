@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pydantic
 from pydantic import StrictBool
-from sqlalchemy import JSON, CheckConstraint, ColumnElement, Index, LargeBinary, String, text
+from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
-from app.models.base import Body, equal, utcnow, uuid7
+from app.models.base import Body, described, utcnow, uuid7
 from app.models.period import Period
 from app.models.types import UtcTime
 
@@ -37,8 +37,8 @@ class JobBase(SQLModel):
     state: JobState = Field(
         default="waiting", sa_type=String(20), description="Final once it is done, failed or cancelled."
     )
-    progress: float = Field(default=0.0, description="From 0 to 1.", schema_extra={"examples": [0.5]})
-    attempts: int = Field(default=0, description="How often it was started.", schema_extra={"examples": [1]})
+    progress: float = described("From 0 to 1.", 0.5, default=0.0)
+    attempts: int = described("How often it was started.", 1, default=0)
     error: Reason | None = Field(default=None, max_length=200, description="Why the latest attempt failed.")
     owner_id: UUID | None = Field(
         default=None, foreign_key="user.id", ondelete="CASCADE", description="Who started it; null for the service."
@@ -87,7 +87,7 @@ class Job(JobBase, table=True):
 
 
 class JobPublic(JobBase):
-    mail: str | None = Field(description="Which e-mail it sends.", schema_extra={"examples": ["verification"]})
+    mail: str | None = described("Which e-mail it sends.", "verification")
     result: Address | None = Field(description="The address of the result, once there is one.")
     since: UtcTime | None = Field(alias="from", description="The beginning of a statement's period.")
     until: UtcTime | None = Field(alias="to", description="The end of a statement's period.")
@@ -106,16 +106,9 @@ class JobPublic(JobBase):
 class JobFilter(SQLModel):
     """The query parameters that select the jobs of a list."""
 
-    state: JobState | None = Field(
-        default=None, description="Only jobs in this state.", schema_extra={"examples": ["failed"]}
-    )
-    kind: JobKind | None = Field(
-        default=None, description="Only jobs of this kind.", schema_extra={"examples": ["statement"]}
-    )
+    state: JobState | None = described("Only jobs in this state.", "failed", default=None)
+    kind: JobKind | None = described("Only jobs of this kind.", "statement", default=None)
     owner_id: UUID | None = Field(default=None, description="Only jobs of this account.")
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        return equal(Job, self)
 
 
 class StatementCreate(Body, Period):

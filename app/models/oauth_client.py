@@ -10,7 +10,7 @@ from pydantic import MISSING, AfterValidator, StringConstraints
 from sqlalchemy import JSON
 from sqlmodel import Field, SQLModel
 
-from app.models.base import Body, SortedName, utcnow
+from app.models.base import Body, SortedName, described, utcnow
 from app.models.types import UtcTime, line
 
 DOCS_REDIRECT = "/static/docs-signed-in.html"  # of Swagger UI, whose client is `swagger`
@@ -53,9 +53,7 @@ AppName = Annotated[str, *line(100, "Ledger for iPhone", "The app's name, as peo
 
 class OAuthClientBase(SQLModel):
     name: AppName = Field(max_length=100)
-    redirect_uris: list[str] = Field(
-        sa_type=JSON, description=_URIS, schema_extra={"examples": [["com.example.app:/signed-in"]]}
-    )
+    redirect_uris: list[str] = described(_URIS, ["com.example.app:/signed-in"], sa_type=JSON)
 
 
 class OAuthClient(OAuthClientBase, table=True):
@@ -86,5 +84,5 @@ class OAuthClientUpdate(Body):
 
 
 class OAuthClientPublic(OAuthClientBase):
-    id: str = Field(description="The app's id.", schema_extra={"examples": ["ledger-app"]})
+    id: str = described("The app's id.", "ledger-app")
     created_at: UtcTime = Field(description="When it was registered.")

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel, UniqueConstraint, col
 from app.core.decimals import ExactDecimal
 from app.core.etags import etag
 from app.core.settings import get_settings
-from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, utcnow
+from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
 from app.models.period import Period
 from app.models.types import Amount, Timestamp, UtcTime, line, text_schema
 
@@ -178,7 +178,7 @@ class Total(SQLModel):
 
     type: OperationType
     instrument_type: InstrumentType | None
-    month: str = Field(description="The month in UTC.", schema_extra={"examples": ["2023-10"]})
+    month: str = described("The month in UTC.", "2023-10")
     count: Count
     quantity: Annotated[Amount, text_schema("Their exact total.", "10")]
 

@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, Relationship, SQLModel
 
 from app.core.settings import get_settings
-from app.models.base import Body, uuid7
+from app.models.base import Body, described, uuid7
 from app.models.types import UtcTime, line
 from app.models.user import User
 
@@ -48,19 +48,11 @@ _CLIENT_ID = "The label that the client sent at sign-in."
 
 
 class SessionBase(SQLModel):
-    client_id: str = Field(max_length=100, description=_CLIENT_ID, schema_extra={"examples": ["app"]})
-    device: str = Field(max_length=100, description="The device's name.", schema_extra={"examples": ["Ada's phone"]})
-    ip: str = Field(
-        max_length=45, description="The address of the latest use.", schema_extra={"examples": ["192.0.2.7"]}
-    )
-    user_agent: str = Field(
-        max_length=255,
-        description="The User-Agent header at sign-in.",
-        schema_extra={"examples": ["Muster/1.0 (iPhone; iOS 20)"]},
-    )
-    scope: str | None = Field(
-        max_length=1000, description="null: all scopes of the role.", schema_extra={"examples": ["me operations:read"]}
-    )
+    client_id: str = described(_CLIENT_ID, "app", max_length=100)
+    device: str = described("The device's name.", "Ada's phone", max_length=100)
+    ip: str = described("The address of the latest use.", "192.0.2.7", max_length=45)
+    user_agent: str = described("The User-Agent header at sign-in.", "Muster/1.0 (iPhone; iOS 20)", max_length=255)
+    scope: str | None = described("null: all scopes of the role.", "me operations:read", max_length=1000)
     created_at: UtcTime = Field(description="When the device signed in.")
     last_used_at: UtcTime = Field(description="When it was last used.")
 
@@ -202,24 +194,18 @@ class SessionUpdate(Body):
 class TokenPair(SQLModel):
     """A successful response of the token endpoint (RFC 6749 section 5.1)."""
 
-    access_token: str = Field(
-        description="Send it as `Authorization: Bearer …`.",
-        schema_extra={"examples": ["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"]},
-    )
-    token_type: str = Field(default="Bearer", description="Always Bearer.", schema_extra={"examples": ["Bearer"]})
-    expires_in: int = Field(description="Seconds until the access token expires.", schema_extra={"examples": [600]})
-    scope: str = Field(
-        description="The scopes of the access token, separated by spaces.",
-        schema_extra={"examples": ["me operations:read"]},
-    )
-    refresh_token: str = Field(
-        description="Returns the next pair. Store it before you use it.",
-        schema_extra={"examples": ["AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"]},
+    access_token: str = described("Send it as `Authorization: Bearer …`.", "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl")
+    token_type: str = described("Always Bearer.", "Bearer", default="Bearer")
+    expires_in: int = described("Seconds until the access token expires.", 600)
+    scope: str = described("The scopes of the access token, separated by spaces.", "me operations:read")
+    refresh_token: str = described(
+        "Returns the next pair. Store it before you use it.",
+        "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
     )
 
 
 def _claim(description: str, example: str | int) -> Any:
-    return Field(default=MISSING, description=description, schema_extra={"examples": [example]})
+    return described(description, example, default=MISSING)
 
 
 class Introspection(SQLModel):

@@ -11,7 +11,7 @@ from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Computed
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint, col, func, select
 
 from app.core.scopes import SCOPES
-from app.models.base import Body, SortedAddress, SortedName, utcnow, uuid7
+from app.models.base import Body, SortedAddress, SortedName, described, utcnow, uuid7
 from app.models.types import PLAIN, Email, Name, StoredEmail, UtcTime, line, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
@@ -36,12 +36,12 @@ RoleName = Annotated[
 Search = Annotated[
     str, *line(254, "ada", "Only accounts whose address or name begins with this, in upper or lower case.")
 ]
-_SCOPES, _SOME_SCOPES = "What the role allows.", {"examples": [["me", "operations:read"]]}
+_SCOPES, _SOME_SCOPES = "What the role allows.", ["me", "operations:read"]
 
 
 class RoleBase(SQLModel):
-    name: str = Field(max_length=50, description="The role's name.", schema_extra={"examples": ["user"]})
-    scopes: list[str] = Field(sa_type=JSON, description=_SCOPES, schema_extra=_SOME_SCOPES)
+    name: str = described("The role's name.", "user", max_length=50)
+    scopes: list[str] = described(_SCOPES, _SOME_SCOPES, sa_type=JSON)
 
 
 class Role(RoleBase, table=True):
@@ -55,7 +55,7 @@ class RolePublic(RoleBase):
 
 
 class RoleUpdate(Body):
-    scopes: list[Scope] = Field(min_length=1, max_length=100, description=_SCOPES, schema_extra=_SOME_SCOPES)
+    scopes: list[Scope] = described(_SCOPES, _SOME_SCOPES, min_length=1, max_length=100)
 
 
 class UserBase(SQLModel):
@@ -167,8 +167,8 @@ class UserFilter(SQLModel):
 class UserPublic(UserBase):
     email: StoredEmail
     id: UUID = Field(description="The account's id.")
-    role: str = Field(description="The role's name.", schema_extra={"examples": ["user"]})
-    scopes: list[str] = Field(description=_SCOPES, schema_extra=_SOME_SCOPES)
+    role: str = described("The role's name.", "user")
+    scopes: list[str] = described(_SCOPES, _SOME_SCOPES)
     is_active: bool = Field(description="false: disabled by an admin.")
     is_verified: bool = Field(description="Whether the address has been confirmed.")
     created_at: UtcTime = Field(description="When it was registered.")
@@ -196,11 +196,11 @@ Related = Annotated[
 
 class PasswordCheck(Body):
     password: NewSecret
-    related: list[Related] = Field(
+    related: list[Related] = described(
+        "What it must not be made from, such as the person's address and name.",
+        ["ada@example.com", "Ada"],
         min_length=1,
         max_length=5,
-        description="What it must not be made from, such as the person's address and name.",
-        schema_extra={"examples": [["ada@example.com", "Ada"]]},
     )
 
 

@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from app.core.oauth_errors import InvalidRequest, InvalidScope
 from app.core.scopes import SCOPES, in_order
+from app.models.base import described
 from app.models.refresh_token import SessionSnapshot
 
 _MAX_PARAMETERS = 50
@@ -26,10 +27,10 @@ TypeHint = Annotated[str, pydantic.Field(description="Not needed.", examples=["r
 
 
 class _CodeAndRefresh(SQLModel):
-    code: str | MISSING = Field(default=MISSING, description="Code grant.", schema_extra={"examples": [""]})
-    redirect_uri: str | MISSING = Field(default=MISSING, description="Code grant.", schema_extra={"examples": [""]})
-    code_verifier: str | MISSING = Field(default=MISSING, description="Code grant.", schema_extra={"examples": [""]})
-    refresh_token: str | MISSING = Field(default=MISSING, description="Refresh grant.", schema_extra={"examples": [""]})
+    code: str | MISSING = described("Code grant.", "", default=MISSING)
+    redirect_uri: str | MISSING = described("Code grant.", "", default=MISSING)
+    code_verifier: str | MISSING = described("Code grant.", "", default=MISSING)
+    refresh_token: str | MISSING = described("Refresh grant.", "", default=MISSING)
     scope: Scope | MISSING = MISSING
     client_id: ClientId | MISSING = MISSING
 
@@ -60,11 +61,7 @@ class CookieForm(SQLModel):
 class RevocationForm(SQLModel):
     """The parameters of revocation and introspection requests (RFC 7009 section 2.1, RFC 7662 section 2.1)."""
 
-    token: str = Field(
-        min_length=1,
-        description="An access or refresh token.",
-        schema_extra={"examples": ["eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"]},
-    )
+    token: str = described("An access or refresh token.", "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl", min_length=1)
     token_type_hint: TypeHint | MISSING = MISSING
 
 

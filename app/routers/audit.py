@@ -9,6 +9,7 @@ from sqlmodel import col, select
 from app.dependencies import CurrentUser, PageDep, SessionDep, requires
 from app.http.routing import Router
 from app.models.audit import AuditEvent, AuditEventPublic, AuditFilter, OwnAuditEvent
+from app.models.base import equal
 from app.models.user import User
 
 router = Router("/api", tags=["audit"])
@@ -19,7 +20,7 @@ def list_audit_events(
     filters: Annotated[AuditFilter, Query()], session: SessionDep, page: PageDep
 ) -> list[AuditEventPublic]:
     """What happened to accounts, roles and clients, the newest first. Kept for a year."""
-    statement = select(AuditEvent).where(*filters.conditions())
+    statement = select(AuditEvent).where(*equal(AuditEvent, filters))
     events = page.read(session, statement, col(AuditEvent.id), newest_first=True)
     people = {person for event in events for person in (event.actor_id, event.user_id)}
     emails: dict[UUID | None, str] = dict(

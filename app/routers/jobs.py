@@ -15,7 +15,7 @@ from app.http.rate_limit import by_person, limited
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
 from app.models.audit import JobEvent, record
-from app.models.base import utcnow
+from app.models.base import equal, utcnow
 from app.models.job import REQUESTABLE, UNFINISHED, Job, JobFilter, JobPublic, StatementCreate
 from app.oauth2.caller import Caller
 
@@ -85,7 +85,7 @@ def _started(job: Job, response: Response) -> JobPublic:
 @router.get("")
 def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters) -> list[JobPublic]:
     """Your jobs, the newest first. With `users:read` everybody's, and those of the service."""
-    jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *filters.conditions())
+    jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *equal(Job, filters))
     return [JobPublic.of(job) for job in page.read(session, jobs, col(Job.id), newest_first=True)]
 
 

@@ -155,7 +155,8 @@ def test_history_is_read_forwards_and_backwards_by_its_links(muster: Muster, rea
     assert history(muster, reader, room, limit=3, after=2) == sent[2:5]
     assert history(muster, reader, room, limit=3, before=5) == sent[1:4]
     assert history(muster, reader, room, after=7) == history(muster, reader, room, before=1) == []
-    for query, pages in (({}, [[5, 6, 7], [2, 3, 4], [1]]), ({"after": 0}, [[1, 2, 3], [4, 5, 6], [7]])):
+    forwards, between = ({"after": 0}, [[1, 2, 3], [4, 5, 6], [7]]), ({"after": 1, "before": 6}, [[2, 3, 4], [5]])
+    for query, pages in (({}, [[5, 6, 7], [2, 3, 4], [1]]), forwards, between):
         answer, seen = ask(muster, reader, room=room, limit=3, **query), []
         while True:
             seen.append(numbers(answer.json()))
@@ -184,7 +185,6 @@ def test_rooms_are_listed_by_their_latest_message(muster: Muster, reader: Tokens
 @pytest.mark.parametrize(
     "query",
     [
-        {"after": 1, "before": 5},
         *({name: value} for name in ("after", "before") for value in ("-1", "a", "1.5", str(2**63), "")),
         *({"limit": value} for value in ("0", "201", "a")),
         *({"wait": value} for value in ("-1", "26", "nan", "inf", "a")),
