@@ -60,7 +60,7 @@ def start(**_: Any) -> None:
     _resources.callback(portal.call, database.close)
     celery.jobs = jobs = JobQueue(database, settings.redis_url)
     _resources.callback(jobs.close)
-    signers = Signers.derive(settings.secret_keys, settings.public_url)
+    signers = Signers(settings.secret_keys, settings.public_url)
     limits = AccountLimits(settings.limit_login_account, settings.redis_url)
     jobs.start(JobHandlers(settings, database, signers, jobs, limits.may_mail).handle)
 

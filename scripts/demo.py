@@ -21,6 +21,7 @@ from app.models.base import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team
 from app.models.operation import OperationCreate
 from app.models.task import Task, TaskHistory
+from app.models.user import User
 
 DEMO_EMAIL = "demo@example.com"
 DEMO_PASSWORD = "violet-tandem-harbour"  # noqa: S105  # public on purpose
@@ -103,7 +104,7 @@ def load_demo(settings: Settings) -> None:
 
 def _load(session: Session, password_hash: str, now: datetime) -> None:
     people = [
-        create_user(session, email=email, name=name, password_hash=password_hash, is_verified=True).id
+        create_user(session, User(email=email, name=name, password_hash=password_hash, is_verified=True)).id
         for email, name in PEOPLE.items()
     ]
     _load_heroes(session, now)

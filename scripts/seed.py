@@ -233,7 +233,7 @@ def _create_admin(settings: Settings, email: str, password: str | None) -> None:
     engine = make_engine(settings)
     with Session(engine) as session:
         try:
-            create_user(session, email=email, name=None, password_hash=password_hash, role=ADMIN, is_verified=True)
+            create_user(session, User(email=email, password_hash=password_hash, is_verified=True), ADMIN)
             session.commit()
         except IntegrityError:
             session.rollback()  # somebody else was first

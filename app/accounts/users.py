@@ -67,19 +67,9 @@ def public_user(principal: Principal) -> UserPublic:
 # ---- Creating and changing ----
 
 
-def create_user(
-    session: Session,
-    *,
-    email: str,
-    name: str | None,
-    password_hash: str | None,
-    role: str = USER,
-    is_verified: bool = False,
-) -> User:
-    """Insert a user. If the address is taken, the unique constraint raises EmailTaken."""
-    user = User(
-        email=email, name=name, password_hash=password_hash, role=get_role(session, role), is_verified=is_verified
-    )
+def create_user(session: Session, user: User, role: str = USER) -> User:
+    """Insert a user with this role. If the address is taken, the unique constraint raises EmailTaken."""
+    user.role = get_role(session, role)
     session.add(user)
     session.flush()
     record(session, "account-created", user_id=user.id, role=role)

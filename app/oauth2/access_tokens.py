@@ -159,31 +159,18 @@ def is_current(claims: AccessClaims, now: datetime) -> bool:
     return started and moment < claims.expires_at + skew
 
 
-@dataclass(frozen=True, slots=True)
 class Signers:
     """Every signer of a running application."""
 
-    access: AccessTokenSigner
-    refresh: TokenSigner
-    code: TokenSigner
-    reset: TokenSigner
-    verification: TokenSigner
-    email_change: TokenSigner
-    cursor: ValueSigner  # positions in lists
-    sign_in: ValueSigner  # a sign-in at the identity provider that is in progress in a browser
-
-    @classmethod
-    def derive(cls, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> "Signers":
-        return cls(
-            access=AccessTokenSigner(secret_keys, issuer, key_files),
-            refresh=TokenSigner(secret_keys, "refresh"),
-            code=TokenSigner(secret_keys, "code"),
-            reset=TokenSigner(secret_keys, "reset"),
-            verification=TokenSigner(secret_keys, "verification"),
-            email_change=TokenSigner(secret_keys, "email-change"),
-            cursor=ValueSigner(secret_keys, "cursor"),
-            sign_in=ValueSigner(secret_keys, "sign-in"),
-        )
+    def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
+        self.access = AccessTokenSigner(secret_keys, issuer, key_files)
+        self.refresh = TokenSigner(secret_keys, "refresh")
+        self.code = TokenSigner(secret_keys, "code")
+        self.reset = TokenSigner(secret_keys, "reset")
+        self.verification = TokenSigner(secret_keys, "verification")
+        self.email_change = TokenSigner(secret_keys, "email-change")
+        self.cursor = ValueSigner(secret_keys, "cursor")  # positions in lists
+        self.sign_in = ValueSigner(secret_keys, "sign-in")  # one at the identity provider, in progress in a browser
 
 
 def from_timestamp(seconds: int) -> datetime:

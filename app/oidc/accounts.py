@@ -17,7 +17,7 @@ from app.core.database import Database
 from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.core.scopes import USER
 from app.models.audit import record
-from app.models.user import Identity
+from app.models.user import Identity, User
 from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import read_identity
@@ -115,14 +115,8 @@ def create_account(session: Session, claims: ProviderClaims, profile: Profile, r
         raise EmailMissing
     if profile.is_verified:
         free_address(session, profile.email)
-    user = create_user(
-        session,
-        email=profile.email,
-        name=profile.name,
-        password_hash=None,
-        role=_role(claims, role_map),
-        is_verified=profile.is_verified,
-    )
+    user = User(email=profile.email, name=profile.name, is_verified=profile.is_verified)
+    create_user(session, user, _role(claims, role_map))
     synced_at = from_timestamp(claims.access.issued_at)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=synced_at))
     session.flush()

@@ -17,7 +17,7 @@ from app.http.rate_limit import client_address, limited, limited_instead
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
-from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, UserCreate, UserPublic
+from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, User, UserCreate, UserPublic
 from app.oauth2 import introspection
 from app.oauth2.caller import CodeBinding
 from app.oauth2.requests import CodeTokenForm, RevocationForm, TokenForm
@@ -46,7 +46,7 @@ async def register(request: Request, response: Response, body: UserCreate, servi
 
 
 def _register(session: Session, services: Services, body: UserCreate, password_hash: str) -> UserPublic:
-    user = users.create_user(session, email=body.email, name=body.name, password_hash=password_hash)
+    user = users.create_user(session, User.model_validate(body, update={"password_hash": password_hash}))
     services.jobs.mail(session, "verification", owner_id=user.id)
     return UserPublic.of(user)
 

@@ -74,7 +74,7 @@ def start_sessions(url: str, *, people: int, each: int = 1) -> list[TokenPair]:
         refresh_idle_ttl=LIFE,
         refresh_absolute_ttl=LIFE,
     )
-    signers = Signers.derive(settings.secret_keys, settings.public_url)
+    signers = Signers(settings.secret_keys, settings.public_url)
     server = AuthorizationServer(settings, signers, lambda _session, _snapshot: None)
     device = Device(client_id="bench", device="bench", ip="127.0.0.1", user_agent="wrk")
     engine = make_engine(settings)
@@ -89,7 +89,7 @@ def start_sessions(url: str, *, people: int, each: int = 1) -> list[TokenPair]:
 
 
 def _new_user(session: Session) -> User:
-    return create_user(session, email=f"{uuid4().hex}@example.com", name="Ada", password_hash="none")  # noqa: S106  # no hash
+    return create_user(session, User(email=f"{uuid4().hex}@example.com", name="Ada", password_hash="none"))  # noqa: S106  # no hash
 
 
 class Served(Protocol):

@@ -196,7 +196,7 @@ def made(
         user = find_user_by_email(session, account.email)
         assert user is not None
         user.new_email = new_email or user.new_email
-        token = make_link_token(Signers.derive([SECRET_KEY], muster.url), user, kind, datetime.now(UTC) - age)
+        token = make_link_token(Signers([SECRET_KEY], muster.url), user, kind, datetime.now(UTC) - age)
         if not new_email:  # then nobody has asked for it
             session.commit()
     return token

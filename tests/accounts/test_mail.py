@@ -151,7 +151,7 @@ def test_a_mail_says_the_same_in_text_and_html_and_leads_to_a_page_in_its_words(
     person.is_verified = template != "verification"
     values = {"template": template, "device": "phone", "failed_kind": "statement", "ticket": "7f3a"}
     settings = Settings(public_url=PUBLIC_URL, secret_keys=["a secret"])
-    mail = compose_mail(uuid4(), values, person, settings, Signers.derive(("a secret",), PUBLIC_URL))
+    mail = compose_mail(uuid4(), values, person, settings, Signers(("a secret",), PUBLIC_URL))
     assert mail is not None
     text, page = text_of(mail), text_of(mail, "html")
     told = {name: sentence.format_map(values) for name, sentence in MAILS[template].items()}

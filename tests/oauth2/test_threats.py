@@ -38,7 +38,7 @@ def credentials(muster: Muster, account: Account) -> User:
 
 
 def reset(muster: Muster, account: Account, key: str) -> int:
-    token = make_link_token(Signers.derive([key], muster.url), credentials(muster, account), "reset", utcnow())
+    token = make_link_token(Signers([key], muster.url), credentials(muster, account), "reset", utcnow())
     body = {"token": token, "new_password": NEW_PASSWORD}
     return muster.client.post("/api/auth/reset-password", json=body).status_code
 

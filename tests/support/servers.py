@@ -27,6 +27,7 @@ from app.accounts.passwords import hash_password
 from app.accounts.users import create_user, find_user_by_email
 from app.core.settings import Settings
 from app.models.base import utcnow
+from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
 from app.oauth2.caller import Device, SignIn
@@ -208,9 +209,8 @@ class Muster(Startable):
         """Insert an account as registration would, without hashing: a hash for each test took a tenth of the run."""
         email = f"{uuid4().hex}@example.com"
         with Session(self.engine) as session:
-            create_user(
-                session, email=email, name=name, password_hash=hash_of(password), role=role, is_verified=is_verified
-            )
+            user = User(email=email, name=name, password_hash=hash_of(password), is_verified=is_verified)
+            create_user(session, user, role)
             session.commit()
         return Account(self, email, password)
 
@@ -275,7 +275,7 @@ def authorization_server(environment: frozenset[tuple[str, str]]) -> Authorizati
     """That of an instance with these settings, in the test's own process."""
     with patch.dict(os.environ, dict(environment)):
         settings = Settings()
-    signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
+    signers = Signers(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
     return AuthorizationServer(settings, signers, lambda *_: None)
 
 
