@@ -10,10 +10,10 @@ from starlette.requests import HTTPConnection
 from app.accounts.limits import AccountLimits
 from app.accounts.passwords import PasswordHasher
 from app.chat.hub import ChatHub
-from app.chat.limits import ChatLimits
 from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
 from app.core.database import Database, Side
+from app.core.moving_windows import MovingWindows
 from app.core.settings import Settings
 from app.http.routing import OfRequest
 from app.jobs.queue import JobQueue
@@ -45,7 +45,8 @@ class Services:
     chat: ChatHub
     provider: Provider | None
     login_flow: LoginFlow | None
-    chat_limits: ChatLimits
+    chat_messages: MovingWindows  # of a person, over every transport
+    chat_openings: MovingWindows  # of sockets: of one session or, those that fail, from one network
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -78,7 +79,7 @@ SessionDep = Annotated[Session, OfRequest(get_session)]
 
 
 def make_services(settings: Settings, database: Database) -> Services:
-    signers = Signers.derive(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
+    signers = Signers(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
     jobs = JobQueue(database, settings.redis_url)
 
     def mail_reuse(session: Session, stolen: SessionSnapshot) -> None:
@@ -119,5 +120,6 @@ def make_services(settings: Settings, database: Database) -> Services:
         chat=ChatHub(database, settings.redis_url, live_scopes),
         provider=provider,
         login_flow=login_flow,
-        chat_limits=ChatLimits(settings.limit_chat, settings.limit_default, settings.redis_url),
+        chat_messages=MovingWindows(settings.limit_chat, settings.redis_url),
+        chat_openings=MovingWindows(settings.limit_default, settings.redis_url),
     )

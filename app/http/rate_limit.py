@@ -1,6 +1,6 @@
 """Rate limits of routes, by slowapi: whose requests are counted, and how a route is given a limit of its own.
 
-Wrong passwords, mails and sockets are counted beside it: app/accounts/limits.py and app/chat/limits.py.
+Wrong passwords, mails and sockets are counted beside it: app/accounts/limits.py and app/services.py.
 """
 
 import inspect

@@ -89,9 +89,9 @@ async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Ca
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate(websocket, await _token(websocket), [SCOPE])
     except Exception:
-        await in_thread(services.chat_limits.opening, network(client_address(websocket)))
+        await in_thread(services.chat_openings.hit, ("socket", network(client_address(websocket))), "socket")
         raise
-    await in_thread(services.chat_limits.opening, str(caller.session_id))
+    await in_thread(services.chat_openings.hit, ("socket", str(caller.session_id)), "socket")
     return query, caller
 
 
@@ -135,7 +135,7 @@ async def _post(
     """The frame for the sender alone, which says that the message was refused, or had been stored before."""
     frame: Any = None
     try:
-        await in_thread(services.chat_limits.message, caller.user_id)
+        await in_thread(services.chat_messages.hit, ("chat", str(caller.user_id)), "message")
         frame = _parse(text)
         body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
         database = services.database
