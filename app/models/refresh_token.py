@@ -214,7 +214,7 @@ class Introspection(SQLModel):
     active: bool = Field(description="Whether the token is accepted.")
     scope: str | MISSING = _claim("The scopes, separated by spaces.", "me operations:read")
     client_id: str | MISSING = _claim(_CLIENT_ID, "app")
-    token_type: Literal["Bearer", "refresh_token"] | MISSING = _claim("Only a Bearer token grants access.", "Bearer")
+    token_type: Literal["Bearer"] | MISSING = _claim("Always Bearer.", "Bearer")
     exp: int | MISSING = _claim("When it expires.", 1795500600)
     iat: int | MISSING = _claim("When it was issued.", 1795500000)
     nbf: int | MISSING = _claim("When it becomes valid.", 1795500000)

@@ -118,9 +118,12 @@ class AccessTokenSigner:
 
     def mint(self, claims: AccessClaims) -> str:
         key = self._own if claims.in_cookie else self._keys[0]
+        headers = {"typ": "at+jwt", "kid": key.id}
+        return str(jws.sign(self.payload(claims), key.signing, headers=headers, algorithm=key.algorithm))
+
+    def payload(self, claims: AccessClaims) -> dict[str, Any]:
         own = _CLAIMS.dump_python(claims, mode="json", by_alias=True, exclude={"not_before"}, exclude_defaults=True)
-        payload = {"iss": self.issuer, "aud": AUDIENCE, **own}
-        return str(jws.sign(payload, key.signing, headers={"typ": "at+jwt", "kid": key.id}, algorithm=key.algorithm))
+        return {"iss": self.issuer, "aud": AUDIENCE, **own}
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
         """The claims, or InvalidAccessToken. `now=None` skips the expiry check: revocation accepts expired tokens."""

@@ -1,4 +1,4 @@
-"""The authorization server: RFC 6749 (tokens) and RFC 7009 (revocation), without HTTP.
+"""The authorization server: RFC 6749 (tokens), RFC 7009 (revocation) and RFC 7662 (introspection), without HTTP.
 
 A session is one refresh_token row. Its tokens are derived, not stored: generation g is the newest one, p its parent.
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
@@ -14,11 +14,12 @@ from sqlmodel import Session, col
 
 from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
+from app.core.errors import InvalidToken
 from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.audit import record
-from app.models.refresh_token import RefreshToken, RotationAction, SessionSnapshot, TokenPair
+from app.models.refresh_token import Introspection, RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
 from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
 from app.oauth2.refresh_tokens import compare_and_swap, insert_session, read_session, revoke_sessions
@@ -35,7 +36,7 @@ class AuthorizationServer(ResourceServer):
         self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
     ) -> None:
         super().__init__(settings, signers, on_reuse)
-        self.grace = settings.refresh_grace
+        self._grace = settings.refresh_grace
         self.issuer = signers.access.issuer
 
     # ---- The grants: RFC 6749 sections 4.1, 4.3 and 6 ----
@@ -106,7 +107,7 @@ class AuthorizationServer(ResourceServer):
             raise InvalidGrant
         known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
         while binding != known:
-            snapshot = self.verified_session(session, presented)
+            snapshot = self._verified_session(session, presented)
             if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
                 raise InvalidGrant
         return self._rotate(session, presented, client_id=None, scope=None, arrived=arrived, now=now)
@@ -142,13 +143,13 @@ class AuthorizationServer(ResourceServer):
     ) -> TokenPair:
         """The successor of a verified code or refresh token, or the one issued already, if this is a retry."""
         while True:
-            snapshot = self.verified_session(session, presented)
+            snapshot = self._verified_session(session, presented)
             if snapshot.is_suspended:
                 raise UnsupportedGrantType  # the client keeps its token, which may be accepted again later
             if (client_id and client_id != snapshot.client_id) or not snapshot.is_live(now):
                 raise InvalidGrant
             granted = scope_of_pair(snapshot, scope)
-            match snapshot.rotation_action(presented.number, arrived=arrived, grace=self.grace):
+            match snapshot.rotation_action(presented.number, arrived=arrived, grace=self._grace):
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now)
                 case RotationAction.ROTATE:
@@ -188,7 +189,7 @@ class AuthorizationServer(ResourceServer):
         presented = parse_signed(token)
         try:
             if presented is not None:
-                snapshot = self.verified_session(session, presented)
+                snapshot = self._verified_session(session, presented)
                 session_id, user_id = snapshot.id, snapshot.user_id
             else:
                 claims = self._signers.access.verify(token, None)
@@ -198,9 +199,27 @@ class AuthorizationServer(ResourceServer):
         if revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now):
             record(session, "sign-out", user_id=user_id, actor_id=user_id, session_id=session_id)
 
+    # ---- Introspection: RFC 7662 section 2.2 ----
+
+    def introspect(self, session: Session, token: str, now: datetime) -> Introspection:
+        """Describe a live access token; any other token is not active, and no more is said of it.
+
+        It is not a use of the token: nothing is confirmed, consumed or revoked.
+        """
+        try:
+            caller = self.authenticate(session, token, now)
+        except InvalidToken:
+            return Introspection(active=False)
+        claims = caller.claims
+        # No clock skew here: whoever introspects a token relies on our clock.
+        if caller.session.is_superseded(claims.generation) or claims.expires_at <= now.timestamp():
+            return Introspection(active=False)
+        described = {**self._signers.access.payload(claims), "nbf": claims.not_before, "token_type": "Bearer"}
+        return Introspection.model_validate({**described, "active": True, "scope": " ".join(in_order(caller.scopes))})
+
     # ---- The session of a token ----
 
-    def verified_session(self, session: Session, presented: SignedToken) -> SessionSnapshot:
+    def _verified_session(self, session: Session, presented: SignedToken) -> SessionSnapshot:
         """The session of a code or refresh token whose MAC holds; else InvalidGrant. A forged one revokes nothing."""
         snapshot = read_session(session, presented.id)
         signer = self._signers.refresh if presented.number else self._signers.code

@@ -18,7 +18,6 @@ from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, User, UserCreate, UserPublic
-from app.oauth2 import introspection
 from app.oauth2.caller import CodeBinding
 from app.oauth2.requests import CodeTokenForm, RevocationForm, TokenForm
 from app.services import Services
@@ -138,16 +137,16 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 )
 @limited_instead(settings.limit_introspect)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
-    """Whether a token is active, and its claims (RFC 7662), for a service that accepts our tokens.
+    """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 
-    A token that is expired, revoked, superseded or unknown is `{"active": false}`. Introspection does not count as a
-    use. Check `token_type`: only a `Bearer` token grants access.
+    A token that is expired, revoked, superseded, unknown or no access token is `{"active": false}`. Introspection does
+    not count as a use.
     """
     if "token" not in form:
         raise InvalidRequest("token is missing.")
     response.headers.update(NO_STORE)
-    database, server = services.database, services.authorization_server
-    return await database.read(request, introspection.introspect, server, form["token"], utcnow())
+    server = services.authorization_server
+    return await services.database.read(request, server.introspect, form["token"], utcnow())
 
 
 # ---- Forgotten passwords and links ----

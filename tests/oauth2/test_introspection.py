@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -14,14 +13,13 @@ from tests.oauth2.test_revocation import expired
 from tests.support.assertions import assert_limited, assert_oauth_error
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster, Tokens, claims_of
-from tests.support.sessions import BEYOND_GRACE, make_older, refreshed, row_of
+from tests.support.sessions import BEYOND_GRACE, make_older, row_of
 
 pytestmark = pytest.mark.one_database
 
 INTROSPECT = "/api/auth/introspect"
 SERVICE = "tokens:introspect"
 INACTIVE = {"active": False}
-SHARED = {"active", "scope", "client_id", "token_type", "exp", "iat", "sub", "iss", "jti", "sid"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,6 @@ def test_introspection_requires_its_scope(muster: Muster, service: Tokens, ada: 
 def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: Account) -> None:
     phone = ada.sign_in(scope="me jobs", client_id="ios")
     claims, answer = claims_of(phone.access), told(muster, service, phone.access)
-    assert answer.keys() == SHARED | {"aud", "nbf"}
     assert answer == {
         "active": True,
         "scope": "me jobs",
@@ -69,26 +66,6 @@ def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: 
         **{name: claims[name] for name in ("exp", "iat", "sub", "aud", "iss", "jti", "sid")},
         "nbf": claims["iat"],
     }
-
-
-def test_a_live_refresh_token_is_described_without_an_audience(muster: Muster, service: Tokens, ada: Account) -> None:
-    phone = refreshed(muster, ada.tokens())
-    answer = told(muster, service, phone.refresh)
-    assert answer.keys() == SHARED, "without an audience"
-    assert (answer["active"], answer["token_type"]) == (True, "refresh_token")
-    assert answer["sub"] == claims_of(phone.access)["sub"]
-    row = row_of(muster, phone)
-    assert UUID(answer["sid"]).hex == UUID(str(row.id)).hex
-    minute_ago = datetime.now(UTC).timestamp() - 60
-    assert minute_ago < answer["iat"] < answer["exp"]
-
-
-def test_introspection_omits_iat_for_an_older_refresh_token(muster: Muster, service: Tokens, ada: Account) -> None:
-    first = ada.tokens()
-    assert muster.refresh(first.refresh).status_code == 200
-    answer = told(muster, service, first.refresh)
-    assert answer["active"]
-    assert answer.keys() == SHARED - {"iat"}
 
 
 def test_an_expired_token_is_inactive_to_the_second(muster: Muster, service: Tokens, ada: Account) -> None:
@@ -105,11 +82,11 @@ def test_a_token_that_is_not_live_is_only_reported_as_inactive(muster: Muster, s
     muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
     assert muster.client.post("/api/auth/forgot-password", json={"email": ada.email}).status_code == 202
     others = ["x", "a.b.c", "A" * 72, phone.access[:-2], phone.refresh[:-1], expired(muster, phone)]
-    others += [tablet.access, tablet.refresh, muster.link_token(ada.email, subject="Reset")]
+    others += [phone.refresh, tablet.access, tablet.refresh, muster.link_token(ada.email, subject="Reset")]
     for token in others:
         assert told(muster, service, token) == INACTIVE, token[:10]
     for hint in ("access_token", "refresh_token", "anything"):
-        assert introspect(muster, service, token=phone.refresh, token_type_hint=hint).json()["active"]
+        assert introspect(muster, service, token=phone.access, token_type_hint=hint).json()["active"]
 
 
 def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
@@ -123,7 +100,6 @@ def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
     for token in (lost.access, lost.refresh):
         assert told(muster, service, token) == INACTIVE
     assert told(muster, service, second.access)["active"]
-    assert told(muster, service, second.refresh)["active"]
     assert row_of(muster, second) == before, "nothing was confirmed, consumed or revoked"
     assert muster.me(second).status_code == 200
 
@@ -135,11 +111,9 @@ def test_scopes_are_those_in_force_now(muster: Muster, service: Tokens) -> None:
     user_id = claims_of(tokens.access)["sub"]
     change = {"role": "user"}
     assert muster.client.patch(f"/api/users/{user_id}", json=change, headers=admin.bearer).status_code == 200
-    for token in (tokens.access, tokens.refresh):
-        assert "users:write" not in told(muster, service, token)["scope"].split()
+    assert "users:write" not in told(muster, service, tokens.access)["scope"].split()
     assert muster.client.patch(f"/api/users/{user_id}", json={"is_active": False}, headers=admin.bearer).is_success
-    for token in (tokens.access, tokens.refresh):
-        assert told(muster, service, token) == INACTIVE
+    assert told(muster, service, tokens.access) == INACTIVE
 
 
 def test_introspection_has_a_higher_limit_than_other_routes(serve: Callable[..., Muster]) -> None:
