@@ -6,7 +6,7 @@ A row contains no token, and none can be derived from it without the server key
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -45,6 +45,7 @@ def _label(name: str) -> str:
 
 
 _CLIENT_ID = "The label that the client sent at sign-in."
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class SessionBase(SQLModel):
@@ -112,22 +113,25 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSnapshot(Principal):
-    """A RefreshToken with its user and role, as one query read them, and the rules that need nothing else."""
+    """A RefreshToken with its user and role, as one query read them, and the rules that need nothing else.
+
+    The defaults are those of an external identity in place of a session: it is never rotated, revoked or expired here.
+    """
 
     id: UUID
-    client_id: str
-    device: str
-    scope: str | None
-    secret: bytes
+    client_id: str = ""
+    device: str = ""
+    scope: str | None = None
+    secret: bytes = b""
     auth_epoch: int
-    generation: int
-    parent_generation: int
-    confirmed: bool
+    generation: int = 0
+    parent_generation: int = 0
+    confirmed: bool = True
     rotated_at: datetime
     authenticated_at: datetime
-    idle_expires_at: datetime
-    absolute_expires_at: datetime
-    revoked_at: datetime | None
+    idle_expires_at: datetime = NEVER
+    absolute_expires_at: datetime = NEVER
+    revoked_at: datetime | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether its tokens are accepted."""

@@ -7,7 +7,7 @@ The authentication query is one of the three places that read columns instead of
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -61,27 +61,13 @@ _IDENTITIES = (
 _IDENTITY = _IDENTITIES.where(
     col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject")
 )
-_NEVER = datetime.max.replace(tzinfo=UTC)
-# An external identity as a session that is never rotated, revoked or expired here.
-_NO_ROTATION: dict[str, Any] = {
-    "client_id": "",
-    "device": "",
-    "scope": None,
-    "secret": b"",
-    "generation": 0,
-    "parent_generation": 0,
-    "confirmed": True,
-    "idle_expires_at": _NEVER,
-    "absolute_expires_at": _NEVER,
-    "revoked_at": None,
-}
 
 
 # ---- Reading ----
 
 
 def snapshot(rows: Rows) -> SessionSnapshot | None:
-    """The row of SESSION_QUERY, if there is one."""
+    """The row of SESSION_QUERY, or that of an identity, if there is one."""
     return SessionSnapshot(**rows[0]) if rows else None
 
 
@@ -92,17 +78,15 @@ def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
 
 def read_identity(session: Session, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
-    rows = read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject})
-    return SessionSnapshot(**rows[0], **_NO_ROTATION) if rows else None
+    return snapshot(read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject}))
 
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
     """The scopes in force of each of these sessions and identities that is still live."""
-    rows = session.connection().execute(_SESSIONS.where(col(RefreshToken.id).in_(ids))).mappings()
+    rows = [*session.connection().execute(_SESSIONS.where(col(RefreshToken.id).in_(ids))).mappings()]
+    if others := set(ids).difference(row["id"] for row in rows):
+        rows += session.connection().execute(_IDENTITIES.where(col(Identity.id).in_(others))).mappings()
     snapshots = [SessionSnapshot(**row) for row in rows]
-    if others := set(ids).difference(snapshot.id for snapshot in snapshots):
-        rows = session.connection().execute(_IDENTITIES.where(col(Identity.id).in_(others))).mappings()
-        snapshots += [SessionSnapshot(**row, **_NO_ROTATION) for row in rows]
     return {snapshot.id: snapshot.scopes() for snapshot in snapshots if snapshot.is_live(now)}
 
 

@@ -19,20 +19,16 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*",
 
 Username = Annotated[str, pydantic.Field(description="Your e-mail address.", examples=["ada@example.com"])]
 DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of sessions.", examples=["Ada's phone"])]
-# An empty example keeps Swagger UI from sending an optional parameter.
-Scope = Annotated[str, pydantic.Field(description="Separated by spaces. Left out: all of yours.", examples=[""])]
-ClientId = Annotated[str, pydantic.Field(max_length=100, description="A label of the session.", examples=["app"])]
-
-TypeHint = Annotated[str, pydantic.Field(description="Not needed.", examples=["refresh_token", "access_token"])]
 
 
 class _CodeAndRefresh(SQLModel):
+    # An empty example keeps Swagger UI from sending an optional parameter.
     code: str | MISSING = described("Code grant.", "", default=MISSING)
     redirect_uri: str | MISSING = described("Code grant.", "", default=MISSING)
     code_verifier: str | MISSING = described("Code grant.", "", default=MISSING)
     refresh_token: str | MISSING = described("Refresh grant.", "", default=MISSING)
-    scope: Scope | MISSING = MISSING
-    client_id: ClientId | MISSING = MISSING
+    scope: str | MISSING = described("Separated by spaces. Left out: all of yours.", "", default=MISSING)
+    client_id: str | MISSING = described("A label of the session.", "app", default=MISSING, max_length=100)
 
 
 class CodeTokenForm(_CodeAndRefresh):
@@ -62,7 +58,7 @@ class RevocationForm(SQLModel):
     """The parameters of revocation and introspection requests (RFC 7009 section 2.1, RFC 7662 section 2.1)."""
 
     token: str = described("An access or refresh token.", "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl", min_length=1)
-    token_type_hint: TypeHint | MISSING = MISSING
+    token_type_hint: str | MISSING = described("Not needed.", "refresh_token", default=MISSING)
 
 
 # The parameters that are read. All others are ignored.
