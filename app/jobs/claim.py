@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from sqlmodel import Session, col, update
 
@@ -47,6 +48,11 @@ class ClaimedJob:
     _progress: float = 0.0
     _last_beat: float = field(default_factory=monotonic)
     _is_lost: bool = False
+
+    @property
+    def owner_id(self) -> UUID:
+        """The account whose job it is, if users start jobs of its kind."""
+        return cast("UUID", self.job.owner_id)
 
     def report_progress(self, fraction: float) -> None:
         """Record the progress, from 0 to 1. Handlers call this often: it raises if the job is canceled or stopped."""

@@ -14,7 +14,6 @@ from sqlalchemy import select as select_columns
 from sqlmodel import SQLModel, col
 
 from app.accounts.users import get_user
-from app.core.database import Database
 from app.core.templating import render
 from app.jobs.claim import ClaimedJob
 from app.ledger import csv_format
@@ -70,33 +69,31 @@ _PARTS = {
 }
 
 
-def make_archive(claimed: ClaimedJob, database: Database, owner_id: UUID, operations: Batches) -> bytes:
+def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
     """Build the archive, holding no more than one batch of rows in memory, beside what is compressed already."""
     archive = BytesIO()
-    with database.thread_scope() as session:
-        account = UserPublic.of(get_user(session, owner_id))
+    with claimed.database.thread_scope() as session:
+        account = UserPublic.of(get_user(session, claimed.owner_id))
     with ZipFile(archive, "w", ZIP_DEFLATED) as files:
         files.writestr("README.txt", render("export.txt", email=account.email, now=utcnow()))
         _write(files, "account", list(UserPublic.model_fields), [[account]])
         for name, part in _PARTS.items():
             shown = [field for field in part.schema.model_fields if field in part.table.model_fields]
-            _write(files, name, shown, _read(claimed, database, part, owner_id, shown))
+            _write(files, name, shown, _read(claimed, part, shown))
         # In the columns of the import, so that another account can take them over.
         _write(files, "operations", csv_format.COLUMNS, operations)
     return archive.getvalue()
 
 
-def _read(
-    claimed: ClaimedJob, database: Database, part: _Part, owner_id: UUID, shown: Sequence[str]
-) -> Iterator[list[Any]]:
+def _read(claimed: ClaimedJob, part: _Part, shown: Sequence[str]) -> Iterator[list[Any]]:
     """Read each batch in a short session of its own, in the order of the ids."""
     row_id = part.table.id
     columns = [part.replaced.get(name, getattr(part.table, name)).label(name) for name in shown]
-    statement = select_columns(*columns).where(part.owned(owner_id)).order_by(row_id).limit(BATCH)
+    statement = select_columns(*columns).where(part.owned(claimed.owner_id)).order_by(row_id).limit(BATCH)
     rows: Sequence[Any] | None = None
     while rows is None or len(rows) == BATCH:
         after = statement.where(row_id > rows[-1]["id"]) if rows else statement
-        with database.thread_scope() as session:
+        with claimed.database.thread_scope() as session:
             rows = session.connection().execute(after).mappings().all()
         yield [part.schema.model_construct(**row) for row in rows]
         claimed.report_progress(0.0)

@@ -5,13 +5,12 @@ but it may send the same mail twice.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session, col, delete, select
 
 from app.accounts.users import find_user, find_user_by_email, get_user
-from app.core.database import Database
 from app.core.settings import Settings
 from app.email.messages import compose_mail
 from app.email.sender import send_mail
@@ -37,7 +36,6 @@ class JobHandlers:
     """One method for each kind of job, and the services that they use."""
 
     settings: Settings
-    database: Database
     signers: Signers
     jobs: JobQueue
     may_mail: Callable[[str, str], bool]  # counts a mail to a recipient, by its template
@@ -49,7 +47,7 @@ class JobHandlers:
     def mail(self, claimed: ClaimedJob) -> Outcome:
         """Send a mail. If the job's end cannot be recorded, it is sent again, with the same Message-ID."""
         job, arguments = claimed.job, claimed.job.arguments
-        with self.database.thread_scope(write=True) as session:  # a new link makes older ones invalid
+        with claimed.database.thread_scope(write=True) as session:  # a new link makes older ones invalid
             user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
             statement = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
             archive = statement.result if statement else None
@@ -68,8 +66,8 @@ class JobHandlers:
         """Write the archive into the job's own row, and enqueue its mail in the same transaction."""
         job = claimed.job
         period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
-        with self.database.thread_scope() as session:
-            owner = get_user(session, cast("UUID", job.owner_id))
+        with claimed.database.thread_scope() as session:
+            owner = get_user(session, claimed.owner_id)
         statement = make_statement(self._batches(claimed, period), period, owner.name or owner.email)
 
         def mail(session: Session) -> None:
@@ -80,18 +78,16 @@ class JobHandlers:
 
     def export(self, claimed: ClaimedJob) -> Outcome:
         """Write everything that its owner has into an archive in the job's own row."""
-        owner_id = cast("UUID", claimed.job.owner_id)
-        return Outcome(make_archive(claimed, self.database, owner_id, self._batches(claimed, OperationFilter())))
+        return Outcome(make_archive(claimed, self._batches(claimed, OperationFilter())))
 
     def _batches(self, claimed: ClaimedJob, period: OperationFilter) -> Iterator[list[OperationPublic]]:
         """Read each batch in a short session of its own, as the export does."""
-        owner_id = cast("UUID", claimed.job.owner_id)
-        with self.database.thread_scope() as session:
-            count = operations.count_operations(session, owner_id, period)
+        with claimed.database.thread_scope() as session:
+            count = operations.count_operations(session, claimed.owner_id, period)
         after, done = None, 0
         while True:
-            with self.database.thread_scope() as session:
-                rows = operations.list_operations(session, owner_id, period, after=after, limit=BATCH)
+            with claimed.database.thread_scope() as session:
+                rows = operations.list_operations(session, claimed.owner_id, period, after=after, limit=BATCH)
             yield rows
             done += len(rows)
             claimed.report_progress(min(done / max(count, 1), 1.0))
@@ -109,10 +105,10 @@ class JobHandlers:
         self._delete(claimed, Job, col(Job.finished_at) <= now - JOB_RETENTION)
         self._delete(claimed, AuditEvent, col(AuditEvent.id) < uuid7_at(now - AUDIT_RETENTION))
         self._delete(claimed, Operation, operations.abandoned(now - ABANDONED_AFTER))
-        with self.database.thread_scope() as session:
+        with claimed.database.thread_scope() as session:
             owners = operations.owners_of_tombstones(session, oldest)
         for owner_id in owners:
-            with self.database.thread_scope(write=True) as session:
+            with claimed.database.thread_scope(write=True) as session:
                 operations.purge_tombstones(session, owner_id, oldest)
             claimed.report_progress(0.5)
         return Outcome()
@@ -123,6 +119,6 @@ class JobHandlers:
         statement = delete(model).where(col(model.id).in_(batch)).execution_options(synchronize_session=False)
         deleted = BATCH
         while deleted >= BATCH:
-            with self.database.thread_scope(write=True) as session:
+            with claimed.database.thread_scope(write=True) as session:
                 deleted = session.exec(statement).rowcount
             claimed.report_progress(0.1)
