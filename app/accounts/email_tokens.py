@@ -4,15 +4,13 @@ One rule for every kind: a token is invalidated by a newer one of its kind, and 
 account: to its password, address or epoch, or when it is disabled (docs/security-tests.md).
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import get_args
-from uuid import UUID
 
 from sqlmodel import Session
 
 from app.accounts.users import find_user, lock_user
-from app.core.crypto import TokenSigner, parse_signed
+from app.core.crypto import SignedToken, TokenSigner, parse_signed
 from app.core.errors import AlreadyConfirmed, InvalidLink
 from app.models.audit import EventName, record
 from app.models.user import LinkKind, User
@@ -26,12 +24,13 @@ def make_link_token(signers: Signers, user: User, kind: LinkKind, now: datetime)
     """A new token, which invalidates the older ones of its kind once `user` is committed."""
     expires_at = int((now + LINK_TTL).timestamp())
     setattr(user, f"newest_{kind}", expires_at)
-    return _signer(signers, kind).sign(user.id, expires_at, _binding(user, kind, user.auth_epoch))
+    signer: TokenSigner = getattr(signers, kind)
+    return signer.sign(user.id, expires_at, _binding(user, kind, user.auth_epoch))
 
 
 def redeem_reset(session: Session, signers: Signers, token: str, now: datetime) -> User:
     """The account whose password this token resets, or InvalidLink."""
-    return _redeem(session, find_user, signers, token, now, "reset")[1]
+    return _authenticate(session, signers, token, now, "reset")[1]
 
 
 def redeem_verification(session: Session, signers: Signers, token: str, now: datetime) -> tuple[User, str]:
@@ -39,7 +38,7 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
 
     Returns the account and the address that it had.
     """
-    kind, user = _redeem(session, lock_user, signers, token, now, "email_change", "verification")
+    kind, user = _authenticate(session, signers, token, now, "email_change", "verification", lock=True)
     former = user.email
     if kind == "email_change" and user.new_email:
         user.email, user.new_email = user.new_email, None
@@ -52,50 +51,36 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
 
 def find_renewable(session: Session, signers: Signers, token: str) -> tuple[LinkKind, User]:
     """The kind and the account of a link that may be mailed anew, however old it is; else InvalidLink."""
-    return _authenticate(session, find_user, signers, token, *get_args(LinkKind))[:2]
-
-
-def _redeem(
-    session: Session,
-    find: Callable[[Session, UUID], User | None],
-    signers: Signers,
-    token: str,
-    now: datetime,
-    *kinds: LinkKind,
-) -> tuple[LinkKind, User]:
-    """The kind of a valid token and the account that it names, or InvalidLink."""
-    kind, user, expires_at = _authenticate(session, find, signers, token, *kinds)
-    if from_timestamp(expires_at) <= now or expires_at < getattr(user, f"newest_{kind}"):
-        raise InvalidLink(renewable=True)
-    return kind, user
+    return _authenticate(session, signers, token, None, *get_args(LinkKind))
 
 
 def _authenticate(
-    session: Session, find: Callable[[Session, UUID], User | None], signers: Signers, token: str, *kinds: LinkKind
-) -> tuple[LinkKind, User, int]:
-    """The kind of a token of ours, its account, whose ownership has not changed since, and when it expires."""
+    session: Session, signers: Signers, token: str, now: datetime | None, *kinds: LinkKind, lock: bool = False
+) -> tuple[LinkKind, User]:
+    """The kind of a token of ours and its account, whose ownership has not changed since; else InvalidLink.
+
+    `now=None` skips the expiry check.
+    """
     presented = parse_signed(token)
-    user = find(session, presented.id) if presented else None
+    user = (lock_user if lock else find_user)(session, presented.id) if presented else None
     if presented is None or user is None:
         raise InvalidLink
     for kind in kinds:
-        if user.link_recipient(kind) and _signer(signers, kind).verify(
-            presented, _binding(user, kind, user.auth_epoch)
-        ):
-            return kind, user, presented.number
+        if user.link_recipient(kind) and _is_signed(signers, presented, user, kind, user.auth_epoch):
+            is_newest = presented.number >= getattr(user, f"newest_{kind}")
+            if now and not (is_newest and now < from_timestamp(presented.number)):
+                raise InvalidLink(renewable=True)
+            return kind, user
     epochs = range(user.auth_epoch, max(user.auth_epoch - REMEMBERED_EPOCHS, 0), -1)
-    if (
-        "verification" in kinds
-        and user.is_verified
-        and any(signers.verification.verify(presented, _binding(user, "verification", epoch)) for epoch in epochs)
-    ):
+    may_be_confirmed = "verification" in kinds and user.is_verified
+    if may_be_confirmed and any(_is_signed(signers, presented, user, "verification", epoch) for epoch in epochs):
         raise AlreadyConfirmed
     raise InvalidLink
 
 
-def _signer(signers: Signers, kind: LinkKind) -> TokenSigner:
+def _is_signed(signers: Signers, presented: SignedToken, user: User, kind: LinkKind, epoch: int) -> bool:
     signer: TokenSigner = getattr(signers, kind)
-    return signer
+    return signer.verify(presented, _binding(user, kind, epoch))
 
 
 def _binding(user: User, kind: LinkKind, epoch: int) -> bytes:

@@ -102,15 +102,15 @@ def get_role(session: Session, name: str) -> Role:
 
 def request_email_change(session: Session, user: User, new_email: str) -> bool:
     """Store the address that is to be confirmed; False if the account has changed since it was read."""
-    if session.exec(update(User).where(*_unchanged(user)).values(new_email=new_email)).rowcount != 1:
-        return False
-    record(session, "email-change-requested", user_id=user.id)
-    return True
+    is_unchanged = _compare_and_swap(session, user, new_email=new_email)
+    if is_unchanged:
+        record(session, "email-change-requested", user_id=user.id)
+    return is_unchanged
 
 
 def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
     """Replace the hash of the same password, unless the password has changed since."""
-    session.exec(update(User).where(*_unchanged(user)).values(password_hash=stronger_hash))
+    _compare_and_swap(session, user, password_hash=stronger_hash)
 
 
 def replace_password(
@@ -118,12 +118,11 @@ def replace_password(
 ) -> bool:
     """Set the hash and end all sessions, as end_all_sessions does; False if the account changed since it was read."""
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
-    statement = update(User).where(*_unchanged(user), col(User.is_active)).values(**values)
-    if session.exec(statement).rowcount != 1:
-        return False
-    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
-    record(session, reason, user_id=user.id, actor_id=user.id)
-    return True
+    is_unchanged = _compare_and_swap(session, user, col(User.is_active), **values)
+    if is_unchanged:
+        revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
+        record(session, reason, user_id=user.id, actor_id=user.id)
+    return is_unchanged
 
 
 def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
@@ -157,14 +156,11 @@ def remove_account(session: Session, user: User) -> None:
     record_deletion(session, user.id)
 
 
-def _unchanged(user: User) -> tuple[Any, ...]:
-    """The conditions of a compare-and-swap on the account."""
-    return (
-        col(User.id) == user.id,
-        col(User.email) == user.email,
-        col(User.password_hash) == user.password_hash,
-        col(User.auth_epoch) == user.auth_epoch,
-    )
+def _compare_and_swap(session: Session, read: User, *conditions: Any, **values: Any) -> bool:
+    """Change the account if it is still as it was read, and return whether it was."""
+    owned = (col(User.id) == read.id, col(User.email) == read.email, col(User.auth_epoch) == read.auth_epoch)
+    unchanged = update(User).where(*owned, col(User.password_hash) == read.password_hash, *conditions)
+    return session.exec(unchanged.values(**values)).rowcount == 1
 
 
 # ---- The last admin ----
