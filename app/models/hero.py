@@ -20,7 +20,10 @@ Joined = Annotated[UtcTime, pydantic.Field(description="When the hero joined the
 
 
 class HeroTeamLink(SQLModel, table=True):
-    """A hero's membership in a team: a link model with an extra field."""
+    """A hero's membership in a team: "Link Model with Extra Fields" of SQLModel's tutorial.
+
+    Relationship(link_model=…) would lead from a hero straight to the teams, past the time of joining.
+    """
 
     __tablename__ = "hero_team_link"
 
@@ -46,10 +49,9 @@ class Hero(HeroBase, table=True):
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     secret_name: str = Field(max_length=100)
 
+    # The foreign keys delete the links, and nothing loads them by accident.
     team_links: list[HeroTeamLink] = Relationship(
-        back_populates="hero",
-        passive_deletes="all",  # the foreign keys delete the links
-        sa_relationship_kwargs={"lazy": "raise"},
+        back_populates="hero", passive_deletes="all", sa_relationship_kwargs={"lazy": "raise"}
     )
 
 

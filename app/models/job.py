@@ -76,11 +76,6 @@ class Job(JobBase, table=True):
         return self.state not in UNFINISHED
 
     @property
-    def has_result(self) -> bool:
-        """Whether `result` is set, known without loading it."""
-        return self.kind in REQUESTABLE and self.state == "done"
-
-    @property
     def lasting_arguments(self) -> dict[str, Any]:
         """The arguments that a job keeps once it is done: all but the address of a mail."""
         return {name: value for name, value in self.arguments.items() if name != "to"}
@@ -98,7 +93,8 @@ class JobPublic(JobBase):
     def of(cls, job: Job) -> "JobPublic":
         arguments = job.arguments if job.kind in REQUESTABLE else {}
         facts = {name: arguments.get(key) for name, key in _FACTS.items()}
-        result = f"/api/jobs/{job.id}/result" if job.has_result else None
+        has_result = job.kind in REQUESTABLE and job.state == "done"  # known without loading it
+        result = f"/api/jobs/{job.id}/result" if has_result else None
         mail = job.arguments.get("template") if job.kind == "mail" else None
         return cls.model_validate(job, update={"mail": mail, "result": result, **facts})
 
