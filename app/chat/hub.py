@@ -10,12 +10,11 @@ import asyncio
 import json
 import logging
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
 from uuid import UUID
 
 import anyio
@@ -34,13 +33,12 @@ from app.models.chat import ChatMessageCreate, ChatMessagePublic
 log = logging.getLogger("muster.chat")
 
 SCOPE = "chat"
-BATCH = 200  # messages, rooms or sessions that one statement reads
+BATCH = 200  # messages that one statement reads
 POLL_INTERVAL = 1.0  # seconds between polls of the rooms' counters
 SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sessions
 MAX_PER_USER, MAX_PER_NETWORK, MAX_SUBSCRIBERS = 50, 1_000, 5_000  # in a process
 _EVERYBODY = ""
 
-K = TypeVar("K")
 LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozenset[str]]]
 
 
@@ -204,25 +202,23 @@ class ChatHub:
                 await self._poll_now.wait()
             self._poll_now.clear()
             with self._outlasting_outages("poll"):
-                for names in _batches(self._rooms):
-                    for name, number in (await self._database.run(self._side, None, last_numbers, names)).items():
-                        if name in self._rooms:
-                            self._note(self._rooms[name], number)
+                rooms = dict(self._rooms)
+                numbers = await self._database.run(self._side, None, last_numbers, [*rooms]) if rooms else {}
+                for name, number in numbers.items():
+                    self._note(rooms[name], number)
 
     async def _check_sessions(self) -> None:
         """Close the subscribers whose session has ended or lost the scope."""
         while True:
             await anyio.sleep(SESSION_CHECK_INTERVAL)
-            by_session: defaultdict[UUID, list[Subscriber]] = defaultdict(list)
-            for subscriber in self._subscribers():
-                by_session[subscriber.session_id].append(subscriber)
+            subscribers = self._subscribers()
             with self._outlasting_outages("check"):
-                for ids in _batches(by_session):
-                    live = await self._database.run(self._side, None, self._live_scopes, ids, utcnow())
-                    for session_id in (each for each in ids if SCOPE not in live.get(each, ())):
-                        reason = CloseReason.FORBIDDEN if session_id in live else CloseReason.SIGNED_OUT
-                        for subscriber in by_session[session_id]:
-                            subscriber.close(reason)
+                ids = {subscriber.session_id for subscriber in subscribers}
+                live = await self._database.run(self._side, None, self._live_scopes, ids, utcnow())
+                for subscriber in subscribers:
+                    if SCOPE not in live.get(subscriber.session_id, ()):
+                        is_live = subscriber.session_id in live
+                        subscriber.close(CloseReason.FORBIDDEN if is_live else CloseReason.SIGNED_OUT)
 
     @contextmanager
     def _outlasting_outages(self, task: str) -> Iterator[None]:
@@ -237,8 +233,3 @@ class ChatHub:
             self._failing.add(task)
         else:
             self._failing.discard(task)
-
-
-def _batches(keys: Collection[K]) -> Iterator[list[K]]:
-    every = list(keys)
-    return (every[first : first + BATCH] for first in range(0, len(every), BATCH))

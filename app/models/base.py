@@ -86,7 +86,8 @@ class Body(SQLModel):
 
 def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]:
     """The conditions that the columns named like these filters have their values, where there is one."""
-    return [col(getattr(table, name)) == value for name, value in filters if value is not None]
+    given = [(name, value) for name, value in filters if value is not None and name in table.model_fields]
+    return [col(getattr(table, name)) == value for name, value in given]
 
 
 def stored(model: type[Model], rows: Iterable[dict[str, Any]]) -> list[Model]:

@@ -139,8 +139,7 @@ class SessionSnapshot(Principal):
             self.revoked_at is None
             and self.is_active
             and self.auth_epoch == self.user_epoch
-            and now < self.idle_expires_at
-            and now < self.absolute_expires_at
+            and now < min(self.idle_expires_at, self.absolute_expires_at)
             and not self.is_suspended
         )
 

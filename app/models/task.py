@@ -8,7 +8,7 @@ from pydantic import MISSING, StrictBool
 from sqlalchemy import ColumnElement, Index, text
 from sqlmodel import Field, SQLModel, col
 
-from app.models.base import BigId, Body, Id, utcnow
+from app.models.base import BigId, Body, Id, equal, utcnow
 from app.models.types import Name, UtcTime, line
 
 Title = Annotated[str, *line(200, "Water the plants", "What is to be done.")]
@@ -73,16 +73,14 @@ class TaskPublic(TaskBase):
 class TaskFilter(SQLModel):
     """The query parameters that select the tasks of a list."""
 
-    author: UUID | None = Field(default=None, description="Only tasks that this user wrote.")
-    assignee: UUID | None = Field(default=None, description="Only tasks that are assigned to this user.")
+    author_id: UUID | None = Field(default=None, alias="author", description="Only tasks that this user wrote.")
+    assignee_id: UUID | None = Field(
+        default=None, alias="assignee", description="Only tasks that are assigned to this user."
+    )
     is_open: bool | None = Field(default=None, alias="open", description="true: only open tasks; false: only closed.")
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        conditions: list[ColumnElement[bool]] = []
-        if self.author is not None:
-            conditions.append(col(Task.author_id) == self.author)
-        if self.assignee is not None:
-            conditions.append(col(Task.assignee_id) == self.assignee)
+        conditions = equal(Task, self)
         if self.is_open is not None:
             conditions.append(col(Task.closed_at).is_(None) if self.is_open else col(Task.closed_at).is_not(None))
         return conditions

@@ -11,7 +11,7 @@ from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Computed
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint, col, func, select
 
 from app.core.scopes import SCOPES
-from app.models.base import Body, SortedAddress, SortedName, described, utcnow, uuid7
+from app.models.base import Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
 from app.models.types import PLAIN, Email, Name, StoredEmail, UtcTime, line, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
@@ -152,15 +152,13 @@ class UserFilter(SQLModel):
     is_active: bool | None = Field(default=None, description="false: only those that an admin has disabled.")
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        conditions: list[ColumnElement[bool]] = []
+        conditions = equal(User, self)
         if self.search is not None:
             last = f"{self.search}{chr(sys.maxunicode)}"  # a range, so that % and _ mean themselves
             address = col(User.email).between(self.search.lower(), last.lower())
             conditions.append(address | col(User.folded_name).between(func.lower(self.search), func.lower(last)))
         if self.role is not None:
             conditions.append(select(Role.id).where(Role.id == User.role_id, Role.name == self.role).exists())
-        if self.is_active is not None:
-            conditions.append(col(User.is_active) == self.is_active)
         return conditions
 
 
