@@ -20,7 +20,6 @@ from app.http.cookies import cookie_token, origin_allowed, set_cookie
 from app.http.rate_limit import client_address
 from app.models.base import utcnow
 from app.models.user import User
-from app.oauth2.access_tokens import InvalidAccessToken
 from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
 from app.oidc import accounts
@@ -58,10 +57,7 @@ async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
     services = services_of(connection)
     if services.provider is None or not services.provider.issued(token):
         return token
-    try:
-        claims = await services.provider.verify(token, utcnow())
-    except InvalidAccessToken:
-        raise InvalidToken from None
+    claims = await services.provider.verify(token, utcnow())
     role_map = services.settings.oidc_role_map
     return await accounts.caller_of(services.database, services.provider, token, claims, role_map)
 

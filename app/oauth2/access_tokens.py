@@ -17,16 +17,13 @@ from jose.exceptions import JOSEError
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
 
 from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, from_base64url, public_jwk, read_private_key
+from app.core.errors import InvalidToken
 from app.models.refresh_token import SessionSnapshot
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
 ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
 _MAX_JWT_LENGTH = 4096
-
-
-class InvalidAccessToken(Exception):
-    """The JWT is forged, malformed or expired. It carries no reason, so that none can leak."""
 
 
 def _split(scope: object) -> object:
@@ -126,12 +123,12 @@ class AccessTokenSigner:
         return {"iss": self.issuer, "aud": AUDIENCE, **own}
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
-        """The claims, or InvalidAccessToken. `now=None` skips the expiry check: revocation accepts expired tokens."""
+        """The claims, or InvalidToken. `now=None` skips the expiry check: revocation accepts expired tokens."""
         if len(token) > _MAX_JWT_LENGTH:
-            raise InvalidAccessToken
+            raise InvalidToken
         claims = self._verified(token)
         if now is not None and not is_current(claims, now):
-            raise InvalidAccessToken
+            raise InvalidToken
         return claims
 
     def _verify(self, token: str) -> AccessClaims:
@@ -141,17 +138,17 @@ class AccessTokenSigner:
             header = jws.get_unverified_header(token)
             key = next(key for key in self._keys if key.id == header.get("kid"))
             if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
-                raise InvalidAccessToken
+                raise InvalidToken
             return self._claims(json.loads(jws.verify(token, key.verifying, [key.algorithm])), key)
         except (JOSEError, ValueError, TypeError, KeyError, AttributeError, StopIteration, RecursionError) as error:
             # python-jose raises all of these for malformed input. The caller learns nothing about which.
-            raise InvalidAccessToken from error
+            raise InvalidToken from error
 
     def _claims(self, payload: dict[str, Any], key: _Key) -> AccessClaims:
         if payload["iss"] != self.issuer or payload["aud"] != AUDIENCE:
-            raise InvalidAccessToken
+            raise InvalidToken
         if "cookie" in payload and key.algorithm != "HS256":
-            raise InvalidAccessToken  # a stolen key file must not mint cookies, which could then be renewed without it
+            raise InvalidToken  # a stolen key file must not mint cookies, which could then be renewed without it
         return AccessClaims(**{"nbf": payload["iat"], **payload})
 
 

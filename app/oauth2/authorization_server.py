@@ -20,7 +20,7 @@ from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.audit import record
 from app.models.refresh_token import Introspection, RefreshToken, RotationAction, SessionSnapshot, TokenPair
-from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
+from app.oauth2.access_tokens import AccessClaims, Signers
 from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
 from app.oauth2.refresh_tokens import compare_and_swap, insert_session, read_session, revoke_sessions
 from app.oauth2.requests import scope_of_pair
@@ -194,7 +194,7 @@ class AuthorizationServer(ResourceServer):
             else:
                 claims = self._signers.access.verify(token, None)
                 session_id, user_id = claims.session_id, claims.subject
-        except (InvalidGrant, InvalidAccessToken):
+        except (InvalidGrant, InvalidToken):
             return
         if revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now):
             record(session, "sign-out", user_id=user_id, actor_id=user_id, session_id=session_id)

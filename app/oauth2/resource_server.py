@@ -10,7 +10,7 @@ from app.core.errors import InvalidToken
 from app.core.settings import Settings
 from app.models.audit import record
 from app.models.refresh_token import SessionSnapshot
-from app.oauth2.access_tokens import AccessClaims, InvalidAccessToken, Signers
+from app.oauth2.access_tokens import AccessClaims, Signers
 from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import compare_and_swap, read_session
 
@@ -31,10 +31,7 @@ class ResourceServer:
 
     def verify(self, token: str, now: datetime) -> AccessClaims:
         """The claims of an access token, whether or not its session is still live."""
-        try:
-            return self._signers.access.verify(token, now)
-        except InvalidAccessToken:
-            raise InvalidToken from None
+        return self._signers.access.verify(token, now)
 
     def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
         """The caller with a verified access token, given the session that it names."""

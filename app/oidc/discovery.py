@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from app.core.errors import ProviderUnavailable
+from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.strict_json import parse
-from app.oauth2.access_tokens import InvalidAccessToken
 from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Discovery:
     async def keys_for(self, header: dict[str, Any]) -> list[VerifyingKey]:
         """The keys that a JWT's header names, at least one.
 
-        Raises InvalidAccessToken if the provider has no such key, and ProviderUnavailable if it may have one: an
+        Raises InvalidToken if the provider has no such key, and ProviderUnavailable if it may have one: an
         unknown key may be new, unless it was withdrawn or a fetch that began after the token arrived lacks it.
         """
         arrived_at = monotonic()
@@ -84,7 +83,7 @@ class Discovery:
         if keys := select_keys(self._keys, header):
             return keys
         if self._keys and (self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn):
-            raise InvalidAccessToken
+            raise InvalidToken
         raise ProviderUnavailable(retry_after=COOLDOWN)
 
     async def _refresh(self) -> None:

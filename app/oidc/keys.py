@@ -8,7 +8,7 @@ from jose import jwk, jws
 from jose.exceptions import JOSEError
 
 from app.core.crypto import MIN_RSA_BITS
-from app.oauth2.access_tokens import InvalidAccessToken
+from app.core.errors import InvalidToken
 
 ALGORITHMS = ("RS256", "ES256")
 
@@ -31,17 +31,17 @@ class VerifyingKey:
 
 
 def select_keys(keys: Sequence[VerifyingKey], header: dict[str, Any]) -> list[VerifyingKey]:
-    """The keys that a JWT's header names; none if the provider may have a new one, InvalidAccessToken if none can fit.
+    """The keys that a JWT's header names; none if the provider may have a new one, InvalidToken if none can fit.
 
     A header without `kid` names the only key that there is (OpenID Connect Core section 10.1).
     """
     key_id, algorithm = header.get("kid"), header.get("alg")
     if algorithm not in ALGORITHMS or "crit" in header or not isinstance(key_id, str | None):
-        raise InvalidAccessToken
+        raise InvalidToken
     named = [key for key in keys if key_id is None or key.id == key_id]
     fitting = [key for key in named if key.algorithm == algorithm]
     if named and (not fitting or (key_id is None and len(keys) > 1)):
-        raise InvalidAccessToken
+        raise InvalidToken
     return fitting
 
 

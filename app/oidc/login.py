@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from app.core.crypto import ValueSigner, sha256_base64url
-from app.core.errors import AppError
+from app.core.errors import AppError, InvalidToken
 from app.core.logs import security_event
-from app.oauth2.access_tokens import InvalidAccessToken, is_current
+from app.oauth2.access_tokens import is_current
 from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims, id_token_claims, parse_jwt
 
@@ -134,7 +134,7 @@ class LoginFlow:
             case {"id_token": str(id_token), "access_token": str(access_token)}:
                 try:
                     return await self._end_user(id_token, access_token, login.nonce, now)
-                except InvalidAccessToken:
+                except InvalidToken:
                     security_event("ID token rejected")
                     raise SignInFailed from None
         raise SignInFailed  # the code was used before, has expired or belongs to another client: the log has the status
@@ -161,11 +161,11 @@ class LoginFlow:
         claims = id_token_claims(jwt, self.provider.issuer, self.client_id, nonce, access_token)
         keys = await self.provider.discovery.keys_for(jwt.header)
         if not is_current(claims.access, now) or not any(key.has_signed(id_token) for key in keys):
-            raise InvalidAccessToken
+            raise InvalidToken
         try:
             bearer = await self.provider.verify(access_token, now)
-        except InvalidAccessToken:  # an opaque token, or one for another audience
+        except InvalidToken:  # an opaque token, or one for another audience
             return EndUser(claims, access_token, "realm_access" in jwt.payload)
         if bearer.subject != claims.subject:
-            raise InvalidAccessToken
+            raise InvalidToken
         return EndUser(replace(claims, realm_roles=bearer.realm_roles), access_token, names_roles=True)

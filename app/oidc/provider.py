@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 from cachetools import LRUCache, TTLCache
 
-from app.core.errors import ProviderUnavailable
-from app.oauth2.access_tokens import InvalidAccessToken, is_current
+from app.core.errors import InvalidToken, ProviderUnavailable
+from app.oauth2.access_tokens import is_current
 from app.oidc.discovery import COOLDOWN, FAILURES, TIMEOUT, Discovery, request_json
 from app.oidc.keys import VerifyingKey
 from app.oidc.tokens import (
@@ -59,15 +59,15 @@ class Provider:
         return len(token) <= MAX_LENGTH and _issuer_of(token) == self.issuer
 
     async def verify(self, token: str, now: datetime) -> ProviderClaims:
-        """The claims of an access token; else InvalidAccessToken, or ProviderUnavailable if keys cannot be fetched."""
+        """The claims of an access token; else InvalidToken, or ProviderUnavailable if keys cannot be fetched."""
         header, claims, verified_by = self._verified.get(token) or self._parse(token)
         if not is_current(claims.access, now):
-            raise InvalidAccessToken
+            raise InvalidToken
         keys = await self.discovery.keys_for(header)
         if verified_by not in keys:
             verified_by = next((key for key in keys if key.has_signed(token)), None)
         if verified_by is None:
-            raise InvalidAccessToken
+            raise InvalidToken
         self._verified[token] = header, claims, verified_by
         return claims
 
@@ -106,5 +106,5 @@ class Provider:
 def _issuer_of(token: str) -> object:
     try:
         return parse_jwt(token).payload.get("iss")
-    except InvalidAccessToken:
+    except InvalidToken:
         return None

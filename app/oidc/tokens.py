@@ -8,9 +8,10 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from app.core.crypto import from_base64url, sha256_base64url
+from app.core.errors import InvalidToken
 from app.core.strict_json import parse
 from app.models.types import Email, Name
-from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims, InvalidAccessToken
+from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims
 
 MAX_LENGTH = 8192  # characters of a token: Keycloak puts every role into it
 _CLIENT = ("azp", "client_id", "cid")  # claims that name the client: RFC 9068 and most providers, Okta
@@ -31,17 +32,17 @@ class Jwt:
 
 
 def parse_jwt(token: str) -> Jwt:
-    """Parse strictly, so that no other parser reads the token differently; else InvalidAccessToken."""
+    """Parse strictly, so that no other parser reads the token differently; else InvalidToken."""
     parts = token.split(".")
     try:
         if len(token) > MAX_LENGTH or len(parts) != 3:
-            raise InvalidAccessToken
+            raise InvalidToken
         head, body, _ = map(from_base64url, parts)
         header, payload = parse(head), parse(body)
     except ValueError as error:
-        raise InvalidAccessToken from error
+        raise InvalidToken from error
     if not isinstance(header, dict) or not isinstance(payload, dict):
-        raise InvalidAccessToken
+        raise InvalidToken
     return Jwt(header, payload)
 
 
@@ -87,33 +88,33 @@ class AccessTokenRules:
 
 def access_token_claims(jwt: Jwt, rules: AccessTokenRules) -> ProviderClaims:
     """The claims of an access token for this service (RFC 9068 section 4, or as the rules say); else
-    InvalidAccessToken. The signature is not verified here."""
+    InvalidToken. The signature is not verified here."""
     payload = jwt.payload
     client = next((payload[name] for name in _CLIENT if name in payload), None)
     if not _is_bearer_token(jwt, rules.mark) or rules.audience not in _audiences(payload, rules.audience_claim):
-        raise InvalidAccessToken
+        raise InvalidToken
     if not isinstance(client, str) or (rules.clients and client not in rules.clients):
-        raise InvalidAccessToken
+        raise InvalidToken
     scope = _names(payload.get(rules.scope_claim, ""))
     return _claims(payload, rules.issuer, client, frozenset(name.removeprefix(rules.scope_prefix) for name in scope))
 
 
 def id_token_claims(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: str) -> ProviderClaims:
-    """The claims of an ID token for `client` (OpenID Connect Core section 3.1.3.7); else InvalidAccessToken.
+    """The claims of an ID token for `client` (OpenID Connect Core section 3.1.3.7); else InvalidToken.
     The signature is not verified here."""
     payload, audiences = jwt.payload, _audiences(jwt.payload)
     if client not in audiences or payload.get("azp", client if len(audiences) == 1 else None) != client:
-        raise InvalidAccessToken
+        raise InvalidToken
     at_hash = sha256_base64url(access_token, 16)  # section 3.1.3.6: the left half, for RS256 and ES256 alike
     if payload.get("nonce") != nonce or payload.get("at_hash", at_hash) != at_hash:
-        raise InvalidAccessToken
+        raise InvalidToken
     return _claims(payload, issuer, client, frozenset())
 
 
 def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str]) -> ProviderClaims:
     subject = payload.get("sub")
     if payload.get("iss") != issuer or not _is_subject(subject):
-        raise InvalidAccessToken
+        raise InvalidToken
     access = AccessClaims(
         subject=_NO_ID,
         session_id=_NO_ID,
@@ -153,7 +154,7 @@ def _names(value: object) -> list[str]:
     """The names in a claim: separated by spaces (RFC 8693 section 4.2), an array, or the keys of an object."""
     names = value.split() if isinstance(value, str) else value
     if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
-        raise InvalidAccessToken
+        raise InvalidToken
     return list(names)
 
 
@@ -165,7 +166,7 @@ def _is_subject(subject: object) -> TypeGuard[str]:
 def _numeric_date(value: object) -> int:
     """RFC 7519 section 2, limited to dates that Python can represent."""
     if type(value) is not int or not 0 <= value <= _MAX_DATE:  # True and 1.5 are not integers
-        raise InvalidAccessToken
+        raise InvalidToken
     return value
 
 

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from app.core.crypto import derive_keys
-from app.oauth2.access_tokens import AccessTokenSigner, InvalidAccessToken
+from app.core.errors import InvalidToken
+from app.oauth2.access_tokens import AccessTokenSigner
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Muster, Tokens, claims_of
 
@@ -251,5 +252,5 @@ def test_the_skew_ends_after_exactly_sixty_seconds_also_for_a_token_seen_before(
     assert signer.verify(tokens.access, expiry + minute - instant) == claims
     assert signer.verify(tokens.access, start - minute) == claims
     for moment in (expiry + minute, start - minute - instant):
-        with pytest.raises(InvalidAccessToken):
+        with pytest.raises(InvalidToken):
             signer.verify(tokens.access, moment)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from app.core.errors import InvalidToken
 from app.core.settings import Settings
-from app.oauth2.access_tokens import InvalidAccessToken
 from app.oidc.provider import Provider
 from app.oidc.tokens import AccessTokenRules, ProviderClaims
 from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
@@ -188,7 +188,7 @@ def test_an_access_token_of_this_provider_is_accepted_with_its_scopes(keycloak: 
 @on_each_shape
 def test_an_id_token_is_refused_with_and_without_optional_claims(keycloak: Keycloak, shape: Shape) -> None:
     for claims in (shape.id, {**shape.id, **ID_TOKEN}, {**shape.access, **ID_TOKEN}):
-        with pytest.raises(InvalidAccessToken):
+        with pytest.raises(InvalidToken):
             verify(keycloak, shape, claims)
 
 
@@ -198,7 +198,7 @@ def test_a_token_for_another_audience_or_client_is_refused(keycloak: Keycloak, s
     client = next(name for name in ("azp", "client_id", "cid") if name in shape.access)
     others = [audience, client] if "OIDC_CLIENT_ID" in shape.settings else [audience]
     for claim in others:
-        with pytest.raises(InvalidAccessToken):
+        with pytest.raises(InvalidToken):
             verify(keycloak, shape, {**shape.access, claim: "another"})
 
 
@@ -206,7 +206,7 @@ def test_a_token_for_another_audience_or_client_is_refused(keycloak: Keycloak, s
 def test_without_its_settings_no_token_of_a_provider_is_accepted(keycloak: Keycloak, shape: Shape) -> None:
     names = ("OIDC_AUDIENCE", "OIDC_CLIENT_ID", "OIDC_AUDIENCE_CLAIM")
     strict = shape._replace(settings={name: shape.settings[name] for name in names if name in shape.settings})
-    with pytest.raises(InvalidAccessToken):
+    with pytest.raises(InvalidToken):
         verify(keycloak, strict, shape.access)
 
 
