@@ -24,7 +24,7 @@ from app.models.job import REQUESTABLE, Job, JobBase
 from app.models.refresh_token import RefreshToken, SessionBase
 from app.models.task import Task, TaskPublic
 from app.models.types import UtcTime
-from app.models.user import Identity, UserPublic
+from app.models.user import Identity, IdentityBase, UserPublic
 
 BATCH = 1000
 
@@ -35,17 +35,6 @@ class _SessionRecord(SessionBase):
     id: UUID
     revoked_at: UtcTime | None
     revoke_reason: str | None
-
-
-class _IdentityRecord(SQLModel):
-    id: UUID
-    issuer: str
-    subject: str
-    created_at: UtcTime
-
-
-class _EventRecord(AuditEventBase):
-    address: str
 
 
 class _Part(NamedTuple):
@@ -61,8 +50,8 @@ class _Part(NamedTuple):
 _OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
 _PARTS = {
     "sessions": _Part(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
-    "identities": _Part(Identity, _IdentityRecord, lambda me: col(Identity.user_id) == me),
-    "events": _Part(AuditEvent, _EventRecord, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
+    "identities": _Part(Identity, IdentityBase, lambda me: col(Identity.user_id) == me),
+    "events": _Part(AuditEvent, AuditEventBase, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
     "tasks": _Part(Task, TaskPublic, lambda me: (col(Task.author_id) == me) | (col(Task.assignee_id) == me)),
     "messages": _Part(ChatMessage, ChatMessagePublic, lambda me: col(ChatMessage.author_id) == me),
     "jobs": _Part(Job, JobBase, lambda me: (col(Job.owner_id) == me) & col(Job.kind).in_(REQUESTABLE)),

@@ -7,10 +7,9 @@ addresses or text that a client has chosen. What stays when an account is delete
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-import pydantic
 from sqlalchemy import JSON, Index, insert
 from sqlmodel import Field, Session, SQLModel, col, delete, update
 
@@ -39,6 +38,9 @@ class AuditEventBase(SQLModel):
     session_id: UUID | None = described(
         "The session that began or ended.", "01935b0e-7c1a-7000-8000-0123456789ab", default=None
     )
+    address: str = described(
+        "The client's address; empty where there was none.", "192.0.2.7", default="", max_length=45
+    )
     details: dict[str, str] = described(_DETAILS, {"method": "password"}, default_factory=dict, sa_type=JSON)
 
 
@@ -50,7 +52,6 @@ class AuditEvent(AuditEventBase, table=True):
 
     actor_id: UUID | None = None  # None: the service, the operator, or somebody who had not signed in
     user_id: UUID | None = None
-    address: str = Field(default="", max_length=45)
 
 
 # ---- Writing ----
@@ -106,11 +107,6 @@ class AuditFilter(SQLModel):
     event: EventName | None = Field(default=None, description="Only events of this kind.")
 
 
-_Address = Annotated[
-    str, pydantic.Field(description="The client's address; empty where there was none.", examples=["192.0.2.7"])
-]
-
-
 class AuditEventPublic(AuditEventBase):
     """An event, as admins see it."""
 
@@ -118,7 +114,6 @@ class AuditEventPublic(AuditEventBase):
     actor_email: StoredEmail | None = Field(description="Their present address; null also once they are deleted.")
     user_id: UUID | None = Field(description="Whose account it concerns.")
     user_email: StoredEmail | None = Field(description="Their present address.")
-    address: _Address
 
 
 class OwnAuditEvent(AuditEventBase):
@@ -127,7 +122,6 @@ class OwnAuditEvent(AuditEventBase):
     by: Literal["you", "administrator"] | None = Field(
         description="Who did it; null: the service, or somebody who had not signed in."
     )
-    address: _Address
 
     @classmethod
     def of(cls, row: AuditEvent) -> "OwnAuditEvent":

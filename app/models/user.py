@@ -107,7 +107,14 @@ class User(UserBase, table=True):
         return [self.email, self.name or ""]
 
 
-class Identity(SQLModel, table=True):
+class IdentityBase(SQLModel):
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    issuer: str = Field(max_length=500)
+    subject: str = Field(max_length=255)
+    created_at: UtcTime = Field(default_factory=utcnow)
+
+
+class Identity(IdentityBase, table=True):
     """A user's identity at the external provider: issuer and subject, never an address.
 
     `synced_at` is the `iat` of the newest token whose roles were applied.
@@ -115,11 +122,7 @@ class Identity(SQLModel, table=True):
 
     __table_args__ = (UniqueConstraint("issuer", "subject"),)
 
-    id: UUID = Field(default_factory=uuid7, primary_key=True)
     user_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
-    issuer: str = Field(max_length=500)
-    subject: str = Field(max_length=255)
-    created_at: datetime = Field(default_factory=utcnow)
     synced_at: datetime
 
     user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
