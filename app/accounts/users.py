@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
 from sqlalchemy.orm import joinedload
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, select, update
 
 from app.core.errors import LastAdmin, RolesMissing, SessionNotFound, UserNotFound
 from app.core.scopes import ADMIN, USER

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam
+from sqlalchemy import Select
 from sqlalchemy import select as select_columns
-from sqlmodel import Session, col, select
+from sqlmodel import Session, bindparam, col, select
 
 from app.core.dialects import dialect_insert
 from app.core.errors import Conflict, IdempotencyKeyReused

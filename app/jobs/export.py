@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from sqlalchemy import case
 from sqlalchemy import select as select_columns
-from sqlmodel import SQLModel, col
+from sqlmodel import SQLModel, case, col
 
 from app.accounts.users import get_user
 from app.core.templating import render

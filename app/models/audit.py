@@ -10,8 +10,7 @@ from ipaddress import ip_address
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import JSON, Index, insert
-from sqlmodel import Field, Session, SQLModel, col, delete, update
+from sqlmodel import JSON, Field, Index, Session, SQLModel, col, delete, insert, update
 
 from app.core.database import after_commit
 from app.core.logs import actor, client_host, security_event

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import pydantic
 from pydantic import MISSING, BaseModel, ConfigDict
-from sqlalchemy import BigInteger, ColumnElement, Integer, String, Table
-from sqlmodel import Field, SQLModel, col
+from sqlalchemy import ColumnElement
+from sqlmodel import BigInteger, Field, Integer, SQLModel, String, Table, col
 
 # Set before the first table is defined. A violated constraint is recognized by its name on both databases.
 SQLModel.metadata.naming_convention = {

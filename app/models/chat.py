@@ -6,8 +6,7 @@ from uuid import UUID
 
 import pydantic
 from pydantic import AfterValidator, StringConstraints
-from sqlalchemy import BigInteger, text
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlmodel import BigInteger, Field, SQLModel, UniqueConstraint, text
 
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
 from app.models.types import NOT_BLANK, UtcTime, text_schema

@@ -6,8 +6,7 @@ from uuid import UUID
 
 import pydantic
 from pydantic import StrictBool
-from sqlalchemy import JSON, CheckConstraint, Index, LargeBinary, String, text
-from sqlmodel import Field, SQLModel, UniqueConstraint
+from sqlmodel import JSON, CheckConstraint, Field, Index, LargeBinary, SQLModel, String, UniqueConstraint, text
 
 from app.models.base import Body, described, utcnow, uuid7
 from app.models.period import Period

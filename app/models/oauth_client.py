@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import MISSING, AfterValidator, StringConstraints
-from sqlalchemy import JSON
-from sqlmodel import Field, SQLModel
+from sqlmodel import JSON, Field, SQLModel
 
 from app.models.base import Body, SortedName, described, utcnow
 from app.models.types import UtcTime, line

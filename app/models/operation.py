@@ -6,8 +6,7 @@ from uuid import UUID
 
 import pydantic
 from pydantic import MISSING
-from sqlalchemy import JSON, BigInteger, Index, bindparam, text
-from sqlmodel import Field, SQLModel, UniqueConstraint, col
+from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint, bindparam, col, text
 
 from app.core.decimals import ExactDecimal
 from app.core.etags import etag

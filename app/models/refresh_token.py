@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import MISSING, AfterValidator
-from sqlalchemy import BigInteger, Index
-from sqlmodel import Field, Relationship, SQLModel
+from sqlmodel import BigInteger, Field, Index, Relationship, SQLModel
 
 from app.core.settings import get_settings
 from app.models.base import Body, described, uuid7

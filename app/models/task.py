@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import MISSING, StrictBool
-from sqlalchemy import ColumnElement, Index, text
-from sqlmodel import Field, SQLModel, col
+from sqlalchemy import ColumnElement
+from sqlmodel import Field, Index, SQLModel, col, text
 
 from app.models.base import BigId, Body, Id, equal, utcnow
 from app.models.types import Name, UtcTime, line

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pydantic
 from pydantic import MISSING, AfterValidator, StrictBool, StringConstraints, WithJsonSchema
-from sqlalchemy import JSON, BigInteger, Column, ColumnElement, Computed
-from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint, col, func, select
+from sqlalchemy import Column, ColumnElement, Computed
+from sqlmodel import JSON, BigInteger, Field, Relationship, SQLModel, UniqueConstraint, col, func, select
 
 from app.core.scopes import SCOPES
 from app.models.base import Body, SortedAddress, SortedName, described, equal, utcnow, uuid7

@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Label, Update, bindparam, func, update
+from sqlalchemy import Label, Update
 from sqlalchemy import select as select_columns
-from sqlmodel import Session, col, select
+from sqlmodel import Session, bindparam, col, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core.row_reader import Rows, read_rows

@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col
+from sqlmodel import Session, col, update
 
 from app.accounts.users import create_user, free_address, get_role, lock_user
 from app.core.database import Database

@@ -11,8 +11,7 @@ from typing import Annotated
 import anyio
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import tuple_
-from sqlmodel import col, select
+from sqlmodel import col, select, tuple_
 
 from app.chat.hub import SCOPE
 from app.chat.messages import Message

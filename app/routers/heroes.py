@@ -3,9 +3,8 @@
 from typing import Annotated, TypeVar
 
 from fastapi import Response
-from sqlalchemy import delete
 from sqlalchemy.orm import contains_eager
-from sqlmodel import Session, and_, col, join, select
+from sqlmodel import Session, and_, col, delete, join, select
 
 from app.core.dialects import insert_missing
 from app.core.errors import Conflict, NotFound
