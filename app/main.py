@@ -34,8 +34,7 @@ from app.pages import account, admin, admin_service, authorize, jobs_and_chat, m
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
 from app.pages.api_client import ApiError
-from app.pages.error_pages import answer_page
-from app.pages.rendering import page_headers
+from app.pages.rendering import answer_page, page_headers
 from app.routers import (
     audit,
     auth,

@@ -43,9 +43,7 @@ class ThreadBackend:
     def close(self) -> None:
         """Let the running jobs finish."""
         for threads in self._threads.values():
-            threads.shutdown(wait=False, cancel_futures=True)
-        for threads in self._threads.values():
-            threads.shutdown()
+            threads.shutdown(cancel_futures=True)
 
     def _take(self, job_id: UUID, queue: QueueName) -> None:
         self._waiting[queue].discard(job_id)

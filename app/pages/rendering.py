@@ -1,4 +1,4 @@
-"""Shared by all pages: rendering templates, redirects, reading lists of the API, and the headers of responses."""
+"""Shared by all pages: rendering templates, redirects, reading lists of the API, headers of responses, and errors."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,13 +8,15 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.core import metrics
 from app.core.errors import AppError
 from app.core.settings import Settings, get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
+from app.http.error_handlers import classify
 from app.pages.api_client import Api, ApiError
-from app.pages.forms import Form, read_form
-from app.pages.texts import NOTICES
+from app.pages.forms import CORRECTABLE, Form, read_form
+from app.pages.texts import NOTICES, describe
 
 if TYPE_CHECKING:
     import httpx
@@ -82,7 +84,7 @@ class View:
         return self.show_on_error(request, await read_form(request))
 
     def show_on_error(self, request: Request, form: Form) -> Form:
-        """Have the form shown again, instead of an error page, when the API rejects it (error_pages.py)."""
+        """Have the form shown again, instead of an error page, when the API rejects it (answer_page)."""
         form.show, request.state.form = self.show_form, form
         return form
 
@@ -143,3 +145,39 @@ def _newer(passed: list[str]) -> dict[str, str] | None:
     if not passed:
         return None
     return {"after": passed[-1], "before": ".".join(passed[:-1])} if passed[-1] else {}
+
+
+# ---- Errors ----
+
+
+async def answer_page(request: Request, error: Exception) -> Response:
+    """The response to any exception: the rejected form again, an error page, or a redirect to the sign-in.
+
+    The API has counted and logged its own errors already.
+    """
+    if not isinstance(error, ApiError):
+        known = await classify(request, error)
+        metrics.count("errors", type=known.type)
+        return await _error_page(request, known)
+    if error.status == 401:
+        return to_sign_in(request, next=_back(request))
+    form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
+    if form and form.show and error.status in CORRECTABLE and error.type != "foreign-origin":
+        form.reject(error)
+        return await form.show(request, form)
+    return await _error_page(request, error)
+
+
+def _back(request: Request) -> str:
+    """This page, to come back to after the sign-in; after a form, the page of it."""
+    if request.method != "GET":
+        return f"/{request.url.path.split('/')[1]}"
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+
+
+async def _error_page(request: Request, error: AppError | ApiError) -> Response:
+    wait, ticket = error.headers.get("Retry-After"), error.members.get("ticket")
+    title, detail = describe(error.type, retry_after=wait, ticket=ticket)
+    form = Form(status=error.status, headers=error.headers)
+    # Without the name of who is signed in: the API may be what failed, and would have to be waited for once more.
+    return await page(request, "error.html", form=form, title=title, detail=detail, me=None)
