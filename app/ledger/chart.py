@@ -12,23 +12,15 @@ from app.models.types import format_amount
 MONTHS = 12  # the latest ones
 TYPES = 4  # with a color of their own; the others share one
 OTHERS = "other types"
-HEIGHT = 100.0  # units of the drawing, which the page stretches
 
 Series = defaultdict[str, Decimal]  # by month
-
-
-@dataclass
-class Segment:
-    color: int
-    y: float
-    height: float
 
 
 @dataclass
 class Column:
     month: str
     amount: str
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[tuple[int, float, float]] = field(default_factory=list)  # the color, top and height of each
 
     @property
     def label(self) -> str:
@@ -38,11 +30,18 @@ class Column:
 
 @dataclass
 class Chart:
-    """`legend`: for each type its color and its total in the months shown. `zero` is the height of the axis."""
+    """Drawn in amounts, from `above` the axis to `below` it. `legend`: for each type its color and its total."""
 
     columns: list[Column]
     legend: dict[str, tuple[int, str]]
-    zero: float
+
+    @property
+    def above(self) -> float:
+        return max(-top for column in self.columns for _, top, _ in column.segments)
+
+    @property
+    def below(self) -> float:
+        return max(top + height for column in self.columns for _, top, height in column.segments)
 
 
 def monthly_chart(totals: Iterable[dict[str, Any]], *, by_quantity: bool) -> Chart | None:
@@ -52,14 +51,9 @@ def monthly_chart(totals: Iterable[dict[str, Any]], *, by_quantity: bool) -> Cha
         return None
     months = _months_until(max(total["month"] for total in totals))
     series = _series([total for total in totals if total["month"] in months], by_quantity=by_quantity)
-    above = max(sum((one[month] for one in series.values() if one[month] > 0), Decimal()) for month in months)
-    below = max(-sum((one[month] for one in series.values() if one[month] < 0), Decimal()) for month in months)
-    scale = HEIGHT / float(above + below or 1)
-    columns = [_column(month, series, float(above), scale) for month in months]
-    legend = {
-        name: (color, format_amount(sum(one.values(), Decimal()))) for color, (name, one) in enumerate(series.items())
-    }
-    return Chart(columns, legend, float(above) * scale)
+    sums = {name: format_amount(sum(one.values(), Decimal())) for name, one in series.items()}
+    legend = {name: (color, amount) for color, (name, amount) in enumerate(sums.items())}
+    return Chart([_column(month, series) for month in months], legend)
 
 
 def _months_until(last: str) -> list[str]:
@@ -82,15 +76,12 @@ def _series(totals: list[dict[str, Any]], *, by_quantity: bool) -> dict[str, Ser
     return series
 
 
-def _column(month: str, series: dict[str, Series], above: float, scale: float) -> Column:
+def _column(month: str, series: dict[str, Series]) -> Column:
     column = Column(month, format_amount(sum((one[month] for one in series.values()), Decimal())))
-    top = bottom = above * scale
+    top = bottom = 0.0
     for color, one in enumerate(series.values()):
-        height = abs(float(one[month])) * scale
-        if one[month] > 0:
-            top -= height
-            column.segments.append(Segment(color, round(top, 2), round(height, 2)))
-        elif one[month] < 0:
-            column.segments.append(Segment(color, round(bottom, 2), round(height, 2)))
-            bottom += height
+        amount = float(one[month])
+        top -= max(amount, 0)
+        column.segments.append((color, top if amount > 0 else bottom, abs(amount)))
+        bottom -= min(amount, 0)
     return column
