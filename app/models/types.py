@@ -15,9 +15,17 @@ from app.core.decimals import DECIMALS
 
 # No control characters: PostgreSQL cannot store NUL, and the others do not belong in a name.
 CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
-PLAIN = rf"^[^{CONTROLS}]*$"
-_PLAIN = re.compile(PLAIN)
+_PLAIN = re.compile(rf"[^{CONTROLS}]*")
 NOT_BLANK = r"\S"  # for OpenAPI, which does not know of trimming
+
+
+def _plain(value: str) -> str:
+    if not _PLAIN.fullmatch(value):
+        raise ValueError("use one line of text, with no line breaks or control characters")
+    return value
+
+
+Plain = Annotated[str, AfterValidator(_plain)]
 
 
 def text_schema(description: str, example: str, **constraints: Any) -> WithJsonSchema:
@@ -35,9 +43,7 @@ def line(
     """
 
     def normalize(value: str) -> str:
-        if not _PLAIN.fullmatch(value):
-            raise ValueError("use one line of text, with no line breaks or control characters")
-        value = unicodedata.normalize("NFC", value)
+        value = unicodedata.normalize("NFC", _plain(value))
         if lower:
             value = unicodedata.normalize("NFC", value.lower())
         if len(value) > max_length:

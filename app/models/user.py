@@ -12,7 +12,7 @@ from sqlmodel import JSON, BigInteger, Field, Relationship, SQLModel, UniqueCons
 
 from app.core.scopes import SCOPES
 from app.models.base import Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
-from app.models.types import PLAIN, Email, Name, StoredEmail, UtcTime, line, text_schema
+from app.models.types import Email, Name, Plain, StoredEmail, UtcTime, line, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
 Secret = Annotated[
@@ -30,9 +30,7 @@ def _known_scope(value: str) -> str:
 
 
 Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
-RoleName = Annotated[
-    str, StringConstraints(max_length=50, pattern=PLAIN), text_schema("The role's name.", "user", maxLength=50)
-]
+RoleName = Annotated[Plain, StringConstraints(max_length=50), text_schema("The role's name.", "user", maxLength=50)]
 Search = Annotated[
     str, *line(254, "ada", "Only accounts whose address or name begins with this, in upper or lower case.")
 ]
@@ -190,7 +188,7 @@ class EmailChange(EmailBody):
 
 class PasswordCheck(Body):
     password: NewSecret
-    related: list[Annotated[str, StringConstraints(max_length=254)]] = described(
+    related: list[Annotated[Plain, StringConstraints(max_length=254)]] = described(
         "What it must not be made from, such as the person's address and name.",
         ["ada@example.com", "Ada"],
         min_length=1,
@@ -210,7 +208,7 @@ class AccountDeletion(Body):
 
 
 class MailedToken(Body):
-    token: str = described(
+    token: Plain = described(
         "The part after `#token=` in the mailed link.",
         "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
         max_length=200,
