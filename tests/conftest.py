@@ -29,9 +29,12 @@ from tests.support.servers import Muster, Tokens
 DATABASES = ("sqlite", "postgresql")
 # Fixtures that start a browser or another server: a test that takes one is not in the quick lane.
 HEAVY_FIXTURES = {"chromium", "redis", "provider", "proxy"}
+LONG_MODULES = ("test_extending", "test_schemathesis")
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"
 _PASSED = "passed"
+_open_browsers = ExitStack()
+_browsers: list[Chromium] = []
 
 Muster.launch = Fork
 
@@ -66,12 +69,29 @@ def _databases_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
     return DATABASES[:1] if on_one or metafunc.config.option.quick else DATABASES
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not in the quick lane, and say how much that is."""
+    """Leave out what is not in the quick lane, and say how much that is; else begin with what takes longest."""
     if config.option.quick:
         left_out = [item for item in items if not _is_quick(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if _is_quick(item)]
+    else:
+        items[:] = _long_ones_first(items, workers=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Each worker is given a part of the list, in this order, and begins with one of what takes minutes: those that
+    share a browser, and the modules named. Else one of them could be started when the others have ended."""
+    long = [[item for item in items if "chromium" in getattr(item, "fixturenames", ())]]
+    long += [[item for item in items if item.path.stem == name] for name in LONG_MODULES]
+    rest = [item for item in items if not any(item in group for group in long)]
+    ordered: list[pytest.Item] = []
+    for remaining in range(workers, 0, -1):
+        part = (len(items) - len(ordered)) // remaining
+        first = long.pop(0) if remaining > 1 and long else [item for group in long for item in group]
+        ordered += first + [rest.pop(0) for _ in range(min(part - len(first), len(rest)))]
+    return ordered + rest
 
 
 def _is_quick(item: pytest.Item) -> bool:
@@ -173,11 +193,20 @@ def external(kind: str, folder: Path, postgres: str, keycloak: Keycloak) -> Iter
         yield served
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    """A real browser. One for each module, because the driver's loop would interfere with tests that run one."""
-    with launched() as browser:
-        yield browser
+@pytest.fixture
+def chromium() -> Chromium:
+    """A real browser, which goes on to the next test if that takes one too."""
+    if not _browsers:
+        _browsers.append(_open_browsers.enter_context(launched()))
+    return _browsers[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Close the browser before other tests: the loop of its driver would interfere with those that run one."""
+    if "chromium" not in getattr(nextitem, "fixturenames", ()):
+        _browsers.clear()
+        _open_browsers.close()
 
 
 @pytest.fixture(scope="module")
