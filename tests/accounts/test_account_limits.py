@@ -105,6 +105,7 @@ def test_proofs_of_the_password_are_counted_by_person_whatever_their_outcome(str
     account.sign_in()  # which is counted by itself
 
 
+@pytest.mark.slow
 def test_a_network_has_its_share_of_the_queue_and_never_another_ones(strict: Muster) -> None:
     others = [strict.new_account() for _ in range(5)]
     refused: Counter[int] = Counter()

@@ -172,6 +172,7 @@ def test_a_mail_says_the_same_in_text_and_html_and_leads_to_a_page_in_its_words(
 # ---- By SMTP ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["starttls", "implicit"])
 def test_mail_goes_over_tls_with_a_login_to_a_server_that_is_trusted(
     serve: Serve, certificate: Path, mode: str
@@ -196,6 +197,7 @@ def test_mail_goes_over_tls_with_a_login_to_a_server_that_is_trusted(
     assert inbox.logins == [(USER, SECRET)]
 
 
+@pytest.mark.slow
 def test_mail_goes_in_the_clear_only_when_told_to(serve: Serve) -> None:
     inbox = Inbox()
     with smtp_server(inbox) as port:

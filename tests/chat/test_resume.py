@@ -68,6 +68,7 @@ def writing(room: str, *writers: tuple[Muster, Tokens]) -> Iterator[Callable[[],
         stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=["socket", "stream", "poll"])
 def test_a_client_that_reconnects_under_load_receives_each_message_once(muster: Muster, way: Way) -> None:
     room, reader = new_room(), muster.new_account().tokens()

@@ -45,6 +45,7 @@ def _worst_health(muster: Muster, until: Callable[[], bool]) -> float:
     return worst
 
 
+@pytest.mark.slow
 def test_200_slow_reads_at_once_are_all_answered_while_health_answers(extra: Muster) -> None:
     with ThreadPoolExecutor(200) as pool:
         requests = [pool.submit(_get, extra, "/test/held?seconds=0.2") for _ in range(200)]

@@ -406,6 +406,7 @@ def test_no_code_verifier_or_state_is_logged_or_stored(app: App, ada: Account) -
         assert secret not in rows
 
 
+@pytest.mark.slow
 def test_without_the_password_grant_the_pages_still_sign_in(serve: Callable[..., Muster]) -> None:
     muster = serve(PASSWORD_GRANT="off", CORS_ORIGINS=FRIEND)
     ada = muster.new_account()

@@ -19,19 +19,25 @@ from joserfc.jwk import KeySet
 
 from tests.support.codes import App, signed_in
 from tests.support.conversations import shown
+from tests.support.databases import fresh_database
 from tests.support.nodejs import run_script
 from tests.support.rsa_keys import key_file
 from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 AUDIENCE = "muster"
 
 
-@pytest.fixture
-def issuer(database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Muster]:
-    monkeypatch.setenv("AUTHLIB_INSECURE_TRANSPORT", "true")  # it refuses http:// otherwise
-    with Muster(database_url, folder, JWT_PRIVATE_KEY_FILES=str(key_file(folder, "clients"))) as served:
+@pytest.fixture(scope="module")
+def issuer(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    files = str(key_file(folder, "clients"))
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        fresh_database(kind, folder, postgres) as url,
+        Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as served,
+    ):
+        environment.setenv("AUTHLIB_INSECURE_TRANSPORT", "true")  # it refuses http:// otherwise
         yield served
 
 

@@ -100,6 +100,7 @@ def test_a_session_goes_on_from_a_token_ahead_of_a_restored_database(muster: Mus
 # ---- What a dump gives away: R12 ----
 
 
+@pytest.mark.slow
 def test_no_dump_and_no_log_holds_a_token_or_its_mac(serve: Callable[..., Muster], tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis:
         muster = serve(ENVIRONMENT="development", REDIS_URL=redis.url)
@@ -204,6 +205,7 @@ def dump_redis(url: str) -> bytes:
 # ---- Keys that change: R13 ----
 
 
+@pytest.mark.slow
 def test_tokens_live_while_their_key_is_in_the_list(serve: Callable[..., Muster]) -> None:
     old, new = SECRET_KEY, SECRET_KEY[::-1]
     muster = serve()

@@ -198,6 +198,7 @@ def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) 
         assert muster.refresh(tablet.refresh).status_code == 200, "refresh tokens hang on SECRET_KEYS alone"
 
 
+@pytest.mark.slow
 def test_the_first_key_file_may_arrive_process_by_process(serve: Callable[..., Muster], folder: Path) -> None:
     """A process that knows a file and does not sign with it yet serves beside one that does."""
     file = key_file(folder, "first")

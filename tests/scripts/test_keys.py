@@ -30,6 +30,7 @@ def steps(output: str, setting: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_path: Path) -> None:
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as muster:
         phone = muster.new_account().tokens()
@@ -65,6 +66,7 @@ def test_the_script_makes_the_first_secret_of_production_too() -> None:
     assert re.search(r"^SECRET_KEYS=[\w-]{64}$", made.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
     """It would look as if it were the first one, and sign everybody out."""
     made = keys("secret", ENVIRONMENT="production", PUBLIC_URL="https://muster.example", MAIL_URL="outbox")
