@@ -50,14 +50,13 @@ def me(muster: Muster, tokens: Tokens) -> int:
     return httpx.get(f"{muster.url}/api/users/me", headers={**tokens.bearer, "Connection": "close"}).status_code
 
 
-@pytest.fixture(scope="module")
-def four(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
-    """Four processes that the system starts: a library forked with us would not see that they count together."""
-    with fresh_database(kind, folder, postgres) as url:
-        served = Muster(url, folder, WORKERS="4", REDIS_URL=redis.url)
-        served.launch = PlainProcess
-        with served:
-            yield served
+@pytest.fixture
+def three(database_url: str, folder: Path, redis: RedisServer) -> Iterator[Muster]:
+    """Three processes that the system starts: a library forked with us would not see that they count together."""
+    served = Muster(database_url, folder, WORKERS="3", REDIS_URL=redis.url)
+    served.launch = PlainProcess
+    with served:
+        yield served
 
 
 # ---- Who may read ----
@@ -152,21 +151,26 @@ def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, p
 # ---- Several processes ----
 
 
-def test_four_processes_count_together_and_what_a_killed_one_counted_stays(four: Muster) -> None:
-    tokens = four.new_account().sign_in()
+def test_three_processes_count_together_what_a_killed_one_counted_stays_and_a_stop_removes_all(three: Muster) -> None:
+    tokens = three.new_account().sign_in()
     route = {"method": "GET", "route": "/api/users/me", "status": "200"}
-    assert [me(four, tokens) for _ in range(40)] == [200] * 40
-    wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40, what="40 that are counted")
-    assert four.process is not None
-    workers = [one for one in psutil.Process(four.process.pid).children() if "spawn_main" in str(one.cmdline())]
-    assert len(workers) == 4
+    assert [me(three, tokens) for _ in range(40)] == [200] * 40
+    wait_for(lambda: number(scrape(three), "http_requests_total", **route) == 40, what="40 that are counted")
+    assert three.process is not None
+    workers = [one for one in psutil.Process(three.process.pid).children() if "spawn_main" in str(one.cmdline())]
+    assert len(workers) == 3
     workers[0].kill()
     wait_for(lambda: not workers[0].is_running(), what="its end")
-    answered = sum(wait_for(lambda: answers(four, tokens), what="an answer") for _ in range(20))
+    answered = sum(wait_for(lambda: answers(three, tokens), what="an answer") for _ in range(20))
     # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
-    wait_for(lambda: number(scrape(four), "http_requests_total", **route) == 40 + answered, what="all to be counted")
-    wait_for(lambda: number(scrape(four), "muster_slots_used", side="read") == 0, what="free slots")
-    assert number(scrape(four), "muster_logins_total", result="ok") == 1
+    wait_for(lambda: number(scrape(three), "http_requests_total", **route) == 40 + answered, what="all to be counted")
+    wait_for(lambda: number(scrape(three), "muster_slots_used", side="read") == 0, what="free slots")
+    assert number(scrape(three), "muster_logins_total", result="ok") == 1
+
+    three.stop()
+    assert not (DATA / f"metrics-{three.port}").exists()
+    three.start()
+    assert number(scrape(three), "http_requests_total", **route) == 0
 
 
 def answers(muster: Muster, tokens: Tokens) -> int | None:
@@ -175,15 +179,6 @@ def answers(muster: Muster, tokens: Tokens) -> int | None:
         return 1 if me(muster, tokens) == 200 else None
     except httpx.TransportError:
         return None
-
-
-def test_the_metrics_folder_is_removed_when_the_service_stops(four: Muster) -> None:
-    tokens = four.new_account().tokens()
-    me(four, tokens)
-    four.stop()
-    assert not (DATA / f"metrics-{four.port}").exists()
-    four.start()
-    assert number(scrape(four), "http_requests_total", method="GET", route="/api/users/me", status="200") == 0
 
 
 # ---- Connections to PostgreSQL ----
