@@ -23,12 +23,16 @@ def begin_authorizing(page: Page) -> tuple[Page, Locator]:
     return opened.value, dialog
 
 
-def authorize(visitor: Visitor, account: Account) -> Page:
-    page = visitor.open("/api/docs")
-    popup, dialog = begin_authorizing(page)
+def sign_in(popup: Page, account: Account) -> None:
     popup.get_by_label("E-mail").fill(account.email)
     popup.get_by_label("Password").fill(account.password)
     popup.get_by_role("main").get_by_role("button", name="Sign in").click()
+
+
+def authorize(visitor: Visitor, account: Account) -> Page:
+    page = visitor.open("/api/docs")
+    popup, dialog = begin_authorizing(page)
+    sign_in(popup, account)
     expect(popup.get_by_text("API documentation wants to:")).to_be_visible()
     with popup.expect_event("close"):
         popup.get_by_role("button", name="Continue").click()
@@ -54,7 +58,8 @@ def sessions(muster: Muster, account: Account) -> list[tuple[int, bool]]:
     return [(row.generation, row.revoked_at is not None) for row in muster.sql(query, id=owner)]
 
 
-def test_authorize_try_it_out_refresh_and_log_out(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite: Muster, chromium: Chromium) -> None:
+    """One story: showing the page takes ten times as long as anything that is done there."""
     account = on_sqlite.new_account()
     with chromium.visitor(on_sqlite) as visitor:
         sent: list[tuple[str, str]] = []
@@ -71,13 +76,26 @@ def test_authorize_try_it_out_refresh_and_log_out(on_sqlite: Muster, chromium: C
         assert sessions(on_sqlite, account) == [(2, False)]
 
         page.get_by_role("button", name="Authorize").first.click()
-        page.locator(".modal-ux").get_by_text("Logout").click()
+        dialog = page.locator(".modal-ux")
+        dialog.get_by_text("Logout").click()
         wait_for(lambda: sessions(on_sqlite, account) == [(2, True)], what="the revocation")
         assert page.evaluate(STORED) == EMPTY
 
+        with page.expect_popup() as opened:
+            dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
+        with opened.value.expect_event("close"):
+            opened.value.get_by_role("button", name="Continue").click()
+        expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
+        assert sorted(sessions(on_sqlite, account)) == [(1, False), (2, True)]
+        page.goto("about:blank")
+        wait_for(lambda: sorted(sessions(on_sqlite, account)) == [(1, True), (2, True)], what="the revocation")
 
-def test_errors_that_all_routes_share_are_described_once(on_sqlite: Muster, chromium: Chromium) -> None:
-    with chromium.visitor(on_sqlite, color_scheme="dark") as visitor:
+
+def test_errors_that_all_routes_share_are_described_once_and_cancel_signs_nobody_in(
+    on_sqlite: Muster, chromium: Chromium
+) -> None:
+    account = on_sqlite.new_account()
+    with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
         page = visitor.open("/api/docs")
         page.get_by_placeholder("Filter by tag").fill("changes")
         expect(page.locator("#operations-account-readMe")).to_have_count(0)
@@ -85,24 +103,9 @@ def test_errors_that_all_routes_share_are_described_once(on_sqlite: Muster, chro
         operation.get_by_role("button").first.click()
         expect(operation.locator("tr.response td.response-col_status")).to_have_text(["200", "410"])
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-        page.get_by_role("link", name="Back to the pages").click()
-        expect(page).to_have_url(f"{on_sqlite.url}/")
 
-
-def test_a_page_that_is_left_revokes_its_session(on_sqlite: Muster, chromium: Chromium) -> None:
-    account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite) as visitor:
-        page = authorize(visitor, account)
-        page.goto("about:blank")
-        wait_for(lambda: sessions(on_sqlite, account) == [(1, True)], what="the revocation")
-
-
-def test_cancel_signs_nobody_in(on_sqlite: Muster, chromium: Chromium) -> None:
-    account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
-        visitor.sign_in(account.email)
-        page = visitor.open("/api/docs")
         popup, dialog = begin_authorizing(page)
+        sign_in(popup, account)
         expect(popup.get_by_role("button", name="Continue")).to_be_visible()
         popup.wait_for_load_state()  # what is visible may still be without its style sheet
         assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -114,3 +117,6 @@ def test_cancel_signs_nobody_in(on_sqlite: Muster, chromium: Chromium) -> None:
             popup.keyboard.press("Enter")
         expect(dialog.get_by_text("The person did not consent.")).to_be_visible()
         assert sessions(on_sqlite, account) == []
+        dialog.get_by_role("button", name="Close").last.click()
+        page.get_by_role("link", name="Back to the pages").click()
+        expect(page).to_have_url(f"{on_sqlite.url}/operations")
