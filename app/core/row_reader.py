@@ -49,7 +49,7 @@ class SqliteRowReader:
             connection = self._connection or self._connect()
             self._deadline = perf_counter() + _SQLITE_SECONDS
             return _prepared(statement, self._engine.dialect).rows(connection, parameters)
-        except (sqlite3.Error, OperationalError):
+        except (sqlite3.OperationalError, OperationalError):
             return await self._slow_way(statement, parameters)
 
     def _connect(self) -> Any:
@@ -99,23 +99,24 @@ class PostgresRowReader:
     """Reads with a few asynchronous connections, opened when they are first needed."""
 
     def __init__(self, settings: Settings, slow_way: SlowWay) -> None:
-        from psycopg import AsyncConnection, Error  # noqa: PLC0415  # 9 MB that a process on SQLite need not hold
+        import psycopg  # noqa: PLC0415  # 9 MB that a process on SQLite need not hold
         from psycopg.rows import dict_row  # noqa: PLC0415  # the same
 
         url = settings.database_url.replace("+psycopg", "", 1)
         brief = settings.model_copy(update={"statement_timeout": min(_POSTGRES_TIMEOUT, settings.statement_timeout)})
         options = connect_args(brief, read_only=True)
-        self._connect = partial(AsyncConnection.connect, url, **options, autocommit=True, row_factory=dict_row)
-        self._failures = (Error, OSError)
+        self._connect = partial(psycopg.AsyncConnection.connect, url, **options, autocommit=True, row_factory=dict_row)
+        self._failures = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
         self._timeout, self._slow_way = settings.slot_timeout.total_seconds(), slow_way
         self._places = anyio.Semaphore(CONNECTIONS, fast_acquire=True)
-        self._idle: list[AsyncConnection[dict[str, Any]]] = []
+        self._idle: list[psycopg.AsyncConnection[dict[str, Any]]] = []
 
     async def all(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
         """Raises Unavailable if it takes longer than a request may wait for a slot."""
         try:
             async with asyncio.timeout(self._timeout), self._places:  # anyio.fail_after() takes 4 % of a request
-                return await self._read(_sql(statement), parameters)
+                sql, defaults = _sql(statement)
+                return await self._read(sql, defaults | parameters)
         except TimeoutError:  # a subclass of OSError, so it comes first
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
         except self._failures:
@@ -137,9 +138,10 @@ class PostgresRowReader:
 
 
 @cache
-def _sql(statement: Select[Any]) -> str:
-    dialect = make_url("postgresql+psycopg://").get_dialect()
-    return str(statement.compile(dialect=dialect()))
+def _sql(statement: Select[Any]) -> tuple[str, dict[str, Any]]:
+    """The statement as psycopg takes it, and the values that stand in it."""
+    compiled = statement.compile(dialect=make_url("postgresql+psycopg://").get_dialect()())
+    return str(compiled), compiled.params
 
 
 RowReader: TypeAlias = SqliteRowReader | PostgresRowReader
