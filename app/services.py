@@ -23,7 +23,6 @@ from app.oauth2.authorization_server import AuthorizationServer
 from app.oauth2.refresh_tokens import live_scopes
 from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
-from app.oidc.tokens import AccessTokenRules
 
 # One import runs at a time, since it may take a few hundred MB of memory. The others wait.
 MAX_IMPORTS = 5
@@ -87,16 +86,7 @@ def make_services(settings: Settings, database: Database) -> Services:
 
     provider = login_flow = None
     if settings.oidc_issuer:
-        rules = AccessTokenRules(
-            settings.oidc_issuer,
-            settings.oidc_audience,
-            settings.oidc_client_id,
-            mark=settings.oidc_token_mark,
-            audience_claim=settings.oidc_audience_claim,
-            scope_claim=settings.oidc_scope_claim,
-            scope_prefix=settings.oidc_scope_prefix or "",
-        )
-        provider = Provider(rules)
+        provider = Provider(settings.oidc_issuer, settings)
     if provider and settings.has_provider_login:
         login_flow = LoginFlow(
             provider,

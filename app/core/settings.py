@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     oidc_audience_claim: Literal["aud", "client_id"] = "aud"
     oidc_token_mark: TokenMark | None = None
     oidc_scope_claim: str = "scope"
-    oidc_scope_prefix: str | None = None
+    oidc_scope_prefix: str = ""
     oidc_client_id: Names = ()
     oidc_client_secret: str | None = Field(default=None, repr=False)
     oidc_role_map: RoleMap = ()

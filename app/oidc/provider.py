@@ -13,18 +13,11 @@ import anyio
 from cachetools import LRUCache, TTLCache
 
 from app.core.errors import InvalidToken, ProviderUnavailable
+from app.core.settings import Settings
 from app.oauth2.access_tokens import is_current
 from app.oidc.discovery import COOLDOWN, FAILURES, TIMEOUT, Discovery, request_json
 from app.oidc.keys import VerifyingKey
-from app.oidc.tokens import (
-    MAX_LENGTH,
-    AccessTokenRules,
-    Profile,
-    ProviderClaims,
-    access_token_claims,
-    parse_jwt,
-    profile_of,
-)
+from app.oidc.tokens import MAX_LENGTH, Profile, ProviderClaims, access_token_claims, parse_jwt, profile_of
 
 log = logging.getLogger("muster.oidc")
 
@@ -35,15 +28,15 @@ _ParsedToken = tuple[dict[str, Any], ProviderClaims, VerifyingKey | None]  # its
 class Provider:
     """The identity provider whose issuer is OIDC_ISSUER. For use on the event loop only."""
 
-    def __init__(self, rules: AccessTokenRules) -> None:
+    def __init__(self, issuer: str, settings: Settings) -> None:
         import httpx  # noqa: PLC0415  # 4 MB that a service without a provider need not hold
 
-        self.issuer = rules.issuer
-        self._rules = rules
+        self.issuer = issuer
+        self._settings = settings
         self._http = httpx.AsyncClient(
             timeout=TIMEOUT, headers={"Accept": "application/json", "Accept-Encoding": "identity"}
         )
-        self.discovery = Discovery(rules.issuer, self._http)
+        self.discovery = Discovery(issuer, self._http)
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
         # Accounts that are being created, and those refused within REFUSAL_TTL (app/oidc/accounts.py).
         self.provisioning: TTLCache[Any, asyncio.Task[None]] = TTLCache(4096, REFUSAL_TTL)
@@ -73,7 +66,7 @@ class Provider:
 
     def _parse(self, token: str) -> _ParsedToken:
         jwt = parse_jwt(token)
-        return jwt.header, access_token_claims(jwt, self._rules), None
+        return jwt.header, access_token_claims(jwt, self.issuer, self._settings), None
 
     # ---- Endpoints ----
 

@@ -1,6 +1,5 @@
 """The identity provider's JWTs: parsing them, and validating their claims as RFC 8725 advises."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 from uuid import UUID
@@ -9,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.core.crypto import from_base64url, sha256_base64url
 from app.core.errors import InvalidToken
+from app.core.settings import Settings
 from app.core.strict_json import parse
 from app.models.types import Email, Name
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims
@@ -73,30 +73,19 @@ class ProviderClaims:
     access: AccessClaims
 
 
-@dataclass(frozen=True, slots=True)
-class AccessTokenRules:
-    """Which access tokens of the provider are for this service, and which claims say so."""
-
-    issuer: str
-    audience: str
-    clients: Collection[str] = ()  # all, if empty
-    mark: str | None = None
-    audience_claim: str = "aud"
-    scope_claim: str = "scope"
-    scope_prefix: str = ""
-
-
-def access_token_claims(jwt: Jwt, rules: AccessTokenRules) -> ProviderClaims:
-    """The claims of an access token for this service (RFC 9068 section 4, or as the rules say); else
+def access_token_claims(jwt: Jwt, issuer: str, settings: Settings) -> ProviderClaims:
+    """The claims of an access token for this service (RFC 9068 section 4, or as the settings say); else
     InvalidToken. The signature is not verified here."""
-    payload = jwt.payload
+    payload, clients = jwt.payload, settings.oidc_client_id
+    audiences = _audiences(payload, settings.oidc_audience_claim)
+    if not _is_bearer_token(jwt, settings.oidc_token_mark) or settings.oidc_audience not in audiences:
+        raise InvalidToken
     client = next((payload[name] for name in _CLIENT if name in payload), None)
-    if not _is_bearer_token(jwt, rules.mark) or rules.audience not in _audiences(payload, rules.audience_claim):
+    if not isinstance(client, str) or (clients and client not in clients):
         raise InvalidToken
-    if not isinstance(client, str) or (rules.clients and client not in rules.clients):
-        raise InvalidToken
-    scope = _names(payload.get(rules.scope_claim, ""))
-    return _claims(payload, rules.issuer, client, frozenset(name.removeprefix(rules.scope_prefix) for name in scope))
+    names = _names(payload.get(settings.oidc_scope_claim, ""))
+    scope = frozenset(name.removeprefix(settings.oidc_scope_prefix) for name in names)
+    return _claims(payload, issuer, client, scope)
 
 
 def id_token_claims(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: str) -> ProviderClaims:

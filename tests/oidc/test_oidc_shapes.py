@@ -14,7 +14,7 @@ import pytest
 from app.core.errors import InvalidToken
 from app.core.settings import Settings
 from app.oidc.provider import Provider
-from app.oidc.tokens import AccessTokenRules, ProviderClaims
+from app.oidc.tokens import ProviderClaims
 from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
 from tests.support.databases import ROOT
 from tests.support.keycloak import ABSENT, Keycloak, bearer
@@ -162,16 +162,7 @@ def verify(keycloak: Keycloak, shape: Shape, claims: dict[str, Any]) -> Provider
     settings = Settings.model_validate({name.lower(): value for name, value in shape.settings.items()})
 
     async def verified() -> ProviderClaims:
-        rules = AccessTokenRules(
-            keycloak.issuer,
-            settings.oidc_audience,
-            settings.oidc_client_id,
-            mark=settings.oidc_token_mark,
-            audience_claim=settings.oidc_audience_claim,
-            scope_claim=settings.oidc_scope_claim,
-            scope_prefix=settings.oidc_scope_prefix or "",
-        )
-        provider = Provider(rules)
+        provider = Provider(keycloak.issuer, settings)
         try:
             return await provider.verify(token(keycloak, shape, claims), datetime.now(UTC))
         finally:
