@@ -92,18 +92,6 @@ class MetricsRefused(AppError, status=403, title="Metrics are not public"):
     """Without METRICS_TOKEN, metrics are available on this machine only, and never through a proxy."""
 
 
-class WrongPassword(AppError, status=403, title="The current password is wrong"):
-    """The current password is wrong."""
-
-
-class PasswordElsewhere(AppError, status=403, title="This account has no password here"):
-    """The identity provider keeps the password and the e-mail address of this account. Change them there."""
-
-
-class SignInAgain(AppError, status=403, title="Sign in again"):
-    """This request needs a sign-in at the identity provider within the last five minutes."""
-
-
 # A person's first token creates their account, which needs an address.
 class EmailMissing(AppError, status=403, title="The identity provider names no e-mail address"):
     """The identity provider names no valid e-mail address for you. Request the scope email."""
@@ -121,24 +109,8 @@ class SessionNotFound(NotFound, title="No such session"):
     """There is no live session with this id."""
 
 
-class RoleNotFound(NotFound, title="No such role"):
-    """There is no role with this name."""
-
-
-class ClientNotFound(NotFound, title="No such client"):
-    """There is no client with this id."""
-
-
 class OperationNotFound(NotFound, title="No such operation"):
     """You have no operation with this id."""
-
-
-class JobNotFound(NotFound, title="No such job"):
-    """You have no job with this id."""
-
-
-class ResultNotFound(NotFound, title="The job has no result"):
-    """The job has no result, because it has not finished or because it failed. Its state says which."""
 
 
 class MethodNotAllowed(AppError, status=405, title="Method not allowed"):
@@ -158,23 +130,8 @@ class EmailTaken(Conflict, title="This e-mail address is taken", constraints=("u
     """An account with this e-mail address already exists. Sign in, or reset its password."""
 
 
-# SQLite does not say that the violated constraint is the primary key.
-class ClientIdTaken(
-    Conflict, title="This client id is taken", constraints=("pk_oauth_client", "uq_oauth_client_id"), field="id"
-):
-    """A client with this id already exists. Change that one, or choose another id."""
-
-
 class LastAdmin(Conflict, title="The last admin cannot be removed"):
     """Nobody would be left to administer the service. Make another account an admin first."""
-
-
-class JobNotEnded(Conflict, title="The job has not failed"):
-    """Only a job that failed or was canceled can be started again."""
-
-
-class JobEnded(Conflict, title="The job has finished"):
-    """The job has finished, so it cannot be canceled."""
 
 
 # Changes alone cannot bring the client's copy up to date.

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path, Response
 from sqlmodel import Session, col, select
 
-from app.core.errors import ClientIdTaken, ClientNotFound
+from app.core.errors import Conflict, NotFound
 from app.dependencies import PageDep, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
@@ -13,6 +13,18 @@ from app.models.audit import record
 from app.models.oauth_client import ClientId, OAuthClient, OAuthClientCreate, OAuthClientPublic, OAuthClientUpdate
 
 router = Router("/api/clients", tags=["clients"])
+
+
+class ClientNotFound(NotFound, title="No such client"):
+    """There is no client with this id."""
+
+
+# SQLite does not say that the violated constraint is the primary key.
+class ClientIdTaken(
+    Conflict, title="This client id is taken", constraints=("pk_oauth_client", "uq_oauth_client_id"), field="id"
+):
+    """A client with this id already exists. Change that one, or choose another id."""
+
 
 WRITE = [requires("users:write")]
 IdInPath = Annotated[ClientId, Path(description="The client_id.")]
@@ -33,7 +45,6 @@ def create_client(body: OAuthClientCreate, session: SessionDep, response: Respon
     """Register an app. Its redirect URIs are compared exactly, but for the port of http://127.0.0.1 and http://[::1]."""
     client = OAuthClient.model_validate(body)
     session.add(client)
-    session.flush()
     record(session, "client-registered", client_id=client.id)
     response.headers["Location"] = f"/api/clients/{client.id}"
     return OAuthClientPublic.model_validate(client)
@@ -45,7 +56,6 @@ def update_client(client_id: IdInPath, body: OAuthClientUpdate, session: Session
     client = _get(session, client_id)
     client.sqlmodel_update(body.model_dump())
     session.add(client)
-    session.flush()
     record(session, "client-changed", client_id=client_id)
     return OAuthClientPublic.model_validate(client)
 
@@ -54,7 +64,6 @@ def update_client(client_id: IdInPath, body: OAuthClientUpdate, session: Session
 def delete_client(client_id: IdInPath, session: SessionDep) -> None:
     """Remove an app: nobody can sign in with it any more. Existing sessions continue."""
     session.delete(_get(session, client_id))
-    session.flush()
     record(session, "client-removed", client_id=client_id)
 
 

@@ -91,7 +91,6 @@ def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDe
     hero = _get(session, Hero, hero_id, lock=True)
     hero.sqlmodel_update(body.model_dump())
     session.add(hero)
-    session.flush()
     return HeroPublic.of(hero, me.scopes)
 
 
@@ -99,7 +98,6 @@ def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDe
 def delete_hero(hero_id: RowId, session: SessionDep) -> None:
     """Delete a hero, who thereby leaves every team."""
     session.delete(_get(session, Hero, hero_id, lock=True))
-    session.flush()
 
 
 # ---- Teams ----
@@ -134,7 +132,6 @@ def update_team(team_id: RowId, body: TeamUpdate, session: SessionDep) -> TeamPu
     team = _get(session, Team, team_id, lock=True)
     team.sqlmodel_update(body.model_dump())
     session.add(team)
-    session.flush()
     return TeamPublic.model_validate(team)
 
 
@@ -142,7 +139,6 @@ def update_team(team_id: RowId, body: TeamUpdate, session: SessionDep) -> TeamPu
 def delete_team(team_id: RowId, session: SessionDep) -> None:
     """Delete a team. Its heroes stay."""
     session.delete(_get(session, Team, team_id, lock=True))
-    session.flush()
 
 
 # ---- Memberships ----

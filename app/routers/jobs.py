@@ -7,7 +7,7 @@ from fastapi import Header, Path, Query, Request, Response
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, select, update
 
-from app.core.errors import InsufficientScope, Invalid, JobEnded, JobNotEnded, JobNotFound, ResultNotFound
+from app.core.errors import Conflict, InsufficientScope, Invalid, NotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, located, problems
@@ -21,6 +21,23 @@ from app.oauth2.caller import Caller
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])
+
+
+class JobNotFound(NotFound, title="No such job"):
+    """You have no job with this id."""
+
+
+class ResultNotFound(NotFound, title="The job has no result"):
+    """The job has no result, because it has not finished or because it failed. Its state says which."""
+
+
+class JobNotEnded(Conflict, title="The job has not failed"):
+    """Only a job that failed or was canceled can be started again."""
+
+
+class JobEnded(Conflict, title="The job has finished"):
+    """The job has finished, so it cannot be canceled."""
+
 
 JobId = Annotated[UUID, Path(description="The id of the job.")]
 Filters = Annotated[JobFilter, Query()]

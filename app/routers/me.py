@@ -11,16 +11,7 @@ from sqlmodel import Session, col
 from app.accounts import users
 from app.authentication import CurrentAccount, is_by_cookie, send_cookie
 from app.core.concurrency import in_thread
-from app.core.errors import (
-    Conflict,
-    Invalid,
-    InvalidToken,
-    LastAdmin,
-    PasswordElsewhere,
-    SessionNotFound,
-    SignInAgain,
-    WrongPassword,
-)
+from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound
 from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
@@ -36,6 +27,19 @@ from app.sign_in import note_refusal
 
 router = Router("/api/users/me")
 local_accounts = Router("/api/users/me")
+
+
+class WrongPassword(AppError, status=403, title="The current password is wrong"):
+    """The current password is wrong."""
+
+
+class PasswordElsewhere(AppError, status=403, title="This account has no password here"):
+    """The identity provider keeps the password and the e-mail address of this account. Change them there."""
+
+
+class SignInAgain(AppError, status=403, title="Sign in again"):
+    """This request needs a sign-in at the identity provider within the last five minutes."""
+
 
 BY_PASSWORD = problems(WrongPassword, PasswordElsewhere, Conflict)
 NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
@@ -58,7 +62,6 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
     user = users.get_user(session, me.user_id)
     user.sqlmodel_update(body.model_dump())
     session.add(user)
-    session.flush()
     return UserPublic.of(user)
 
 
@@ -171,7 +174,6 @@ def rename_my_session(
     if row is None:
         raise SessionNotFound
     row.device = body.device
-    session.flush()
     return SessionPublic.of(row, current=me.session_id)
 
 

@@ -88,7 +88,6 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     _check_assignee(changes.get("assignee_id"), active)
     task.sqlmodel_update(changes)
     session.add(task)
-    session.flush()
     if "assignee_id" in changes:
         _record(session, task, me, previous=previous)
     return TaskPublic.model_validate(task)
@@ -102,7 +101,6 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     if not task.may_be_deleted_by(me.user_id, is_admin="users:write" in me.scopes):
         raise NotYourTask("Only the author of a task can delete it.")
     session.delete(task)
-    session.flush()
 
 
 @router.get("/{task_id}/history", dependencies=ANYBODY, responses=NOT_FOUND)
@@ -150,4 +148,3 @@ def _record(session: Session, task: Task, me: Caller, *, previous: UUID | None) 
         changed_at=utcnow(),
     )
     session.add(change)
-    session.flush()

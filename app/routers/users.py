@@ -7,7 +7,7 @@ from fastapi import Path, Query
 from sqlmodel import Session, col, select
 
 from app.accounts import users
-from app.core.errors import Invalid, LastAdmin, RoleNotFound, SessionNotFound, UserNotFound
+from app.core.errors import Invalid, LastAdmin, NotFound, SessionNotFound, UserNotFound
 from app.core.scopes import ADMIN, in_order
 from app.dependencies import PageDep, SessionDep, SessionId, page_of_sessions, requires
 from app.http.openapi import problems
@@ -17,6 +17,11 @@ from app.models.refresh_token import SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserFilter, UserPublic
 
 router = Router("/api", tags=["users"])
+
+
+class RoleNotFound(NotFound, title="No such role"):
+    """There is no role with this name."""
+
 
 READ, WRITE = [requires("users:read")], [requires("users:write")]
 NO_USER, NO_USER_OR_LAST_ADMIN = problems(UserNotFound), problems(UserNotFound, LastAdmin)
@@ -59,7 +64,6 @@ def update_user(user_id: UserId, body: UserAdminUpdate, session: SessionDep) -> 
     for name, value in changes.items():
         setattr(user, name, value)
     session.add(user)
-    session.flush()
     return UserPublic.of(user)
 
 
@@ -110,7 +114,6 @@ def update_role(name: NameInPath, body: RoleUpdate, session: SessionDep) -> Role
     record(session, "role-scopes-changed", role=name, scopes=" ".join(scopes))
     role.scopes = scopes
     session.add(role)
-    session.flush()
     return RolePublic.model_validate(role)
 
 
