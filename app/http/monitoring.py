@@ -20,9 +20,7 @@ def check_scraper(request: Request, settings: Settings) -> None:
     """Require METRICS_TOKEN or, where it is not set and outside production, a request from this machine."""
     header, token = request.headers.get("authorization"), settings.metrics_token
     if token is None:
-        if settings.environment == "production":
-            raise MetricsRefused
-        if not is_from_this_machine(request):
+        if settings.environment == "production" or not is_from_this_machine(request):
             raise MetricsRefused
     elif header is None:
         raise Unauthenticated

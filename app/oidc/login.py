@@ -31,22 +31,19 @@ def local_path(path: str, otherwise: str = "/operations") -> str:
     return path if _LOCAL_PATH.fullmatch(path) else otherwise
 
 
-class SignInFailed(AppError):
-    """The provider's response is not valid. A page shows this error, never a problem document."""
+# A page shows these errors, by their types, never a problem document.
 
-    status, type, title, detail = 400, "sign-in-failed", "Not signed in", "You could not be signed in."
+
+class SignInFailed(AppError, status=400, title="Not signed in"):
+    """The provider's response is not valid."""
 
 
 class SignInStale(SignInFailed):
     """The login has expired, was used before, or began in another browser (login CSRF)."""
 
-    type = "sign-in-stale"
-
 
 class SignInRefused(SignInFailed):
     """The provider denied the login, or the person canceled it."""
-
-    type = "sign-in-refused"
 
 
 @dataclass(frozen=True, slots=True)
