@@ -71,6 +71,12 @@ def _refuse_client_authentication(header: str | None) -> None:
 OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
 
 
+def require(form: dict[str, str], *names: str) -> None:
+    for name in names:
+        if name not in form:
+            raise InvalidRequest(f"{name} is missing.")
+
+
 async def password_grant(
     request: Request, form: dict[str, str], services: Services, start_session: Callable[..., Started]
 ) -> Started:
@@ -78,8 +84,7 @@ async def password_grant(
 
     `start_session` is AuthorizationServer.start_session for a token pair, or start_cookie_session for a browser.
     """
-    if "username" not in form or "password" not in form:
-        raise InvalidRequest("username and password are required.")
+    require(form, "username", "password")
     if "scope" in form:
         parse_scope(form["scope"])
     email = _as_email(form["username"])

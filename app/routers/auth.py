@@ -8,7 +8,7 @@ from app.core.concurrency import in_thread
 from app.core.crypto import sha256_base64url
 from app.core.errors import AlreadyConfirmed, EmailTaken, InvalidLink, RolesMissing
 from app.core.moving_windows import networks
-from app.core.oauth_errors import InvalidRequest, UnsupportedGrantType
+from app.core.oauth_errors import UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.error_handlers import NO_STORE
@@ -21,7 +21,7 @@ from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset
 from app.oauth2.caller import CodeBinding
 from app.oauth2.requests import CodeTokenForm, RevocationForm, TokenForm
 from app.services import Services
-from app.sign_in import OAuthForm, password_grant
+from app.sign_in import OAuthForm, password_grant, require
 
 router = Router("/api/auth", tags=["auth"])
 local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
@@ -75,9 +75,8 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
     out; only `invalid_grant` does. A refresh may request fewer scopes; the next one without `scope` returns all again.
     """
     response.headers.update(NO_STORE)
-    match form.get("grant_type"):
-        case None:
-            raise InvalidRequest("grant_type is missing.")
+    require(form, "grant_type")
+    match form["grant_type"]:
         case grant if grant not in GRANTS:
             raise UnsupportedGrantType
         case "password":
@@ -89,8 +88,7 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
 
 
 async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
-    if not {"code", "redirect_uri", "client_id", "code_verifier"} <= form.keys():
-        raise InvalidRequest("code, redirect_uri, client_id and code_verifier are needed.")
+    require(form, "code", "redirect_uri", "client_id", "code_verifier")
     binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
 
     def redeem(session: Session) -> TokenPair:
@@ -101,8 +99,7 @@ async def _code_grant(request: Request, form: dict[str, str], services: Services
 
 
 async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
-    if "refresh_token" not in form:
-        raise InvalidRequest("refresh_token is missing.")
+    require(form, "refresh_token")
 
     def refresh(session: Session) -> TokenPair:
         return services.authorization_server.refresh(
@@ -123,8 +120,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 
     Takes effect at once, on access tokens too. The response is 200 for unknown and used tokens as well.
     """
-    if "token" not in form:
-        raise InvalidRequest("token is missing.")
+    require(form, "token")
     services.authorization_server.revoke(session, form["token"], utcnow())
     return Response(headers=NO_STORE)
 
@@ -142,8 +138,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
     A token that is expired, revoked, superseded, unknown or no access token is `{"active": false}`. Introspection does
     not count as a use.
     """
-    if "token" not in form:
-        raise InvalidRequest("token is missing.")
+    require(form, "token")
     response.headers.update(NO_STORE)
     server = services.authorization_server
     return await services.database.read(request, server.introspect, form["token"], utcnow())
@@ -154,21 +149,19 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
 
 @local_accounts.post("/forgot-password", status_code=202, response_class=Response)
 @limited(settings.limit_register)
-def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
+def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> None:
     """Mail a password reset link. The response, and the time it takes, are the same for every address."""
     services.account_limits.mail(body.email, client_address(request))
     # The job looks the account up, so that a known address takes no longer than an unknown one.
     services.jobs.mail(session, "reset", to=body.email)
-    return Response(status_code=202)
 
 
 @local_accounts.post("/request-verification", status_code=202, response_class=Response)
 @limited(settings.limit_register)
-def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> Response:
+def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> None:
     """Mail the verification link again. The response is the same for every address."""
     services.account_limits.mail(body.email, client_address(request))
     services.jobs.mail(session, "verification", to=body.email)
-    return Response(status_code=202)
 
 
 @local_accounts.post("/reset-password", status_code=204, responses=problems(InvalidLink))
@@ -192,12 +185,11 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     "/renew-link", status_code=202, response_class=Response, responses=problems(InvalidLink, AlreadyConfirmed)
 )
 @limited(settings.limit_register)
-def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> Response:
+def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Mail a new link in place of one that has expired or was replaced: an `invalid-link` that is `renewable`."""
     kind, user = email_tokens.find_renewable(session, services.signers, body.token)
     services.account_limits.mail(user.email, client_address(request))
     services.jobs.mail(session, kind, owner_id=user.id)
-    return Response(status_code=202)
 
 
 @local_accounts.post("/verify-email", status_code=204, responses=problems(InvalidLink, AlreadyConfirmed, EmailTaken))

@@ -115,11 +115,10 @@ def _change_password(
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)
-async def change_email(request: Request, body: EmailChange, me: Account, services: ServicesDep) -> Response:
+async def change_email(request: Request, body: EmailChange, me: Account, services: ServicesDep) -> None:
     """Request a change of your e-mail address. The link mailed to the new one completes it; the old one is notified."""
     await _verify_password(services, me, body.current_password)
     await services.database.write(request, _change_email, services, me.user, body.email)
-    return Response(status_code=202)
 
 
 def _change_email(session: Session, services: Services, user: User, new_email: str) -> None:
