@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Header, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, select, update
 
@@ -41,9 +41,7 @@ class JobEnded(Conflict, title="The job has finished"):
 
 JobId = Annotated[UUID, Path(description="The id of the job.")]
 Filters = Annotated[JobFilter, Query()]
-_FORMAT = "Of a statement, the table or the page. By default a browser gets the page and any other client the table."
-Format = Annotated[Literal["csv", "html"] | None, Query(alias="format", description=_FORMAT, examples=["html"])]
-Accept = Annotated[str, Header(include_in_schema=False)]
+Format = Annotated[Literal["csv", "html"], Query(alias="format", description="Of a statement: its table or its page.")]
 
 _TEXT = {"schema": {"type": "string"}}
 _ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
@@ -116,11 +114,9 @@ def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDe
 
 
 @router.get("/{job_id}/result", response_class=Response, responses=_RESULT | problems(JobNotFound, ResultNotFound))
-def read_job_result(
-    job_id: JobId, me: JobsUser, session: SessionDep, form: Format = None, accept: Accept = ""
-) -> Response:
-    """The result of a job: the archive of an export, for its owner alone; the table of a statement, or with
-    `format=html` and in a browser its page."""
+def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Format = "csv") -> Response:
+    """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
+    `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
     if job.kind == "export":
         _require_all_scopes(me)
@@ -132,7 +128,7 @@ def read_job_result(
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}
         return Response(archive, media_type="application/zip", headers=attached)
-    if (form or ("html" if "text/html" in accept else "csv")) == "html":
+    if form == "html":
         return Response(read_file(archive, PAGE), media_type="text/html", headers=_SANDBOX)
     attached = {"Content-Disposition": f'attachment; filename="{CSV}"'}
     return Response(read_file(archive, CSV), media_type="text/csv", headers=attached)
