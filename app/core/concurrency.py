@@ -1,15 +1,13 @@
-"""Worker threads that are never abandoned, and bulkheads around heavy work."""
+"""Worker threads, and bulkheads around heavy work."""
 
-from asyncio import CancelledError
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from threading import Lock
 from typing import ParamSpec, TypeVar
 
 import anyio
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 
 from app.core.errors import Unavailable
 
@@ -18,29 +16,8 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `function` in a worker thread and, once it has begun, wait for it even when this task is canceled.
-
-    AnyIO's own cancellation waits for the thread anyway. A native one (a server that shuts down) does not, and the
-    cleanup that follows would share the session with a thread that still uses it.
-    """
-    started, running = Lock(), Lock()  # whoever acquires `started` first decides whether the function runs at all
-
-    def run() -> T:
-        if not started.acquire(blocking=False):
-            raise CancelledError
-        try:
-            return function(*args, **kwargs)
-        finally:
-            running.release()
-
-    running.acquire()  # the thread releases it
-    try:
-        return await to_thread.run_sync(run)
-    except CancelledError:
-        if not started.acquire(blocking=False):
-            with CancelScope(shield=True):
-                await to_thread.run_sync(partial(running.acquire))
-        raise
+    """Run `function` in a worker thread."""
+    return await to_thread.run_sync(partial(function, *args, **kwargs))
 
 
 class Bulkhead:
