@@ -73,12 +73,4 @@ class Cache:
 
     def get_or_make(self, owner_id: UUID, revision: int, query: str, make: Callable[[], bytes]) -> bytes:
         """The result of `make` for this key. If several threads request it at once, one of them computes it."""
-        made: list[bytes] = []
-
-        def make_once() -> bytes:
-            made.append(make())
-            return made[0]
-
-        found = bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make_once))
-        metrics.count("cache_requests", result="miss" if made else "hit")
-        return found
+        return bytes(self._region.get_or_create(f"muster/{owner_id}.{revision}/{query}", make))

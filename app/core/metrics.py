@@ -32,7 +32,6 @@ _counters = {
         ("slot_timeouts", "", "Requests refused because no slot became free in time."),
         ("limit_hits", "kind", "Requests and password attempts refused by a rate limit."),
         ("limit_storage_failures", "", "Rate limits counted in this process because Redis was unavailable."),
-        ("cache_requests", "result", "Results found in the cache (hit) or computed (miss)."),
         ("cache_failures", "", "Results computed because Redis was unavailable."),
         ("messages", "", "Chat messages stored."),
         ("readers_ended", "ending", "Chat sockets, streams and long polls that ended, by reason; left: by the client."),
