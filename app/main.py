@@ -12,7 +12,6 @@ from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -181,7 +180,7 @@ def add_shared_parts(
     The middleware added last is the first one that a request passes.
     """
     app.mount("/static", CompressedFiles(directory=ROOT / "app" / "static"), name="static")
-    for kind in (AppError, ApiError, HTTPException, RequestValidationError, RateLimitExceeded, SQLAlchemyError):
+    for kind in (AppError, ApiError, HTTPException, RequestValidationError, SQLAlchemyError):
         app.add_exception_handler(kind, handle_error)
     app.add_middleware(CatchAll, settings=settings, handle_error=handle_error)
     app.add_middleware(Compression, minimum_size=1024)

@@ -5,11 +5,9 @@ import re
 from secrets import token_hex
 from typing import Any
 
-from anyio import to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from slowapi.errors import RateLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -19,7 +17,6 @@ from app.core.dialects import as_app_error
 from app.core.errors import AppError, Internal, Invalid
 from app.core.oauth_errors import OAUTH_PATHS, oauth_error
 from app.http.middleware import route_template
-from app.http.rate_limit import too_many_requests
 
 log = logging.getLogger("muster.error")
 
@@ -38,7 +35,7 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 secti
 
 async def error_response(request: Request, exception: Exception) -> Response:
     """The response to any exception, with no more than the client may know."""
-    error = await classify(request, exception)
+    error = classify(request, exception)
     metrics.count("errors", type=error.type)
     if route_template(request.scope) in FOR_BROWSERS and request.method == "GET":
         where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
@@ -48,13 +45,11 @@ async def error_response(request: Request, exception: Exception) -> Response:
     return JSONResponse(errors.problem(error), error.status, error.headers, media_type=PROBLEM)
 
 
-async def classify(connection: HTTPConnection, error: Exception) -> AppError:
+def classify(connection: HTTPConnection, error: Exception) -> AppError:
     """The error as the client sees it. The details of an unexpected one go to the log."""
     match error:
         case AppError():
             return error
-        case RateLimitExceeded():
-            return await to_thread.run_sync(too_many_requests, connection)
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():

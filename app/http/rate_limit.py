@@ -3,24 +3,22 @@
 Wrong passwords, mails and sockets are counted beside it: app/accounts/limits.py and app/services.py.
 """
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from fastapi import Request
-from limits import parse_many
+from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
 
-from app.core.errors import TooManyRequests
-from app.core.moving_windows import networks, refusal
+from app.core.moving_windows import network, networks, refusal
 from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import get_settings
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+Check: TypeAlias = Callable[[Request], None]
 
 
 # ---- Who is counted ----
@@ -35,9 +33,8 @@ def client_address(request: HTTPConnection) -> str:
         return "unknown"  # a proxy may pass on anything
 
 
-def by_network(request: HTTPConnection, larger: int = 0) -> str:
-    """The client's network or, where it has larger ones, the one that is `larger` steps larger."""
-    return networks(client_address(request))[: larger + 1][-1]
+def by_network(request: HTTPConnection) -> str:
+    return network(client_address(request))
 
 
 def by_session(request: Request) -> str:
@@ -52,29 +49,22 @@ def by_person(request: Request) -> str:
     return str(user_id) if user_id else by_network(request)
 
 
-# slowapi asks for the signature at every request, which took 3 % of it; an attribute of this name answers at once.
-for _key in (by_network, by_session, by_person):
-    _key.__signature__ = inspect.signature(_key)  # type: ignore[attr-defined]  # where inspect looks first
+# ---- Requests, in the windows of slowapi's limiter ----
 
 
-# ---- Requests: slowapi ----
-
-
-_PREFIX = "muster"
 _settings = get_settings()
-limiter = Limiter(
+_limiter = Limiter(
     key_func=by_session,
     strategy="moving-window",
     storage_uri=_settings.redis_url or "local://",
     storage_options=CLIENT_OPTIONS if _settings.redis_url else {},
-    key_style="endpoint",  # one window for /users/{id}, whatever the id
-    key_prefix=_PREFIX,
 )
+_windows = _limiter.limiter
 
 
 @dataclass(frozen=True, slots=True)
 class RouteLimit:
-    """A limit in slowapi's notation. Routes whose limits have the same `scope` count together."""
+    """A limit such as "20/minute". Routes whose limits have the same `scope` count together."""
 
     limit: str
     key: Callable[[Request], str] = by_network
@@ -83,89 +73,92 @@ class RouteLimit:
     replaces_default: bool = False
 
 
+_DEFAULT = RouteLimit(_settings.limit_default, by_session)
+
+
 def limited(
     limit: str,
     *,
     key: Callable[[Request], str] = by_network,
     shared: str | None = None,
     exempt_when: Callable[[Request], bool] | None = None,
+    replaces_default: bool = False,
 ) -> Callable[[Endpoint], Endpoint]:
-    """Give a route a limit of its own beside LIMIT_DEFAULT."""
-    return _mark(RouteLimit(limit, key, shared, exempt_when))
-
-
-def limited_instead(limit: str) -> Callable[[Endpoint], Endpoint]:
-    """Count a route's requests by `limit` instead of LIMIT_DEFAULT, by session as well."""
-    return _mark(RouteLimit(limit, by_session, replaces_default=True))
-
-
-def _mark(limit: RouteLimit) -> Callable[[Endpoint], Endpoint]:
-    """Note the limit on the function: app/http/routing.py reads it, since slowapi would count on the event loop."""
+    """Give a route a limit beside LIMIT_DEFAULT, or instead of it. slowapi's own decorators would count on the event
+    loop, also in Redis: this one leaves a note on the function, and app/http/routing.py counts in the route's thread.
+    """
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.limits = (*getattr(endpoint, "limits", ()), limit)  # type: ignore[attr-defined]  # a note
+        own = RouteLimit(limit, key, shared, exempt_when, replaces_default)
+        endpoint.limits = (*_limits_of(endpoint), own)  # type: ignore[attr-defined]  # the note
         return endpoint
 
     return mark
 
 
-def request_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
-    """A function that counts a request to `endpoint` or raises RateLimitExceeded. With Redis it blocks."""
-    limits: tuple[RouteLimit, ...] = getattr(endpoint, "limits", ())
+def request_check(endpoint: Callable[..., Any]) -> Check:
+    """A function that counts a request to `endpoint` or raises TooManyRequests. With Redis it blocks."""
+    limits = _limits_of(endpoint)
     if not any(limit.replaces_default for limit in limits):
-        limits = (RouteLimit(_settings.limit_default, by_session), *limits)
-    return _check(endpoint, endpoint.__name__, *limits)
+        limits = (_DEFAULT, *limits)
+    return _counting(_name(endpoint), limits)
 
 
-def refusal_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
+def refusal_check(endpoint: Callable[..., Any]) -> Check:
     """Like request_check, for requests that are rejected before `endpoint` runs, such as by a 401, in a window of their
     own."""
-    return _check(endpoint, f"{endpoint.__name__}/refused", RouteLimit(_settings.limit_default, by_session))
+    return _counting(f"{_name(endpoint)}/refused", (_DEFAULT,))
 
 
-def network_check(endpoint: Callable[..., Any]) -> Callable[[Request], None]:
+def network_check(endpoint: Callable[..., Any]) -> Check:
     """A function that rejects a network which has used up a window, before the request's body is read.
 
     It counts nothing: the caller, and whether the request is valid, are not known yet.
     """
-    name = f"{endpoint.__module__}.{endpoint.__name__}"
-    own = [limit for limit in getattr(endpoint, "limits", ()) if limit.key is by_network and limit.exempt_when is None]
+    name = _name(endpoint)
+    own = [limit for limit in _limits_of(endpoint) if limit.key is by_network and limit.exempt_when is None]
     scopes = {limit.scope or name: limit.limit for limit in own} | {f"{name}/refused": _settings.limit_default}
     windows = [(item, scope) for scope, limit in scopes.items() for item in parse_many(limit)]
 
     def check(request: Request) -> None:
         for item, scope in windows:
-            arguments = (_PREFIX, by_network(request), scope)
-            if not limiter.limiter.test(item, *arguments):
-                raise refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
+            _require(_windows.test, item, by_network(request), scope)
 
     return check
 
 
-def _check(endpoint: Callable[..., Any], name: str, *limits: RouteLimit) -> Callable[[Request], None]:
-    def check(request: Request) -> None:  # slowapi looks for it by name
-        """slowapi has counted before it calls this."""
+def _counting(name: str, limits: Sequence[RouteLimit]) -> Check:
+    windows = [(_sizes(item), limit.scope or name, limit) for limit in limits for item in parse_many(limit.limit)]
 
-    check.__module__, check.__name__ = endpoint.__module__, name  # slowapi keeps its limits by this name
-    for limit in limits:
-        scope = limit.scope or f"{endpoint.__module__}.{name}"
-        check = limiter.shared_limit(limit.limit, scope, key_func=limit.key, exempt_when=limit.exempt_when)(check)
-        for larger in (1, 2) if limit.key is by_network else ():
-            key, most = partial(by_network, larger=larger), _times(limit.limit, 4**larger)
-            check = limiter.shared_limit(most, scope, key_func=key, exempt_when=limit.exempt_when)(check)
+    def check(request: Request) -> None:
+        request.state.is_counted = True
+        for sizes, scope, limit in windows:
+            if limit.exempt_when is None or not limit.exempt_when(request):
+                keys = networks(client_address(request)) if limit.key is by_network else [limit.key(request)]
+                for item, key in zip(sizes, keys, strict=False):
+                    _require(_windows.hit, item, key, scope)
+
     return check
 
 
-def _times(limit: str, factor: int) -> str:
-    items = parse_many(limit)
-    return ";".join(f"{item.amount * factor} per {item.multiples} {item.GRANULARITY.name}" for item in items)
+def _sizes(item: RateLimitItem) -> list[RateLimitItem]:
+    """The limit of a network, and of the larger ones that contain it."""
+    return [type(item)(item.amount * times, item.multiples) for times in (1, 4, 16)]
+
+
+def _require(is_free: Callable[..., bool], item: RateLimitItem, key: str, scope: str) -> None:
+    """Raise TooManyRequests unless there is room in a window. The path's parameters make no windows of their own."""
+    if not is_free(item, "muster", key, scope):
+        raise refusal(item, _windows.get_window_stats(item, "muster", key, scope).reset_time, "request")
+
+
+def _limits_of(endpoint: Callable[..., Any]) -> tuple[RouteLimit, ...]:
+    return getattr(endpoint, "limits", ())
+
+
+def _name(endpoint: Callable[..., Any]) -> str:
+    return f"{endpoint.__module__}.{endpoint.__name__}"
 
 
 def is_counted(request: Request) -> bool:
-    return hasattr(request.state, "view_rate_limit")  # slowapi's note
-
-
-def too_many_requests(request: HTTPConnection) -> TooManyRequests:
-    """The response to slowapi's RateLimitExceeded. It may block on Redis."""
-    item, arguments = request.state.view_rate_limit
-    return refusal(item, limiter.limiter.get_window_stats(item, *arguments).reset_time, "request")
+    return hasattr(request.state, "is_counted")

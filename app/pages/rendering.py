@@ -156,7 +156,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
     The API has counted and logged its own errors already.
     """
     if not isinstance(error, ApiError):
-        known = await classify(request, error)
+        known = classify(request, error)
         metrics.count("errors", type=known.type)
         return await _error_page(request, known)
     if error.status == 401:

@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.error_handlers import NO_STORE
 from app.http.openapi import OAUTH_ERRORS, form_body, located, problems
-from app.http.rate_limit import client_address, limited, limited_instead
+from app.http.rate_limit import by_session, client_address, limited
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
@@ -131,7 +131,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
     responses=OAUTH_ERRORS,
     dependencies=[requires("tokens:introspect")],
 )
-@limited_instead(settings.limit_introspect)
+@limited(settings.limit_introspect, key=by_session, replaces_default=True)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 

@@ -61,7 +61,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         return
     except Exception as error:
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-        refusal = await classify(websocket, first)
+        refusal = classify(websocket, first)
         code, reason = _CODES.get(refusal.status, CloseReason.SLOW), refusal.detail
     if code is not None:
         with suppress(*_GONE):
@@ -142,7 +142,7 @@ async def _post(
         author = (caller.user_id, caller.session.name)
         public, is_new = await database.run(database.chat_write_side, None, services.chat.post, *author, body)
     except Exception as error:
-        return _error_frame(await classify(websocket, error), frame)
+        return _error_frame(classify(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
 
 
