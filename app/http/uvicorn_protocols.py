@@ -1,11 +1,10 @@
 """Uvicorn's protocols, hardened against endless heads, clients that never read, and requests during a shutdown."""
 
 import asyncio
-from collections import deque
 from typing import Any
 
 from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
@@ -19,17 +18,16 @@ FAREWELL = 1
 
 
 class Protocol(HttpToolsProtocol):
-    """HTTP with bounds on unterminated heads, and shutdown and disconnects reported to every request.
+    """HTTP with bounds on unterminated heads, and a shutdown that every request learns of.
 
-    The parser buffers a line or header of any length, and waits forever for its end. Uvicorn reports a
-    disconnect only to the newest of several pipelined requests. And it stops the application only when all requests
-    are answered: `on_shutdown` in the lifespan's state is called earlier, so that long polls and streams end.
+    The parser buffers a line or header of any length, and waits forever for its end. And uvicorn stops the application
+    only when all requests are answered: `on_shutdown` in the lifespan's state is called earlier, so that long polls and
+    streams end.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._unparsed = 0  # bytes since the parser last completed an element
-        self._unanswered: deque[RequestResponseCycle] = deque()
         self._is_stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -50,11 +48,9 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unparsed = 0
         self._head_timer.cancel()
-        before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before:  # a WebSocket handshake creates none
-            self._unanswered.append(self.cycle)
-            self.cycle.keep_alive = self.cycle.keep_alive and not self._is_stopping
+        if self._is_stopping and self.cycle is not None:  # a WebSocket handshake has none
+            self.cycle.keep_alive = False
 
     def _should_upgrade_to_ws(self) -> bool:
         """Treat an incomplete handshake (RFC 6455 section 4.1) as an ordinary request."""
@@ -74,7 +70,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self._unanswered.popleft().more_body:
+        if not self.pipeline and self.cycle.more_body:
             self.transport.close()  # app/http/bodies.py has given up on the rest of the body
         super().on_response_complete()
 
@@ -83,23 +79,23 @@ class Protocol(HttpToolsProtocol):
         if on_shutdown is not None:
             on_shutdown()
         self._is_stopping = True
-        if self._unanswered:
-            super().shutdown()  # the last response closes the connection
-        else:
+        if self._is_idle():
             self.loop.call_later(FAREWELL, self._close_if_idle)
+        else:
+            super().shutdown()  # the last response closes the connection
         # After timeout_graceful_shutdown uvicorn would cancel each request and log it as an error.
         if patience := self.config.timeout_graceful_shutdown:
             self.loop.call_later(patience - 1, self.transport.abort)
 
     def _close_if_idle(self) -> None:
-        if not self._unanswered:
+        if self._is_idle():
             self.transport.close()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
-        for cycle in self._unanswered:
-            cycle.disconnected = True
-            cycle.message_event.set()
         super().connection_lost(exc)
 
 
