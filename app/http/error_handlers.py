@@ -20,10 +20,6 @@ from app.http.middleware import route_template
 
 log = logging.getLogger("muster.error")
 
-_KINDS = (
-    *(errors.NotFound, errors.MethodNotAllowed, errors.RequestTimeout),
-    *(errors.ContentTooLarge, errors.TooManyRequests),
-)
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
@@ -93,8 +89,8 @@ def _place(part: str | int) -> str:
 
 
 def _of_http_exception(error: HTTPException) -> AppError:
-    """The errors that FastAPI and Starlette raise themselves."""
-    kind = next((kind for kind in _KINDS if kind.status == error.status_code), errors.BadRequest)
+    """The errors that FastAPI and Starlette raise themselves: the first kind with this status is the general one."""
+    kind = next((kind for kind in AppError.__subclasses__() if kind.status == error.status_code), errors.BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
 
 

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 # A socket for both families shows 192.0.2.1 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2): one /64 for all of IPv4.
-_MAPPED = re.compile(r"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
+_MAPPED = re.compile(rb"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
 
 
 class ClientAddress:
@@ -19,12 +19,9 @@ class ClientAddress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if client := scope.get("client"):
-            scope["client"] = (_MAPPED.sub("", client[0]), client[1])
+            scope["client"] = (_MAPPED.sub(b"", client[0].encode()).decode(), client[1])
             scope["headers"] = [
-                (
-                    name,
-                    _MAPPED.sub("", value.decode("latin-1")).encode("latin-1") if name == b"x-forwarded-for" else value,
-                )
+                (name, _MAPPED.sub(b"", value) if name == b"x-forwarded-for" else value)
                 for name, value in scope["headers"]
             ]
         await self._app(scope, receive, send)

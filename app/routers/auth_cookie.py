@@ -1,8 +1,5 @@
 """Signing browsers in and out: the access token is in a cookie that scripts cannot read."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from fastapi import Request, Response
 
 from app.authentication import require_own_origin
@@ -43,11 +40,15 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     require_own_origin(request)
     if not BY_PASSWORD and request.headers.get("origin") in settings.cors_origins:
         raise ForeignOrigin
-    with _as_problems():
+    try:
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}
         start_session = services.authorization_server.start_cookie_session
         cookie = await password_grant(request, {**own, "client_id": "browser"}, services, start_session)
+    except InvalidGrant:
+        raise InvalidCredentials from None
+    except OAuthError as error:  # this is no OAuth endpoint
+        raise BadRequest(error.detail) from None
     await end_browser_session(request, services)
     return _with_cookie(cookie.token, cookie.max_age)
 
@@ -63,14 +64,3 @@ async def cookie_logout(request: Request, services: ServicesDep) -> Response:
 def _with_cookie(token: str, max_age: int) -> Response:
     headers = {"Set-Cookie": set_cookie(settings, token, max_age), "Cache-Control": "no-store"}
     return Response(status_code=204, headers=headers)
-
-
-@contextmanager
-def _as_problems() -> Iterator[None]:
-    """Turn RFC 6749 errors into problems: this is not an OAuth endpoint."""
-    try:
-        yield
-    except InvalidGrant:
-        raise InvalidCredentials from None
-    except OAuthError as error:
-        raise BadRequest(error.detail) from None

@@ -20,7 +20,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.caller import Caller, Device, SignIn
+from app.oauth2.caller import Device, SignIn
 from app.oauth2.refresh_tokens import find_live_session, revoke_sessions
 from app.services import Services
 from app.sign_in import note_refusal
@@ -73,7 +73,8 @@ async def delete_me(request: Request, body: AccountDeletion, me: Account, servic
     minutes before.
     """
     if me.user.password_hash is None:
-        _require_recent_sign_in(me.caller)
+        if utcnow() - from_timestamp(me.caller.claims.auth_time) > SIGN_IN_AGE:
+            raise SignInAgain
     elif body.current_password is MISSING:
         raise Invalid.at("body", "current_password", message="The current password is required.", kind="missing")
     else:
@@ -138,12 +139,6 @@ async def _verify_password(services: Services, me: CurrentAccount, password: str
         await in_thread(services.account_limits.failed, me.user.email)
         await note_refusal(services, me.user.email, "current-password")
         raise WrongPassword
-
-
-def _require_recent_sign_in(caller: Caller) -> None:
-    """Require a sign-in at the provider within SIGN_IN_AGE, in place of a password."""
-    if utcnow() - from_timestamp(caller.claims.auth_time) > SIGN_IN_AGE:
-        raise SignInAgain
 
 
 # ---- Sessions: the signed-in devices ----
