@@ -70,8 +70,13 @@ class Page:
 
     def __init__(self, request: Request, response: Response, limit: int, after: str | None) -> None:
         self.limit = limit
-        self.position = self._decode(request, after) if after else None
-        self._request, self._response = request, response
+        self.position: list[str] | None = None
+        self._request, self._response, self._signer = request, response, services_of(request).signers.cursor
+        if after:
+            self.position = self._signer.verify(after, request.url.path)
+            if self.position is None:
+                message = "This is not a cursor of this list. Take it from the header Next-Cursor."
+                raise Invalid.at("query", "after", message=message, kind="cursor")
 
     def read(
         self, session: Session, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False
@@ -87,20 +92,9 @@ class Page:
     def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
         """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""
         if len(rows) > self.limit:
-            self._link_next(position(rows[self.limit - 1]))
+            cursor = self._signer.sign(position(rows[self.limit - 1]), self._request.url.path)
+            self._response.headers.update(next_page(self._request, "after", cursor))
         return list(rows[: self.limit])
-
-    def _link_next(self, position: list[str]) -> None:
-        cursor = services_of(self._request).signers.cursor.sign(position, self._request.url.path)
-        self._response.headers.update(next_page(self._request, "after", cursor))
-
-    @staticmethod
-    def _decode(request: Request, after: str) -> list[str]:
-        position: list[str] | None = services_of(request).signers.cursor.verify(after, request.url.path)
-        if position is None:
-            message = "This is not a cursor of this list. Take it from the header Next-Cursor."
-            raise Invalid.at("query", "after", message=message, kind="cursor")
-        return position
 
 
 async def get_page(
