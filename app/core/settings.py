@@ -172,15 +172,11 @@ class Settings(BaseSettings):
         return Path(str(make_url(self.database_url).database))
 
     @model_validator(mode="after")
-    def _check_provider(self) -> Self:
+    def _check_addresses(self) -> Self:
         if self.oidc_issuer == self.public_url:
             raise ValueError("OIDC_ISSUER: must differ from PUBLIC_URL, which is the issuer of our own tokens")
         if self.local_accounts == "off" and self.oidc_issuer is None:
             raise ValueError("OIDC_ISSUER: LOCAL_ACCOUNTS=off needs an identity provider where people sign in")
-        return self
-
-    @model_validator(mode="after")
-    def _check_origins(self) -> Self:
         insecure = [origin for origin in self.cors_origins if urlsplit(origin).scheme == "http"]
         if self.environment == "production" and any(urlsplit(origin).hostname != "localhost" for origin in insecure):
             raise ValueError("CORS_ORIGINS: production needs https:// origins, or http://localhost for mobile apps")

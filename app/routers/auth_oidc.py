@@ -22,7 +22,6 @@ from app.sign_in import device_of, end_browser_session
 router = Router("/api/auth/oidc")
 settings = get_settings()
 LOGIN_COOKIE = "-sign-in"  # follows the name of the session's cookie
-MAX_NEXT = 2000  # characters of `next`: a cookie of browsers has at most 4 KB
 
 
 # Both run before anything can fail, so that an error leads to a page of the origin where the person came from. An
@@ -44,7 +43,6 @@ async def _origin_from_state(request: Request, services: ServicesDep) -> None:
 async def login(request: Request, services: ServicesDep) -> Response:
     """Redirect to the provider. `next` is the page to show afterwards: a path, or a URL at one of CORS_ORIGINS."""
     wanted = request.query_params.get("next", "")
-    wanted = wanted if len(wanted) <= MAX_NEXT else ""
     origin = request.state.pages
     path = local_path(wanted.removeprefix(origin))
     passed_on = {name: text for name in ("prompt", "login_hint") if (text := request.query_params.get(name))}
