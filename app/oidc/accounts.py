@@ -4,7 +4,6 @@ Issuer and subject identify a person, never an address: linking by address would
 provider into other people's accounts.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from sqlmodel import Session, col, update
 
 from app.accounts.users import create_user, free_address, get_role, lock_user
 from app.core.database import Database
-from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
+from app.core.errors import EmailMissing, InvalidToken
 from app.core.scopes import USER
 from app.models.audit import record
 from app.models.user import Identity, User
@@ -24,7 +23,6 @@ from app.oidc.provider import Provider
 from app.oidc.tokens import Profile, ProviderClaims
 
 RoleMap = Sequence[tuple[str, str]]
-_CACHED = (EmailMissing, IntegrityError, ProviderUnavailable)  # refusals that will not change within seconds
 
 
 async def caller_of(
@@ -34,7 +32,7 @@ async def caller_of(
     changes; both are committed before the route runs. The provider is asked between two sessions, never within one."""
     caller = await database.read(None, find_caller, claims)
     if caller is None:
-        await _provision(database, provider, token, claims, role_map)
+        await _create(database, provider, token, claims, role_map)
     elif is_role_due(caller, claims, role_map):
         await database.write(None, apply_role, caller, claims, role_map)
     else:
@@ -45,27 +43,6 @@ async def caller_of(
     return caller
 
 
-async def _provision(
-    database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
-) -> None:
-    """Create the account once for all requests of a person that wait for it together.
-
-    A refusal is repeated for some seconds without asking again, so that such requests take up neither the provider's
-    time nor the writer's.
-    """
-    attempts, key = provider.provisioning, (claims.subject, claims.profile.email)
-    if key not in attempts:
-        attempts[key] = asyncio.create_task(_create(database, provider, token, claims, role_map))
-    try:
-        await asyncio.shield(attempts[key])
-    except _CACHED:
-        raise
-    except Exception:
-        attempts.pop(key, None)
-        raise
-    attempts.pop(key, None)
-
-
 async def _create(
     database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
 ) -> None:
@@ -74,7 +51,7 @@ async def _create(
         await database.write(None, create_account, claims, profile, role_map)
     except IntegrityError:
         if await database.read(None, find_caller, claims) is None:
-            raise  # another account has the address; otherwise another process was first
+            raise  # another account has the address; otherwise another request was first
 
 
 def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:

@@ -3,14 +3,13 @@
 No database session is open while Muster waits for the provider, whose responses are cached.
 """
 
-import asyncio
 import logging
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import anyio
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
@@ -21,7 +20,6 @@ from app.oidc.tokens import MAX_LENGTH, Profile, ProviderClaims, access_token_cl
 
 log = logging.getLogger("muster.oidc")
 
-REFUSAL_TTL = 10  # seconds during which a refused account is refused again without another attempt
 _ParsedToken = tuple[dict[str, Any], ProviderClaims, VerifyingKey | None]  # its header, claims, and who signed it
 
 
@@ -38,8 +36,6 @@ class Provider:
         )
         self.discovery = Discovery(issuer, self._http)
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
-        # Accounts that are being created, and those refused within REFUSAL_TTL (app/oidc/accounts.py).
-        self.provisioning: TTLCache[Any, asyncio.Task[None]] = TTLCache(4096, REFUSAL_TTL)
 
     async def close(self) -> None:
         self.discovery.close()
