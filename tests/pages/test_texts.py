@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from html import unescape
+from importlib import import_module
 from typing import Any, get_args
 
 import pytest
@@ -26,7 +27,7 @@ from app.pages.texts import (
 )
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
-from tests.support.databases import ROOT
+from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import Muster
 
 # No page calls a route that answers with these: they are for programs.
@@ -52,13 +53,22 @@ BODIES: list[type[BaseModel]] = [
 ]
 METHODS = {f"method-{name}" for name in ("password", "cookie", "code", "provider")}
 REASONS = {f"reason-{name}" for name in ("password", "locked", "current-password")}
+WITHOUT_PAGES = {"app.routers.heroes", "app.routers.tasks"}
 NEVER_TYPED = {"room", "client_message_id"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def routers() -> None:
+    """The routers whose errors are kinds, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_KEYS", SECRET_KEY)  # they read the settings when they are imported
+        for name in ("clients", "jobs", "me", "users"):
+            import_module(f"app.routers.{name}")
+
+
 def kinds(error: type[AppError] = AppError) -> Iterator[str]:
-    """Those of routers left out: they belong to resources that no page shows."""
     for kind in set(error.__subclasses__()) - {OAuthError}:
-        if not kind.__module__.startswith("app.routers."):
+        if kind.__module__ not in WITHOUT_PAGES:
             yield kind.type
         yield from kinds(kind)
 
