@@ -22,18 +22,6 @@ COOLDOWN = 5  # seconds between the end of one fetch, successful or not, and the
 MAX_AGE = 3600  # seconds until keys are fetched again: a key that the provider withdrew is valid no longer than that
 
 
-class RequestFailed(Exception):
-    """The provider is unreachable, or its response has this status."""
-
-    def __init__(self, reason: Exception, status: int) -> None:
-        self.status = status
-        super().__init__(str(reason))
-
-
-# The request failed or took too long, or its response does not have the expected form.
-FAILURES = (RequestFailed, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
-
-
 class Discovery:
     """Metadata and keys of the provider, shared by all requests of this process.
 
@@ -101,19 +89,9 @@ class Discovery:
         """Replace metadata and keys by what the provider publishes now, even if no key is left."""
         began_at = monotonic()
         try:
-            with anyio.fail_after(TIMEOUT):
-                url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
-                metadata = await request_json(self._http, url)
-                if metadata["issuer"] != self.issuer:
-                    raise ValueError("its metadata names another issuer than OIDC_ISSUER")
-                jwks = await request_json(self._http, metadata["jwks_uri"])
-            keys = parse_jwks(jwks)
-        except FAILURES as error:
-            log.warning(
-                "the keys of the identity provider cannot be fetched: %s: %s",
-                type(error.__cause__ or error).__name__,
-                error,
-            )
+            metadata, keys = await self._published()
+        except Exception as error:  # whatever the provider does wrong
+            log.warning("the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error)
             self._has_failed = True
         else:
             self._metadata, self._keys = metadata, keys
@@ -123,6 +101,14 @@ class Discovery:
         finally:
             self._ended_at = monotonic()
 
+    async def _published(self) -> tuple[dict[str, Any], list[VerifyingKey]]:
+        with anyio.fail_after(TIMEOUT):
+            url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
+            metadata = await request_json(self._http, url)
+            if metadata["issuer"] != self.issuer:
+                raise ValueError("its metadata names another issuer than OIDC_ISSUER")
+            return metadata, parse_jwks(await request_json(self._http, metadata["jwks_uri"]))
+
     def close(self) -> None:
         if self._fetching is not None:
             self._fetching.cancel()
@@ -131,15 +117,9 @@ class Discovery:
 async def request_json(
     http: "httpx.AsyncClient", url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """The JSON object that `url` returns to a GET, or to a POST of `form`; one of FAILURES for anything else."""
-    import httpx  # noqa: PLC0415  # 4 MB that a service without a provider need not hold
-
-    try:
-        response = await http.request("POST" if form else "GET", url, headers=headers, data=form)
-        response.raise_for_status()  # redirects are not followed either
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
-        raise RequestFailed(error, status) from error
+    """The JSON object that `url` returns to a GET, or to a POST of `form`; an exception for anything else."""
+    response = await http.request("POST" if form else "GET", url, headers=headers, data=form)
+    response.raise_for_status()  # redirects are not followed either
     value = parse(response.content)
     if not isinstance(value, dict):
         raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's

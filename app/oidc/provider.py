@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
 from app.oauth2.access_tokens import is_current
-from app.oidc.discovery import COOLDOWN, FAILURES, TIMEOUT, Discovery, request_json
+from app.oidc.discovery import COOLDOWN, TIMEOUT, Discovery, request_json
 from app.oidc.keys import VerifyingKey
 from app.oidc.tokens import MAX_LENGTH, Profile, ProviderClaims, access_token_claims, parse_jwt, profile_of
 
@@ -81,11 +81,9 @@ class Provider:
         try:
             with anyio.fail_after(TIMEOUT):
                 return await request_json(self._http, url, headers, form)
-        except FAILURES as error:
-            status = getattr(error, "status", 0)
-            log.warning(
-                "the identity provider's %s failed: %s", endpoint, status or type(error.__cause__ or error).__name__
-            )
+        except Exception as error:  # whatever the provider does wrong
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            log.warning("the identity provider's %s failed: %s", endpoint, status or type(error).__name__)
             if status in {400, 401, 403}:
                 return None
             raise ProviderUnavailable(retry_after=COOLDOWN) from None
