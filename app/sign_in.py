@@ -72,6 +72,7 @@ OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
 
 
 def require(form: dict[str, str], *names: str) -> None:
+    """Raise InvalidRequest for a parameter that is missing, or empty."""
     for name in names:
         if name not in form:
             raise InvalidRequest(f"{name} is missing.")
