@@ -43,9 +43,8 @@ def names(counting: Muster, admin: Tokens) -> dict[str, object]:
     return ids
 
 
-# The people of events are looked up in a statement of their own, as is the task of a history.
-TWO_STATEMENTS = ["/audit?user_id={me}"]
-TWO_STATEMENTS += ["/tasks/{task}/history", "/tasks/{quiet}/history"]
+# These look up the people of the events, and the task of the history, in a statement of their own.
+TWO_STATEMENTS = {"/audit?user_id={me}", "/tasks/{task}/history", "/tasks/{quiet}/history"}
 
 
 @pytest.mark.parametrize("path", LISTS)
