@@ -66,7 +66,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 def side_for(request: HTTPConnection) -> Side:
     """The side of the database that serves a request: safe methods read, all others write."""
     database = services_of(request).database
-    return database.read_side if request.scope.get("method") in SAFE_METHODS else database.write_side
+    return database.read if request.scope.get("method") in SAFE_METHODS else database.write
 
 
 async def get_session(request: Request) -> Session:

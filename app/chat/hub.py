@@ -44,7 +44,7 @@ LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozense
 
 class ChatHub:
     def __init__(self, database: Database, redis_url: str | None, live_scopes: LiveScopes) -> None:
-        self._database, self._side, self._live_scopes = database, database.chat_read_side, live_scopes
+        self._read, self._live_scopes = database.chat_read, live_scopes
         self._rooms: dict[str, Room] = {}
         self._places: Counter[str] = Counter()  # taken by each person, by each network, and by everybody
         self._is_stopping = False
@@ -96,7 +96,7 @@ class ChatHub:
         self, room: str, *, after: int | None = None, before: int | None = None, limit: int = BATCH
     ) -> list[Message]:
         """Messages of a room from the database, read by read_messages in a short session of its own."""
-        return await self._database.run(self._side, None, read_messages, room, after=after, before=before, limit=limit)
+        return await self._read(None, read_messages, room, after=after, before=before, limit=limit)
 
     @asynccontextmanager
     async def subscribe(
@@ -131,7 +131,7 @@ class ChatHub:
 
     async def _start(self, room: Room) -> None:
         """Read the room's last number. Messages that arrive meanwhile are noted, and caught up with."""
-        found = await self._database.run(self._side, None, last_numbers, [room.name])
+        found = await self._read(None, last_numbers, [room.name])
         if room.last is None:
             room.last = found.get(room.name, 0)
             self._note(room, room.last)
@@ -203,7 +203,7 @@ class ChatHub:
             self._poll_now.clear()
             with self._outlasting_outages("poll"):
                 rooms = dict(self._rooms)
-                numbers = await self._database.run(self._side, None, last_numbers, [*rooms]) if rooms else {}
+                numbers = await self._read(None, last_numbers, [*rooms]) if rooms else {}
                 for name, number in numbers.items():
                     self._note(rooms[name], number)
 
@@ -214,7 +214,7 @@ class ChatHub:
             subscribers = self._subscribers()
             with self._outlasting_outages("check"):
                 ids = {subscriber.session_id for subscriber in subscribers}
-                live = await self._database.run(self._side, None, self._live_scopes, ids, utcnow())
+                live = await self._read(None, self._live_scopes, ids, utcnow())
                 for subscriber in subscribers:
                     if SCOPE not in live.get(subscriber.session_id, ()):
                         is_live = subscriber.session_id in live

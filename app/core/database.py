@@ -61,6 +61,13 @@ class Side:
         """A session that opens its connection when it is first used, for `run`."""
         return Session(self.engine, expire_on_commit=False, info={"side": self})
 
+    async def __call__(
+        self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `function(session, …)` with a session of its own. Without a `client` nobody waits."""
+        session = self.new_session()
+        return await self.run(client, session, function, session, *args, **kwargs)
+
     async def run(
         self, client: Client | None, session: Session, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -116,14 +123,14 @@ class Database:
         timeout = settings.slot_timeout.total_seconds()
         slots = anyio.Semaphore(settings.db_slots, fast_acquire=True)
         writer_slots = anyio.Semaphore(1, fast_acquire=True) if settings.on_sqlite else slots
-        self.read_side = Side(make_engine(settings, read_only=True), slots, timeout, commits=False)
-        self.write_side = Side(make_engine(settings), writer_slots, timeout, commits=True)
+        self.read = Side(make_engine(settings, read_only=True), slots, timeout, commits=False)
+        self.write = Side(make_engine(settings), writer_slots, timeout, commits=True)
         for_chat = settings.model_copy(update={"db_slots": CHAT_SLOTS})
         chat_slots = anyio.Semaphore(CHAT_SLOTS, fast_acquire=True)
-        self.chat_read_side = Side(make_engine(for_chat, read_only=True), chat_slots, timeout, commits=False)
-        self.chat_write_side = (
-            self.write_side if settings.on_sqlite else Side(make_engine(for_chat), chat_slots, timeout, commits=True)
-        )
+        self.chat_read = Side(make_engine(for_chat, read_only=True), chat_slots, timeout, commits=False)
+        self.chat_write = self.write
+        if not settings.on_sqlite:
+            self.chat_write = Side(make_engine(for_chat), chat_slots, timeout, commits=True)
         reader = SqliteRowReader if settings.on_sqlite else PostgresRowReader
         self.session_rows: RowReader = reader(settings, self._rows)
         self.rows: RowReader = reader(settings, self._rows)  # so that authentication does not wait for lists
@@ -131,33 +138,8 @@ class Database:
     async def close(self) -> None:
         await self.session_rows.close()
         await self.rows.close()
-        for side in (self.read_side, self.write_side, self.chat_read_side, self.chat_write_side):
+        for side in (self.read, self.write, self.chat_read, self.chat_write):
             side.engine.dispose()
-
-    # ---- A session of its own for one function ----
-
-    async def read(
-        self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run `function(session, …)` in a worker thread with a read-only session. Without a `client` nobody waits."""
-        return await self.run(self.read_side, client, function, *args, **kwargs)
-
-    async def write(
-        self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run `function(session, …)` in a worker thread in one transaction, committed when it returns."""
-        return await self.run(self.write_side, client, function, *args, **kwargs)
-
-    async def run(
-        self,
-        side: Side,
-        client: Client | None,
-        function: Callable[Concatenate[Session, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        session = side.new_session()
-        return await side.run(client, session, function, session, *args, **kwargs)
 
     async def _rows(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
         """How `rows` reads when its own connections cannot: through a session."""
@@ -168,7 +150,7 @@ class Database:
     @contextmanager
     def thread_scope(self, *, write: bool = False) -> Iterator[Session]:
         """A session in a slot, committed at the end if it may write, such as for a job."""
-        side = self.write_side if write else self.read_side
+        side = self.write if write else self.read
         with self._portal.wrap_async_context_manager(side.slot()), side.new_session() as session:
             yield session
             if write and session.in_transaction():
@@ -177,12 +159,12 @@ class Database:
     @contextmanager
     def without_slot(self) -> Iterator[Session]:
         """A short read-only session that waits for no slot, so that health checks answer however busy the slots are."""
-        with Session(self.read_side.engine) as session:
+        with Session(self.read.engine) as session:
             yield session
 
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""
-        file = str(self.write_side.engine.url.database)
+        file = str(self.write.engine.url.database)
         return not self._on_sqlite or (os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM)
 
 

@@ -138,9 +138,8 @@ async def _post(
         await in_thread(services.chat_messages.hit, ("chat", str(caller.user_id)), "message")
         frame = _parse(text)
         body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
-        database = services.database
         author = (caller.user_id, caller.session.name)
-        public, is_new = await database.run(database.chat_write_side, None, services.chat.post, *author, body)
+        public, is_new = await services.database.chat_write(None, services.chat.post, *author, body)
     except Exception as error:
         return _error_frame(classify(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}

@@ -25,7 +25,7 @@ async def main(token: str) -> None:
                 cancelled = await cancel_after(app, seconds, method, path, token)
                 counts["cancelled" if cancelled else "finished"] += 1
         slots = get_settings().db_slots
-        sides = {"read": database.read_side, "write": database.write_side}
+        sides = {"read": database.read, "write": database.write}
         free = {name: side.slots.value for name, side in sides.items()}
         out = {name: side.engine.pool.checkedout() for name, side in sides.items()}
         report = {**counts, "slots": slots, "free": free, "checked_out": out}
