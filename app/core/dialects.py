@@ -57,11 +57,9 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
         connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]  # typeshed: int only
 
     if not read_only:
-
-        @event.listens_for(engine, "begin")
-        def _begin(connection: Any) -> None:
-            # SQLite's default transactions lose updates silently. IMMEDIATE takes the write lock before the first read.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # SQLite's default transactions lose updates silently. IMMEDIATE takes the write lock before the first read.
+        # SQLAlchemy's event "begin" and its exec_driver_sql() would take 6 % of a create's transaction.
+        engine.dialect.do_begin = _begin_immediate  # type: ignore[assignment]  # of this engine alone
 
         @event.listens_for(engine, "handle_error")
         def _wait_for_the_disk(context: Any) -> None:
@@ -70,6 +68,10 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
                 raise Unavailable("The disk is read-only.", retry_after=10)
 
     return engine
+
+
+def _begin_immediate(connection: Any) -> None:
+    connection.driver_connection.execute("BEGIN IMMEDIATE")
 
 
 def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:

@@ -62,7 +62,7 @@ _TYPES = SQLModel.metadata.tables["operation"].columns
 _OLDER = tuple_(col(Operation.date), col(Operation.id)) < tuple_(
     bindparam("after_date", type_=_TYPES["date"].type), bindparam("after_id", type_=_TYPES["id"].type)
 )
-_INSERT = insert(Operation).returning(*_COLUMNS)
+_INSERT = insert(Operation).returning(_TYPES["id"])
 _CHANGED_SINCE = (
     _OWNED.add_columns(col(Operation.deleted_at))
     .where(col(Operation.revision) > bindparam("since"))
@@ -194,8 +194,7 @@ def lock_owner(session: Session, owner_id: UUID) -> None:
 def create_operation(session: Session, owner_id: UUID, body: OperationCreate, now: datetime) -> OperationPublic:
     common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
     values = {**dict(body), **common, "revision": _take_revisions(session, owner_id)}
-    row = session.connection().execute(_INSERT, values).mappings().one()
-    return OperationPublic.model_construct(**row)
+    return OperationPublic.model_construct(**values, id=session.connection().execute(_INSERT, values).scalar_one())
 
 
 def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime) -> Imported:
