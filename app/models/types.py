@@ -15,7 +15,7 @@ from app.core.decimals import DECIMALS
 
 # No control characters: PostgreSQL cannot store NUL, and the others do not belong in a name.
 CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
-_PLAIN = re.compile(rf"[^{CONTROLS}]*")
+_PLAIN = re.compile(rf"[^{CONTROLS}\ud800-\udfff]*")  # nor halves of a surrogate pair, which are not UTF-8
 NOT_BLANK = r"\S"  # for OpenAPI, which does not know of trimming
 
 
