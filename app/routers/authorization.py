@@ -1,9 +1,7 @@
 """The API behind the page /authorize (RFC 6749 section 4.1). Only browsers with our cookie may use it: a bearer token
 could grant itself all scopes."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeAlias
 
 from fastapi import Request
 from sqlmodel import Field, SQLModel
@@ -37,47 +35,44 @@ class Decision(Body):
     consent: bool
 
 
-Step: TypeAlias = Callable[[AuthorizationRequest, Caller, str | None], Awaitable[Authorization]]
-
-
 @router.get("", include_in_schema=False)
 async def read_authorization(request: Request, services: ServicesDep) -> Authorization:
     """The app and the scopes that it requests. The query is that of the authorization request."""
-
-    async def ask(asked: AuthorizationRequest, me: Caller, scope: str | None) -> Authorization:
-        scopes = in_order(frozenset(me.session.role_scopes)) if scope is None else scope.split()
-        return Authorization(client=asked.client.name, scopes=scopes, email=me.session.email)
-
-    return await _answer(request, services, ask)
+    return await _answer(request, services)
 
 
 @router.post("", include_in_schema=False)
 async def answer_authorization(request: Request, body: Decision, services: ServicesDep) -> Authorization:
     """Issue the code, or refuse it. Consent always takes a person's click (RFC 8252 section 8.6)."""
-
-    async def decide(asked: AuthorizationRequest, me: Caller, scope: str | None) -> Authorization:
-        if not body.consent:
-            raise AccessDenied
-        device = device_of(request, {"client_id": asked.client.id})
-        device = replace(device, device=f"{asked.client.name}, {device.device}"[:100])
-        sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
-        server = services.authorization_server
-        code = await services.database.write(
-            request, server.issue_code, sign_in, asked.binding, me.session.authenticated_at, utcnow()
-        )
-        return Authorization(redirect=asked.answered(server.issuer, code=code))
-
-    return await _answer(request, services, decide)
+    return await _answer(request, services, body)
 
 
-async def _answer(request: Request, services: Services, step: Step) -> Authorization:
-    """Take the next step, or redirect to the client with its error. People sign in for valid requests only."""
+async def _answer(request: Request, services: Services, decision: Decision | None = None) -> Authorization:
+    """Ask, act on the decision, or redirect to the client with its error. People sign in for valid requests only."""
+    issuer = services.settings.public_url
     asked = await services.database.read(request, read_request, request.url.query)
     try:
         asked.check()
         me = await authenticate(request, await bearer(request), [])
         if not is_by_cookie(request):
             raise Unauthenticated
-        return await step(asked, me, scope_at_login(asked.parameters.get("scope"), me.session.role_scopes))
+        scope = scope_at_login(asked.parameters.get("scope"), me.session.role_scopes)
+        if decision is not None:
+            code = await _issue_code(request, services, asked, me, scope, decision)
+            return Authorization(redirect=asked.answered(issuer, code=code))
     except OAuthError as error:
-        return Authorization(redirect=asked.refused(error, services.authorization_server.issuer))
+        return Authorization(redirect=asked.refused(error, issuer))
+    scopes = in_order(frozenset(me.session.role_scopes)) if scope is None else scope.split()
+    return Authorization(client=asked.client.name, scopes=scopes, email=me.session.email)
+
+
+async def _issue_code(
+    request: Request, services: Services, asked: AuthorizationRequest, me: Caller, scope: str | None, decision: Decision
+) -> str:
+    if not decision.consent:
+        raise AccessDenied
+    device = device_of(request, {"client_id": asked.client.id})
+    device = replace(device, device=f"{asked.client.name}, {device.device}"[:100])
+    sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
+    issue = services.authorization_server.issue_code
+    return await services.database.write(request, issue, sign_in, asked.binding, me.session.authenticated_at, utcnow())
