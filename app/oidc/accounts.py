@@ -31,27 +31,21 @@ async def caller_of(
     """The caller behind a verified token of the provider. Creates the account at the first sign-in and applies role
     changes; both are committed before the route runs. The provider is asked between two sessions, never within one."""
     caller = await database.read(None, find_caller, claims)
+    refusal: Exception = InvalidToken()  # the account is deleted in between
     if caller is None:
-        await _create(database, provider, token, claims, role_map)
+        profile = await provider.profile(token, claims)
+        try:
+            await database.write(None, create_account, claims, profile, role_map)
+        except IntegrityError as error:
+            refusal = error  # another account has the address, unless another request was first
     elif is_role_due(caller, claims, role_map):
         await database.write(None, apply_role, caller, claims, role_map)
     else:
         return caller
     caller = await database.read(None, find_caller, claims)
-    if caller is None:  # deleted in between
-        raise InvalidToken
+    if caller is None:
+        raise refusal
     return caller
-
-
-async def _create(
-    database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
-) -> None:
-    profile = await provider.profile(token, claims)
-    try:
-        await database.write(None, create_account, claims, profile, role_map)
-    except IntegrityError:
-        if await database.read(None, find_caller, claims) is None:
-            raise  # another account has the address; otherwise another request was first
 
 
 def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
