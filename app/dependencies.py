@@ -73,7 +73,7 @@ class Page:
         self.position: list[str] | None = None
         self._request, self._response, self._signer = request, response, services_of(request).signers.cursor
         if after:
-            self.position = self._signer.verify(after, request.url.path)
+            self.position = self._signer.verify(after, request.scope["path"])
             if self.position is None:
                 message = "This is not a cursor of this list. Take it from the header Next-Cursor."
                 raise Invalid.at("query", "after", message=message, kind="cursor")
@@ -92,7 +92,7 @@ class Page:
     def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
         """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""
         if len(rows) > self.limit:
-            cursor = self._signer.sign(position(rows[self.limit - 1]), self._request.url.path)
+            cursor = self._signer.sign(position(rows[self.limit - 1]), self._request.scope["path"])
             self._response.headers.update(next_page(self._request, "after", cursor))
         return list(rows[: self.limit])
 
@@ -117,7 +117,7 @@ def next_page(request: Request, name: str, cursor: str) -> dict[str, str]:
 def next_link(request: Request, **query: object) -> str:
     """A Link header to the next page. It is a relative reference: a proxy may call this process by an internal name."""
     sent = {name: value for name, value in request.query_params.multi_items() if name not in query}
-    return f'<{request.url.path}?{urlencode(sent | query)}>; rel="next"'
+    return f'<{request.scope["path"]}?{urlencode(sent | query)}>; rel="next"'
 
 
 SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
