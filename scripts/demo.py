@@ -16,7 +16,7 @@ from app.accounts.passwords import hash_password
 from app.accounts.users import create_user, find_user_by_email
 from app.core.dialects import insert_missing, make_engine
 from app.core.settings import Settings
-from app.ledger.operations import import_operations
+from app.ledger.imports import import_operations
 from app.models.base import utcnow
 from app.models.hero import Hero, HeroTeamLink, Team
 from app.models.operation import OperationCreate

@@ -17,7 +17,7 @@ from app.email.sender import send_mail
 from app.jobs.claim import ClaimedJob, Outcome
 from app.jobs.export import BATCH, make_archive
 from app.jobs.queue import JobQueue
-from app.ledger import operations
+from app.ledger import imports, operations
 from app.ledger.statement import FILES, make_statement, read_file
 from app.models.audit import AuditEvent
 from app.models.base import utcnow, uuid7_at
@@ -104,7 +104,7 @@ class JobHandlers:
         self._delete(claimed, IdempotencyKey, col(IdempotencyKey.created_at) <= oldest)
         self._delete(claimed, Job, col(Job.finished_at) <= now - JOB_RETENTION)
         self._delete(claimed, AuditEvent, col(AuditEvent.id) < uuid7_at(now - AUDIT_RETENTION))
-        self._delete(claimed, Operation, operations.abandoned(now - ABANDONED_AFTER))
+        self._delete(claimed, Operation, imports.abandoned(now - ABANDONED_AFTER))
         with claimed.database.thread_scope() as session:
             owners = operations.owners_of_tombstones(session, oldest)
         for owner_id in owners:

@@ -11,7 +11,6 @@ reading 20 rows.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from secrets import randbits
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +32,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, col, select
 
 from app.core.decimals import ExactDecimal
-from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, Unavailable
+from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.core.etags import if_match
 from app.core.row_reader import RowReader, read_rows
 from app.models.base import stored
@@ -42,7 +41,6 @@ from app.models.operation import (
     Change,
     Changes,
     ChangesQuery,
-    Imported,
     Operation,
     OperationCreate,
     OperationFilter,
@@ -51,8 +49,6 @@ from app.models.operation import (
 )
 from app.models.user import User
 
-BATCH = 1000  # rows of an import in one statement and, on SQLite, in one transaction
-_BODY_FIELDS = tuple(OperationCreate.model_fields)
 _COLUMNS = [col(getattr(Operation, name)) for name in OperationPublic.model_fields]
 _OWNED = select_columns(*_COLUMNS).where(col(Operation.owner_id) == bindparam("owner_id"))
 # Staged rows have negative revisions. `+ 0` keeps SQLite from choosing the index on revisions for this.
@@ -193,61 +189,8 @@ def lock_owner(session: Session, owner_id: UUID) -> None:
 
 def create_operation(session: Session, owner_id: UUID, body: OperationCreate, now: datetime) -> OperationPublic:
     common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
-    values = {**dict(body), **common, "revision": _take_revisions(session, owner_id)}
+    values = {**dict(body), **common, "revision": take_revisions(session, owner_id)}
     return OperationPublic.model_construct(**values, id=session.connection().execute(_INSERT, values).scalar_one())
-
-
-def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime) -> Imported:
-    """Create operations in the order of `rows`, each with a revision of its own.
-
-    A row is a tuple of the values of OperationCreate, in the order of its fields: objects would take twice the memory.
-    """
-    last = _take_revisions(session, owner_id, len(rows))
-    _insert_rows(session, owner_id, rows, now, range(last - len(rows) + 1, last + 1))
-    return Imported(created=len(rows), revision=last)
-
-
-def _insert_rows(
-    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
-) -> None:
-    common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
-    for start in range(0, len(rows), BATCH):
-        batch = [
-            {**dict(zip(_BODY_FIELDS, row, strict=True)), **common, "revision": revision}
-            for row, revision in zip(rows[start : start + BATCH], revisions[start : start + BATCH], strict=True)
-        ]
-        session.connection().execute(insert(Operation), batch)
-
-
-def staged_revisions(count: int) -> range:
-    """Provisional revisions of an import that is staged, which no other import has."""
-    first = -(randbits(30) + 1) << 32
-    return range(first, first + count)
-
-
-def stage_operations(
-    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
-) -> None:
-    """Insert operations with provisional revisions. Nobody can read them until they are published."""
-    lock_owner(session, owner_id)
-    _insert_rows(session, owner_id, rows, now, revisions)
-
-
-def publish_operations(session: Session, owner_id: UUID, staged: range) -> Imported:
-    """Give staged operations the owner's next revisions. Of all columns and indexes only the revision's change."""
-    last = _take_revisions(session, owner_id, len(staged))
-    publish = update(Operation).where(*_staged(owner_id, staged))
-    if session.exec(publish.values(revision=col(Operation.revision) + (last - staged[-1]))).rowcount != len(staged):
-        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # and was purged
-    return Imported(created=len(staged), revision=last)
-
-
-def discard_operations(session: Session, owner_id: UUID, staged: range) -> None:
-    session.exec(delete(Operation).where(*_staged(owner_id, staged)))
-
-
-def _staged(owner_id: UUID, staged: range) -> tuple[ColumnElement[bool], ...]:
-    return col(Operation.owner_id) == owner_id, col(Operation.revision).between(staged[0], staged[-1])
 
 
 def locked_operation(
@@ -275,7 +218,7 @@ def delete_operation(session: Session, current: OperationPublic, now: datetime) 
 
 
 def _update(session: Session, current: OperationPublic, values: dict[str, Any]) -> OperationPublic:
-    values["revision"] = _take_revisions(session, current.owner_id)
+    values["revision"] = take_revisions(session, current.owner_id)
     statement, own = _update_statement(frozenset(values)), {"owner": current.owner_id, "row": current.id}
     row = session.connection().execute(statement, {**own, **values}).mappings().one()
     return OperationPublic.model_construct(**row)
@@ -287,7 +230,7 @@ def _update_statement(changed: frozenset[str]) -> ReturningUpdate[Any]:
     return update(Operation).where(*own).values(dict.fromkeys(changed)).returning(*_COLUMNS)
 
 
-def _take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
+def take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
     """The last of `count` new revisions. Locks the owner's row, as `lock_owner` does."""
     taken = session.connection().execute(_TAKE_REVISIONS, {"owner_id": owner_id, "count": count}).scalar_one_or_none()
     if taken is None:
@@ -296,12 +239,6 @@ def _take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
 
 
 # ---- Purging ----
-
-
-def abandoned(before: datetime) -> ColumnElement[bool]:
-    """The condition on rows that were staged before then. The owners let the index on revisions find them."""
-    owners = col(Operation.owner_id).in_(select(User.id))
-    return owners & (col(Operation.revision) < 0) & (col(Operation.created_at) < before)
 
 
 def owners_of_tombstones(session: Session, before: datetime) -> Sequence[UUID]:

@@ -14,7 +14,7 @@ from app.core.errors import IdempotencyKeyReused
 from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, OperationsWriter, ServicesDep
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
-from app.ledger import csv_format, operations
+from app.ledger import csv_format, imports, operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, earlier_response, respond_once
 from app.models.base import utcnow
 from app.models.operation import Imported, OperationFilter
@@ -75,7 +75,7 @@ async def import_operations(
         async with services.import_bulkhead.enter():
             content, rows = await in_thread(_decode, file)
             idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
-            if services.settings.on_sqlite and len(rows) > operations.BATCH:
+            if services.settings.on_sqlite and len(rows) > imports.BATCH:
                 stored = await _import_in_batches(services, idempotent, rows)
             else:
                 stored = await services.database.write(request, respond_once, idempotent, _import, rows)
@@ -91,7 +91,7 @@ def _decode(file: IO[bytes]) -> tuple[bytes, list[tuple[Any, ...]]]:
 
 
 def _import(session: Session, request: IdempotentRequest, rows: list[tuple[Any, ...]]) -> StoredResponse:
-    imported = operations.import_operations(session, request.owner_id, rows, request.now)
+    imported = imports.import_operations(session, request.owner_id, rows, request.now)
     return StoredResponse(201, {}, imported.model_dump())
 
 
@@ -105,19 +105,19 @@ async def _import_in_batches(
     database, owner_id = services.database, request.owner_id
     if request.key and (earlier := await database.read(None, earlier_response, request)):
         return earlier
-    staged = operations.staged_revisions(len(rows))
-    batches = [slice(start, start + operations.BATCH) for start in range(0, len(rows), operations.BATCH)]
+    staged = imports.staged_revisions(len(rows))
+    batches = [slice(start, start + imports.BATCH) for start in range(0, len(rows), imports.BATCH)]
     try:
         for each in batches:
             batch = (owner_id, rows[each], request.now, staged[each])
-            await database.write(None, operations.stage_operations, *batch)
+            await database.write(None, imports.stage_operations, *batch)
         return await database.write(None, respond_once, request, _publish, staged)
     except Exception:
         for each in batches:
-            await database.write(None, operations.discard_operations, owner_id, staged[each])
+            await database.write(None, imports.discard_operations, owner_id, staged[each])
         raise
 
 
 def _publish(session: Session, request: IdempotentRequest, staged: range) -> StoredResponse:
-    imported = operations.publish_operations(session, request.owner_id, staged)
+    imported = imports.publish_operations(session, request.owner_id, staged)
     return StoredResponse(201, {}, imported.model_dump())

@@ -1,0 +1,77 @@
+"""Imports into the ledger: in one transaction or, where others would wait for it, staged in batches and published."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from secrets import randbits
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, delete, insert, update
+from sqlmodel import Session, col, select
+
+from app.core.errors import Unavailable
+from app.ledger.operations import lock_owner, take_revisions
+from app.models.operation import Imported, Operation, OperationCreate
+from app.models.user import User
+
+BATCH = 1000  # rows in one statement and, when they are staged, in one transaction
+_BODY_FIELDS = tuple(OperationCreate.model_fields)
+
+
+def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime) -> Imported:
+    """Create operations in the order of `rows`, each with a revision of its own.
+
+    A row is a tuple of the values of OperationCreate, in the order of its fields: objects would take twice the memory.
+    """
+    last = take_revisions(session, owner_id, len(rows))
+    _insert_rows(session, owner_id, rows, now, range(last - len(rows) + 1, last + 1))
+    return Imported(created=len(rows), revision=last)
+
+
+def _insert_rows(
+    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
+) -> None:
+    common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
+    for start in range(0, len(rows), BATCH):
+        batch = [
+            {**dict(zip(_BODY_FIELDS, row, strict=True)), **common, "revision": revision}
+            for row, revision in zip(rows[start : start + BATCH], revisions[start : start + BATCH], strict=True)
+        ]
+        session.connection().execute(insert(Operation), batch)
+
+
+def staged_revisions(count: int) -> range:
+    """Provisional revisions of an import that is staged, which no other import has."""
+    first = -(randbits(30) + 1) << 32
+    return range(first, first + count)
+
+
+def stage_operations(
+    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
+) -> None:
+    """Insert operations with provisional revisions. Nobody can read them until they are published."""
+    lock_owner(session, owner_id)
+    _insert_rows(session, owner_id, rows, now, revisions)
+
+
+def publish_operations(session: Session, owner_id: UUID, staged: range) -> Imported:
+    """Give staged operations the owner's next revisions. Of all columns and indexes only the revision's change."""
+    last = take_revisions(session, owner_id, len(staged))
+    publish = update(Operation).where(*_staged(owner_id, staged))
+    if session.exec(publish.values(revision=col(Operation.revision) + (last - staged[-1]))).rowcount != len(staged):
+        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # and was purged
+    return Imported(created=len(staged), revision=last)
+
+
+def discard_operations(session: Session, owner_id: UUID, staged: range) -> None:
+    session.exec(delete(Operation).where(*_staged(owner_id, staged)))
+
+
+def _staged(owner_id: UUID, staged: range) -> tuple[ColumnElement[bool], ...]:
+    return col(Operation.owner_id) == owner_id, col(Operation.revision).between(staged[0], staged[-1])
+
+
+def abandoned(before: datetime) -> ColumnElement[bool]:
+    """The condition on rows that were staged before then. The owners let the index on revisions find them."""
+    owners = col(Operation.owner_id).in_(select(User.id))
+    return owners & (col(Operation.revision) < 0) & (col(Operation.created_at) < before)
