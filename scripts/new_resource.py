@@ -31,6 +31,7 @@ def main() -> None:
     if there := [path for path in new.values() if path.exists()]:
         sys.exit(f"muster: {there[0].relative_to(ROOT)} exists")
     words = {"name": name, "names": names, "Name": name.capitalize(), "Names": names.capitalize(), "scope": scope}
+    words["a"] = "an" if name[0] in "aeiou" else "a"
     for kind, path in new.items():
         path.write_text(Template((TEMPLATES / f"{kind}.py.txt").read_text()).substitute(words))
     changed = [*new.values(), add_router(names)]

@@ -165,7 +165,7 @@ def test_every_route_has_a_description_that_names_its_scope_and_a_documented_tag
     tags = {tag["name"] for tag in schema["tags"] if tag["description"]}
     for each in operations:
         own_words, _, scope = each.description["description"].partition("\n\nScope: ")
-        assert len(own_words) > 10, each.name
+        assert len(own_words) > 8, f"{each.name}: its function needs a docstring that says what it does"
         assert re.findall(r"`([^`]+)`", scope) == each.scopes, each.name
         assert set(each.description["tags"]) <= tags, f"{each.name}: describe its tag in app/http/openapi.toml"
 
