@@ -15,21 +15,10 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import MISSING
-from sqlalchemy import (
-    ColumnElement,
-    RowMapping,
-    Select,
-    bindparam,
-    delete,
-    func,
-    insert,
-    literal_column,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, RowMapping, Select
 from sqlalchemy import select as select_columns
 from sqlalchemy.sql.dml import ReturningUpdate
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, bindparam, col, delete, func, insert, literal_column, select, tuple_, update
 
 from app.core.decimals import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
