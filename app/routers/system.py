@@ -11,7 +11,7 @@ from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import DATA
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.routing import Router
-from app.models.base import utcnow
+from app.models.base import described, utcnow
 from app.models.job import Job, JobState, QueueName
 from app.models.types import UtcTime
 
@@ -23,34 +23,27 @@ _QUEUES = select(col(Job.queue), col(Job.state), func.count().label("jobs")).gro
 
 class DatabaseState(SQLModel):
     kind: Literal["sqlite", "postgresql"] = Field(description="Which database it is.")
-    version: str = Field(description="Its version.", schema_extra={"examples": ["18.1"]})
-    migration: str = Field(description="Its schema's revision.", schema_extra={"examples": ["31915f03db38"]})
+    version: str = described("Its version.", "18.1")
+    migration: str = described("Its schema's revision.", "31915f03db38")
 
 
 class QueueState(SQLModel):
     queue: QueueName = Field(description="Where the jobs wait.")
     state: JobState = Field(description="Their state.")
-    jobs: int = Field(description="How many there are.", schema_extra={"examples": [3]})
+    jobs: int = described("How many there are.", 3)
 
 
 class Backup(SQLModel):
-    name: str | None = Field(
-        default=None,
-        description="Its file; null if there is none.",
-        schema_extra={"examples": ["muster-20261129T020000Z.dump"]},
-    )
+    name: str | None = described("Its file; null if there is none.", "muster-20261129T020000Z.dump", default=None)
     at: UtcTime | None = Field(default=None, description="When it was written.")
 
 
 class SystemState(SQLModel):
-    version: str = Field(description="The version of the service.", schema_extra={"examples": ["0.2.0"]})
+    version: str = described("The version of the service.", "0.2.0")
     started_at: UtcTime = Field(description="When the process that answers started.")
     database: DatabaseState = Field(description="The database.")
     redis: Literal["none", "available", "unavailable"] = Field(description="none: REDIS_URL is not set.")
-    queues: list[QueueState] = Field(
-        description="Jobs by queue and state.",
-        schema_extra={"examples": [[{"queue": "high", "state": "waiting", "jobs": 3}]]},
-    )
+    queues: list[QueueState] = described("Jobs by queue and state.", [{"queue": "high", "state": "waiting", "jobs": 3}])
     backup: Backup = Field(description="The newest one in data/backups on the machine that answers.")
 
 
