@@ -21,6 +21,7 @@ from app.sign_in import device_of, end_browser_session
 
 router = Router("/api/auth/oidc")
 settings = get_settings()
+MAX_NEXT = 2000  # characters of `next`: browsers drop a cookie of more than 4 KB, and the sign-in with it
 LOGIN_COOKIE = "-sign-in"  # follows the name of the session's cookie
 
 
@@ -43,6 +44,7 @@ async def _origin_from_state(request: Request, services: ServicesDep) -> None:
 async def login(request: Request, services: ServicesDep) -> Response:
     """Redirect to the provider. `next` is the page to show afterwards: a path, or a URL at one of CORS_ORIGINS."""
     wanted = request.query_params.get("next", "")
+    wanted = wanted if len(wanted) <= MAX_NEXT else ""
     origin = request.state.pages
     path = local_path(wanted.removeprefix(origin))
     passed_on = {name: text for name in ("prompt", "login_hint") if (text := request.query_params.get(name))}
