@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.support.databases import ROOT
 
 DIRECTORIES = ("app", "docker", "docs", "migrations", "scripts", "tests")
-_GENERATED = {"__pycache__", "node_modules", "vendor", "swagger", "versions"}
+_GENERATED = {".coverage", "__pycache__", "node_modules", "vendor", "swagger", "versions"}
 _TEXT = {"", ".css", ".html", ".ini", ".js", ".json", ".mjs", ".mako", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 # Names of other projects that our documents mention and our code does not.
 FOREIGN = {
@@ -136,7 +136,8 @@ def tails() -> set[str]:
 def words() -> set[str]:
     """The identifiers of the code, the words in its strings, and those of other files that are no documents."""
     found = {name for names in FOREIGN.values() for name in names}
-    for path in [*files(), *(path for path in ROOT.iterdir() if path.is_file())]:
+    others = (path for path in ROOT.iterdir() if path.is_file() and path.name not in _GENERATED)
+    for path in [*files(), *others]:
         if path.suffix == ".py":
             found |= _parsed(path).words | {path.stem}
         elif path.suffix in _TEXT:
