@@ -1,16 +1,7 @@
 """Muster: the backend of a mobile app, with accounts, OAuth 2.0 tokens, a ledger, tasks, chat and jobs."""
 
 import gc
-import warnings
-
-from pydantic import BaseModel
-from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 # New objects before the garbage collector runs. At 1,000 connections the default of 700 made it walk the requests in
 # progress again and again, which took a tenth to a fifth of the throughput, and a tenth of the start.
 gc.set_threshold(20_000, 20, 20)
-
-# Pydantic builds each model's validator when it is first used: all at once would take 8 % of the start, and 2 MB.
-# FastAPI ignores this warning about its own fields only while it makes them.
-BaseModel.model_config["defer_build"] = True
-warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)

@@ -29,6 +29,7 @@ LIBRARIES = [
     "limits.storage",
     "passlib.handlers.argon2",
     "psycopg",
+    "pydantic.v1",  # FastAPI asks whether a model is one of its
     "pydantic_settings",
     "slowapi",
     "sqlalchemy.dialects.postgresql.psycopg",
