@@ -163,8 +163,13 @@ class ChatHub:
 
     def _received(self, text: str) -> None:
         """Deliver a message of another process. This process's own come back too, and are known."""
-        fields = json.loads(text)
-        self._deliver(Message(fields["room"], fields["number"], text))
+        try:
+            fields = json.loads(text)
+            message = Message(str(fields["room"]), int(fields["number"]), text)
+        except (ValueError, TypeError, KeyError):  # not one of ours; raised, it would end the subscription for a second
+            metrics.count("relay_failures")
+        else:
+            self._deliver(message)
 
     def _deliver(self, message: Message) -> None:
         room = self._rooms.get(message.room)
