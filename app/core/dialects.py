@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from errno import EDQUOT, ENOSPC
 from importlib import import_module
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, event, exc, make_url
@@ -47,7 +48,7 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA foreign_keys=ON")
         # A committed write survives a power cut, not only a crash of the process.
         connection.execute("PRAGMA synchronous=FULL")
@@ -72,6 +73,19 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
 
 def _begin_immediate(connection: Any) -> None:
     connection.driver_connection.execute("BEGIN IMMEDIATE")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite's timeout does not apply to the journal mode, so this waits for the lock itself."""
+    deadline = monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            if monotonic() > deadline:
+                raise
+            sleep(0.02)
 
 
 def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:

@@ -58,6 +58,8 @@ async def read_form(request: Request) -> Form:
     """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
     if not origin_allowed(request, get_settings()):  # the API asks only those that send a cookie
         raise ForeignOrigin
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise BadRequest
     try:
         body = (await request.body()).decode()
         return Form(dict(parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)))

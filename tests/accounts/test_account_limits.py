@@ -138,11 +138,12 @@ def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict
 def test_strangers_everywhere_have_a_ceiling_which_the_owner_neither_raises_nor_meets(strict: Muster) -> None:
     account = strict.new_account()
     account.sign_in()  # from 127.0.0.1, where a session lives then
-    with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda number: _molest(strict, account.email, f"192.0.2.{number}"), range(CEILING))
+    for numbers in (range(CEILING // 2), range(CEILING // 2, CEILING)):
+        with ThreadPoolExecutor(8) as pool:
+            answers = pool.map(lambda number: _molest(strict, account.email, f"192.0.2.{number}"), numbers)
+            assert set(answers) == {(400, 202)}
         for _ in range(5):
             account.sign_in()  # allows the strangers no additional attempts
-        assert set(answers) == {(400, 202)}
     for password in (WRONG, PASSWORD):
         refused = guess(strict, account.email, password, "198.51.100.1")
         assert_limited(refused, "password", f"q={CEILING};w=3600")

@@ -192,15 +192,15 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     )
     said, slots = done.stdout.splitlines()
     assert said == (
-        "muster: DB_SLOTS: lowered from 16 to 3: WORKERS=20 could open 880 connections, and PostgreSQL allows 397"
+        "muster: DB_SLOTS: lowered from 16 to 1: WORKERS=20 could open 960 connections, and PostgreSQL allows 397"
     )
-    assert slots == "3"
+    assert slots == "1"
 
 
 def test_a_number_of_slots_that_was_set_and_does_not_fit_stops_the_start(folder: Path, postgres: str) -> None:
     with fresh_database("postgresql", folder, postgres) as url:
         said = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
     assert said == (
-        "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 848 connections, "
-        "and PostgreSQL allows 397. At most 43 fits\n"
+        "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 864 connections, "
+        "and PostgreSQL allows 397. At most 41 fits\n"
     )
