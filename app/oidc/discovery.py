@@ -35,6 +35,7 @@ class Discovery:
         self._http = http
         self._metadata: dict[str, Any] = {}
         self._keys: list[VerifyingKey] = []
+        self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
         self._fetched_at = -math.inf  # the start of the fetch that returned these
         self._fetching: asyncio.Task[None] | None = None
         self._ended_at = -math.inf  # the end of the last fetch
@@ -59,7 +60,7 @@ class Discovery:
         """The keys that a JWT's header names, at least one.
 
         Raises InvalidToken if the provider has no such key, and ProviderUnavailable if it may have one: an
-        unknown key may be new, unless a fetch that began after the token arrived lacks it.
+        unknown key may be new, unless it was withdrawn or a fetch that began after the token arrived lacks it.
         """
         arrived_at = monotonic()
         await self._refresh()
@@ -68,7 +69,7 @@ class Discovery:
         await asyncio.shield(self._fetch())
         if keys := select_keys(self._keys, header):
             return keys
-        if self._keys and self._fetched_at >= arrived_at:
+        if self._keys and (self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn):
             raise InvalidToken
         raise ProviderUnavailable(retry_after=COOLDOWN)
 
@@ -94,6 +95,7 @@ class Discovery:
             log.warning("the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error)
             self._has_failed = True
         else:
+            self._withdrawn = {key.id for key in self._keys}.union(self._withdrawn).difference(key.id for key in keys)
             self._metadata, self._keys = metadata, keys
             self._fetched_at, self._has_failed = began_at, False
             if not keys:
