@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
@@ -22,12 +22,13 @@ class Protocol(HttpToolsProtocol):
 
     The parser buffers a line or header of any length, and waits forever for its end. And uvicorn stops the application
     only when all requests are answered: `on_shutdown` in the lifespan's state is called earlier, so that long polls and
-    streams end.
+    streams end. Of pipelined requests it reports a disconnect only to the newest, and the one that runs would write on.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._unparsed = 0  # bytes since the parser last completed an element
+        self._running: RequestResponseCycle | None = None
         self._is_stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -51,6 +52,10 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._is_stopping and self.cycle is not None:  # a WebSocket handshake has none
             self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _should_upgrade_to_ws(self) -> bool:
         """Treat an incomplete handshake (RFC 6455 section 4.1) as an ordinary request."""
@@ -96,6 +101,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
+        if self._running is not None:
+            self.cycle = self._running  # those behind it have not begun, and never will
         super().connection_lost(exc)
 
 
