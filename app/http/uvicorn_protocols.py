@@ -43,8 +43,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+        self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._unparsed = 0
@@ -78,6 +77,7 @@ class Protocol(HttpToolsProtocol):
         if not self.pipeline and self.cycle.more_body:
             self.transport.close()  # app/http/bodies.py has given up on the rest of the body
         super().on_response_complete()
+        self._expect_head()  # one that began beside this request: uvicorn's own timer ends with its next byte
 
     def shutdown(self) -> None:
         on_shutdown = self.app_state.get("on_shutdown")
@@ -91,6 +91,10 @@ class Protocol(HttpToolsProtocol):
         # After timeout_graceful_shutdown uvicorn would cancel each request and log it as an error.
         if patience := self.config.timeout_graceful_shutdown:
             self.loop.call_later(patience - 1, self.transport.abort)
+
+    def _expect_head(self) -> None:
+        self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._is_idle():

@@ -13,6 +13,7 @@ import pytest
 from tests.scripts.test_start import has_ipv6
 from tests.support.hostile import head
 from tests.support.servers import STARTUP, Muster, wait_for
+from tests.support.sockets import new_room
 
 pytestmark = pytest.mark.one_database
 
@@ -55,6 +56,20 @@ def test_a_connection_waits_for_a_head_as_long_as_keep_alive_says(serve: Callabl
     muster = serve(KEEP_ALIVE="1")
     with connected(muster) as connection:
         connection.sendall(sent)
+        while connection.recv(1000):
+            pass
+
+
+@pytest.mark.slow
+def test_a_head_that_begins_beside_a_slow_request_is_not_waited_for_forever(serve: Callable[..., Muster]) -> None:
+    muster = serve(KEEP_ALIVE="1")
+    bearer = muster.new_account().tokens().bearer
+    with connected(muster) as connection:
+        connection.sendall(head("GET", f"/api/chat/messages?room={new_room()}&wait=2", **bearer) + b"G")
+        with HTTPResponse(connection) as response:
+            response.begin()
+            assert (response.status, response.read()) == (200, b"[]")
+        connection.sendall(b"E")
         while connection.recv(1000):
             pass
 
