@@ -98,8 +98,14 @@ def processes_of(muster: Muster) -> list[psutil.Process]:
     """The supervisor and its workers."""
     assert muster.process is not None
     supervisor = psutil.Process(muster.process.pid)
-    living = [child for child in supervisor.children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [supervisor, *(child for child in living if "spawn_main" in " ".join(child.cmdline()))]
+    return [supervisor, *filter(is_worker, supervisor.children())]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it died meanwhile, or is a zombie
+        return False
 
 
 @pytest.mark.slow
