@@ -15,6 +15,7 @@ from app.pages.api_client import Api, ApiError
 from app.pages.texts import CORRECT_FIELDS, describe, describe_fields
 
 MAX_FIELDS = 50
+FORM = "application/x-www-form-urlencoded"
 # A person can correct these, or wait. Any other error gets a page of its own.
 CORRECTABLE = {400, 403, 409, 412, 422, 429, 503}
 
@@ -58,7 +59,7 @@ async def read_form(request: Request) -> Form:
     """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
     if not origin_allowed(request, get_settings()):  # the API asks only those that send a cookie
         raise ForeignOrigin
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+    if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() != FORM:
         raise BadRequest
     try:
         body = (await request.body()).decode()
