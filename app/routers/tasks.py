@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from sqlmodel import Session, col, select
 
-from app.core.errors import AppError, Invalid, NotFound
+from app.core.errors import AppError, Invalid, InvalidToken, NotFound
 from app.dependencies import PageDep, RowId, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
@@ -50,7 +50,8 @@ def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter
 @router.post("", status_code=201, responses=located("/api/tasks/7"))
 def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Response) -> TaskPublic:
     """Create a task; you are its author for good. If it has an assignee, that is the first entry of its history."""
-    _check_assignee(session, body.assignee_id)
+    active = _lock_people(session, me, body.assignee_id)
+    _check_assignee(body.assignee_id, active)
     task = Task.model_validate(body, update={"author_id": me.user_id})
     session.add(task)
     session.flush()  # generates the id
@@ -78,11 +79,13 @@ def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
 def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -> TaskPublic:
     """Change the fields that are sent, as author or assignee. `closed` sets or clears `closed_at`; `assignee_id` null
     unassigns. Values that do not differ change nothing and leave no entry in the history."""
+    requested = body.model_dump()
+    active = _lock_people(session, me, requested.get("assignee_id"), task_id)
     task = _get(session, task_id, lock=True)
     if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
-    changes, previous = task.changes(body.model_dump(), utcnow()), task.assignee_id
-    _check_assignee(session, changes.get("assignee_id"))
+    changes, previous = task.changes(requested, utcnow()), task.assignee_id
+    _check_assignee(changes.get("assignee_id"), active)
     task.sqlmodel_update(changes)
     session.add(task)
     if "assignee_id" in changes:
@@ -108,6 +111,21 @@ def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> lis
     return [TaskHistoryPublic.model_validate(change) for change in changes]
 
 
+def _lock_people(session: Session, me: Caller, assignee_id: UUID | None, task_id: int | None = None) -> set[UUID]:
+    """Keep the users that the change refers to from being deleted before the commit. Returns those who are active.
+
+    They are locked before the task is, in the order in which deleting an account locks its user and then its tasks.
+    The present assignee is among them, because the history will refer to that user too.
+    """
+    present = select(Task.assignee_id).where(Task.id == task_id).scalar_subquery()
+    concerned = col(User.id).in_([me.user_id, assignee_id]) | (col(User.id) == present)
+    statement = select(User.id, User.is_active).where(concerned).order_by(col(User.id))
+    people = dict(session.exec(statement.with_for_update(read=True, key_share=True)).all())
+    if me.user_id not in people:
+        raise InvalidToken  # the account was deleted after the request was authenticated
+    return {user_id for user_id, is_active in people.items() if is_active}
+
+
 def _get(session: Session, task_id: int, *, lock: bool = False) -> Task:
     """The task, if asked to locked until the commit, so that concurrent changes follow each other."""
     task = session.get(Task, task_id, with_for_update={"key_share": True} if lock else None)
@@ -116,10 +134,8 @@ def _get(session: Session, task_id: int, *, lock: bool = False) -> Task:
     return task
 
 
-def _check_assignee(session: Session, assignee_id: UUID | None) -> None:
-    """Require an active user. One who is deleted meanwhile violates the foreign key: a 409."""
-    active = select(User.id).where(User.id == assignee_id, User.is_active)
-    if assignee_id is not None and session.exec(active).first() is None:
+def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:
+    if assignee_id is not None and assignee_id not in active:
         raise Invalid.at("body", "assignee_id", message="There is no active user with this id.")
 
 
