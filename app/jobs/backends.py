@@ -43,7 +43,9 @@ class ThreadBackend:
     def close(self) -> None:
         """Let the running jobs finish."""
         for threads in self._threads.values():
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)  # no queue begins a job while another ends its own
+        for threads in self._threads.values():
+            threads.shutdown()
 
     def _take(self, job_id: UUID, queue: QueueName) -> None:
         self._waiting[queue].discard(job_id)

@@ -63,6 +63,7 @@ class JobQueue:
         self._database = database
         self._backend = CeleryBackend(redis_url, self._mark_sent) if redis_url else ThreadBackend(self.run)
         self._handle: Handler
+        self._last_purge = ""
         self._stopping = Event()
         self._sweeper = Thread(target=self._sweep_forever, daemon=True, name="sweep")
 
@@ -214,9 +215,12 @@ class JobQueue:
 
     def _schedule_purge(self, now: datetime) -> None:
         """Enqueue one purge a day: the unique name lets the first process win."""
-        job = Job(kind="purge", queue=POLICIES["purge"].queue, name=f"purge {now:%Y-%m-%d}")
-        with self._database.thread_scope(write=True) as session:
-            insert_missing(session, Job, ["name"], **job.model_dump())
+        name = f"purge {now:%Y-%m-%d}"
+        if name != self._last_purge:  # else every sweep would take SQLite's write lock
+            job = Job(kind="purge", queue=POLICIES["purge"].queue, name=name)
+            with self._database.thread_scope(write=True) as session:
+                insert_missing(session, Job, ["name"], **job.model_dump())
+            self._last_purge = name
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
         lost_before = now - LOST_AFTER
