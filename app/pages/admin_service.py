@@ -1,6 +1,7 @@
 """The pages of administration about the service: roles, jobs, the apps that sign people in, and what runs."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -32,7 +33,7 @@ router.get("/roles")(ROLES_PAGE.show)
 @router.post("/roles/{name}")
 async def change_role(request: Request, name: str, form: Annotated[Form, Depends(ROLES_PAGE.form)]) -> Response:
     scopes = [scope for scope in SCOPES if form[scope]]
-    await Api(request).call("PATCH", f"{ROLES}/{name}", json={"scopes": scopes})
+    await Api(request).call("PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
     return redirect("/admin/roles", done="role")
 
 
@@ -76,14 +77,18 @@ async def add_app(request: Request, form: AppForm) -> Response:
 
 @router.post("/apps/{client_id}")
 async def change_app(request: Request, client_id: str, form: AppForm) -> Response:
-    await Api(request).call("PATCH", f"{CLIENTS}/{client_id}", json=form.required("name") | _redirect_uris(form))
+    await Api(request).call("PATCH", _client(client_id), json=form.required("name") | _redirect_uris(form))
     return redirect("/admin/apps", done="app")
 
 
 @router.post("/apps/{client_id}/remove")
 async def remove_app(request: Request, client_id: str) -> Response:
-    await Api(request).call("DELETE", f"{CLIENTS}/{client_id}")
+    await Api(request).call("DELETE", _client(client_id))
     return redirect("/admin/apps", done="app-removed")
+
+
+def _client(client_id: str) -> str:
+    return f"{CLIENTS}/{quote(client_id, safe='')}"
 
 
 def _redirect_uris(form: Form) -> dict[str, list[str]]:

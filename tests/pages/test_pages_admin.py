@@ -157,6 +157,15 @@ def test_a_role_is_given_and_loses_permissions(muster: Muster, admin: Browser) -
     assert always == ["on"], "the administrators keep what they need"
 
 
+def test_a_role_whose_name_has_a_question_mark_is_not_the_one_before_it(muster: Muster, admin: Browser) -> None:
+    for name in ("ranger", "ranger?"):
+        new_role(muster, name, "me")
+    assert post(admin, "/admin/roles/ranger%3F", me="on", chat="on").status_code == 303
+    roles = {role["name"]: role["scopes"] for role in admin.call("GET", "/api/roles").json()}
+    assert (roles["ranger"], roles["ranger?"]) == (["me"], ["me", "chat"])
+    assert post(admin, "/admin/apps/swagger%3Fx/remove").status_code == 422
+
+
 def test_apps_are_added_changed_and_removed(admin: Browser) -> None:
     app = {"id": "notes", "name": "Notes", "redirect_uris": f"{CALLBACK}\r\nhttp://127.0.0.1/signed-in\r\n"}
     assert post(admin, "/admin/apps", **app).headers["location"] == "/admin/apps?done=app"
