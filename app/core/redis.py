@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 TIMEOUTS: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}  # seconds
 # For clients that requests wait for. A new connection sends its first command at once: redis-py's greetings (HELLO and
-# three more) would wait for an answer each.
+# three more) would each wait for an answer.
 CLIENT_OPTIONS: dict[str, Any] = {**TIMEOUTS, "protocol": 2, "driver_info": None}
 PAUSE = 1.0  # seconds between two attempts while it is unavailable
 SLOW = 0.2  # seconds; two calls in a row that take longer count as a failure
@@ -18,8 +18,8 @@ T = TypeVar("T")
 class CircuitBreaker:
     """Skips Redis for a second after each failure, whether it is down, frozen, full, loading or too slow.
 
-    Only the first call that finds Redis unavailable waits for a timeout, and then one call in each second. Of slow
-    answers a request waits for two.
+    Only the first call that finds Redis unavailable waits for a timeout, and then one call in each second. A request
+    waits for two slow answers at most.
     """
 
     def __init__(self) -> None:

@@ -55,11 +55,11 @@ def stage_operations(
 
 
 def publish_operations(session: Session, owner_id: UUID, staged: range) -> Imported:
-    """Give staged operations the owner's next revisions. Of all columns and indexes only the revision's change."""
+    """Give staged operations the owner's next revisions. Only the column of the revision and its index change."""
     last = take_revisions(session, owner_id, len(staged))
     publish = update(Operation).where(*_staged(owner_id, staged))
     if session.exec(publish.values(revision=col(Operation.revision) + (last - staged[-1]))).rowcount != len(staged):
-        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # and was purged
+        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # the purge was first
     return Imported(created=len(staged), revision=last)
 
 
@@ -72,6 +72,6 @@ def _staged(owner_id: UUID, staged: range) -> tuple[ColumnElement[bool], ...]:
 
 
 def abandoned(before: datetime) -> ColumnElement[bool]:
-    """The condition on rows that were staged before then. The owners let the index on revisions find them."""
+    """The condition on rows that were staged before then. Naming the owners lets the index on revisions find them."""
     owners = col(Operation.owner_id).in_(select(User.id))
     return owners & (col(Operation.revision) < 0) & (col(Operation.created_at) < before)

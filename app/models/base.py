@@ -85,7 +85,7 @@ class Body(SQLModel):
 
 
 def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]:
-    """The conditions that the columns named like these filters have their values, where there is one."""
+    """A condition for each filter that is set and has the name of a column: that the column has its value."""
     given = [(name, value) for name, value in filters if value is not None and name in table.model_fields]
     return [col(getattr(table, name)) == value for name, value in given]
 
