@@ -104,7 +104,7 @@ NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their add
 
 _LIMIT = 10**12
 _STEP = Decimal(1).scaleb(-DECIMALS)
-_NUMBER = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
 def _amount(value: object) -> Decimal:
@@ -156,7 +156,7 @@ def _timestamp(value: object) -> object:
     """Rejects what Pydantic would accept as a time without an offset: numbers, plain dates and local times."""
     if isinstance(value, str) and _TIMESTAMP.fullmatch(value):
         return value
-    raise ValueError("this is not a date and time with an offset, such as 2023-10-26T08:29:31Z")
+    raise ValueError("this is not a date and time such as 2023-10-26T08:29:31Z or 2023-10-26 10:29+02:00")
 
 
 def _day_or_timestamp(value: object) -> object:

@@ -17,7 +17,7 @@ from app.pages.texts import CORRECT_FIELDS, describe, describe_fields
 MAX_FIELDS = 50
 FORM = "application/x-www-form-urlencoded"
 # A person can correct these, or wait. Any other error gets a page of its own.
-CORRECTABLE = {400, 403, 409, 412, 422, 429, 503}
+CORRECTABLE = {400, 403, 409, 412, 415, 422, 429, 503}
 
 
 @dataclass

@@ -1,10 +1,33 @@
-// A file that is chosen is shown before it is sent, and a line that is wrong is selected, to be corrected right there.
+// A file that is chosen is shown before it is sent, and a line that is wrong is selected, to be corrected right there. Dates
+// without a time zone, as spreadsheets write them, are in the reader's own.
 const file = document.getElementById("file");
 const field = document.getElementById("lines");
-file.closest("p").removeAttribute("data-with-script");
+const DATE = /(?<=^|[,;\t"])(?:(\d{4})-(\d\d?)-(\d\d?)|(\d\d?)\.(\d\d?)\.(\d{4}))(?:[ T](\d\d?):(\d\d)(?::(\d\d))?)?(?=[,;\t"\r\n]|$)/gm;
+
+function withZones(text) {
+  return text.replace(DATE, (cell, y, m, d, day, month, year, hour = 0, minute = 0, second = 0) => {
+    const date = new Date(y ?? year, (m ?? month) - 1, d ?? day, hour, minute, second);
+    if (date.getDate() !== Number(d ?? day)) return cell; // there is no such day
+    const ahead = -date.getTimezoneOffset(), two = (number) => String(Math.trunc(Math.abs(number))).padStart(2, "0");
+    const local = new Date(date.getTime() + ahead * 60000).toISOString().slice(0, second ? 19 : 16).replace("T", " ");
+    return `${local}${ahead < 0 ? "-" : "+"}${two(ahead / 60)}:${two(ahead % 60)}`;
+  });
+}
+
+// Old spreadsheets write the encoding of Windows.
+async function read(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(await bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(await bytes);
+  }
+}
+
+document.querySelectorAll("[data-with-script]").forEach((each) => each.removeAttribute("data-with-script"));
 file.addEventListener("change", async () => {
-  if (file.files.length) field.value = await file.files[0].text();
+  if (file.files.length) field.value = withZones(await read(file.files[0].arrayBuffer()));
 });
+field.form.addEventListener("formdata", ({ formData }) => formData.set("lines", withZones(field.value)));
 for (const link of document.querySelectorAll("a[data-line]")) {
   link.addEventListener("click", (event) => {
     event.preventDefault();

@@ -74,7 +74,9 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
         other = phone.sign_in(email)
         expect(other).to_have_url(f"{muster.url}/operations")
         page.get_by_role("link", name="Devices").click()
-        expect(page.get_by_role("listitem").filter(has_text="Chrome on Linux")).to_have_count(2)
+        devices = page.get_by_role("listitem").filter(has_text="Chrome on Linux")
+        expect(devices).to_have_count(2)
+        expect(devices.first).to_contain_text(re.compile("this device.*last used just now", re.DOTALL))
         page.get_by_role("button", name="Sign out all other devices").click()
         expect(page.get_by_role("status")).to_have_text("Every other device was signed out.")
         other.get_by_role("link", name="Devices").click()
@@ -108,7 +110,8 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         page.get_by_text("Filter", exact=True).click()
         page.get_by_label("Type").fill("deposit")
         page.get_by_role("button", name="Show").click()
-        expect(page.get_by_role("cell", name="2026-01-30 09:00")).to_be_visible()
+        there = page.get_by_role("cell", name="2026-01-30 09:00")
+        expect(there.locator("time")).to_have_attribute("title", "2026-01-30 08:00 UTC")
         assert bar_of(page, "2026-01") == "2026-01: 1"
         page.get_by_role("link", name="Quantity").click()
         assert bar_of(page, "2026-01") == "2026-01: 0.5"
@@ -139,16 +142,17 @@ def import_with_a_mistake(page: Page) -> None:
     """Import a file of one line, which is wrong at first."""
     page.get_by_label("More").click()
     page.get_by_role("link", name="Import a CSV file").click()
-    lines = "type;figi;quantity;date\ndeposit;EUR;{};2026-01-30T08:00:00Z\n"
-    file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode()}
+    lines = "type;figi;quantity;date\ndeposit;€;{};30.01.2026 9:00\n"
+    file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode("cp1252")}
     expect(page.get_by_label("CSV file")).to_be_visible()  # the script that reads the file is there
     page.get_by_label("CSV file").set_input_files(file)
-    expect(page.get_by_label("Lines")).to_have_value(lines.format("ten"))
+    shown = lines.format("ten").replace("30.01.2026 9:00", "2026-01-30 09:00+01:00")
+    expect(page.get_by_label("Lines")).to_have_value(shown)
     page.get_by_role("button", name="Import").click()
     expect(page.get_by_label("Lines")).to_be_focused()
-    expect(page.get_by_role("row", name="2 quantity: this is not a number")).to_contain_text("deposit;EUR;ten;")
+    expect(page.get_by_role("row", name="2 quantity: this is not a number")).to_contain_text("deposit;€;ten;")
     page.get_by_role("link", name="2", exact=True).click()
-    assert page.evaluate("getSelection().toString()") == lines.format("ten").splitlines()[1]
+    assert page.evaluate("getSelection().toString()") == shown.splitlines()[1]
     page.get_by_label("Lines").fill(lines.format("0,5"))
     page.get_by_role("button", name="Import").click()
 

@@ -31,7 +31,7 @@ from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import Muster
 
 # No page calls a route that answers with these: they are for programs.
-API_ONLY = {"resync-required", "unsupported-media-type"}
+API_ONLY = {"resync-required"}
 PROTOCOL = re.compile(
     r"\b(https?|headers?|cursors?|etags?|if-match|retry-after|content-type|origin|status code|requests?|parameters?"
     r"|json|utf-8|schema|payload|scopes?|cookies?|bearer|access tokens?|string should|value error|[45]\d\d)\b",
