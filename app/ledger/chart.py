@@ -22,11 +22,6 @@ class Column:
     amount: str
     segments: list[tuple[int, float, float]] = field(default_factory=list)  # the color, top and height of each
 
-    @property
-    def label(self) -> str:
-        """The month alone; the year where it begins."""
-        return self.month[:4] if self.month.endswith("-01") else self.month[5:]
-
 
 @dataclass
 class Chart:

@@ -20,11 +20,11 @@ local_accounts = APIRouter(include_in_schema=False)
 
 async def _account(request: Request) -> dict[str, Any]:
     api = Api(request)
-    me, events = await gather(api.get(ME), api.get(f"{ME}/audit", limit=LATEST))
+    me, (events, neighbors) = await gather(api.get(ME), read_list(request, f"{ME}/audit", limit=LATEST))
     own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
     exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
     forms = {"profile": Form({"name": me["name"] or ""}), "empty": Form()}
-    return {"me": me, **forms, "jobs": exports, "events": events, "texts": EVENTS}
+    return {"me": me, **forms, "jobs": exports, "events": events, "neighbors": neighbors, "texts": EVENTS}
 
 
 ACCOUNT = View("account.html", _account)  # it has several forms; the path shows which one was submitted

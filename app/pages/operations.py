@@ -44,6 +44,7 @@ async def operations(request: Request) -> Response:
         chart=monthly_chart(totals, by_quantity=by_quantity),
         by_quantity=by_quantity,
         suggestions=_suggestions(all_totals),
+        sample_key=str(uuid4()),
     )
 
 
@@ -95,12 +96,12 @@ async def import_operations(request: Request, form: Annotated[Form, Depends(View
 
 
 @router.post("/operations/sample")
-async def load_sample(request: Request, _form: PlainForm) -> Response:
+async def load_sample(request: Request, form: PlainForm) -> Response:
     """A year of operations to look around with."""
     now = utcnow()
     weeks = [(now - timedelta(weeks=week), "buy" if week % 4 else "sell", SAMPLE[week % 3]) for week in range(52)]
     lines = [f"{kind},{instrument},{day.day % 9 + 1},{day:%Y-%m-%dT%H:%MZ}" for day, kind, instrument in weeks]
-    await _import(request, "\n".join(["type,instrument_type,figi,quantity,date", *lines]), str(uuid4()))
+    await _import(request, "\n".join(["type,instrument_type,figi,quantity,date", *lines]), form["key"])
     return redirect("/operations", done="sample")
 
 

@@ -54,6 +54,18 @@ SHIFTS = """() => new Promise((done) => {
   requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
 })"""
 
+# Whether words below a chart touch each other.
+CROWDED = """() => {
+  const words = document.createTreeWalker(document.querySelector(".axis") ?? document.createElement("p"), 4);
+  const boxes = [];
+  while (words.nextNode()) {
+    const range = document.createRange();
+    range.selectNodeContents(words.currentNode);
+    boxes.push(range.getBoundingClientRect());
+  }
+  return boxes.some((a) => boxes.some((b) => a.x < b.x && b.x < a.right && a.y < b.bottom && b.y < a.bottom));
+}"""
+
 # A browser drops the keys that are pressed before it first painted a page.
 PAINTED = """() => new Promise((done) => {
   new PerformanceObserver(() => done()).observe({ type: "paint", buffered: true });
@@ -119,6 +131,9 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
     saved.write_bytes(visitor.context.request.get(f"{visitor.url}{link.get_attribute('href')}").body())
     page.goto(saved.as_uri())
     check(page, "a statement that was saved")
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.emulate_media(media="screen")
     page = visitor.open("/admin?search=Grace")
     page.get_by_role("link", name="Grace").first.click()
     page.get_by_text("Delete account").first.click()
@@ -135,6 +150,7 @@ def check(page: Page, path: str) -> None:
     page.emulate_media(color_scheme="light")
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{path} is wider than the screen"
     assert page.evaluate(SHIFTS) < 0.01, f"{path} jumps"
+    assert not page.evaluate(CROWDED), path
 
 
 def serious(page: Page, options: str) -> list[tuple[str, str, str]]:
@@ -162,6 +178,7 @@ def test_every_page_can_be_used_by_keyboard_alone(on_sqlite: Muster, chromium: C
         expect(page.get_by_role("link", name="Add an operation")).to_be_focused()
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
         assert outline == "3px"
+        assert page.evaluate("document.fonts.load('16px Geist').then((faces) => faces.length)"), "a typeface of our own"
 
 
 def test_a_person_consents_by_keyboard_and_no_referer_names_the_request_or_the_code(

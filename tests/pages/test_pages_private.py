@@ -1,7 +1,7 @@
 """The pages of who is signed in: account, devices, operations, statements; without JavaScript."""
 
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import uuid4
 
@@ -37,6 +37,25 @@ def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser:
     page = browser.call("GET", "/operations?done=added").text
     assert "The operation was added." in page
     assert "<title>2023-10: 1</title>" in page
+    assert "<title>2023-10: -10</title>" in browser.call("GET", "/operations?chart=quantity").text, "it was sold"
+    next_one = Elements(browser.call("GET", "/operations/new").text)
+    assert [next_one.value(name) for name in ("type", "instrument_type", "figi")] == ["sell", "btc", "string"]
+    assert next_one.value("quantity") == ""
+    assert datetime.now(UTC) - datetime.fromisoformat(f"{next_one.value('date')}Z") < timedelta(minutes=5)
+
+
+def test_a_sample_is_loaded_once_however_often_the_button_is_pressed(browser: Browser) -> None:
+    key = Elements(browser.call("GET", "/operations").text).value("key")
+    first, again = (post(browser, "/operations/sample", key=key) for _ in range(2))
+    assert first.headers["location"] == "/operations?done=sample"
+    assert again.status_code in {303, 422}, "in another minute it is another sample"
+    assert '<span class="count">52</span>' in browser.call("GET", "/operations").text
+
+
+def test_a_workbook_is_told_from_a_table(browser: Browser) -> None:
+    refused = post(browser, "/operations/import", key="a-workbook", lines="PK\x03\x04 and so on")
+    assert refused.status_code == 415
+    assert "This is not a CSV file." in refused.text
 
 
 @pytest.mark.parametrize(
@@ -95,12 +114,23 @@ def test_the_list_is_filtered_and_goes_on_by_cursor(browser: Browser) -> None:
         assert all(parse_qs(urlsplit(link).query)["type"] == ["SELL"] for link in links)
         path = links[0] if links else ""
     assert len(seen) == len(set(seen)) == 30
+    narrow = browser.call("GET", "/operations?type=SELL&from=2023-01-01").text
+    chips = {
+        attrs.get("aria-label"): attrs["href"] for _, attrs in Elements(narrow).tags if attrs.get("class") == "chip"
+    }
+    assert chips == {
+        "Remove the filter Type SELL": "/operations?from=2023-01-01",
+        "Remove the filter From 2023-01-01": "/operations?type=SELL",
+    }
+    suggested = [attrs["value"] for tag, attrs in Elements(narrow).tags if tag == "option"]
+    assert suggested == ["buy", "sell", "btc"], "of one's own, whatever the filter"
     chart = browser.call("GET", "/operations?type=sell").text
     assert "<title>2023-01: 5</title>" in chart
     assert "<title>2023-02: 0</title>" in chart
     bad = browser.call("GET", "/operations?from=yesterday&to=2023-01-01")
     assert bad.status_code == 422
     assert Elements(bad.text).value("to") == "2023-01-01"
+    assert not re.search("No operations|<svg viewBox=.0 -", bad.text), "nothing is known of them"
     assert browser.call("GET", "/operations?after=nonsense").status_code == 422
 
 
@@ -243,7 +273,7 @@ def test_one_device_and_all_others_are_signed_out(muster: Muster) -> None:
     browser, second, third = (Browser(muster).sign_in(account, device=name) for name in ("first", "second", "third"))
     page = browser.call("GET", "/devices").text
     assert page.count("this device") == 1
-    assert all(f"<bdi>{name}</bdi>" in page for name in ("first", "second", "third"))
+    assert re.findall("<h2><bdi>(.*?)</bdi>", page) == ["first", "third", "second"], "this one, then the latest"
     one = f"/devices/{claims_of(second.token.access)['sid']}/sign-out"
     assert post(browser, one).headers["location"] == "/devices?done=device"
     assert second.call("GET", "/devices").status_code == 303
@@ -366,8 +396,16 @@ def test_the_account_shows_what_happened_to_it_and_not_which_admin_did_it(muster
         f"/api/users/{claims_of(there.access)['sub']}/sessions", headers=admin.tokens().bearer
     )
     assert elsewhere.status_code == 204
-    text = " ".join(Browser(muster).sign_in(account).call("GET", "/account").text.split())
+    page = (browser := Browser(muster).sign_in(account)).call("GET", "/account").text
+    text = " ".join(page.split())
     assert "Signed in <span" in text
     assert "Devices were signed out" in text
     assert "by an administrator" in text
     assert admin.email not in text
+    assert "?after=" not in text
+    for _ in range(10):
+        account.tokens()
+    page = browser.call("GET", "/account").text
+    assert "Account created" not in page
+    older = next(str(attrs["href"]) for _, attrs in Elements(page).tags if "?after=" in str(attrs.get("href")))
+    assert "Account created" in browser.call("GET", older).text
