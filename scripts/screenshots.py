@@ -44,7 +44,10 @@ def fill(muster: Muster) -> None:
     """The demo, a statement, and a conversation."""
     with patch.dict(os.environ, muster.settings):
         load_demo(Settings())
-    people = {"Demo": tokens_of(muster, DEMO_EMAIL), "Mira": tokens_of(muster, "mira.demo@example.com")}
+    people = {
+        "Demo": tokens_of(muster, DEMO_EMAIL, "Pixel 9"),
+        "Mira": tokens_of(muster, "mira.demo@example.com", "iPhone"),
+    }
     for author, text in TALK:
         body = {"text": text, "room": "lobby"}
         muster.client.post("/api/chat/messages", json=body, headers=people[author].bearer).raise_for_status()
@@ -53,8 +56,8 @@ def fill(muster: Muster) -> None:
     wait_for(lambda: muster.client.get(place, headers=people["Demo"].bearer).json()["result"], what="the statement")
 
 
-def tokens_of(muster: Muster, email: str) -> Tokens:
-    return Account(muster, email, DEMO_PASSWORD).tokens()
+def tokens_of(muster: Muster, email: str, device: str) -> Tokens:
+    return Account(muster, email, DEMO_PASSWORD).sign_in(device=device)
 
 
 def take(muster: Muster, chromium: Chromium) -> None:
@@ -67,6 +70,9 @@ def take(muster: Muster, chromium: Chromium) -> None:
         page.get_by_role("main").get_by_role("button", name="Import").click()
         page.get_by_role("table").wait_for()
         save(page, "import")
+        page = desk.open("/api/docs")
+        page.get_by_placeholder("Filter by tag").fill("operations")
+        save(page, "swagger")
     with chromium.visitor(muster, viewport=PHONE, color_scheme="dark") as phone:
         phone.sign_in(DEMO_EMAIL, DEMO_PASSWORD)
         save(phone.open("/operations"), "operations-phone")
