@@ -64,7 +64,11 @@ _windows = _limiter.limiter
 
 @dataclass(frozen=True, slots=True)
 class RouteLimit:
-    """A limit such as "20/minute". Routes whose limits have the same `scope` count together."""
+    """A decorator that gives a route a limit such as "20/minute", beside LIMIT_DEFAULT or instead of it.
+
+    Routes whose limits have the same `scope` count together. slowapi's own decorators would count on the event loop,
+    also in Redis: this one leaves a note on the function, and app/http/routing.py counts in the route's thread.
+    """
 
     limit: str
     key: Callable[[Request], str] = by_network
@@ -72,28 +76,12 @@ class RouteLimit:
     exempt_when: Callable[[Request], bool] | None = None
     replaces_default: bool = False
 
-
-_DEFAULT = RouteLimit(_settings.limit_default, by_session)
-
-
-def limited(
-    limit: str,
-    *,
-    key: Callable[[Request], str] = by_network,
-    shared: str | None = None,
-    exempt_when: Callable[[Request], bool] | None = None,
-    replaces_default: bool = False,
-) -> Callable[[Endpoint], Endpoint]:
-    """Give a route a limit beside LIMIT_DEFAULT, or instead of it. slowapi's own decorators would count on the event
-    loop, also in Redis: this one leaves a note on the function, and app/http/routing.py counts in the route's thread.
-    """
-
-    def mark(endpoint: Endpoint) -> Endpoint:
-        own = RouteLimit(limit, key, shared, exempt_when, replaces_default)
-        endpoint.limits = (*_limits_of(endpoint), own)  # type: ignore[attr-defined]  # the note
+    def __call__(self, endpoint: Endpoint) -> Endpoint:
+        endpoint.limits = (*_limits_of(endpoint), self)  # type: ignore[attr-defined]  # the note
         return endpoint
 
-    return mark
+
+_DEFAULT = RouteLimit(_settings.limit_default, by_session)
 
 
 def request_check(endpoint: Callable[..., Any]) -> Check:

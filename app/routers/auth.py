@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
 from app.http.error_handlers import NO_STORE
 from app.http.openapi import OAUTH_ERRORS, form_body, located, problems
-from app.http.rate_limit import by_session, client_address, limited
+from app.http.rate_limit import RouteLimit, by_session, client_address
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
@@ -34,7 +34,7 @@ _REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
 
 
 @local_accounts.post("/register", status_code=201, responses=_REGISTERED)
-@limited(settings.limit_register)
+@RouteLimit(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
     hasher, parties = services.password_hasher, (*networks(client_address(request)), body.email)
@@ -51,7 +51,7 @@ def _register(session: Session, services: Services, body: UserCreate, password_h
 
 
 @local_accounts.post("/check-password", status_code=204)
-@limited(settings.limit_login_ip)
+@RouteLimit(settings.limit_login_ip)
 async def check_password(request: Request, body: PasswordCheck, services: ServicesDep) -> None:
     """Judge a new password while it is typed, by the rule of registration: 204, or a 422 that says what is wrong."""
     hasher, parties = services.password_hasher, networks(client_address(request))
@@ -66,7 +66,7 @@ def _is_not_password_grant(request: Request) -> bool:
 
 
 @router.post("/token", openapi_extra=TOKEN_BODY, responses=OAUTH_ERRORS, include_in_schema=bool(GRANTS))
-@limited(settings.limit_login_ip, shared="sign-in", exempt_when=_is_not_password_grant)
+@RouteLimit(settings.limit_login_ip, scope="sign-in", exempt_when=_is_not_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
 
@@ -131,7 +131,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
     responses=OAUTH_ERRORS,
     dependencies=[requires("tokens:introspect")],
 )
-@limited(settings.limit_introspect, key=by_session, replaces_default=True)
+@RouteLimit(settings.limit_introspect, key=by_session, replaces_default=True)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 
@@ -148,7 +148,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
 
 
 @local_accounts.post("/forgot-password", status_code=202, response_class=Response)
-@limited(settings.limit_register)
+@RouteLimit(settings.limit_register)
 def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> None:
     """Mail a password reset link. The response, and the time it takes, are the same for every address."""
     services.account_limits.mail(body.email, client_address(request))
@@ -157,7 +157,7 @@ def forgot_password(request: Request, body: EmailBody, services: ServicesDep, se
 
 
 @local_accounts.post("/request-verification", status_code=202, response_class=Response)
-@limited(settings.limit_register)
+@RouteLimit(settings.limit_register)
 def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> None:
     """Mail the verification link again. The response is the same for every address."""
     services.account_limits.mail(body.email, client_address(request))
@@ -184,7 +184,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
 @local_accounts.post(
     "/renew-link", status_code=202, response_class=Response, responses=problems(InvalidLink, AlreadyConfirmed)
 )
-@limited(settings.limit_register)
+@RouteLimit(settings.limit_register)
 def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Mail a new link in place of one that has expired or was replaced: an `invalid-link` that is `renewable`."""
     kind, user = email_tokens.find_renewable(session, services.signers, body.token)

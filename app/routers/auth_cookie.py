@@ -9,7 +9,7 @@ from app.core.settings import get_settings
 from app.dependencies import ServicesDep
 from app.http.cookies import set_cookie
 from app.http.openapi import form_body, problems
-from app.http.rate_limit import limited
+from app.http.rate_limit import RouteLimit
 from app.http.routing import Router
 from app.oauth2.requests import CookieForm
 from app.sign_in import end_browser_session, oauth_form, password_grant
@@ -30,7 +30,7 @@ FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials,
     responses=REFUSALS,
     include_in_schema=BY_PASSWORD,
 )
-@limited(settings.limit_login_ip, shared="sign-in")
+@RouteLimit(settings.limit_login_ip, scope="sign-in")
 async def cookie_login(request: Request, services: ServicesDep) -> Response:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
 

@@ -10,7 +10,7 @@ from app.core.settings import get_settings
 from app.dependencies import ServicesDep
 from app.http.cookies import cookie_name, set_cookie
 from app.http.error_handlers import NO_STORE
-from app.http.rate_limit import limited
+from app.http.rate_limit import RouteLimit
 from app.http.routing import Router
 from app.models.base import utcnow
 from app.oauth2.caller import SignIn
@@ -40,7 +40,7 @@ async def _origin_from_state(request: Request, services: ServicesDep) -> None:
 
 
 @router.get("/login", include_in_schema=False, dependencies=[Depends(_origin_from_next)])
-@limited(settings.limit_login_ip, shared="sign-in")
+@RouteLimit(settings.limit_login_ip, scope="sign-in")
 async def login(request: Request, services: ServicesDep) -> Response:
     """Redirect to the provider. `next` is the page to show afterwards: a path, or a URL at one of CORS_ORIGINS."""
     wanted = request.query_params.get("next", "")
@@ -54,7 +54,7 @@ async def login(request: Request, services: ServicesDep) -> Response:
 
 
 @router.get("/callback", include_in_schema=False, dependencies=[Depends(_origin_from_state)])
-@limited(settings.limit_login_ip)
+@RouteLimit(settings.limit_login_ip)
 async def callback(request: Request, services: ServicesDep) -> Response:
     """Receive the provider's response and start a session with a cookie, as the sign-in form does."""
     flow, query, now = _flow(services), request.query_params, utcnow()

@@ -11,7 +11,7 @@ from app.core.errors import Conflict, InsufficientScope, Invalid, NotFound
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, located, problems
-from app.http.rate_limit import by_person, limited
+from app.http.rate_limit import RouteLimit, by_person
 from app.http.routing import Router
 from app.ledger.statement import CSV, PAGE, read_file
 from app.models.audit import JobEvent, record
@@ -57,7 +57,7 @@ _WITHOUT_RESULT = select(Job).options(
 
 
 @router.post("/statement", status_code=202, responses=_STARTED)
-@limited(settings.limit_jobs, key=by_person)
+@RouteLimit(settings.limit_jobs, key=by_person)
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
 ) -> JobPublic:
@@ -70,7 +70,7 @@ def start_statement(
 
 
 @router.post("/export", status_code=202, responses=_STARTED)
-@limited(settings.limit_jobs, key=by_person)
+@RouteLimit(settings.limit_jobs, key=by_person)
 def start_export(response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
     """Prepare an archive of everything that is yours, which replaces the one before. Poll it at Location.
 
@@ -152,7 +152,7 @@ def _is_by_admin(request: Request) -> bool:
 
 
 @router.post("/{job_id}/retry", status_code=202, responses=_STARTED | problems(JobNotFound, JobNotEnded))
-@limited(settings.limit_jobs, key=by_person, exempt_when=_is_by_admin)
+@RouteLimit(settings.limit_jobs, key=by_person, exempt_when=_is_by_admin)
 def retry_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
     """Start a job that failed or was canceled again, with fresh attempts. With `users:write` anybody's."""
     visible = _visible(me, "users:write")

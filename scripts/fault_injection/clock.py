@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 from scripts.fault_injection.crowd import Crowd, Outcome
 from scripts.fault_injection.testbed import Testbed
@@ -13,10 +14,17 @@ JUMPS = (timedelta(hours=1), timedelta(), timedelta(hours=-1), timedelta(), time
 def clock(testbed: Testbed, kind: str) -> Iterator[Outcome]:
     """The clock jumps forward and back, by minutes to weeks: everybody stays signed in"""
     file = testbed.folder / f"clock-{kind}"
-    file.write_text("0")
+    move(file, 0)
     with testbed.muster(kind, app="tests.support.apps.moved_clock:app", MOVED_CLOCK=str(file)) as muster:
         crowd = Crowd(muster, testbed.folder, testbed.clients)
         for jump in JUMPS:
             with crowd.traffic(testbed.seconds / 4):
-                file.write_text(str(jump.total_seconds()))
+                move(file, jump.total_seconds())
         yield crowd.outcome(f"clock, {kind}", f"{len(JUMPS)} jumps", 401)
+
+
+def move(file: Path, seconds: float) -> None:
+    """At once: a request that reads a file while it is written would find half a number."""
+    draft = file.with_suffix(".new")
+    draft.write_text(str(seconds))
+    draft.replace(file)

@@ -13,7 +13,7 @@ _time = time.time
 
 
 def _wrong_by() -> float:
-    return float(_FILE.read_text() or 0)
+    return float(_FILE.read_text())
 
 
 class MovedDatetime(datetime):
