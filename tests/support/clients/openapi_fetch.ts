@@ -1,6 +1,6 @@
 // A session with openapi-fetch, through what docs/clients.md shows (muster.ts). Arguments: the address, an e-mail address.
 import { deepStrictEqual as equal, rejects } from "node:assert";
-import { api, obtain, sync } from "./muster.js";
+import { api, sync } from "./muster.js";
 import { store } from "./store.js";
 
 const [, , url = "", email = ""] = process.argv;
@@ -8,9 +8,13 @@ const password = "violet-tandem-harbour";
 const operation = { type: "buy", figi: "BBG000B9XRY4", quantity: "0.10", date: "2026-11-24T12:00:00Z" };
 
 equal((await api.POST("/api/auth/register", { body: { email, password } })).response.status, 201);
-await obtain({ grant_type: "password", username: email, password });
+const headers = { "Content-Type": "application/x-www-form-urlencoded" };
+const form = { grant_type: "password", username: email, password } as const;
+await store.signedIn((await api.POST("/api/auth/token", { body: form, headers })).data);
 
-for (const quantity of ["0.1", "0.10", "0.100", "0"]) store.queue.push({ key: crypto.randomUUID(), body: { ...operation, quantity } });
+const queue = (body: typeof operation) =>
+  store.queue.push({ body, params: { header: { "idempotency-key": crypto.randomUUID() } } });
+for (const quantity of ["0.1", "0.10", "0.100", "0"]) queue({ ...operation, quantity });
 await sync();
 equal(Object.values(store.rows).map((row) => [row.quantity, row.date]), Array(3).fill(["0.1", "2026-11-24T12:00:00.000000Z"]));
 equal([store.queue, store.refused], [[], ["body,quantity"]]);
@@ -51,8 +55,8 @@ const answers = await Promise.all(Array.from({ length: 10 }, () => api.GET("/api
 equal([...new Set(answers.map((answer) => answer.data?.email)), store.pairs], [email, 1]);
 
 const { access_token, refresh_token } = store.pair!;
-await api.POST("/api/auth/revoke", { body: { token: refresh_token }, headers: { "Content-Type": "application/x-www-form-urlencoded" } });
+await api.POST("/api/auth/revoke", { body: { token: refresh_token }, headers });
 equal((await fetch(`${url}/api/users/me`, { headers: { Authorization: `Bearer ${access_token}` } })).status, 401);
-store.queue.push({ key: crypto.randomUUID(), body: operation });
+queue(operation);
 await rejects(sync(), /later/);
 equal([store.pair, store.queue.length], [undefined, 1]);
