@@ -1,10 +1,11 @@
-"""Muster under a bare uvicorn, without ./scripts/serve: it serves, or says in one line what to type instead."""
+"""Muster without ./scripts/serve, under a bare uvicorn: it serves, or says in one line what to type instead."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -74,3 +75,11 @@ def test_an_older_schema_ends_the_start_and_a_newer_one_is_served(database_url: 
 def test_an_unavailable_database_does_not_end_the_start() -> None:
     with uvicorn("postgresql://nobody@127.0.0.1:1/none") as (_, address):
         assert statuses(address) == (200, 503)
+
+
+def test_fastapis_command_says_in_one_line_what_to_type() -> None:
+    command = Path(sys.executable).parent / "fastapi"
+    done = subprocess.run([command, "dev"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "./scripts/serve --reload" in line
