@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.core.errors import Invalid, UnsupportedMediaType
-from app.models.operation import OperationCreate, OperationPublic
+from app.models.operation import MAX_TEXT, OperationCreate, OperationPublic
 from app.models.types import format_amount, format_time
 
 COLUMNS = tuple(OperationCreate.model_fields)
@@ -21,6 +21,7 @@ _FORMULA = re.compile(r"[=+\-@\t\r']")
 _ESCAPED = re.compile(r"'[=+\-@\t\r']")
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")  # gzip; zip and the workbooks of spreadsheets
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # Excel's own
+_MISTAKES = {"string_too_short": "this is empty", "string_too_long": f"use at most {MAX_TEXT} characters"}
 _HARMLESS = re.compile(r"[\w .-]{1,64}")
 _SPACES = re.compile(r"(?<=[0-9])['\u2019 \u00a0\u202f](?=[0-9]{3})")
 _GROUPS = re.compile(
@@ -127,9 +128,16 @@ def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tupl
         row = OperationCreate.model_validate(fields)
     except ValidationError as error:
         mistakes = error.errors(include_input=False, include_url=False)
-        each = [_invalid(line, one["msg"].removeprefix("Value error, "), str(one["loc"][0])) for one in mistakes]
+        each = [_invalid(line, _in_words(one["type"], one["msg"]), str(one["loc"][0])) for one in mistakes]
         raise _together(each) from None
     return tuple(getattr(row, name) for name in COLUMNS)
+
+
+def _in_words(kind: str, message: str) -> str:
+    """Our own message, or one in place of Pydantic's, which address developers."""
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    return _MISTAKES.get(kind, "there is no such date")
 
 
 def _with_point(line: int, number: str, decimal: str) -> str:

@@ -148,6 +148,10 @@ def test_an_import_reads_what_spreadsheets_save(content: bytes, quantities: list
         ),
         (f'{HEADER}\nbuy,,X,"1,500",D', "In line 2, quantity: 1,500 could be 1.5 or 1500: write it in one of these"),
         (f"{HEADER}\nbuy,,X,1.500,D".replace(",", ";"), "In line 2, quantity: 1.500 could be 1.5 or 1500: write it"),
+        (f"{HEADER}\nbuy,,,2,2026-01-02T10:30:00Z", "In line 2, figi: this is empty."),
+        (f"{HEADER}\nbuy,,{'X' * 201},2,2026-01-02T10:30:00Z", "In line 2, figi: use at most 50 characters."),
+        (f"{HEADER}\nbuy,,X,-2,2026-01-02T10:30:00Z", "In line 2, quantity: use a number above 0"),
+        (f"{HEADER}\nbuy,,X,2,2026-02-30T10:30:00Z", "In line 2, date: there is no such date."),
         (
             f'{HEADER}\nbuy,"two\r\nlines",X,2,D',
             "In line 2, instrument_type: use one line of text, with no line breaks",

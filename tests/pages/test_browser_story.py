@@ -122,6 +122,7 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         page.get_by_label("Quantity").fill("2")
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("row", name="Quantity 2 3")).to_be_visible()
+        expect(page.get_by_role("row", name="Date 2026-01-30 09:00 2026-01-30 09:00")).to_be_visible()
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("status")).to_have_text("The operation was saved.")
 
