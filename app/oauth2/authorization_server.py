@@ -19,6 +19,7 @@ from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.core.settings import Settings
 from app.models.audit import record
+from app.models.oauth_client import OAuthClient
 from app.models.refresh_token import Introspection, RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims, Signers
 from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
@@ -104,6 +105,8 @@ class AuthorizationServer(ResourceServer):
         presented = parse_signed(code)
         row = session.get(RefreshToken, presented.id) if presented else None
         if presented is None or presented.number or row is None or row.created_at + CODE_TTL <= now:
+            raise InvalidGrant
+        if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime
             raise InvalidGrant
         known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
         while binding != known:

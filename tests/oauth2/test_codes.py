@@ -368,6 +368,14 @@ def test_nobody_is_signed_in_once_the_account_was_disabled_or_its_password_chang
     assert is_refused(app.exchange(later))
 
 
+def test_nobody_signs_in_to_an_app_that_was_removed_meanwhile(app: App, ada: Account) -> None:
+    tokens, code, admin = app.sign_in(ada), app.code(ada), app.muster.admin().tokens()
+    assert app.muster.client.delete(f"/api/clients/{app.id}", headers=admin.bearer).status_code == 204
+    assert is_refused(app.exchange(code))
+    assert state_of(app.muster, code) == (0, None)
+    assert_lives(app.muster, tokens)
+
+
 def test_a_code_that_nobody_redeems_is_no_device_and_expires_for_the_purge(app: App, ada: Account) -> None:
     code, tokens = app.code(ada), ada.tokens()
     assert str(as_session(code)["session_id"]) not in [each["id"] for each in sessions_of(app.muster, tokens)]
