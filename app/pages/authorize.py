@@ -25,7 +25,7 @@ async def authorize(request: Request) -> Response:
         return to_sign_in(request, **_back(request))
     if step["redirect"]:
         return RedirectResponse(step["redirect"], 303, HEADERS)
-    if request.query_params.get("prompt") == "login":
+    if _wants_fresh_sign_in(request):
         return redirect("/sign-in", **_back(request))
     answer = await page(
         request,
@@ -62,9 +62,14 @@ async def _call(request: Request, method: str, body: dict[str, bool] | None = No
 
 def _back(request: Request) -> dict[str, str]:
     """The query with which the sign-in page leads back here, without `prompt`, which has then been obeyed."""
-    query = request.query_params.multi_items()
-    prompt = {"prompt": "login"} if ("prompt", "login") in query else {}
-    return {"next": f"/authorize?{urlencode([pair for pair in query if pair[0] != 'prompt'])}", **prompt}
+    query = [pair for pair in request.query_params.multi_items() if pair[0] != "prompt"]
+    prompt = {"prompt": "login"} if _wants_fresh_sign_in(request) else {}
+    return {"next": f"/authorize?{urlencode(query)}", **prompt}
+
+
+def _wants_fresh_sign_in(request: Request) -> bool:
+    """Whether `prompt`, which is a list separated by spaces, has `login` (OpenID Connect Core section 3.1.2.1)."""
+    return "login" in request.query_params.get("prompt", "").split()
 
 
 def _policy(request: Request) -> str:

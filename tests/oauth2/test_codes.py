@@ -180,14 +180,18 @@ def test_signed_out_leads_to_the_sign_in_page_and_back(app: App, ada: Account) -
     assert ada.email in unescape(browser.call("GET", back).text)
 
 
-def test_a_fresh_sign_in_is_asked_for_once(app: App, ada: Account) -> None:
+@pytest.mark.parametrize("prompt", ["login", "consent login"])
+def test_a_fresh_sign_in_is_asked_for_once(app: App, ada: Account, prompt: str) -> None:
     browser = signed_in(ada)
-    sent = browser.call("GET", app.request(prompt="login")).headers["location"]
-    assert sent.startswith("/sign-in?next=")
+    for each in (browser, Browser(app.muster)):
+        sent = each.call("GET", app.request(prompt=prompt)).headers["location"]
+        assert sent.startswith("/sign-in?next=")
+        assert sent.endswith("&prompt=login")
     assert "prompt" not in unescape(
         browser.call("GET", sent).text.partition('name="next" value="')[2].partition('"')[0]
     )
-    assert app.received(browser.call("GET", app.request(prompt="login", scope="nonsense")))["error"] == "invalid_scope"
+    assert app.received(browser.call("GET", app.request(prompt=prompt, scope="nonsense")))["error"] == "invalid_scope"
+    assert browser.call("GET", app.request(prompt="consent")).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
