@@ -72,9 +72,10 @@ def _token_from_cookie(connection: HTTPConnection) -> str:
     return token
 
 
-def require_own_origin(connection: HTTPConnection) -> None:
-    """Raise ForeignOrigin for a request that another site's page may have sent with its visitor's cookie."""
-    if not origin_allowed(connection, services_of(connection).settings):
+def require_own_origin(connection: HTTPConnection, *, others: bool = True) -> None:
+    """Raise ForeignOrigin for a request that another site's page may have sent with its visitor's cookie. `others`: the
+    pages of CORS_ORIGINS may send it too."""
+    if not origin_allowed(connection, services_of(connection).settings, others=others):
         raise ForeignOrigin
 
 

@@ -35,13 +35,14 @@ def cookie_token(connection: HTTPConnection, settings: Settings) -> str | None:
     return connection.cookies.get(cookie_name(settings))
 
 
-def origin_allowed(connection: HTTPConnection, settings: Settings) -> bool:
-    """Whether a request with the cookie comes from our own pages or one of CORS_ORIGINS. A request that names no origin
-    is rejected: only browsers send cookies by themselves, and all of them name the origin."""
+def origin_allowed(connection: HTTPConnection, settings: Settings, *, others: bool = True) -> bool:
+    """Whether a request with the cookie comes from our own pages or, with `others`, one of CORS_ORIGINS. A request that
+    names no origin is rejected: only browsers send cookies by themselves, and all of them name the origin."""
     origins = connection.headers.getlist("origin")
+    is_same = connection.headers.getlist("sec-fetch-site") == ["same-origin"]
     if not origins or origins == ["null"]:  # a page with the referrer policy no-referrer sends "null"
-        return connection.headers.getlist("sec-fetch-site") == ["same-origin"]
-    ours = {settings.public_url, *settings.cors_origins}
+        return is_same
+    ours = {settings.public_url, *(settings.cors_origins if others or is_same else ())}
     if settings.environment != "production":  # there, clients may send any Host, and proxies forward with plain HTTP
         scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
         ours.add(f"{scheme}://{connection.headers.get('host')}")

@@ -42,13 +42,15 @@ async def authorize(request: Request) -> Response:
 
 @router.post("/authorize")
 async def decide(request: Request, form: PlainForm) -> Response:
-    step = await _call(request, "POST", {"consent": form["decision"] == "continue"})
+    step = await _call(request, "POST", {"consent": form["decision"] == "continue", "email": form["email"]})
     if step is None:
         return to_sign_in(request, **_back(request))
+    if not step["redirect"]:
+        return redirect(f"/authorize?{request.url.query}")
     return RedirectResponse(step["redirect"], 303, HEADERS)
 
 
-async def _call(request: Request, method: str, body: dict[str, bool] | None = None) -> dict[str, Any] | None:
+async def _call(request: Request, method: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The API's response to the request in this page's address; None if nobody is signed in."""
     try:
         response = await Api(request).call(method, f"/api/auth/authorization?{request.url.query}", json=body)

@@ -57,7 +57,8 @@ class Form:
 
 async def read_form(request: Request) -> Form:
     """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
-    if not origin_allowed(request, get_settings()):  # the API asks only those that send a cookie
+    # Forms are our own pages' alone: others would type passwords into them, or consent in a person's stead.
+    if not origin_allowed(request, get_settings(), others=False):
         raise ForeignOrigin
     if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() != FORM:
         raise BadRequest

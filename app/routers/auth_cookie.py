@@ -37,9 +37,7 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     The cookie is renewed while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may request
     it. The browser's previous session is revoked.
     """
-    require_own_origin(request)
-    if not BY_PASSWORD and request.headers.get("origin") in settings.cors_origins:
-        raise ForeignOrigin
+    require_own_origin(request, others=BY_PASSWORD)
     try:
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}

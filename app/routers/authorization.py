@@ -6,7 +6,7 @@ from dataclasses import replace
 from fastapi import Request
 from sqlmodel import Field, SQLModel
 
-from app.authentication import authenticate, bearer, is_by_cookie
+from app.authentication import authenticate, bearer, is_by_cookie, require_own_origin
 from app.core.errors import Unauthenticated
 from app.core.oauth_errors import AccessDenied, OAuthError
 from app.core.scopes import in_order
@@ -33,6 +33,7 @@ class Authorization(SQLModel):
 
 class Decision(Body):
     consent: bool
+    email: str = ""  # of who was shown as signed in
 
 
 @router.get("", include_in_schema=False)
@@ -43,12 +44,15 @@ async def read_authorization(request: Request, services: ServicesDep) -> Authori
 
 @router.post("", include_in_schema=False)
 async def answer_authorization(request: Request, body: Decision, services: ServicesDep) -> Authorization:
-    """Issue the code, or refuse it. Consent always takes a person's click (RFC 8252 section 8.6)."""
+    """Issue the code, or refuse it. Consent always takes a person's click on our page (RFC 8252 section 8.6)."""
     return await _answer(request, services, body)
 
 
 async def _answer(request: Request, services: Services, decision: Decision | None = None) -> Authorization:
-    """Ask, act on the decision, or redirect to the client with its error. People sign in for valid requests only."""
+    """Ask, act on the decision, or redirect to the client with its error. People sign in for valid requests only.
+
+    Whoever has signed in since the question was shown is asked again.
+    """
     issuer = services.settings.public_url
     asked = await services.database.read(request, read_request, request.url.query)
     try:
@@ -57,7 +61,7 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
         if not is_by_cookie(request):
             raise Unauthenticated
         scope = scope_at_login(asked.parameters.get("scope"), me.session.role_scopes)
-        if decision is not None:
+        if decision is not None and decision.email in {"", me.session.email}:
             code = await _issue_code(request, services, asked, me, scope, decision)
             return Authorization(redirect=asked.answered(issuer, code=code))
     except OAuthError as error:
@@ -69,6 +73,7 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
 async def _issue_code(
     request: Request, services: Services, asked: AuthorizationRequest, me: Caller, scope: str | None, decision: Decision
 ) -> str:
+    require_own_origin(request, others=False)
     if not decision.consent:
         raise AccessDenied
     device = device_of(request, {"client_id": asked.client.id})

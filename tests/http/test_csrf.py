@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from app.core.settings import get_settings
 from app.http.cookies import origin_allowed
 from tests.support.assertions import assert_problem
+from tests.support.codes import App
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
 from tests.support.servers import PASSWORD, Muster
 
@@ -69,6 +70,20 @@ def test_pages_of_the_service_and_of_allowed_origins_can_write(befriended: Muste
     changed = browser.call("PATCH", ME, headers=dict(headers), json={"name": "Ada"})
     assert (changed.status_code, changed.json()["name"]) == (200, "Ada")
     assert browser.call("POST", LOGOUT, headers=dict(headers)).status_code == 204
+
+
+def test_a_page_of_an_allowed_origin_can_neither_consent_nor_send_our_forms(befriended: Muster) -> None:
+    account, app, browser = befriended.new_account(), App(befriended), Browser(befriended, FRIEND)
+    browser.cookie = account.cookie()
+    assert browser.call("PATCH", ME, json={"name": "Ada"}).status_code == 200
+    consent, form = app.request(), {"decision": "continue", "username": account.email, "password": account.password}
+    answer = browser.call("POST", consent.replace("/authorize", "/api/auth/authorization"), json={"consent": True})
+    assert_problem(answer, 403, "foreign-origin")
+    for path in (consent, "/sign-in"):
+        assert browser.call("POST", path, data=form).status_code == 403
+    assert befriended.sql("SELECT * FROM refresh_token WHERE generation = 0") == []
+    another_of_our_addresses = {"Origin": FRIEND, "Sec-Fetch-Site": "same-origin"}
+    assert app.received(browser.call("POST", consent, headers=another_of_our_addresses, data=form))["code"]
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://evil.example", "http://muster.example", ""])

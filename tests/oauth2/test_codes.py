@@ -205,6 +205,16 @@ def test_a_browser_whose_session_has_ended_comes_to_the_sign_in_and_back(app: Ap
     assert unescape(page.text).count(app.request()) == 1
 
 
+def test_whoever_signed_in_since_the_page_was_shown_is_asked_again(app: App, ada: Account) -> None:
+    bob = signed_in(app.muster.new_account())
+    for decision in ("continue", "cancel"):
+        answer = bob.call("POST", app.request(), data={"decision": decision, "email": ada.email})
+        assert (answer.status_code, answer.headers["location"]) == (303, app.request())
+    assert f'name="email" value="{ada.email}"' in signed_in(ada).call("GET", app.request()).text
+    answer = signed_in(ada).call("POST", app.request(), data={"decision": "continue", "email": ada.email})
+    assert app.received(answer)["code"]
+
+
 def test_cancel_is_access_denied(app: App, ada: Account) -> None:
     received = app.decide(signed_in(ada), "cancel")
     assert (received["error"], received["state"], received["iss"]) == ("access_denied", app.state, issuer(app.muster))
