@@ -2,10 +2,13 @@
 
 import secrets
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import httpx
@@ -35,7 +38,7 @@ def demo(url: str) -> None:
     with TemporaryDirectory() as folder:
         try:
             show(url, Path(folder))
-        except Offline as error:
+        except (Offline, httpx.TransportError) as error:
             sys.exit(f"muster: {url}: {error} Is ./scripts/serve running?")
 
 
@@ -43,7 +46,7 @@ def show(url: str, folder: Path) -> None:
     with closing(Phone(url, folder / "tablet.db")) as tablet:
         with closing(Phone(url, folder / "phone.db", transport=(network := LossyTransport()))) as phone:
             email, password = account(url, tablet)
-            phone.sign_in(email, password, device="demo: phone")
+            sign_in(url, phone, email, password, name="demo: phone")
             phone.sync()
             before = len(phone.copy)
             print(f"Signed in      as {email} on a phone and a tablet; the phone has copied {before} operations")
@@ -91,12 +94,41 @@ def account(url: str, device: Phone) -> tuple[str, str]:
     """Sign in to the demo account, or to a new one where there is none."""
     email, password = DEMO_CREDENTIALS
     try:
-        device.sign_in(email, password, device="demo: tablet")
+        sign_in(url, device, email, password, name="demo: tablet")
     except SignedOut:
         email, password = f"demo-{uuid4().hex[:12]}@example.com", secrets.token_urlsafe(16)
         httpx.post(f"{url}/api/auth/register", json={"email": email, "password": password}).raise_for_status()
-        device.sign_in(email, password, device="demo: tablet")
+        sign_in(url, device, email, password, name="demo: tablet")
     return email, password
+
+
+def sign_in(url: str, device: Phone, email: str, password: str, *, name: str) -> None:
+    """By the password, or by code where the service takes no passwords from apps (PASSWORD_GRANT=off)."""
+    metadata = httpx.get(f"{url}/.well-known/oauth-authorization-server").raise_for_status().json()
+    if "password" in metadata["grant_types_supported"]:
+        device.sign_in(email, password, device=name)
+    else:
+        sign_in_by_code(url, device, email, password, issuer=metadata["issuer"])
+
+
+def sign_in_by_code(url: str, device: Phone, email: str, password: str, *, issuer: str) -> None:
+    """As the client of Swagger UI. A phone opens the page in its browser; here the demonstration is the browser too."""
+    verifier, redirect_uri = secrets.token_urlsafe(48), f"{issuer}/static/docs-signed-in.html"
+    query = {
+        "response_type": "code",
+        "client_id": "swagger",
+        "redirect_uri": redirect_uri,
+        "code_challenge": urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+    }
+    with httpx.Client(base_url=url, headers={"Origin": issuer}) as browser:
+        browser.post("/sign-in", data={"username": email, "password": password})
+        answer = browser.post("/authorize", params=query, data={"decision": "continue"})
+        browser.post("/sign-out")
+    codes = parse_qs(urlsplit(answer.headers.get("Location", "")).query).get("code")
+    if codes is None:
+        raise SignedOut("The password is wrong.")
+    device.sign_in_by_code(codes[0], verifier=verifier, client_id="swagger", redirect_uri=redirect_uri)
 
 
 def expect_lost(action: Callable[[], None]) -> None:

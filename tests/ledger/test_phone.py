@@ -395,6 +395,14 @@ def test_the_demonstration_uses_the_demo_account_and_leaves_it_as_it_was(databas
             assert f"as {DEMO_EMAIL} on a phone and a tablet; the phone has copied 122 operations\n" in seen.stdout
 
 
+def test_the_demonstration_signs_in_by_code_where_apps_see_no_password(serve: Callable[..., Muster]) -> None:
+    muster = serve(PASSWORD_GRANT="off")
+    seen = see_the_demo(muster.url)
+    assert (seen.returncode, seen.stderr) == (0, "")
+    assert [line[:15].strip() for line in seen.stdout.splitlines()] == STEPS.split("|")
+    assert {row.client_id for row in muster.sql("SELECT client_id FROM refresh_token")} == {"browser", "swagger"}
+
+
 def test_the_demonstration_says_so_where_nobody_answers() -> None:
     seen = see_the_demo(f"http://127.0.0.1:{free_port()}")
     assert seen.returncode == 1
