@@ -265,6 +265,13 @@ def test_a_cursor_is_valid_only_unaltered_and_for_its_own_list(muster: Muster) -
             assert_refused(answer, 422)
 
 
+def test_a_link_to_the_next_page_repeats_the_address_as_it_was_sent(muster: Muster, admin: Tokens) -> None:
+    """A route takes the line break at the end of its address, which no header can hold."""
+    muster.new_account()
+    answer = muster.client.get("/api/users%0A?limit=1", headers=admin.bearer)
+    assert (answer.status_code, answer.headers["link"].partition("?")[0]) == (200, "</api/users%0A")
+
+
 # ---- Legal text ----
 
 
