@@ -12,7 +12,7 @@ from sqlmodel import Session, col, update
 
 from app.accounts.users import create_user, free_address, get_role, lock_user
 from app.core.database import Database
-from app.core.errors import EmailMissing, InvalidToken
+from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.core.scopes import USER
 from app.models.audit import record
 from app.models.user import Identity, User
@@ -31,12 +31,15 @@ async def caller_of(
     """The caller behind a verified token of the provider. Creates the account at the first sign-in and applies role
     changes; both are committed before the route runs. The provider is asked between two sessions, never within one."""
     caller = await database.read(None, find_caller, claims)
+    person = claims.subject, claims.profile
     refusal: Exception = InvalidToken()  # the account is deleted in between
     if caller is None:
-        profile = await provider.profile(token, claims)
+        if refused := provider.refused.get(person):
+            raise refused.with_traceback(None)
         try:
+            profile = await provider.profile(token, claims)
             await database.write(None, create_account, claims, profile, role_map)
-        except IntegrityError as error:
+        except (EmailMissing, ProviderUnavailable, IntegrityError) as error:
             refusal = error  # another account has the address, unless another request was first
     elif is_role_due(caller, claims, role_map):
         await database.write(None, apply_role, caller, claims, role_map)
@@ -44,6 +47,7 @@ async def caller_of(
         return caller
     caller = await database.read(None, find_caller, claims)
     if caller is None:
+        provider.refused[person] = refusal
         raise refusal
     return caller
 

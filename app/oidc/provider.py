@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import anyio
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
@@ -36,6 +36,9 @@ class Provider:
         )
         self.discovery = Discovery(issuer, self._http)
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
+        # Why no account could be created (app/oidc/accounts.py). To try again at each request would cost others the
+        # provider's time and the writer's: the limit of a network counts a refusal only after that.
+        self.refused: TTLCache[tuple[str, Profile], Exception] = TTLCache(4096, COOLDOWN)
 
     async def close(self) -> None:
         self.discovery.close()

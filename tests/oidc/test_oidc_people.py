@@ -109,7 +109,10 @@ def test_no_account_is_created_without_an_email_address(external: Muster, keyclo
     sub = claims["sub"]
     answers = {"nothing": {"sub": sub}, "nonsense": {"sub": sub, "email": ["x"]}, "refused": 403}
     keycloak.people[sub] = answers.get(told, {"sub": "another", "email": f"{sub}@example.com"})
-    assert_problem(use(external, keycloak.token(**claims)), 403, "email-missing")
+    asked = keycloak.asked["userinfo"]
+    for _ in range(3):
+        assert_problem(use(external, keycloak.token(**claims)), 403, "email-missing")
+    assert keycloak.asked["userinfo"] == asked + 1
     assert external.sql("SELECT 1 FROM identity WHERE subject = :sub", sub=sub) == []
 
 
@@ -141,13 +144,21 @@ def test_openapi_documents_the_errors_of_a_persons_first_request(external: Muste
 
 
 @pytest.mark.slow
-def test_authenticating_a_known_person_takes_one_statement(folder: Path, keycloak: Keycloak, database_url: str) -> None:
+def test_a_known_person_and_one_just_refused_take_one_statement(
+    folder: Path, keycloak: Keycloak, database_url: str
+) -> None:
     with Muster(
         database_url, folder, app="tests.support.apps.statement_counter:app", OIDC_ISSUER=keycloak.issuer
     ) as counting:
         claims, _me = new_person(counting, keycloak)
         answers = [use(counting, keycloak.token(**claims)) for _ in range(2)]
         assert [answer.headers["statements"] for answer in answers] == ["1", "1"]
+        account = counting.new_account(is_verified=True)  # an address that nobody confirmed would give way
+        token = keycloak.token(email=account.email)
+        answers = [use(counting, token) for _ in range(3)]
+        for answer in answers:
+            assert_problem(answer, 409, "email-taken")
+        assert [answer.headers["statements"] for answer in answers[1:]] == ["1", "1"]
 
 
 # ---- Without a password ----
