@@ -106,7 +106,8 @@ class PostgresRowReader:
         brief = settings.model_copy(update={"statement_timeout": min(_POSTGRES_TIMEOUT, settings.statement_timeout)})
         options = connect_args(brief, read_only=True)
         self._connect = partial(psycopg.AsyncConnection.connect, url, **options, autocommit=True, row_factory=dict_row)
-        self._failures = (psycopg.OperationalError, psycopg.InterfaceError, OSError)
+        # NotSupportedError: what a connection has prepared, of a table that a migration has changed since.
+        self._failures = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.NotSupportedError, OSError)
         self._timeout, self._slow_way = settings.slot_timeout.total_seconds(), slow_way
         self._places = anyio.Semaphore(CONNECTIONS, fast_acquire=True)
         self._idle: list[psycopg.AsyncConnection[dict[str, Any]]] = []

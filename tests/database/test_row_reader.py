@@ -10,6 +10,8 @@ from sqlalchemy import Integer, Select, bindparam, func, select
 from app.core.row_reader import PostgresRowReader, Rows, SqliteRowReader
 from app.core.settings import Settings
 from tests.support.databases import SECRET_KEY, fresh_database
+from tests.support.resources import call
+from tests.support.servers import Muster
 
 _NUMBERS = select(bindparam("one", type_=Integer).label("n")).cte("numbers", recursive=True)
 _UP_TO = _NUMBERS.union_all(
@@ -37,3 +39,13 @@ def test_a_query_that_takes_long_is_left_to_a_session(kind: str, folder: Path, p
         settings = Settings(environment="test", database_url=url, secret_keys=(SECRET_KEY,), statement_timeout=patience)
         rows = asyncio.run(count(settings, 10, 5_000_000, 10))
     assert (rows, left) == ([[{"count": 10}], [{"count": 0}], [{"count": 10}]], [5_000_000])
+
+
+def test_a_column_that_a_migration_widens_is_read_by_the_release_before(folder: Path, postgres: str) -> None:
+    with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder, DB_SLOTS="1") as muster:
+        admin = muster.admin().tokens()
+        answers = [call(muster, admin, "GET", path).status_code for path in ("/users/me", "/teams") * 10]
+        muster.sql("ALTER TABLE role ALTER name TYPE varchar(150)")
+        muster.sql("ALTER TABLE team ALTER name TYPE varchar(150)")
+        answers += [call(muster, admin, "GET", path).status_code for path in ("/users/me", "/teams") * 10]
+    assert answers == [200] * 40
