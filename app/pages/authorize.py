@@ -24,7 +24,7 @@ async def authorize(request: Request) -> Response:
     if step is None:
         return to_sign_in(request, **_back(request))
     if step["redirect"]:
-        return RedirectResponse(step["redirect"], 303, HEADERS)
+        return await _refused(request, step["redirect"])
     if _wants_fresh_sign_in(request):
         return redirect("/sign-in", **_back(request))
     answer = await page(
@@ -37,6 +37,17 @@ async def authorize(request: Request) -> Response:
         query=request.url.query,
     )
     answer.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
+    return answer
+
+
+async def _refused(request: Request, address: str) -> Response:
+    """The redirect that tells the app of an error. Where one of our forms led here, such as the sign-in, browsers apply
+    its policy to all redirects that follow, and would stop this one: a page goes on to the app instead."""
+    if request.headers.get("sec-fetch-site") != "same-origin":
+        return RedirectResponse(address, 303, HEADERS)
+    detail = "It asks for something that your account may not do."
+    answer = await page(request, "error.html", title="Not signed in to the app", detail=detail, app_address=address)
+    answer.headers.update(HEADERS | {"Refresh": f"0; url={address}"})
     return answer
 
 

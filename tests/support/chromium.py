@@ -41,8 +41,9 @@ class Visitor:
         self.page.goto(self.url + path)
         return self.page
 
-    def sign_in(self, email: str, password: str = PASSWORD) -> Page:
-        page = self.open("/sign-in")
+    def sign_in(self, email: str, password: str = PASSWORD, *, path: str = "/sign-in") -> Page:
+        """`path`: what sends whoever is signed out to the sign-in."""
+        page = self.open(path)
         page.get_by_label("E-mail").fill(email)
         page.get_by_label("Password").fill(password)
         page.get_by_role("main").get_by_role("button", name="Sign in").click()
