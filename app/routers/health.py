@@ -5,9 +5,9 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col
+from sqlmodel import col, select
 
 from app.core import metrics
 from app.core.concurrency import in_thread
@@ -31,7 +31,7 @@ pages = APIRouter(include_in_schema=False)
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
-_JOBS = select(col(Job.kind), _STATE, func.count()).group_by("kind", "shown")
+_JOBS = select(Job.kind, _STATE, func.count()).group_by("kind", "shown")
 
 
 @router.get("/health/live")
@@ -50,7 +50,7 @@ async def is_ready(services: ServicesDep) -> Health:
 def _check_database(database: Database) -> None:
     try:
         with database.without_slot() as session:
-            if session.connection().execute(select(col(Role.id)).limit(1)).first() is None:
+            if session.exec(select(Role.id).limit(1)).first() is None:
                 raise RolesMissing(retry_after=60)
     except SQLAlchemyError:
         raise Unavailable("The database does not answer, or is not migrated.") from None
@@ -71,7 +71,7 @@ async def read_metrics(request: Request, services: ServicesDep) -> Response:
 def _measure(database: Database) -> metrics.DatabaseMetrics:
     try:
         with database.without_slot() as session:
-            rows = session.connection().execute(_JOBS).all()
+            rows = session.exec(_JOBS).all()
     except SQLAlchemyError:
         return metrics.DatabaseMetrics(None)
     return metrics.DatabaseMetrics({(kind, state): number for kind, state, number in rows})

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fastapi import Request
-from sqlalchemy import func, select, text
-from sqlmodel import Field, SQLModel, col
+from sqlalchemy import String, column, func, table
+from sqlmodel import Field, SQLModel, select
 
 from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import DATA
@@ -18,7 +18,8 @@ from app.models.types import UtcTime
 router = Router("/api/system", tags=["system"])
 
 STARTED_AT = utcnow()
-_QUEUES = select(col(Job.queue), col(Job.state), func.count().label("jobs")).group_by(Job.queue, Job.state)
+_QUEUES = select(Job.queue, Job.state, func.count().label("jobs")).group_by(Job.queue, Job.state)
+_MIGRATION = select(column("version_num", String)).select_from(table("alembic_version"))
 
 
 class DatabaseState(SQLModel):
@@ -50,18 +51,18 @@ class SystemState(SQLModel):
 @router.get("", dependencies=[requires("users:read")])
 def read_system(request: Request, session: SessionDep, services: ServicesDep) -> SystemState:
     """The versions of the service and its database, Redis, the jobs that wait or failed, and the latest backup."""
-    settings, connection = services.settings, session.connection()
+    settings = services.settings
     version = func.sqlite_version() if settings.on_sqlite else func.current_setting("server_version")
     return SystemState(
         version=request.app.version,
         started_at=STARTED_AT,
         database=DatabaseState(
             kind="sqlite" if settings.on_sqlite else "postgresql",
-            version=connection.execute(select(version)).scalar_one(),
-            migration=connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one(),
+            version=session.exec(select(version)).one(),
+            migration=session.exec(_MIGRATION).one(),
         ),
         redis=_redis_state(settings.redis_url),
-        queues=[QueueState.model_validate(queue) for queue in connection.execute(_QUEUES).mappings()],
+        queues=[QueueState.model_validate(queue) for queue in session.exec(_QUEUES)],
         backup=_newest_backup(),
     )
 
