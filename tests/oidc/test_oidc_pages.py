@@ -1,7 +1,9 @@
 """The pages' sign-in at a real identity provider, as a browser without JavaScript goes through it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +15,10 @@ import pytest
 
 from app.http.cookies import set_cookie
 from tests.pages.test_pages import ELSEWHERE
+from tests.support.codes import App
 from tests.support.databases import fresh_database
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of
-from tests.support.servers import Muster
+from tests.support.servers import Muster, Tokens
 
 pytestmark = pytest.mark.one_database
 
@@ -148,6 +151,24 @@ def test_the_sign_in_page_links_to_the_provider(on_sqlite: Muster, browser: http
     odd = browser.get("/sign-in", params={"problem": "<b>odd</b>"})
     assert "You could not be signed in. Try again." in odd.text
     assert "odd" not in odd.text
+
+
+def test_an_app_has_the_person_sign_in_afresh_at_the_provider_and_gets_its_code(
+    served: Muster, browser: httpx.Client, provider: OidcProvider
+) -> None:
+    app, name = App(served), f"ada-{uuid4().hex}"
+    hint = f"{name}@provider.example"
+    sent = browser.get(app.request(prompt="login", login_hint=hint)).headers["location"]
+    (link,) = re.findall(f'href="({LOGIN}[^"]*)"', browser.get(sent).text)
+    asked = browser.get(unescape(link)).headers["location"]
+    query = parse_qs(urlsplit(asked).query)
+    assert (query["prompt"], query["login_hint"]) == (["login"], [hint])
+    back = browser.get(provider.visit(asked, name)).headers["location"]
+    assert back == app.request(login_hint=hint)
+    assert hint in browser.get(back).text
+    answer = browser.post(back, data={"decision": "continue"}, headers={"Origin": served.url})
+    tokens = Tokens(app.exchange(app.received(answer)["code"]).json())
+    assert served.me(tokens).json()["email"] == hint
 
 
 # ---- What signs nobody in ----
