@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from heapq import merge
+from operator import itemgetter
 from secrets import randbits
 from typing import Any
 from uuid import UUID
@@ -16,6 +18,16 @@ from app.models.user import User
 
 BATCH = 1000  # rows in one statement and, when they are staged, in one transaction
 _BODY_FIELDS = tuple(OperationCreate.model_fields)
+_DATE = itemgetter(_BODY_FIELDS.index("date"))
+
+
+def by_date(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows whose neighbors in the indexes are written together: dates in no order take three times as long.
+
+    They are sorted in pieces. One sort of 660,000 rows would let no other thread of the process run for seconds.
+    """
+    pieces = (sorted(rows[start : start + BATCH], key=_DATE) for start in range(0, len(rows), BATCH))
+    return list(merge(*pieces, key=_DATE))
 
 
 def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime) -> Imported:

@@ -1,7 +1,6 @@
 """Operations as CSV: exported as a stream of any length, imported as a whole or not at all."""
 
 from collections.abc import AsyncIterator
-from operator import itemgetter
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -24,7 +23,6 @@ from app.services import Services
 BATCH = 1000
 CSV = "text/csv"
 SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn, the rest waits in a file
-_DATE = itemgetter(csv_format.COLUMNS.index("date"))
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _TEXT = {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}
 _EXPORT: Responses = {200: {"description": "The operations, the newest first.", "content": _TEXT}}
@@ -85,9 +83,7 @@ async def import_operations(
 def _decode(file: IO[bytes]) -> tuple[bytes, list[tuple[Any, ...]]]:
     file.seek(0)
     content = file.read()
-    rows = csv_format.decode(content)
-    rows.sort(key=_DATE)  # neighbors in the indexes are written together: dates in no order take three times as long
-    return content, rows
+    return content, imports.by_date(csv_format.decode(content))
 
 
 def _import(session: Session, request: IdempotentRequest, rows: list[tuple[Any, ...]]) -> StoredResponse:

@@ -7,8 +7,13 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from io import StringIO
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import httpx
@@ -19,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.core.errors import Invalid
 from app.ledger.csv_format import decode
+from app.ledger.imports import by_date
 from app.models.types import format_amount
 from app.services import MAX_IMPORTS
 from tests.support.assertions import assert_problem
@@ -344,6 +350,20 @@ def test_an_import_that_fails_in_the_middle_leaves_nothing_behind(ada: Ledger) -
     assert_problem(import_csv(ada, "\n".join([HEADER, *rows])), 409, "conflict")
     ada.muster.sql("DROP TRIGGER full_disk")
     assert (staged(ada.muster), ada.all(), ada.revision) == ([], [], 0)
+
+
+@pytest.mark.slow
+def test_other_threads_run_while_the_rows_of_an_import_are_sorted() -> None:
+    times = (datetime.fromtimestamp(number * 7919 % 100_003, UTC) for number in range(100_000))
+    rows = [("buy", None, "X", Decimal(1), time) for time in times]
+    turns = [perf_counter()]
+    with ThreadPoolExecutor(1) as pool:
+        ordered = pool.submit(by_date, rows)
+        while not ordered.done():
+            sleep(0.001)
+            turns.append(perf_counter())
+    assert ordered.result() == sorted(rows, key=itemgetter(4))
+    assert max(later - earlier for earlier, later in pairwise(turns)) < (turns[-1] - turns[0]) / 2
 
 
 @pytest.mark.slow
