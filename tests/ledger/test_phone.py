@@ -1,9 +1,9 @@
 """The reference client: killed, offline, sent away, overtaken by other devices; and its demonstration, as a process."""
 
+import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +20,11 @@ from scripts.phone_demo import DEMO_CREDENTIALS
 from tests.support.codes import App
 from tests.support.databases import ROOT
 from tests.support.phones import COURSE, Device, Ledger, device_of
+from tests.support.processes import fork_script
 from tests.support.servers import Muster, Tokens, free_port, wait_for
 from tests.support.sessions import at_once, row_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 TOKEN = "/api/auth/token"
 # What a phone does that is killed when the server has recorded its operation, and the answer has not arrived.
@@ -73,10 +74,12 @@ def test_the_file_is_the_owners_alone(device: Device) -> None:
     assert device.file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_phone_that_is_killed_before_its_answer_arrives_makes_one_row(device: Device) -> None:
+def test_a_phone_that_is_killed_before_its_answer_arrives_makes_one_row(device: Device, tmp_path: Path) -> None:
     device.phone.close()
-    command = [sys.executable, "-c", KILLED, device.ledger.muster.url, str(device.file)]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    arguments = (device.ledger.muster.url, str(device.file))
+    assert fork_script(script, *arguments, environment={**os.environ})[0] == -signal.SIGKILL
     assert [row["quantity"] for row in device.ledger.all()] == ["1"]
     device.open()
     assert [(write.method, write.target) for write in device.phone.waiting] == [("POST", -1), ("PATCH", -1)]
@@ -112,6 +115,7 @@ def test_queued_writes_are_shown_at_once_and_their_temporary_ids_stay_valid(devi
 # ---- Lost answers ----
 
 
+@pytest.mark.both_databases
 def test_each_write_whose_response_was_lost_is_applied_once(device: Device, row: int) -> None:
     phone, ledger = device.phone, device.ledger
     phone.add(**COURSE)
@@ -205,6 +209,7 @@ def test_an_operation_deleted_on_both_sides_stays_deleted(device: Device, row: i
     assert (device.phone.copy, device.phone.refused, device.phone.waiting) == ({}, [], [])
 
 
+@pytest.mark.both_databases
 def test_a_copy_that_cannot_be_brought_up_to_date_is_filled_again_and_the_queue_stays(device: Device, row: int) -> None:
     ledger, phone = device.ledger, device.phone
     device.ledger.copy(ledger.get(row).json(), 8)
@@ -234,6 +239,7 @@ def test_a_fill_that_a_purge_overtakes_begins_again(device: Device) -> None:
 # ---- The session ----
 
 
+@pytest.mark.both_databases
 def test_ten_threads_whose_token_has_expired_make_one_refresh(device: Device) -> None:
     phone, stale = device.phone, device.expire()
     before = device.network.sent("POST", TOKEN)
@@ -369,9 +375,11 @@ def test_a_long_retry_after_leaves_the_copy_and_the_session_alone(serve: Callabl
 # ---- The demonstration ----
 
 
-def see_the_demo(url: str) -> subprocess.CompletedProcess[str]:
-    command = ["./scripts/phone.py", "--demo", "--url", url]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def see_the_demo(url: str) -> list[str]:
+    """The lines that it prints, errors included."""
+    status, said = fork_script(ROOT / "scripts" / "phone.py", "--demo", "--url", url, environment={**os.environ})
+    assert status == 0, said
+    return said.splitlines()
 
 
 STEPS = "Signed in|Offline|Synced|Lost response|Repeated|Other device|Refreshed|Deleted"
@@ -379,9 +387,8 @@ STEPS = "Signed in|Offline|Synced|Lost response|Repeated|Other device|Refreshed|
 
 def test_the_demonstration_makes_an_account_where_there_is_no_demo_account(muster: Muster) -> None:
     seen = see_the_demo(muster.url)
-    assert (seen.returncode, seen.stderr) == (0, "")
-    assert [line[:15].strip() for line in seen.stdout.splitlines()] == STEPS.split("|")
-    assert re.search(r"demo-\w+@example.com .* 0 operations\n", seen.stdout)
+    assert [line[:15].strip() for line in seen] == STEPS.split("|")
+    assert re.search(r"demo-\w+@example.com .* 0 operations$", seen[0])
 
 
 def test_the_demonstration_uses_the_demo_account_and_leaves_it_as_it_was(database_url: str, folder: Path) -> None:
@@ -391,19 +398,19 @@ def test_the_demonstration_uses_the_demo_account_and_leaves_it_as_it_was(databas
     with muster:
         for _ in range(2):
             seen = see_the_demo(muster.url)
-            assert (seen.returncode, seen.stderr) == (0, "")
-            assert f"as {DEMO_EMAIL} on a phone and a tablet; the phone has copied 122 operations\n" in seen.stdout
+            assert [line[:15].strip() for line in seen] == STEPS.split("|")
+            assert seen[0].endswith(f"as {DEMO_EMAIL} on a phone and a tablet; the phone has copied 122 operations")
 
 
 def test_the_demonstration_signs_in_by_code_where_apps_see_no_password(serve: Callable[..., Muster]) -> None:
     muster = serve(PASSWORD_GRANT="off")
     seen = see_the_demo(muster.url)
-    assert (seen.returncode, seen.stderr) == (0, "")
-    assert [line[:15].strip() for line in seen.stdout.splitlines()] == STEPS.split("|")
+    assert [line[:15].strip() for line in seen] == STEPS.split("|")
     assert {row.client_id for row in muster.sql("SELECT client_id FROM refresh_token")} == {"browser", "swagger"}
 
 
 def test_the_demonstration_says_so_where_nobody_answers() -> None:
-    seen = see_the_demo(f"http://127.0.0.1:{free_port()}")
-    assert seen.returncode == 1
+    command = ["./scripts/phone.py", "--demo", "--url", f"http://127.0.0.1:{free_port()}"]
+    seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (seen.returncode, seen.stdout) == (1, "")
     assert seen.stderr.startswith("muster: http://127.0.0.1")

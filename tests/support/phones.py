@@ -13,7 +13,7 @@ import httpx
 
 from scripts.phone import Offline, Phone
 from scripts.phone_demo import LossyTransport
-from tests.support.servers import Account, Muster, Tokens, claims_of
+from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
 from tests.support.sessions import sign_access
 
 PATH = "/api/operations"
@@ -121,7 +121,7 @@ class Network(LossyTransport):
     """A network that fails as a test wants, and notes what it carried."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(verify=NO_TLS)
         self.carried: list[httpx.Request] = []
         self.revisions: list[int] = []  # of the changes that arrived
         self.pages: int | None = None  # how many more of them it carries; None: all
