@@ -3,14 +3,9 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
@@ -28,8 +23,9 @@ from migrations.checks import change_check
 from migrations.scopes import grant_scope, revoke_scope
 from scripts.migrate import insert_first_roles, missing_scopes
 from tests.support.databases import ROOT, SECRET_KEY, fresh_database
-from tests.support.schema import constraint_names, empty, engine_for, fill, rows, table_names
-from tests.support.servers import wait_for
+from tests.support.processes import Fork
+from tests.support.schema import constraint_names, empty, engine_for, fill, reflect, rows, table_names
+from tests.support.servers import STARTUP, wait_for
 
 SCRIPTS = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
@@ -60,15 +56,16 @@ def test_each_step_down_and_up_again_keeps_every_row(config: Config, empty_datab
     for revision in REVISIONS:
         command.upgrade(config, revision)
         with engine.begin() as connection:
-            fill(connection)
-            above = rows(connection)
+            tables = reflect(connection)
+            fill(connection, tables)
+            above = rows(connection, tables)
         command.downgrade(config, "-1")
         with engine.begin() as connection:
             below = rows(connection)
         command.upgrade(config, revision)
         with engine.begin() as connection:
-            again = rows(connection)
-            empty(connection)
+            again = rows(connection, tables)
+            empty(connection, tables)
         for table in above.keys() & below.keys():
             assert len(below[table]) == len(above[table]), revision
             shared = above[table][0].keys() & below[table][0].keys()
@@ -181,16 +178,16 @@ def test_files_are_named_by_date_and_the_last_by_name_is_the_head() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(empty_database_url: str) -> None:
+def test_two_processes_that_migrate_an_empty_database_at_once_both_succeed(
+    empty_database_url: str, tmp_path: Path
+) -> None:
     environment = {**os.environ, "DATABASE_URL": empty_database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
-    migrate = [sys.executable, "-m", "alembic", "upgrade", "head"]
     engine = engine_for(empty_database_url)
-    with ExitStack() as stack, engine.connect() as holder:
+    with engine.connect() as holder:
         hold(holder)
-        start = partial(subprocess.Popen, migrate, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        both = [stack.enter_context(start()) for _ in range(2)]
+        both = [Fork(["alembic", "upgrade", "head"], environment, tmp_path / "log") for _ in range(2)]
         wait_for(lambda: are_waiting(holder, both), what="both at the same point")
-    assert [process.wait() for process in both] == [0, 0]
+    assert [process.wait(STARTUP) for process in both] == [0, 0], (tmp_path / "log").read_text()
     with engine.begin() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == REVISIONS[-1:]
 
@@ -203,7 +200,7 @@ def hold(connection: Connection) -> None:
         connection.execute(text("SELECT 1"))  # begins, which takes the lock for writing
 
 
-def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) -> bool:
+def are_waiting(connection: Connection, processes: list[Fork]) -> bool:
     assert not any(process.poll() is not None for process in processes), "one did not wait"
     if connection.dialect.name == "postgresql":
         waiting = text(
@@ -216,18 +213,17 @@ def are_waiting(connection: Connection, processes: list[subprocess.Popen[Any]]) 
 
 
 def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_whoever_holds_it(
-    folder: Path, postgres: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fresh_database("sqlite", folder, postgres, migrated=False) as url:
         command.upgrade(configure(url, monkeypatch), "head")
-        with ExitStack() as stack, engine_for(url).connect() as holder:
+        with engine_for(url).connect() as holder:
             hold(holder)
-            seed = subprocess.Popen([sys.executable, "-m", "scripts.seed"], cwd=ROOT, stdout=subprocess.DEVNULL)
-            stack.enter_context(seed)
+            seed = Fork(["scripts.seed"], {**os.environ}, tmp_path / "log")
             wait_for(lambda: are_waiting(holder, [seed]), what="an open file")
-            with pytest.raises(subprocess.TimeoutExpired):
+            with pytest.raises(TimeoutError):
                 seed.wait(1)  # by now it has asked for the lock
-        assert seed.returncode == 0
+        assert seed.wait(STARTUP) == 0
 
 
 def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "pass") -> None:

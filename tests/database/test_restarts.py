@@ -11,13 +11,14 @@ import httpx
 import pytest
 
 from tests.support.cluster import Cluster
-from tests.support.databases import fresh_database, migrate
+from tests.support.databases import fresh_database
 from tests.support.servers import Muster, Tokens, wait_for
 from tests.support.sockets import Socket, new_room
 
 pytestmark = pytest.mark.slow
 
 CLIENTS = 8
+PAUSE = 0.05  # seconds between the requests of a client
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +28,11 @@ def cluster(folder: Path) -> Cluster:
 
 @pytest.fixture(scope="module")
 def muster(cluster: Cluster, folder: Path) -> Iterator[Muster]:
-    with fresh_database("postgresql", folder, cluster.url, migrated=False) as url:
-        migrate(url)
-        with Muster(url, folder) as served:
-            yield served
+    with (
+        fresh_database("postgresql", folder, cluster.url, migrated=False) as url,
+        Muster(url, folder) as served,  # which migrates it
+    ):
+        yield served
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Traffic:
         ports = set()
         with self.muster.another_client() as client:
             client.headers.update(self.tokens.bearer)
-            while not self.stopped.is_set():
+            while not self.stopped.wait(PAUSE):
                 answer = (
                     client.patch("/api/users/me", json={"name": "Ada"}) if number % 2 else client.get("/api/users/me")
                 )
@@ -64,15 +66,15 @@ def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster
     traffic = Traffic(muster, muster.new_account().tokens())
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(traffic.go_on, number) for number in range(CLIENTS)]
-        wait_for(lambda: len(traffic.answers) > 200, what="traffic")
+        wait_for(lambda: len(traffic.answers) > 100, what="traffic")
         cluster.stop(mode)
         down = len(traffic.answers)
-        wait_for(lambda: len(traffic.answers) > down + 200, what="traffic without a database")
+        wait_for(lambda: len(traffic.answers) > down + 100, what="traffic without a database")
         cluster.start()
         up = len(traffic.answers)
         wait_for(lambda: len(traffic.answers) > up + 2 * CLIENTS, what="the requests that straddle the start")
         after = len(traffic.answers)
-        wait_for(lambda: len(traffic.answers) > after + 200, what="traffic again")
+        wait_for(lambda: len(traffic.answers) > after + 100, what="traffic again")
         traffic.stopped.set()
     assert {answer.status_code for answer in traffic.answers} == {200, 503}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in traffic.answers if answer.status_code == 503)

@@ -84,7 +84,7 @@ def two(serve: Callable[..., Muster], redis: RedisServer) -> list[Muster]:
 def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
     """Writes and reads until it is told to stop; how many operations were answered as created."""
     created = 0
-    while not stopping.is_set():
+    while not stopping.wait(0.1):
         headers = {**tokens.bearer, "Idempotency-Key": uuid4().hex}
         created += balancer.request("POST", "/api/operations", json=BODY, headers=headers).status_code == 201
         balancer.request("GET", "/api/operations?limit=5", headers=tokens.bearer)

@@ -8,7 +8,19 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Connection, Engine, Inspector, MetaData, Table, create_engine, event, inspect, select
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    Inspector,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
 from sqlalchemy.pool import NullPool
 
 
@@ -57,26 +69,27 @@ def _convention(kind: str, table: str, parts: Sequence[str | None]) -> str:
     return "_".join([kind, table, *(part or "?" for part in parts)])
 
 
-def rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """All rows of all tables, in the order of their primary keys."""
+def reflect(connection: Connection) -> list[Table]:
+    """The tables that there are, those that others refer to first. The functions below take them from a caller that
+    has them: reflecting takes longer than what they do."""
     metadata = MetaData()
     metadata.reflect(connection)
+    return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
+
+
+def rows(connection: Connection, tables: list[Table] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables, in the order of their primary keys."""
     return {
-        name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
-        for name, table in metadata.tables.items()
-        if name != "alembic_version"
+        table.name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+        for table in tables or reflect(connection)
     }
 
 
-def fill(connection: Connection) -> None:
+def fill(connection: Connection, tables: list[Table] | None = None) -> None:
     """Three rows in every table, whatever tables there are; the third leaves out what may be null."""
-    metadata = MetaData()
-    metadata.reflect(connection)
     values: dict[Column[Any], list[Any]] = {}
-    for table in metadata.sorted_tables:
-        if table.name == "alembic_version":
-            continue
-        choices = _choices(connection, table)
+    for table in tables or reflect(connection):
+        choices = _choices(table)
         for column in table.columns:
             values[column] = [_value(column, number, choices, values) for number in (1, 2, 3)]
         for index in range(3):
@@ -84,18 +97,15 @@ def fill(connection: Connection) -> None:
             connection.execute(table.insert().values(row))
 
 
-def empty(connection: Connection) -> None:
-    """Delete all rows of all tables."""
-    metadata = MetaData()
-    metadata.reflect(connection)
-    for table in reversed(metadata.sorted_tables):  # what refers to a row goes before it
-        if table.name != "alembic_version":
-            connection.execute(table.delete())
+def empty(connection: Connection, tables: list[Table]) -> None:
+    """Delete all rows of these tables."""
+    for table in reversed(tables):  # what refers to a row goes before it
+        connection.execute(table.delete())
 
 
-def _choices(connection: Connection, table: Table) -> dict[str, str]:
+def _choices(table: Table) -> dict[str, str]:
     """The first value that a check such as "state IN ('queued', 'running')" allows for a column."""
-    checks = [str(check["sqltext"]) for check in inspect(connection).get_check_constraints(table.name)]
+    checks = [str(check.sqltext) for check in table.constraints if isinstance(check, CheckConstraint)]
     return {
         column.name: literals[0]
         for column in table.columns
