@@ -103,6 +103,12 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
         if connection.closed or _readable(connection.fileno()):
             raise exc.DisconnectionError
 
+    @event.listens_for(engine, "handle_error")
+    def _forget_prepared(context: Any) -> None:
+        # Feature not supported: what a connection has prepared of a table that a migration has changed since.
+        if getattr(context.original_exception, "sqlstate", None) == "0A000":
+            context.is_disconnect = True  # all begin anew
+
     return engine
 
 
