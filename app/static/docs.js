@@ -11,6 +11,8 @@ const keepSession = {
           session = { ...given, expires: Date.now() + given.token.expires_in * 1000 };
           return original(given);
         },
+        // Where there are no pages. As a public client: by default it would send HTTP Basic, as if it had a secret.
+        authorizePassword: (original) => (given) => original({ ...given, passwordType: "request-body" }),
         logout: (original) => (names) => {
           revoke();
           return original(names);

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.pages.test_browser_docs import EMPTY, STORED, read_me
 from tests.support.chromium import Chromium
 from tests.support.databases import fresh_database
 from tests.support.servers import Account, Muster, free_port
@@ -60,7 +61,7 @@ def web(folder: Path) -> Muster:
 
 @pytest.fixture(scope="module")
 def api(other_pages: dict[str, str], web: Muster, folder: Path, postgres: str) -> Iterator[Muster]:
-    settings = {"CORS_ORIGINS": f"{other_pages['friend']},{web.url}", "TRUSTED_PROXIES": "127.0.0.1"}
+    settings = {"CORS_ORIGINS": f"{other_pages['friend']},{web.url}", "TRUSTED_PROXIES": "127.0.0.1", "SERVES": "api"}
     with (
         fresh_database("sqlite", folder, postgres) as url,
         Muster(url, folder, app="tests.support.apps.failing_routes:api", **settings) as served,
@@ -154,7 +155,7 @@ def test_an_unknown_origin_reads_and_changes_nothing(page: Page, api: Muster, ac
     assert still.status_code == 200, "its sign-out was refused, though the cookie came with it"
 
 
-def test_the_pages_on_another_port_sign_in_and_chat(
+def test_the_pages_on_another_port_sign_in_and_chat_and_swagger_ui_takes_the_password(
     api: Muster, web: Muster, chromium: Chromium, account: Account
 ) -> None:
     with web, chromium.visitor(web) as visitor:
@@ -171,3 +172,12 @@ def test_the_pages_on_another_port_sign_in_and_chat(
         page.locator("summary.person").click()
         page.get_by_role("link", name="API documentation").click()
         expect(page).to_have_url(f"{api.url}/api/docs")
+        page.get_by_role("button", name="Authorize").first.click()
+        page.locator("#oauth_username").fill(account.email)
+        page.locator("#oauth_password").fill(account.password)
+        dialog = page.locator(".modal-ux")
+        dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
+        expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
+        dialog.get_by_role("button", name="Close").last.click()
+        read_me(page, account)
+        assert page.evaluate(STORED) == EMPTY
