@@ -1,7 +1,8 @@
 """Somebody can always administer: the last admin stays, also when two admins remove each other at once."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_problem
+from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
 
 REMOVALS: dict[str, tuple[str, Any]] = {
@@ -26,8 +28,21 @@ def id_of(tokens: Tokens) -> str:
     return str(claims_of(tokens.access)["sub"])
 
 
-def test_the_last_admin_cannot_be_deleted_disabled_or_demoted(serve: Callable[..., Muster]) -> None:
-    muster = serve()
+@pytest.fixture(scope="module")
+def alone(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """An instance whose admins are those of these tests."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as served:
+        yield served
+
+
+@pytest.fixture
+def muster(alone: Muster) -> Muster:
+    """Without an admin."""
+    alone.sql("UPDATE \"user\" SET role_id = (SELECT id FROM role WHERE name = 'user')")
+    return alone
+
+
+def test_the_last_admin_cannot_be_deleted_disabled_or_demoted(muster: Muster) -> None:
     account, other = muster.admin(), muster.admin()
     admin = account.sign_in()
     call(muster, admin, "PATCH", id_of(other.sign_in()), {"is_active": False})  # who is disabled does not count
@@ -42,10 +57,7 @@ def test_the_last_admin_cannot_be_deleted_disabled_or_demoted(serve: Callable[..
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("demote", "demote"), ("delete", "delete"), ("disable", "delete")])
-def test_when_two_admins_remove_each_other_concurrently_one_remains(
-    serve: Callable[..., Muster], first: str, second: str
-) -> None:
-    muster = serve()
+def test_when_two_admins_remove_each_other_concurrently_one_remains(muster: Muster, first: str, second: str) -> None:
     for _ in range(5):
         muster.sql("UPDATE \"user\" SET role_id = (SELECT id FROM role WHERE name = 'user')")
         admins, together = [muster.admin().tokens(), muster.admin().tokens()], Barrier(2)

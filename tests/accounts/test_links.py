@@ -202,6 +202,7 @@ def made(
     return token
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("minutes", "status"), [(59, 204), (60, 400), (600, 400)])
 @pytest.mark.parametrize("link", KINDS)
 def test_a_link_works_for_one_hour(muster: Muster, link: LinkKind, minutes: int, status: int) -> None:
@@ -212,10 +213,9 @@ def test_a_link_works_for_one_hour(muster: Muster, link: LinkKind, minutes: int,
 
 def pending(muster: Muster) -> tuple[Account, Tokens]:
     """Somebody who can have a link of each kind: an unverified account with a pending change of address."""
-    account = muster.new_account()
-    tokens = account.tokens()
-    moving(muster, tokens)
-    return account, tokens
+    account, email = muster.new_account(), f"{uuid4().hex}@example.com"
+    muster.sql('UPDATE "user" SET new_email = :new WHERE email = :email', new=email, email=account.email)
+    return account, account.tokens()
 
 
 def redeem(muster: Muster, kind: LinkKind, token: str) -> httpx.Response:
@@ -272,7 +272,6 @@ def test_a_newer_link_ends_the_older_ones_of_its_kind(muster: Muster, link: Link
     if link == "email_change":
         (row,) = muster.sql('SELECT new_email FROM "user" WHERE email = :email', email=account.email)
         assert change_email(muster, tokens, row.new_email).status_code == 202
-        muster.mails(row.new_email, at_least=2)
         newer = muster.link_token(row.new_email, subject=CONFIRM_NEW)
     else:
         what, subject = {"reset": ("forgot-password", RESET), "verification": ("request-verification", CONFIRM)}[link]
@@ -294,7 +293,6 @@ def test_an_expired_link_is_renewed_to_the_address_that_it_was_mailed_to(muster:
     assert refused.json()["renewable"] is True
     assert_dead(renew(muster, expired[:-2] + "AA"))
     assert renew(muster, expired).status_code == 202
-    muster.mails(recipient, subject=subject, at_least=2 if link == "email_change" else 1)
     assert redeem(muster, link, muster.link_token(recipient, subject=subject)).status_code == 204
     assert renew(muster, expired).status_code in {400, 409}
 
@@ -310,12 +308,14 @@ def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> 
     assert muster.me(tokens).json()["is_verified"] is False
 
 
-@pytest.mark.parametrize("position", [0, 1, 5, 30, 45, 71])
-def test_an_altered_or_incomplete_token_is_rejected(muster: Muster, position: int) -> None:
+def test_an_altered_or_incomplete_token_is_rejected(muster: Muster) -> None:
     account = muster.register()
     token = forgotten(muster, account)
-    other = "A" if token[position] != "A" else "B"
-    for altered in (token[:position] + other + token[position + 1 :], token[:position], f"{token}=", f" {token}"):
-        assert_dead(reset(muster, altered))
-        assert_dead(verify(muster, altered))
+    altered = [f"{token}=", f" {token}"]
+    for position in (0, 1, 5, 30, 45, 71):
+        other = "A" if token[position] != "A" else "B"
+        altered += [token[:position] + other + token[position + 1 :], token[:position]]
+    for each in altered:
+        assert_dead(reset(muster, each))
+        assert_dead(verify(muster, each))
     assert reset(muster, token).status_code == 204
