@@ -109,10 +109,13 @@ def test_an_unresponsive_subscriber_is_dropped(muster: Muster, reader: Tokens) -
     room = new_room()
     with Socket(muster, reader, room=room, small=True) as dead, Socket(muster, reader, room=room) as other:
         assert dead.ready() == other.ready() == 0
-        flood(muster, other)
         assert muster.process is not None
-        service, dead_one = psutil.Process(muster.process.pid), dead.plain.getsockname()
-        wait_for(lambda: dead_one not in [each.raddr for each in service.net_connections()], what="its end")
+        pid, dead_one = muster.process.pid, dead.plain.getsockname()
+        (number,) = [each.fd for each in psutil.Process(pid).net_connections() if each.raddr == dead_one]
+        descriptor = Path(f"/proc/{pid}/fd/{number}")
+        opened = descriptor.readlink()
+        flood(muster, other)
+        wait_for(lambda: not descriptor.is_symlink() or descriptor.readlink() != opened, what="its end")
 
 
 def flood(muster: Muster, other: Socket) -> list[Json]:
