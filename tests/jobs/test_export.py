@@ -28,7 +28,7 @@ def download(board: Board, job_id: str, tokens: Tokens | None = None) -> httpx.R
 @pytest.fixture
 def board(muster: Muster) -> Board:
     """Somebody with something in every list, and somebody else beside them."""
-    board = Board(muster)
+    board = Board(muster, muster.register())
     other = muster.new_account()
     for who, tokens in ((str(board.owner_id), board.tokens), (None, other.tokens())):
         kept, deleted = [

@@ -32,7 +32,8 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture
 def board(muster: Muster) -> Board:
-    return Board(muster)
+    """Of somebody to whom a mail is on its way."""
+    return Board(muster, muster.register())
 
 
 def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:

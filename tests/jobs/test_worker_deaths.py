@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ from sqlmodel import col
 from app.models.job import Job
 from tests.support.databases import ROOT
 from tests.support.redis_server import RedisServer
-from tests.support.servers import Muster, wait_for
+from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
 from tests.support.workers import Board, Worker, service_with_probes
 
@@ -114,6 +113,7 @@ def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster
     assert any("job-failed" in str(row.arguments) for row in waiting)
 
 
+@pytest.mark.one_database
 def test_jobs_that_redis_lost_are_sent_again_while_others_wait_in_the_queue(board: Board, redis: RedisServer) -> None:
     lost, kept = board.start(), board.start()
     wait_for(lambda: {lost, kept} <= set(redis.holds("default")), what="both messages")
@@ -124,6 +124,7 @@ def test_jobs_that_redis_lost_are_sent_again_while_others_wait_in_the_queue(boar
     board.forget([lost, kept])
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
     muster: Muster, board: Board, redis: RedisServer, tmp_path: Path, workers: int
@@ -146,6 +147,7 @@ def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
     assert len(first) < {1: 1, 2: 10}[workers]
 
 
+@pytest.mark.one_database
 def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Board) -> None:
     default, high = board.write(), board.write(queue="high")
     with Worker(muster, "--queues", "high"):
@@ -153,11 +155,13 @@ def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Boa
         assert board.read(default)["state"] == "waiting"
 
 
+@pytest.mark.one_database
 def test_redis_holds_the_id_of_a_job_and_nothing_else_of_it(board: Board, redis: RedisServer) -> None:
     job_id = board.start()
     wait_for(lambda: job_id in redis.holds("default"), what="a message")
 
 
+@pytest.mark.one_database
 def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board, tmp_path: Path) -> None:
     command = [str(ROOT / "scripts" / "worker"), "--queues", "default"]
     job_id = board.start()
@@ -167,10 +171,10 @@ def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_worker_without_redis_prints_one_line_that_names_the_setting(muster: Muster) -> None:
-    environment = {**os.environ, **muster.settings, "REDIS_URL": ""}
-    command = [sys.executable, "-m", "celery", "--app", "app.worker", "worker"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("muster: REDIS_URL: a worker needs redis://")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.one_database
+def test_a_worker_without_redis_prints_one_line_that_names_the_setting(muster: Muster, tmp_path: Path) -> None:
+    log, environment = tmp_path / "log", {**os.environ, **muster.settings, "REDIS_URL": ""}
+    worker = muster.launch(["celery", "--app", "app.worker", "worker"], environment, log)
+    assert worker.wait(STARTUP) == 1
+    assert log.read_text().startswith("muster: REDIS_URL: a worker needs redis://")
+    assert log.read_text().count("\n") == 1

@@ -15,7 +15,7 @@ from sqlmodel import col
 from app.models.base import utcnow
 from app.models.job import Job, JobState, QueueName
 from tests.support.databases import fresh_database
-from tests.support.servers import STARTUP, Muster, wait_for
+from tests.support.servers import STARTUP, Account, Muster, wait_for
 from tests.support.sessions import connected
 
 SERVICE_WITH_PROBES = "tests.support.apps.service_with_probes:app"
@@ -68,15 +68,14 @@ class Worker:
 class Board:
     """Somebody's jobs on a served instance."""
 
-    def __init__(self, muster: Muster) -> None:
+    def __init__(self, muster: Muster, account: Account | None = None) -> None:
         self.muster = muster
-        self.account = muster.register()
+        self.account = account or muster.new_account()
         self.tokens = self.account.tokens()
         self.owner_id = UUID(muster.me(self.tokens).json()["id"])
 
     def verify(self) -> None:
-        """Have the account's address verified, once its first mail has come."""
-        self.muster.mails(self.account.email)
+        """Have the account's address verified."""
         self.muster.sql('UPDATE "user" SET is_verified = true WHERE email = :email', email=self.account.email)
 
     def start(self, **body: Any) -> str:
