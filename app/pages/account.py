@@ -62,7 +62,7 @@ async def request_verification(request: Request, _form: AccountForm) -> Response
 @router.post("/account/export")
 async def start_export(request: Request, _form: AccountForm) -> Response:
     await Api(request).call("POST", "/api/jobs/export")
-    return redirect("/account", done="export")
+    return redirect("/account", anchor="#data", done="export")
 
 
 @router.post("/account/delete")

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
-from app.pages.api_client import Api
+from app.pages.api_client import Api, ApiError
 from app.pages.forms import Form, PlainForm
-from app.pages.rendering import ME, View, page, passed_on, read_list, redirect
+from app.pages.rendering import ME, View, is_signed_in, page, passed_on, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -60,6 +60,8 @@ def _suggestions(totals: list[dict[str, Any]]) -> dict[str, list[str]]:
 @router.get("/operations/new")
 async def new_operation(request: Request) -> Response:
     """A copy of the operation that `copy` names, or the latest operation's instrument; the date is now."""
+    if redirected := _add_key(request):
+        return redirected
     copied = request.query_params.get("copy", "")
     if copied.isdecimal():
         values = _values(await Api(request).get(f"{OPERATIONS}/{copied}"))
@@ -67,8 +69,30 @@ async def new_operation(request: Request) -> Response:
         latest = await Api(request).get(OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
         values = {name: text for one in latest for name, text in _values(one).items() if name != "quantity"}
     values["date"] = f"{utcnow():%Y-%m-%dT%H:%M}"
-    values["key"] = str(uuid4())  # sent with the form, so that pressing the button twice adds one operation
+    values["key"] = request.query_params["key"]
     return await page(request, "operation.html", form=Form(values))
+
+
+def _add_key(request: Request) -> Response | None:
+    """A redirect to this page with its form's idempotency key in the address, if there is none. The key is the same
+    when a person goes back and sends the form again: browsers restore what was typed, but fetch the page anew."""
+    if "key" in request.query_params or not is_signed_in(request):  # who is signed out is sent to the sign-in
+        return None
+    url = request.url.include_query_params(key=uuid4())
+    return redirect(f"{url.path}?{url.query}")
+
+
+async def _record_once(
+    request: Request, path: str, form: Form, media_type: str = "application/json", **sent: Any
+) -> None:
+    """Record what the form contains once, however often it is sent. If it was changed since, the person must insist."""
+    key = {"Idempotency-Key": form["key"]} if form["key"] else {}
+    try:
+        await Api(request).call("POST", path, headers={"Content-Type": media_type} | key, **sent)
+    except ApiError as error:
+        if error.type == "idempotency-key-reused":
+            form.values["key"] = str(uuid4())
+        raise
 
 
 def _values(operation: dict[str, Any]) -> dict[str, str]:
@@ -78,20 +102,21 @@ def _values(operation: dict[str, Any]) -> dict[str, str]:
 
 @router.post("/operations/new")
 async def add_operation(request: Request, form: Annotated[Form, Depends(View("operation.html").form)]) -> Response:
-    headers = {"Idempotency-Key": form["key"]} if form["key"] else {}
-    await Api(request).call("POST", OPERATIONS, json=_body(form), headers=headers)
+    await _record_once(request, OPERATIONS, form, json=_body(form))
     return redirect("/operations", done="added")
 
 
 @router.get("/operations/import")
 async def choose_import(request: Request) -> Response:
+    if redirected := _add_key(request):
+        return redirected
     await Api(request).get(ME)  # leads to the sign-in before a file is chosen
-    return await page(request, "import.html", form=Form({"key": str(uuid4()), "lines": ""}))
+    return await page(request, "import.html", form=Form({"key": request.query_params["key"], "lines": ""}))
 
 
 @router.post("/operations/import")
 async def import_operations(request: Request, form: Annotated[Form, Depends(View("import.html").form)]) -> Response:
-    await _import(request, form["lines"], form["key"])
+    await _import(request, form, form["lines"])
     return redirect("/operations", done="imported")
 
 
@@ -101,14 +126,13 @@ async def load_sample(request: Request, form: PlainForm) -> Response:
     now = utcnow()
     weeks = [(now - timedelta(weeks=week), "buy" if week % 4 else "sell", SAMPLE[week % 3]) for week in range(52)]
     lines = [f"{kind},{instrument},{day.day % 9 + 1},{day:%Y-%m-%dT%H:%MZ}" for day, kind, instrument in weeks]
-    await _import(request, "\n".join(["type,instrument_type,figi,quantity,date", *lines]), form["key"])
+    await _import(request, form, "\n".join(["type,instrument_type,figi,quantity,date", *lines]))
     return redirect("/operations", done="sample")
 
 
-async def _import(request: Request, lines: str, key: str) -> None:
-    """Import all lines or none. Because of the key, a form that is sent twice is imported once."""
-    headers = {"Content-Type": "text/csv", "Idempotency-Key": key}
-    await Api(request).call("POST", f"{OPERATIONS}/import", content=lines.encode(), headers=headers)
+async def _import(request: Request, form: Form, lines: str) -> None:
+    """Import all lines or none."""
+    await _record_once(request, f"{OPERATIONS}/import", form, "text/csv", content=lines.encode())
 
 
 @router.get("/operations/export")

@@ -102,9 +102,9 @@ def is_signed_in(request: Request) -> bool:
     return bool(cookie_token(request, get_settings()))
 
 
-def redirect(path: str, **query: str) -> Response:
+def redirect(path: str, anchor: str = "", **query: str) -> Response:
     """Redirect to a page after a POST. The address is relative, so it stays on the host that the browser knows."""
-    return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
+    return RedirectResponse((f"{path}?{urlencode(query)}" if query else path) + anchor, 303)
 
 
 def to_sign_in(request: Request, **query: str) -> Response:

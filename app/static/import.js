@@ -28,7 +28,9 @@ file.addEventListener("change", async () => {
   if (file.files.length) field.value = withZones(await read(file.files[0].arrayBuffer()));
 });
 field.form.addEventListener("formdata", ({ formData }) => formData.set("lines", withZones(field.value)));
-for (const link of document.querySelectorAll("a[data-line]")) {
+const links = document.querySelectorAll("a[data-line]");
+if (links.length) scrollTo(0, 0); // the field has the focus, and what is wrong stands above it
+for (const link of links) {
   link.addEventListener("click", (event) => {
     event.preventDefault();
     const lines = field.value.split("\n"), before = lines.slice(0, link.dataset.line - 1);

@@ -23,6 +23,7 @@ from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from tests.accounts.test_links import reset
 from tests.support.certificates import self_signed
+from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT
 from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
 
@@ -239,5 +240,9 @@ def test_a_failing_server_breaks_no_request_and_logs_no_address(serve: Serve) ->
     reasons = " ".join(row.error for row in muster.sql("SELECT error FROM job WHERE error IS NOT NULL"))
     assert "The mail server cannot be reached: ConnectionRefusedError (ticket " in reasons
     assert "The mail server refused the recipient: 550 (ticket " in reasons
+    operator = Browser(muster).sign_in(muster.admin())
+    wait_for(
+        lambda: ">retrying<" in operator.call("GET", "/admin/jobs?state=waiting").text, what="the mail on its page"
+    )
     for secret in (away, refused, SECRET, PASSWORD, "#token="):
         assert secret not in muster.log + reasons

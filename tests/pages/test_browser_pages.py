@@ -36,6 +36,7 @@ SIGNED_IN = [
     "/devices",
     "/jobs",
     "/chat",
+    "/chat?room=where-nobody-writes",
     "/account",
     "/admin",
     "/admin?search=nobody-at-all",
@@ -86,6 +87,8 @@ def account(on_sqlite: Muster) -> Account:
     for day in range(1, 30):
         body = {**COURSE, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
         on_sqlite.client.post("/api/operations", json=body, headers=tokens.bearer)
+    widest = {"type": "t" * 50, "instrument_type": "i" * 50, "figi": "F" * 50, "quantity": "999999999999.12345678"}
+    on_sqlite.client.post("/api/operations", json={**COURSE, **widest}, headers=tokens.bearer).raise_for_status()
     for kind in ("statement", "export"):
         on_sqlite.client.post(f"/api/jobs/{kind}", json={}, headers=tokens.bearer)
     return account
@@ -241,7 +244,7 @@ def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) ->
         expect(page.locator("svg title")).to_have_count(12)
         page.get_by_role("link", name="Statements").click()
         page.get_by_role("button", name="Create statement").click()
-        expect(page.get_by_role("status")).to_have_text("We are preparing your statement.")
+        expect(page.get_by_role("status")).to_have_text("Your statement is being prepared. It appears below.")
         page.goto(f"{on_sqlite.url}/reset-password")
         expect(page.get_by_label("Code from the link")).to_be_visible()
 

@@ -106,6 +106,7 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
 
         import_with_a_mistake(page)
         expect(page.get_by_role("heading", name="Operations 53")).to_be_visible()
+        go_back_and_send_again(page)
 
         page.get_by_text("Filter", exact=True).click()
         page.get_by_label("Type").fill("deposit")
@@ -132,11 +133,30 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         page.get_by_role("button", name="Add").click()
         page.get_by_role("link", name="Older").click()
         page.get_by_role("link", name="Newer").click()
-        expect(page.get_by_role("heading", name="Operations 54")).to_be_visible()
+        expect(page.get_by_role("heading", name="Operations 56")).to_be_visible()
         page.get_by_label("More").click()
         with page.expect_download() as download:
             page.get_by_role("link", name="Export all as CSV").click()
-        assert len(download.value.path().read_text().splitlines()) == 1 + 54
+        assert len(download.value.path().read_text().splitlines()) == 1 + 56
+
+
+def go_back_and_send_again(page: Page) -> None:
+    """What was sent is recorded once; what was changed since is recorded too, once the person insists."""
+    page.get_by_role("link", name="Add an operation").click()
+    for label, text in (("Type", "fee"), ("FIGI", "EUR"), ("Quantity", "1"), ("Date and time", "2026-02-01T10:00")):
+        page.get_by_label(label).fill(text)
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("heading", name="Operations 54")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("Type")).to_have_value("fee")  # as the browser kept it
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("heading", name="Operations 54")).to_be_visible()
+    page.go_back()
+    page.get_by_label("Quantity").fill("2")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("alert")).to_contain_text("already sent")
+    page.get_by_role("button", name="Add").click()
+    expect(page.get_by_role("heading", name="Operations 55")).to_be_visible()
 
 
 def import_with_a_mistake(page: Page) -> None:

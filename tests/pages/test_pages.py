@@ -164,7 +164,15 @@ def assert_harmless(page: httpx.Response) -> None:
 # ---- The headers of every page ----
 
 SIGNED_OUT = ["/", "/sign-in", "/register", "/forgot-password", "/reset-password", "/verify-email", "/nowhere"]
-SIGNED_IN = ["/operations", "/operations/new", "/devices", "/jobs", "/account", "/operations?from=x", "/operations/9"]
+SIGNED_IN = [
+    "/operations",
+    "/operations/new?key=1",
+    "/devices",
+    "/jobs",
+    "/account",
+    "/operations?from=x",
+    "/operations/9",
+]
 
 
 def test_every_page_has_the_headers_that_protect_it(muster: Muster, browser: Browser) -> None:
