@@ -72,6 +72,8 @@ def take(muster: Muster, chromium: Chromium) -> None:
         save(page, "import")
         page = desk.open("/api/docs")
         page.get_by_placeholder("Filter by tag").fill("operations")
+        page.locator("#operations-auth-register").wait_for(state="hidden")
+        page.locator(".filter").evaluate("(filter) => filter.scrollIntoView()")
         save(page, "swagger")
     with chromium.visitor(muster, viewport=PHONE, color_scheme="dark") as phone:
         phone.sign_in(DEMO_EMAIL, DEMO_PASSWORD)
