@@ -7,13 +7,13 @@ from app.core.settings import Settings
 from app.core.settings_types import parse_client_version
 
 # An app that is too old can still sign out, and monitoring is served whatever version it names.
-_OPEN = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
+OPEN_PATHS = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
 
 
 def check_client_version(scope: Scope, settings: Settings) -> None:
     """Raise AppTooOld for a version below its platform's minimum. Clients that name none are served."""
     sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
-    if sent is None or scope["path"].startswith(_OPEN):
+    if sent is None or scope["path"].startswith(OPEN_PATHS):
         return
     try:
         platform, version = parse_client_version(sent)

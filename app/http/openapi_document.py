@@ -10,6 +10,7 @@ from app.core import errors
 from app.core.oauth_errors import OAUTH_PATHS
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
+from app.http.client_versions import OPEN_PATHS
 from app.http.openapi import GENERAL, SHARED, TEXTS, headers, problems
 
 
@@ -148,6 +149,8 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
                 example["x-general"] = True  # static/docs.js leaves out what all routes share
             mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
             mine["examples"] = content["examples"] | mine.get("examples", {})
+    if path.startswith(OPEN_PATHS):
+        own.pop(str(errors.AppTooOld.status))
 
 
 # ---- The schemas, as generators of typed clients read them best: docs/clients.md ----

@@ -79,6 +79,23 @@ def test_an_old_version_signs_out_and_health_answers(served: Muster) -> None:
     assert served.me(tokens).status_code == 401
 
 
+def test_every_other_route_refuses_it_and_says_so(served: Muster) -> None:
+    refusing, documented, open_to_all = set(), set(), set()
+    for path, methods in served.client.get("/api/openapi.json").json()["paths"].items():
+        for method, described in methods.items():
+            answer = served.client.request(method, path, headers={"Client-Version": "ios/1.0"})
+            (refusing if answer.status_code == 426 else open_to_all).add(f"{method} {path}")
+            documented |= {f"{method} {path}"} if "426" in described["responses"] else set()
+    assert refusing == documented
+    assert {path.partition(" ")[2] for path in open_to_all} == {
+        "/api/auth/revoke",
+        "/api/auth/cookie/logout",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    }
+
+
 @pytest.mark.parametrize("version", ["", "ios", "ios/", "ios/1.x", "ios/1.2.3.4.5", "1.4.2", "ios/" + "9" * 10])
 def test_anything_else_is_a_400(served: Muster, tokens: Tokens, version: str) -> None:
     refused = served.client.get("/api/users/me", headers=tokens.bearer | {"Client-Version": version})
