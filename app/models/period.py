@@ -6,6 +6,7 @@ from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from sqlmodel import Field, SQLModel
 
+from app.models.base import described
 from app.models.types import Bound
 
 _BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
@@ -15,7 +16,7 @@ _SECOND_DAY = datetime.min.replace(tzinfo=UTC) + _DAY  # no earlier end has a da
 
 class Period(SQLModel):
     since: Bound | None = Field(default=None, alias="from", description=f"{_BOUND}, inclusive.")
-    until: Bound | None = Field(default=None, alias="to", description=f"{_BOUND}, exclusive. Later than `from`.")
+    until: Bound | None = described(f"{_BOUND}, exclusive. Later than `from`.", "2023-11-01", default=None, alias="to")
 
     @field_validator("until")
     @classmethod

@@ -40,9 +40,11 @@ class CodeTokenForm(_CodeAndRefresh):
 class TokenForm(_CodeAndRefresh):
     """The same with those of the password grant (RFC 6749 section 4.3.2) and a device label."""
 
-    grant_type: Literal["authorization_code", "refresh_token", "password"] = Field(description="How you get tokens.")
+    grant_type: Literal["authorization_code", "refresh_token", "password"] = described(
+        "How you get tokens.", "password"
+    )
     username: Username | MISSING = MISSING
-    password: SecretStr | MISSING = Field(default=MISSING, description="Password grant.")
+    password: SecretStr | MISSING = described("Password grant.", "violet-tandem-harbour", default=MISSING)
     device: DeviceName | MISSING = MISSING
 
 
@@ -50,7 +52,7 @@ class CookieForm(SQLModel):
     """The parameters of a browser's sign-in."""
 
     username: Username
-    password: SecretStr = Field(description="Your password.")
+    password: SecretStr = described("Your password.", "violet-tandem-harbour")
     device: DeviceName | MISSING = MISSING
 
 

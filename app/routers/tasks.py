@@ -37,6 +37,8 @@ class NotYourTask(AppError, status=403, title="You may not change this task"):
 
 ANYBODY = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]
+# What Swagger UI suggests to send. It would make up an assignee.
+SUGGESTED = {"requestBody": {"content": {"application/json": {"example": {"title": "Water the plants"}}}}}
 NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTask)
 
 
@@ -47,7 +49,7 @@ def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter
     return [TaskPublic.model_validate(task) for task in tasks]
 
 
-@router.post("", status_code=201, responses=located("/api/tasks/7"))
+@router.post("", status_code=201, responses=located("/api/tasks/7"), openapi_extra=SUGGESTED)
 def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Response) -> TaskPublic:
     """Create a task; you are its author for good. If it has an assignee, that is the first entry of its history."""
     active = _lock_people(session, me, body.assignee_id)
@@ -75,7 +77,7 @@ def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     return TaskPublic.model_validate(_get(session, task_id))
 
 
-@router.patch("/{task_id}", responses=NOT_YOURS)
+@router.patch("/{task_id}", responses=NOT_YOURS, openapi_extra=SUGGESTED)
 def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -> TaskPublic:
     """Change the fields that are sent, as author or assignee. `closed` sets or clears `closed_at`; `assignee_id` null
     unassigns. Values that do not differ change nothing and leave no entry in the history."""

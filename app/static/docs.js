@@ -22,13 +22,15 @@ const keepSession = {
   },
 };
 
-// Errors that any route may answer with are described once, above all routes, and not under each of them.
-const describeSharedErrorsOnce = {
+// Errors that any route may answer with are described once, above all routes, and not under each of them. A body that is
+// a file or text is text, which comes with an example.
+const simplify = {
   statePlugins: {
     spec: {
       wrapActions: {
         updateJsonSpec: (original) => (spec) => {
-          for (const { responses } of Object.values(spec.paths).flatMap(Object.values)) {
+          for (const { requestBody, responses } of Object.values(spec.paths).flatMap(Object.values)) {
+            delete requestBody?.content["application/octet-stream"];
             for (const [status, { content }] of Object.entries(responses)) {
               const examples = Object.values(Object.values(content ?? {})[0]?.examples ?? {});
               if (examples.length && examples.every((example) => example["x-general"])) delete responses[status];
@@ -92,7 +94,7 @@ const ui = SwaggerUIBundle({
   displayRequestDuration: true,
   tryItOutEnabled: true,
   oauth2RedirectUrl: `${location.origin}/static/docs-signed-in.html`,
-  plugins: [keepSession, describeSharedErrorsOnce],
+  plugins: [keepSession, simplify],
   requestInterceptor,
 });
 ui.initOAuth({ clientId: "swagger", usePkceWithAuthorizationCodeGrant: true });
