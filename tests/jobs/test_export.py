@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from io import BytesIO, StringIO
 from typing import Any
 from zipfile import ZipFile
@@ -77,6 +78,9 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     current = board.muster.client.get("/api/operations", headers=board.tokens.bearer).json()
     assert lists["operations"] == current
     everything = "".join(files.values())
+    times = set(re.findall(r"\d{4}-\d\d-\d\dT[^\",\r\n]*", everything))
+    assert len(times) > 5
+    assert {time for time in times if not re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{6}Z", time)} == set()
     for secret in ("secret", "hash", PASSWORD, hash_of(PASSWORD), tablet.refresh, tablet.access):
         assert secret not in everything.removeprefix(files["README.txt"]), secret
     assert board.account.email in files["README.txt"]
