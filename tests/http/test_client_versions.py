@@ -80,7 +80,9 @@ def test_an_old_version_signs_out_and_health_answers(served: Muster) -> None:
 
 
 def test_every_other_route_refuses_it_and_says_so(served: Muster) -> None:
-    refusing, documented, open_to_all = set(), set(), set()
+    refusing: set[str] = set()
+    documented: set[str] = set()
+    open_to_all: set[str] = set()
     for path, methods in served.client.get("/api/openapi.json").json()["paths"].items():
         for method, described in methods.items():
             answer = served.client.request(method, path, headers={"Client-Version": "ios/1.0"})
