@@ -16,7 +16,7 @@ from scripts.check_locks import read
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 IGNORED = {
     # The timing of ecdsa's signatures leaks the key, and its authors will not fix that. python-jose depends on ecdsa
-    # but uses cryptography where that is installed, as here: nothing imports ecdsa (tests/scripts/test_audit.py).
+    # but uses cryptography where that is installed, as here: nothing imports ecdsa (tests/scripts/test_start.py).
     "CVE-2024-23342"
 }
 COMMAND = (

@@ -1,13 +1,12 @@
 """scripts/backup, scripts/restore and scripts/to_postgres as the commands that they are, on real databases."""
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,9 +20,10 @@ from sqlmodel import Session
 from app.core.settings import Settings
 from app.models.base import MAX_ID, all_tables, utcnow
 from app.models.user import Identity
-from tests.support.commands import run
-from tests.support.databases import ROOT, SECRET_KEY, fresh_database
+from tests.support.commands import fork, run
+from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.hostile import BODIES, bodies
+from tests.support.processes import Fork, fork_module
 from tests.support.schema import engine_for
 from tests.support.servers import Muster, Tokens, wait_for
 
@@ -72,7 +72,7 @@ def test_a_backup_under_load_comes_back_with_its_sessions(
     account = muster.new_account()
     phone = account.sign_in()
     with writing(muster, phone):
-        done = run("backup", file, DATABASE_URL=muster.database_url)
+        done = fork("backup", file, DATABASE_URL=muster.database_url)
     assert done.returncode == 0, done.stderr
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
@@ -80,7 +80,7 @@ def test_a_backup_under_load_comes_back_with_its_sessions(
     changes = muster.client.get("/api/operations/changes?since=0&limit=1", headers=later.bearer).json()
     muster.stop()
     with fresh_database(kind, folder, postgres, migrated=False) as url:
-        done = run("restore", file, DATABASE_URL=url)
+        done = fork("restore", file, DATABASE_URL=url)
         assert done.returncode == 0, done.stderr
         with Muster(url, folder, PUBLIC_URL=muster_url(muster)) as restored:
             check_one_moment(restored)
@@ -120,14 +120,14 @@ def test_restore_refuses_a_database_in_use_and_overwrites_only_with_force(
 ) -> None:
     muster, file = serve(), tmp_path / "backup"
     before = muster.new_account()
-    assert run("backup", file, DATABASE_URL=muster.database_url).returncode == 0
-    assert "exists" in refusal(run("backup", file, DATABASE_URL=muster.database_url))
+    assert fork("backup", file, DATABASE_URL=muster.database_url).returncode == 0
+    assert "exists" in refusal(fork("backup", file, DATABASE_URL=muster.database_url))
     after = muster.new_account()
-    assert "in use" in refusal(run("restore", file, "--force", DATABASE_URL=muster.database_url))
+    assert "in use" in refusal(fork("restore", file, "--force", DATABASE_URL=muster.database_url))
     muster.stop()
-    assert "--force" in refusal(run("restore", file, DATABASE_URL=muster.database_url))
-    assert "no such file" in refusal(run("restore", tmp_path / "none", "--force", DATABASE_URL=muster.database_url))
-    done = run("restore", file, "--force", DATABASE_URL=muster.database_url)
+    assert "--force" in refusal(fork("restore", file, DATABASE_URL=muster.database_url))
+    assert "no such file" in refusal(fork("restore", tmp_path / "none", "--force", DATABASE_URL=muster.database_url))
+    done = fork("restore", file, "--force", DATABASE_URL=muster.database_url)
     assert done.returncode == 0, done.stderr
     muster.start()
     assert before.sign_in()
@@ -138,8 +138,8 @@ def test_restore_refuses_a_database_in_use_and_overwrites_only_with_force(
 def test_a_backup_of_an_older_release_comes_back_with_higher_ids(folder: Path, postgres: str, tmp_path: Path) -> None:
     old, file = f"sqlite:///{tmp_path}/old.db", tmp_path / "backup"
     environment = {**os.environ, "DATABASE_URL": old, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
-    before_ids_were_kept = [sys.executable, "-m", "alembic", "upgrade", "9c5b71e0a4d6"]
-    subprocess.run(before_ids_were_kept, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    before_ids_were_kept = fork_module("alembic", "upgrade", "9c5b71e0a4d6", environment=environment)
+    assert before_ids_were_kept.returncode == 0, before_ids_were_kept.stderr
     assert run("backup", file, DATABASE_URL=old).returncode == 0
     with fresh_database("sqlite", folder, postgres, migrated=False) as url:
         assert run("restore", file, DATABASE_URL=url).returncode == 0
@@ -154,15 +154,15 @@ def test_what_pg_restore_alone_has_filled_is_finished_by_a_command_of_its_own(
     finish = ("restore", "--after-pg-restore")
     with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder) as muster:
         muster.new_account()
-        assert "in use" in refusal(run(*finish, DATABASE_URL=url))
+        assert "in use" in refusal(fork(*finish, DATABASE_URL=url))
         muster.stop()
-        done = run(*finish, DATABASE_URL=url)
+        done = fork(*finish, DATABASE_URL=url)
         assert done.returncode == 0, done.stderr
         assert muster.sql('SELECT operations_revision, operations_floor FROM "user"') == [(2**32, 2**32)]
     with fresh_database("postgresql", folder, postgres, migrated=False) as url:
-        assert "no tables" in refusal(run(*finish, DATABASE_URL=url))
-    assert "for PostgreSQL" in refusal(run(*finish, DATABASE_URL=f"sqlite:///{tmp_path}/none.db"))
-    assert "takes a file" in refusal(run("restore", DATABASE_URL=f"sqlite:///{tmp_path}/none.db"))
+        assert "no tables" in refusal(fork(*finish, DATABASE_URL=url))
+    assert "for PostgreSQL" in refusal(fork(*finish, DATABASE_URL=f"sqlite:///{tmp_path}/none.db"))
+    assert "takes a file" in refusal(fork("restore", DATABASE_URL=f"sqlite:///{tmp_path}/none.db"))
 
 
 def test_a_restore_that_fails_at_the_very_end_changes_nothing(folder: Path, postgres: str, tmp_path: Path) -> None:
@@ -171,10 +171,10 @@ def test_a_restore_that_fails_at_the_very_end_changes_nothing(folder: Path, post
     with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder) as muster:
         muster.new_account()
         muster.sql('UPDATE "user" SET operations_revision = :highest', highest=MAX_ID)
-        assert run("backup", file, DATABASE_URL=url).returncode == 0
+        assert fork("backup", file, DATABASE_URL=url).returncode == 0
         muster.sql('UPDATE "user" SET operations_revision = 7')
         muster.stop()
-        assert "out of range" in refusal(run("restore", file, "--force", DATABASE_URL=url))
+        assert "out of range" in refusal(fork("restore", file, "--force", DATABASE_URL=url))
         assert muster.sql('SELECT operations_revision FROM "user"') == [(7,)]
 
 
@@ -183,25 +183,21 @@ def test_a_database_in_use_is_noticed(folder: Path, postgres: str, tmp_path: Pat
     file = tmp_path / "backup"
     with fresh_database("sqlite", folder, postgres) as old, fresh_database("postgresql", folder, postgres) as new:
         with Muster(old, folder):
-            assert "in use" in refusal(run("to_postgres", new, DATABASE_URL=old))
+            assert "in use" in refusal(fork("to_postgres", new, DATABASE_URL=old))
         file.touch()
         with engine_for(f"{new}{'&' if '?' in new else '?'}application_name=pooler").connect():
-            assert "in use by pooler" in refusal(run("restore", file, "--force", DATABASE_URL=new))
+            assert "in use by pooler" in refusal(fork("restore", file, "--force", DATABASE_URL=new))
 
 
 def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("a letter to a friend, " * 1000)
     nowhere = f"sqlite:///{tmp_path}/none.db"
-    assert "no such database" in refusal(run("backup", tmp_path / "b", DATABASE_URL=nowhere))
-    assert "database" in refusal(run("restore", tmp_path / "letter", DATABASE_URL=nowhere))
+    assert "no such database" in refusal(fork("backup", tmp_path / "b", DATABASE_URL=nowhere))
+    assert "database" in refusal(fork("restore", tmp_path / "letter", DATABASE_URL=nowhere))
     assert [path.name for path in tmp_path.iterdir()] == ["letter"]
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in ("sh", "dirname", "cmp"):
-        (tools / name).symlink_to(str(shutil.which(name)))
-    line = refusal(run("backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m", PATH=str(tools)))
-    assert "pg_dump is missing" in line
-    assert "sesame" not in refusal(run("backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m"))
+    backup = partial(fork, "backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m")
+    assert "pg_dump is missing" in refusal(backup(PATH=str(tmp_path)))
+    assert "sesame" not in refusal(backup())
 
 
 def test_a_backup_that_is_stopped_or_killed_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -211,16 +207,16 @@ def test_a_backup_that_is_stopped_or_killed_leaves_nothing_behind(tmp_path: Path
         folder.mkdir()
     (tools / "pg_dump").write_text("#!/bin/sh\nwhile kill -0 $PPID; do sleep 0.1; done")
     (tools / "pg_dump").chmod(0o755)
-    command = [sys.executable, "-m", "scripts.backup_restore", "backup", str(place / "backup")]
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SECRET_KEYS": SECRET_KEY}
     environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
 
     def end(how: signal.Signals) -> None:
         before = set(place.iterdir())
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
-            wait_for(lambda: [*place.glob("*/backup")] and set(place.iterdir()) - before, what="a draft of its own")
-            process.send_signal(how)
-        assert process.returncode != 0
+        command = ["scripts.backup_restore", "backup", str(place / "backup")]
+        process = Fork(command, environment, tmp_path / "log")
+        wait_for(lambda: [*place.glob("*/backup")] and set(place.iterdir()) - before, what="a draft of its own")
+        os.kill(process.pid, how)
+        assert process.wait(30) != 0
 
     end(signal.SIGKILL)
     assert list(place.iterdir())
@@ -237,10 +233,10 @@ def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, post
         phone = fill(muster)
         muster.stop()
         settings = {name.upper(): "" for name in Settings.model_fields}
-        done = run("to_postgres", new, **{**settings, "DATABASE_URL": old})
+        done = run("to_postgres", new, folder=folder, **{**settings, "DATABASE_URL": old})
         assert done.returncode == 0, done.stderr
         assert rows(old) == rows(new)
-        assert "not empty" in refusal(run("to_postgres", new, DATABASE_URL=old))
+        assert "not empty" in refusal(fork("to_postgres", new, DATABASE_URL=old))
         with Muster(new, folder, PUBLIC_URL=muster_url(muster)) as moved:
             assert moved.me(phone).status_code == 200
             listed = moved.client.get("/api/operations", headers=phone.bearer).json()

@@ -1,26 +1,19 @@
 """scripts/keys: whoever does what it prints, step by step, signs nobody out; and no private key is ever shown."""
 
-import os
 import re
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.oauth2.test_rotation_secrets import restart
-from tests.support.databases import ROOT, SECRET_KEY, fresh_database
+from tests.support.commands import fork, run
+from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file
 from tests.support.servers import Muster
 from tests.support.sessions import assert_lives
 
 pytestmark = pytest.mark.one_database
-
-
-def keys(*arguments: str, folder: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, **settings}
-    command = [str(ROOT / "scripts" / "keys"), *arguments]
-    return subprocess.run(command, cwd=folder or ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def steps(output: str, setting: str) -> list[str]:
@@ -34,7 +27,7 @@ def steps(output: str, setting: str) -> list[str]:
 def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_path: Path) -> None:
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as muster:
         phone = muster.new_account().tokens()
-        made = keys("pem", "new.pem", folder=tmp_path, **muster.settings)
+        made = fork("keys", "pem", "new.pem", folder=tmp_path, **muster.settings)
         assert made.returncode == 0, made.stderr
         assert "BEGIN" not in made.stdout
         assert stat.S_IMODE((tmp_path / "new.pem").stat().st_mode) == 0o600
@@ -48,20 +41,20 @@ def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_pat
 
 @pytest.mark.slow
 def test_a_new_secret_is_shown_once_and_the_old_one_not_at_all() -> None:
-    made = keys("secret", SECRET_KEYS="an-old-secret-of-these-tests-0123456789")
+    made = fork("keys", "secret", SECRET_KEYS="an-old-secret-of-these-tests-0123456789")
     first, second, third = steps(made.stdout, "SECRET_KEYS")
     assert (first, second) == (f"OLD,{third}", f"{third},OLD")
     assert "after 60 days (twice REFRESH_IDLE_TTL" in made.stdout
     assert len(third) == 64
     assert "an-old-secret" not in made.stdout + made.stderr
-    assert steps(keys("secret").stdout, "SECRET_KEYS")[2] != third
-    short = keys("secret", REFRESH_IDLE_TTL="P30D", REFRESH_ABSOLUTE_TTL="P40D")
+    assert steps(fork("keys", "secret").stdout, "SECRET_KEYS")[2] != third
+    short = fork("keys", "secret", REFRESH_IDLE_TTL="P30D", REFRESH_ABSOLUTE_TTL="P40D")
     assert "after 40 days (" in short.stdout
 
 
 @pytest.mark.slow
 def test_the_script_makes_the_first_secret_of_production_too() -> None:
-    made = keys("secret", ENVIRONMENT="production", SECRET_KEYS="", PUBLIC_URL="https://muster.example")
+    made = fork("keys", "secret", ENVIRONMENT="production", SECRET_KEYS="", PUBLIC_URL="https://muster.example")
     assert made.returncode == 0
     assert re.search(r"^SECRET_KEYS=[\w-]{64}$", made.stdout, re.MULTILINE)
 
@@ -69,7 +62,7 @@ def test_the_script_makes_the_first_secret_of_production_too() -> None:
 @pytest.mark.slow
 def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
     """It would look as if it were the first one, and sign everybody out."""
-    made = keys("secret", ENVIRONMENT="production", PUBLIC_URL="https://muster.example", MAIL_URL="outbox")
+    made = fork("keys", "secret", ENVIRONMENT="production", PUBLIC_URL="https://muster.example", MAIL_URL="outbox")
     assert (made.returncode, made.stdout) == (1, "")
     assert "MAIL_URL" in made.stderr
 
@@ -77,7 +70,7 @@ def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
 @pytest.mark.slow
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("precious")
-    refused = keys("pem", "key.pem", folder=tmp_path)
+    refused = run("keys", "pem", "key.pem", folder=tmp_path)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == f"muster: {tmp_path}/key.pem: File exists\n"
     assert (tmp_path / "key.pem").read_text() == "precious"
@@ -86,9 +79,9 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_list_names_what_signs_and_shows_no_key(tmp_path: Path) -> None:
-    assert keys("list").stdout.splitlines()[1:] == ["HS256: signs access tokens"]
+    assert fork("keys", "list").stdout.splitlines()[1:] == ["HS256: signs access tokens"]
     file = key_file(tmp_path, "listed")
-    lines = keys("list", JWT_PRIVATE_KEY_FILES=f"{file},HS256").stdout.splitlines()
+    lines = fork("keys", "list", JWT_PRIVATE_KEY_FILES=f"{file},HS256").stdout.splitlines()
     assert re.fullmatch(rf"{file}: RS256, kid [\w-]{{43}}, signs access tokens", lines[1])
     assert lines[2:] == ["HS256: verifies"]
-    assert SECRET_KEY not in keys("list").stdout
+    assert SECRET_KEY not in fork("keys", "list").stdout

@@ -21,6 +21,7 @@ from app.core.dialects import make_engine
 from app.core.settings import Settings, get_settings
 from app.jobs.backends import make_celery
 from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.processes import fork_module
 from tests.support.rsa_keys import pem, rsa_key
 
 NAMES = sorted(name.upper() for name in Settings.model_fields)
@@ -382,8 +383,7 @@ def test_production_starts_once_all_is_set(set_: Any) -> None:
 @pytest.mark.slow
 def test_a_refused_start_prints_one_line_and_nothing_else() -> None:
     environment = {**os.environ, "SECRET_KEYS": SECRET_KEY, "DATABASE_URL": "mysql://ada:sesame@db/muster"}
-    start = [sys.executable, "-m", "scripts.start"]
-    done = subprocess.run(start, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = fork_module("scripts.start", environment=environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"muster: DATABASE_URL: [^\n]+\n", done.stderr)
     assert "sesame" not in done.stderr

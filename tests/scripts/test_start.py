@@ -20,7 +20,7 @@ import pytest
 from app.core.settings import Settings, get_settings
 from scripts.start import share_metrics
 from tests.support.databases import ROOT, SECRET_KEY
-from tests.support.processes import PlainProcess
+from tests.support.processes import Fork, fork_module
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_database]
@@ -39,15 +39,7 @@ def environment(**settings: str) -> dict[str, str]:
 def expect_refusal(*options: str, **settings: str) -> str:
     """A start that ends by itself: the one line that it says."""
     settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(free_port()), **settings}
-    done = subprocess.run(
-        [*START, *options],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = fork_module("scripts.start", *options, environment=environment(**settings))
     assert done.returncode != 0
     assert done.stdout == ""
     assert re.fullmatch(r"muster: [^\n]+\n", done.stderr), done.stderr
@@ -57,7 +49,8 @@ def expect_refusal(*options: str, **settings: str) -> str:
 @contextmanager
 def started(command: list[str], *, folder: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """Started by other means than `Muster` starts it, and ready."""
-    with subprocess.Popen(command, cwd=folder, env=environment(**settings), stdout=subprocess.PIPE) as process:
+    pipe, same = subprocess.PIPE, subprocess.STDOUT
+    with subprocess.Popen(command, cwd=folder, env=environment(**settings), stdout=pipe, stderr=same) as process:
         try:
             wait_for(lambda: is_ready(process, port), what="a ready service")
             yield process
@@ -89,10 +82,10 @@ def test_the_banner_shows_where_everything_is_and_no_password(database_url: str,
         )
 
 
-def test_what_few_processes_need_is_imported_when_it_is_used() -> None:
-    """Half a second of the start, and 27 MB."""
+def test_what_few_processes_need_is_imported_when_it_is_used_and_what_the_audit_ignores_never() -> None:
+    """Half a second of the start, and 27 MB; scripts/audit.py says what it ignores."""
     rare = {"alembic", "celery", "httpx", "jinja2", "psycopg", "redis", "zxcvbn"}
-    code = f"import sys, scripts.start, app.main; print(*sorted({rare} & set(sys.modules)))"
+    code = f"import sys, scripts.start, app.main; print(*sorted({rare | {'ecdsa', 'rsa'}} & set(sys.modules)))"
     own = environment(DATABASE_URL="sqlite:///unused.db", ENVIRONMENT="test", SECRET_KEYS=SECRET_KEY)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
@@ -154,11 +147,17 @@ def test_a_database_of_a_newer_release_is_refused_with_one_line(database_url: st
     assert "f00000000001" in line
 
 
-def test_serve_works_from_another_folder(database_url: str, tmp_path: Path) -> None:
+def test_serve_works_from_another_folder_and_ctrl_c_stops_it_with_a_goodbye(database_url: str, tmp_path: Path) -> None:
     port = free_port()
     settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "DATABASE_URL": database_url, "PORT": str(port)}
-    with started([str(ROOT / "scripts" / "serve")], folder=tmp_path, port=port, **settings):
+    with started([str(ROOT / "scripts" / "serve")], folder=tmp_path, port=port, **settings) as process:
         assert list(tmp_path.iterdir()) == []
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"Traceback" not in said
+    goodbye = said.decode().splitlines()[-1]
+    assert re.fullmatch(r"Muster has stopped\. Everything is saved in .+\. \./scripts/serve starts it again\.", goodbye)
 
 
 def test_the_host_may_be_an_ipv6_address(database_url: str, folder: Path) -> None:
@@ -240,18 +239,6 @@ def refused_in(project: Path) -> str:
     return re.sub(r"(?<=secret\.)\d+", "PID", done.stderr)
 
 
-def test_ctrl_c_stops_it_with_a_goodbye_and_without_a_traceback(database_url: str, folder: Path) -> None:
-    muster = Muster(database_url, folder)
-    muster.launch = PlainProcess
-    with muster:
-        assert muster.process is not None
-        os.kill(muster.process.pid, signal.SIGINT)
-        assert muster.process.wait(30) == 0
-    goodbye = muster.log.splitlines()[-1]
-    assert re.fullmatch(r"Muster has stopped\. Everything is saved in .+\. \./scripts/serve starts it again\.", goodbye)
-    assert "Traceback" not in muster.log
-
-
 def test_reload_restarts_the_server_when_a_file_in_app_changes(tmp_path: Path) -> None:
     project, port = project_in(tmp_path), free_port()
     settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(port)}
@@ -268,16 +255,17 @@ def test_reload_and_several_processes_exclude_each_other() -> None:
     assert line == "muster: WORKERS: --reload serves with one process; leave WORKERS at 1\n"
 
 
-def test_the_pages_alone_start_without_a_database() -> None:
+def test_the_pages_alone_start_without_a_database(tmp_path: Path) -> None:
     port, nowhere = free_port(), "postgresql://nobody@127.0.0.1:1/none"
     pages = environment(
         ENVIRONMENT="test", SERVES="web", API_URL="http://127.0.0.1:1", DATABASE_URL=nowhere, PORT=str(port)
     )
-    with subprocess.Popen(START, cwd=ROOT, env=pages, stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for(lambda: is_live(port), what="the pages")
-        finally:
-            process.terminate()
+    process = Fork(["scripts.start"], pages, tmp_path / "log")
+    try:
+        wait_for(lambda: is_live(port), what="the pages")
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def is_live(port: int) -> bool:

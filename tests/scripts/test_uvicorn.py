@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.processes import Fork
 from tests.support.schema import engine_for
 from tests.support.servers import NO_TLS, free_port, wait_for
 
@@ -21,16 +22,16 @@ NEWER = "UPDATE alembic_version SET version_num = 'f00000000001'"
 
 
 @contextmanager
-def uvicorn(url: str, application: str = "app.main:app") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def uvicorn(url: str, log: Path, application: str = "app.main:app") -> Iterator[tuple[Fork, str]]:
     """The process, and the address where it serves, if it does."""
     port = str(free_port())
     environment = {**os.environ, "DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": port}
-    command = [sys.executable, "-m", "uvicorn", application, "--port", port]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process, f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    process = Fork(["uvicorn", application, "--port", port], environment, log)
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def statuses(address: str) -> tuple[int, int]:
@@ -46,34 +47,33 @@ def statuses(address: str) -> tuple[int, int]:
         return wait_for(lambda: status("/health/live"), what="an answer"), status("/health/ready") or 0
 
 
-def assert_not_migrated(url: str, application: str = "app.main:app") -> None:
-    with uvicorn(url, application) as (process, _):
-        _, log = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert "Traceback" not in log
-    (line,) = [line for line in log.splitlines() if "muster:" in line]
+def assert_not_migrated(url: str, log: Path, application: str = "app.main:app") -> None:
+    with uvicorn(url, log, application) as (process, _):
+        assert process.wait(60) == 3
+    assert "Traceback" not in log.read_text()
+    (line,) = [line for line in log.read_text().splitlines() if "muster:" in line]
     assert line.endswith(
         "muster: the database is not migrated: start with ./scripts/serve, or run `alembic upgrade head` first"
     )
 
 
 @pytest.mark.both_databases
-def test_an_empty_database_ends_the_start_with_one_line(empty_database_url: str) -> None:
-    assert_not_migrated(empty_database_url)
+def test_an_empty_database_ends_the_start_with_one_line(empty_database_url: str, tmp_path: Path) -> None:
+    assert_not_migrated(empty_database_url, tmp_path / "log")
 
 
-def test_an_older_schema_ends_the_start_and_a_newer_one_is_served(database_url: str) -> None:
+def test_an_older_schema_ends_the_start_and_a_newer_one_is_served(database_url: str, tmp_path: Path) -> None:
     with engine_for(database_url).begin() as connection:
         connection.exec_driver_sql(OLDER)
-    assert_not_migrated(database_url, "app.main:api")
+    assert_not_migrated(database_url, tmp_path / "log", "app.main:api")
     with engine_for(database_url).begin() as connection:
         connection.exec_driver_sql(NEWER)
-    with uvicorn(database_url) as (_, address):
+    with uvicorn(database_url, tmp_path / "log") as (_, address):
         assert statuses(address) == (200, 200)
 
 
-def test_an_unavailable_database_does_not_end_the_start() -> None:
-    with uvicorn("postgresql://nobody@127.0.0.1:1/none") as (_, address):
+def test_an_unavailable_database_does_not_end_the_start(tmp_path: Path) -> None:
+    with uvicorn("postgresql://nobody@127.0.0.1:1/none", tmp_path / "log") as (_, address):
         assert statuses(address) == (200, 503)
 
 

@@ -2,7 +2,7 @@
 
 A fork runs the same module with the same arguments, environment and log as `python -m` would, in a process of its own;
 tests/support/preload.py says what is in memory already. Tests fork; benchmarks start their instances the plain way.
-`fork_script` does the same for a script that ends by itself, which takes a second less than starting Python for it.
+`fork_module` and `fork_script` do the same for what ends by itself, which takes a second less than starting Python.
 """
 
 import multiprocessing
@@ -80,6 +80,20 @@ class Fork:
         return self._process.exitcode
 
 
+def fork_module(
+    module: str, *arguments: str | Path, environment: dict[str, str], folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run a module that ends by itself in this folder: what `subprocess.run` would return of `python -m`."""
+    command = [module, *map(str, arguments)]
+    with tempfile.NamedTemporaryFile() as output, tempfile.NamedTemporaryFile() as errors:
+        screens = (Path(output.name), Path(errors.name))
+        process = _server().Process(target=_run, args=(command, environment, *screens, folder))
+        process.start()
+        process.join()
+        printed, complained = (screen.read_text() for screen in screens)
+    return subprocess.CompletedProcess(command, process.exitcode or 0, printed, complained)
+
+
 def fork_script(
     script: Path, *arguments: str, environment: dict[str, str], folder: Path = ROOT, answer: str = ""
 ) -> tuple[int, str]:
@@ -99,9 +113,11 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _run(module: list[str], environment: dict[str, str], log_file: Path) -> None:
+def _run(
+    module: list[str], environment: dict[str, str], output: Path, errors: Path | None = None, folder: Path = ROOT
+) -> None:
     """In the new process: become what `python -m` would be."""
-    _become(module, environment, ROOT, log_file)
+    _become(module, environment, folder, output, errors)
     runpy.run_module(module[0], run_name="__main__", alter_sys=True)
 
 
@@ -115,13 +131,15 @@ def _run_script(command: list[str], environment: dict[str, str], folder: Path, k
     runpy.run_path(command[0], run_name="__main__")
 
 
-def _become(arguments: list[str], environment: dict[str, str], folder: Path, screen: Path) -> None:
+def _become(
+    arguments: list[str], environment: dict[str, str], folder: Path, output: Path, errors: Path | None = None
+) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    with screen.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    for descriptor, screen in ((1, output), (2, errors or output)):
+        with screen.open("ab") as file:
+            os.dup2(file.fileno(), descriptor)
     sys.argv = arguments
     from tests.support.preload import adopt_settings  # noqa: PLC0415  # for forks: importing it takes seconds
 
