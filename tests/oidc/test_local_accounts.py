@@ -14,6 +14,8 @@ from tests.support.oidc_provider import OidcProvider
 from tests.support.servers import Muster
 from tests.support.sockets import Socket
 
+pytestmark = pytest.mark.one_database
+
 ISSUER = "https://provider.example"
 OFF = {"LOCAL_ACCOUNTS": "off", "OIDC_ISSUER": ISSUER}
 GONE = [
@@ -132,6 +134,7 @@ def test_the_settings_create_no_admin_because_it_would_have_a_password(serve: Ca
 
 
 @pytest.mark.slow
+@pytest.mark.both_databases
 def test_seed_makes_admins_only_of_people_who_have_signed_in(muster: Muster) -> None:
     status, said = without_local_accounts(muster.database_url, "--admin", "nobody@example.com")
     assert (status, said.splitlines()[-1]) == (

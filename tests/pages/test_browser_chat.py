@@ -9,22 +9,12 @@ from playwright.sync_api import Page, expect
 
 from tests.support.chromium import Chromium, Visitor
 from tests.support.databases import fresh_database
-from tests.support.servers import Muster, claims_of
+from tests.support.servers import Account, Muster, claims_of
 from tests.support.sockets import new_room, post
 
 pytestmark = pytest.mark.one_database
 
 LINKED = "noreferrer noopener"
-
-
-@pytest.fixture
-def pair(muster: Muster, chromium: Chromium) -> Iterator[tuple[Visitor, Visitor]]:
-    with chromium.visitor(muster) as ada, chromium.visitor(muster) as bob:
-        for visitor, name in ((ada, "Ada"), (bob, "Bob")):
-            visitor.sign_in(muster.new_account(name=name).email)
-            visitor.open("/chat")
-            expect(visitor.page.get_by_role("status")).to_have_text("connected")
-        yield ada, bob
 
 
 @pytest.fixture
@@ -44,34 +34,62 @@ def heard(page: Page, mark: str) -> list[str]:
     return [text.strip() for text in page.locator(".messages .text").all_inner_texts() if mark in text]
 
 
-def test_two_browsers_chat_while_one_loses_its_connection(pair: tuple[Visitor, Visitor]) -> None:
-    ada, bob = pair
-    mark = uuid4().hex
-    say(ada.page, f"{mark} 1 <b>&amp;")
-    expect(bob.page.get_by_text(f"{mark} 1 <b>&amp;", exact=True)).to_be_visible()
-    expect(bob.page.locator("li", has_text=f"{mark} 1")).to_contain_text("Ada")
-    bob.context.set_offline(True)
-    expect(bob.page.get_by_role("status")).to_have_text("not connected")
-    expect(bob.page.get_by_role("alert")).to_contain_text("The connection is lost.")
-    for number in range(2, 6):
-        say(ada.page, f"{mark} {number}")
-    say(bob.page, f"{mark} bob, offline")
-    expect(bob.page.locator(".unsent")).to_have_count(1)
-    bob.context.set_offline(False)
-    expect(bob.page.get_by_role("status")).to_have_text("connected")
-    expect(bob.page.get_by_role("alert")).to_be_hidden()
-    say(ada.page, f"{mark} 6")
-    for page in (ada.page, bob.page):
-        expect(page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
-        expect(page.get_by_text(f"{mark} bob, offline", exact=True)).to_have_count(1)
-        expect(page.locator(".unsent")).to_have_count(0)
-    expected = [f"{mark} 1 <b>&amp;", *(f"{mark} {number}" for number in range(2, 6))]
-    for page in (ada.page, bob.page):
-        assert [text for text in heard(page, mark) if "bob" not in text] == [*expected, f"{mark} 6"]
-    assert heard(ada.page, mark) == heard(bob.page, mark), "one order for all"
-    bob.page.reload()
-    expect(bob.page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
-    assert heard(bob.page, mark) == heard(ada.page, mark), "and nothing twice"
+def test_two_browsers_chat_while_one_loses_its_connection(muster: Muster, chromium: Chromium) -> None:
+    """Then one of them writes too much, and the session of the other is revoked."""
+    accounts, mark = {name: muster.new_account(name=name) for name in ("Ada", "Bob")}, uuid4().hex
+    with chromium.visitor(muster) as ada, chromium.visitor(muster) as bob:
+        for visitor, account in zip((ada, bob), accounts.values(), strict=True):
+            visitor.sign_in(account.email)
+            visitor.open("/chat")
+            expect(visitor.page.get_by_role("status")).to_have_text("connected")
+        say(ada.page, f"{mark} 1 <b>&amp;")
+        expect(bob.page.get_by_text(f"{mark} 1 <b>&amp;", exact=True)).to_be_visible()
+        expect(bob.page.locator("li", has_text=f"{mark} 1")).to_contain_text("Ada")
+        bob.context.set_offline(True)
+        expect(bob.page.get_by_role("status")).to_have_text("not connected")
+        expect(bob.page.get_by_role("alert")).to_contain_text("The connection is lost.")
+        for number in range(2, 6):
+            say(ada.page, f"{mark} {number}")
+        say(bob.page, f"{mark} bob, offline")
+        expect(bob.page.locator(".unsent")).to_have_count(1)
+        bob.context.set_offline(False)
+        expect(bob.page.get_by_role("status")).to_have_text("connected")
+        expect(bob.page.get_by_role("alert")).to_be_hidden()
+        say(ada.page, f"{mark} 6")
+        for page in (ada.page, bob.page):
+            expect(page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
+            expect(page.get_by_text(f"{mark} bob, offline", exact=True)).to_have_count(1)
+            expect(page.locator(".unsent")).to_have_count(0)
+        expected = [f"{mark} 1 <b>&amp;", *(f"{mark} {number}" for number in range(2, 6))]
+        for page in (ada.page, bob.page):
+            assert [text for text in heard(page, mark) if "bob" not in text] == [*expected, f"{mark} 6"]
+        assert heard(ada.page, mark) == heard(bob.page, mark), "one order for all"
+        bob.page.reload()
+        expect(bob.page.get_by_text(f"{mark} 6", exact=True)).to_be_visible()
+        assert heard(bob.page, mark) == heard(ada.page, mark), "and nothing twice"
+        a_message_that_is_too_long_returns_to_the_input(ada.page)
+        a_session_that_is_revoked_says_so(bob, accounts["Bob"], mark)
+
+
+def a_message_that_is_too_long_returns_to_the_input(page: Page) -> None:
+    say(page, "a" * 4097)
+    expect(page.get_by_role("alert")).to_contain_text("4096")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("a" * 4097)
+    expect(page.locator(".unsent")).to_have_count(0)
+
+
+def a_session_that_is_revoked_says_so(visitor: Visitor, account: Account, mark: str) -> None:
+    page, muster, tokens = visitor.page, account.muster, account.tokens()
+    sessions = muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()
+    assert claims_of(tokens.access)["sid"] in {session["id"] for session in sessions}
+    visitor.context.set_offline(True)
+    expect(page.get_by_role("status")).to_have_text("not connected")
+    muster.client.delete("/api/users/me/sessions", headers=tokens.bearer)
+    visitor.context.set_offline(False)
+    expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
+    expect(page.get_by_text(mark)).to_have_count(0)
+    page.get_by_role("link", name="Sign in").click()
+    expect(page).to_have_url(f"{muster.url}/sign-in?next=%2Fchat&done=expired")
 
 
 def test_a_room_groups_days_and_authors_and_takes_several_lines(muster: Muster, chromium: Chromium) -> None:
@@ -101,35 +119,6 @@ def test_a_room_groups_days_and_authors_and_takes_several_lines(muster: Muster, 
         expect(page.locator(".day")).to_have_text(["Saturday, January 31, 2026"])
         expect(page.locator(".messages .same")).to_contain_text(["Three"])
         expect(page.get_by_role("navigation", name="Rooms").locator("[aria-current]")).to_contain_text(room)
-
-
-def test_a_session_that_is_revoked_says_so(muster: Muster, chromium: Chromium) -> None:
-    account = muster.new_account()
-    tokens = account.tokens()
-    post(muster, tokens, "Read me while you may")
-    with chromium.visitor(muster) as visitor:
-        visitor.sign_in(account.email)
-        page = visitor.open("/chat")
-        expect(page.get_by_role("status")).to_have_text("connected")
-        expect(page.get_by_text("Read me while you may")).to_be_visible()
-        sessions = muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()
-        assert claims_of(tokens.access)["sid"] in {session["id"] for session in sessions}
-        visitor.context.set_offline(True)
-        expect(page.get_by_role("status")).to_have_text("not connected")
-        muster.client.delete("/api/users/me/sessions", headers=tokens.bearer)
-        visitor.context.set_offline(False)
-        expect(page.get_by_role("alert")).to_contain_text("Your session has ended.")
-        expect(page.get_by_text("Read me while you may")).to_have_count(0)
-        page.get_by_role("link", name="Sign in").click()
-        expect(page).to_have_url(f"{muster.url}/sign-in?next=%2Fchat&done=expired")
-
-
-def test_a_message_that_is_too_long_returns_to_the_input(pair: tuple[Visitor, Visitor]) -> None:
-    ada, _ = pair
-    say(ada.page, "a" * 4097)
-    expect(ada.page.get_by_role("alert")).to_contain_text("4096")
-    expect(ada.page.get_by_label("Message", exact=True)).to_have_value("a" * 4097)
-    expect(ada.page.locator(".unsent")).to_have_count(0)
 
 
 def test_without_javascript_it_is_a_page_with_a_form(muster: Muster, chromium: Chromium) -> None:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.support.chromium import Chromium, Visitor
+from tests.support.chromium import Chromium
 from tests.support.servers import Account, Muster, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -29,18 +29,6 @@ def sign_in(popup: Page, account: Account) -> None:
     popup.get_by_role("main").get_by_role("button", name="Sign in").click()
 
 
-def authorize(visitor: Visitor, account: Account) -> Page:
-    page = visitor.open("/api/docs")
-    popup, dialog = begin_authorizing(page)
-    sign_in(popup, account)
-    expect(popup.get_by_text("API documentation wants to:")).to_be_visible()
-    with popup.expect_event("close"):
-        popup.get_by_role("button", name="Continue").click()
-    expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
-    dialog.get_by_role("button", name="Close").last.click()
-    return page
-
-
 def read_me(page: Page, account: Account) -> None:
     operation = page.locator("#operations-account-readMe")
     if not operation.get_by_role("button", name="Execute").is_visible():
@@ -58,15 +46,21 @@ def sessions(muster: Muster, account: Account) -> list[tuple[int, bool]]:
     return [(row.generation, row.revoked_at is not None) for row in muster.sql(query, id=owner)]
 
 
-def test_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_filter_cancel_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite: Muster, chromium: Chromium) -> None:
     """One story: showing the page takes ten times as long as anything that is done there."""
     account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite) as visitor:
+    with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
         sent: list[tuple[str, str]] = []
         visitor.context.on("request", lambda each: sent.append((each.url, each.headers.get("referer", ""))))
-        page = authorize(visitor, account)
+        page = visitor.open("/api/docs")
+        errors_that_all_routes_share_are_described_once(page)
+        cancel_signs_nobody_in(page, account)
+        assert sessions(on_sqlite, account) == []
+
+        authorize(page)
         assert any("docs-signed-in.html?code=" in url for url, _ in sent)
         assert not [referer for _, referer in sent if "code=" in referer]
+        page.get_by_placeholder("Filter by tag").fill("account")
         read_me(page, account)
         assert page.evaluate(STORED) == EMPTY
         page.evaluate("() => { const now = Date.now; Date.now = () => now() + 585_000 }")  # of ten minutes
@@ -80,43 +74,45 @@ def test_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite: Muster, chrom
         dialog.get_by_text("Logout").click()
         wait_for(lambda: sessions(on_sqlite, account) == [(2, True)], what="the revocation")
         assert page.evaluate(STORED) == EMPTY
+        dialog.get_by_role("button", name="Close").last.click()
 
-        with page.expect_popup() as opened:
-            dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
-        with opened.value.expect_event("close"):
-            opened.value.get_by_role("button", name="Continue").click()
-        expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
+        authorize(page)
         assert sorted(sessions(on_sqlite, account)) == [(1, False), (2, True)]
-        page.goto("about:blank")
+        page.get_by_role("link", name="Back to the pages").click()
+        expect(page).to_have_url(f"{on_sqlite.url}/operations")
         wait_for(lambda: sorted(sessions(on_sqlite, account)) == [(1, True), (2, True)], what="the revocation")
 
 
-def test_errors_that_all_routes_share_are_described_once_and_cancel_signs_nobody_in(
-    on_sqlite: Muster, chromium: Chromium
-) -> None:
-    account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
-        page = visitor.open("/api/docs")
-        page.get_by_placeholder("Filter by tag").fill("changes")
-        expect(page.locator("#operations-account-readMe")).to_have_count(0)
-        operation = page.locator("#operations-operations-listChanges")
-        operation.get_by_role("button").first.click()
-        expect(operation.locator("tr.response td.response-col_status")).to_have_text(["200", "410"])
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+def errors_that_all_routes_share_are_described_once(page: Page) -> None:
+    page.get_by_placeholder("Filter by tag").fill("changes")
+    expect(page.locator("#operations-account-readMe")).to_have_count(0)
+    operation = page.locator("#operations-operations-listChanges")
+    operation.get_by_role("button").first.click()
+    expect(operation.locator("tr.response td.response-col_status")).to_have_text(["200", "410"])
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
 
-        popup, dialog = begin_authorizing(page)
-        sign_in(popup, account)
-        expect(popup.get_by_role("button", name="Continue")).to_be_visible()
-        popup.wait_for_load_state()  # what is visible may still be without its style sheet
-        assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        for _ in range(20):  # by keyboard alone
-            popup.keyboard.press("Tab")
-            if popup.evaluate("document.activeElement.value") == "cancel":
-                break
-        with popup.expect_event("close"):
-            popup.keyboard.press("Enter")
-        expect(dialog.get_by_text("The person did not consent.")).to_be_visible()
-        assert sessions(on_sqlite, account) == []
-        dialog.get_by_role("button", name="Close").last.click()
-        page.get_by_role("link", name="Back to the pages").click()
-        expect(page).to_have_url(f"{on_sqlite.url}/operations")
+
+def cancel_signs_nobody_in(page: Page, account: Account) -> None:
+    popup, dialog = begin_authorizing(page)
+    sign_in(popup, account)
+    expect(popup.get_by_role("button", name="Continue")).to_be_visible()
+    popup.wait_for_load_state()  # what is visible may still be without its style sheet
+    assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for _ in range(20):  # by keyboard alone
+        popup.keyboard.press("Tab")
+        if popup.evaluate("document.activeElement.value") == "cancel":
+            break
+    with popup.expect_event("close"):
+        popup.keyboard.press("Enter")
+    expect(dialog.get_by_text("The person did not consent.")).to_be_visible()
+    dialog.get_by_role("button", name="Close").last.click()
+
+
+def authorize(page: Page) -> None:
+    """As somebody who is signed in to the pages."""
+    popup, dialog = begin_authorizing(page)
+    expect(popup.get_by_text("API documentation wants to:")).to_be_visible()
+    with popup.expect_event("close"):
+        popup.get_by_role("button", name="Continue").click()
+    expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()
+    dialog.get_by_role("button", name="Close").last.click()

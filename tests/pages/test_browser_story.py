@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.support.chromium import Chromium
+from tests.support.chromium import Chromium, Visitor
 from tests.support.servers import PASSWORD, Muster, text_of, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -37,23 +37,12 @@ def bar_of(page: Page, month: str) -> str:
     return str(title.text_content())
 
 
-def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromium: Chromium) -> None:
+def test_from_registering_to_a_new_password(muster: Muster, chromium: Chromium) -> None:
+    """One story, since signing up and adding operations take longer than what is looked at."""
     email = f"{uuid4().hex}@example.com"
     with chromium.visitor(muster) as laptop, chromium.visitor(muster) as phone:
         page = laptop.open("/")
-        page.get_by_role("link", name="Create an account").click()
-        page.get_by_label("E-mail").fill(email)
-        page.get_by_label("Name").fill("Ada")
-        page.get_by_label("Password").fill("password1")
-        expect(page.locator(".verdict")).to_contain_text("easy to guess")  # while typing: nothing was sent
-        page.get_by_role("main").get_by_role("button", name="Register").click()
-        expect(page.get_by_label("Password")).to_be_focused()
-        page.get_by_label("Password").fill(PASSWORD)
-        expect(page.locator(".verdict")).to_have_text("This password can be used.")
-        expect(page.locator("#password-error")).to_be_hidden()
-        page.get_by_role("button", name="Show").click()
-        expect(page.get_by_label("Password")).to_have_attribute("type", "text")
-        page.get_by_role("main").get_by_role("button", name="Register").click()
+        register(page, email)
         expect(page).to_have_url(f"{muster.url}/operations")
         page.goto(f"{muster.url}/sign-in?next=/devices")
         expect(page).to_have_url(f"{muster.url}/devices")
@@ -86,10 +75,77 @@ def test_from_registering_to_signing_the_other_device_out(muster: Muster, chromi
         other.get_by_role("main").get_by_role("button", name="Sign in").click()
         expect(other).to_have_url(f"{muster.url}/devices")
 
+        a_statement_shows_its_progress(page)
+        page.goto(f"{muster.url}/verify-email#token={muster.link_token(email, subject='Confirm')}")
+        an_address_is_confirmed_by_the_link(page)
+        page.goto(f"{muster.url}/operations")
         page.locator("summary.person").click()
         expect(page.get_by_text(email)).to_be_visible()
         page.get_by_role("button", name="Sign out", exact=True).click()
         expect(page.get_by_role("status")).to_have_text("You are signed out.")
+        a_password_is_reset_by_the_link_in_the_outbox(laptop, muster, email)
+
+
+def register(page: Page, email: str) -> None:
+    """With a password that is refused at first."""
+    page.get_by_role("link", name="Create an account").click()
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Name").fill("Ada")
+    page.get_by_label("Password").fill("password1")
+    expect(page.locator(".verdict")).to_contain_text("easy to guess")  # while typing: nothing was sent
+    page.get_by_role("main").get_by_role("button", name="Register").click()
+    expect(page.get_by_label("Password")).to_be_focused()
+    page.get_by_label("Password").fill(PASSWORD)
+    expect(page.locator(".verdict")).to_have_text("This password can be used.")
+    expect(page.locator("#password-error")).to_be_hidden()
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_label("Password")).to_have_attribute("type", "text")
+    page.get_by_role("main").get_by_role("button", name="Register").click()
+
+
+def a_statement_shows_its_progress(page: Page) -> None:
+    page.get_by_role("link", name="Statements").click()
+    page.get_by_text("Other dates").click()
+    page.get_by_label("From").fill("2023-01-01")
+    page.get_by_label("Before").fill("2022-01-01")
+    page.get_by_role("button", name="Create statement").click()
+    expect(page.get_by_label("Before")).to_be_focused()
+    expect(page.locator("#to-error")).to_have_text("Choose an end after the start.")
+    page.get_by_label("Before").fill("2024-01-01")
+    page.get_by_role("button", name="Create statement").click()
+    expect(page.get_by_role("heading", name="2023 Ready")).to_be_visible()
+    page.get_by_role("link", name="Read").click()  # waits for it, and nobody reloads the page
+    expect(page.get_by_role("heading", name="Statement")).to_be_visible()
+    assert bar_of(page, "2023-10") == "2023-10: 2"
+
+
+def an_address_is_confirmed_by_the_link(page: Page) -> None:
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("status")).to_have_text("Your e-mail address is confirmed.")
+    expect(page.get_by_text("confirmed", exact=True)).to_be_visible()
+
+
+def a_password_is_reset_by_the_link_in_the_outbox(visitor: Visitor, muster: Muster, email: str) -> None:
+    page = visitor.open("/sign-in")
+    page.get_by_role("link", name="Forgot your password?").click()
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_role("button", name="Send link").click()
+    expect(page.get_by_role("status")).to_contain_text("a link is on its way")
+    found = re.search(r"http\S+#token=\S+", text_of(muster.mails(email, subject="Reset")[-1]))
+    assert found
+    page.goto(f"{muster.url}/reset-password#token=of-an-older-link")
+    page.goto(re.sub(r"http://[^/]+", muster.url, found[0]))  # in the same tab
+    expect(page).to_have_url(f"{muster.url}/reset-password")
+    expect(page.get_by_label("Code from the link")).to_be_hidden()
+    page.get_by_label("New password").fill("password1")
+    page.get_by_role("button", name="Set password").click()
+    expect(page.locator("#new_password-error")).to_be_visible()
+    expect(page.locator("input[name=token]")).to_have_attribute("type", "hidden")
+    page.get_by_label("New password").fill(OTHER_PASSWORD)
+    page.get_by_role("button", name="Set password").click()
+    expect(page.get_by_role("status")).to_have_text("Your password was changed. Sign in with the new one.")
+    visitor.sign_in(email, OTHER_PASSWORD)
+    expect(page).to_have_url(f"{muster.url}/operations")
 
 
 def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, chromium: Chromium) -> None:
@@ -176,61 +232,6 @@ def import_with_a_mistake(page: Page) -> None:
     assert page.evaluate("getSelection().toString()") == shown.splitlines()[1]
     page.get_by_label("Lines").fill(lines.format("0,5"))
     page.get_by_role("button", name="Import").click()
-
-
-def test_a_password_is_reset_by_the_link_in_the_outbox(muster: Muster, chromium: Chromium) -> None:
-    account = muster.new_account()
-    with chromium.visitor(muster) as visitor:
-        page = visitor.open("/sign-in")
-        page.get_by_role("link", name="Forgot your password?").click()
-        page.get_by_label("E-mail").fill(account.email)
-        page.get_by_role("button", name="Send link").click()
-        expect(page.get_by_role("status")).to_contain_text("a link is on its way")
-        found = re.search(r"http\S+#token=\S+", text_of(muster.mails(account.email, subject="Reset")[-1]))
-        assert found
-        page.goto(f"{muster.url}/reset-password#token=of-an-older-link")
-        page.goto(re.sub(r"http://[^/]+", muster.url, found[0]))  # in the same tab
-        expect(page).to_have_url(f"{muster.url}/reset-password")
-        expect(page.get_by_label("Code from the link")).to_be_hidden()
-        page.get_by_label("New password").fill("password1")
-        page.get_by_role("button", name="Set password").click()
-        expect(page.locator("#new_password-error")).to_be_visible()
-        expect(page.locator("input[name=token]")).to_have_attribute("type", "hidden")
-        page.get_by_label("New password").fill(OTHER_PASSWORD)
-        page.get_by_role("button", name="Set password").click()
-        expect(page.get_by_role("status")).to_have_text("Your password was changed. Sign in with the new one.")
-        visitor.sign_in(account.email, OTHER_PASSWORD)
-        expect(page).to_have_url(f"{muster.url}/operations")
-
-
-def test_an_address_is_confirmed_by_the_link(muster: Muster, chromium: Chromium) -> None:
-    account = muster.register()
-    with chromium.visitor(muster) as visitor:
-        visitor.sign_in(account.email)
-        page = visitor.open(f"/verify-email#token={muster.link_token(account.email, subject='Confirm')}")
-        page.get_by_role("button", name="Confirm").click()
-        expect(page.get_by_role("status")).to_have_text("Your e-mail address is confirmed.")
-        expect(page.get_by_text("confirmed", exact=True)).to_be_visible()
-
-
-def test_a_statement_shows_its_progress(muster: Muster, chromium: Chromium) -> None:
-    account = muster.new_account()
-    with chromium.visitor(muster) as visitor:
-        page = visitor.sign_in(account.email)
-        add_operation(page, month="2023-10")
-        page.get_by_role("link", name="Statements").click()
-        page.get_by_text("Other dates").click()
-        page.get_by_label("From").fill("2023-01-01")
-        page.get_by_label("Before").fill("2022-01-01")
-        page.get_by_role("button", name="Create statement").click()
-        expect(page.get_by_label("Before")).to_be_focused()
-        expect(page.locator("#to-error")).to_have_text("Choose an end after the start.")
-        page.get_by_label("Before").fill("2024-01-01")
-        page.get_by_role("button", name="Create statement").click()
-        expect(page.get_by_role("heading", name="2023 Ready")).to_be_visible()
-        page.get_by_role("link", name="Read").click()  # waits for it, and nobody reloads the page
-        expect(page.get_by_role("heading", name="Statement")).to_be_visible()
-        assert bar_of(page, "2023-10") == "2023-10: 1"
 
 
 def test_an_operator_ends_sessions_and_sends_a_failed_mail_again(muster: Muster, chromium: Chromium) -> None:
