@@ -93,15 +93,15 @@ def located(example: str, *others: str, status: int = 201) -> Responses:
 
 
 # The errors that every route may return, so that routes declare their own only.
-_ANY: tuple[Kind, ...] = (
+ANY: tuple[Kind, ...] = (
     *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType, errors.TooManyRequests),
     *(errors.AppTooOld, errors.HeadTooLarge, errors.Internal, errors.Unavailable),
 )
-GENERAL = (errors.BadRequest, errors.Invalid, *_ANY)
+GENERAL = (errors.BadRequest, errors.Invalid, *ANY)
 # RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
 OAUTH_ERRORS = problems(
     *(oauth_errors.InvalidRequest, oauth_errors.InvalidGrant, oauth_errors.InvalidScope),
-    *(oauth_errors.UnsupportedGrantType, oauth_errors.InvalidClient, *_ANY),
+    *(oauth_errors.UnsupportedGrantType, oauth_errors.InvalidClient),
     oauth=True,
 )
 

@@ -11,7 +11,7 @@ from app.core.oauth_errors import OAUTH_PATHS
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.http.client_versions import OPEN_PATHS
-from app.http.openapi import GENERAL, SHARED, TEXTS, headers, problems
+from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 
 
 def description() -> str:
@@ -131,7 +131,7 @@ def _add_headers(path: str, operation: dict[str, Any]) -> None:
 def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[str]) -> None:
     """Add the general errors and those of authentication. A status may have errors of the route's own as well."""
     oauth = path in OAUTH_PATHS
-    kinds = [] if oauth else list(GENERAL)
+    kinds = list(ANY if oauth else GENERAL)
     if scopes:
         kinds += [errors.Unauthenticated, errors.InvalidToken, *map(errors.InsufficientScope, scopes)]
         kinds += [errors.ForeignOrigin] if method != "get" else []
