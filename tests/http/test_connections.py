@@ -1,4 +1,4 @@
-"""Connections: both families of addresses, idle ones, those of a service that stops, and processes that die."""
+"""Connections: both families of addresses, idle ones, and those of a service that stops."""
 
 import os
 import signal
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPResponse
 
-import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from tests.scripts.test_start import has_ipv6
@@ -31,13 +30,13 @@ def is_listening(muster: Muster) -> bool:
         return probe.connect_ex(("127.0.0.1", muster.port)) == 0
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
-def test_one_socket_for_both_families_knows_each_client_by_its_own_address(
-    serve: Callable[..., Muster], workers: str
-) -> None:
+def test_one_socket_for_both_families_knows_each_client_by_its_own_address(serve: Callable[..., Muster]) -> None:
     if not has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
-    muster = serve(HOST="::", WORKERS=workers, TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8")
+    assert_each_family_is_known_by_its_own_address(serve(HOST="::", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8"))
+
+
+def assert_each_family_is_known_by_its_own_address(muster: Muster) -> None:
     account = muster.new_account()
     tokens = account.sign_in()
     for url in (muster.url, f"http://[::1]:{muster.port}"):
@@ -94,42 +93,12 @@ def answer_on(connection: socket.socket) -> HTTPResponse:
     return answer
 
 
-def processes_of(muster: Muster) -> list[psutil.Process]:
-    """The supervisor and its workers."""
+@pytest.mark.slow
+def test_two_interrupts_stop_the_service_quietly(serve: Callable[..., Muster]) -> None:
+    muster = serve()
     assert muster.process is not None
-    supervisor = psutil.Process(muster.process.pid)
-    return [supervisor, *filter(is_worker, supervisor.children())]
-
-
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "spawn_main" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it died meanwhile, or is a zombie
-        return False
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_replaced_and_a_supervisor_that_dies_takes_all_down(serve: Callable[..., Muster]) -> None:
-    muster = serve(WORKERS="2")
-    supervisor, first, second = processes_of(muster)
-    first.kill()
-    wait_for(lambda: {second} < set(processes_of(muster)[1:]) - {first}, what="another worker")
-    workers = processes_of(muster)[1:]
-    os.kill(supervisor.pid, signal.SIGKILL)
-    wait_for(lambda: not [worker for worker in workers if worker.is_running()], what="the end of the workers")
-    assert not is_listening(muster)
-    muster.kill()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_two_interrupts_stop_the_service_quietly(serve: Callable[..., Muster], workers: str) -> None:
-    muster = serve(WORKERS=workers)
-    everyone = processes_of(muster)
     for _ in range(2):
-        for process in everyone:
-            process.send_signal(signal.SIGINT)
-    assert muster.process is not None
+        os.kill(muster.process.pid, signal.SIGINT)
     assert muster.process.wait(STARTUP) == 0
     assert "Traceback" not in muster.log
     assert "ERROR" not in muster.log

@@ -1,26 +1,23 @@
-"""/metrics: who may read it, and whether its numbers match the requests sent, over several processes too."""
+"""/metrics: who may read it, and whether its numbers match the requests sent."""
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from app.core.errors import MetricsRefused
-from app.core.settings import DATA, get_settings
+from app.core.settings import get_settings
 from app.http.monitoring import check_scraper
 from tests.scripts.test_start import environment, expect_refusal
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT, fresh_database
 from tests.support.metrics import SERIES
-from tests.support.processes import PlainProcess
-from tests.support.redis_server import RedisServer
-from tests.support.servers import Muster, Tokens, wait_for
+from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database
 
@@ -43,20 +40,6 @@ def scrape(muster: Muster, **headers: str) -> dict[str, dict[Labels, float]]:
 
 def number(found: dict[str, dict[Labels, float]], name: str, **labels: str) -> float:
     return found.get(name, {}).get(frozenset(labels.items()), 0)
-
-
-def me(muster: Muster, tokens: Tokens) -> int:
-    """On a connection of its own, so that any process may answer."""
-    return httpx.get(f"{muster.url}/api/users/me", headers={**tokens.bearer, "Connection": "close"}).status_code
-
-
-@pytest.fixture
-def three(database_url: str, folder: Path, redis: RedisServer) -> Iterator[Muster]:
-    """Three processes that the system starts: a library forked with us would not see that they count together."""
-    served = Muster(database_url, folder, WORKERS="3", REDIS_URL=redis.url)
-    served.launch = PlainProcess
-    with served:
-        yield served
 
 
 # ---- Who may read ----
@@ -146,39 +129,6 @@ def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, p
         found = scrape(muster)
     assert number(found, "muster_database_up") == 0
     assert "muster_jobs" not in found
-
-
-# ---- Several processes ----
-
-
-def test_three_processes_count_together_what_a_killed_one_counted_stays_and_a_stop_removes_all(three: Muster) -> None:
-    tokens = three.new_account().sign_in()
-    route = {"method": "GET", "route": "/api/users/me", "status": "200"}
-    assert [me(three, tokens) for _ in range(40)] == [200] * 40
-    wait_for(lambda: number(scrape(three), "http_requests_total", **route) == 40, what="40 that are counted")
-    assert three.process is not None
-    workers = [one for one in psutil.Process(three.process.pid).children() if "spawn_main" in str(one.cmdline())]
-    assert len(workers) == 3
-    workers[0].kill()
-    wait_for(lambda: not workers[0].is_running(), what="its end")
-    answered = sum(wait_for(lambda: answers(three, tokens), what="an answer") for _ in range(20))
-    # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
-    wait_for(lambda: number(scrape(three), "http_requests_total", **route) == 40 + answered, what="all to be counted")
-    wait_for(lambda: number(scrape(three), "muster_slots_used", side="read") == 0, what="free slots")
-    assert number(scrape(three), "muster_logins_total", result="ok") == 1
-
-    three.stop()
-    assert not (DATA / f"metrics-{three.port}").exists()
-    three.start()
-    assert number(scrape(three), "http_requests_total", **route) == 0
-
-
-def answers(muster: Muster, tokens: Tokens) -> int | None:
-    """One, once it answers: until the killed one's place is taken, its part of the connections is refused."""
-    try:
-        return 1 if me(muster, tokens) == 200 else None
-    except httpx.TransportError:
-        return None
 
 
 # ---- Connections to PostgreSQL ----

@@ -1,0 +1,103 @@
+"""Several server processes: they count together, one that dies is replaced, and none outlives its supervisor."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from app.core.settings import DATA
+from tests.http.test_connections import assert_each_family_is_known_by_its_own_address, is_listening
+from tests.http.test_metrics import number, scrape
+from tests.scripts.test_start import has_ipv6
+from tests.support.processes import PlainProcess
+from tests.support.redis_server import RedisServer
+from tests.support.servers import STARTUP, Muster, Tokens, wait_for
+
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
+
+ROUTE = {"method": "GET", "route": "/api/users/me", "status": "200"}
+
+
+@pytest.fixture
+def muster(database_url: str, folder: Path, redis: RedisServer) -> Iterator[Muster]:
+    host = "::" if has_ipv6() else "127.0.0.1"
+    settings = {"HOST": host, "WORKERS": "2", "REDIS_URL": redis.url, "TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8"}
+    with Muster(database_url, folder, **settings) as served:
+        yield served
+
+
+def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(muster: Muster) -> None:
+    """One story, since each process imports the whole application again."""
+    tokens = muster.new_account().sign_in()
+    counted = DATA / f"metrics-{muster.port}"
+    if has_ipv6():
+        assert_each_family_is_known_by_its_own_address(muster)
+    signed_in = number(scrape(muster), "muster_logins_total", result="ok")
+
+    # They count together.
+    assert signed_in >= 1
+    assert [me(muster, tokens) for _ in range(40)] == [200] * 40
+    wait_for(lambda: number(scrape(muster), "http_requests_total", **ROUTE) == 40, what="40 that are counted")
+
+    # One that is killed is replaced, and what it counted stays.
+    supervisor, first, second = processes_of(muster)
+    first.kill()
+    wait_for(lambda: {second} < set(processes_of(muster)[1:]) - {first}, what="another worker")
+    answered = sum(wait_for(lambda: answers(muster, tokens), what="an answer") for _ in range(20))
+    # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
+    wait_for(lambda: number(scrape(muster), "http_requests_total", **ROUTE) == 40 + answered, what="all to be counted")
+    wait_for(lambda: number(scrape(muster), "muster_slots_used", side="read") == 0, what="free slots")
+    assert number(scrape(muster), "muster_logins_total", result="ok") == signed_in
+
+    # A supervisor that dies takes all down, and what it left is not counted again.
+    workers = processes_of(muster)[1:]
+    os.kill(supervisor.pid, signal.SIGKILL)
+    wait_for(lambda: not [worker for worker in workers if worker.is_running()], what="the end of the workers")
+    assert not is_listening(muster)
+    muster.kill()
+    assert list(counted.iterdir())
+    muster.launch = PlainProcess  # what is forked tidies nothing up at its end
+    muster.start()
+    assert number(scrape(muster), "http_requests_total", **ROUTE) == 0
+
+    # Two interrupts, as a terminal sends them to all processes, stop the service quietly, and it tidies up.
+    everyone = processes_of(muster)
+    for _ in range(2):
+        for process in everyone:
+            process.send_signal(signal.SIGINT)
+    assert muster.process is not None
+    assert muster.process.wait(STARTUP) == 0
+    assert "Traceback" not in muster.log
+    assert "ERROR" not in muster.log
+    assert not counted.exists()
+
+
+def me(muster: Muster, tokens: Tokens) -> int:
+    """On a connection of its own, so that any process may answer."""
+    return httpx.get(f"{muster.url}/api/users/me", headers={**tokens.bearer, "Connection": "close"}).status_code
+
+
+def answers(muster: Muster, tokens: Tokens) -> int | None:
+    """One, once it answers: until the killed one's place is taken, its part of the connections is refused."""
+    try:
+        return 1 if me(muster, tokens) == 200 else None
+    except httpx.TransportError:
+        return None
+
+
+def processes_of(muster: Muster) -> list[psutil.Process]:
+    """The supervisor and its workers."""
+    assert muster.process is not None
+    supervisor = psutil.Process(muster.process.pid)
+    return [supervisor, *filter(is_worker, supervisor.children())]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it died meanwhile, or is a zombie
+        return False
