@@ -154,6 +154,8 @@ class Muster(Startable):
 
     def close(self) -> None:
         self.client.close()
+        if "engine" in self.__dict__:
+            self.engine.dispose()
 
     def start(self) -> None:
         self.process = self.launch(self.module, {**os.environ, **self.settings}, self.log_file)
@@ -234,10 +236,13 @@ class Muster(Startable):
 
     @cached_property
     def engine(self) -> Engine:
-        """For looking at the database beside the service; it keeps no connection."""
+        """For looking at the database beside the service. On PostgreSQL, where connecting takes longer than what most
+        tests do then, it keeps a connection."""
+        if self.database_url.startswith("sqlite"):
+            return create_engine(self.database_url, poolclass=NullPool, connect_args={"timeout": 30})
         url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-        options = {"connect_args": {"timeout": 30}} if url.startswith("sqlite") else {}
-        return create_engine(url, poolclass=NullPool, **options)
+        unprepared = {"prepare_threshold": None}  # a test may change a table between two statements
+        return create_engine(url, pool_size=1, max_overflow=-1, pool_pre_ping=True, connect_args=unprepared)
 
     def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[EmailMessage]:
         """The mails to an address, oldest first, once there are enough of them."""
