@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from io import BytesIO
+from operator import eq
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from sqlalchemy import inspect
 from sqlalchemy import select as select_columns
 from sqlmodel import SQLModel, case, col
 
@@ -17,9 +21,10 @@ from app.core.templating import render
 from app.jobs.claim import ClaimedJob
 from app.ledger import csv_format
 from app.models.audit import AuditEvent, AuditEventBase
-from app.models.base import utcnow
+from app.models.base import all_tables, utcnow
 from app.models.chat import ChatMessage, ChatMessagePublic
 from app.models.job import REQUESTABLE, Job, JobBase
+from app.models.operation import Operation
 from app.models.refresh_token import RefreshToken, SessionBase
 from app.models.task import Task, TaskPublic
 from app.models.types import UtcTime
@@ -47,7 +52,7 @@ class _Part(NamedTuple):
 
 # As in OwnAuditEvent: where an admin was is not shown.
 _OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
-_PARTS = {
+_PARTS = {  # what `parts` cannot find out by itself
     "sessions": _Part(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
     "identities": _Part(Identity, IdentityBase, lambda me: col(Identity.user_id) == me),
     "events": _Part(AuditEvent, AuditEventBase, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
@@ -57,15 +62,30 @@ _PARTS = {
 }
 
 
+def parts() -> dict[str, _Part]:
+    """Each list but the operations: _PARTS, and every other table with an `owner_id` and a schema `…Public`."""
+    all_tables()
+    tables = {mapper.class_ for mapper in inspect(Operation).registry.mappers}
+    found = dict(_PARTS)
+    for table in tables - {Operation, *(part.table for part in _PARTS.values())}:
+        schema = getattr(sys.modules[table.__module__], f"{table.__name__}Public", None)
+        if schema and "owner_id" in table.model_fields:
+            found[table.__tablename__] = _Part(table, schema, partial(eq, col(table.owner_id)))
+    return found
+
+
 def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
     """Build the archive, holding no more than one batch of rows in memory, beside what is compressed already."""
     archive = BytesIO()
     with claimed.database.thread_scope() as session:
         account = UserPublic.of(get_user(session, claimed.owner_id))
+    lists = parts()
     with ZipFile(archive, "w", ZIP_DEFLATED) as files:
-        files.writestr("README.txt", render("export.txt", email=account.email, now=utcnow()))
+        files.writestr(
+            "README.txt", render("export.txt", email=account.email, now=utcnow(), others=lists.keys() - _PARTS)
+        )
         _write(files, "account", list(UserPublic.model_fields), [[account]])
-        for name, part in _PARTS.items():
+        for name, part in lists.items():
             shown = [field for field in part.schema.model_fields if field in part.table.model_fields]
             _write(files, name, shown, _read(claimed, part, shown))
         # In the columns of the import, so that another account can take them over.

@@ -21,6 +21,8 @@ def test_a_new_resource_passes_at_once_and_fields_a_job_a_setting_and_a_page_are
     """One after the other in one copy: types and tests take a minute each time."""
     assert copy.run("scripts.new_resource", "note", "--scope", "notes").count("Written: ") == 6
     assert "none of Python's own" in copy.shell(".venv/bin/python -m scripts.new_resource class 2>&1 || true")
+    archive = 'from app.jobs.export import parts; print(*parts()["note"].schema.model_fields)'
+    assert copy.shell(f".venv/bin/python -c '{archive}'").split() == ["text", "id", "created_at"]
     copy.check_form()
     files: list[str | Path] = [newest_migration(copy), "app", "tests/resources/test_notes.py"]
     copy.patch(recipe("Add a field to it", "diff"))
