@@ -177,16 +177,21 @@ def has_ipv6() -> bool:
     return True
 
 
-def test_without_any_setting_but_those_in_env_it_serves_from_its_own_folder(tmp_path: Path) -> None:
+def test_with_the_settings_of_env_alone_it_serves_from_its_own_folder_and_reload_restarts_it(tmp_path: Path) -> None:
     port = free_port()
     project = project_in(tmp_path)
     (project / ".env").write_text(f"HOST=0.0.0.0\nPORT={port}\n")
-    with started(START, folder=project, port=port) as process:
+    with started([*START, "--reload"], folder=project, port=port) as process:
         listening = psutil.Process(process.pid).net_connections("tcp4")
         everywhere = ("0.0.0.0", port)  # noqa: S104  # what the .env above asks for
         assert everywhere in [each.laddr for each in listening if each.status == psutil.CONN_LISTEN]
         assert process.stdout is not None
         banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
+        (first,) = psutil.Process(process.pid).children()[-1:]
+        with (project / "app" / "core" / "scopes.py").open("a") as file:
+            file.write("# a change\n")
+        wait_for(lambda: not first.is_running(), what="the end of the first server")
+        wait_for(lambda: is_ready(process, port), what="the second server")
     assert "Data        data/muster.db\n" in banner
     written = [project / "data", *(project / "data").iterdir()]
     assert {path.name for path in written} >= {"muster.db", "secret.key"}
@@ -237,17 +242,6 @@ def refused_in(project: Path) -> str:
     )
     assert (done.returncode, done.stdout) == (1, "")
     return re.sub(r"(?<=secret\.)\d+", "PID", done.stderr)
-
-
-def test_reload_restarts_the_server_when_a_file_in_app_changes(tmp_path: Path) -> None:
-    project, port = project_in(tmp_path), free_port()
-    settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(port)}
-    with started([*START, "--reload"], folder=project, port=port, **settings) as process:
-        (first,) = psutil.Process(process.pid).children()[-1:]
-        with (project / "app" / "core" / "scopes.py").open("a") as file:
-            file.write("# a change\n")
-        wait_for(lambda: not first.is_running(), what="the end of the first server")
-        wait_for(lambda: is_ready(process, port), what="the second server")
 
 
 def test_reload_and_several_processes_exclude_each_other() -> None:
