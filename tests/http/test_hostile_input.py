@@ -23,7 +23,7 @@ from tests.support.hostile import (
 )
 from tests.support.servers import PASSWORD, Muster, Tokens
 
-pytestmark = pytest.mark.usefixtures("unharmed")
+pytestmark = [pytest.mark.usefixtures("unharmed"), pytest.mark.one_database]
 
 DEEP = 10_000
 # In at least one body.
@@ -78,6 +78,7 @@ def nullable(muster: Muster) -> set[str]:
     return {name for name, described in fields if "null" in described.get("type", [])} - {"mail"}
 
 
+@pytest.mark.both_databases
 def test_a_body_made_of_examples_is_one_that_its_route_accepts(muster: Muster) -> None:
     """The tests below alter these bodies: a body that is refused anyway would prove nothing."""
     made = {route: body for route, body in bodies(muster).items() if route not in BODIES}
@@ -102,6 +103,7 @@ def test_a_body_that_is_no_valid_json_is_refused(muster: Muster, every_target: l
         assert "body" in (places or answer.json()["detail"])
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("bad", ["\0", "\ud800", "\udfff\ud800"], ids=ascii)
 def test_text_that_no_database_can_store_is_refused_in_every_field(
     muster: Muster, every_target: list[Target], bad: str
@@ -111,6 +113,7 @@ def test_text_that_no_database_can_store_is_refused_in_every_field(
             assert_refused(target.send(muster, json.dumps(body).encode()))
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("wrong", [None, [], {}, 1.5, 10**30], ids=repr)
 def test_an_invalid_value_is_refused_in_every_field(
     muster: Muster, every_target: list[Target], nullable: set[str], wrong: object
@@ -275,6 +278,7 @@ def test_a_link_to_the_next_page_repeats_the_address_as_it_was_sent(muster: Must
 # ---- Legal text ----
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize(
     "name",
     [

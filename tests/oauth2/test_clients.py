@@ -1,8 +1,6 @@
 """OAuth clients: who may register an app, and where its codes may go."""
 
 import os
-import subprocess
-import sys
 from uuid import uuid4
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from app.models.oauth_client import OAuthClient
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT
+from tests.support.processes import fork_script
 from tests.support.servers import Muster, Tokens
 
 pytestmark = pytest.mark.one_database
@@ -116,10 +115,7 @@ def test_the_operator_registers_a_client_and_changes_it(muster: Muster) -> None:
     client_id = f"app-{uuid4().hex}"
 
     def seed(*arguments: str) -> tuple[int, str]:
-        command = [sys.executable, str(ROOT / "scripts" / "seed.py"), *arguments]
-        environment = {**os.environ, **muster.settings}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
+        return fork_script(ROOT / "scripts" / "seed.py", *arguments, environment={**os.environ, **muster.settings})
 
     assert seed("--client", client_id, "--redirect-uri", "com.example.app:/cb")[0] == 0
     both = ("--redirect-uri", "com.example.app:/cb", "--redirect-uri", "http://127.0.0.1/cb")

@@ -32,7 +32,7 @@ from tests.support.codes import App
 from tests.support.servers import Account, Muster, Tokens
 from tests.support.sessions import BEYOND_GRACE, assert_signed_out, is_refused, make_older, more_devices
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 MOMENT, MINUTES, DAYS = timedelta(seconds=5), timedelta(minutes=5), timedelta(days=5)
 CODE_LIFE = timedelta(seconds=60)
