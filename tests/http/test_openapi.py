@@ -137,12 +137,13 @@ def test_a_secured_route_refuses_a_stranger_and_a_token_without_its_scope(
 ) -> None:
     admin = muster.admin()
     secured = [operation for operation in operations if operation.scopes]
-    tokens = {scope: admin.sign_in(scope=other_than(scope)) for each in secured for scope in each.scopes}
+    tokens = {scope: admin.sign_in(scope=scope) for scope in ("me", "jobs")}
     for each in secured:
+        assert {"401", "403"} <= set(each.description["responses"]), each.name
         stranger = muster.client.request(each.method, each.url)
         assert (stranger.status_code, stranger.headers["www-authenticate"]) == (401, CHALLENGE), each.name
         for scope in each.scopes:
-            without = muster.client.request(each.method, each.url, headers=tokens[scope].bearer)
+            without = muster.client.request(each.method, each.url, headers=tokens[other_than(scope)].bearer)
             assert (without.status_code, without.json().get("scope")) == (403, scope), each.name
 
 
