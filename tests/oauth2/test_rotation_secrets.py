@@ -39,6 +39,7 @@ def flipped(token: str, bit: int) -> str:
     return urlsafe_b64encode(raw).decode()
 
 
+@pytest.mark.one_database
 @pytest.mark.slow
 def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster: Muster, ada: Account) -> None:
     phone = refreshed(muster, refreshed(muster, ada.tokens()))
@@ -205,6 +206,7 @@ def dump_redis(url: str) -> bytes:
 # ---- Keys that change: R13 ----
 
 
+@pytest.mark.one_database
 @pytest.mark.slow
 def test_tokens_live_while_their_key_is_in_the_list(serve: Callable[..., Muster]) -> None:
     old, new = SECRET_KEY, SECRET_KEY[::-1]

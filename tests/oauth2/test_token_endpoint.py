@@ -66,6 +66,7 @@ def test_a_sign_in_gets_the_scopes_it_asked_for_as_far_as_its_role_has_them(
     assert muster.refresh(pair.refresh).json()["scope"] == pair["scope"]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("scope", ["nonsense", "me nonsense", "users:read", "me  jobs", " me", "me\tjobs", 'me"', "ü"])
 def test_a_scope_that_is_unknown_malformed_or_none_of_the_role_is_refused(muster: Muster, scope: str) -> None:
     assert_oauth_error(muster.token(**sign_in_form(muster, scope=scope)), 400, "invalid_scope")
@@ -99,6 +100,7 @@ def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> No
 # ---- How it refuses ----
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(
     "body",
     [
@@ -116,6 +118,7 @@ def test_a_missing_or_empty_parameter_is_invalid_request(muster: Muster, body: s
     assert_oauth_error(post(muster, body), 400, "invalid_request")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", [*FIELDS, "client_secret"])
 def test_a_known_parameter_twice_is_invalid_request(muster: Muster, name: str) -> None:
     fields = sign_in_form(muster)
@@ -123,10 +126,12 @@ def test_a_known_parameter_twice_is_invalid_request(muster: Muster, name: str) -
     assert_oauth_error(post(muster, f"{urlencode(fields)}&{urlencode({name: value})}"), 400, "invalid_request")
 
 
+@pytest.mark.one_database
 def test_unknown_parameters_are_ignored(muster: Muster) -> None:
     assert post(muster, f"{urlencode(sign_in_form(muster))}&favourite=blue&favourite=green&empty=").is_success
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("grant_type", ["foo", "implicit", "client_credentials", "Password", "password "])
 def test_another_grant_type_is_unsupported(muster: Muster, grant_type: str) -> None:
     assert_oauth_error(muster.token(**sign_in_form(muster) | {"grant_type": grant_type}), 400, "unsupported_grant_type")
@@ -149,6 +154,7 @@ def test_signing_in_does_not_reveal_which_accounts_exist(muster: Muster) -> None
     assert len({frozenset(answer.headers) for answer in answers}) == 1
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke"])
 @pytest.mark.parametrize("header", [basic("app:"), basic("app:secret"), basic("app"), {"Authorization": "Basic ?"}])
 def test_a_client_in_basic_is_unknown(muster: Muster, header: dict[str, str], path: str) -> None:
@@ -158,6 +164,7 @@ def test_a_client_in_basic_is_unknown(muster: Muster, header: dict[str, str], pa
     assert answer.headers["www-authenticate"] == 'Basic realm="muster"'
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("header", [basic(":"), basic(":secret"), {"Authorization": "Bearer stale"}])
 def test_an_empty_client_in_basic_and_another_scheme_are_no_client(muster: Muster, header: dict[str, str]) -> None:
     assert muster.client.post(TOKEN, data=sign_in_form(muster), headers=header).status_code == 200
@@ -178,6 +185,7 @@ def test_a_token_of_one_kind_is_no_token_of_another(muster: Muster) -> None:
     assert muster.me(pair).status_code == 200
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke", "/api/auth/introspect"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_only_post_is_allowed(muster: Muster, method: str, path: str) -> None:
@@ -186,11 +194,13 @@ def test_only_post_is_allowed(muster: Muster, method: str, path: str) -> None:
     assert answer.headers["allow"] == "POST"
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("name", [*FIELDS, "token", "client_secret"])
 def test_parameters_in_the_url_are_refused(muster: Muster, name: str) -> None:
     assert_oauth_error(muster.client.post(TOKEN, params={name: "x"}, data=sign_in_form(muster)), 400, "invalid_request")
 
 
+@pytest.mark.one_database
 def test_only_a_form_is_read(muster: Muster) -> None:
     form = sign_in_form(muster)
     answers = [
@@ -217,6 +227,7 @@ def test_a_client_id_that_fits_no_row_is_invalid_request(muster: Muster, client_
     assert_oauth_error(muster.token(**sign_in_form(muster, client_id=client_id)), 400, "invalid_request")
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke"])
 @pytest.mark.parametrize("in_chunks", [False, True])
 def test_a_body_over_the_limit_is_413(muster: Muster, path: str, *, in_chunks: bool) -> None:
@@ -225,6 +236,7 @@ def test_a_body_over_the_limit_is_413(muster: Muster, path: str, *, in_chunks: b
     assert_oauth_error(muster.client.post(path, content=content, headers=FORM), 413, "invalid_request")
 
 
+@pytest.mark.one_database
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["username", "password"])
 def test_text_that_is_slow_to_normalize_does_not_block_other_requests(serve: Callable[..., Muster], name: str) -> None:
