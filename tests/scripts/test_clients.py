@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from scripts.generators.tools import NODE, python_tools
+from tests.support.commands import fork
 from tests.support.conversations import shown
 from tests.support.databases import ROOT
 from tests.support.servers import Muster
@@ -23,8 +24,7 @@ NOISE = ("OpenAPI 3.1 support is still in beta", "The media-type 'application/oc
 
 def made(language: str, folder: Path) -> tuple[Path, str]:
     """The folder of a new client, and what its generator said."""
-    command = [str(ROOT / "scripts" / "clients"), "--out", str(folder / language), language]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = fork("clients", "--out", folder / language, language)
     assert done.returncode == 0, done.stderr
     return folder / language, done.stderr
 
