@@ -54,6 +54,7 @@ from uuid import uuid4
 import httpx
 
 PATH = "/api/operations"
+VERSION = "phone/1.0.0"  # a platform and a version: the server says if it is too old
 FIELDS = ("type", "instrument_type", "figi", "quantity", "date")
 ATTEMPTS = 5  # at a request while the server is busy
 LONGEST_WAIT = 60  # seconds; if the server asks for more, the phone syncs again later
@@ -80,6 +81,10 @@ _QUEUED = "SELECT number, method, coalesce(target, -number), key, refused, field
 
 class Offline(Exception):
     """No useful response arrived. Nothing is lost, and the device is still signed in: sync again later."""
+
+
+class TooOld(Offline):
+    """The server no longer supports this version. Show the way to the store: the update finds everything as it was."""
 
 
 class SignedOut(Exception):
@@ -115,7 +120,7 @@ class Phone:
         file.touch(mode=0o600)
         self._db = sqlite3.connect(file, check_same_thread=False)
         self._db.executescript(_TABLES)
-        self._http = httpx.Client(base_url=url, transport=transport, timeout=30)
+        self._http = httpx.Client(base_url=url, headers={"Client-Version": VERSION}, transport=transport, timeout=30)
         self._page, self._sleep = page, sleep
         self._storing, self._refreshing, self._syncing = RLock(), Lock(), Lock()
 
@@ -209,23 +214,27 @@ class Phone:
         raise Offline("The server rejected a new access token. The next refresh will show why.")
 
     def _send(self, method: str, url: str, **more: Any) -> httpx.Response:
-        """Send a request, and retry it after a 429 or 5xx, as late as the server asks."""
+        """Send a request, and retry it after a 408, 429 or 5xx, as late as the server asks."""
         attempt = 1
         while True:
             try:
                 answer = self._http.request(method, url, **more)
             except httpx.RequestError as error:
                 raise Offline(f"The server cannot be reached: {error!r}.") from error
-            if answer.status_code != 429 and answer.status_code < 500:
+            if answer.status_code not in {408, 429} and answer.status_code < 500:
                 break
             asked = answer.headers.get("Retry-After", "")
             seconds = int(asked) if asked.isdecimal() else 2**attempt
             if attempt == ATTEMPTS or seconds > LONGEST_WAIT:
-                raise Offline(f"The server is busy ({answer.status_code}) for at least {seconds} seconds.")
+                raise Offline(
+                    f"The server or the network is busy ({answer.status_code}) for at least {seconds} seconds."
+                )
             attempt += 1
             self._sleep(seconds + random.random())  # noqa: S311  # it only keeps phones from returning all at once
         if answer.content and "json" not in answer.headers.get("Content-Type", ""):
             raise Offline("The response is not the server's, but perhaps the login page of a public network.")
+        if answer.status_code == 426:
+            raise TooOld(answer.json()["detail"])
         return answer
 
     # ---- What the person does, online or not ----

@@ -41,7 +41,7 @@ class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic 
 
 
 _WAIT = "temporarily_unavailable"  # not signed out: to try again, or with 426 to update the app, is enough
-_OAUTH_CODES = {426: _WAIT, 429: _WAIT, 500: "server_error", 503: _WAIT}
+_OAUTH_CODES = {408: _WAIT, 426: _WAIT, 429: _WAIT, 500: "server_error", 503: _WAIT}
 
 
 def oauth_error(error: AppError) -> dict[str, Any]:

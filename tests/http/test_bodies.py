@@ -99,9 +99,9 @@ def test_a_stalled_body_is_a_408(serve: Callable[..., Muster], path: str) -> Non
     bearer = muster.new_account().sign_in().bearer
     for framing, start in ({"Content-Length": "900000"}, b"a"), ({"Transfer-Encoding": "chunked"}, b"1\r\na\r\n"):
         content_type = FORM if path.endswith("token") else JSON
-        assert_refused(
-            raw(muster, head("POST", path, **{"Content-Type": content_type}, **bearer, **framing) + start), 408
-        )
+        answer = raw(muster, head("POST", path, **{"Content-Type": content_type}, **bearer, **framing) + start)
+        assert_refused(answer, 408)
+        assert ("temporarily_unavailable" in answer.text) == path.endswith("token")
 
 
 def test_one_network_sends_only_so_many_bodies_at_once(muster: Muster) -> None:

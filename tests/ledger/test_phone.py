@@ -15,7 +15,7 @@ import pytest
 
 from app.models.base import utcnow
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
-from scripts.phone import PATH, Offline, Phone, SignedOut
+from scripts.phone import PATH, VERSION, Offline, Phone, SignedOut, TooOld
 from scripts.phone_demo import DEMO_CREDENTIALS
 from tests.support.codes import App
 from tests.support.databases import ROOT
@@ -330,6 +330,34 @@ def test_a_captive_portal_is_not_mistaken_for_the_server(device: Device, row: in
 
 
 # ---- A busy server ----
+
+
+def test_an_upload_that_stalls_and_a_version_that_is_too_old_keep_the_tokens_and_the_queue(
+    device: Device, row: int
+) -> None:
+    answers = iter([408, 426, 426])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["Client-Version"] == VERSION
+        return httpx.Response(next(answers), json={"detail": "Update the app."})
+
+    device.phone.edit(row, quantity="3")
+    waits: list[float] = []
+    network = httpx.MockTransport(answer)
+    with closing(Phone("http://muster", device.file, transport=network, sleep=waits.append)) as old:
+        with pytest.raises(TooOld, match="Update the app"):
+            old.sync()
+        with pytest.raises(TooOld):
+            old.refresh(old.access)
+    assert len(waits) == 1, "after the 408"
+    device.phone.sync()
+    assert device.ledger.get(row).json()["quantity"] == "3"
+
+
+def test_the_server_finds_the_phone_too_old(serve: Callable[..., Muster], tmp_path: Path) -> None:
+    muster = serve(MIN_CLIENT_VERSIONS="phone/1.0.1")
+    with closing(Phone(muster.url, tmp_path / "old.db")) as old, pytest.raises(TooOld):
+        old.sign_in("ada@example.com", "whatever it is")
 
 
 def test_the_phone_waits_for_a_busy_database(serve: Callable[..., Muster], tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ await api.DELETE("/api/operations/{operation_id}", { params: { path: { operation
 await sync();
 equal(Object.keys(store.rows).map(Number), ids.slice(1).sort((a, b) => a - b));
 
+const { fetch: online } = globalThis;
+globalThis.fetch = async () => Response.json({}, { status: 408 }); // in a tunnel
+queue(operation);
+await rejects(sync(), /later/);
+globalThis.fetch = online;
+equal([store.queue.length, store.refused.length], [1, 1]);
+store.queue.pop();
+
 store.since = Number.MAX_SAFE_INTEGER; // ahead of the server: 410, and the copy is filled again
 store.rows = { 0: store.rows[ids[1] ?? 0]! };
 await sync();
