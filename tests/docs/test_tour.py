@@ -1,4 +1,4 @@
-"""The conversations of README.md and docs/tour.md, typed into a shell as printed there, against a served instance."""
+"""The conversations of the documents, typed into a shell as printed there, against a served instance."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.conversations import conversation, is_as_printed
+from tests.support.conversations import conversation, is_as_printed, shown
 from tests.support.databases import ROOT
 from tests.support.servers import Muster
 
@@ -19,11 +19,14 @@ MARK = "---- the next block ----"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize(("document", "responses"), [("README.md", 1), ("docs/tour.md", 15)])
+@pytest.mark.parametrize(("document", "responses"), [("README.md", 1), ("docs/tour.md", 15), ("docs/clients.md", 2)])
 def test_each_conversation_goes_as_the_document_says(
     serve: Callable[..., Muster], document: str, responses: int
 ) -> None:
-    muster, turns = serve(), conversation(ROOT / document)
+    muster = serve()
+    turns = [
+        turn for turn in conversation(ROOT / document) if "https://" not in turn.typed
+    ]  # to a host that is not here
     assert len([turn for turn in turns if turn.printed]) >= responses
     script = f"\necho; echo '{MARK}'\n".join(here(turn.typed, muster) for turn in turns)
     environment = {**os.environ, **muster.settings}  # for the scripts of ours that it starts
@@ -42,6 +45,11 @@ def here(typed: str, muster: Muster) -> str:
     mail_is_there = f"until grep -qs 'reset-password#token=' {muster.outbox}/*.eml; do sleep 0.1; done"
     typed = re.sub(r"^sleep 1$", mail_is_there, typed, flags=re.MULTILINE)
     return typed.replace("http://localhost:8000", muster.url).replace("data/outbox", str(muster.outbox))
+
+
+def test_blocks_to_type_have_no_comments_which_an_interactive_zsh_takes_for_arguments() -> None:
+    typed = [text for document in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")) for text in shown("sh", document)]
+    assert [text for text in typed if re.search(r"(^|\s)#", text, re.MULTILINE)] == []
 
 
 def test_the_readme_is_read_in_one_sitting() -> None:

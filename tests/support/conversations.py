@@ -46,9 +46,10 @@ def conversation(document: Path) -> list[Turn]:
 
 
 def is_as_printed(turn: Turn, response: str) -> bool:
-    """Whether the response has the keys, the types and the constant values of the document, and shows something.
+    """Whether the response has the keys, in their order, the types and the constant values of the document.
 
-    A block with nothing printed below it must print nothing: otherwise an error or an empty list could hide there.
+    It has to show something. A block with nothing printed below it must print nothing: otherwise an error or an empty
+    list could hide there.
     """
     if turn.printed is None:
         return not response.strip()
@@ -69,7 +70,7 @@ def documents(text: str) -> Iterator[object]:
 def alike(expected: object, actual: object) -> bool:
     match expected, actual:
         case dict(), dict():
-            return expected.keys() == actual.keys() and all(alike(expected[key], actual[key]) for key in expected)
+            return [*expected] == [*actual] and all(alike(expected[key], actual[key]) for key in expected)
         case list(), list():
             is_long_enough = len(actual) >= len(expected) if expected[-1:] == ["…"] else len(actual) == len(expected)
             return is_long_enough and all(map(alike, expected, actual))
