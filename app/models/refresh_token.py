@@ -50,11 +50,11 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 class SessionBase(SQLModel):
     client_id: str = described(_CLIENT_ID, "app", max_length=100)
     device: str = described("The device's name.", "Ada's phone", max_length=100)
-    ip: str = described("The address of the latest use.", "192.0.2.7", max_length=45)
+    ip: str = described("The address that the device signed in from.", "192.0.2.7", max_length=45)
     user_agent: str = described("The User-Agent header at sign-in.", "Muster/1.0 (iPhone; iOS 20)", max_length=255)
     scope: str | None = described("null: all scopes of the role.", "me operations:read", max_length=1000)
     created_at: UtcTime = Field(description="When the device signed in.")
-    last_used_at: UtcTime = Field(description="When it was last used.")
+    last_used_at: UtcTime = Field(description="When it was last used; of a browser, to the day.")
 
 
 class RefreshToken(SessionBase, table=True):

@@ -8,6 +8,8 @@ from uuid import UUID
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import AccessClaims
 
+_DAY = 24 * 60 * 60  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -74,9 +76,13 @@ class Caller:
         return self.session.is_unconfirmed(generation) or self.session.is_superseded(generation)
 
     def is_cookie_renewal_due(self, now: datetime) -> bool:
-        """Whether a cookie's token is in the second half of its life, and a new one could live longer."""
+        """Whether a cookie's token is a day old, or in the second half of its life while a new one could live longer.
+
+        The renewal records that the session was used: its owner sees in the list of sessions if it was not them.
+        """
         claims = self.claims
         if not claims.in_cookie:
             return False
-        half_time = (claims.issued_at + claims.expires_at) / 2
-        return now.timestamp() >= half_time and claims.expires_at < int(self.session.absolute_expires_at.timestamp())
+        age, half = now.timestamp() - claims.issued_at, (claims.expires_at - claims.issued_at) / 2
+        may_live_longer = claims.expires_at < int(self.session.absolute_expires_at.timestamp())
+        return age >= _DAY or (age >= half and may_live_longer)

@@ -1,7 +1,7 @@
 """The cookie transport: signing in and out, prolonging while it is used, and what it never falls back from (B5)."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
@@ -131,11 +131,11 @@ def test_a_good_header_wins_over_the_cookie(muster: Muster) -> None:
 
 
 @pytest.mark.both_databases
-@pytest.mark.parametrize("method", ["GET", "PATCH"])
-def test_a_cookie_in_the_second_half_of_its_life_is_renewed_by_its_first_use(muster: Muster, method: str) -> None:
+@pytest.mark.parametrize(("method", "hours"), [("GET", 16 * 24), ("PATCH", 16 * 24), ("GET", 25)])
+def test_a_cookie_that_is_a_day_old_is_renewed_by_its_first_use(muster: Muster, method: str, hours: int) -> None:
     browser = Browser(muster).sign_in(muster.new_account())
     first = browser.token
-    let_pass(muster, browser, timedelta(days=16))
+    let_pass(muster, browser, timedelta(hours=hours))
     answer = browser.call(method, ME, json={} if method == "PATCH" else None)
     assert answer.status_code == 200
     assert cookie_of(answer)["max-age"] == str(30 * 86_400)
@@ -143,7 +143,11 @@ def test_a_cookie_in_the_second_half_of_its_life_is_renewed_by_its_first_use(mus
     claims = claims_of(browser.token.access)
     assert claims["sid"] == claims_of(first.access)["sid"]
     assert abs(claims["exp"] - (utcnow() + timedelta(days=30)).timestamp()) < 60
-    assert "set-cookie" not in browser.call("GET", ME).headers, "in its first half again"
+    [session] = browser.call("GET", f"{ME}/sessions").json()
+    assert abs(datetime.fromisoformat(session["last_used_at"]) - utcnow()) < timedelta(minutes=1)
+    assert datetime.fromisoformat(session["expires_at"]).timestamp() - claims["exp"] < 2
+    let_pass(muster, browser, timedelta(hours=23))
+    assert "set-cookie" not in browser.call("GET", ME).headers, "not a day old"
 
 
 @pytest.mark.both_databases
@@ -177,8 +181,9 @@ def test_a_cookie_never_outlives_the_absolute_limit(serve: Callable[..., Muster]
     muster = serve(REFRESH_IDLE_TTL="P30D", REFRESH_ABSOLUTE_TTL="P40D")
     browser = Browser(muster).sign_in(muster.new_account())
     let_pass(muster, browser, timedelta(days=20))
-    assert abs(int(cookie_of(browser.call("GET", ME))["max-age"]) - 20 * 86_400) < 60
-    let_pass(muster, browser, timedelta(days=19))
+    for left in (20, 1):
+        assert abs(int(cookie_of(browser.call("GET", ME))["max-age"]) - left * 86_400) < 60
+        let_pass(muster, browser, timedelta(days=19) if left == 20 else timedelta(hours=23))
     assert "set-cookie" not in browser.call("GET", ME).headers, "there is nothing left to gain"
     let_pass(muster, browser, timedelta(days=2))
     assert browser.call("GET", ME).status_code == 401
