@@ -29,7 +29,8 @@ log = logging.getLogger("muster.request")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Any other method is counted as OTHER: a client could make up methods, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})  # asked every few seconds
+# Asked every few seconds, or many times for each page.
+_UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics", "/static/{path}"})
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
@@ -159,14 +160,19 @@ class MigrationCheck:
 def route_template(scope: Scope) -> str:
     """The path of the route, such as /api/heroes/{hero_id}. The actual path may contain anything, even a password."""
     route: Any = scope.get("route")
-    return getattr(route, "path", "-")
+    if route is not None or "app" not in scope:
+        return getattr(route, "path", "-")
+    if "app_root_path" in scope:  # a mount, which FastAPI does not put into the scope, nor the route of its document
+        return f"{scope['root_path'].removeprefix(scope['app_root_path'])}/{{path}}"
+    document: str | None = scope["app"].openapi_url
+    return document if document and document == scope["path"] else "-"
 
 
 def _log_request(method: str, scope: Scope, status: int, seconds: float) -> None:
     method = method if method in _METHODS else "OTHER"
     route, milliseconds = route_template(scope), round(seconds * 1000, 1)
     metrics.count_request(method, route, status, seconds)
-    if route in _PROBES and status < 400:
+    if route in _UNLOGGED and status < 400:
         return  # they would fill the log
     fields = {"method": method, "route": route, "status": status, "milliseconds": milliseconds, **_identity(scope)}
     log.info("%s %s %d %.1f ms", method, route, status, milliseconds, extra={"fields": fields})

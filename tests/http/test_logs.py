@@ -93,6 +93,23 @@ def test_health_checks_and_scrapes_do_not_fill_the_log(served: Muster) -> None:
     assert (of_request(served, "live"), of_request(served, "ready")) == (None, None)
 
 
+def test_static_files_and_the_document_are_named_by_their_route_and_files_that_exist_fill_no_log(
+    served: Muster,
+) -> None:
+    asked = {"found": "/static/muster.css", "missing": "/static/SECRET", "document": "/api/openapi.json", "none": "/S"}
+    for request_id, path in asked.items():
+        served.client.get(path, headers={"X-Request-ID": request_id})
+    wait_for(lambda: of_request(served, "none"), what="the last line")
+    lines = {request_id: of_request(served, request_id) for request_id in asked}
+    assert {request_id: line and (line["route"], line["status"]) for request_id, line in lines.items()} == {
+        "found": None,
+        "missing": ("/static/{path}", 404),
+        "document": ("/api/openapi.json", 200),
+        "none": ("-", 404),
+    }
+    assert "SECRET" not in served.log
+
+
 @pytest.mark.slow
 def test_a_worker_in_production_says_in_json_that_it_is_ready_and_that_it_has_stopped(
     served: Muster, redis: RedisServer
