@@ -91,6 +91,7 @@ const ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   filter: true,
+  defaultModelsExpandDepth: 0, // the schemas are listed once somebody opens the list
   displayRequestDuration: true,
   tryItOutEnabled: true,
   oauth2RedirectUrl: `${location.origin}/static/docs-signed-in.html`,

@@ -86,6 +86,7 @@ def test_filter_cancel_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite:
 def errors_that_all_routes_share_are_described_once(page: Page) -> None:
     page.get_by_placeholder("Filter by tag").fill("changes")
     expect(page.locator("#operations-account-readMe")).to_have_count(0)
+    expect(page.locator(".models").get_by_role("button", name="Schemas")).to_have_attribute("aria-expanded", "false")
     operation = page.locator("#operations-operations-listChanges")
     operation.get_by_role("button").first.click()
     expect(operation.locator("tr.response td.response-col_status")).to_have_text(["200", "410"])
