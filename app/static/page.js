@@ -65,6 +65,8 @@ function judged(field) {
   const verdict = document.createElement("p");
   verdict.className = "hint verdict";
   verdict.ariaLive = "polite";
+  verdict.id = `${field.id}-verdict`;
+  field.setAttribute("aria-describedby", `${field.getAttribute("aria-describedby") ?? ""} ${verdict.id}`.trim());
   field.closest(".field").append(verdict);
   let pause;
   field.addEventListener("input", () => {
@@ -78,8 +80,10 @@ function judged(field) {
     for (const name of ["email", "username", "name"]) body.set(name, form.get(name) ?? "");
     const answer = await fetch("/check-password", { method: "POST", body }).catch(() => null);
     if (!answer?.ok || field.value !== password) return;
-    verdict.textContent = await answer.text() || "This password can be used.";
-    field.removeAttribute("aria-invalid");
+    const fault = await answer.text();
+    verdict.textContent = fault || "This password can be used.";
+    verdict.classList.toggle("error", fault !== "");
+    field.ariaInvalid = fault ? "true" : null;
     document.getElementById(`${field.id}-error`)?.setAttribute("hidden", "");
   }
 }
