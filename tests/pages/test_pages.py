@@ -194,3 +194,12 @@ def test_every_page_has_the_headers_that_protect_it(muster: Muster, browser: Bro
 def test_private_pages_require_signing_in(muster: Muster, path: str) -> None:
     answer = Browser(muster).call("GET", path)
     assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/sign-in")
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/api/docs"])
+def test_the_typeface_is_fetched_before_the_styles_that_use_it(muster: Muster, path: str) -> None:
+    first, _ = re.findall(r'<link rel="(?:preload|stylesheet)" href="([^"]+)', Browser(muster).call("GET", path).text)[
+        :2
+    ]
+    assert first.startswith("/static/fonts/")
+    assert muster.client.get(first).headers["content-type"] == "font/woff2"
