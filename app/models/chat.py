@@ -5,11 +5,11 @@ from typing import Annotated
 from uuid import UUID
 
 import pydantic
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator
 from sqlmodel import BigInteger, Field, SQLModel, UniqueConstraint, text
 
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
-from app.models.types import NOT_BLANK, UtcTime, text_schema
+from app.models.types import UtcTime, lines
 
 LOBBY = "lobby"
 MAX_TEXT = 4096  # bytes
@@ -22,13 +22,7 @@ def _four_kib(value: str) -> str:
     return value
 
 
-# Text is stored as it was typed, except for white space at the ends. PostgreSQL cannot store NUL.
-Text = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$"),
-    AfterValidator(_four_kib),
-    text_schema(f"At most {MAX_TEXT} bytes in UTF-8.", "Hello", minLength=1, maxLength=MAX_TEXT, pattern=NOT_BLANK),
-]
+Text = Annotated[str, *lines(MAX_TEXT, "Hello", f"At most {MAX_TEXT} bytes in UTF-8."), AfterValidator(_four_kib)]
 RoomName = Annotated[
     str,
     pydantic.Field(

@@ -1,4 +1,4 @@
-"""Field types: one line of text, e-mail addresses, exact amounts, and times, each validated in one place."""
+"""Field types: text of one line or several, e-mail addresses, exact amounts, and times, each validated in one place."""
 
 import re
 import unicodedata
@@ -53,6 +53,15 @@ def line(
     return (
         StringConstraints(strip_whitespace=True, min_length=1, max_length=max_sent or max_length),
         AfterValidator(normalize),
+        text_schema(description, example, minLength=1, maxLength=max_length, pattern=NOT_BLANK),
+    )
+
+
+def lines(max_length: int, example: str, description: str) -> tuple[Any, ...]:
+    """The constraints of text of several lines: stored as it was typed, except for white space at the ends."""
+    return (
+        # PostgreSQL cannot store NUL.
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=max_length, pattern=r"^[^\x00]*$"),
         text_schema(description, example, minLength=1, maxLength=max_length, pattern=NOT_BLANK),
     )
 
