@@ -154,7 +154,6 @@ def send_everywhere(muster: Muster, email: str, tokens: Tokens, text: str, reque
         extra = sent.pop("headers", [])
         assert isinstance(extra, list)
         answer = client.request(method, path, headers=[*hostile, *bearer, *extra], **sent)  # type: ignore[arg-type]
-        client.cookies.clear()
         assert answer.status_code < 500, (method, path, answer.text)
     with Socket(muster, tokens, room=new_room(), query=f"&x={address[:2000]}") as socket:
         socket.ready()

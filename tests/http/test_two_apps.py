@@ -153,7 +153,6 @@ def test_signing_in_and_out(served: Served) -> None:
     signed_in = post(served, "/sign-in", username=account.email, password=account.password)
     assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/operations")
     cookie = {"Cookie": signed_in.headers["set-cookie"].partition(";")[0]}
-    served.pages.client.cookies.clear()
     page = served.pages.client.get("/devices", headers={**cookie, "User-Agent": "Firefox/1 (Linux)"})
     assert (page.status_code, page.headers["cache-control"]) == (200, "private, no-store")
     assert "127.0.0.1" in page.text
@@ -161,10 +160,8 @@ def test_signing_in_and_out(served: Served) -> None:
     assert_page(foreign, 403)
     out = served.pages.client.post("/sign-out", headers={**cookie, "Origin": served.pages.url}, data={})
     assert (out.status_code, out.headers["location"]) == (303, "/sign-in?done=signed-out")
-    served.pages.client.cookies.clear()
     after = served.pages.client.get("/devices", headers=cookie)
     assert (after.status_code, after.headers["location"]) == (303, "/sign-in?next=%2Fdevices&done=expired")
-    served.pages.client.cookies.clear()
 
 
 def test_a_request_has_one_id_in_both_logs_and_in_the_answer(served: Served) -> None:

@@ -56,6 +56,7 @@ def test_an_admin_registers_lists_changes_and_removes_a_client(muster: Muster, a
     where = created.headers["location"]
     assert_problem(muster.client.post("/api/clients", json=sent, headers=admin.bearer), 409, "client-id-taken")
     changed = muster.client.patch(where, json={"name": "Ledger 2"}, headers=admin.bearer)
+    assert changed.status_code == 200, changed.text
     assert (changed.json()["name"], changed.json()["redirect_uris"]) == ("Ledger 2", GOOD)
     listed = muster.client.get("/api/clients?limit=200", headers=admin.bearer).json()
     assert changed.json() in listed

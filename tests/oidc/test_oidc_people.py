@@ -120,6 +120,7 @@ def test_concurrent_first_requests_create_one_account(external: Muster, keycloak
     claims = keycloak.claims(email=ABSENT)
     sub = claims["sub"]
     keycloak.people[sub] = {"sub": sub, "email": f"{sub}@example.org"}
+    new_person(external, keycloak)  # the provider's keys are known from here on
     asked = keycloak.asked["userinfo"]
     keycloak.go.clear()
     with ThreadPoolExecutor(5) as pool:

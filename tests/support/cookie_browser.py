@@ -33,7 +33,6 @@ class Browser:
         if self.cookie:
             sent = {"Cookie": self.cookie, **sent}
         answer = self.muster.client.request(method, path, headers=sent, **request)  # type: ignore[arg-type]
-        self.muster.client.cookies.clear()  # the jar is this object's
         for header in answer.headers.get_list("set-cookie"):
             self.cookie = header.partition(";")[0]
         return answer

@@ -12,11 +12,13 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as email_policy
 from functools import cache, cached_property
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 from uuid import uuid4
+from weakref import finalize
 
 import httpx
 from sqlalchemy import CursorResult, Engine, create_engine, text
@@ -187,8 +189,10 @@ class Muster(Startable):
 
     @cached_property
     def client(self) -> httpx.Client:
+        """It keeps no cookies: one test's sign-in as a browser would be another test's."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
-        return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits, verify=NO_TLS)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits, verify=NO_TLS, cookies=no_cookies)
 
     def another_client(self) -> httpx.Client:
         """With connections of its own, as if from another machine."""
@@ -242,7 +246,9 @@ class Muster(Startable):
             return create_engine(self.database_url, poolclass=NullPool, connect_args={"timeout": 30})
         url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
         unprepared = {"prepare_threshold": None}  # a test may change a table between two statements
-        return create_engine(url, pool_size=1, max_overflow=-1, pool_pre_ping=True, connect_args=unprepared)
+        engine = create_engine(url, pool_size=1, max_overflow=-1, pool_pre_ping=True, connect_args=unprepared)
+        finalize(self, engine.dispose)  # some tests look once more after the service has stopped
+        return engine
 
     def mails(self, to: str, *, at_least: int = 1, subject: str = "") -> list[EmailMessage]:
         """The mails to an address, oldest first, once there are enough of them."""
