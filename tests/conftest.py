@@ -2,8 +2,8 @@
 
 A test that takes `muster` runs twice, against a served instance on SQLite and one on PostgreSQL, unless its module is
 marked `one_database`: its assertions do not depend on the database. Those that do, such as races or bytes that only
-PostgreSQL refuses, are marked `both_databases` there. `--quick` leaves out PostgreSQL, every test that needs another
-server or a browser, and what is marked `slow`.
+PostgreSQL refuses, are marked `both_databases` there. `--quick` leaves out PostgreSQL, what is marked `slow`, and every
+test that needs a browser or a server beside the shared instance.
 """
 
 import atexit
@@ -27,8 +27,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, Tokens
 
 DATABASES = ("sqlite", "postgresql")
-# Fixtures that start a browser or another server: a test that takes one is not in the quick lane.
-HEAVY_FIXTURES = {"chromium", "redis", "provider", "proxy"}
+# Fixtures that start a browser or a server beside the shared instance: a test that takes one is not in the quick lane.
+HEAVY_FIXTURES = {"chromium", "redis", "provider", "keycloak", "proxy", "serve"}
 LONG_MODULES = ("test_extending", "test_schemathesis")
 _SHARED = "MUSTER_TEST_FOLDER"
 _POSTGRES = "MUSTER_TEST_POSTGRES"

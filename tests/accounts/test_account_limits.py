@@ -17,7 +17,7 @@ from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Muster, wait_for
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 WRONG = "a-wrong-password"
 CEILING = 20  # of tests.support.apps.low_ceiling

@@ -15,6 +15,8 @@ from tests.support.databases import ROOT, fresh_database
 from tests.support.processes import fork_script
 from tests.support.servers import Muster, wait_for
 
+pytestmark = pytest.mark.slow
+
 APP = "tests.support.apps.extra_routes:app"
 
 

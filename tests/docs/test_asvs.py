@@ -66,6 +66,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
 # ---- 4.1.1, 6.2.6, 6.2.7, 6.4.2, 11.4.1 ----
 
 
+@pytest.mark.slow
 def test_every_kind_of_content_names_its_type_and_charset(on_sqlite: Muster) -> None:
     client, bearer = on_sqlite.client, on_sqlite.new_account().tokens().bearer
     client.post("/api/operations", json=COURSE, headers=bearer)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.references import document, documents, missing, prose, sources
 
+pytestmark = pytest.mark.slow
+
 MISTAKES = {
     "See app/nowhere.py.": "path: app/nowhere.py",
     "As `nowhere.py` says.": "file: nowhere.py",

@@ -12,7 +12,7 @@ from app.http.bodies import MAX_ARRIVING
 from tests.support.hostile import FORM, JSON, PAGE, assert_refused, head, raw
 from tests.support.servers import STARTUP, Muster, wait_for
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 MB = 1_000_000
 REGISTER = "/api/auth/register"

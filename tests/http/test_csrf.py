@@ -13,7 +13,7 @@ from tests.support.codes import App
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
 from tests.support.servers import PASSWORD, Muster
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 ME = "/api/users/me"
 FRIEND = "https://app.example.com"

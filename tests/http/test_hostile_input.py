@@ -23,7 +23,7 @@ from tests.support.hostile import (
 )
 from tests.support.servers import PASSWORD, Muster, Tokens
 
-pytestmark = [pytest.mark.usefixtures("unharmed"), pytest.mark.one_database]
+pytestmark = [pytest.mark.usefixtures("unharmed"), pytest.mark.one_database, pytest.mark.slow]
 
 DEEP = 10_000
 # In at least one body.

@@ -9,7 +9,7 @@ import pytest
 from tests.support.hostile import FORM, JSON, OAUTH, SECRET, assert_refused, head, raw
 from tests.support.servers import Muster, Tokens, claims_of
 
-pytestmark = [pytest.mark.one_database, pytest.mark.usefixtures("unharmed")]
+pytestmark = [pytest.mark.one_database, pytest.mark.usefixtures("unharmed"), pytest.mark.slow]
 
 REGISTER = "/api/auth/register"
 

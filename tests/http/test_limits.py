@@ -22,7 +22,7 @@ from tests.support.databases import fresh_database
 from tests.support.redis_server import RedisServer
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 Serve = Callable[..., Muster]
 

@@ -86,6 +86,7 @@ def test_each_field_is_described(document: Schema) -> None:
     assert [name for name, field in fields(document) if len(field.get("description", "")) < 5] == []
 
 
+@pytest.mark.slow
 def test_each_example_is_valid(document: Schema) -> None:
     wrong = {
         f"{place}: {error.message}"
@@ -114,6 +115,7 @@ def examples(document: Schema) -> Iterator[tuple[str, Schema, Any]]:
 NOT_TRIED = {"/api/auth/reset-password", "/api/auth/renew-link", "/api/auth/verify-email", "application/octet-stream"}
 
 
+@pytest.mark.slow
 def test_a_body_that_swagger_ui_suggests_works_as_it_stands(muster: Muster, document: Schema) -> None:
     """But where something exists already, or nothing has the id in the path."""
     refused = {}

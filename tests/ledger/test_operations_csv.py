@@ -321,6 +321,7 @@ def take_write_lock(connection: Connection) -> None:
 
 
 @pytest.mark.one_database
+@pytest.mark.slow
 def test_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(muster: Muster) -> None:
     ada, bob = Ledger(muster), Ledger(muster)
     with ThreadPoolExecutor(1) as pool:

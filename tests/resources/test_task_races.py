@@ -13,6 +13,8 @@ from tests.support.resources import call, new_task, pages, wait_until_blocked
 from tests.support.servers import Muster, Tokens, claims_of
 from tests.support.sessions import at_once, connected
 
+pytestmark = pytest.mark.slow
+
 
 def id_of(tokens: Tokens) -> str:
     return str(claims_of(tokens.access)["sub"])
