@@ -25,7 +25,7 @@ from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.hostile import BODIES, bodies
 from tests.support.processes import Fork, fork_module
 from tests.support.schema import engine_for
-from tests.support.servers import Muster, Tokens, wait_for
+from tests.support.servers import STARTUP, Muster, Tokens, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +44,8 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 @contextmanager
 def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
-    """Somebody records operations all the while, and none fails."""
-    enough = Event()
+    """Somebody records operations from before to after, and none fails."""
+    begun, enough = Event(), Event()
 
     def write() -> int:
         count = 0
@@ -53,16 +53,18 @@ def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
             while not enough.is_set():
                 answer = client.post("/api/operations", json=OPERATION, headers=phone.bearer)
                 assert answer.status_code == 201, answer.text
+                begun.set()
                 count += 1
         return count
 
     with ThreadPoolExecutor(1) as threads:
         count = threads.submit(write)
         try:
+            assert begun.wait(STARTUP)
             yield
         finally:
             enough.set()
-        assert count.result() > 0
+        assert count.result() > 1
 
 
 def test_a_backup_under_load_comes_back_with_its_sessions(
