@@ -98,7 +98,7 @@ ANY: tuple[Kind, ...] = (
     *(errors.AppTooOld, errors.HeadTooLarge, errors.Internal, errors.Unavailable),
 )
 GENERAL = (errors.BadRequest, errors.Invalid, *ANY)
-# RFC 6749 section 5.2. With 429 and 503 a client is still signed in.
+# RFC 6749 section 5.2.
 OAUTH_ERRORS = problems(
     *(oauth_errors.InvalidRequest, oauth_errors.InvalidGrant, oauth_errors.InvalidScope),
     *(oauth_errors.UnsupportedGrantType, oauth_errors.InvalidClient),

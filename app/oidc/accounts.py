@@ -40,7 +40,7 @@ async def caller_of(
             profile = await provider.profile(token, claims)
             await database.write(None, create_account, claims, profile, role_map)
         except (EmailMissing, ProviderUnavailable, IntegrityError) as error:
-            refusal = error  # another account has the address, unless another request was first
+            refusal = error  # unless another request was first
     elif is_role_due(caller, claims, role_map):
         await database.write(None, apply_role, caller, claims, role_map)
     else:
