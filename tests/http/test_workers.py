@@ -66,6 +66,7 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
 
     # Two interrupts, as a terminal sends them to all processes, stop the service quietly, and it tidies up.
     everyone = processes_of(muster)
+    wait_for(lambda: all(has_swept(worker, counted) for worker in everyone[1:]), what="workers that have started")
     for _ in range(2):
         for process in everyone:
             process.send_signal(signal.SIGINT)
@@ -94,6 +95,12 @@ def processes_of(muster: Muster) -> list[psutil.Process]:
     assert muster.process is not None
     supervisor = psutil.Process(muster.process.pid)
     return [supervisor, *filter(is_worker, supervisor.children())]
+
+
+def has_swept(worker: psutil.Process, counted: Path) -> bool:
+    """Whether it has taken a slot, as the sweep of a process that has started does at once. One that still imports the
+    application is stopped by uvicorn alone, which reports a second interrupt with a traceback."""
+    return any(b"muster_slots_used" in file.read_bytes() for file in counted.glob(f"gauge_*_{worker.pid}.db"))
 
 
 def is_worker(process: psutil.Process) -> bool:
