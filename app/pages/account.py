@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.pages.api_client import Api
 from app.pages.forms import Form, judging
 from app.pages.rendering import LATEST, ME, View, read_list, redirect
-from app.pages.texts import EVENTS
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
@@ -24,7 +23,7 @@ async def _account(request: Request) -> dict[str, Any]:
     own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
     exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
     forms = {"profile": Form({"name": me["name"] or ""}), "empty": Form()}
-    return {"me": me, **forms, "jobs": exports, "events": events, "neighbors": neighbors, "texts": EVENTS}
+    return {"me": me, **forms, "jobs": exports, "events": events, "neighbors": neighbors}
 
 
 ACCOUNT = View("account.html", _account)  # it has several forms; the path shows which one was submitted

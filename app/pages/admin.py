@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.core.errors import InsufficientScope
 from app.pages.api_client import Api
-from app.pages.forms import Form
+from app.pages.forms import CORRECT_FIELDS, Form
 from app.pages.rendering import LATEST, ME, View, page, read_list, redirect
-from app.pages.texts import CORRECT_FIELDS, EVENTS, OTHER_ADDRESS
 
 USERS, AUDIT = "/api/users", "/api/audit"
 FILTERS = ("search", "role", "is_active")
+OTHER_ADDRESS = "This is not the address of this account."
 
 
 async def require_administrator(request: Request) -> None:
@@ -49,7 +49,7 @@ async def _person(request: Request) -> dict[str, Any]:
     )
     may_read_jobs = "jobs" in request.state.me["scopes"]
     jobs = await api.get("/api/jobs", owner_id=user_id, limit=LATEST) if may_read_jobs else []
-    lists = {"sessions": sessions, "jobs": jobs, "events": events, "neighbors": neighbors, "texts": EVENTS}
+    lists = {"sessions": sessions, "jobs": jobs, "events": events, "neighbors": neighbors}
     return {"user": user, "roles": _choice_of(roles), **lists}
 
 
@@ -94,4 +94,4 @@ async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Re
 async def history(request: Request) -> Response:
     """What happened to accounts, roles and apps."""
     events, neighbors = await read_list(request, AUDIT)
-    return await page(request, "admin-history.html", events=events, neighbors=neighbors, texts=EVENTS)
+    return await page(request, "admin-history.html", events=events, neighbors=neighbors)

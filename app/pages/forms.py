@@ -1,23 +1,34 @@
-"""HTML forms: the values that a person entered, and the API's errors about them."""
+"""HTML forms: the values that a person entered, and what the person is told when the API rejects them.
 
+The sentences are in texts.toml: by problem type of the API, by field, by notice.
+"""
+
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request, Response
 
-from app.core.errors import BadRequest, ForeignOrigin
+from app.core.errors import AppError, BadRequest, ForeignOrigin
 from app.core.settings import get_settings
 from app.http.cookies import origin_allowed
 from app.pages.api_client import Api, ApiError
-from app.pages.texts import CORRECT_FIELDS, describe, describe_fields
 
 MAX_FIELDS = 50
 FORM = "application/x-www-form-urlencoded"
 # A person can correct these, or wait. Any other error gets a page of its own.
 CORRECTABLE = {400, 403, 409, 412, 415, 422, 429, 503}
+
+TEXTS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("texts.toml").read_text(encoding="utf-8"))
+CORRECT_FIELDS = "Please correct the highlighted fields and try again."
+# The API words these for people: what a password needs, in numbers, and where a period ends.
+_WORDED_BY_API = {"password_too_short", "password_too_long", "password_too_common", "period_backwards"}
+_FIELD_OF_PROBLEM = {"wrong-password": "current_password"}
 
 
 @dataclass
@@ -47,11 +58,10 @@ class Form:
     def reject(self, error: ApiError) -> None:
         """Add the error's messages: beside each field that it names, or else above the form."""
         self.problem = error.members
-        self.errors |= describe_fields(error.type, error.members)
+        self.errors |= describe_fields(error)
         self.faulty = error.members["errors"] if "line" in error.members else []
         is_marked = not self.errors.keys().isdisjoint(self.values)
-        wait = error.headers.get("Retry-After")
-        self.message = CORRECT_FIELDS if is_marked else describe(error.type, retry_after=wait)[1]
+        self.message = CORRECT_FIELDS if is_marked else describe(error)[1]
         self.status, self.headers = error.status, error.headers
 
 
@@ -70,6 +80,41 @@ async def read_form(request: Request) -> Form:
 
 
 PlainForm = Annotated[Form, Depends(read_form)]
+
+
+# ---- Errors in words ----
+
+
+def describe(error: AppError | ApiError) -> tuple[str, str]:
+    """The heading and the sentence for an error."""
+    heading, sentence = TEXTS["problems"].get(error.type, TEXTS["problems"]["other"])
+    return heading, sentence.format(wait=_wait(error.headers.get("Retry-After")), ticket=error.members.get("ticket"))
+
+
+def describe_fields(error: ApiError) -> dict[str, str]:
+    """A sentence for each field that the error names."""
+    problem, sentences = error.members, TEXTS["fields"]
+    if "line" in problem:  # of an imported file: the API says which and why
+        return {"lines": str(problem["detail"])}
+    errors: dict[str, str] = {}
+    for mistake in problem.get("errors", []):
+        name = str(mistake["loc"][:2][-1])  # "body" or "query" stands before it
+        is_worded = mistake["type"] in _WORDED_BY_API
+        errors.setdefault(name, mistake["msg"] if is_worded else sentences.get(name, sentences["other"]))
+    if field := _FIELD_OF_PROBLEM.get(error.type, problem.get("field")):
+        errors[field] = describe(error)[1]
+    return errors
+
+
+def _wait(retry_after: str | None) -> str:
+    """The seconds of a Retry-After header in words."""
+    seconds = int(retry_after) if retry_after and retry_after.isdecimal() else 0
+    if seconds < 10:
+        return "a moment"
+    if seconds <= 90:
+        return f"{seconds} seconds"
+    minutes = ceil(seconds / 60)
+    return f"{minutes} minutes" if minutes <= 90 else f"{ceil(minutes / 60)} hours"
 
 
 # ---- New passwords ----
@@ -94,6 +139,6 @@ async def judge_password(request: Request, form: Form, field: str) -> ApiError |
     except ApiError as error:
         if error.status != 422:
             return error
-        if sentence := describe_fields(error.type, error.members).get("password"):
+        if sentence := describe_fields(error).get("password"):
             form.errors[field] = sentence
     return None

@@ -14,7 +14,6 @@ from app.models.period import Period
 from app.pages.api_client import Api
 from app.pages.forms import Form
 from app.pages.rendering import ME, View, passed_on, read_list, redirect
-from app.pages.texts import FIELDS
 
 router = APIRouter(include_in_schema=False)
 
@@ -87,7 +86,7 @@ async def _chat(request: Request) -> dict[str, Any]:
     for message in messages:
         message["parts"] = LINK.split(message["text"])
     latest = {room: None} | {each["name"]: each["last_message_at"] for each in rooms}  # this one is always among them
-    return {"room": room, "rooms": latest, "messages": messages, "me": me, "invalid_text": FIELDS["text"]}
+    return {"room": room, "rooms": latest, "messages": messages, "me": me}
 
 
 def _room(request: Request) -> str:

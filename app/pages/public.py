@@ -8,9 +8,8 @@ from fastapi.responses import PlainTextResponse
 
 from app.oidc.login import local_path
 from app.pages.api_client import Api, ApiError
-from app.pages.forms import Form, PlainForm, judge_password, judging
+from app.pages.forms import TEXTS, Form, PlainForm, judge_password, judging
 from app.pages.rendering import View, is_signed_in, page, redirect
-from app.pages.texts import SIGN_IN
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)  # main.py leaves these out with LOCAL_ACCOUNTS=off
@@ -53,7 +52,8 @@ async def sign_in_form(request: Request) -> Response:
     if is_signed_in(request) and not query.keys() & {"prompt", "problem", "done"}:
         return redirect(local_path(wanted))  # if the session has ended, that page leads back here and says so
     hint = dict(parse_qsl(urlsplit(wanted).query)).get("login_hint", "") if local_path(wanted, "") else ""
-    message = SIGN_IN.get(query["problem"], SIGN_IN["other"]) if "problem" in query else ""
+    reasons = TEXTS["sign-in"]
+    message = reasons.get(query["problem"], reasons["other"]) if "problem" in query else ""
     return await page(
         request, "sign-in.html", form=Form({"next": wanted, "username": hint}, message=message), again="prompt" in query
     )

@@ -15,8 +15,7 @@ from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
 from app.http.error_handlers import classify
 from app.pages.api_client import Api, ApiError
-from app.pages.forms import CORRECTABLE, Form, read_form
-from app.pages.texts import NOTICES, describe
+from app.pages.forms import CORRECTABLE, TEXTS, Form, describe, read_form
 
 if TYPE_CHECKING:
     import httpx
@@ -56,7 +55,8 @@ async def page(request: Request, template: str, *, form: Form | None = None, **v
         local_accounts=settings.local_accounts == "on",
         by_provider=settings.has_provider_login,
         has_mailbox=settings.has_mailbox,
-        notice=NOTICES.get(request.query_params.get("done", "")),
+        texts=TEXTS,
+        notice=TEXTS["notices"].get(request.query_params.get("done", "")),
         api_url=(settings.api_url or "") if is_apart else "",
         pages_url=str(request.base_url).rstrip("/") if is_apart else "",
         **values,
@@ -176,8 +176,7 @@ def _back(request: Request) -> str:
 
 
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
-    wait, ticket = error.headers.get("Retry-After"), error.members.get("ticket")
-    title, detail = describe(error.type, retry_after=wait, ticket=ticket)
+    title, detail = describe(error)
     form = Form(status=error.status, headers=error.headers)
     # Without the name of who is signed in: the API may be what failed, and would have to be waited for once more.
     return await page(request, "error.html", form=form, title=title, detail=detail, me=None)

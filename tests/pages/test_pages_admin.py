@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from app.pages.texts import FIELDS, OTHER_ADDRESS
+from app.pages.admin import OTHER_ADDRESS
+from app.pages.forms import TEXTS
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
 from tests.support.servers import Account, Muster, claims_of, wait_for
@@ -149,7 +150,7 @@ def test_a_role_is_given_and_loses_permissions(muster: Muster, admin: Browser) -
     assert roles["guest"] == ["me", "chat"]
     none = post(admin, "/admin/roles/guest", nothing="on")
     assert none.status_code == 422
-    assert FIELDS["scopes"] in none.text
+    assert TEXTS["fields"]["scopes"] in none.text
     assert post(admin, "/admin/roles/nobody", me="on").status_code == 404
     always = [
         attrs["value"] for _, attrs in Elements(page).tags if attrs.get("name") == "users:write" and "value" in attrs
@@ -174,7 +175,7 @@ def test_apps_are_added_changed_and_removed(admin: Browser) -> None:
     assert "Another app has this client id. Choose another one." in again.text
     wrong = post(admin, "/admin/apps/notes", name="Notes", redirect_uris="http://example.com")
     assert wrong.status_code == 422
-    assert re.search(r'id="notes-uris-error">([^<]*)<', wrong.text)[1] == FIELDS["redirect_uris"]  # type: ignore[index]
+    assert re.search(r'id="notes-uris-error">([^<]*)<', wrong.text)[1] == TEXTS["fields"]["redirect_uris"]  # type: ignore[index]
     assert ">http://example.com</textarea>" in wrong.text
     assert post(admin, "/admin/apps/notes", name="Notes & more", redirect_uris=CALLBACK).status_code == 303
     page = admin.call("GET", "/admin/apps").text

@@ -6,6 +6,7 @@ from html import unescape
 from importlib import import_module
 from typing import Any, get_args
 
+import httpx
 import pytest
 from pydantic import BaseModel
 
@@ -14,17 +15,9 @@ from app.core.oauth_errors import OAuthError
 from app.models import audit, chat, job, oauth_client, operation, refresh_token, user
 from app.models.operation import MAX_TEXT
 from app.oidc import login  # noqa: F401  # its errors are kinds, too
-from app.pages.texts import (
-    CORRECT_FIELDS,
-    EVENTS,
-    FIELDS,
-    NOTICES,
-    OTHER_ADDRESS,
-    PROBLEMS,
-    SIGN_IN,
-    describe,
-    describe_fields,
-)
+from app.pages.admin import OTHER_ADDRESS
+from app.pages.api_client import ApiError
+from app.pages.forms import CORRECT_FIELDS, TEXTS, describe, describe_fields
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT, SECRET_KEY
@@ -75,10 +68,10 @@ def kinds(error: type[AppError] = AppError) -> Iterator[str]:
 
 def sentences() -> Iterator[tuple[str, str]]:
     """Everything that a person can read, with where it stands."""
-    for name, table in {"notices": NOTICES, "sign-in": SIGN_IN, "fields": FIELDS, "events": EVENTS}.items():
-        yield from ((f"{name}.{key}", text) for key, text in table.items())
-    yield from ((f"problems.{key}", text) for key, texts in PROBLEMS.items() for text in texts)
-    yield from (("texts.py", text) for text in (CORRECT_FIELDS, OTHER_ADDRESS))
+    for name, table in TEXTS.items():
+        for key, told in table.items():
+            yield from ((f"{name}.{key}", text) for text in ([told] if isinstance(told, str) else told))
+    yield from (("in Python", text) for text in (CORRECT_FIELDS, OTHER_ADDRESS))
     for script in (ROOT / "app" / "static").glob("[!d]*.js"):  # docs.js is for developers
         literals = re.findall(r'"([^"\n]*)"|`([^`]*)`', script.read_text())
         yield from ((script.name, text) for pair in literals for text in pair if " " in text)
@@ -88,30 +81,36 @@ def sentences() -> Iterator[tuple[str, str]]:
         yield template.name, re.sub(r"<[^>]*>", "", source)
 
 
+def refusal(kind: str, retry_after: str | None = None, **members: Any) -> ApiError:
+    headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": retry_after} if retry_after else {})
+    return ApiError(httpx.Response(400, json={"type": f"/problems/{kind}", **members}, headers=headers))
+
+
 def test_every_problem_that_reaches_a_page_has_a_sentence() -> None:
-    told = PROBLEMS.keys() | SIGN_IN.keys()
+    told = TEXTS["problems"].keys() | TEXTS["sign-in"].keys()
     assert set(kinds()) - told == API_ONLY | {"sign-in-failed"}, "sign-in-failed is what sign-in.other tells"
     assert told - set(kinds()) == {"other"}
-    for kind in {*PROBLEMS, "unheard-of"}:
-        heading, sentence = describe(kind, retry_after="40", ticket="0123456789ab")
+    for kind in {*TEXTS["problems"], "unheard-of"}:
+        heading, sentence = describe(refusal(kind, ticket="0123456789ab"))
         assert re.fullmatch(r"[A-Z][^{}]+[^.{}]", heading), kind
         assert re.fullmatch(r"[A-Z][^{}]+\.", sentence), kind
 
 
 def test_every_field_of_a_form_has_a_sentence() -> None:
     names = {field.alias or name for body in BODIES for name, field in body.model_fields.items()}
-    assert FIELDS.keys() - {"other"} == names - NEVER_TYPED
-    assert all(str(MAX_TEXT) in FIELDS[name] for name in ("type", "instrument_type", "figi"))
-    assert str(chat.MAX_TEXT) in FIELDS["text"]
+    fields = TEXTS["fields"]
+    assert fields.keys() - {"other"} == names - NEVER_TYPED
+    assert all(str(MAX_TEXT) in fields[name] for name in ("type", "instrument_type", "figi"))
+    assert str(chat.MAX_TEXT) in fields["text"]
 
 
 def test_every_notice_is_one_that_a_page_leads_to() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "app" / "pages").glob("*.py"))
-    assert set(re.findall(r'done"?(?:=|: )"([a-z-]+)"', sources)) == NOTICES.keys()
+    assert set(re.findall(r'done"?(?:=|: )"([a-z-]+)"', sources)) == TEXTS["notices"].keys()
 
 
 def test_every_event_has_a_text() -> None:
-    assert EVENTS.keys() == {*get_args(audit.EventName), *METHODS, *REASONS}
+    assert TEXTS["events"].keys() == {*get_args(audit.EventName), *METHODS, *REASONS}
 
 
 def test_no_sentence_is_in_the_words_of_the_protocol() -> None:
@@ -129,10 +128,10 @@ def test_validation_messages_of_the_api_are_never_shown() -> None:
             "type": "password_too_short",
         },
     ]
-    assert describe_fields("invalid", {"errors": errors}) == {
-        "quantity": FIELDS["quantity"],
-        "name": FIELDS["name"],
-        "unheard_of": FIELDS["other"],
+    assert describe_fields(refusal("invalid", errors=errors)) == {
+        "quantity": TEXTS["fields"]["quantity"],
+        "name": TEXTS["fields"]["name"],
+        "unheard_of": TEXTS["fields"]["other"],
         "new_password": "The password needs at least 15 characters.",
     }
 
@@ -151,7 +150,7 @@ def test_validation_messages_of_the_api_are_never_shown() -> None:
     ],
 )
 def test_a_wait_is_given_in_words(retry_after: str | None, wait: str) -> None:
-    assert describe("too-many-requests", retry_after=retry_after)[1] == f"Too many attempts. Try again in {wait}."
+    assert describe(refusal("too-many-requests", retry_after))[1] == f"Too many attempts. Try again in {wait}."
 
 
 LONG = "a" * 5000
@@ -185,7 +184,7 @@ def test_an_invalid_filter_says_what_to_enter(on_sqlite: Muster) -> None:
 def assert_told(response: Any, form: dict[str, str]) -> None:
     assert response.status_code == 422
     errors = re.findall(r'<p class="error" id="(?:\w+-)?(\w+)-error">(.*?)</p>', response.text)
-    assert {name: unescape(text) for name, text in errors} == {name: FIELDS[name] for name in form}
+    assert {name: unescape(text) for name, text in errors} == {name: TEXTS["fields"][name] for name in form}
     assert CORRECT_FIELDS in response.text
     invalid = [attrs["name"] for tag, attrs in Elements(response.text).tags if attrs.get("aria-invalid")]
     assert set(invalid) == set(form)
