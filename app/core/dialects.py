@@ -1,20 +1,20 @@
-"""The differences between SQLite and PostgreSQL: engines, inserts that skip duplicates, and the meaning of errors."""
+"""The differences between SQLite and PostgreSQL: engines, inserts, the meaning of errors, and exact decimals."""
 
 import re
 import select
 import sqlite3
 from collections.abc import Sequence
+from decimal import Decimal
 from errno import EDQUOT, ENOSPC
 from importlib import import_module
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, event, exc, make_url
+from sqlalchemy import Dialect, Engine, Numeric, String, TypeDecorator, create_engine, event, exc, make_url
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
-from app.core.decimals import ExactSum
 from app.core.errors import AppError, Conflict, Unavailable
 from app.core.settings import Settings
 
@@ -194,3 +194,38 @@ def violated_constraint(error: exc.IntegrityError) -> str | None:
         return name
     columns = re.findall(r"(\w+)\.(\w+)", str(error.orig))  # UNIQUE constraint failed: hero.name
     return "_".join(["uq", columns[0][0], *(name for _, name in columns)]) if columns else None
+
+
+# ---- Exact decimals: a column type, and an exact sum for SQLite ----
+
+DECIMALS = 8
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """NUMERIC(20,8) on PostgreSQL. On SQLite, whose NUMERIC is a float, text with eight decimals."""
+
+    impl = Numeric(20, DECIMALS)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(String(21) if dialect.name == "sqlite" else Numeric(20, DECIMALS))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return f"{value:.{DECIMALS}f}" if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
+        return None if value is None else Decimal(value)
+
+
+class ExactSum:
+    """The SQLite aggregate exact_sum() over such text. It adds integers, so nothing is rounded."""
+
+    def __init__(self) -> None:
+        self._total = 0
+
+    def step(self, amount: str) -> None:
+        self._total += int(amount.replace(".", ""))
+
+    def finalize(self) -> str:
+        digits = f"{self._total:0{DECIMALS + 1}d}"
+        return f"{digits[:-DECIMALS]}.{digits[-DECIMALS:]}"

@@ -1,9 +1,11 @@
-"""The text of each mail (messages.toml), and its recipient.
+"""Mails: their texts (messages.toml) and recipients, and sending them to an SMTP server or the outbox.
 
 The token of a link is derived when the mail is composed, so no row and no queue holds it. In the link it is part of the
 fragment, which a browser sends to no server.
 """
 
+import smtplib
+import ssl
 import tomllib
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,8 +13,8 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
-from uuid import UUID
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from uuid import UUID, uuid4
 
 from app.accounts.email_tokens import make_link_token
 from app.core.settings import Settings
@@ -66,3 +68,58 @@ def _recipient(
         return arguments.get("to", user.email), None
     recipient = user.link_recipient(kind)
     return recipient, make_link_token(signers, user, kind, now) if recipient else None
+
+
+# ---- Sending ----
+
+TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
+# For the operator. The first that fits counts; a server's own words are left out, since they may repeat the address.
+_FAILURES: list[tuple[type[Exception], str]] = [
+    (smtplib.SMTPAuthenticationError, "The mail server refused the user name or the password of MAIL_URL"),
+    (smtplib.SMTPRecipientsRefused, "The mail server refused the recipient"),
+    (smtplib.SMTPResponseException, "The mail server refused the mail"),
+    (smtplib.SMTPException, "The mail server ended the conversation"),
+    (OSError, "The mail server cannot be reached"),
+]
+
+
+def send_mail(settings: Settings, message: EmailMessage) -> None:
+    """Send a message as MAIL_URL says: by SMTP, or in development to files in data/outbox, which /dev/mail shows."""
+    if settings.outbox is None:
+        _send_by_smtp(urlsplit(settings.mail_url), message)
+    else:
+        _write_to_outbox(settings.outbox, message)
+
+
+def describe_failure(error: Exception) -> str:
+    """Why a mail was not sent, with the server's code or the name of the error."""
+    text = next((text for kind, text in _FAILURES if isinstance(error, kind)), "The mail was not sent")
+    refusals = getattr(error, "recipients", {}).values()
+    codes = [code for code in (getattr(error, "smtp_code", None), *(code for code, _ in refusals)) if code]
+    return f"{text}: {codes[0] if codes else type(error).__name__}"
+
+
+def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
+    """Send to smtp://user:password@host:port?tls=starttls|implicit|none, by default with STARTTLS (RFC 3207)."""
+    tls = parse_qs(url.query).get("tls", ["starttls"])[0]
+    context = ssl.create_default_context()
+    host, port = url.hostname or "localhost", url.port or (465 if tls == "implicit" else 587)
+    connection = (
+        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
+        if tls == "implicit"
+        else smtplib.SMTP(host, port, timeout=TIMEOUT)
+    )
+    with connection as smtp:
+        if tls == "starttls":
+            smtp.starttls(context=context)
+        if url.username:
+            smtp.login(unquote(url.username), unquote(url.password or ""))
+        smtp.send_message(message)
+
+
+def _write_to_outbox(folder: Path, message: EmailMessage) -> None:
+    """Write one .eml file per message, never visible in part. A message sent again replaces its file."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # mails contain links that sign in
+    draft = folder / f".{uuid4()}.tmp"
+    draft.write_bytes(message.as_bytes())
+    draft.rename(folder / f"{message['Message-ID'][1:].partition('@')[0]}.eml")

@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import ClientGone
-from app.core.errors import BadRequest, ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
+from app.core.errors import AppTooOld, BadRequest, ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
 from app.core.logs import client_host, request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
+from app.core.settings_types import parse_client_version
 from app.http.bodies import announced_length, max_body
-from app.http.client_versions import check_client_version
 from app.http.cookies import own_cookies
 
 log = logging.getLogger("muster.request")
@@ -35,6 +35,8 @@ _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 _TOO_LARGE_ID = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() rejects 5,000
+# An app that is too old can still sign out, and monitoring is served whatever version it names.
+OPEN_PATHS = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
 
 
 class RequestContext:
@@ -198,6 +200,26 @@ def _check_head(scope: Scope, settings: Settings) -> None:
         raise UnsupportedMediaType(headers={"Accept-Encoding": "identity"})  # RFC 9110 section 15.5.16
     if (announced_length(scope) or 0) > max_body(scope, settings):
         raise ContentTooLarge
+
+
+def check_client_version(scope: Scope, settings: Settings) -> None:
+    """Raise AppTooOld for a version below its platform's minimum. Clients that name none are served."""
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
+    if sent is None or scope["path"].startswith(OPEN_PATHS):
+        return
+    try:
+        platform, version = parse_client_version(sent)
+    except ValueError:
+        raise BadRequest("Client-Version must be a platform and a version, such as ios/1.4.2.") from None
+    minimum = dict(settings.min_client_versions).get(platform, "0")
+    if _numbers(version) < _numbers(minimum):
+        raise AppTooOld(platform=platform, minimum_version=minimum)
+
+
+def _numbers(version: str) -> list[int]:
+    """Comparable: 1.4 is 1.4.0, and 1.10 is newer than 1.9."""
+    numbers = [int(part) for part in version.split(".")]
+    return numbers + [0] * (4 - len(numbers))
 
 
 def _client_request_id(scope: Scope) -> str | None:

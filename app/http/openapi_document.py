@@ -10,7 +10,7 @@ from app.core import errors
 from app.core.oauth_errors import OAUTH_PATHS
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
-from app.http.client_versions import OPEN_PATHS
+from app.http.middleware import OPEN_PATHS
 from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 
 

@@ -12,8 +12,7 @@ from sqlmodel import Session, col, delete, select
 
 from app.accounts.users import find_user, find_user_by_email, get_user
 from app.core.settings import Settings
-from app.email.messages import compose_mail
-from app.email.sender import send_mail
+from app.email.messages import compose_mail, send_mail
 from app.jobs.claim import ClaimedJob, Outcome
 from app.jobs.export import BATCH, make_archive
 from app.jobs.queue import JobQueue

@@ -21,7 +21,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.core import metrics
 from app.core.database import Database, after_commit
 from app.core.dialects import insert_missing
-from app.email.sender import describe_failure
+from app.email.messages import describe_failure
 from app.jobs.backends import QUEUES, CeleryBackend, ThreadBackend
 from app.jobs.claim import ClaimedJob, ClaimLost, ClaimReleased, Outcome
 from app.models.base import utcnow

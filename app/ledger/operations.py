@@ -20,7 +20,7 @@ from sqlalchemy import select as select_columns
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, bindparam, col, delete, func, insert, literal_column, select, tuple_, update
 
-from app.core.decimals import ExactDecimal
+from app.core.dialects import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
 from app.core.etags import if_match
 from app.core.row_reader import RowReader, read_rows

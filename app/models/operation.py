@@ -8,7 +8,7 @@ import pydantic
 from pydantic import MISSING
 from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint, bindparam, col, text
 
-from app.core.decimals import ExactDecimal
+from app.core.dialects import ExactDecimal
 from app.core.etags import etag
 from app.core.settings import get_settings
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
 
-from app.core.decimals import DECIMALS
+from app.core.dialects import DECIMALS
 
 # ---- Text ----
 

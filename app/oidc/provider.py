@@ -1,24 +1,34 @@
-"""The external identity provider as Muster uses it: verifying its access tokens, and requests to its endpoints.
+"""The external identity provider as Muster uses it: its metadata and keys, its access tokens, and its endpoints.
 
 No database session is open while Muster waits for the provider, whose responses are cached.
 """
 
+import asyncio
 import logging
+import math
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from cachetools import LRUCache, TTLCache
 
 from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
+from app.core.strict_json import parse
 from app.oauth2.access_tokens import is_current
-from app.oidc.discovery import COOLDOWN, TIMEOUT, Discovery, request_json
-from app.oidc.keys import VerifyingKey
+from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
 from app.oidc.tokens import MAX_LENGTH, Profile, ProviderClaims, access_token_claims, parse_jwt, profile_of
 
+if TYPE_CHECKING:
+    import httpx
+
 log = logging.getLogger("muster.oidc")
+
+TIMEOUT = 5  # seconds that the provider may take to respond
+COOLDOWN = 5  # seconds between the end of one fetch, successful or not, and the next
+MAX_AGE = 3600  # seconds until keys are fetched again: a key that the provider withdrew is valid no longer than that
 
 _ParsedToken = tuple[dict[str, Any], ProviderClaims, VerifyingKey | None]  # its header, claims, and who signed it
 
@@ -98,3 +108,112 @@ def _issuer_of(token: str) -> object:
         return parse_jwt(token).payload.get("iss")
     except InvalidToken:
         return None
+
+
+# ---- Metadata and public keys: OpenID Connect Discovery 1.0, RFC 7517 ----
+
+
+class Discovery:
+    """Metadata and keys of the provider, shared by all requests of this process.
+
+    They are fetched when first needed, when they are MAX_AGE old, and when a token names an unknown key. All requests
+    that wait share one fetch, and the next one begins COOLDOWN after its end at the earliest, so that tokens with
+    invented keys put no load on the provider. While the provider is unavailable, the keys fetched last stay valid.
+    """
+
+    def __init__(self, issuer: str, http: "httpx.AsyncClient") -> None:
+        self.issuer = issuer
+        self._http = http
+        self._metadata: dict[str, Any] = {}
+        self._keys: list[VerifyingKey] = []
+        self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
+        self._fetched_at = -math.inf  # the start of the fetch that returned these
+        self._fetching: asyncio.Task[None] | None = None
+        self._ended_at = -math.inf  # the end of the last fetch
+        self._has_failed = False  # the result of the last fetch
+
+    async def metadata(self) -> dict[str, Any]:
+        """The provider's metadata (Discovery section 3), or ProviderUnavailable if it has never been read."""
+        await self._refresh()
+        if not self._metadata:
+            raise ProviderUnavailable(retry_after=COOLDOWN)
+        return self._metadata
+
+    async def endpoint(self, name: str) -> str:
+        """The URL of one of the provider's endpoints, such as `token_endpoint`."""
+        try:
+            url: str = (await self.metadata())[name]
+        except KeyError:
+            raise ProviderUnavailable(retry_after=COOLDOWN) from None
+        return url
+
+    async def keys_for(self, header: dict[str, Any]) -> list[VerifyingKey]:
+        """The keys that a JWT's header names, at least one.
+
+        Raises InvalidToken if the provider has no such key, and ProviderUnavailable if it may have one: an
+        unknown key may be new, unless it was withdrawn or a fetch that began after the token arrived lacks it.
+        """
+        arrived_at = monotonic()
+        await self._refresh()
+        if keys := select_keys(self._keys, header):
+            return keys
+        await asyncio.shield(self._fetch())
+        if keys := select_keys(self._keys, header):
+            return keys
+        if self._keys and (self._fetched_at >= arrived_at or header.get("kid") in self._withdrawn):
+            raise InvalidToken
+        raise ProviderUnavailable(retry_after=COOLDOWN)
+
+    async def _refresh(self) -> None:
+        """Fetch again after MAX_AGE. Once a fetch has failed, requests go on with the known keys and do not wait."""
+        if monotonic() - self._fetched_at > MAX_AGE:
+            fetching = self._fetch()
+            if not (self._has_failed and self._keys):
+                await asyncio.shield(fetching)
+
+    def _fetch(self) -> asyncio.Task[None]:
+        """The fetch that is in progress or ended less than COOLDOWN ago, otherwise a new one."""
+        if self._fetching is None or (self._fetching.done() and monotonic() - self._ended_at >= COOLDOWN):
+            self._fetching = asyncio.create_task(self._load())
+        return self._fetching
+
+    async def _load(self) -> None:
+        """Replace metadata and keys by what the provider publishes now, even if no key is left."""
+        began_at = monotonic()
+        try:
+            metadata, keys = await self._published()
+        except Exception as error:  # whatever the provider does wrong
+            log.warning("the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error)
+            self._has_failed = True
+        else:
+            self._withdrawn = {key.id for key in self._keys}.union(self._withdrawn).difference(key.id for key in keys)
+            self._metadata, self._keys = metadata, keys
+            self._fetched_at, self._has_failed = began_at, False
+            if not keys:
+                log.warning("the identity provider publishes no key that is accepted here")
+        finally:
+            self._ended_at = monotonic()
+
+    async def _published(self) -> tuple[dict[str, Any], list[VerifyingKey]]:
+        with anyio.fail_after(TIMEOUT):
+            url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
+            metadata = await request_json(self._http, url)
+            if metadata["issuer"] != self.issuer:
+                raise ValueError("its metadata names another issuer than OIDC_ISSUER")
+            return metadata, parse_jwks(await request_json(self._http, metadata["jwks_uri"]))
+
+    def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+
+async def request_json(
+    http: "httpx.AsyncClient", url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The JSON object that `url` returns to a GET, or to a POST of `form`; an exception for anything else."""
+    response = await http.request("POST" if form else "GET", url, headers=headers, data=form)
+    response.raise_for_status()  # redirects are not followed either
+    value = parse(response.content)
+    if not isinstance(value, dict):
+        raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's
+    return value

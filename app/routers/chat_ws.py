@@ -22,9 +22,9 @@ from app.core.errors import AppError, Unauthenticated, problem
 from app.core.moving_windows import network
 from app.core.strict_json import parse
 from app.dependencies import subscribe
-from app.http.client_versions import check_client_version
 from app.http.cookies import cookie_token
 from app.http.error_handlers import classify
+from app.http.middleware import check_client_version
 from app.http.rate_limit import client_address
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery

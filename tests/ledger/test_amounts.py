@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.decimals import ExactSum
+from app.core.dialects import ExactSum
 from tests.support.assertions import assert_problem
 from tests.support.phones import COURSE, Ledger
 from tests.support.servers import Muster

@@ -13,9 +13,8 @@ import pytest
 from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
 from app.models.base import utcnow
-from app.oidc.discovery import COOLDOWN, TIMEOUT
 from app.oidc.keys import parse_jwks
-from app.oidc.provider import Provider
+from app.oidc.provider import COOLDOWN, TIMEOUT, Provider
 from tests.support.assertions import assert_problem
 from tests.support.keycloak import Keycloak, SigningKey, bearer
 from tests.support.servers import STARTUP, Muster, Tokens, wait_for
@@ -138,7 +137,7 @@ async def _verify(keycloak: Keycloak, token: str) -> str:
 def let_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on keys are too old as soon as they are there, and nothing delays the next fetch."""
     for name in ("MAX_AGE", "COOLDOWN"):
-        monkeypatch.setattr(f"app.oidc.discovery.{name}", 0)
+        monkeypatch.setattr(f"app.oidc.provider.{name}", 0)
 
 
 @pytest.mark.parametrize(
