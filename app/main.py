@@ -29,7 +29,7 @@ from app.http.middleware import CatchAll, MigrationCheck, RequestContext
 from app.http.openapi import operation_id
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
-from app.pages import account, admin, admin_service, authorize, jobs_and_chat, mailbox, public
+from app.pages import account, admin, authorize, jobs_and_chat, mailbox, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
 from app.pages.api_client import ApiError
@@ -109,8 +109,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
         sys.exit("muster: API_URL: the pages alone need the URL where the API runs, such as http://localhost:8000")
     web = FastAPI(title="Muster's pages", openapi_url=None, redirect_slashes=False, lifespan=web_lifespan)
     web.state.api = api
-    routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router]
-    routers += [admin.router, admin_service.router]
+    routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router, admin.router]
     if settings.local_accounts == "on":
         routers += [public.local_accounts, account.local_accounts]
     if "authorization_code" in settings.grant_types:

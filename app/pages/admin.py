@@ -1,17 +1,20 @@
-"""The pages of administration about people: finding them, and one person's account, devices, history and jobs."""
+"""The pages of administration: people, what happened, roles, jobs, the apps that sign people in, and what runs."""
 
 from asyncio import gather
 from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.core.errors import InsufficientScope
+from app.core.scopes import SCOPES
+from app.oidc.login import local_path
 from app.pages.api_client import Api
-from app.pages.forms import CORRECT_FIELDS, Form
+from app.pages.forms import CORRECT_FIELDS, Form, PlainForm
 from app.pages.rendering import LATEST, ME, View, page, read_list, redirect
 
-USERS, AUDIT = "/api/users", "/api/audit"
+USERS, AUDIT, ROLES, JOBS, CLIENTS = "/api/users", "/api/audit", "/api/roles", "/api/jobs", "/api/clients"
 FILTERS = ("search", "role", "is_active")
 OTHER_ADDRESS = "This is not the address of this account."
 
@@ -26,10 +29,13 @@ async def require_administrator(request: Request) -> None:
 router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depends(require_administrator)])
 
 
+# ---- People: finding them, and one person's account, devices, history and jobs ----
+
+
 @router.get("")
 async def people(request: Request) -> Response:
     filters = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
-    (rows, neighbors), roles = await gather(read_list(request, USERS, **filters), Api(request).get("/api/roles"))
+    (rows, neighbors), roles = await gather(read_list(request, USERS, **filters), Api(request).get(ROLES))
     return await page(
         request, "admin-people.html", people=rows, neighbors=neighbors, filters=filters, roles=_choice_of(roles)
     )
@@ -44,11 +50,11 @@ async def _person(request: Request) -> dict[str, Any]:
     user, sessions, roles, (events, neighbors) = await gather(
         api.get(f"{USERS}/{user_id}"),
         api.get(f"{USERS}/{user_id}/sessions"),
-        api.get("/api/roles"),
+        api.get(ROLES),
         read_list(request, AUDIT, user_id=user_id, limit=LATEST),
     )
     may_read_jobs = "jobs" in request.state.me["scopes"]
-    jobs = await api.get("/api/jobs", owner_id=user_id, limit=LATEST) if may_read_jobs else []
+    jobs = await api.get(JOBS, owner_id=user_id, limit=LATEST) if may_read_jobs else []
     lists = {"sessions": sessions, "jobs": jobs, "events": events, "neighbors": neighbors}
     return {"user": user, "roles": _choice_of(roles), **lists}
 
@@ -90,8 +96,96 @@ async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Re
     return redirect("/admin", done="person-deleted")
 
 
+# ---- What happened ----
+
+
 @router.get("/history")
 async def history(request: Request) -> Response:
     """What happened to accounts, roles and apps."""
     events, neighbors = await read_list(request, AUDIT)
     return await page(request, "admin-history.html", events=events, neighbors=neighbors)
+
+
+# ---- Roles ----
+
+
+async def _roles(request: Request) -> dict[str, Any]:
+    return {"roles": await Api(request).get(ROLES), "scopes": SCOPES}
+
+
+ROLES_PAGE = View("admin-roles.html", _roles)
+
+router.get("/roles")(ROLES_PAGE.show)
+
+
+@router.post("/roles/{name}")
+async def change_role(request: Request, name: str, form: Annotated[Form, Depends(ROLES_PAGE.form)]) -> Response:
+    scopes = [scope for scope in SCOPES if form[scope]]
+    await Api(request).call("PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
+    return redirect("/admin/roles", done="role")
+
+
+# ---- Jobs ----
+
+
+@router.get("/jobs")
+async def jobs(request: Request) -> Response:
+    state = request.query_params.get("state", "failed")
+    rows, neighbors = await read_list(request, JOBS, state=state)
+    return await page(request, "admin-jobs.html", jobs=rows, neighbors=neighbors, state=state)
+
+
+@router.post("/jobs/{job_id:uuid}/retry")
+async def retry_job(request: Request, job_id: UUID, form: PlainForm) -> Response:
+    await Api(request).call("POST", f"{JOBS}/{job_id}/retry")
+    return redirect(local_path(form["next"], "/admin/jobs"), done="retried")
+
+
+# ---- Apps: the clients of the authorization code flow ----
+
+
+async def _apps(request: Request) -> dict[str, Any]:
+    clients, neighbors = await read_list(request, CLIENTS, limit="200")  # a mistake is shown beside its app
+    for client in clients:
+        client["form"] = Form({"name": client["name"], "redirect_uris": "\n".join(client["redirect_uris"])})
+    return {"clients": clients, "neighbors": neighbors, "empty": Form()}
+
+
+APPS = View("admin-apps.html", _apps)
+AppForm = Annotated[Form, Depends(APPS.form)]
+
+router.get("/apps")(APPS.show)
+
+
+@router.post("/apps")
+async def add_app(request: Request, form: AppForm) -> Response:
+    await Api(request).call("POST", CLIENTS, json=form.required("id", "name") | _redirect_uris(form))
+    return redirect("/admin/apps", done="app")
+
+
+@router.post("/apps/{client_id}")
+async def change_app(request: Request, client_id: str, form: AppForm) -> Response:
+    await Api(request).call("PATCH", _client(client_id), json=form.required("name") | _redirect_uris(form))
+    return redirect("/admin/apps", done="app")
+
+
+@router.post("/apps/{client_id}/remove")
+async def remove_app(request: Request, client_id: str) -> Response:
+    await Api(request).call("DELETE", _client(client_id))
+    return redirect("/admin/apps", done="app-removed")
+
+
+def _client(client_id: str) -> str:
+    return f"{CLIENTS}/{quote(client_id, safe='')}"
+
+
+def _redirect_uris(form: Form) -> dict[str, list[str]]:
+    return {"redirect_uris": form["redirect_uris"].split()}
+
+
+# ---- Health ----
+
+
+@router.get("/system")
+async def system(request: Request) -> Response:
+    return await page(request, "admin-system.html", system=await Api(request).get("/api/system"))
