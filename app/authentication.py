@@ -20,8 +20,8 @@ from app.http.cookies import cookie_token, origin_allowed, set_cookie
 from app.http.rate_limit import client_address
 from app.models.base import utcnow
 from app.models.user import User
-from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
+from app.oauth2.resource_server import Caller
 from app.oidc import accounts
 from app.services import SAFE_METHODS, services_of
 

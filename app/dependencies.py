@@ -21,8 +21,8 @@ from app.http.rate_limit import by_network
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import RefreshToken, SessionPublic
-from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import live_sessions
+from app.oauth2.resource_server import Caller
 from app.services import Services, ServicesDep, SessionDep, services_of
 
 __all__ = ["ServicesDep", "SessionDep"]

@@ -24,8 +24,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import without_links
 from app.models.types import email_address
 from app.models.user import User
-from app.oauth2.caller import Device, SignIn
-from app.oauth2.refresh_tokens import live_addresses
+from app.oauth2.refresh_tokens import Device, SignIn, live_addresses
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 from app.services import Services
 

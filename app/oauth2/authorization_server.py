@@ -4,8 +4,7 @@ A session is one refresh_token row. Its tokens are derived, not stored: generati
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,28 +16,27 @@ from app.core.crypto import SignedToken, parse_signed
 from app.core.errors import InvalidToken
 from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
-from app.core.settings import Settings
 from app.models.audit import record
 from app.models.oauth_client import OAuthClient
 from app.models.refresh_token import Introspection, RefreshToken, RotationAction, SessionSnapshot, TokenPair
-from app.oauth2.access_tokens import AccessClaims, Signers
-from app.oauth2.caller import BrowserCookie, Caller, CodeBinding, SignIn
-from app.oauth2.refresh_tokens import compare_and_swap, insert_session, read_session, revoke_sessions
-from app.oauth2.requests import scope_of_pair
-from app.oauth2.resource_server import ResourceServer
+from app.oauth2.access_tokens import AccessClaims
+from app.oauth2.refresh_tokens import SignIn, compare_and_swap, insert_session, read_session, revoke_sessions
+from app.oauth2.requests import CodeBinding, scope_of_pair
+from app.oauth2.resource_server import Caller, ResourceServer
 
 CODE_TTL = timedelta(seconds=60)
 
 
+@dataclass(frozen=True, slots=True)
+class BrowserCookie:
+    """An access token for a cookie, and its lifetime in seconds."""
+
+    token: str
+    max_age: int
+
+
 class AuthorizationServer(ResourceServer):
     """Issues, refreshes and revokes tokens, besides verifying them."""
-
-    def __init__(
-        self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
-    ) -> None:
-        super().__init__(settings, signers, on_reuse)
-        self._grace = settings.refresh_grace
-        self.issuer = signers.access.issuer
 
     # ---- The grants: RFC 6749 sections 4.1, 4.3 and 6 ----
 
@@ -152,7 +150,7 @@ class AuthorizationServer(ResourceServer):
             if (client_id and client_id != snapshot.client_id) or not snapshot.is_live(now):
                 raise InvalidGrant
             granted = scope_of_pair(snapshot, scope)
-            match snapshot.rotation_action(presented.number, arrived=arrived, grace=self._grace):
+            match snapshot.rotation_action(presented.number, arrived=arrived, grace=self._settings.refresh_grace):
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now)
                 case RotationAction.ROTATE:

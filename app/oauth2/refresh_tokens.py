@@ -6,10 +6,10 @@ The authentication query is one of the three places that read columns instead of
 
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import Label, Update
@@ -20,7 +20,6 @@ from sqlmodel.sql.expression import SelectOfScalar
 from app.core.row_reader import Rows, read_rows
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
-from app.oauth2.caller import SignIn
 
 _COLUMNS: dict[str, Any] = {
     "user_id": User.id,
@@ -117,6 +116,31 @@ def _live(now: datetime) -> tuple[Any, ...]:
 
 
 # ---- Changing ----
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The client that signs in, described for the account's owner; nothing here authenticates it."""
+
+    client_id: str
+    device: str
+    ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
+
+    `auth_epoch` was read together with the verified password. `method` is that of the audit log; None: not a sign-in,
+    but a session in place of another one.
+    """
+
+    user_id: UUID
+    auth_epoch: int
+    device: Device
+    scope: str | None = None
+    method: Literal["password", "cookie", "provider"] | None = "password"
 
 
 def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: Any) -> RefreshToken:

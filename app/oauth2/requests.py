@@ -15,7 +15,6 @@ from app.core.scopes import SCOPES, in_order
 from app.models.base import described
 from app.models.oauth_client import CLIENT_ID, OAuthClient
 from app.models.refresh_token import SessionSnapshot
-from app.oauth2.caller import CodeBinding
 
 _MAX_PARAMETERS = 50
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*", re.ASCII)
@@ -122,6 +121,15 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _QUERY = frozenset(
     ("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBinding:
+    """The values that an authorization code is bound to: its client must present all of them (RFC 7636 section 4.6)."""
+
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
-"""The resource server's part of OAuth2: RFC 6750 (bearer use) of access tokens by RFC 9068, without HTTP."""
+"""The resource server's part of OAuth2: the caller behind an access token (RFC 6750, RFC 9068), without HTTP."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlmodel import Session
 
@@ -11,8 +13,44 @@ from app.core.settings import Settings
 from app.models.audit import record
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import AccessClaims, Signers
-from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import compare_and_swap, read_session
+
+_DAY = 24 * 60 * 60  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated request: its session, and the scopes in force (those of the claim, the session and the role)."""
+
+    session: SessionSnapshot
+    claims: AccessClaims
+    scopes: frozenset[str]
+
+    @property
+    def user_id(self) -> UUID:
+        return self.session.user_id
+
+    @property
+    def session_id(self) -> UUID:
+        return self.session.id
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether `confirm_use` has something to write."""
+        generation = self.claims.generation
+        return self.session.is_unconfirmed(generation) or self.session.is_superseded(generation)
+
+    def is_cookie_renewal_due(self, now: datetime) -> bool:
+        """Whether a cookie's token is a day old, or in the second half of its life while a new one could live longer.
+
+        The renewal records that the session was used: its owner sees in the list of sessions if it was not them.
+        """
+        claims = self.claims
+        if not claims.in_cookie:
+            return False
+        age, half = now.timestamp() - claims.issued_at, (claims.expires_at - claims.issued_at) / 2
+        may_live_longer = claims.expires_at < int(self.session.absolute_expires_at.timestamp())
+        return age >= _DAY or (age >= half and may_live_longer)
 
 
 class ResourceServer:

@@ -17,8 +17,8 @@ from app.core.scopes import USER
 from app.models.audit import record
 from app.models.user import Identity, User
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.caller import Caller
 from app.oauth2.refresh_tokens import read_identity
+from app.oauth2.resource_server import Caller
 from app.oidc.provider import Provider
 from app.oidc.tokens import Profile, ProviderClaims
 

@@ -18,8 +18,7 @@ from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, User, UserCreate, UserPublic
-from app.oauth2.caller import CodeBinding
-from app.oauth2.requests import CodeTokenForm, RevocationForm, TokenForm
+from app.oauth2.requests import CodeBinding, CodeTokenForm, RevocationForm, TokenForm
 from app.services import Services
 from app.sign_in import OAuthForm, password_grant, require
 

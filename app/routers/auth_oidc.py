@@ -13,7 +13,7 @@ from app.http.error_handlers import NO_STORE
 from app.http.rate_limit import RouteLimit
 from app.http.routing import Router
 from app.models.base import utcnow
-from app.oauth2.caller import SignIn
+from app.oauth2.refresh_tokens import SignIn
 from app.oidc.accounts import caller_of
 from app.oidc.login import LOGIN_TTL, LoginFlow, local_path
 from app.services import Services

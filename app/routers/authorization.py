@@ -13,8 +13,9 @@ from app.core.scopes import in_order
 from app.dependencies import ServicesDep
 from app.http.routing import Router
 from app.models.base import Body, utcnow
-from app.oauth2.caller import Caller, SignIn
+from app.oauth2.refresh_tokens import SignIn
 from app.oauth2.requests import AuthorizationRequest, read_request, scope_at_login
+from app.oauth2.resource_server import Caller
 from app.services import Services
 from app.sign_in import device_of
 

@@ -30,7 +30,7 @@ from app.models.chat import (
     Number,
     RoomQuery,
 )
-from app.oauth2.caller import Caller
+from app.oauth2.resource_server import Caller
 from app.services import Services
 
 router = Router("/api/chat", tags=["chat"])

@@ -28,7 +28,7 @@ from app.http.middleware import check_client_version
 from app.http.rate_limit import client_address
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
-from app.oauth2.caller import Caller
+from app.oauth2.resource_server import Caller
 from app.services import Services, services_of
 
 router = Router("/api/chat", tags=["chat"])

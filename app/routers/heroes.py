@@ -24,7 +24,7 @@ from app.models.hero import (
     TeamPublic,
     TeamUpdate,
 )
-from app.oauth2.caller import Caller
+from app.oauth2.resource_server import Caller
 
 router = Router("/api", tags=["heroes"])
 

@@ -17,7 +17,7 @@ from app.ledger.statement import CSV, PAGE, read_file
 from app.models.audit import JobEvent, record
 from app.models.base import equal, utcnow
 from app.models.job import REQUESTABLE, UNFINISHED, Job, JobFilter, JobPublic, StatementCreate
-from app.oauth2.caller import Caller
+from app.oauth2.resource_server import Caller
 
 settings = get_settings()
 router = Router("/api/jobs", tags=["jobs"])

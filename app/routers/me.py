@@ -20,8 +20,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.caller import Device, SignIn
-from app.oauth2.refresh_tokens import find_live_session, revoke_sessions
+from app.oauth2.refresh_tokens import Device, SignIn, find_live_session, revoke_sessions
 from app.services import Services
 from app.sign_in import note_refusal
 

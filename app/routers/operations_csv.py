@@ -17,7 +17,7 @@ from app.ledger import csv_format, imports, operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, earlier_response, respond_once
 from app.models.base import utcnow
 from app.models.operation import Imported, OperationFilter
-from app.oauth2.caller import Caller
+from app.oauth2.resource_server import Caller
 from app.services import Services
 
 BATCH = 1000

@@ -22,7 +22,7 @@ from app.models.task import (
     TaskUpdate,
 )
 from app.models.user import User
-from app.oauth2.caller import Caller
+from app.oauth2.resource_server import Caller
 
 router = Router("/api/tasks", tags=["tasks"])
 

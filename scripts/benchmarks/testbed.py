@@ -22,7 +22,7 @@ from app.models.refresh_token import RefreshToken, TokenPair
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
-from app.oauth2.caller import Device, SignIn
+from app.oauth2.refresh_tokens import Device, SignIn
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.processes import Process
 from tests.support.servers import Muster

@@ -12,7 +12,8 @@ from app.accounts.users import find_user_by_email
 from app.core.crypto import sha256_base64url
 from app.models.base import utcnow
 from app.models.oauth_client import OAuthClient
-from app.oauth2.caller import CodeBinding, Device, SignIn
+from app.oauth2.refresh_tokens import Device, SignIn
+from app.oauth2.requests import CodeBinding
 from tests.support.cookie_browser import Browser
 from tests.support.servers import Account, Muster, Tokens, authorization_server
 

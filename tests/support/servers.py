@@ -32,7 +32,7 @@ from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
-from app.oauth2.caller import Device, SignIn
+from app.oauth2.refresh_tokens import Device, SignIn
 from tests.support.processes import SETTINGS, PlainProcess, Process
 from tests.support.startable import Startable
 
