@@ -16,24 +16,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 
 from app.core import settings_types
-from app.core.settings_types import (
-    ClientVersions,
-    DatabaseUrl,
-    Duration,
-    HttpUrl,
-    Issuer,
-    KeyFiles,
-    Limit,
-    MailUrl,
-    Names,
-    Networks,
-    Origins,
-    PublicUrl,
-    RedisUrl,
-    RoleMap,
-    Sender,
-    TokenMark,
-)
 
 ROOT = settings_types.ROOT
 DATA = ROOT / "data"
@@ -70,49 +52,49 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "test", "production"] = "development"
-    database_url: DatabaseUrl = Field(default="sqlite:///data/muster.db", validate_default=True, repr=False)
-    redis_url: RedisUrl | None = Field(default=None, repr=False)
-    secret_keys: Names = Field(default_factory=_development_secret, repr=False)
-    jwt_private_key_files: KeyFiles = ()
+    database_url: settings_types.DatabaseUrl = Field(default="sqlite:///data/muster.db", repr=False)
+    redis_url: settings_types.RedisUrl | None = Field(default=None, repr=False)
+    secret_keys: settings_types.Names = Field(default_factory=_development_secret, repr=False)
+    jwt_private_key_files: settings_types.KeyFiles = ()
 
-    access_token_ttl: Duration = timedelta(minutes=10)
-    refresh_idle_ttl: Duration = timedelta(days=30)
-    refresh_absolute_ttl: Duration = timedelta(days=180)
-    refresh_grace: Duration = timedelta(seconds=30)
+    access_token_ttl: settings_types.Duration = timedelta(minutes=10)
+    refresh_idle_ttl: settings_types.Duration = timedelta(days=30)
+    refresh_absolute_ttl: settings_types.Duration = timedelta(days=180)
+    refresh_grace: settings_types.Duration = timedelta(seconds=30)
     password_min_length: int = Field(default=8, ge=8, le=64)
 
-    limit_login_ip: Limit = "20/minute"
-    limit_login_account: Limit = "10/5minute"
-    limit_register: Limit = "20/hour"
-    limit_default: Limit = "300/minute"
-    limit_jobs: Limit = "30/hour"
-    limit_chat: Limit = "60/minute"
-    limit_introspect: Limit = "6000/minute"
-    trusted_proxies: Networks = ()
-    cors_origins: Origins = ()
-    min_client_versions: ClientVersions = ()
+    limit_login_ip: settings_types.Limit = "20/minute"
+    limit_login_account: settings_types.Limit = "10/5minute"
+    limit_register: settings_types.Limit = "20/hour"
+    limit_default: settings_types.Limit = "300/minute"
+    limit_jobs: settings_types.Limit = "30/hour"
+    limit_chat: settings_types.Limit = "60/minute"
+    limit_introspect: settings_types.Limit = "6000/minute"
+    trusted_proxies: settings_types.Networks = ()
+    cors_origins: settings_types.Origins = ()
+    min_client_versions: settings_types.ClientVersions = ()
 
     serves: Literal["app", "api", "web"] = "app"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
-    keep_alive: Duration = timedelta(seconds=65)
-    public_url: PublicUrl = Field(
-        default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}", validate_default=True
+    keep_alive: settings_types.Duration = timedelta(seconds=65)
+    public_url: settings_types.PublicUrl = Field(
+        default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}"
     )
-    api_url: HttpUrl | None = None
-    mail_url: MailUrl = Field(default="outbox", repr=False)
-    mail_from: Sender = "Muster <muster@localhost>"
+    api_url: settings_types.HttpUrl | None = None
+    mail_url: settings_types.MailUrl = Field(default="outbox", repr=False)
+    mail_from: settings_types.Sender = "Muster <muster@localhost>"
 
-    oidc_issuer: Issuer | None = None
+    oidc_issuer: settings_types.Issuer | None = None
     oidc_audience: str = "muster"
     oidc_audience_claim: Literal["aud", "client_id"] = "aud"
-    oidc_token_mark: TokenMark | None = None
+    oidc_token_mark: settings_types.TokenMark | None = None
     oidc_scope_claim: str = "scope"
     oidc_scope_prefix: str = ""
-    oidc_client_id: Names = ()
+    oidc_client_id: settings_types.Names = ()
     oidc_client_secret: str | None = Field(default=None, repr=False)
-    oidc_role_map: RoleMap = ()
+    oidc_role_map: settings_types.RoleMap = ()
     local_accounts: Literal["on", "off"] = "on"
     password_grant: Literal["on", "off"] = "on"  # noqa: S105  # a switch
 
@@ -122,11 +104,11 @@ class Settings(BaseSettings):
         le=1000,
     )
     prepared_statements: Literal["on", "off"] = "on"
-    slot_timeout: Duration = timedelta(seconds=30)
-    statement_timeout: Duration = timedelta(seconds=10)
+    slot_timeout: settings_types.Duration = timedelta(seconds=30)
+    statement_timeout: settings_types.Duration = timedelta(seconds=10)
     max_body: int = Field(default=1024 * 1024, ge=1024)
     import_max_body: int = Field(default=16 * 1024 * 1024, ge=1024)
-    body_timeout: Duration = timedelta(seconds=20)
+    body_timeout: settings_types.Duration = timedelta(seconds=20)
 
     metrics_token: str | None = Field(default=None, min_length=16, repr=False)
     admin_email: str | None = Field(default=None, repr=False)
