@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import joinedload
 from sqlmodel import Session, col, select, update
 
-from app.core.errors import LastAdmin, RolesMissing, SessionNotFound, UserNotFound
+from app.core.errors import LastAdmin, RolesMissing, SessionNotFound, UserNotFound, found
 from app.core.scopes import ADMIN, USER
 from app.models.audit import PasswordEvent, record, record_deletion
 from app.models.base import utcnow
@@ -34,10 +34,7 @@ def find_user_by_email(session: Session, email: str) -> User | None:
 
 def get_user(session: Session, user_id: UUID) -> User:
     """The user with their role, or UserNotFound."""
-    user = find_user(session, user_id)
-    if user is None:
-        raise UserNotFound
-    return user
+    return found(find_user(session, user_id), UserNotFound)
 
 
 def lock_user(session: Session, user_id: UUID) -> User | None:
@@ -93,10 +90,7 @@ def find_role(session: Session, name: str) -> Role | None:
 
 def get_role(session: Session, name: str) -> Role:
     """The role, or RolesMissing: without roles in the database nobody can register."""
-    role = find_role(session, name)
-    if role is None:
-        raise RolesMissing(retry_after=60)
-    return role
+    return found(find_role(session, name), RolesMissing(retry_after=60))
 
 
 def request_email_change(session: Session, user: User, new_email: str) -> bool:

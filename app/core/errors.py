@@ -6,7 +6,9 @@ Errors that only one resource raises may stand in its router, as in app/routers/
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+Row = TypeVar("Row")
 
 CHALLENGE = 'Bearer realm="muster"'  # RFC 6750 section 3
 
@@ -42,6 +44,13 @@ class AppError(Exception):
         self.headers = {**self.headers, **(headers or {})}
         self.members = {**self.members, **members}
         super().__init__(self.detail)
+
+
+def found(row: Row | None, missing: AppError | type[AppError]) -> Row:
+    """The row that was looked up, or this error if there is none: `found(session.get(Hero, 7), HeroNotFound)`."""
+    if row is None:
+        raise missing
+    return row
 
 
 class BadRequest(AppError, status=400, title="Bad request"):

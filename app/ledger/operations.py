@@ -21,7 +21,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, bindparam, col, delete, func, insert, literal_column, select, tuple_, update
 
 from app.core.dialects import ExactDecimal
-from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired
+from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, found
 from app.core.etags import if_match
 from app.core.row_reader import RowReader, read_rows
 from app.models.base import stored
@@ -69,9 +69,7 @@ _TAKE_REVISIONS = (
 
 def read_operation(session: Session, owner_id: UUID, operation_id: int) -> OperationPublic:
     row = session.connection().execute(_BY_ID, {"owner_id": owner_id, "id": operation_id}).mappings().first()
-    if row is None:
-        raise OperationNotFound
-    return OperationPublic.model_construct(**row)
+    return OperationPublic.model_construct(**found(row, OperationNotFound))
 
 
 def list_operations(

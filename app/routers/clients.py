@@ -3,9 +3,9 @@
 from typing import Annotated
 
 from fastapi import Path, Response
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
-from app.core.errors import Conflict, NotFound
+from app.core.errors import Conflict, NotFound, found
 from app.dependencies import PageDep, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
@@ -53,7 +53,7 @@ def create_client(body: OAuthClientCreate, session: SessionDep, response: Respon
 @router.patch("/{client_id}", dependencies=WRITE, responses=NO_CLIENT)
 def update_client(client_id: IdInPath, body: OAuthClientUpdate, session: SessionDep) -> OAuthClientPublic:
     """Change a client's name or redirect URIs. Takes effect at the next sign-in."""
-    client = _get(session, client_id)
+    client = found(session.get(OAuthClient, client_id), ClientNotFound)
     client.sqlmodel_update(body.model_dump())
     session.add(client)
     record(session, "client-changed", client_id=client_id)
@@ -63,12 +63,5 @@ def update_client(client_id: IdInPath, body: OAuthClientUpdate, session: Session
 @router.delete("/{client_id}", status_code=204, dependencies=WRITE, responses=NO_CLIENT)
 def delete_client(client_id: IdInPath, session: SessionDep) -> None:
     """Remove an app: nobody can sign in with it any more. Existing sessions continue."""
-    session.delete(_get(session, client_id))
+    session.delete(found(session.get(OAuthClient, client_id), ClientNotFound))
     record(session, "client-removed", client_id=client_id)
-
-
-def _get(session: Session, client_id: str) -> OAuthClient:
-    client = session.get(OAuthClient, client_id)
-    if client is None:
-        raise ClientNotFound
-    return client

@@ -1,13 +1,13 @@
 """Heroes and teams, sorted by name. Reading them needs the scope heroes:read, changing them heroes:write."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Response
 from sqlalchemy.orm import contains_eager
 from sqlmodel import Session, and_, col, delete, join, select
 
 from app.core.dialects import insert_missing
-from app.core.errors import Conflict, NotFound
+from app.core.errors import Conflict, NotFound, found
 from app.dependencies import Page, PageDep, RowId, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
@@ -56,8 +56,6 @@ _TEAM_CREATED = problems(TeamNameTaken) | located("/api/teams/7")
 TEAM_LINKS = contains_eager(Hero.team_links).contains_eager(HeroTeamLink.team)  # type: ignore[arg-type]
 HERO_LINKS = contains_eager(Team.hero_links).contains_eager(HeroTeamLink.hero)  # type: ignore[arg-type]
 
-Row = TypeVar("Row", Hero, Team)
-
 
 # ---- Heroes ----
 
@@ -82,13 +80,14 @@ def create_hero(body: HeroCreate, me: Writer, session: SessionDep, response: Res
 @router.get("/heroes/{hero_id}", responses=NO_HERO)
 def read_hero(hero_id: RowId, me: Reader, session: SessionDep) -> HeroPublic:
     """The hero with this id."""
-    return HeroPublic.of(_get(session, Hero, hero_id), me.scopes)
+    hero = found(session.get(Hero, hero_id), HeroNotFound)
+    return HeroPublic.of(hero, me.scopes)
 
 
 @router.patch("/heroes/{hero_id}", responses=problems(HeroNotFound, HeroNameTaken))
 def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDep) -> HeroPublic:
     """Change the fields that are sent; null clears the age."""
-    hero = _get(session, Hero, hero_id, lock=True)
+    hero = found(session.get(Hero, hero_id, with_for_update=True), HeroNotFound)  # locked until the commit
     hero.sqlmodel_update(body.model_dump())
     session.add(hero)
     return HeroPublic.of(hero, me.scopes)
@@ -97,7 +96,8 @@ def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDe
 @router.delete("/heroes/{hero_id}", status_code=204, dependencies=WRITE, responses=NO_HERO)
 def delete_hero(hero_id: RowId, session: SessionDep) -> None:
     """Delete a hero, who thereby leaves every team."""
-    session.delete(_get(session, Hero, hero_id, lock=True))
+    hero = found(session.get(Hero, hero_id, with_for_update=True), HeroNotFound)
+    session.delete(hero)
 
 
 # ---- Teams ----
@@ -123,13 +123,14 @@ def create_team(body: TeamCreate, session: SessionDep, response: Response) -> Te
 @router.get("/teams/{team_id}", dependencies=READ, responses=NO_TEAM)
 def read_team(team_id: RowId, session: SessionDep) -> TeamPublic:
     """The team with this id."""
-    return TeamPublic.model_validate(_get(session, Team, team_id))
+    team = found(session.get(Team, team_id), TeamNotFound)
+    return TeamPublic.model_validate(team)
 
 
 @router.patch("/teams/{team_id}", dependencies=WRITE, responses=problems(TeamNotFound, TeamNameTaken))
 def update_team(team_id: RowId, body: TeamUpdate, session: SessionDep) -> TeamPublic:
     """Change the fields that are sent."""
-    team = _get(session, Team, team_id, lock=True)
+    team = found(session.get(Team, team_id, with_for_update=True), TeamNotFound)
     team.sqlmodel_update(body.model_dump())
     session.add(team)
     return TeamPublic.model_validate(team)
@@ -138,7 +139,8 @@ def update_team(team_id: RowId, body: TeamUpdate, session: SessionDep) -> TeamPu
 @router.delete("/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NO_TEAM)
 def delete_team(team_id: RowId, session: SessionDep) -> None:
     """Delete a team. Its heroes stay."""
-    session.delete(_get(session, Team, team_id, lock=True))
+    team = found(session.get(Team, team_id, with_for_update=True), TeamNotFound)
+    session.delete(team)
 
 
 # ---- Memberships ----
@@ -150,9 +152,7 @@ def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[
     in_page = and_(HeroTeamLink.hero_id == Hero.id, Team.name > _after(page))
     heroes = select(Hero).where(Hero.id == hero_id).options(TEAM_LINKS).outerjoin(join(HeroTeamLink, Team), in_page)
     hero = session.exec(heroes.order_by(Team.name).limit(page.limit + 1)).unique().one_or_none()
-    if hero is None:
-        raise HeroNotFound
-    links = page.cut(hero.team_links, lambda link: [link.team.name])
+    links = page.cut(found(hero, HeroNotFound).team_links, lambda link: [link.team.name])
     return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in links]
 
 
@@ -162,9 +162,7 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
     in_page = and_(HeroTeamLink.team_id == Team.id, Hero.name > _after(page))
     teams = select(Team).where(Team.id == team_id).options(HERO_LINKS).outerjoin(join(HeroTeamLink, Hero), in_page)
     team = session.exec(teams.order_by(Hero.name).limit(page.limit + 1)).unique().one_or_none()
-    if team is None:
-        raise TeamNotFound
-    links = page.cut(team.hero_links, lambda link: [link.hero.name])
+    links = page.cut(found(team, TeamNotFound).hero_links, lambda link: [link.hero.name])
     return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in links]
 
 
@@ -191,15 +189,7 @@ def _after(page: Page) -> str:
     return page.position[0] if page.position else ""
 
 
-def _get(session: Session, table: type[Row], row_id: int, *, lock: bool | dict[str, bool] = False) -> Row:
-    """The hero or team, or a 404 that says which of them is missing. A lock lasts until the commit."""
-    row = session.get(table, row_id, with_for_update=lock)
-    if row is None:
-        raise HeroNotFound if table is Hero else TeamNotFound
-    return row
-
-
 def _lock_both(session: Session, hero_id: int, team_id: int) -> None:
     """Lock the hero and the team, so that neither is deleted before the commit: a link refers to existing rows."""
-    _get(session, Hero, hero_id, lock={"read": True, "key_share": True})
-    _get(session, Team, team_id, lock={"read": True, "key_share": True})
+    found(session.get(Hero, hero_id, with_for_update={"read": True, "key_share": True}), HeroNotFound)
+    found(session.get(Team, team_id, with_for_update={"read": True, "key_share": True}), TeamNotFound)

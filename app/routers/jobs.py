@@ -7,7 +7,7 @@ from fastapi import Path, Query, Request, Response
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, select, update
 
-from app.core.errors import Conflict, InsufficientScope, Invalid, NotFound
+from app.core.errors import Conflict, InsufficientScope, Invalid, NotFound, found
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, located, problems
@@ -122,9 +122,7 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Form
         _require_all_scopes(me)
         if job.owner_id != me.user_id:
             raise ResultNotFound
-    archive = session.exec(select(Job.result).where(Job.id == job_id)).first()
-    if archive is None:
-        raise ResultNotFound
+    archive = found(session.exec(select(Job.result).where(Job.id == job_id)).first(), ResultNotFound)
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}
         return Response(archive, media_type="application/zip", headers=attached)
@@ -176,7 +174,4 @@ def _visible(me: Caller, scope: str) -> list[Any]:
 
 
 def _read(session: Session, job_id: UUID, visible: list[Any]) -> Job:
-    job = session.exec(_WITHOUT_RESULT.where(Job.id == job_id, *visible)).first()
-    if job is None:
-        raise JobNotFound
-    return job
+    return found(session.exec(_WITHOUT_RESULT.where(Job.id == job_id, *visible)).first(), JobNotFound)

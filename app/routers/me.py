@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 from app.accounts import users
 from app.authentication import CurrentAccount, is_by_cookie, send_cookie
 from app.core.concurrency import in_thread
-from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound
+from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound, found
 from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
@@ -163,9 +163,7 @@ def rename_my_session(
     session_id: SessionId, body: SessionUpdate, me: CurrentUser, session: SessionDep
 ) -> SessionPublic:
     """Give a device another name. What a mail program would take for a link is removed from it."""
-    row = find_live_session(session, me.user_id, session_id, utcnow())
-    if row is None:
-        raise SessionNotFound
+    row = found(find_live_session(session, me.user_id, session_id, utcnow()), SessionNotFound)
     row.device = body.device
     return SessionPublic.of(row, current=me.session_id)
 

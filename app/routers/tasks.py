@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from sqlmodel import Session, col, select
 
-from app.core.errors import AppError, Invalid, InvalidToken, NotFound
+from app.core.errors import AppError, Invalid, InvalidToken, NotFound, found
 from app.dependencies import PageDep, RowId, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
@@ -74,7 +74,7 @@ def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
 @router.get("/{task_id}", dependencies=ANYBODY, responses=NOT_FOUND)
 def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     """The task with this id."""
-    return TaskPublic.model_validate(_get(session, task_id))
+    return TaskPublic.model_validate(found(session.get(Task, task_id), TaskNotFound))
 
 
 @router.patch("/{task_id}", responses=NOT_YOURS, openapi_extra=SUGGESTED)
@@ -83,7 +83,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     unassigns. Values that do not differ change nothing and leave no entry in the history."""
     requested = body.model_dump()
     active = _lock_people(session, me, requested.get("assignee_id"), task_id)
-    task = _get(session, task_id, lock=True)
+    task = _locked(session, task_id)
     if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
     changes, previous = task.changes(requested, utcnow()), task.assignee_id
@@ -99,7 +99,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
 def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     """Delete a task that you wrote, and its history. Once the author's account is deleted, its assignee may delete
     it, and so may callers with the scope `users:write`."""
-    task = _get(session, task_id, lock=True)
+    task = _locked(session, task_id)
     if not task.may_be_deleted_by(me.user_id, is_admin="users:write" in me.scopes):
         raise NotYourTask("Only the author of a task can delete it.")
     session.delete(task)
@@ -108,7 +108,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
 @router.get("/{task_id}/history", dependencies=ANYBODY, responses=NOT_FOUND)
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
     """The changes of the task's assignee, the oldest first."""
-    _get(session, task_id)
+    found(session.get(Task, task_id), TaskNotFound)
     changes = page.read(session, select(TaskHistory).where(TaskHistory.task_id == task_id), col(TaskHistory.id))
     return [TaskHistoryPublic.model_validate(change) for change in changes]
 
@@ -128,12 +128,9 @@ def _lock_people(session: Session, me: Caller, assignee_id: UUID | None, task_id
     return {user_id for user_id, is_active in people.items() if is_active}
 
 
-def _get(session: Session, task_id: int, *, lock: bool = False) -> Task:
-    """The task, if asked to locked until the commit, so that concurrent changes follow each other."""
-    task = session.get(Task, task_id, with_for_update={"key_share": True} if lock else None)
-    if task is None:
-        raise TaskNotFound
-    return task
+def _locked(session: Session, task_id: int) -> Task:
+    """The task, locked until the commit, so that concurrent changes follow each other."""
+    return found(session.get(Task, task_id, with_for_update={"key_share": True}), TaskNotFound)
 
 
 def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:

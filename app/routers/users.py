@@ -4,10 +4,10 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Path, Query
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.accounts import users
-from app.core.errors import Invalid, LastAdmin, NotFound, SessionNotFound, UserNotFound
+from app.core.errors import Invalid, LastAdmin, NotFound, SessionNotFound, UserNotFound, found
 from app.core.scopes import ADMIN, in_order
 from app.dependencies import PageDep, SessionDep, SessionId, page_of_sessions, requires
 from app.http.openapi import problems
@@ -33,8 +33,8 @@ NameInPath = Annotated[RoleName, Path(description="The role's name.")]
 @router.get("/users", dependencies=READ)
 def list_users(filters: Annotated[UserFilter, Query()], session: SessionDep, page: PageDep) -> list[UserPublic]:
     """Accounts, the oldest first: all of them, or those that the filters select."""
-    found = page.read(session, users.USERS.where(*filters.conditions()), col(User.id))
-    return [UserPublic.of(user) for user in found]
+    rows = page.read(session, users.USERS.where(*filters.conditions()), col(User.id))
+    return [UserPublic.of(user) for user in rows]
 
 
 @router.get("/users/{user_id}", dependencies=READ, responses=NO_USER)
@@ -50,13 +50,14 @@ def update_user(user_id: UserId, body: UserAdminUpdate, session: SessionDep) -> 
     disabled = changes.get("is_active") is False
     if disabled or changes.get("role", ADMIN) != ADMIN:
         users.keep_an_admin(session, without=user_id)  # locks the admins first, so two of them cannot deadlock
-    user = _locked(session, user_id)
+    user = found(users.lock_user(session, user_id), UserNotFound)
     if changes.get("name", user.name) != user.name:
         record(session, "account-renamed", user_id=user_id)
     if changes.get("is_active", user.is_active) != user.is_active:
         record(session, "account-disabled" if disabled else "account-enabled", user_id=user_id)
     if "role" in changes:
-        changes["role"] = _role(session, changes["role"])
+        unknown = Invalid.at("body", "role", message="There is no role with this name.")
+        changes["role"] = found(users.find_role(session, changes["role"]), unknown)
         if changes["role"] is not user.role:
             record(session, "role-changed", user_id=user_id, role=changes["role"].name)
     if disabled:
@@ -84,7 +85,8 @@ def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[S
 @router.delete("/users/{user_id}/sessions", status_code=204, dependencies=WRITE, responses=NO_USER)
 def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
     """Sign an account out everywhere, at once. Mailed links and a pending change of address end too."""
-    users.end_all_sessions(session, _locked(session, user_id), reason="revoked-by-admin")
+    user = found(users.lock_user(session, user_id), UserNotFound)
+    users.end_all_sessions(session, user, reason="revoked-by-admin")
     record(session, "sessions-revoked", user_id=user_id)
 
 
@@ -108,24 +110,8 @@ def update_role(name: NameInPath, body: RoleUpdate, session: SessionDep) -> Role
     scopes = in_order(set(body.scopes))
     if name == ADMIN and not {"users:read", "users:write"} <= set(scopes):
         raise LastAdmin("The role admin needs users:read and users:write: without them nobody could restore them.")
-    role = users.find_role(session, name)
-    if role is None:
-        raise RoleNotFound
+    role = found(users.find_role(session, name), RoleNotFound)
     record(session, "role-scopes-changed", role=name, scopes=" ".join(scopes))
     role.scopes = scopes
     session.add(role)
     return RolePublic.model_validate(role)
-
-
-def _locked(session: Session, user_id: UUID) -> User:
-    user = users.lock_user(session, user_id)
-    if user is None:
-        raise UserNotFound
-    return user
-
-
-def _role(session: Session, name: str) -> Role:
-    role = users.find_role(session, name)
-    if role is None:
-        raise Invalid.at("body", "role", message="There is no role with this name.")
-    return role
