@@ -26,8 +26,8 @@ router = Router("/api/auth", tags=["auth"])
 local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
 settings = get_settings()
 GRANTS = settings.grant_types
-TOKEN_BODY = form_body(TokenForm if "password" in GRANTS else CodeTokenForm)
-
+TOKEN_FORM = form_body(TokenForm if "password" in GRANTS else CodeTokenForm)
+ONE_TOKEN = form_body(RevocationForm)
 
 _REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
 
@@ -64,7 +64,7 @@ def _is_not_password_grant(request: Request) -> bool:
     return getattr(request.state, "grant_type", None) != "password"
 
 
-@router.post("/token", openapi_extra=TOKEN_BODY, responses=OAUTH_ERRORS, include_in_schema=bool(GRANTS))
+@router.post("/token", openapi_extra=TOKEN_FORM, responses=OAUTH_ERRORS, include_in_schema=bool(GRANTS))
 @RouteLimit(settings.limit_login_ip, scope="sign-in", exempt_when=_is_not_password_grant)
 async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
@@ -113,7 +113,7 @@ async def _refresh_grant(request: Request, form: dict[str, str], services: Servi
     return await services.database.write(request, refresh)
 
 
-@router.post("/revoke", openapi_extra=form_body(RevocationForm), response_class=Response, responses=OAUTH_ERRORS)
+@router.post("/revoke", openapi_extra=ONE_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
 def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Response:
     """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
 
@@ -125,10 +125,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 
 
 @router.post(
-    "/introspect",
-    openapi_extra=form_body(RevocationForm),
-    responses=OAUTH_ERRORS,
-    dependencies=[requires("tokens:introspect")],
+    "/introspect", openapi_extra=ONE_TOKEN, responses=OAUTH_ERRORS, dependencies=[requires("tokens:introspect")]
 )
 @RouteLimit(settings.limit_introspect, key=by_session, replaces_default=True)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:

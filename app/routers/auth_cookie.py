@@ -22,14 +22,7 @@ BY_PASSWORD = "password" in settings.grant_types
 FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials, ForeignOrigin)
 
 
-@local_accounts.post(
-    "/login",
-    status_code=204,
-    openapi_extra=FORM,
-    response_class=Response,
-    responses=REFUSALS,
-    include_in_schema=BY_PASSWORD,
-)
+@local_accounts.post("/login", status_code=204, openapi_extra=FORM, responses=REFUSALS, include_in_schema=BY_PASSWORD)
 @RouteLimit(settings.limit_login_ip, scope="sign-in")
 async def cookie_login(request: Request, services: ServicesDep) -> Response:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
@@ -51,7 +44,7 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     return _with_cookie(cookie.token, cookie.max_age)
 
 
-@router.post("/logout", status_code=204, response_class=Response, responses=problems(ForeignOrigin))
+@router.post("/logout", status_code=204, responses=problems(ForeignOrigin))
 async def cookie_logout(request: Request, services: ServicesDep) -> Response:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)

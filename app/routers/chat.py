@@ -39,6 +39,7 @@ PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream 
 
 _WINS = "The number of the last message that you received; it wins over `after`."
 LastEventId = Annotated[Number | None, Header(description=_WINS)]
+RoomParameters = Annotated[RoomQuery, Query()]
 
 _EVENTS = "text/event-stream"
 _MESSAGE = {"$ref": "#/components/schemas/ChatMessagePublic"}
@@ -109,11 +110,7 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
-    request: Request,
-    me: ChatUser,
-    services: ServicesDep,
-    query: Annotated[RoomQuery, Query()],
-    last_event_id: LastEventId = None,
+    request: Request, me: ChatUser, services: ServicesDep, query: RoomParameters, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
