@@ -17,7 +17,8 @@ from app.authentication import CurrentAccount, current_account, current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Subscriber
 from app.core.errors import Invalid
-from app.http.rate_limit import by_network
+from app.core.settings import get_settings
+from app.http.rate_limit import RouteLimit, by_network, by_person
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import RefreshToken, SessionPublic
@@ -46,6 +47,7 @@ OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:
 OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
 JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
+LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
 
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 

@@ -13,7 +13,6 @@ from app.chat.hub import ChatHub
 from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
 from app.core.database import Database, Side
-from app.core.moving_windows import MovingWindows
 from app.core.settings import Settings
 from app.http.routing import OfRequest
 from app.jobs.queue import JobQueue
@@ -44,8 +43,6 @@ class Services:
     chat: ChatHub
     provider: Provider | None
     login_flow: LoginFlow | None
-    chat_messages: MovingWindows  # of a person, over every transport
-    chat_openings: MovingWindows  # of sockets: of one session or, those that fail, from one network
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -110,6 +107,4 @@ def make_services(settings: Settings, database: Database) -> Services:
         chat=ChatHub(database, settings.redis_url, live_scopes),
         provider=provider,
         login_flow=login_flow,
-        chat_messages=MovingWindows(settings.limit_chat, settings.redis_url),
-        chat_openings=MovingWindows(settings.limit_default, settings.redis_url),
     )

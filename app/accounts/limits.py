@@ -3,12 +3,14 @@
 import hashlib
 from uuid import UUID
 
-from limits import RateLimitItem, RateLimitItemPerHour
+from limits import RateLimitItem, RateLimitItemPerHour, parse_many
+from limits.strategies import MovingWindowRateLimiter
 
 from app.core import metrics
 from app.core.errors import TooManyRequests
 from app.core.logs import security_event
-from app.core.moving_windows import MovingWindows, networks
+from app.core.moving_windows import LocalStorage, SharedStorage, networks, refusal
+from app.core.redis import CLIENT_OPTIONS
 
 # However many networks an attacker owns, an account is guessed at most this often.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
@@ -17,32 +19,33 @@ MAIL_CEILING = RateLimitItemPerHour(10)
 NEWS = RateLimitItemPerHour(1)  # refusals of one kind for an account in the audit log
 
 
-class AccountLimits(MovingWindows):
+class AccountLimits:
     """Wrong passwords of one account: few from one network, a high ceiling from all. Unknown accounts count alike.
 
     An attempt is counted for its networks before its hash is computed, so that racing attempts cannot pass together;
     the right password gives those networks' attempts back. The ceiling counts wrong passwords only, once they are
-    known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser.
+    known to be wrong: the owner's sign-ins neither reach it nor make room for a guesser. Every method may block.
     """
 
-    def refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
-        security_event("wrong passwords refused", within_seconds=item.get_expiry())
-        return super().refusal(item, key, kind)
+    def __init__(self, limit: str, redis_url: str | None) -> None:
+        self._items = parse_many(limit)
+        storage = SharedStorage(redis_url, **CLIENT_OPTIONS) if redis_url else LocalStorage()
+        self._windows = MovingWindowRateLimiter(storage)
 
     def attempt(self, account: str, address: str) -> None:
         """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
         for one in networks(address):
-            self.hit((_account_key(account), one), "password")
+            self._hit(_account_key(account), one)
 
     def check_ceiling(self, account: str) -> None:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
-        key = (_account_key(account), "all")
-        if not self._windows.test(ACCOUNT_CEILING, *key):
-            raise self.refusal(ACCOUNT_CEILING, key, "password")
+        key = _account_key(account)
+        if not self._windows.test(ACCOUNT_CEILING, key, "all"):
+            raise self._refusal(ACCOUNT_CEILING, key, "all")
 
     def proof(self, user_id: UUID) -> None:
         """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
-        self.hit((_account_key(f"proof/{user_id}"),), "password")
+        self._hit(_account_key(f"proof/{user_id}"))
 
     def failed(self, account: str) -> None:
         """Count a wrong password towards the ceiling."""
@@ -72,6 +75,15 @@ class AccountLimits(MovingWindows):
         if not is_within:
             metrics.count("limit_hits", kind="mail")
         return is_within
+
+    def _hit(self, *key: str) -> None:
+        for item in self._items:
+            if not self._windows.hit(item, *key):
+                raise self._refusal(item, *key)
+
+    def _refusal(self, item: RateLimitItem, *key: str) -> TooManyRequests:
+        security_event("wrong passwords refused", within_seconds=item.get_expiry())
+        return refusal(item, self._windows.get_window_stats(item, *key).reset_time, "password")
 
 
 def _account_key(account: str) -> str:

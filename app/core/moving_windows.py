@@ -9,13 +9,12 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any, TypeVar
 
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem
 from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from app.core import metrics
 from app.core.errors import TooManyRequests
-from app.core.redis import CLIENT_OPTIONS, circuit_breaker
+from app.core.redis import circuit_breaker
 
 _SWEEP = 60  # seconds between two removals of expired entries from this process's memory
 
@@ -67,25 +66,6 @@ class SharedStorage(RedisStorage):
             return local(*arguments, **options)
 
         return self._breaker.call(lambda: shared(*arguments, **options), count_here)
-
-
-class MovingWindows:
-    """Moving windows in Redis, or in this process without it. Every method may block."""
-
-    def __init__(self, limit: str, redis_url: str | None) -> None:
-        self._items = parse_many(limit)
-        self._windows = MovingWindowRateLimiter(
-            SharedStorage(redis_url, **CLIENT_OPTIONS) if redis_url else LocalStorage()
-        )
-
-    def hit(self, key: tuple[str, ...], kind: str) -> None:
-        """Count one, or raise TooManyRequests if that is one too many."""
-        for item in self._items:
-            if not self._windows.hit(item, *key):
-                raise self.refusal(item, key, kind)
-
-    def refusal(self, item: RateLimitItem, key: tuple[str, ...], kind: str) -> TooManyRequests:
-        return refusal(item, self._windows.get_window_stats(item, *key).reset_time, kind)
 
 
 def refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequests:

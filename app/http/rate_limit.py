@@ -1,9 +1,9 @@
 """Rate limits of routes, by slowapi: whose requests are counted, and how a route is given a limit of its own.
 
-Wrong passwords, mails and sockets are counted beside it: app/accounts/limits.py and app/services.py.
+Wrong passwords and mails are counted beside it, in app/accounts/limits.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeAlias, TypeVar
@@ -18,7 +18,7 @@ from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import get_settings
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-Check: TypeAlias = Callable[[Request], None]
+Check: TypeAlias = Callable[[HTTPConnection], None]
 
 
 # ---- Who is counted ----
@@ -37,13 +37,13 @@ def by_network(request: HTTPConnection) -> str:
     return network(client_address(request))
 
 
-def by_session(request: Request) -> str:
+def by_session(request: HTTPConnection) -> str:
     """The session once it is authenticated (app/authentication.py notes it), else the network."""
     session_id = getattr(request.state, "session_id", None)
     return str(session_id) if session_id else by_network(request)
 
 
-def by_person(request: Request) -> str:
+def by_person(request: HTTPConnection) -> str:
     """The account, however many sessions it has; else the network."""
     user_id = getattr(request.state, "user_id", None)
     return str(user_id) if user_id else by_network(request)
@@ -66,15 +66,17 @@ _windows = _limiter.limiter
 class RouteLimit:
     """A decorator that gives a route a limit such as "20/minute", beside LIMIT_DEFAULT or instead of it.
 
-    Routes whose limits have the same `scope` count together. slowapi's own decorators would count on the event loop,
-    also in Redis: this one leaves a note on the function, and app/http/routing.py counts in the route's thread.
+    Routes whose limits have the same `scope` count together. `kind` is the limit's name, for clients and in metrics.
+    slowapi's own decorators would count on the event loop, also in Redis: this one leaves a note on the function, and
+    app/http/routing.py counts in the route's thread.
     """
 
     limit: str
-    key: Callable[[Request], str] = by_network
+    key: Callable[[HTTPConnection], str] = by_network
     scope: str | None = None
-    exempt_when: Callable[[Request], bool] | None = None
+    exempt_when: Callable[[Any], bool] | None = None
     replaces_default: bool = False
+    kind: str = "request"
 
     def __call__(self, endpoint: Endpoint) -> Endpoint:
         endpoint.limits = (*_limits_of(endpoint), self)  # type: ignore[attr-defined]  # the note
@@ -89,13 +91,13 @@ def request_check(endpoint: Callable[..., Any]) -> Check:
     limits = _limits_of(endpoint)
     if not any(limit.replaces_default for limit in limits):
         limits = (_DEFAULT, *limits)
-    return _counting(_name(endpoint), limits)
+    return counter(*limits, name=_name(endpoint))
 
 
 def refusal_check(endpoint: Callable[..., Any]) -> Check:
     """Like request_check, for requests that are rejected before `endpoint` runs, such as by a 401, in a window of their
     own."""
-    return _counting(f"{_name(endpoint)}/refused", (_DEFAULT,))
+    return counter(_DEFAULT, name=f"{_name(endpoint)}/refused")
 
 
 def network_check(endpoint: Callable[..., Any]) -> Check:
@@ -108,23 +110,24 @@ def network_check(endpoint: Callable[..., Any]) -> Check:
     scopes = {limit.scope or name: limit.limit for limit in own} | {f"{name}/refused": _settings.limit_default}
     windows = [(item, scope) for scope, limit in scopes.items() for item in parse_many(limit)]
 
-    def check(request: Request) -> None:
+    def check(request: HTTPConnection) -> None:
         for item, scope in windows:
             _require(_windows.test, item, by_network(request), scope)
 
     return check
 
 
-def _counting(name: str, limits: Sequence[RouteLimit]) -> Check:
+def counter(*limits: RouteLimit, name: str = "") -> Check:
+    """A function that counts a request, or a socket, in windows of the limits' scopes or else of `name`."""
     windows = [(_sizes(item), limit.scope or name, limit) for limit in limits for item in parse_many(limit.limit)]
 
-    def check(request: Request) -> None:
+    def check(request: HTTPConnection) -> None:
         request.state.is_counted = True
         for sizes, scope, limit in windows:
             if limit.exempt_when is None or not limit.exempt_when(request):
                 keys = networks(client_address(request)) if limit.key is by_network else [limit.key(request)]
                 for item, key in zip(sizes, keys, strict=False):
-                    _require(_windows.hit, item, key, scope)
+                    _require(_windows.hit, item, key, scope, limit.kind)
 
     return check
 
@@ -134,10 +137,10 @@ def _sizes(item: RateLimitItem) -> list[RateLimitItem]:
     return [type(item)(item.amount * times, item.multiples) for times in (1, 4, 16)]
 
 
-def _require(is_free: Callable[..., bool], item: RateLimitItem, key: str, scope: str) -> None:
+def _require(is_free: Callable[..., bool], item: RateLimitItem, key: str, scope: str, kind: str = "request") -> None:
     """Raise TooManyRequests unless there is room in a window. The path's parameters make no windows of their own."""
     if not is_free(item, "muster", key, scope):
-        raise refusal(item, _windows.get_window_stats(item, "muster", key, scope).reset_time, "request")
+        raise refusal(item, _windows.get_window_stats(item, "muster", key, scope).reset_time, kind)
 
 
 def _limits_of(endpoint: Callable[..., Any]) -> tuple[RouteLimit, ...]:

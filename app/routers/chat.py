@@ -17,7 +17,7 @@ from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
-from app.dependencies import ChatUser, PageDep, ServicesDep, SessionDep, next_page, subscribe
+from app.dependencies import LIMIT_CHAT, ChatUser, PageDep, ServicesDep, SessionDep, next_page, subscribe
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
@@ -53,11 +53,11 @@ _STREAM: Responses = {
 
 
 @router.post("/messages", status_code=201, responses=problems(IdempotencyKeyReused))
+@LIMIT_CHAT
 def create_message(
     body: ChatMessageCreate, me: ChatUser, session: SessionDep, services: ServicesDep
 ) -> ChatMessagePublic:
     """Write a message. With a client_message_id you can repeat the request until it succeeds: it is stored once."""
-    services.chat_messages.hit(("chat", str(me.user_id)), "message")
     public, _is_new = services.chat.post(session, me.user_id, me.session.name, body)
     return public
 

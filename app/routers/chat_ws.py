@@ -19,13 +19,13 @@ from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, problem
-from app.core.moving_windows import network
+from app.core.settings import get_settings
 from app.core.strict_json import parse
-from app.dependencies import subscribe
+from app.dependencies import LIMIT_CHAT, subscribe
 from app.http.cookies import cookie_token
 from app.http.error_handlers import classify
 from app.http.middleware import check_client_version
-from app.http.rate_limit import client_address
+from app.http.rate_limit import RouteLimit, by_session, counter
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.resource_server import Caller
@@ -47,6 +47,9 @@ _REASONS = {
 }
 # Starlette raises the first when a send fails, and the second at the next send.
 _GONE = (WebSocketDisconnect, WebSocketDisconnected)
+
+_count_message = counter(LIMIT_CHAT)
+_count_socket = counter(RouteLimit(get_settings().limit_default, by_session, kind="socket"), name="socket")
 
 M = TypeVar("M", bound=SQLModel)
 
@@ -83,15 +86,13 @@ async def _serve(websocket: WebSocket) -> int | None:
 
 
 async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Caller]:
-    """Authenticate the socket. Attempts count by session, and those that fail by network."""
+    """Authenticate the socket. Attempts count by session or, if it is not known, by network."""
     try:
         check_client_version(websocket.scope, services.settings)
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate(websocket, await _token(websocket), [SCOPE])
-    except Exception:
-        await in_thread(services.chat_openings.hit, ("socket", network(client_address(websocket))), "socket")
-        raise
-    await in_thread(services.chat_openings.hit, ("socket", str(caller.session_id)), "socket")
+    finally:
+        await in_thread(_count_socket, websocket)
     return query, caller
 
 
@@ -135,7 +136,7 @@ async def _post(
     """The frame for the sender alone, which says that the message was refused, or had been stored before."""
     frame: Any = None
     try:
-        await in_thread(services.chat_messages.hit, ("chat", str(caller.user_id)), "message")
+        await in_thread(_count_message, websocket)
         frame = _parse(text)
         body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
         author = (caller.user_id, caller.session.name)
