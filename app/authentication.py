@@ -11,7 +11,7 @@ from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from app.accounts.users import find_user
-from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated
+from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated, found
 from app.core.logs import actor
 from app.core.moving_windows import networks
 from app.core.scopes import SCOPES
@@ -43,10 +43,10 @@ class StrictBearer(OAuth2):
             return _token_from_cookie(request)
         if not headers[0].lower().startswith("bearer"):
             raise Unauthenticated
-        found = _BEARER.fullmatch(headers[0].strip())
-        if len(headers) > 1 or found is None:
+        match = _BEARER.fullmatch(headers[0].strip())
+        if len(headers) > 1 or match is None:
             raise InvalidToken
-        return await resolve_token(request, found[1])
+        return await resolve_token(request, match[1])
 
 
 async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
@@ -63,9 +63,7 @@ async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
 
 
 def _token_from_cookie(connection: HTTPConnection) -> str:
-    token = cookie_token(connection, services_of(connection).settings)
-    if token is None:
-        raise Unauthenticated
+    token = found(cookie_token(connection, services_of(connection).settings), Unauthenticated)
     if connection.scope.get("method") not in SAFE_METHODS:
         require_own_origin(connection)
     connection.state.by_cookie = True

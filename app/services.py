@@ -12,7 +12,7 @@ from app.accounts.passwords import PasswordHasher
 from app.chat.hub import ChatHub
 from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
-from app.core.database import Database, Side
+from app.core.database import Database
 from app.core.settings import Settings
 from app.http.routing import OfRequest
 from app.jobs.queue import JobQueue
@@ -60,14 +60,11 @@ ServicesDep = Annotated[Services, OfRequest(get_services)]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 
-def side_for(request: HTTPConnection) -> Side:
-    """The side of the database that serves a request: safe methods read, all others write."""
-    database = services_of(request).database
-    return database.read if request.scope.get("method") in SAFE_METHODS else database.write
-
-
 async def get_session(request: Request) -> Session:
-    return side_for(request).new_session()
+    """A session of the side of the database that serves the request: safe methods read, all others write."""
+    database = services_of(request).database
+    side = database.read if request.method in SAFE_METHODS else database.write
+    return side.new_session()
 
 
 # app/http/routing.py runs the route with it, and commits before the response is sent.
@@ -81,17 +78,8 @@ def make_services(settings: Settings, database: Database) -> Services:
     def mail_reuse(session: Session, stolen: SessionSnapshot) -> None:
         jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)
 
-    provider = login_flow = None
-    if settings.oidc_issuer:
-        provider = Provider(settings.oidc_issuer, settings)
-    if provider and settings.has_provider_login:
-        login_flow = LoginFlow(
-            provider,
-            signers.sign_in,
-            client_id=settings.oidc_client_id[0],
-            client_secret=settings.oidc_client_secret,
-            redirect_uri=f"{settings.public_url}/api/auth/oidc/callback",
-        )
+    provider = Provider(settings.oidc_issuer, settings) if settings.oidc_issuer else None
+    login_flow = LoginFlow(provider, signers.sign_in, settings) if provider and settings.has_provider_login else None
     return Services(
         settings=settings,
         database=database,

@@ -17,7 +17,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, bindparam, col, select
 
 from app.core.dialects import dialect_insert
-from app.core.errors import Conflict, IdempotencyKeyReused
+from app.core.errors import Conflict, IdempotencyKeyReused, found
 from app.models.chat import ChatMessage, ChatMessageCreate, ChatMessagePublic, ChatRoom
 from app.models.user import User
 
@@ -76,9 +76,7 @@ def store(
         if new_id is not None:
             return ChatMessagePublic(id=new_id, author=author, **values), True
         first = _find_sent(session, author_id, body)  # a concurrent request won; the number remains unused
-    if first is None:
-        raise Conflict
-    return first, False
+    return found(first, Conflict), False
 
 
 def _find_sent(session: Session, author_id: UUID, body: ChatMessageCreate) -> ChatMessagePublic | None:

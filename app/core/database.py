@@ -55,10 +55,10 @@ class Side:
     @cached_property
     def used(self) -> Any:
         """The gauge of its open sessions."""
-        return metrics.slots("write" if self.commits else "read")
+        return metrics.slots_used.labels("write" if self.commits else "read")
 
     def new_session(self) -> Session:
-        """A session that opens its connection when it is first used, for `run`."""
+        """A session that opens its connection when it is first used, for `run`; health checks use it without a slot."""
         return Session(self.engine, expire_on_commit=False, info={"side": self})
 
     async def __call__(
@@ -155,12 +155,6 @@ class Database:
             yield session
             if write and session.in_transaction():
                 session.commit()
-
-    @contextmanager
-    def without_slot(self) -> Iterator[Session]:
-        """A short read-only session that waits for no slot, so that health checks answer however busy the slots are."""
-        with Session(self.read.engine) as session:
-            yield session
 
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""

@@ -47,7 +47,7 @@ class AppError(Exception):
 
 
 def found(row: Row | None, missing: AppError | type[AppError]) -> Row:
-    """The row that was looked up, or this error if there is none: `found(session.get(Hero, 7), HeroNotFound)`."""
+    """The value that was looked up, or this error if there is none: `found(session.get(Hero, 7), HeroNotFound)`."""
     if row is None:
         raise missing
     return row

@@ -44,15 +44,9 @@ _counters = {
         ("heartbeat_failures", "", "Job heartbeats that could not be written."),
     )
 }
-_slots_used = Gauge(
-    "muster_slots_used", "Open database sessions, by side.", ["side"], registry=registry, multiprocess_mode="livesum"
-)
-subscribers = Gauge(
-    "muster_readers",
-    "Open sockets, streams and long polls of the chat.",
-    registry=registry,
-    multiprocess_mode="livesum",
-)
+_SUMMED: Any = {"registry": registry, "multiprocess_mode": "livesum"}
+slots_used = Gauge("muster_slots_used", "Open database sessions, by side.", ["side"], **_SUMMED)
+subscribers = Gauge("muster_readers", "Open sockets, streams and long polls of the chat.", **_SUMMED)
 _requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=registry)
 _seconds = Histogram(
     "http_request_duration_seconds",
@@ -81,11 +75,6 @@ def count_request(method: str, route: str, status: int, seconds: float) -> None:
 @cache  # finding a series by its labels takes as long as counting in it
 def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
     return _requests.labels(method, route, str(status)), _seconds.labels(method, route)
-
-
-def slots(side: str) -> Any:
-    """The gauge of open sessions on one side."""
-    return _slots_used.labels(side)
 
 
 class DatabaseMetrics(Collector):

@@ -23,14 +23,9 @@ _CLIENT_VERSION = re.compile(r"([A-Za-z]{1,20})/([0-9]{1,9}(?:\.[0-9]{1,9}){0,3}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 # The options of redis-py that Celery's Redis client accepts too.
-REDIS_OPTIONS: tuple[str, ...] = (
-    "client_name",
-    "health_check_interval",
-    "socket_connect_timeout",
-    "socket_keepalive",
-    "socket_timeout",
-)
-REDIS_OPTIONS += ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
+_SOCKET_OPTIONS = ("socket_connect_timeout", "socket_keepalive", "socket_timeout")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
+REDIS_OPTIONS = ("client_name", "health_check_interval", *_SOCKET_OPTIONS, *_TLS_OPTIONS)
 
 Item = TypeVar("Item")
 Parser = Callable[[str], str | None]

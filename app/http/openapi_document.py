@@ -182,12 +182,8 @@ def _simplify(schema: dict[str, Any]) -> None:
         if isinstance(value := schema.get(bound), float) and value.is_integer():
             # As a float, 2^63 - 1 is 2^63, which is no integer of 64 bits.
             schema[bound] = min(int(value), 2**63 - 1)
-    if "integer" in (schema.get("type"), *_list(schema.get("type"))):
+    if schema.get("type") in ("integer", ["integer", "null"]):
         schema.setdefault("format", "int32" if schema.get("maximum", 2**31) < 2**31 else "int64")
-
-
-def _list(kind: Any) -> list[Any]:
-    return kind if isinstance(kind, list) else []
 
 
 def _replace_union(schema: dict[str, Any], only: dict[str, Any], kind: str | list[str]) -> None:

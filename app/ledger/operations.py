@@ -127,9 +127,7 @@ def read_changes(session: Session, owner_id: UUID, query: ChangesQuery, revision
     """
     values = {"owner_id": owner_id, "since": query.since, "limit": query.limit + 1}
     rows = session.connection().execute(_CHANGED_SINCE, values).mappings().all()
-    floor = session.connection().execute(_FLOOR, {"owner_id": owner_id}).scalar_one_or_none()
-    if floor is None:
-        raise InvalidToken
+    floor = found(session.connection().execute(_FLOOR, {"owner_id": owner_id}).scalar_one_or_none(), InvalidToken)
     if query.since > revision or floor > query.known_up_to(revision):
         raise ResyncRequired
     more, rows = len(rows) > query.limit, rows[: query.limit]
@@ -170,8 +168,8 @@ def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> lis
 
 def lock_owner(session: Session, owner_id: UUID) -> None:
     """Lock the owner's row, so that no other transaction changes this owner's operations until this one ends."""
-    if session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first() is None:
-        raise InvalidToken  # the account was deleted after the request was authenticated
+    owner = session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first()
+    found(owner, InvalidToken)  # the account may have been deleted after the request was authenticated
 
 
 def create_operation(session: Session, owner_id: UUID, body: OperationCreate, now: datetime) -> OperationPublic:
@@ -220,9 +218,7 @@ def _update_statement(changed: frozenset[str]) -> ReturningUpdate[Any]:
 def take_revisions(session: Session, owner_id: UUID, count: int = 1) -> int:
     """The last of `count` new revisions. Locks the owner's row, as `lock_owner` does."""
     taken = session.connection().execute(_TAKE_REVISIONS, {"owner_id": owner_id, "count": count}).scalar_one_or_none()
-    if taken is None:
-        raise InvalidToken
-    return int(taken)
+    return int(found(taken, InvalidToken))
 
 
 # ---- Purging ----

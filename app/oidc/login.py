@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from app.core.crypto import ValueSigner, sha256_base64url
-from app.core.errors import AppError, InvalidToken
+from app.core.errors import AppError, InvalidToken, found
 from app.core.logs import security_event
+from app.core.settings import Settings
 from app.oauth2.access_tokens import is_current
 from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims, id_token_claims, parse_jwt
@@ -66,15 +67,13 @@ class EndUser:
     names_roles: bool
 
 
-@dataclass(frozen=True, slots=True)
 class LoginFlow:
     """The flow, with Muster's pages as the client: a confidential one if there is a secret, else a public one."""
 
-    provider: Provider
-    signer: ValueSigner
-    client_id: str
-    client_secret: str | None
-    redirect_uri: str
+    def __init__(self, provider: Provider, signer: ValueSigner, settings: Settings) -> None:
+        self.provider, self._signer = provider, signer
+        self._client_id, self._client_secret = settings.oidc_client_id[0], settings.oidc_client_secret
+        self._redirect_uri = f"{settings.public_url}/api/auth/oidc/callback"
 
     # ---- The authentication request: section 3.1.2.1 ----
 
@@ -83,13 +82,13 @@ class LoginFlow:
 
         `passed_on` is what the pages say of the sign-in: `prompt` and `login_hint` (section 3.1.2.1).
         """
-        state = self.signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state")
+        state = self._signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state")
         login = PendingLogin(state=state, path=path, started_at=int(now.timestamp()))
         query = {
             **passed_on,
             "response_type": "code",
-            "client_id": self.client_id,
-            "redirect_uri": self.redirect_uri,
+            "client_id": self._client_id,
+            "redirect_uri": self._redirect_uri,
             "scope": _SCOPE,
             "state": state,
             "nonce": login.nonce,
@@ -99,21 +98,18 @@ class LoginFlow:
         import httpx  # noqa: PLC0415  # as in provider.py
 
         url = httpx.URL(await self.provider.discovery.endpoint("authorization_endpoint"))
-        return str(url.copy_merge_params(query)), self.signer.sign(asdict(login), "login")
+        return str(url.copy_merge_params(query)), self._signer.sign(asdict(login), "login")
 
     # ---- The authentication response: sections 3.1.2.5 to 3.1.3.7 ----
 
     def origin_of(self, state: str) -> str:
         """The origin of the page that began a login, known even if the browser lost the cookie. Proves nothing else."""
-        value = self.signer.verify(state, "login state")
+        value = self._signer.verify(state, "login state")
         return str(value["origin"]) if value else ""
 
     def resume(self, cookie: str, state: str, now: datetime) -> PendingLogin:
         """The pending login of this browser, if the response belongs to it; else SignInStale."""
-        value = self.signer.verify(cookie, "login")
-        if value is None:
-            raise SignInStale
-        login = PendingLogin(**value)
+        login = PendingLogin(**found(self._signer.verify(cookie, "login"), SignInStale))
         is_expired = now.timestamp() > login.started_at + LOGIN_TTL.total_seconds()
         if is_expired or not hmac.compare_digest(login.state.encode(), state.encode()):
             raise SignInStale
@@ -141,13 +137,13 @@ class LoginFlow:
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": self.redirect_uri,
-            "client_id": self.client_id,
+            "redirect_uri": self._redirect_uri,
+            "client_id": self._client_id,
             "code_verifier": code_verifier,
         }
         headers = {}
-        if self.client_secret is not None:  # RFC 6749 section 2.3.1
-            basic = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
+        if self._client_secret is not None:  # RFC 6749 section 2.3.1
+            basic = f"{quote_plus(self._client_id)}:{quote_plus(self._client_secret)}"
             headers = {"Authorization": f"Basic {b64encode(basic.encode()).decode()}"}
             del form["client_id"]
         return await self.provider.request("token_endpoint", headers, form)
@@ -155,7 +151,7 @@ class LoginFlow:
     async def _end_user(self, id_token: str, access_token: str, nonce: str, now: datetime) -> EndUser:
         """Validate the ID token, and take the roles from the access token: Keycloak names realm roles only there."""
         jwt = parse_jwt(id_token)
-        claims = id_token_claims(jwt, self.provider.issuer, self.client_id, nonce, access_token)
+        claims = id_token_claims(jwt, self.provider.issuer, self._client_id, nonce, access_token)
         keys = await self.provider.discovery.keys_for(jwt.header)
         if not is_current(claims.access, now) or not any(key.has_signed(id_token) for key in keys):
             raise InvalidToken

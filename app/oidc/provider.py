@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from cachetools import LRUCache, TTLCache
 
-from app.core.errors import InvalidToken, ProviderUnavailable
+from app.core.errors import InvalidToken, ProviderUnavailable, found
 from app.core.settings import Settings
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import is_current
@@ -67,9 +67,7 @@ class Provider:
             raise InvalidToken
         keys = await self.discovery.keys_for(header)
         if verified_by not in keys:
-            verified_by = next((key for key in keys if key.has_signed(token)), None)
-        if verified_by is None:
-            raise InvalidToken
+            verified_by = found(next((key for key in keys if key.has_signed(token)), None), InvalidToken)
         self._verified[token] = header, claims, verified_by
         return claims
 
@@ -141,11 +139,7 @@ class Discovery:
 
     async def endpoint(self, name: str) -> str:
         """The URL of one of the provider's endpoints, such as `token_endpoint`."""
-        try:
-            url: str = (await self.metadata())[name]
-        except KeyError:
-            raise ProviderUnavailable(retry_after=COOLDOWN) from None
-        return url
+        return str(found((await self.metadata()).get(name), ProviderUnavailable(retry_after=COOLDOWN)))
 
     async def keys_for(self, header: dict[str, Any]) -> list[VerifyingKey]:
         """The keys that a JWT's header names, at least one.

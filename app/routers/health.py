@@ -49,7 +49,7 @@ async def is_ready(services: ServicesDep) -> Health:
 
 def _check_database(database: Database) -> None:
     try:
-        with database.without_slot() as session:
+        with database.read.new_session() as session:
             if session.exec(select(Role.id).limit(1)).first() is None:
                 raise RolesMissing(retry_after=60)
     except SQLAlchemyError:
@@ -70,7 +70,7 @@ async def read_metrics(request: Request, services: ServicesDep) -> Response:
 
 def _measure(database: Database) -> metrics.DatabaseMetrics:
     try:
-        with database.without_slot() as session:
+        with database.read.new_session() as session:
             rows = session.exec(_JOBS).all()
     except SQLAlchemyError:
         return metrics.DatabaseMetrics(None)
