@@ -82,7 +82,7 @@ def create_api() -> FastAPI:
         lifespan=lifespan,
     )
     routers = [
-        *(health.router, health.pages, auth_cookie.router, auth.router, users.router, clients.router),
+        *(health.router, auth_cookie.router, auth.router, users.router, clients.router),
         *(audit.router, system.router, jobs.router, well_known.router),
         *(heroes.router, tasks.router, chat.router, chat_ws.router),
     ]

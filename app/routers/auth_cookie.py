@@ -2,12 +2,11 @@
 
 from fastapi import Request, Response
 
-from app.authentication import require_own_origin
+from app.authentication import require_own_origin, send_cookie
 from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials
 from app.core.oauth_errors import InvalidGrant, OAuthError
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep
-from app.http.cookies import set_cookie
 from app.http.openapi import form_body, problems
 from app.http.rate_limit import RouteLimit
 from app.http.routing import Router
@@ -24,7 +23,7 @@ FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials,
 
 @local_accounts.post("/login", status_code=204, openapi_extra=FORM, responses=REFUSALS, include_in_schema=BY_PASSWORD)
 @RouteLimit(settings.limit_login_ip, scope="sign-in")
-async def cookie_login(request: Request, services: ServicesDep) -> Response:
+async def cookie_login(request: Request, response: Response, services: ServicesDep) -> None:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
 
     The cookie is renewed while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may request
@@ -41,17 +40,14 @@ async def cookie_login(request: Request, services: ServicesDep) -> Response:
     except OAuthError as error:  # this is no OAuth endpoint
         raise BadRequest(error.detail) from None
     await end_browser_session(request, services)
-    return _with_cookie(cookie.token, cookie.max_age)
+    send_cookie(request, cookie.token, cookie.max_age)
+    response.headers["Cache-Control"] = "no-store"
 
 
 @router.post("/logout", status_code=204, responses=problems(ForeignOrigin))
-async def cookie_logout(request: Request, services: ServicesDep) -> Response:
+async def cookie_logout(request: Request, response: Response, services: ServicesDep) -> None:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)
     await end_browser_session(request, services)
-    return _with_cookie("", 0)
-
-
-def _with_cookie(token: str, max_age: int) -> Response:
-    headers = {"Set-Cookie": set_cookie(settings, token, max_age), "Cache-Control": "no-store"}
-    return Response(status_code=204, headers=headers)
+    send_cookie(request, "", 0)
+    response.headers["Cache-Control"] = "no-store"

@@ -1,7 +1,5 @@
 """Health checks, metrics, and the Swagger UI."""
 
-from pathlib import Path
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,13 +11,13 @@ from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import Database
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
+from app.core.settings import ROOT
 from app.dependencies import ServicesDep
 from app.http.monitoring import Health, check_scraper
 from app.http.openapi import operation_id, problems
 from app.models.job import Job
 from app.models.user import Role
 
-STATIC = Path(__file__).resolve().parent.parent / "static"
 # As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
 DOCS_POLICY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
@@ -27,7 +25,6 @@ DOCS_POLICY = {
 }
 
 router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
-pages = APIRouter(include_in_schema=False)
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
@@ -77,12 +74,12 @@ def _measure(database: Database) -> metrics.DatabaseMetrics:
     return metrics.DatabaseMetrics({(kind, state): number for kind, state, number in rows})
 
 
-@pages.get("/")
+@router.get("/", include_in_schema=False)
 async def home() -> RedirectResponse:
     return RedirectResponse("/api/docs")
 
 
-@pages.get("/api/docs")
+@router.get("/api/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
     """Swagger UI from local files, so that it works without Internet access."""
-    return HTMLResponse((STATIC / "docs.html").read_text(), headers=DOCS_POLICY)
+    return HTMLResponse((ROOT / "app" / "static" / "docs.html").read_text(), headers=DOCS_POLICY)
