@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.support.assertions import assert_problem
 from tests.support.codes import App
 from tests.support.resources import call, pages
@@ -26,6 +28,7 @@ def names(events: list[dict[str, Any]]) -> list[str]:
     return [event["event"] for event in events]
 
 
+@pytest.mark.slow
 def test_what_happens_to_an_account_is_in_the_audit_log(muster: Muster) -> None:
     boss = muster.admin()
     admin, account = boss.tokens(), muster.register()

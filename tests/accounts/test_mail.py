@@ -121,6 +121,7 @@ def register(muster: Muster, name: str = "") -> str:
 # ---- What a mail is ----
 
 
+@pytest.mark.slow
 def test_a_recipient_gets_ten_mails_of_a_kind_in_an_hour_and_the_tenth_link_works(muster: Muster) -> None:
     account, other = muster.new_account(), muster.new_account()
     for email in [account.email] * 12 + [other.email]:  # mails leave in order: then the last of the others has left

@@ -103,6 +103,7 @@ def test_a_password_is_judged_without_being_stored_or_logged(muster: Muster) -> 
     assert_problem(check(muster, password, "x" * 255), 422, "invalid")
 
 
+@pytest.mark.slow
 def test_the_commonest_passwords_that_are_long_enough_are_all_refused() -> None:
     """ASVS 6.2.4 asks for 3,000. zxcvbn takes as many guesses for each as its place in this list: the last ones need
     the most."""

@@ -73,6 +73,7 @@ def test_each_step_down_and_up_again_keeps_every_row(config: Config, empty_datab
             assert kept[0] == kept[1] == kept[2], revision
 
 
+@pytest.mark.slow
 def test_down_to_nothing_and_up_again_gives_the_same_schema(config: Config, empty_database_url: str) -> None:
     engine = engine_for(empty_database_url)
     command.upgrade(config, "head")
@@ -110,6 +111,7 @@ def test_constraint_names_are_those_of_the_convention_and_of_the_models(
         }
 
 
+@pytest.mark.slow
 def test_the_highest_id_is_not_issued_again_once_its_row_is_deleted(config: Config, empty_database_url: str) -> None:
     """In every table whose ids reach clients: an offline phone would change another row."""
     command.upgrade(config, "head")
@@ -140,6 +142,7 @@ def test_a_database_of_the_first_release_gains_every_scope_since(config: Config,
     assert not missing, f'no migration grants {missing}: ./scripts/migrate "grant {next(iter(missing))}" writes one'
 
 
+@pytest.mark.slow
 def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(
     config: Config, empty_database_url: str
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(
         assert rows(connection)["role"] == before
 
 
+@pytest.mark.slow
 def test_the_condition_of_a_check_changes_in_place(config: Config, empty_database_url: str) -> None:
     command.upgrade(config, "head")
     engine, new = engine_for(empty_database_url), "state IN ('waiting', 'lost')"

@@ -79,6 +79,7 @@ def test_an_old_version_signs_out_and_health_answers(served: Muster) -> None:
     assert served.me(tokens).status_code == 401
 
 
+@pytest.mark.slow
 def test_every_other_route_refuses_it_and_says_so(served: Muster) -> None:
     refusing: set[str] = set()
     documented: set[str] = set()

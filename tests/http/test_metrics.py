@@ -114,6 +114,7 @@ def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
     assert 'route="/api/operations/{operation_id}"' in text
 
 
+@pytest.mark.slow
 def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
@@ -122,6 +123,7 @@ def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
     assert {"muster_jobs", "muster_slots_used", "http_requests_total"} <= ours
 
 
+@pytest.mark.slow
 @pytest.mark.both_databases
 def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, postgres: str) -> None:
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as muster:

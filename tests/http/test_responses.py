@@ -262,6 +262,7 @@ def test_a_refusal_never_repeats_what_was_sent(browsed: Muster) -> None:
     assert CANARY not in browsed.log
 
 
+@pytest.mark.slow
 @pytest.mark.both_databases
 def test_no_password_token_or_address_reaches_the_log(browsed: Muster) -> None:
     client, account = browsed.client, browsed.register()

@@ -155,6 +155,7 @@ def test_a_public_route_needs_no_token(muster: Muster, route: Route) -> None:
 EXPORT: Route = ("POST", "/api/jobs/export")  # it holds what every scope allows to read, so it needs all of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(
     muster: Muster, secured: dict[Route, str], scope: str
@@ -173,6 +174,7 @@ def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(
             assert answer.headers["www-authenticate"] == challenge
 
 
+@pytest.mark.slow
 def test_another_persons_resource_is_a_404_like_an_unknown_one_and_stays_unchanged(
     muster: Muster, secured: dict[Route, str]
 ) -> None:
@@ -210,6 +212,7 @@ def _things(muster: Muster, tokens: Tokens, collection: str) -> Any:
     return [row["id"] for row in rows] if collection == "/api/jobs" else rows  # a job makes progress meanwhile
 
 
+@pytest.mark.slow
 def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(
     muster: Muster, secured: dict[Route, str]
 ) -> None:

@@ -115,6 +115,7 @@ def test_every_table_that_names_an_account_is_in_the_archive() -> None:
         )
 
 
+@pytest.mark.slow
 def test_an_archive_replaces_the_one_before_and_nobody_else_gets_it(board: Board) -> None:
     first = str(export(board).json()["id"])
     board.wait(first)

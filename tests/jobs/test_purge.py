@@ -77,6 +77,7 @@ def test_the_purge_deletes_audit_events_that_are_a_year_old(muster: Muster) -> N
     assert ids(muster, AuditEvent.id) & {row.id for row in rows} == {rows[1].id}
 
 
+@pytest.mark.slow
 def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: Muster) -> None:
     ada, _bob = Ledger(muster), muster.register()
     idle, aged, live = (ada.account.tokens() for _ in range(3))
@@ -110,6 +111,7 @@ def id_of(code: str) -> UUID:
     return presented.id
 
 
+@pytest.mark.slow
 def test_purging_tombstones_raises_the_floor_and_older_copies_need_a_resync(muster: Muster) -> None:
     ada, bob = Ledger(muster), Ledger(muster)
     kept, old, young = (ada.add()["id"] for _ in range(3))  # revisions 1 to 3

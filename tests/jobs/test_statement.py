@@ -145,6 +145,7 @@ def test_an_address_that_nobody_verified_gets_no_statement(board: Board) -> None
     assert answer.json()["errors"][0]["loc"] == ["body", "mail"]
 
 
+@pytest.mark.slow
 def test_a_long_statement_is_generated_in_batches(muster: Muster) -> None:
     board, count = Board(muster), 3 * BATCH + 1
     lines = ["type,figi,quantity,date", *(f"buy,X{n},1,2026-01-01T00:00:00Z" for n in range(count))]

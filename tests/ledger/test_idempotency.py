@@ -53,6 +53,7 @@ def test_an_idempotency_key_is_scoped_to_its_owner(ada: Ledger) -> None:
     assert len(ids) == 2
 
 
+@pytest.mark.slow
 def test_50_posts_of_one_key_at_once_give_one_row_and_50_equal_answers(ada: Ledger) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: ada.post(headers=keyed("race")), range(50)))

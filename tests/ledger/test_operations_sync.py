@@ -76,6 +76,7 @@ def test_a_phone_that_applies_the_changes_converges_whatever_happens_between_its
     assert revisions[-1] == ada.revision == 12
 
 
+@pytest.mark.slow
 def test_a_phone_that_syncs_while_others_write_converges_and_revisions_have_no_gaps(device: Device) -> None:
     ada = device.ledger
 

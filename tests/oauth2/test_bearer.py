@@ -114,6 +114,7 @@ def test_a_revoked_token_is_refused(muster: Muster) -> None:
     assert_refused(muster.me(tokens), INVALID_TOKEN)
 
 
+@pytest.mark.slow
 def test_a_token_with_any_other_last_character_is_refused(muster: Muster) -> None:
     token = muster.new_account().tokens().access
     for character in BASE64URL:

@@ -140,6 +140,7 @@ def let_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"app.oidc.provider.{name}", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("left", "refusal"), [("another", InvalidToken), ("none", ProviderUnavailable), ("unfit", ProviderUnavailable)]
 )
@@ -215,6 +216,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_provider_with_malformed_responses_is_unavailable(name: str) -> None:
     with Keycloak(SigningKey("ES256")) as keycloak:
@@ -239,6 +241,7 @@ def test_a_single_key_needs_no_kid() -> None:
             asyncio.run(_verify(keycloak, stranger))
 
 
+@pytest.mark.slow
 def test_keys_with_the_same_kid_are_each_tried() -> None:
     keys = [SigningKey("RS256") for _ in range(3)]
     for key in keys:

@@ -74,6 +74,7 @@ def test_who_may_only_look_finds_nothing_to_press(muster: Muster, looker: Browse
     assert few.call("GET", "/admin/jobs").status_code == 403
 
 
+@pytest.mark.slow
 def test_people_are_found_and_the_list_goes_on(muster: Muster, admin: Browser) -> None:
     name = uuid4().hex
     accounts = [muster.new_account(name=f"{name} {number}") for number in range(51)]
@@ -89,6 +90,7 @@ def test_people_are_found_and_the_list_goes_on(muster: Muster, admin: Browser) -
     assert admin.call("GET", "/admin?search=%00").status_code == 422
 
 
+@pytest.mark.slow
 def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Browser) -> None:
     account = muster.new_account(name="Grace")
     here = page_of(account)
