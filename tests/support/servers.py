@@ -48,12 +48,13 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = STARTUP) -> T:
-    """Poll `condition` until it returns something true, and return that."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Poll `condition` until it returns something true, and return that. The longer it takes, the longer the pauses:
+    most conditions are requests, and those of a wait of seconds took a quarter of a core."""
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < seconds:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(min(0.02 + waited / 50, 0.1))
     raise AssertionError(f"waited {seconds} s for {what}")
 
 
@@ -201,6 +202,12 @@ class Muster(Startable):
     @property
     def log(self) -> str:
         return self.log_file.read_text()
+
+    def log_after(self, size: int) -> str:
+        """What was written since the file had that size: that of a shared instance is long by and by."""
+        with self.log_file.open("rb") as file:
+            file.seek(size)
+            return file.read().decode()
 
     def register(self, *, password: str = PASSWORD, name: str | None = None) -> Account:
         email = f"{uuid4().hex}@example.com"
