@@ -14,6 +14,8 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.servers import STARTUP, Muster, Tokens
 
 Json = dict[str, Any]
+# Segments as of a slow network: by their size the system chooses how much it buffers for the sender.
+SLOW_NETWORK = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)]
 LARGE = "\x01" * 4096  # 24 KiB in JSON
 
 
@@ -40,7 +42,8 @@ class Socket:
         sent = headers or (tokens.bearer if tokens else {})
         plain = socket.socket()
         if small:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            for option in SLOW_NETWORK:
+                plain.setsockopt(*option)
         plain.settimeout(STARTUP)
         plain.connect(("127.0.0.1", muster.port))
         plain.settimeout(None)
