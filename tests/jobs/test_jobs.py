@@ -32,6 +32,11 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @pytest.fixture
 def board(muster: Muster) -> Board:
+    return Board(muster)
+
+
+@pytest.fixture
+def registered(muster: Muster) -> Board:
     """Of somebody to whom a mail is on its way."""
     return Board(muster, muster.register())
 
@@ -48,7 +53,7 @@ def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
 def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Muster, board: Board) -> None:
     first, second = board.start(), board.start()
     assert job_ids(muster, board.tokens) == [second, first]
-    stranger, admin = muster.register().sign_in(), muster.admin().tokens()
+    stranger, admin = muster.new_account().tokens(), muster.admin().tokens()
     assert job_ids(muster, stranger) == []
     owner = {"owner_id": str(board.owner_id)}
     assert set(job_ids(muster, admin)) >= set(job_ids(muster, admin, **owner)) >= {first, second}
@@ -64,13 +69,13 @@ def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Mu
     assert muster.client.get(f"/api/jobs/{first}", headers=admin.bearer).json()["owner_id"] == str(board.owner_id)
 
 
-def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, board: Board) -> None:
-    muster.mails(board.account.email)
+def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, registered: Board) -> None:
+    muster.mails(registered.account.email)
     admin = muster.admin().tokens()
     kinds = {job["kind"] for job in muster.client.get("/api/jobs?limit=200", headers=admin.bearer).json()}
     assert kinds >= {"mail", "purge"}
     mail = muster.sql("SELECT id FROM job WHERE kind = 'mail'")[0].id
-    assert_problem(muster.client.delete(f"/api/jobs/{mail}", headers=board.tokens.bearer), 404, "job-not-found")
+    assert_problem(muster.client.delete(f"/api/jobs/{mail}", headers=registered.tokens.bearer), 404, "job-not-found")
 
 
 def test_the_list_of_jobs_has_pages_and_a_filter_by_state(muster: Muster, board: Board) -> None:
@@ -110,7 +115,7 @@ def retry(muster: Muster, tokens: Tokens, job_id: object) -> Response:
 def test_a_job_that_failed_or_was_canceled_starts_again_with_fresh_attempts(
     muster: Muster, board: Board, tmp_path: Path
 ) -> None:
-    stranger, admin = muster.register().tokens(), muster.admin().tokens()
+    stranger, admin = muster.new_account().tokens(), muster.admin().tokens()
     running = board.write(until=str(tmp_path / "gate"))
     board.wait(running, "running")
     assert_problem(retry(muster, board.tokens, running), 409, "job-not-ended")
@@ -164,10 +169,10 @@ def test_deleting_the_account_deletes_its_jobs(muster: Muster, board: Board) -> 
     assert muster.sql("SELECT id FROM job WHERE owner_id = :owner", owner=owner) == []
 
 
-def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, board: Board) -> None:
-    for email in (board.account.email, f"{uuid4().hex}@example.com"):
+def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, registered: Board) -> None:
+    for email in (registered.account.email, f"{uuid4().hex}@example.com"):
         assert muster.client.post("/api/auth/forgot-password", json={"email": email}).status_code == 202
-    muster.mails(board.account.email, subject="Reset your password")
+    muster.mails(registered.account.email, subject="Reset your password")
 
     def arguments() -> list[str]:
         return [str(row.arguments) for row in muster.sql("SELECT arguments FROM job WHERE kind = 'mail'")]
@@ -176,19 +181,19 @@ def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, boa
     assert any("reset" in told for told in arguments())
 
 
-def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, board: Board) -> None:
-    mail = muster.mails(board.account.email)[0]
+def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, registered: Board) -> None:
+    mail = muster.mails(registered.account.email)[0]
     job_id = str(mail["Message-ID"])[1:].partition("@")[0]
     name = job_id.replace("-", "") if muster.database_url.startswith("sqlite") else job_id
     muster.sql("UPDATE job SET state = 'waiting', finished_at = NULL, sent_at = NULL WHERE id = :id", id=name)
     wait_for(lambda: muster.sql("SELECT attempts FROM job WHERE id = :id", id=name)[0].attempts == 2, what="a second")
     wait_for(lambda: muster.sql("SELECT state FROM job WHERE id = :id", id=name)[0].state == "done", what="its end")
-    again = muster.mails(board.account.email)
+    again = muster.mails(registered.account.email)
     assert [mail["Message-ID"] for mail in again] == [f"<{job_id}@muster>"]  # in the outbox it is even the same file
 
 
-def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, board: Board) -> None:
-    mail = muster.mails(board.account.email)[0]
+def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, registered: Board) -> None:
+    mail = muster.mails(registered.account.email)[0]
     assert mail.get_content_type() == "multipart/alternative"
     link = text_of(mail).partition("address:\n")[2].split()[0]
     assert f'href="{link}"' in text_of(mail, "html")
@@ -217,21 +222,21 @@ def test_mail_to_an_unverified_address_contains_no_text_of_a_person(board: Board
     assert "phone" not in text_of(mail, "html")
 
 
-def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Muster, board: Board) -> None:
-    muster.mails(board.account.email)
+def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Muster, registered: Board) -> None:
+    muster.mails(registered.account.email)
     later = utcnow() + timedelta(hours=1)
     with Session(muster.engine) as session:
         session.add_all(
-            Job(kind="mail", queue="high", owner_id=board.owner_id, arguments={"template": "reset"}, due_at=later)
+            Job(kind="mail", queue="high", owner_id=registered.owner_id, arguments={"template": "reset"}, due_at=later)
             for _ in range(AT_ONCE)
         )
         session.commit()
     body = {"email": f"{uuid4().hex}@example.com", "current_password": PASSWORD}
-    assert muster.client.put("/api/users/me/email", json=body, headers=board.tokens.bearer).status_code == 202
+    assert muster.client.put("/api/users/me/email", json=body, headers=registered.tokens.bearer).status_code == 202
     muster.mails(muster.register().email)
     with Session(muster.engine) as session:
         newest = session.exec(
-            select(Job).where(Job.owner_id == board.owner_id).order_by(col(Job.id).desc()).limit(2)
+            select(Job).where(Job.owner_id == registered.owner_id).order_by(col(Job.id).desc()).limit(2)
         ).all()
     waits = [(job.due_at - job.created_at) // BEHIND_OTHERS for job in newest]
     assert ([job.state for job in newest], waits) == (["waiting"] * 2, [2, 1])
@@ -269,8 +274,8 @@ def test_a_stopping_service_releases_its_running_jobs(muster: Muster, board: Boa
     assert board.effects().count(job_id) == 1
 
 
-def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, board: Board) -> None:
-    body = {"email": board.account.email, "password": PASSWORD}
+def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, registered: Board) -> None:
+    body = {"email": registered.account.email, "password": PASSWORD}
     assert muster.client.post("/api/auth/register", json=body).status_code == 409
-    board.wait(board.start())
-    assert len(muster.mails(board.account.email)) == 1
+    registered.wait(registered.start())
+    assert len(muster.mails(registered.account.email)) == 1

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID
 
@@ -36,44 +35,35 @@ def board(muster: Muster, redis: RedisServer) -> Board:
     return Board(muster)
 
 
-def test_a_job_whose_worker_is_killed_runs_again_and_ends_once(muster: Muster, board: Board, tmp_path: Path) -> None:
-    go_on = tmp_path / "go on"
-    job_id = board.write(until=str(go_on))
+def test_a_job_ends_once_whose_worker_is_killed_or_stopped_or_stands_still(
+    muster: Muster, board: Board, tmp_path: Path
+) -> None:
+    """One story, in which a worker takes over from the one before."""
+    go_on = [tmp_path / f"go on {number}" for number in range(3)]
+    job_id = board.write(until=str(go_on[0]))
     with Worker(muster) as killed:
         board.wait(job_id, "running")
         killed.kill()
     assert board.wait(job_id, "waiting")["attempts"] == 1
-    go_on.touch()
+    go_on[0].touch()
     with Worker(muster):
         assert board.wait(job_id)["attempts"] == 2
-    assert board.effects().count(job_id) == 1
-
-
-def test_a_stopping_worker_releases_its_running_jobs(muster: Muster, board: Board, tmp_path: Path) -> None:
-    go_on = tmp_path / "go on"
-    job_id = board.write(until=str(go_on))
-    with Worker(muster):
-        board.wait(job_id, "running")
-    assert board.read(job_id)["state"] == "waiting"
-    go_on.touch()
-    with Worker(muster):
-        assert board.wait(job_id)["attempts"] == 1
-    assert board.effects().count(job_id) == 1
-
-
-def test_a_slow_worker_that_lost_its_claim_commits_nothing(muster: Muster, board: Board, tmp_path: Path) -> None:
-    go_on = tmp_path / "go on"
-    job_id = board.write(until=str(go_on))
+        released = board.write(until=str(go_on[1]))
+        board.wait(released, "running")
+    assert board.read(released)["state"] == "waiting", "its worker was stopped"
+    go_on[1].touch()
     with Worker(muster) as slow:
-        board.wait(job_id, "running")
-        stop_until_taken_back(slow, board, job_id)
-        go_on.touch()
+        assert board.wait(released)["attempts"] == 1
+        lost = board.write(until=str(go_on[2]))
+        board.wait(lost, "running")
+        stop_until_taken_back(slow, board, lost)
+        go_on[2].touch()
         with Worker(muster):
-            board.wait(job_id)
+            board.wait(lost)
             os.kill(slow.process.pid, signal.SIGCONT)
             later = board.write()
             board.wait(later)
-    assert board.effects().count(job_id) == 1
+    assert [board.effects().count(each) for each in (job_id, released, lost)] == [1, 1, 1]
 
 
 def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
@@ -125,26 +115,30 @@ def test_jobs_that_redis_lost_are_sent_again_while_others_wait_in_the_queue(boar
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_high_job_starts_before_100_default_ones_that_waited_longer(
-    muster: Muster, board: Board, redis: RedisServer, tmp_path: Path, workers: int
+def test_a_high_job_starts_before_default_ones_that_waited_longer(
+    muster: Muster, board: Board, redis: RedisServer, tmp_path: Path
 ) -> None:
-    go_on = tmp_path / "go on"
-    with ExitStack() as stack:
-        for _ in range(workers):
-            stack.enter_context(Worker(muster, "--concurrency", "1"))
-        for job_id in board.write_many(workers, until=str(go_on)):
-            board.wait(job_id, "running")
-        waiting = set(board.write_many(100))
-        wait_for(lambda: waiting <= set(redis.holds("default")), what="100 messages")
-        high = board.write(queue="high")
-        wait_for(lambda: high in redis.holds("high"), what="one more")
-        go_on.touch()
-        begun = board.wait(high)["started_at"]
-        first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
-        board.forget(waiting)
-    # Of two workers, the other one takes default jobs until this has begun: some, where without an order it were all.
-    assert len(first) < {1: 1, 2: 10}[workers]
+    one_job = ("--concurrency", "1")
+    with Worker(muster, *one_job):
+        assert started_before_a_high_one(board, redis, tmp_path / "first", workers=1) == 0
+        with Worker(muster, *one_job):
+            # The other one takes default jobs until the high one has begun: some, where without an order it were all.
+            assert started_before_a_high_one(board, redis, tmp_path / "second", workers=2) < 10
+
+
+def started_before_a_high_one(board: Board, redis: RedisServer, go_on: Path, *, workers: int) -> int:
+    """How many of 30 default jobs that waited while each worker was busy."""
+    for job_id in board.write_many(workers, until=str(go_on)):
+        board.wait(job_id, "running")
+    waiting = set(board.write_many(30))
+    wait_for(lambda: waiting <= set(redis.holds("default")), what="30 messages")
+    high = board.write(queue="high")
+    wait_for(lambda: high in redis.holds("high"), what="one more")
+    go_on.touch()
+    begun = board.wait(high)["started_at"]
+    first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
+    board.forget(waiting)
+    return len(first)
 
 
 @pytest.mark.one_database
