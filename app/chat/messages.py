@@ -64,12 +64,8 @@ def store(
     """The stored message, and whether it is new. A repeated client_message_id returns the message stored first."""
     first = _find_sent(session, author_id, body)
     if first is None:
-        values = {
-            **dict(body),
-            "number": _next_number(session, body.room, now),
-            "author_id": author_id,
-            "created_at": now,
-        }
+        number = _next_number(session, body.room, now)
+        values = {**dict(body), "number": number, "author_id": author_id, "created_at": now}
         insert = dialect_insert(session, ChatMessage)
         insert = insert.on_conflict_do_nothing(index_elements=["author_id", "client_message_id"])
         new_id = session.connection().execute(insert.returning(col(ChatMessage.id)), values).scalar_one_or_none()

@@ -169,6 +169,9 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
 # The database is locked, or its disk is full, failing or missing.
 _TEMPORARY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _TEMPORARY |= {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+# PostgreSQL's. 08: the connection failed; 40: deadlock; 53: out of resources; 55P03, 57: locked, cancelled or shutting
+# down; 58: the disk failed.
+_TEMPORARY_STATES = ("08", "40", "53", "55P03", "57", "58")
 
 
 def _is_temporary(error: exc.SQLAlchemyError) -> bool:
@@ -178,12 +181,8 @@ def _is_temporary(error: exc.SQLAlchemyError) -> bool:
     if isinstance(origin, sqlite3.OperationalError):
         return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY
     if isinstance(error, exc.OperationalError):
-        # No SQLSTATE: the connection failed. 40: deadlock; 53: out of resources; 55P03, 57: locked, cancelled or
-        # shutting down; 58: the disk failed.
-        state = getattr(origin, "sqlstate", None)
-        return (
-            error.connection_invalidated or state is None or state.startswith(("08", "40", "53", "55P03", "57", "58"))
-        )
+        state = getattr(origin, "sqlstate", None)  # None: the connection failed
+        return error.connection_invalidated or state is None or state.startswith(_TEMPORARY_STATES)
     return error.connection_invalidated
 
 

@@ -41,9 +41,7 @@ class Problem(SQLModel):
     title: str = Field(description="What this type of problem is.")
     status: int = Field(ge=400, le=599, description="The status code of the response.")
     detail: str = Field(description="A sentence for a person.")
-    errors: list[Mistake] | MISSING = Field(
-        default=MISSING, description="With 422: where and why. Never repeats the input."
-    )
+    errors: list[Mistake] | MISSING = Field(default=MISSING, description="With 422: where and why, never the input.")
 
 
 class OAuthError(SQLModel):

@@ -135,10 +135,8 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
     if scopes:
         kinds += [errors.Unauthenticated, errors.InvalidToken, *map(errors.InsufficientScope, scopes)]
         kinds += [errors.ForeignOrigin] if method != "get" else []
-        # The first token of a person creates the account, on whichever route that is.
-        kinds += (
-            [errors.EmailMissing, errors.EmailTaken, errors.ProviderUnavailable] if get_settings().oidc_issuer else []
-        )
+        if get_settings().oidc_issuer:  # a person's first token creates the account, on whichever route that is
+            kinds += [errors.EmailMissing, errors.EmailTaken, errors.ProviderUnavailable]
     own = operation["responses"]
     if "HTTPValidationError" in str(own.get("422")):
         del own["422"]  # FastAPI's own, which is not what we return

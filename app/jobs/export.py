@@ -81,9 +81,8 @@ def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
         account = UserPublic.of(get_user(session, claimed.owner_id))
     lists = parts()
     with ZipFile(archive, "w", ZIP_DEFLATED) as files:
-        files.writestr(
-            "README.txt", render("export.txt", email=account.email, now=utcnow(), others=lists.keys() - _PARTS)
-        )
+        readme = render("export.txt", email=account.email, now=utcnow(), others=lists.keys() - _PARTS)
+        files.writestr("README.txt", readme)
         _write(files, "account", list(UserPublic.model_fields), [[account]])
         for name, part in lists.items():
             shown = [field for field in part.schema.model_fields if field in part.table.model_fields]

@@ -16,12 +16,14 @@ from app.ledger.operations import lock_owner, take_revisions
 from app.models.operation import Imported, Operation, OperationCreate
 from app.models.user import User
 
+# Rows of a file, each as the values of OperationCreate in the order of its fields: objects would take twice the memory.
+Rows = Sequence[tuple[Any, ...]]
 BATCH = 1000  # rows in one statement and, when they are staged, in one transaction
 _BODY_FIELDS = tuple(OperationCreate.model_fields)
 _DATE = itemgetter(_BODY_FIELDS.index("date"))
 
 
-def by_date(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def by_date(rows: Rows) -> list[tuple[Any, ...]]:
     """Rows whose neighbors in the indexes are written together: dates in no order take three times as long.
 
     They are sorted in pieces. One sort of 660,000 rows would let no other thread of the process run for seconds.
@@ -30,19 +32,14 @@ def by_date(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return list(merge(*pieces, key=_DATE))
 
 
-def import_operations(session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime) -> Imported:
-    """Create operations in the order of `rows`, each with a revision of its own.
-
-    A row is a tuple of the values of OperationCreate, in the order of its fields: objects would take twice the memory.
-    """
+def import_operations(session: Session, owner_id: UUID, rows: Rows, now: datetime) -> Imported:
+    """Create operations in the order of `rows`, each with a revision of its own."""
     last = take_revisions(session, owner_id, len(rows))
     _insert_rows(session, owner_id, rows, now, range(last - len(rows) + 1, last + 1))
     return Imported(created=len(rows), revision=last)
 
 
-def _insert_rows(
-    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
-) -> None:
+def _insert_rows(session: Session, owner_id: UUID, rows: Rows, now: datetime, revisions: range) -> None:
     common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
     for start in range(0, len(rows), BATCH):
         batch = [
@@ -58,9 +55,7 @@ def staged_revisions(count: int) -> range:
     return range(first, first + count)
 
 
-def stage_operations(
-    session: Session, owner_id: UUID, rows: Sequence[tuple[Any, ...]], now: datetime, revisions: range
-) -> None:
+def stage_operations(session: Session, owner_id: UUID, rows: Rows, now: datetime, revisions: range) -> None:
     """Insert operations with provisional revisions. Nobody can read them until they are published."""
     lock_owner(session, owner_id)
     _insert_rows(session, owner_id, rows, now, revisions)

@@ -132,9 +132,8 @@ def read_changes(session: Session, owner_id: UUID, query: ChangesQuery, revision
         raise ResyncRequired
     more, rows = len(rows) > query.limit, rows[: query.limit]
     last = rows[-1]["revision"] if rows else query.since
-    return Changes.model_construct(
-        changes=[_change(row) for row in rows], next=last if more else max(last, revision), more=more
-    )
+    changes = [_change(row) for row in rows]
+    return Changes.model_construct(changes=changes, next=last if more else max(last, revision), more=more)
 
 
 def _change(row: RowMapping) -> Change:

@@ -37,9 +37,7 @@ class AuditEventBase(SQLModel):
     session_id: UUID | None = described(
         "The session that began or ended.", "01935b0e-7c1a-7000-8000-0123456789ab", default=None
     )
-    address: str = described(
-        "The client's address; empty where there was none.", "192.0.2.7", default="", max_length=45
-    )
+    address: str = described("The client's address; empty if there was none.", "192.0.2.7", default="", max_length=45)
     details: dict[str, str] = described(_DETAILS, {"method": "password"}, default_factory=dict, sa_type=JSON)
 
 
@@ -82,9 +80,8 @@ def record_deletion(session: Session, user_id: UUID) -> None:
     """Record that an account is deleted, and forget the rest: what it did to itself and what strangers tried on it, and
     where its owner was. What admins did to it and what it did to others stays, with an id that nobody has."""
     mine = col(AuditEvent.actor_id) == user_id
-    session.exec(
-        delete(AuditEvent).where(col(AuditEvent.user_id) == user_id, mine | col(AuditEvent.actor_id).is_(None))
-    )
+    by_nobody = col(AuditEvent.actor_id).is_(None)
+    session.exec(delete(AuditEvent).where(col(AuditEvent.user_id) == user_id, mine | by_nobody))
     record(session, "account-deleted", user_id=user_id)
     session.exec(update(AuditEvent).where(mine).values(address=""))
 

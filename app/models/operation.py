@@ -18,9 +18,7 @@ from app.models.types import Amount, Timestamp, UtcTime, line, text_schema
 MAX_TEXT = 50
 
 OperationType = Annotated[str, *line(MAX_TEXT, "sell", "What was done, such as sell.", max_sent=200, lower=True)]
-InstrumentType = Annotated[
-    str, *line(MAX_TEXT, "btc", "The type of the instrument, such as btc.", max_sent=200, lower=True)
-]
+InstrumentType = Annotated[str, *line(MAX_TEXT, "btc", "The instrument's type, such as btc.", max_sent=200, lower=True)]
 Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", "The instrument's identifier.", max_sent=200)]
 
 Revision = Annotated[int, pydantic.Field(description="The owner's revision that changed it last.", examples=[12])]
@@ -105,9 +103,7 @@ class Change(OperationChanges):
 
     id: Id
     revision: Revision
-    deleted_at: UtcTime | MISSING = Field(
-        default=MISSING, description="When it was deleted; absent while the operation exists."
-    )
+    deleted_at: UtcTime | MISSING = Field(default=MISSING, description="When it was deleted; absent while it exists.")
     owner_id: UUID | MISSING = Field(default=MISSING, description=_OWNER)
     created_at: UtcTime | MISSING = Field(default=MISSING, description=_CREATED)
     updated_at: UtcTime | MISSING = Field(default=MISSING, description=_UPDATED)
@@ -126,7 +122,7 @@ class OperationFilter(Period):
 
     type: OperationType | None = Field(default=None, description="Only operations of this type, in any case.")
     instrument_type: InstrumentType | None = Field(
-        default=None, description="Only operations of this type of instrument, in any case."
+        default=None, description="Only of this type of instrument, in any case."
     )
     figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
 
@@ -151,9 +147,7 @@ class ChangesQuery(SQLModel):
     since: Position = Field(default=0, description="The revision of your copy; 0 if it is empty.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
     full: Flag = Field(default=False, description="Send true with every request that fills an empty copy.")
-    began: Position | None = Field(
-        default=None, description="The revision at which filling the copy began, from the Link header."
-    )
+    began: Position | None = Field(default=None, description="The revision when filling began, from the Link header.")
 
     @property
     def fills(self) -> bool:

@@ -74,9 +74,7 @@ class TaskFilter(SQLModel):
     """The query parameters that select the tasks of a list."""
 
     author_id: UUID | None = Field(default=None, alias="author", description="Only tasks that this user wrote.")
-    assignee_id: UUID | None = Field(
-        default=None, alias="assignee", description="Only tasks that are assigned to this user."
-    )
+    assignee_id: UUID | None = Field(default=None, alias="assignee", description="Only tasks assigned to this user.")
     is_open: bool | None = Field(default=None, alias="open", description="true: only open tasks; false: only closed.")
 
     def conditions(self) -> list[ColumnElement[bool]]:

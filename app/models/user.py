@@ -31,9 +31,7 @@ def _known_scope(value: str) -> str:
 
 Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
 RoleName = Annotated[Plain, StringConstraints(max_length=50), text_schema("The role's name.", "user", maxLength=50)]
-Search = Annotated[
-    str, *line(254, "ada", "Only accounts whose address or name begins with this, in upper or lower case.")
-]
+Search = Annotated[str, *line(254, "ada", "Only accounts whose address or name begins with this, in any case.")]
 _SCOPES, _SOME_SCOPES = "What the role allows.", ["me", "operations:read"]
 
 

@@ -37,15 +37,13 @@ class _CodeAndRefresh(SQLModel):
 class CodeTokenForm(_CodeAndRefresh):
     """The parameters of a token request (RFC 6749 sections 4.1.3 and 6, RFC 7636 section 4.5)."""
 
-    grant_type: Literal["authorization_code", "refresh_token"] = Field(description="How you get tokens.")
+    grant_type: Literal["authorization_code", "refresh_token"] = Field(description="How to get tokens.")
 
 
 class TokenForm(_CodeAndRefresh):
     """The same with those of the password grant (RFC 6749 section 4.3.2) and a device label."""
 
-    grant_type: Literal["authorization_code", "refresh_token", "password"] = described(
-        "How you get tokens.", "password"
-    )
+    grant_type: Literal["authorization_code", "refresh_token", "password"] = described("How to get tokens.", "password")
     username: Username | MISSING = MISSING
     password: SecretStr | MISSING = described("Password grant.", "violet-tandem-harbour", default=MISSING)
     device: DeviceName | MISSING = MISSING

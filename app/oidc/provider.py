@@ -41,9 +41,8 @@ class Provider:
 
         self.issuer = issuer
         self._settings = settings
-        self._http = httpx.AsyncClient(
-            timeout=TIMEOUT, headers={"Accept": "application/json", "Accept-Encoding": "identity"}
-        )
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=headers)
         self.discovery = Discovery(issuer, self._http)
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
         # Why no account could be created (app/oidc/accounts.py). To try again at each request would cost others the
