@@ -1,5 +1,6 @@
 """Accounts: finding and creating users, replacing passwords, and keeping one admin."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.orm import joinedload
 from sqlmodel import Session, col, select, update
 
-from app.core.errors import LastAdmin, RolesMissing, SessionNotFound, UserNotFound, found
+from app.core.errors import Conflict, LastAdmin, RolesMissing, SessionNotFound, UserNotFound, found
 from app.core.scopes import ADMIN, USER
 from app.models.audit import PasswordEvent, record, record_deletion
 from app.models.base import utcnow
@@ -93,29 +94,26 @@ def get_role(session: Session, name: str) -> Role:
     return found(find_role(session, name), RolesMissing(retry_after=60))
 
 
-def request_email_change(session: Session, user: User, new_email: str) -> bool:
-    """Store the address that is to be confirmed; False if the account has changed since it was read."""
-    is_unchanged = _compare_and_swap(session, user, new_email=new_email)
-    if is_unchanged:
-        record(session, "email-change-requested", user_id=user.id)
-    return is_unchanged
+def request_email_change(session: Session, user: User, new_email: str) -> None:
+    """Store the address that is to be confirmed, or raise Conflict."""
+    _compare_and_swap(session, user, new_email=new_email)
+    record(session, "email-change-requested", user_id=user.id)
 
 
 def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
     """Replace the hash of the same password, unless the password has changed since."""
-    _compare_and_swap(session, user, password_hash=stronger_hash)
+    with suppress(Conflict):
+        _compare_and_swap(session, user, password_hash=stronger_hash)
 
 
 def replace_password(
     session: Session, user: User, password_hash: str, *, reason: PasswordEvent, now: datetime, **also: Any
-) -> bool:
-    """Set the hash and end all sessions, as end_all_sessions does; False if the account changed since it was read."""
+) -> None:
+    """Set the hash and end all sessions, as end_all_sessions does; or raise Conflict."""
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
-    is_unchanged = _compare_and_swap(session, user, col(User.is_active), **values)
-    if is_unchanged:
-        revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
-        record(session, reason, user_id=user.id, actor_id=user.id)
-    return is_unchanged
+    _compare_and_swap(session, user, col(User.is_active), **values)
+    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
+    record(session, reason, user_id=user.id, actor_id=user.id)
 
 
 def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
@@ -133,27 +131,28 @@ def end_session(session: Session, user_id: UUID, session_id: UUID, *, reason: st
     record(session, "session-revoked", user_id=user_id, session_id=session_id)
 
 
-def delete_account(session: Session, user: User) -> bool:
-    """Delete the account; False if it has changed since it was read. Foreign keys delete what belongs to it."""
+def delete_account(session: Session, user: User) -> None:
+    """Delete the account, or raise Conflict if it has changed since it was read."""
     keep_an_admin(session, without=user.id)
     current = session.get(User, user.id, with_for_update=True)
     if current is None or (current.password_hash, current.auth_epoch) != (user.password_hash, user.auth_epoch):
-        return False
+        raise Conflict
     remove_account(session, current)
-    return True
 
 
 def remove_account(session: Session, user: User) -> None:
+    """Foreign keys delete what belongs to the account."""
     session.delete(user)
     session.flush()
     record_deletion(session, user.id)
 
 
-def _compare_and_swap(session: Session, read: User, *conditions: Any, **values: Any) -> bool:
-    """Change the account if it is still as it was read, and return whether it was."""
+def _compare_and_swap(session: Session, read: User, *conditions: Any, **values: Any) -> None:
+    """Change the account, or raise Conflict if it has changed since it was read."""
     owned = (col(User.id) == read.id, col(User.email) == read.email, col(User.auth_epoch) == read.auth_epoch)
     unchanged = update(User).where(*owned, col(User.password_hash) == read.password_hash, *conditions)
-    return session.exec(unchanged.values(**values)).rowcount == 1
+    if session.exec(unchanged.values(**values)).rowcount == 0:
+        raise Conflict
 
 
 # ---- The last admin ----

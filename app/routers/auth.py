@@ -6,7 +6,7 @@ from sqlmodel import Session
 from app.accounts import email_tokens, users
 from app.core.concurrency import in_thread
 from app.core.crypto import sha256_base64url
-from app.core.errors import AlreadyConfirmed, EmailTaken, InvalidLink, RolesMissing
+from app.core.errors import AlreadyConfirmed, Conflict, EmailTaken, InvalidLink, RolesMissing
 from app.core.moving_windows import networks
 from app.core.oauth_errors import UnsupportedGrantType
 from app.core.settings import get_settings
@@ -169,8 +169,10 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
 
     def reset(session: Session) -> None:
         now = utcnow()
-        if not users.replace_password(session, user, password_hash, reason="password-reset", now=now, is_verified=True):
-            raise InvalidLink
+        try:
+            users.replace_password(session, user, password_hash, reason="password-reset", now=now, is_verified=True)
+        except Conflict:
+            raise InvalidLink from None
         services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
 
     await services.database.write(request, reset)

@@ -78,8 +78,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: Account, servic
         raise Invalid.at("body", "current_password", message="The current password is required.", kind="missing")
     else:
         await _verify_password(services, me, body.current_password)
-    if not await services.database.write(request, users.delete_account, me.user):
-        raise Conflict
+    await services.database.write(request, users.delete_account, me.user)
     if is_by_cookie(request):
         send_cookie(request, "", 0)
 
@@ -104,8 +103,7 @@ def _change_password(
     session: Session, services: Services, me: CurrentAccount, password_hash: str, start_session: Callable[..., Started]
 ) -> Started:
     now = utcnow()
-    if not users.replace_password(session, me.user, password_hash, reason="password-changed", now=now):
-        raise Conflict
+    users.replace_password(session, me.user, password_hash, reason="password-changed", now=now)
     row = session.get_one(RefreshToken, me.caller.session_id)
     if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
         raise InvalidToken
@@ -122,8 +120,7 @@ async def change_email(request: Request, body: EmailChange, me: Account, service
 
 
 def _change_email(session: Session, services: Services, user: User, new_email: str) -> None:
-    if not users.request_email_change(session, user, new_email):
-        raise Conflict
+    users.request_email_change(session, user, new_email)
     services.jobs.mail(session, "email_change", owner_id=user.id)
     services.jobs.mail(session, "email-changing", owner_id=user.id, to=user.email)
 
