@@ -151,7 +151,7 @@ async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: 
 async def _verify(connection: HTTPConnection, token: str) -> Caller:
     services, now = services_of(connection), utcnow()
     server, database = services.authorization_server, services.database
-    claims = server.verify(token, now)
+    claims = services.signers.access.verify(token, now)
     rows = await database.session_rows.all(SESSION_QUERY, {"id": claims.session_id})
     caller = server.caller(claims, snapshot(rows), now)
     if caller.needs_confirmation:

@@ -89,9 +89,7 @@ def make_services(settings: Settings, database: Database) -> Services:
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
         jobs=jobs,
         cache=Cache(settings.redis_url),
-        import_bulkhead=Bulkhead(
-            1, MAX_IMPORTS, detail="Too many imports at once. Try again in a moment.", retry_after=10
-        ),
+        import_bulkhead=Bulkhead(MAX_IMPORTS, detail="Too many imports at once. Try again shortly.", retry_after=10),
         chat=ChatHub(database, settings.redis_url, live_scopes),
         provider=provider,
         login_flow=login_flow,

@@ -88,9 +88,7 @@ class _Worker:
 
     def __init__(self, name: str) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._bulkhead = Bulkhead(
-            1, QUEUE, SHARE, detail="Too many sign-ins at once. Try again in a moment.", retry_after=2
-        )
+        self._bulkhead = Bulkhead(QUEUE, SHARE, detail="Too many sign-ins at once. Try again shortly.", retry_after=2)
 
     async def run(self, parties: Sequence[str], function: Callable[[], T]) -> T:
         async with self._bulkhead.enter(*parties):

@@ -21,13 +21,13 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 class Bulkhead:
-    """Limits heavy work in this process: at most `width` at a time and `capacity` in all, a 503 for everyone else.
+    """Limits heavy work in this process: one at a time and `capacity` in all, a 503 for everyone else.
 
     `share` is the number of these places that one party, such as a network or an account, may take.
     """
 
-    def __init__(self, width: int, capacity: int, share: int = 1, *, detail: str, retry_after: int) -> None:
-        self._limiter = anyio.CapacityLimiter(width)
+    def __init__(self, capacity: int, share: int = 1, *, detail: str, retry_after: int) -> None:
+        self._working = anyio.Lock()
         self._capacity, self._share = capacity, share
         self._entered: Counter[str] = Counter()
         self._detail, self._retry_after = detail, retry_after
@@ -40,7 +40,7 @@ class Bulkhead:
             raise Unavailable(self._detail, retry_after=self._retry_after)
         self._entered.update([everybody, *parties])
         try:
-            async with self._limiter:
+            async with self._working:
                 yield
         finally:
             self._entered.subtract([everybody, *parties])

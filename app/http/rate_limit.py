@@ -53,13 +53,12 @@ def by_person(request: HTTPConnection) -> str:
 
 
 _settings = get_settings()
-_limiter = Limiter(
+_windows = Limiter(
     key_func=by_session,
     strategy="moving-window",
     storage_uri=_settings.redis_url or "local://",
     storage_options=CLIENT_OPTIONS if _settings.redis_url else {},
-)
-_windows = _limiter.limiter
+).limiter
 
 
 @dataclass(frozen=True, slots=True)

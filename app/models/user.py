@@ -121,8 +121,6 @@ class Identity(IdentityBase, table=True):
     user_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
     synced_at: datetime
 
-    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
-
 
 class UserCreate(Body, UserBase):
     password: Secret = Field(description="A password of your choice.")

@@ -64,12 +64,8 @@ class ResourceServer:
 
     def authenticate(self, session: Session, token: str, now: datetime) -> Caller:
         """The caller, from one query. Call `confirm_use` next if `caller.needs_confirmation`."""
-        claims = self.verify(token, now)
+        claims = self._signers.access.verify(token, now)
         return self.caller(claims, read_session(session, claims.session_id), now)
-
-    def verify(self, token: str, now: datetime) -> AccessClaims:
-        """The claims of an access token, whether or not its session is still live."""
-        return self._signers.access.verify(token, now)
 
     def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
         """The caller with a verified access token, given the session that it names."""
