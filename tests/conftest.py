@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _POSTGRES = "MUSTER_TEST_POSTGRES"
 _PASSED = "passed"
 _open_browsers = ExitStack()
 _browsers: list[Chromium] = []
+_templates: list[Future[None]] = []
 
 Muster.launch = Fork
 
@@ -44,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers and make the template databases, once a run, before the workers start."""
+    """Start PostgreSQL before the workers start, and begin to make the template databases: once a run."""
     if not _runs_tests(config):
         return
     folder = Path(tempfile.mkdtemp(prefix="muster-tests-"))
@@ -54,7 +56,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[_POSTGRES] = ""
     if not config.option.quick:
         os.environ[_POSTGRES] = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
-    make_templates(folder, os.environ[_POSTGRES])
+    _templates.append(ThreadPoolExecutor(1).submit(make_templates, folder, os.environ[_POSTGRES]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Before the first test, wait for the template databases, which are made while the workers start and collect."""
+    for made in _templates:
+        made.result()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
