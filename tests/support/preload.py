@@ -71,6 +71,7 @@ def note(settings: Settings, name: str) -> Any:
     return object.__getattribute__(settings, name)
 
 
+gc.disable()  # what is imported is never garbage
 for name in LIBRARIES:
     import_module(name)
 import_all(PACKAGES)
@@ -84,3 +85,4 @@ with patch.dict(os.environ, SETTINGS):
 hash_password("")  # libpass takes long for its first hash; in a thread, a fork could inherit its locks
 gc.collect()
 gc.freeze()  # each instance walks its own objects when it starts, not these
+gc.enable()
