@@ -50,18 +50,28 @@ def config(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
     return configure(empty_database_url, monkeypatch)
 
 
+@pytest.fixture
+def migrated(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Of a copy of a database that was migrated from nothing to the head, without a row."""
+    with engine_for(database_url).begin() as connection:
+        connection.execute(text("DELETE FROM role"))
+    return configure(database_url, monkeypatch)
+
+
 @pytest.mark.slow
 def test_each_step_down_and_up_again_keeps_every_row(config: Config, empty_database_url: str) -> None:
     engine = engine_for(empty_database_url)
+    tables: list[Table] = []
     for revision in REVISIONS:
         command.upgrade(config, revision)
+        tables_below = tables
         with engine.begin() as connection:
             tables = reflect(connection)
             fill(connection, tables)
             above = rows(connection, tables)
         command.downgrade(config, "-1")
         with engine.begin() as connection:
-            below = rows(connection)
+            below = rows(connection, tables_below)
         command.upgrade(config, revision)
         with engine.begin() as connection:
             again = rows(connection, tables)
@@ -74,34 +84,30 @@ def test_each_step_down_and_up_again_keeps_every_row(config: Config, empty_datab
 
 
 @pytest.mark.slow
-def test_down_to_nothing_and_up_again_gives_the_same_schema(config: Config, empty_database_url: str) -> None:
-    engine = engine_for(empty_database_url)
-    command.upgrade(config, "head")
+def test_down_to_nothing_and_up_again_gives_the_same_schema(migrated: Config, database_url: str) -> None:
+    engine = engine_for(database_url)
     with engine.begin() as connection:
         before = constraint_names(connection)
-    command.downgrade(config, "base")
+    command.downgrade(migrated, "base")
     with engine.begin() as connection:
         assert table_names(connection) == set()
-    command.upgrade(config, "head")
+    command.upgrade(migrated, "head")
     with engine.begin() as connection:
         assert constraint_names(connection) == before
 
 
-def test_the_migrations_give_what_the_models_say(config: Config, empty_database_url: str) -> None:
-    command.upgrade(config, "head")
-    command.check(config)
-    with engine_for(empty_database_url).begin() as connection:
+def test_the_migrations_give_what_the_models_say(migrated: Config, database_url: str) -> None:
+    command.check(migrated)
+    with engine_for(database_url).begin() as connection:
         connection.execute(text("ALTER TABLE role ADD COLUMN forgotten INTEGER"))
     with pytest.raises(CommandError, match="forgotten"):
-        command.check(config)
+        command.check(migrated)
 
 
-def test_constraint_names_are_those_of_the_convention_and_of_the_models(
-    config: Config, empty_database_url: str
-) -> None:
+@pytest.mark.usefixtures("migrated")
+def test_constraint_names_are_those_of_the_convention_and_of_the_models(database_url: str) -> None:
     """`alembic check` compares neither the names of all constraints nor the checks."""
-    command.upgrade(config, "head")
-    with engine_for(empty_database_url).begin() as connection:
+    with engine_for(database_url).begin() as connection:
         found = constraint_names(connection)
     for table, names in found.items():
         assert names == {convention: convention for convention in names.values()}
@@ -112,12 +118,12 @@ def test_constraint_names_are_those_of_the_convention_and_of_the_models(
 
 
 @pytest.mark.slow
-def test_the_highest_id_is_not_issued_again_once_its_row_is_deleted(config: Config, empty_database_url: str) -> None:
+@pytest.mark.usefixtures("migrated")
+def test_the_highest_id_is_not_issued_again_once_its_row_is_deleted(database_url: str) -> None:
     """In every table whose ids reach clients: an offline phone would change another row."""
-    command.upgrade(config, "head")
     tables = [table for table in SQLModel.metadata.sorted_tables if table.autoincrement_column is not None]
     assert len(tables) > 1
-    with engine_for(empty_database_url).begin() as connection:
+    with engine_for(database_url).begin() as connection:
         fill(connection)
         for table in reversed(tables):  # what refers to a row goes before it
             if table.name != "role":  # its ids stay inside
@@ -143,11 +149,9 @@ def test_a_database_of_the_first_release_gains_every_scope_since(config: Config,
 
 
 @pytest.mark.slow
-def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(
-    config: Config, empty_database_url: str
-) -> None:
-    command.upgrade(config, "head")
-    with engine_for(empty_database_url).begin() as connection:
+@pytest.mark.usefixtures("migrated")
+def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(database_url: str) -> None:
+    with engine_for(database_url).begin() as connection:
         insert_first_roles(connection)
         before = rows(connection)["role"]
         for _ in range(2):
@@ -159,9 +163,9 @@ def test_a_scope_is_granted_once_to_the_roles_named_and_revoked_from_all(
 
 
 @pytest.mark.slow
-def test_the_condition_of_a_check_changes_in_place(config: Config, empty_database_url: str) -> None:
-    command.upgrade(config, "head")
-    engine, new = engine_for(empty_database_url), "state IN ('waiting', 'lost')"
+@pytest.mark.usefixtures("migrated")
+def test_the_condition_of_a_check_changes_in_place(database_url: str) -> None:
+    engine, new = engine_for(database_url), "state IN ('waiting', 'lost')"
     with engine.begin() as connection:
         fill(connection)
         checks = {check["name"]: check["sqltext"] for check in inspect(connection).get_check_constraints("job")}
@@ -243,21 +247,20 @@ def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "
 
 
 @pytest.mark.slow
-def test_a_migration_may_rename_a_table(config: Config, empty_database_url: str, tmp_path: Path) -> None:
+def test_a_migration_may_rename_a_table(migrated: Config, database_url: str, tmp_path: Path) -> None:
     there, back = 'rename_table(op, "user", "person")', 'rename_table(op, "person", "user")'
-    throw_away(config, tmp_path, upgrade=there, downgrade=back)
-    engine = engine_for(empty_database_url)
-    command.upgrade(config, REVISIONS[-1])
+    throw_away(migrated, tmp_path, upgrade=there, downgrade=back)
+    engine = engine_for(database_url)
     with engine.begin() as connection:
         fill(connection)
         before = rows(connection), constraint_names(connection)
-    command.upgrade(config, "head")
+    command.upgrade(migrated, "head")
     with engine.begin() as connection:
         after, names = rows(connection), constraint_names(connection)
     after["user"] = after.pop("person")
     assert after == before[0]
     assert all(name == convention for table in names.values() for name, convention in table.items())
-    command.downgrade(config, "-1")
+    command.downgrade(migrated, "-1")
     with engine.begin() as connection:
         assert (rows(connection), constraint_names(connection)) == before
 

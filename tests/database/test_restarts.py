@@ -66,15 +66,15 @@ def test_an_outage_under_load_is_503_and_leaves_no_failure_behind(muster: Muster
     traffic = Traffic(muster, muster.new_account().tokens())
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(traffic.go_on, number) for number in range(CLIENTS)]
-        wait_for(lambda: len(traffic.answers) > 100, what="traffic")
+        wait_for(lambda: len(traffic.answers) > 50, what="traffic")
         cluster.stop(mode)
         down = len(traffic.answers)
-        wait_for(lambda: len(traffic.answers) > down + 100, what="traffic without a database")
+        wait_for(lambda: len(traffic.answers) > down + 50, what="traffic without a database")
         cluster.start()
         up = len(traffic.answers)
         wait_for(lambda: len(traffic.answers) > up + 2 * CLIENTS, what="the requests that straddle the start")
         after = len(traffic.answers)
-        wait_for(lambda: len(traffic.answers) > after + 100, what="traffic again")
+        wait_for(lambda: len(traffic.answers) > after + 50, what="traffic again")
         traffic.stopped.set()
     assert {answer.status_code for answer in traffic.answers} == {200, 503}
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in traffic.answers if answer.status_code == 503)
