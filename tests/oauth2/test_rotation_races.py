@@ -1,12 +1,15 @@
 """Refresh tokens and codes under real concurrency, and when the service is killed (R1, R8, R11, P4)."""
 
+import os
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -42,25 +45,31 @@ def ada(muster: Muster) -> Account:
     return muster.new_account()
 
 
+def rounds(muster: Muster, number: int) -> range:
+    """So many, three times what it takes to find a comparison that is lost; on SQLite, which carries out one
+    transaction that writes after the other, one, which finds a transaction that did not begin as one that writes."""
+    return range(1 if muster.database_url.startswith("sqlite") else number)
+
+
 # ---- Many presentations of one token: R1 ----
 
 
 def test_twenty_refreshes_of_one_token_at_once_all_get_its_one_successor(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
-    for generation in range(2, 8):
+    for number in rounds(muster, 6):
         phone = same_answer(at_once(*[partial(muster.refresh, phone.refresh)] * 20))
-        assert row_of(muster, phone).generation == generation
+        assert row_of(muster, phone).generation == number + 2
     assert_lives(muster, phone)
 
 
 def test_twenty_late_retries_at_once_all_get_one_new_successor(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
     lost = refreshed(muster, phone)
-    for generation in range(3, 8):
+    for number in rounds(muster, 3):
         make_older(muster, phone, age=BEYOND_GRACE)
         newest = same_answer(at_once(*[partial(muster.refresh, phone.refresh)] * 20))
         assert newest.refresh != lost.refresh
-        assert (row_of(muster, phone).parent_generation, row_of(muster, phone).generation) == (1, generation)
+        assert (row_of(muster, phone).parent_generation, row_of(muster, phone).generation) == (1, number + 3)
         lost = newest
     assert_lives(muster, lost)
 
@@ -108,12 +117,12 @@ def sessions_locked(muster: Muster) -> Iterator[None]:
 
 def test_two_exchanges_of_one_code_at_once_make_one_session(muster: Muster, ada: Account) -> None:
     app = App(muster)
-    for _ in range(4):
-        codes = app.codes(ada, 20)
+    for _ in rounds(muster, 3):
+        codes = app.codes(ada, 10)
         answers = at_once(*[partial(app.exchange, code) for code in codes for _ in range(2)])
         pairs = [same_answer(list(both)) for both in zip(answers[::2], answers[1::2], strict=True)]
-        assert [claims_of(pair.access)["gen"] for pair in pairs] == [1] * 20
-        assert len({claims_of(pair.access)["sid"] for pair in pairs}) == 20
+        assert [claims_of(pair.access)["gen"] for pair in pairs] == [1] * 10
+        assert len({claims_of(pair.access)["sid"] for pair in pairs}) == 10
     assert_lives(muster, pairs[-1])
 
 
@@ -121,7 +130,7 @@ def test_a_service_killed_while_it_redeems_codes_redeems_them_again(serve: Calla
     muster = serve()
     ada, app, lost = muster.new_account(), App(muster), 0
     while lost == 0:
-        codes = app.codes(ada, 40)
+        codes = app.codes(ada, 24)
         answered = kill_while_redeeming(muster, app, codes)
         changed = {UUID(str(row.id)) for row in muster.sql("SELECT id FROM refresh_token WHERE generation = 1")}
         muster.start()
@@ -138,6 +147,7 @@ def test_a_service_killed_while_it_redeems_codes_redeems_them_again(serve: Calla
 def kill_while_redeeming(muster: Muster, app: App, codes: list[str]) -> dict[str, Tokens]:
     """The pairs that arrived before the service was killed."""
     answered: dict[str, Tokens] = {}
+    before = generations(muster)
 
     def redeem(some: list[str]) -> None:
         with suppress(httpx.TransportError):
@@ -146,19 +156,30 @@ def kill_while_redeeming(muster: Muster, app: App, codes: list[str]) -> dict[str
 
     with ThreadPoolExecutor(4) as pool:
         redeeming = [pool.submit(redeem, codes[first::4]) for first in range(4)]
-        wait_for(lambda: len(answered) > 10, what="exchanges")
-        kill_at_a_change(muster, redeeming)
+        wait_for(lambda: len(answered) > 4, what="exchanges")
+        kill_at_a_change(muster, redeeming, lambda: before + len(answered))
     return answered
 
 
-def kill_at_a_change(muster: Muster, running: Sequence[Future[Any]]) -> None:
-    """Kill the service when a row has changed and the answer to that is about to leave, or when all have ended."""
-    generations = text("SELECT sum(generation) FROM refresh_token")
-    with connected(muster) as connection:
-        before = connection.scalar(generations)
-        while connection.scalar(generations) == before and not all(one.done() for one in running):
-            pass  # at full speed
-        muster.kill()
+def generations(muster: Muster) -> int:
+    """The changes of rows so far: each is one more."""
+    return int(muster.sql("SELECT sum(generation) AS sum FROM refresh_token")[0].sum or 0)
+
+
+def kill_at_a_change(muster: Muster, running: Sequence[Future[Any]], answered: Callable[[], int]) -> None:
+    """Kill the service when a row has changed and the answer to that has not left, or when all have ended.
+
+    It is stopped again and again to look: what it has sent by then arrives while it stands still.
+    """
+    assert muster.process is not None
+    while not all(one.done() for one in running):
+        os.kill(muster.process.pid, signal.SIGSTOP)
+        sleep(0.02)
+        if generations(muster) > answered():
+            break
+        os.kill(muster.process.pid, signal.SIGCONT)
+        sleep(random.random() / 200)  # noqa: S311  # no secret
+    muster.kill()
 
 
 # ---- Refresh against whatever ends or confirms a session: R8 ----
@@ -166,7 +187,7 @@ def kill_at_a_change(muster: Muster, running: Sequence[Future[Any]]) -> None:
 
 def test_a_refresh_that_races_a_revocation_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
     first = ada.tokens()
-    for _ in range(3):
+    for _ in rounds(muster, 3):
         devices = more_devices(muster, first, 20)
         revocations = [partial(revoke, muster, device) for device in devices]
         refreshes = [partial(refresh_until_refused, muster, device) for device in devices]
@@ -195,8 +216,8 @@ def refresh_until_refused(muster: Muster, tokens: Tokens) -> list[Tokens]:
 
 def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(muster: Muster, ada: Account) -> None:
     tablet = ada.tokens()
-    for _ in range(3):
-        devices = more_devices(muster, tablet, 20)
+    for _ in rounds(muster, 3):
+        devices = more_devices(muster, tablet, 8)
         change = partial(change_password, muster, ada, tablet)
         changed, *handed_out = at_once(change, *[partial(refresh_until_refused, muster, device) for device in devices])
         assert_signed_out(muster, tablet, *chain(*handed_out))
@@ -213,7 +234,7 @@ def change_password(muster: Muster, account: Account, tokens: Tokens) -> list[To
 
 
 def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muster) -> None:
-    for _ in range(8):
+    for _ in range(8):  # where a session is given the epoch of the moment, one in two shows it
         ada = muster.new_account()  # the ceiling of sign-ins to one account is a hundred an hour
         tablet = ada.tokens()
         old = {"grant_type": "password", "username": ada.email, "password": ada.password}
@@ -222,7 +243,7 @@ def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muste
             # One hash at a time, in order: once this one is answered, the change is about to hash the new password,
             # and most of the sign-ins that come now have read the old one and are judged when it is gone.
             muster.token(**old)
-            answers = at_once(*[partial(muster.token, **old)] * 7)  # with the change one network's share
+            answers = at_once(*[partial(muster.token, **old)] * 3)
         handed_out = [Tokens(answer.json()) for answer in answers if answer.status_code == 200]
         assert len(handed_out) + sum(map(is_refused, answers)) == len(answers)
         assert_signed_out(muster, tablet, *handed_out)
@@ -246,13 +267,13 @@ def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(
     muster: Muster, ada: Account, use: Use
 ) -> None:
     first = ada.tokens()
-    for _ in range(2):  # without that comparison, the first shows it
-        parents = more_devices(muster, first, 20)
+    for _ in range(2):  # without that comparison, half of these pairs show it
+        parents = more_devices(muster, first, 6)
         lost = [refreshed(muster, parent) for parent in parents]
         make_older(muster, *parents, age=BEYOND_GRACE)
         retries = [partial(muster.refresh, parent.refresh) for parent in parents]
         answers = at_once(*retries, *[partial(use, muster, pair) for pair in lost])
-        for retry, used in zip(answers[:20], answers[20:], strict=True):
+        for retry, used in zip(answers[:6], answers[6:], strict=True):
             assert min([retry.status_code, used.status_code]) == 200
             assert is_refused(retry) or is_refused(used)
         handed_out = [Tokens(answer.json()) for answer in answers if "refresh_token" in answer.json()]
@@ -265,7 +286,7 @@ def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(
 
 def test_a_service_killed_at_any_moment_leaves_whole_rows_and_every_retry_works(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    phones = more_devices(muster, muster.new_account().tokens(), 16)
+    phones = more_devices(muster, muster.new_account().tokens(), 6)
     kills = lost = 0
     while kills < 3 or lost == 0:
         phones = kill_while_refreshing(muster, phones)
@@ -278,6 +299,7 @@ def test_a_service_killed_at_any_moment_leaves_whole_rows_and_every_retry_works(
 def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
     """What each phone had stored last when the service was killed."""
     answered: list[Tokens] = []
+    before = generations(muster)
 
     def go_on(tokens: Tokens) -> Tokens:
         while True:
@@ -291,7 +313,7 @@ def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
     with ThreadPoolExecutor(len(phones)) as pool:
         stored = [pool.submit(go_on, phone) for phone in phones]
         wait_for(lambda: len(answered) > len(phones), what="refreshes")
-        kill_at_a_change(muster, stored)
+        kill_at_a_change(muster, stored, lambda: before + len(answered))
         return [phone.result() for phone in stored]
 
 
