@@ -91,6 +91,7 @@ def test_an_unverified_account_loses_its_address_to_the_person_who_verified_it(
     assert external.sent_mails(left["email"]) == []
 
 
+@pytest.mark.one_database
 def test_userinfo_supplies_what_the_token_lacks(external: Muster, keycloak: Keycloak) -> None:
     claims = keycloak.claims(email=ABSENT, email_verified=ABSENT, name=ABSENT)
     sub = claims["sub"]
@@ -102,6 +103,7 @@ def test_userinfo_supplies_what_the_token_lacks(external: Muster, keycloak: Keyc
     assert keycloak.asked["userinfo"] == asked
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("told", ["nothing", "refused", "nonsense", "another"])
 def test_no_account_is_created_without_an_email_address(external: Muster, keycloak: Keycloak, told: str) -> None:
     email = None if told == "nothing" else "no address"
@@ -132,12 +134,14 @@ def test_concurrent_first_requests_create_one_account(external: Muster, keycloak
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
+@pytest.mark.one_database
 def test_an_invalid_name_is_dropped_and_only_true_means_verified(external: Muster, keycloak: Keycloak) -> None:
     for name in ("", "a\0b", "x" * 200, 7, "\ud800"):
         _claims, me = new_person(external, keycloak, name=name, email_verified="true")
         assert (me["name"], me["is_verified"]) == (None, False)
 
 
+@pytest.mark.one_database
 def test_openapi_documents_the_errors_of_a_persons_first_request(external: Muster) -> None:
     responses = external.client.get("/api/openapi.json").json()["paths"]["/api/operations"]["get"]["responses"]
     for status, kind in (("403", "email-missing"), ("409", "email-taken"), ("503", "provider-unavailable")):
@@ -202,6 +206,7 @@ def test_an_account_is_deleted_after_a_new_sign_in_at_the_provider(external: Mus
     assert new_person(external, keycloak, sub=claims["sub"])[1]["id"] != me["id"]
 
 
+@pytest.mark.one_database
 def test_deleting_an_account_with_a_password_still_requires_it(external: Muster) -> None:
     tokens = external.new_account().tokens()
     answer = external.client.request("DELETE", ME, json={}, headers=tokens.bearer)
@@ -213,6 +218,7 @@ def test_deleting_an_account_with_a_password_still_requires_it(external: Muster)
 # ---- Sessions ----
 
 
+@pytest.mark.one_database
 def test_the_list_of_sessions_omits_those_of_the_provider(external: Muster, keycloak: Keycloak) -> None:
     claims, _me = new_person(external, keycloak)
     headers = bearer(keycloak.token(**claims))
@@ -281,6 +287,7 @@ def test_realm_roles_set_the_role_and_an_older_token_restores_none(
     assert not any(secret in log for claims in (boss, user) for secret in (claims["email"], "eyJ"))
 
 
+@pytest.mark.one_database
 @pytest.mark.slow
 def test_a_mapped_role_that_does_not_exist_is_a_503(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
     muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-user=nobody")

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,23 +14,24 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as new_ec_key
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as new_rsa_key
 from jose import jwk, jws
 
+from tests.support.rsa_keys import rsa_key
 from tests.support.servers import free_port
 from tests.support.startable import Startable
 
 ABSENT = object()  # instead of a claim that is left out
 PATHS = {"/.well-known/openid-configuration": "discovery", "/certs": "jwks", "/userinfo": "userinfo", "/token": "token"}
 SCOPE = "openid email profile me jobs users:read"
+_names = cycle(["first", "second", "third", "fourth"])  # of RSA keys, which take long to make: no test needs more
 
 
 class SigningKey:
     """One key of a realm, RS256 or ES256."""
 
-    def __init__(self, algorithm: str, *, bits: int = 2048) -> None:
+    def __init__(self, algorithm: str, *, bits: int = 2048, name: str | None = None) -> None:
         self.id, self.algorithm = uuid4().hex, algorithm
-        self.private = new_rsa_key(65537, bits) if algorithm == "RS256" else new_ec_key(SECP256R1())
+        self.private = rsa_key(name or next(_names), bits) if algorithm == "RS256" else new_ec_key(SECP256R1())
 
     @property
     def public(self) -> dict[str, Any]:
@@ -47,7 +49,7 @@ class Keycloak(Startable):
     """Serves at `issuer`; `people` are what userinfo says, by subject."""
 
     def __init__(self, *keys: SigningKey) -> None:
-        self.keys = list(keys) or [SigningKey("RS256"), SigningKey("ES256")]
+        self.keys = list(keys) or [SigningKey("RS256", name="a realm's own"), SigningKey("ES256")]
         self.port = free_port()
         self.host = f"http://127.0.0.1:{self.port}"
         self.issuer = f"{self.host}/realms/muster"
