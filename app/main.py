@@ -3,13 +3,13 @@ them."""
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,7 +25,7 @@ from app.http import openapi_document
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
-from app.http.middleware import CatchAll, MigrationCheck, RequestContext
+from app.http.middleware import CatchAll, ErrorHandler, MigrationCheck, RequestContext
 from app.http.openapi import operation_id
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
@@ -57,8 +57,6 @@ from app.routers import (
 from app.services import make_services
 
 SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health and rate limits
-
-ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 HSTS = "max-age=31536000"  # one year, without the subdomains, which may belong to somebody else
 EXPOSED = ["ETag", "Link", "Location", "Next-Cursor", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]

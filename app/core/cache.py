@@ -55,14 +55,10 @@ class _Redis(ProxyBackend):
         )
 
 
-def _unchanged(value: bytes) -> bytes:
-    return value
-
-
 class Cache:
     def __init__(self, redis_url: str | None, *, memory: int = MEMORY) -> None:
         # Bytes are stored as they are: unpickling data from Redis could execute code.
-        self._region = make_region(serializer=_unchanged, deserializer=_unchanged)
+        self._region = make_region(serializer=bytes, deserializer=bytes)
         if redis_url:
             proxy = _Redis(circuit_breaker(redis_url))
             self._region.configure(

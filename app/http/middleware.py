@@ -26,6 +26,8 @@ from app.http.cookies import own_cookies
 
 log = logging.getLogger("muster.request")
 
+ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Any other method is counted as OTHER: a client could make up methods, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -114,9 +116,7 @@ class RequestContext:
 class CatchAll:
     """The innermost middleware. It keeps exceptions from the server, which would drop the client's connection."""
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, handle_error: Callable[[Request, Exception], Awaitable[Response]]
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, handle_error: ErrorHandler) -> None:
         self.app, self._settings = app, settings
         self._handle_error = handle_error
 
