@@ -18,8 +18,10 @@ class Copy:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # With the byte code of what stays as it is, but not what another process is about to rename.
+        skipped = shutil.ignore_patterns("node_modules", "*.pyc.*")
         for name in FOLDERS:
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+            shutil.copytree(ROOT / name, root / name, ignore=skipped)
         for path in ROOT.iterdir():
             if path.is_file():
                 shutil.copy(path, root)
