@@ -144,15 +144,16 @@ def test_a_name_can_be_changed_kept_or_removed(muster: Muster) -> None:
     ],
 )
 def test_every_route_of_your_own_account_requires_the_scope_me(muster: Muster, method: str, path: str) -> None:
-    tokens = muster.register().sign_in(scope="jobs")
+    whole = muster.new_account().tokens()
+    tokens = Tokens(muster.refresh(whole.refresh, scope="jobs").json())
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD, "email": fresh_address()}
     answer = muster.client.request(method, f"/api/users/me{path}", json=body, headers=tokens.bearer)
     assert_problem(answer, 403, "insufficient-scope")
 
 
 def test_a_new_password_ends_every_session_and_gives_this_device_a_new_pair(muster: Muster) -> None:
-    account = muster.register()
-    phone, tablet = account.sign_in(device="phone", client_id="ios", scope="me jobs"), account.sign_in()
+    account = muster.new_account()
+    phone, tablet = account.sign_in(device="phone", client_id="ios", scope="me jobs"), account.tokens()
     answer = change_password(phone, muster)
     assert answer.status_code == 200
     pair = Tokens(answer.json())
@@ -175,8 +176,8 @@ def test_a_new_password_ends_every_session_and_gives_this_device_a_new_pair(must
 def test_a_refused_change_of_password_changes_nothing(
     muster: Muster, current: str, new: str, status: int, problem: str
 ) -> None:
-    account = muster.register()
-    tokens = account.sign_in()
+    account = muster.new_account()
+    tokens = account.tokens()
     answer = change_password(tokens, muster, current, new)
     assert_problem(answer, status, problem)
     assert "www-authenticate" not in answer.headers
@@ -186,8 +187,8 @@ def test_a_refused_change_of_password_changes_nothing(
 
 
 def test_one_of_two_concurrent_password_changes_wins(muster: Muster) -> None:
-    account = muster.register()
-    devices = [account.sign_in(), account.sign_in()]
+    account = muster.new_account()
+    devices = [account.tokens(), account.tokens()]
     passwords = ["first-lantern-meadow", "second-lantern-meadow"]
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda tokens, new: change_password(tokens, muster, new=new), devices, passwords))
@@ -199,8 +200,8 @@ def test_one_of_two_concurrent_password_changes_wins(muster: Muster) -> None:
 
 
 def test_deleting_an_account_requires_the_password_and_leaves_no_rows(muster: Muster) -> None:
-    account = muster.register()
-    phone, tablet = account.sign_in(), account.sign_in()
+    account = muster.new_account()
+    phone, tablet = account.tokens(), account.tokens()
     assert_problem(delete_me(muster, phone, "a-wrong-password"), 403, "wrong-password")
     assert muster.me(phone).status_code == 200
     user_id = muster.me(phone).json()["id"]

@@ -109,8 +109,8 @@ def test_accounts_are_found_by_how_their_address_or_name_begins(muster: Muster) 
 
 def test_page_size_is_capped_and_a_foreign_cursor_is_rejected(muster: Muster) -> None:
     account = muster.admin()
-    admin = account.sign_in()
-    account.sign_in()
+    admin = account.tokens()
+    account.tokens()
     assert call(muster, admin, "GET", "/users?limit=200").status_code == 200
     link = muster.client.get("/api/users/me/sessions?limit=1", headers=admin.bearer).headers["link"]
     cursor = link.partition("after=")[2].partition(">")[0]
@@ -126,7 +126,7 @@ def test_page_size_is_capped_and_a_foreign_cursor_is_rejected(muster: Muster) ->
 def test_the_sessions_of_an_account_are_its_live_devices(muster: Muster) -> None:
     account, admin = muster.new_account(), muster.admin().tokens()
     devices = [account.sign_in(device=f"device {number}") for number in range(3)]
-    gone = account.sign_in()
+    gone = account.tokens()
     muster.client.post("/api/auth/revoke", data={"token": gone.refresh})
     mine = [session for page in pages(muster, devices[1], "/users/me/sessions?limit=2") for session in page]
     assert [session["device"] for session in mine] == ["device 2", "device 1", "device 0"]
@@ -154,7 +154,7 @@ def test_the_sessions_of_an_account_are_its_live_devices(muster: Muster) -> None
 
 def test_a_person_signs_out_all_other_devices_or_this_one(muster: Muster) -> None:
     account = muster.new_account()
-    this, other = account.sign_in(), account.sign_in()
+    this, other = account.tokens(), account.tokens()
     assert call(muster, this, "DELETE", "/users/me/sessions").status_code == 204
     assert_signed_out(muster, other)
     assert call(muster, this, "DELETE", f"/users/me/sessions/{claims_of(this.access)['sid']}").status_code == 204
@@ -166,7 +166,7 @@ def test_a_person_signs_out_all_other_devices_or_this_one(muster: Muster) -> Non
 
 def test_an_admin_changes_what_is_sent_and_nothing_else(muster: Muster) -> None:
     account, admin = muster.new_account(name="Ada"), muster.admin().tokens()
-    path = f"/users/{id_of(account.sign_in())}"
+    path = f"/users/{id_of(account.tokens())}"
     before = call(muster, admin, "GET", path).json()
     assert call(muster, admin, "PATCH", path, {}).json() == before
     promoted = call(muster, admin, "PATCH", path, {"role": "admin"}).json()
@@ -193,7 +193,7 @@ def test_an_unknown_account_is_404(muster: Muster, method: str) -> None:
 
 def test_disabling_an_account_ends_its_sessions_for_good(muster: Muster) -> None:
     account, admin = muster.new_account(), muster.admin().tokens()
-    phone, tablet = account.sign_in(), account.sign_in()
+    phone, tablet = account.tokens(), account.tokens()
     path = f"/users/{id_of(phone)}"
     assert_problem(call(muster, admin, "PATCH", path, {"is_active": 0}), 422, "invalid")
     assert call(muster, admin, "PATCH", path, {"is_active": False}).json()["is_active"] is False
@@ -207,7 +207,7 @@ def test_disabling_an_account_ends_its_sessions_for_good(muster: Muster) -> None
 
 def test_a_deleted_account_is_signed_out_at_once(muster: Muster) -> None:
     account, admin = muster.new_account(), muster.admin().tokens()
-    tokens = account.sign_in()
+    tokens = account.tokens()
     assert call(muster, admin, "DELETE", f"/users/{id_of(tokens)}").status_code == 204
     assert_signed_out(muster, tokens)
     assert_problem(call(muster, admin, "DELETE", f"/users/{id_of(tokens)}"), 404, "user-not-found")

@@ -83,7 +83,7 @@ def test_the_answer_is_the_same_for_every_address_and_only_an_open_account_gets_
 
 
 def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     phone, tablet = account.tokens(), account.tokens()
     token = forgotten(muster, account)
     assert reset(muster, token).status_code == 204
@@ -96,7 +96,7 @@ def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(m
 
 
 def test_a_rejected_password_does_not_consume_the_link(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     token = forgotten(muster, account)
     for refused in ("tiny-9", account.email, "password1"):
         answer = reset(muster, token, refused)
@@ -107,7 +107,7 @@ def test_a_rejected_password_does_not_consume_the_link(muster: Muster) -> None:
 
 
 def test_one_of_two_concurrent_resets_wins(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     token = forgotten(muster, account)
     passwords = ["first-lantern-meadow", "second-lantern-meadow"]
     with ThreadPoolExecutor(2) as pool:
@@ -153,7 +153,7 @@ def test_a_verified_address_gets_no_further_link(muster: Muster) -> None:
 
 
 def test_the_link_changes_the_address_and_the_old_address_is_notified(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     tokens = account.tokens()
     email, token = moving(muster, tokens)
     warning = muster.mails(account.email, subject="about to change")[-1]
@@ -170,7 +170,7 @@ def test_the_link_changes_the_address_and_the_old_address_is_notified(muster: Mu
 
 
 def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
-    account, email = muster.register(), f"{uuid4().hex}@example.com"
+    account, email = muster.new_account(), f"{uuid4().hex}@example.com"
     tokens = account.tokens()
     assert_problem(change_email(muster, tokens, email, "a-wrong-password"), 403, "wrong-password")
     assert_dead(verify(muster, made(muster, account, "email_change", new_email=email)))
@@ -178,7 +178,7 @@ def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
 
 @pytest.mark.slow
 def test_an_address_registered_by_someone_else_in_the_meantime_is_not_taken_over(muster: Muster) -> None:
-    tokens = muster.register().sign_in()
+    tokens = muster.new_account().tokens()
     email, token = moving(muster, tokens)
     assert muster.client.post("/api/auth/register", json={"email": email, "password": PASSWORD}).status_code == 201
     assert_problem(verify(muster, token), 409, "email-taken")
@@ -298,7 +298,7 @@ def test_an_expired_link_is_renewed_to_the_address_that_it_was_mailed_to(muster:
 
 
 def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     tokens = account.tokens()
     change_email(muster, tokens, f"{uuid4().hex}@example.com")
     assert_dead(reset(muster, made(muster, account, "verification")))
@@ -309,7 +309,7 @@ def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> 
 
 
 def test_an_altered_or_incomplete_token_is_rejected(muster: Muster) -> None:
-    account = muster.register()
+    account = muster.new_account()
     token = forgotten(muster, account)
     altered = [f"{token}=", f" {token}"]
     for position in (0, 1, 5, 30, 45, 71):
