@@ -94,16 +94,17 @@ def test_a_body_made_of_examples_is_one_that_its_route_accepts(muster: Muster) -
 # ---- JSON ----
 
 
-@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
-def test_a_body_that_is_no_valid_json_is_refused(muster: Muster, every_target: list[Target], body: bytes) -> None:
-    for target in every_target:
+@pytest.mark.parametrize("number", range(len(MALFORMED)), ids=MALFORMED)
+def test_a_body_that_is_no_valid_json_is_refused(muster: Muster, every_target: list[Target], number: int) -> None:
+    """Each by a third of the routes, and each route has a third of them: one parser reads them all."""
+    body = [*MALFORMED.values()][number]
+    for target in every_target[number % 3 :: 3]:
         answer = target.send(muster, body.replace(b"%s", SECRET.encode()))
         assert_refused(answer, 400, 422)
         places = [error["loc"][0] for error in answer.json().get("errors", [])]
         assert "body" in (places or answer.json()["detail"])
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("bad", ["\0", "\ud800", "\udfff\ud800"], ids=ascii)
 def test_text_that_no_database_can_store_is_refused_in_every_field(
     muster: Muster, every_target: list[Target], bad: str
@@ -113,7 +114,6 @@ def test_text_that_no_database_can_store_is_refused_in_every_field(
             assert_refused(target.send(muster, json.dumps(body).encode()))
 
 
-@pytest.mark.both_databases
 @pytest.mark.parametrize("wrong", [None, [], {}, 1.5, 10**30], ids=repr)
 def test_an_invalid_value_is_refused_in_every_field(
     muster: Muster, every_target: list[Target], nullable: set[str], wrong: object
@@ -139,8 +139,8 @@ def test_a_wrong_or_missing_content_type_is_refused_and_the_right_one_named(
 
 @pytest.mark.slow
 def test_compressed_bodies_are_refused_and_never_expanded(muster: Muster, every_target: list[Target]) -> None:
-    """A bomb of 100 MB is 100 kB on the wire; nothing here expands what a client sends."""
-    bomb = gzip.compress(b'{"email": "' + b" " * 100_000_000 + b'"}', mtime=0)
+    """A bomb of 20 MB is 20 kB on the wire; nothing here expands what a client sends."""
+    bomb = gzip.compress(b'{"email": "' + b" " * 20_000_000 + b'"}', mtime=0)
     for target in every_target:
         for body in (bomb, gzip.compress(json.dumps(target.body).encode())):
             assert_refused(target.send(muster, body, **{"Content-Encoding": "gzip"}), 400, 415, 422)
