@@ -50,7 +50,7 @@ def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
     def write() -> int:
         count = 0
         with muster.another_client() as client:
-            while not enough.is_set():
+            while not enough.wait(0.02):
                 answer = client.post("/api/operations", json=OPERATION, headers=phone.bearer)
                 assert answer.status_code == 201, answer.text
                 begun.set()
@@ -144,9 +144,9 @@ def test_a_backup_of_an_older_release_comes_back_with_higher_ids(folder: Path, p
     assert before_ids_were_kept.returncode == 0, before_ids_were_kept.stderr
     assert run("backup", file, DATABASE_URL=old).returncode == 0
     with fresh_database("sqlite", folder, postgres, migrated=False) as url:
-        assert run("restore", file, DATABASE_URL=url).returncode == 0
+        assert fork("restore", file, DATABASE_URL=url).returncode == 0
         with Muster(url, folder) as restored:
-            check_ids(restored, restored.new_account().sign_in())
+            check_ids(restored, restored.new_account().tokens())
 
 
 def test_what_pg_restore_alone_has_filled_is_finished_by_a_command_of_its_own(

@@ -32,7 +32,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(
     scenario: str, database: str, folder: Path, postgres: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tmp_path.chmod(0o755)
-    short = testbed.Testbed(folder, postgres, clients=3, kills=1, seconds=1, minutes=0.05)
+    short = testbed.Testbed(folder, postgres, clients=2, kills=1, seconds=0.6, minutes=0.05)
     status = run(short, [scenario], [database])
     assert status == 0, capfd.readouterr().out
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,33 +141,45 @@ def test_the_password_of_a_new_admin_comes_from_the_environment_or_from_a_pipe(m
 
 
 @pytest.mark.one_database
-def test_on_a_terminal_it_asks_twice_and_shows_nothing_of_the_password(muster: Muster, email: str) -> None:
-    status, shown = on_terminal(muster.database_url, email, [PASSWORD, "another-" + PASSWORD])
+def test_on_a_terminal_it_asks_twice_and_shows_nothing_of_the_password(
+    muster: Muster, email: str, tmp_path: Path
+) -> None:
+    status, shown = on_terminal(muster.database_url, email, [PASSWORD, "another-" + PASSWORD], tmp_path)
     assert status == 1
     assert "muster: the passwords differ" in shown
     assert muster.sql('SELECT 1 FROM "user" WHERE email = :email', email=email) == []
 
-    status, shown = on_terminal(muster.database_url, email, [PASSWORD, PASSWORD])
+    status, shown = on_terminal(muster.database_url, email, [PASSWORD, PASSWORD], tmp_path)
     assert status == 0
     assert PASSWORD not in shown
     assert_is_admin(muster, email)
 
 
-def on_terminal(url: str, email: str, answers: list[str]) -> tuple[int, str]:
+AS_ITS_SESSION = """
+import os, runpy, sys
+os.login_tty(os.open(sys.argv[1], os.O_RDWR))
+sys.argv[:] = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def on_terminal(url: str, email: str, answers: list[str], folder: Path) -> tuple[int, str]:
     """Run it as the only process of a terminal, whose keyboard and screen are ours."""
+    start = folder / "start.py"
+    start.write_text(AS_ITS_SESSION)
     ours, theirs = os.openpty()
-    become_its_session = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
-    command = [sys.executable, "-c", become_its_session, sys.executable, str(SCRIPT), "--admin", email]
-    environment = settings_for(url)
-    with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    arguments = (os.ttyname(theirs), str(SCRIPT), "--admin", email)
+    with ThreadPoolExecutor(1) as pool:
+        process = pool.submit(fork_script, start, *arguments, environment=settings_for(url))
+        shown = read_until(ours, "Password: ")
         os.close(theirs)
-        shown = ""
-        for prompt, answer in zip(("Password: ", "Repeat the password: "), answers, strict=True):
-            shown += read_until(ours, prompt)
-            os.write(ours, f"{answer}\n".encode())
+        os.write(ours, f"{answers[0]}\n".encode())
+        shown += read_until(ours, "Repeat the password: ")
+        os.write(ours, f"{answers[1]}\n".encode())
         shown += read_until(ours, None)
+        status, _ = process.result()
     os.close(ours)
-    return process.returncode, shown
+    return status, shown
 
 
 def read_until(terminal: int, prompt: str | None) -> str:
