@@ -157,7 +157,12 @@ class Device:
         self.file = folder / f"{uuid4().hex}.db"
         self.waits: list[float] = []  # how long it backed off, each time
         self.open()
-        self.phone.sign_in(ledger.account.email, ledger.account.password)
+        tokens = ledger.account.tokens()  # no password is hashed
+        self._store("access = ?, refresh = ?", tokens.access, tokens.refresh)
+
+    def _store(self, changes: str, *values: str) -> None:
+        with closing(sqlite3.connect(self.file)) as file, file:
+            file.execute(f"UPDATE state SET {changes}", values)  # noqa: S608  # written here
 
     def open(self) -> None:
         self.network = Network()
@@ -187,8 +192,7 @@ class Device:
         """Put an access token that has expired in the place of the present one."""
         present = Tokens(access_token=self.phone.access)
         stale = sign_access(present, claims_of(present.access)["gen"], age=3600)
-        with closing(sqlite3.connect(self.file)) as file, file:
-            file.execute("UPDATE state SET access = ?", (stale,))
+        self._store("access = ?", stale)
         return stale
 
     def has_all(self) -> bool:
