@@ -63,6 +63,7 @@ class Balancer:
 
     def restart(self, instance: Muster) -> None:
         """Out of rotation, SIGTERM while requests are under way, start, and back once it is ready."""
+        wait_for(lambda: self._under_way[instance.url] > 0, what="a request that is under way")
         with self._lock:
             self._rotation.remove(instance)
         wait_for(lambda: self._unsent[instance.url] == 0, what="what was on its way")
@@ -84,7 +85,7 @@ def two(serve: Callable[..., Muster], redis: RedisServer) -> list[Muster]:
 def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
     """Writes and reads until it is told to stop; how many operations were answered as created."""
     created = 0
-    while not stopping.wait(0.1):
+    while not stopping.wait(0.25):
         headers = {**tokens.bearer, "Idempotency-Key": uuid4().hex}
         created += balancer.request("POST", "/api/operations", json=BODY, headers=headers).status_code == 201
         balancer.request("GET", "/api/operations?limit=5", headers=tokens.bearer)
@@ -97,9 +98,9 @@ def test_a_rolling_restart_loses_no_request(two: list[Muster]) -> None:
         loads = [pool.submit(load, balancer, tokens, stopping) for tokens in people]
         try:
             for instance in two:
-                balancer.wait_for_more(50)
+                balancer.wait_for_more(20)
                 balancer.restart(instance)
-            balancer.wait_for_more(50)
+            balancer.wait_for_more(20)
         finally:
             stopping.set()
         created = sum(each.result() for each in loads)
