@@ -128,6 +128,7 @@ def two(request: pytest.FixtureRequest) -> tuple[Muster, Muster]:
     return serve(**ONE), serve(**ONE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kind")  # by way of `two`
 def test_messages_of_one_process_reach_the_subscribers_of_another(two: tuple[Muster, Muster]) -> None:
     here, there = two

@@ -35,7 +35,7 @@ def redis(folder: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.slow)])
 def cache(request: pytest.FixtureRequest) -> Cache:
     return Cache(None if request.param == "memory" else request.getfixturevalue("redis").url)
 
