@@ -59,6 +59,7 @@ def fuzz(
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis"),  # its tables of Unicode take four seconds to make
         "SCHEMATHESIS_HOOKS": "scripts.fuzzing.hooks",
         "FUZZ_URL": muster.url,
         "FUZZ_DATABASE_URL": muster.database_url.replace("postgresql://", "postgresql+psycopg://", 1),

@@ -219,7 +219,7 @@ def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(
     routes = [*PUBLIC, *secured]
     for path in sorted({path for _, path in routes}):
         taken = {method for method, known in routes if known == path}
-        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - taken:
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "QUERY"} - taken:
             answer = call(muster, (method, path))
             assert answer.status_code == 405, (method, path)
             assert set(answer.headers["allow"].split(", ")) - {"HEAD"} == taken
