@@ -92,9 +92,9 @@ def fill(connection: Connection, tables: list[Table] | None = None) -> None:
         choices = _choices(table)
         for column in table.columns:
             values[column] = [_value(column, number, choices, values) for number in (1, 2, 3)]
-        for index in range(3):
-            row = {column.name: values[column][index] for column in table.columns if column.computed is None}
-            connection.execute(table.insert().values(row))
+        stored = [column for column in table.columns if column.computed is None]
+        made = [{column.name: values[column][index] for column in stored} for index in range(3)]
+        connection.execute(table.insert(), made)
 
 
 def empty(connection: Connection, tables: list[Table]) -> None:
