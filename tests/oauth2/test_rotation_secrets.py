@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import redis
 
-from app.core.crypto import TokenSigner, parse_signed
 from tests.support.databases import SECRET_KEY
 from tests.support.redis_server import RedisServer
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for
@@ -45,14 +44,8 @@ def flipped(token: str, bit: int) -> str:
 def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster: Muster, ada: Account) -> None:
     phone = refreshed(muster, refreshed(muster, ada.tokens()))
     before = row_of(muster, phone)
-    signer, presented = TokenSigner([SECRET_KEY], "refresh"), parse_signed(phone.refresh)
-    assert presented
-    assert signer.verify(presented, before.secret)
     for bit in range(54 * 8):
-        other = parse_signed(flipped(phone.refresh, bit))
-        assert other is None or not signer.verify(other, before.secret), bit
-    for byte in range(54):  # one of each also by HTTP, which takes longer
-        assert is_refused(muster.refresh(flipped(phone.refresh, byte * 8 + byte % 8))), byte
+        assert is_refused(muster.refresh(flipped(phone.refresh, bit))), bit
     assert row_of(muster, phone) == before
     assert_lives(muster, phone)
 
