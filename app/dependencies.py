@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from app.authentication import CurrentAccount, current_account, current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Subscriber
-from app.core.errors import Invalid, found
+from app.core.errors import Invalid
 from app.core.settings import get_settings
 from app.http.rate_limit import RouteLimit, by_network, by_person
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
@@ -47,9 +47,9 @@ OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:
 OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
 JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
 ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
-LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
-
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
+
+LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
 
 
 def subscribe(
@@ -75,9 +75,10 @@ class Page:
         self.position: list[str] | None = None
         self._request, self._response, self._signer = request, response, services_of(request).signers.cursor
         if after:
-            message = "This is not a cursor of this list. Take it from the header Next-Cursor."
-            unknown = Invalid.at("query", "after", message=message, kind="cursor")
-            self.position = found(self._signer.verify(after, request.scope["path"]), unknown)
+            self.position = self._signer.verify(after, request.scope["path"])
+            if self.position is None:
+                message = "This is not a cursor of this list. Take it from the header Next-Cursor."
+                raise Invalid.at("query", "after", message=message, kind="cursor")
 
     def read(
         self, session: Session, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False

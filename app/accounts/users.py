@@ -95,23 +95,23 @@ def get_role(session: Session, name: str) -> Role:
 
 
 def request_email_change(session: Session, user: User, new_email: str) -> None:
-    """Store the address that is to be confirmed, or raise Conflict."""
-    _compare_and_swap(session, user, new_email=new_email)
+    """Store the address that is to be confirmed, or raise Conflict if the account has changed since it was read."""
+    _change_if_unchanged(session, user, new_email=new_email)
     record(session, "email-change-requested", user_id=user.id)
 
 
 def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
     """Replace the hash of the same password, unless the password has changed since."""
     with suppress(Conflict):
-        _compare_and_swap(session, user, password_hash=stronger_hash)
+        _change_if_unchanged(session, user, password_hash=stronger_hash)
 
 
 def replace_password(
     session: Session, user: User, password_hash: str, *, reason: PasswordEvent, now: datetime, **also: Any
 ) -> None:
-    """Set the hash and end all sessions, as end_all_sessions does; or raise Conflict."""
+    """Set the hash and end all sessions; or raise Conflict if the account has changed since it was read."""
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
-    _compare_and_swap(session, user, col(User.is_active), **values)
+    _change_if_unchanged(session, user, col(User.is_active), **values)
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
     record(session, reason, user_id=user.id, actor_id=user.id)
 
@@ -141,13 +141,13 @@ def delete_account(session: Session, user: User) -> None:
 
 
 def remove_account(session: Session, user: User) -> None:
-    """Foreign keys delete what belongs to the account."""
+    """Delete the account. Foreign keys delete what belongs to it."""
     session.delete(user)
     session.flush()
     record_deletion(session, user.id)
 
 
-def _compare_and_swap(session: Session, read: User, *conditions: Any, **values: Any) -> None:
+def _change_if_unchanged(session: Session, read: User, *conditions: Any, **values: Any) -> None:
     """Change the account, or raise Conflict if it has changed since it was read."""
     owned = (col(User.id) == read.id, col(User.email) == read.email, col(User.auth_epoch) == read.auth_epoch)
     unchanged = update(User).where(*owned, col(User.password_hash) == read.password_hash, *conditions)

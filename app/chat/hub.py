@@ -131,9 +131,9 @@ class ChatHub:
 
     async def _start(self, room: Room) -> None:
         """Read the room's last number. Messages that arrive meanwhile are noted, and caught up with."""
-        found = await self._read(None, last_numbers, [room.name])
+        last = await self._read(None, last_numbers, [room.name])
         if room.last is None:
-            room.last = found.get(room.name, 0)
+            room.last = last.get(room.name, 0)
             self._note(room, room.last)
 
     def _remove(self, subscriber: Subscriber, room: Room) -> None:

@@ -58,7 +58,8 @@ class Side:
         return metrics.slots_used.labels("write" if self.commits else "read")
 
     def new_session(self) -> Session:
-        """A session that opens its connection when it is first used, for `run`; health checks use it without a slot."""
+        """A session that opens its connection when it is first used, for `run`. Health checks use one without
+        a slot, and answer however busy the slots are."""
         return Session(self.engine, expire_on_commit=False, info={"side": self})
 
     async def __call__(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-Row = TypeVar("Row")
+Value = TypeVar("Value")
 
 CHALLENGE = 'Bearer realm="muster"'  # RFC 6750 section 3
 
@@ -46,11 +46,11 @@ class AppError(Exception):
         super().__init__(self.detail)
 
 
-def found(row: Row | None, missing: AppError | type[AppError]) -> Row:
+def found(value: Value | None, missing: AppError | type[AppError]) -> Value:
     """The value that was looked up, or this error if there is none: `found(session.get(Hero, 7), HeroNotFound)`."""
-    if row is None:
+    if value is None:
         raise missing
-    return row
+    return value
 
 
 class BadRequest(AppError, status=400, title="Bad request"):

@@ -44,7 +44,7 @@ _counters = {
         ("heartbeat_failures", "", "Job heartbeats that could not be written."),
     )
 }
-_SUMMED: Any = {"registry": registry, "multiprocess_mode": "livesum"}
+_SUMMED: dict[str, Any] = {"registry": registry, "multiprocess_mode": "livesum"}
 slots_used = Gauge("muster_slots_used", "Open database sessions, by side.", ["side"], **_SUMMED)
 subscribers = Gauge("muster_readers", "Open sockets, streams and long polls of the chat.", **_SUMMED)
 _requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=registry)

@@ -38,7 +38,7 @@ _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 _TOO_LARGE_ID = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() rejects 5,000
 # An app that is too old can still sign out, and monitoring is served whatever version it names.
-OPEN_PATHS = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
+ANY_VERSION_PATHS = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
 
 
 class RequestContext:
@@ -205,7 +205,7 @@ def _check_head(scope: Scope, settings: Settings) -> None:
 def check_client_version(scope: Scope, settings: Settings) -> None:
     """Raise AppTooOld for a version below its platform's minimum. Clients that name none are served."""
     sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
-    if sent is None or scope["path"].startswith(OPEN_PATHS):
+    if sent is None or scope["path"].startswith(ANY_VERSION_PATHS):
         return
     try:
         platform, version = parse_client_version(sent)

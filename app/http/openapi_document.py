@@ -10,7 +10,7 @@ from app.core import errors
 from app.core.oauth_errors import OAUTH_PATHS
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
-from app.http.middleware import OPEN_PATHS
+from app.http.middleware import ANY_VERSION_PATHS
 from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 
 
@@ -147,7 +147,7 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
                 example["x-general"] = True  # static/docs.js leaves out what all routes share
             mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
             mine["examples"] = content["examples"] | mine.get("examples", {})
-    if path.startswith(OPEN_PATHS):
+    if path.startswith(ANY_VERSION_PATHS):
         own.pop(str(errors.AppTooOld.status))
 
 

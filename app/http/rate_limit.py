@@ -1,4 +1,4 @@
-"""Rate limits of routes, by slowapi: whose requests are counted, and how a route is given a limit of its own.
+"""Rate limits of routes and sockets, by slowapi: whose requests are counted, and how a route gets a limit of its own.
 
 Wrong passwords and mails are counted beside it, in app/accounts/limits.py.
 """
@@ -90,13 +90,13 @@ def request_check(endpoint: Callable[..., Any]) -> Check:
     limits = _limits_of(endpoint)
     if not any(limit.replaces_default for limit in limits):
         limits = (_DEFAULT, *limits)
-    return counter(*limits, name=_name(endpoint))
+    return counter(_name(endpoint), *limits)
 
 
 def refusal_check(endpoint: Callable[..., Any]) -> Check:
     """Like request_check, for requests that are rejected before `endpoint` runs, such as by a 401, in a window of their
     own."""
-    return counter(_DEFAULT, name=f"{_name(endpoint)}/refused")
+    return counter(f"{_name(endpoint)}/refused", _DEFAULT)
 
 
 def network_check(endpoint: Callable[..., Any]) -> Check:
@@ -116,7 +116,7 @@ def network_check(endpoint: Callable[..., Any]) -> Check:
     return check
 
 
-def counter(*limits: RouteLimit, name: str = "") -> Check:
+def counter(name: str, *limits: RouteLimit) -> Check:
     """A function that counts a request, or a socket, in windows of the limits' scopes or else of `name`."""
     windows = [(_sizes(item), limit.scope or name, limit) for limit in limits for item in parse_many(limit.limit)]
 

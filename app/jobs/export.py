@@ -66,12 +66,12 @@ def parts() -> dict[str, _Part]:
     """Each list but the operations: _PARTS, and every other table with an `owner_id` and a schema `…Public`."""
     all_tables()
     tables = {mapper.class_ for mapper in inspect(Operation).registry.mappers}
-    found = dict(_PARTS)
+    every = dict(_PARTS)
     for table in tables - {Operation, *(part.table for part in _PARTS.values())}:
         schema = getattr(sys.modules[table.__module__], f"{table.__name__}Public", None)
         if schema and "owner_id" in table.model_fields:
-            found[table.__tablename__] = _Part(table, schema, partial(eq, col(table.owner_id)))
-    return found
+            every[table.__tablename__] = _Part(table, schema, partial(eq, col(table.owner_id)))
+    return every
 
 
 def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:

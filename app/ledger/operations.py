@@ -167,8 +167,8 @@ def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> lis
 
 def lock_owner(session: Session, owner_id: UUID) -> None:
     """Lock the owner's row, so that no other transaction changes this owner's operations until this one ends."""
-    owner = session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first()
-    found(owner, InvalidToken)  # the account may have been deleted after the request was authenticated
+    if session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first() is None:
+        raise InvalidToken  # the account was deleted after the request was authenticated
 
 
 def create_operation(session: Session, owner_id: UUID, body: OperationCreate, now: datetime) -> OperationPublic:

@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 
 from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
-from app.core.errors import InvalidToken, found
+from app.core.errors import InvalidToken
 from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.models.audit import record
@@ -104,7 +104,8 @@ class AuthorizationServer(ResourceServer):
         row = session.get(RefreshToken, presented.id) if presented else None
         if presented is None or presented.number or row is None or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
-        found(session.get(OAuthClient, row.client_id), InvalidGrant)  # it may have been removed in the meantime
+        if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime
+            raise InvalidGrant
         known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
         while binding != known:
             snapshot = self._verified_session(session, presented)

@@ -21,6 +21,36 @@ from app.core.row_reader import Rows, read_rows
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
 
+# ---- What a session begins with ----
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The client that signs in, described for the account's owner; nothing here authenticates it."""
+
+    client_id: str
+    device: str
+    ip: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
+
+    `auth_epoch` was read together with the verified password. `method` is that of the audit log; None: not a sign-in,
+    but a session in place of another one.
+    """
+
+    user_id: UUID
+    auth_epoch: int
+    device: Device
+    scope: str | None = None
+    method: Literal["password", "cookie", "provider"] | None = "password"
+
+
+# ---- The authentication query ----
+
 _COLUMNS: dict[str, Any] = {
     "user_id": User.id,
     "has_password": col(User.password_hash).is_not(None),
@@ -116,31 +146,6 @@ def _live(now: datetime) -> tuple[Any, ...]:
 
 
 # ---- Changing ----
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """The client that signs in, described for the account's owner; nothing here authenticates it."""
-
-    client_id: str
-    device: str
-    ip: str
-    user_agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
-
-    `auth_epoch` was read together with the verified password. `method` is that of the audit log; None: not a sign-in,
-    but a session in place of another one.
-    """
-
-    user_id: UUID
-    auth_epoch: int
-    device: Device
-    scope: str | None = None
-    method: Literal["password", "cookie", "provider"] | None = "password"
 
 
 def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: Any) -> RefreshToken:

@@ -116,7 +116,7 @@ def scope_of_pair(snapshot: SessionSnapshot, requested: str | None) -> frozenset
 # ---- Authorization requests: RFC 6749 section 4.1.1, RFC 7636 section 4.3 ----
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-_QUERY = frozenset(
+_AUTHORIZATION_PARAMETERS = frozenset(
     ("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method")
 )
 
@@ -171,7 +171,7 @@ class AuthorizationRequest:
 
 def read_request(session: Session, query: str) -> AuthorizationRequest:
     """The request in a query, or UnknownClient, after which no redirect is allowed (RFC 6749 section 4.1.2.1)."""
-    pairs = [(name, value) for name, value in parse_qsl(query) if name in _QUERY]
+    pairs = [(name, value) for name, value in parse_qsl(query) if name in _AUTHORIZATION_PARAMETERS]
     names = [name for name, _ in pairs]
     repeated = frozenset(name for name in names if names.count(name) > 1)
     parameters = {name: value for name, value in pairs if name not in repeated}

@@ -39,7 +39,6 @@ PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream 
 
 _WINS = "The number of the last message that you received; it wins over `after`."
 LastEventId = Annotated[Number | None, Header(description=_WINS)]
-RoomParameters = Annotated[RoomQuery, Query()]
 
 _EVENTS = "text/event-stream"
 _MESSAGE = {"$ref": "#/components/schemas/ChatMessagePublic"}
@@ -79,38 +78,42 @@ async def list_messages(
     """The messages of a room in the order of their numbers: after one, before one, or the latest. With `wait`, a
     response that would be empty is sent as soon as there is a message, or empty after that time (long polling)."""
     limit = query.limit
-    found = await services.chat.read(query.room, after=query.after, before=query.before, limit=limit + 1)
-    if not found and query.wait and query.before is None:
-        found = await _next_messages(request, services, me, query)
+    messages = await services.chat.read(query.room, after=query.after, before=query.before, limit=limit + 1)
+    if not messages and query.wait and query.before is None:
+        messages = await _next_messages(request, services, me, query)
     headers = {}
-    if len(found) > limit:
-        found = found[1:] if query.after is None else found[:-1]
-        name, number = ("before", found[0].number) if query.after is None else ("after", found[-1].number)
+    if len(messages) > limit:
+        messages = messages[1:] if query.after is None else messages[:-1]
+        name, number = ("before", messages[0].number) if query.after is None else ("after", messages[-1].number)
         headers = next_page(request, name, str(number))
-    content = f"[{','.join(message.json for message in found)}]"
+    content = f"[{','.join(message.json for message in messages)}]"
     return Response(content, headers=headers, media_type="application/json")
 
 
 async def _next_messages(request: Request, services: Services, me: Caller, query: HistoryQuery) -> list[Message]:
     """The first messages that arrive within the wait, or none if the client leaves or the service stops."""
-    found: list[Message] = []
+    messages: list[Message] = []
     async with subscribe(services, request, me, query.room, query.after or 0) as subscriber:
         with anyio.move_on_after(query.wait):
             async with aclosing(services.chat.stream(subscriber, idle=1)) as batches:
                 async for batch in batches:
-                    found = batch[: query.limit]
-                    if found or await request.is_disconnected():
+                    messages = batch[: query.limit]
+                    if messages or await request.is_disconnected():
                         break
     if subscriber.close_reason is CloseReason.SIGNED_OUT:
         raise InvalidToken
     if subscriber.close_reason is CloseReason.FORBIDDEN:
         raise InsufficientScope(SCOPE)
-    return found
+    return messages
 
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
-    request: Request, me: ChatUser, services: ServicesDep, query: RoomParameters, last_event_id: LastEventId = None
+    request: Request,
+    me: ChatUser,
+    services: ServicesDep,
+    query: Annotated[RoomQuery, Query()],
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""

@@ -48,8 +48,8 @@ _REASONS = {
 # Starlette raises the first when a send fails, and the second at the next send.
 _GONE = (WebSocketDisconnect, WebSocketDisconnected)
 
-_count_message = counter(LIMIT_CHAT)
-_count_socket = counter(RouteLimit(get_settings().limit_default, by_session, kind="socket"), name="socket")
+_count_message = counter("message", LIMIT_CHAT)
+_count_socket = counter("socket", RouteLimit(get_settings().limit_default, by_session, kind="socket"))
 
 M = TypeVar("M", bound=SQLModel)
 
@@ -91,8 +91,10 @@ async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Ca
         check_client_version(websocket.scope, services.settings)
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate(websocket, await _token(websocket), [SCOPE])
-    finally:
+    except Exception:
         await in_thread(_count_socket, websocket)
+        raise
+    await in_thread(_count_socket, websocket)
     return query, caller
 
 
