@@ -7,13 +7,13 @@ from typing import Any
 
 
 def install_shutdown_handlers() -> None:
-    """Shut down once, at the first Ctrl-C or with the supervisor. Call this after uvicorn has installed its handlers,
-    in the main thread while the event loop runs."""
+    """Shut down once, at the first Ctrl-C or SIGTERM, or with the supervisor. Call this after uvicorn has installed its
+    handlers, in the main thread while the event loop runs."""
     loop, supervisor = asyncio.get_running_loop(), parent_process()
     uvicorns: Any = signal.getsignal(signal.SIGINT)
 
-    def interrupt(*arguments: Any) -> None:
-        # At a second Ctrl-C uvicorn would exit without closing the services. The first one takes at most 10 s.
+    def shut_down(*arguments: Any) -> None:
+        # At a Ctrl-C after the first signal uvicorn would exit without closing the services, which takes at most 10 s.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         uvicorns(*arguments)
 
@@ -21,6 +21,7 @@ def install_shutdown_handlers() -> None:
         loop.remove_reader(sentinel)
         signal.raise_signal(signal.SIGTERM)
 
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, shut_down)
+    signal.signal(signal.SIGTERM, shut_down)
     if supervisor:  # of WORKERS or --reload: if it dies, nothing else stops this process, which keeps the port
         loop.add_reader(supervisor.sentinel, end, supervisor.sentinel)

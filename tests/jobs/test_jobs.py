@@ -1,5 +1,7 @@
 """Jobs without Redis, in the service's own process: who sees them, what they leave, what outlives a kill."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -14,9 +16,11 @@ from sqlmodel import Session, col, select
 from app.jobs.queue import AT_ONCE, BEHIND_OTHERS
 from app.models.base import utcnow
 from app.models.job import Job
+from tests.http.test_connections import answer_on, is_listening
+from tests.http.test_connections import connected as connection_to
 from tests.support.assertions import assert_problem
 from tests.support.resources import pages
-from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
+from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, text_of, wait_for
 from tests.support.sessions import connected, is_refused, refreshed
 from tests.support.workers import SERVICE_WITH_PROBES, Board, service_with_probes, with_effects
 
@@ -265,13 +269,26 @@ def test_a_stopping_service_releases_its_running_jobs(muster: Muster, board: Boa
     go_on = tmp_path / "go on"
     job_id = board.write(until=str(go_on))
     board.wait(job_id, "running")
-    muster.stop()
+    stop_by_sigterm_and_ctrl_c(muster)
     rows = muster.sql("SELECT state, attempts FROM job WHERE id = :id", id=UUID(job_id).hex)
     assert [tuple(row) for row in rows] == [("waiting", 0)]
     go_on.touch()
     muster.start()
     assert board.wait(job_id)["attempts"] == 1
     assert board.effects().count(job_id) == 1
+
+
+def stop_by_sigterm_and_ctrl_c(muster: Muster) -> None:
+    """The second would make uvicorn exit at once, without closing anything."""
+    assert muster.process is not None
+    with connection_to(muster) as idle:  # it is waited for, so there is time for both
+        answer_on(idle)
+        muster.process.terminate()
+        wait_for(lambda: not is_listening(muster), what="the first to be handled")
+        os.kill(muster.process.pid, signal.SIGINT)
+        muster.process.wait(STARTUP)
+    assert "Traceback" not in muster.log
+    muster.stop()
 
 
 def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, registered: Board) -> None:

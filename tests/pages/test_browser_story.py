@@ -160,6 +160,7 @@ def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, 
         page = visitor.sign_in(account.email)
         page.get_by_role("button", name="Load a sample").click()
         expect(page.get_by_role("heading", name="Operations 52")).to_be_visible()
+        page.wait_for_load_state()  # with its styles
         first = page.locator(".ledger tbody tr").first.bounding_box()
         assert first
         assert first["y"] < 300, "the list begins on the first screen"
