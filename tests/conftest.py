@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL before the workers start, and begin to make the template databases: once a run."""
     if not _runs_tests(config):
         return
-    folder = Path(tempfile.mkdtemp(prefix="muster-tests-"))
+    folder = _new_folder(quick=config.option.quick)
     folder.chmod(0o755)  # PostgreSQL runs as a user of its own
     os.environ[_SHARED] = str(folder)
     atexit.register(_tidy, folder)  # runs after the handler of PostgreSQL, which stops it
@@ -58,6 +58,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.option.quick:
         os.environ[_POSTGRES] = os.environ.get("TEST_DATABASE_URL") or start_postgres(folder)
     _templates.append(ThreadPoolExecutor(1).submit(make_templates, folder, os.environ[_POSTGRES]))
+
+
+def _new_folder(*, quick: bool) -> Path:
+    """For all that this run writes. The quick lane's is in memory: it waited for the disk a seventh of its time."""
+    memory = Path("/dev/shm")  # noqa: S108  # on Linux; mkdtemp makes a folder that nobody else has
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    return Path(tempfile.mkdtemp(prefix="muster-tests-", dir=memory if quick and has_room else None))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -133,9 +140,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Delete what a successful run wrote; a failed run keeps its logs and databases."""
+    """Delete what a successful run wrote; a failed run keeps its logs and databases, on the disk."""
     if (folder / _PASSED).exists():
         shutil.rmtree(folder, ignore_errors=True)
+    elif folder != _kept(folder):
+        shutil.move(folder, _kept(folder))
+
+
+def _kept(folder: Path) -> Path:
+    return Path(tempfile.gettempdir()) / folder.name
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
@@ -146,7 +159,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     for name in DATABASES[: 1 if terminalreporter.config.option.quick else None]:
         terminalreporter.write_line(f"{counts[name]} tests passed on {name}")
     if exitstatus != pytest.ExitCode.OK and _runs_tests(terminalreporter.config):
-        terminalreporter.write_line(f"logs and databases: {os.environ[_SHARED]}")
+        terminalreporter.write_line(f"logs and databases: {_kept(Path(os.environ[_SHARED]))}")
 
 
 @pytest.fixture(scope="session")

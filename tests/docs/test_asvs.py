@@ -108,6 +108,7 @@ def test_password_fields_hide_what_is_typed_and_take_what_is_pasted(on_sqlite: M
     assert "paste" not in templates + scripts
 
 
+@pytest.mark.slow
 def test_there_are_no_hints_or_secret_questions(on_sqlite: Muster) -> None:
     told = on_sqlite.client.get("/api/openapi.json").text
     assert not [name for name in User.model_fields if re.search("hint|question|answer", name)]

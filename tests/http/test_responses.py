@@ -150,6 +150,7 @@ def vary(answer: httpx.Response) -> set[str]:
     return {name.strip() for value in answer.headers.get_list("vary") for name in value.split(",")}
 
 
+@pytest.mark.slow
 def test_a_long_response_is_compressed_on_request(browsed: Muster) -> None:
     wishes = {
         "gzip": "gzip",

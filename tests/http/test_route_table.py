@@ -137,6 +137,7 @@ def test_nobody_calls_a_secured_route_without_a_token(muster: Muster, secured: d
         assert answer.headers["www-authenticate"] == 'Bearer realm="muster"'
 
 
+@pytest.mark.slow
 def test_nobody_calls_a_secured_route_with_a_made_up_token(muster: Muster, secured: dict[Route, str]) -> None:
     for route in secured:
         answer = call(muster, route, Tokens(access_token="made.up.token"))

@@ -116,6 +116,7 @@ def retry(muster: Muster, tokens: Tokens, job_id: object) -> Response:
     return muster.client.post(f"/api/jobs/{job_id}/retry", headers=tokens.bearer)
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_or_was_canceled_starts_again_with_fresh_attempts(
     muster: Muster, board: Board, tmp_path: Path
 ) -> None:

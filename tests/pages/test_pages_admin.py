@@ -49,6 +49,7 @@ def looker(muster: Muster) -> Browser:
     return signed_in(muster, new_role(muster, "support", "me", "jobs", "users:read"))
 
 
+@pytest.mark.slow
 def test_the_pages_are_for_those_who_may_read_other_accounts(muster: Muster, admin: Browser, looker: Browser) -> None:
     person = signed_in(muster, "user")
     for path in [*PAGES, page_of(muster.new_account())]:
