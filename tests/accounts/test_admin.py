@@ -74,6 +74,7 @@ def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Calla
     assert re.fullmatch(r'</api/users\?limit=2&after=[A-Za-z0-9_-]+>; rel="next"', link)
 
 
+@pytest.mark.slow
 def test_accounts_are_found_by_how_their_address_or_name_begins(muster: Muster) -> None:
     admin, mark = muster.admin().tokens(), uuid4().hex
     people = [muster.new_account(name=f"{mark.upper()}{end}") for end in (" Ada", "%", "_", "é", "x")]

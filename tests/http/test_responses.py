@@ -180,6 +180,7 @@ def test_static_files_are_compressed_once(browsed: Muster) -> None:
     assert (known.status_code, known.content) == (304, b"")
 
 
+@pytest.mark.slow
 def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
     """Without its body, even where that would be a stream without an end; monitors ask so."""
     bearer = browsed.new_account().sign_in().bearer
@@ -196,6 +197,7 @@ def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
 # ---- Other origins ----
 
 
+@pytest.mark.slow
 def test_an_allowed_origin_reads_every_answer_and_a_foreign_one_none(browsed: Muster) -> None:
     tokens = browsed.register().sign_in()
     for answer in [

@@ -54,6 +54,7 @@ def board(muster: Muster) -> Board:
     return board
 
 
+@pytest.mark.slow
 def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) -> None:
     tablet = board.account.sign_in(device="a tablet")
     admin, path = board.muster.admin().tokens(), f"/api/users/{board.owner_id}"

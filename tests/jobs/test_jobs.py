@@ -54,6 +54,7 @@ def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
 # ---- Who sees what ----
 
 
+@pytest.mark.slow
 def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Muster, board: Board) -> None:
     first, second = board.start(), board.start()
     assert job_ids(muster, board.tokens) == [second, first]
@@ -91,6 +92,7 @@ def test_the_list_of_jobs_has_pages_and_a_filter_by_state(muster: Muster, board:
     assert job_ids(muster, board.tokens, state="failed") == []
 
 
+@pytest.mark.slow
 def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, board: Board, tmp_path: Path) -> None:
     running = board.write(until=str(tmp_path / "never"))
     board.wait(running, "running")

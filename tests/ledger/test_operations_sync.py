@@ -192,6 +192,7 @@ def test_if_match_with_an_asterisk_changes_any_version(ada: Ledger, method: str)
     assert_problem(_change(ada, method, 2**63 - 1, "*"), 404, "operation-not-found")
 
 
+@pytest.mark.slow
 def test_changes_of_different_fields_at_once_both_survive(ada: Ledger) -> None:
     for number in range(5):
         row = ada.add()
