@@ -1,5 +1,7 @@
 """Signing browsers in and out: the access token is in a cookie that scripts cannot read."""
 
+from typing import Any
+
 from fastapi import Request, Response
 
 from app.authentication import require_own_origin, send_cookie
@@ -18,10 +20,11 @@ local_accounts = Router("/api/auth/cookie", tags=["auth"])
 settings = get_settings()
 # PASSWORD_GRANT=off: this is for our own pages alone.
 BY_PASSWORD = "password" in settings.grant_types
+NO_CONTENT: dict[str, Any] = {"status_code": 204, "response_class": Response}  # without a content type
 FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials, ForeignOrigin)
 
 
-@local_accounts.post("/login", status_code=204, openapi_extra=FORM, responses=REFUSALS, include_in_schema=BY_PASSWORD)
+@local_accounts.post("/login", **NO_CONTENT, openapi_extra=FORM, responses=REFUSALS, include_in_schema=BY_PASSWORD)
 @RouteLimit(settings.limit_login_ip, scope="sign-in")
 async def cookie_login(request: Request, response: Response, services: ServicesDep) -> None:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
@@ -44,7 +47,7 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
     response.headers["Cache-Control"] = "no-store"
 
 
-@router.post("/logout", status_code=204, responses=problems(ForeignOrigin))
+@router.post("/logout", **NO_CONTENT, responses=problems(ForeignOrigin))
 async def cookie_logout(request: Request, response: Response, services: ServicesDep) -> None:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request)

@@ -23,6 +23,7 @@ def test_signing_in_gives_a_cookie_that_ends_with_the_session_and_nothing_else(m
     browser = Browser(muster)
     answer = browser.log_in(account, device="Ada's laptop")
     assert (answer.status_code, answer.content) == (204, b"")
+    assert "content-type" not in answer.headers
     assert answer.headers["cache-control"] == "no-store"
     cookie = cookie_of(answer)
     claims, row = claims_of(cookie["value"]), row_of(muster, browser.token)
@@ -81,6 +82,7 @@ def test_signing_out_ends_the_session_and_removes_the_cookie(muster: Muster) -> 
     before = browser.cookie
     answer = browser.call("POST", LOGOUT)
     assert answer.status_code == 204
+    assert "content-type" not in answer.headers
     assert (cookie_of(answer)["value"], answer.headers["set-cookie"].count("Max-Age=0")) == ("", 1)
     browser.cookie = before
     assert_problem(browser.call("GET", ME), 401, "invalid-token")
