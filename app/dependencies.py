@@ -1,4 +1,7 @@
-"""The dependencies in the routes' signatures: sessions, callers with a scope, pages of lists, idempotency keys."""
+"""The dependencies in the routes' signatures: sessions, callers with a scope, pages of lists, idempotency keys.
+
+The limit of chat messages stands here too, since two routers share it.
+"""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Shutting down a server process: at the first Ctrl-C, and when its supervisor dies."""
+"""Shutting down a server process: at the first Ctrl-C or SIGTERM, and when its supervisor dies."""
 
 import asyncio
 import signal

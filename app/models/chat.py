@@ -97,12 +97,12 @@ class RoomQuery(SQLModel):
     """The query parameters that select a room, and the position to resume from."""
 
     room: RoomName = LOBBY
-    after: Number | None = Field(default=None, description="Only messages with a greater number, the first after it.")
+    after: Number | None = Field(default=None, description="Only messages after this number, the nearest ones.")
 
 
 class HistoryQuery(RoomQuery):
     """The query parameters that select a part of a room's history."""
 
-    before: Number | None = Field(default=None, description="Only messages with a smaller number, the last before it.")
+    before: Number | None = Field(default=None, description="Only messages before this number, the nearest ones.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The number of rows at most.")
     wait: Seconds = Field(default=0, description="Seconds to wait for a message if there is none yet.")

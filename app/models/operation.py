@@ -122,7 +122,7 @@ class OperationFilter(Period):
 
     type: OperationType | None = Field(default=None, description="Only operations of this type, in any case.")
     instrument_type: InstrumentType | None = Field(
-        default=None, description="Only of this type of instrument, in any case."
+        default=None, description="Only operations of this type of instrument, in any case."
     )
     figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
 
@@ -147,7 +147,9 @@ class ChangesQuery(SQLModel):
     since: Position = Field(default=0, description="The revision of your copy; 0 if it is empty.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
     full: Flag = Field(default=False, description="Send true with every request that fills an empty copy.")
-    began: Position | None = Field(default=None, description="The revision when filling began, from the Link header.")
+    began: Position | None = Field(
+        default=None, description="The revision at which filling began, from the Link header."
+    )
 
     @property
     def fills(self) -> bool:

@@ -46,8 +46,8 @@ def ada(muster: Muster) -> Account:
 
 
 def rounds(muster: Muster, number: int, *, on_sqlite: int = 1) -> range:
-    """So many: with what each of them races, the 200 that the protocol asks for. SQLite carries out one transaction
-    that writes after the other: there one finds a transaction that did not begin as one that writes."""
+    """`number` of them on PostgreSQL: where a session may end, enough for 200 races in all. SQLite carries out one
+    transaction that writes after the other, so one round finds any that did not begin as one that writes."""
     return range(on_sqlite if muster.database_url.startswith("sqlite") else number)
 
 
@@ -252,9 +252,8 @@ def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muste
 
 def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_them(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
-    for _ in rounds(
-        muster, 200, on_sqlite=20
-    ):  # without the comparison in compare_and_swap, one of the first two shows it
+    # Without the comparison in compare_and_swap, one of the first two shows it.
+    for _ in rounds(muster, 200, on_sqlite=20):
         read = partial(muster.me, phone)
         write = partial(muster.client.patch, "/api/users/me", json={}, headers=phone.bearer)
         answers = at_once(partial(muster.refresh, phone.refresh), read, write)
