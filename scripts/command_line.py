@@ -6,6 +6,7 @@ Any Python 3 can import this module, so that a script can still explain itself w
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import subprocess
 import sys
@@ -19,11 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 class Parser(argparse.ArgumentParser):
     """An argument parser that refuses unknown arguments in one line, which says what the script takes.
 
-    What the script writes from then on, such as the database, is readable by its owner alone.
+    What the script writes from then on, such as the database, is readable by its owner alone. And what it says stays in
+    order with its warnings, in a file or a pipe as on a terminal.
     """
 
     def __init__(self, **options: object) -> None:
         os.umask(0o077)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]  # those of ArgumentParser
 
     def error(self, message: str) -> NoReturn:
