@@ -24,7 +24,7 @@ def peer_python() -> Path:
 
 
 def _uv(*arguments: str) -> None:
-    command = [sys.executable, "-m", "uv", "--quiet", *arguments]
+    command = [sys.executable, "-m", "uv", "--quiet", "--system-certs", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["uv gave no reason"])[-1]

@@ -23,7 +23,7 @@ def python_tools() -> Path:
     """The folder of the environment with openapi-python-client, openapi-generator and a Java."""
 
     def install(folder: Path) -> None:
-        uv = [sys.executable, "-m", "uv", "--quiet"]
+        uv = [sys.executable, "-m", "uv", "--quiet", "--system-certs"]
         run([*uv, "venv", "--clear", "--python", sys.executable, str(folder)])
         python = folder / "bin" / "python"
         run([*uv, "pip", "install", "--python", python, "--require-hashes", "-r", HERE / "requirements.txt"])
