@@ -17,7 +17,7 @@ from tests.scripts.test_start import environment, expect_refusal
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT, fresh_database
 from tests.support.metrics import SERIES
-from tests.support.servers import Muster
+from tests.support.servers import NO_TLS, Muster
 
 pytestmark = pytest.mark.one_database
 
@@ -29,7 +29,7 @@ Labels = frozenset[tuple[str, str]]
 
 def scrape(muster: Muster, **headers: str) -> dict[str, dict[Labels, float]]:
     """{name: {labels: number}}."""
-    answer = httpx.get(f"{muster.url}/metrics", headers=headers, timeout=30)
+    answer = httpx.get(f"{muster.url}/metrics", headers=headers, timeout=30, verify=NO_TLS)
     assert answer.status_code == 200, answer.text
     found: dict[str, dict[Labels, float]] = {}
     for family in text_string_to_metric_families(answer.text):

@@ -15,7 +15,7 @@ from tests.http.test_metrics import number, scrape
 from tests.scripts.test_start import has_ipv6
 from tests.support.processes import PlainProcess
 from tests.support.redis_server import RedisServer
-from tests.support.servers import STARTUP, Muster, Tokens, wait_for
+from tests.support.servers import NO_TLS, STARTUP, Muster, Tokens, wait_for
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
@@ -79,7 +79,8 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
 
 def me(muster: Muster, tokens: Tokens) -> int:
     """On a connection of its own, so that any process may answer."""
-    return httpx.get(f"{muster.url}/api/users/me", headers={**tokens.bearer, "Connection": "close"}).status_code
+    headers = {**tokens.bearer, "Connection": "close"}
+    return httpx.get(f"{muster.url}/api/users/me", headers=headers, verify=NO_TLS).status_code
 
 
 def answers(muster: Muster, tokens: Tokens) -> int | None:
