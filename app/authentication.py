@@ -11,7 +11,7 @@ from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from app.accounts.users import find_user
-from app.core.errors import ForeignOrigin, InsufficientScope, InvalidToken, Unauthenticated, found
+from app.core.errors import ForeignOrigin, InvalidToken, Unauthenticated, found
 from app.core.logs import actor
 from app.core.moving_windows import networks
 from app.core.scopes import SCOPES
@@ -142,9 +142,7 @@ async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: 
     connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
     connection.state.scopes = caller.scopes
     actor.set(caller.user_id)
-    for scope in scopes:
-        if scope not in caller.scopes:
-            raise InsufficientScope(scope)
+    caller.require(scopes)
     return caller
 
 

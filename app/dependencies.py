@@ -45,11 +45,11 @@ def requires(scope: str) -> Any:
     return Security(current_user, scopes=[scope])
 
 
-CurrentUser = Annotated[Caller, Security(current_user, scopes=["me"])]
-OperationsReader = Annotated[Caller, Security(current_user, scopes=["operations:read"])]
-OperationsWriter = Annotated[Caller, Security(current_user, scopes=["operations:write"])]
-JobsUser = Annotated[Caller, Security(current_user, scopes=["jobs"])]
-ChatUser = Annotated[Caller, Security(current_user, scopes=[CHAT])]
+CurrentUser = Annotated[Caller, requires("me")]
+OperationsReader = Annotated[Caller, requires("operations:read")]
+OperationsWriter = Annotated[Caller, requires("operations:write")]
+JobsUser = Annotated[Caller, requires("jobs")]
+ChatUser = Annotated[Caller, requires(CHAT)]
 Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport

@@ -26,7 +26,6 @@ from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, ErrorHandler, MigrationCheck, RequestContext
-from app.http.openapi import operation_id
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, authorize, jobs_and_chat, mailbox, public
@@ -73,7 +72,6 @@ def create_api() -> FastAPI:
         openapi_url="/api/openapi.json",
         openapi_tags=openapi_document.tags(),
         servers=openapi_document.servers(),
-        generate_unique_id_function=operation_id,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # its redirects are absolute, at the host that a proxy calls

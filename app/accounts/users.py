@@ -12,9 +12,9 @@ from app.core.errors import Conflict, LastAdmin, RolesMissing, SessionNotFound, 
 from app.core.scopes import ADMIN, USER
 from app.models.audit import PasswordEvent, record, record_deletion
 from app.models.base import utcnow
-from app.models.refresh_token import Principal, RefreshToken
+from app.models.refresh_token import RefreshToken
 from app.models.types import NO_MAILBOX
-from app.models.user import Role, User, UserPublic
+from app.models.user import Role, User
 from app.oauth2.refresh_tokens import revoke_sessions
 
 # SQLModel types a relationship as its value, not as the attribute that joinedload takes.
@@ -45,20 +45,6 @@ def lock_user(session: Session, user_id: UUID) -> User | None:
     """
     locked = USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)
     return session.exec(locked).one_or_none()
-
-
-def public_user(principal: Principal) -> UserPublic:
-    """The caller's own account, from the columns that authentication has read anyway."""
-    return UserPublic(
-        id=principal.user_id,
-        email=principal.email,
-        name=principal.name,
-        role=principal.role,
-        scopes=principal.role_scopes,
-        is_active=principal.is_active,
-        is_verified=principal.is_verified,
-        created_at=principal.user_created_at,
-    )
 
 
 # ---- Creating and changing ----

@@ -23,7 +23,6 @@ Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", "The instrument's identifi
 
 Revision = Annotated[int, pydantic.Field(description="The owner's revision that changed it last.", examples=[12])]
 Position = Annotated[Revision, pydantic.Field(ge=0, le=MAX_ID)]
-Flag = Annotated[bool, pydantic.Field(examples=[True])]
 Count = Annotated[int, pydantic.Field(description="The number of operations.", examples=[3])]
 
 _DATE = "When it was done."
@@ -146,7 +145,7 @@ class ChangesQuery(SQLModel):
 
     since: Position = Field(default=0, description="The revision of your copy; 0 if it is empty.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
-    full: Flag = Field(default=False, description="Send true with every request that fills an empty copy.")
+    full: bool = described("Send true with every request that fills an empty copy.", True, default=False)
     began: Position | None = Field(
         default=None, description="The revision at which filling began, from the Link header."
     )

@@ -1,6 +1,6 @@
 """The resource server's part of OAuth2: the caller behind an access token (RFC 6750, RFC 9068), without HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlmodel import Session
 
 from app.core import metrics
-from app.core.errors import InvalidToken
+from app.core.errors import InsufficientScope, InvalidToken
 from app.core.settings import Settings
 from app.models.audit import record
 from app.models.refresh_token import SessionSnapshot
@@ -39,6 +39,12 @@ class Caller:
         """Whether `confirm_use` has something to write."""
         generation = self.claims.generation
         return self.session.is_unconfirmed(generation) or self.session.is_superseded(generation)
+
+    def require(self, scopes: Iterable[str]) -> None:
+        """Raise InsufficientScope for a scope that is not in force."""
+        for scope in scopes:
+            if scope not in self.scopes:
+                raise InsufficientScope(scope)
 
     def is_cookie_renewal_due(self, now: datetime) -> bool:
         """Whether a cookie's token is a day old, or in the second half of its life while a new one could live longer.

@@ -7,7 +7,7 @@ from fastapi import Path, Query, Request, Response
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, select, update
 
-from app.core.errors import Conflict, InsufficientScope, Invalid, NotFound, found
+from app.core.errors import Conflict, Invalid, NotFound, found
 from app.core.settings import get_settings
 from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
 from app.http.openapi import Responses, headers, located, problems
@@ -76,20 +76,13 @@ def start_export(response: Response, me: JobsUser, session: SessionDep, services
 
     It needs all scopes of your role. While one is being prepared, you get that one.
     """
-    _require_all_scopes(me)
+    me.require(me.session.role_scopes)
     own = (col(Job.owner_id) == me.user_id, col(Job.kind) == "export")
     job = session.exec(_WITHOUT_RESULT.where(*own, col(Job.state).in_(UNFINISHED))).first()
     if job is None:
         session.exec(delete(Job).where(*own))
         job = services.jobs.enqueue(session, "export", owner_id=me.user_id)
     return _started(job, response)
-
-
-def _require_all_scopes(me: Caller) -> None:
-    """The archive holds what each scope allows to read, so that a session with fewer scopes may not have it."""
-    for scope in me.session.role_scopes:
-        if scope not in me.scopes:
-            raise InsufficientScope(scope)
 
 
 def _started(job: Job, response: Response) -> JobPublic:
@@ -119,7 +112,7 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Form
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
     if job.kind == "export":
-        _require_all_scopes(me)
+        me.require(me.session.role_scopes)  # it contains whatever the role may read
         if job.owner_id != me.user_id:
             raise ResultNotFound
     archive = found(session.exec(select(Job.result).where(Job.id == job_id)).first(), ResultNotFound)

@@ -52,7 +52,8 @@ Started = TypeVar("Started")
 @router.get("", tags=["account"])
 async def read_me(me: CurrentUser) -> UserPublic:
     """Your account, its role and the scopes of the role."""
-    return users.public_user(me.session)
+    own = {"id": me.user_id, "scopes": me.session.role_scopes, "created_at": me.session.user_created_at}
+    return UserPublic.model_validate(me.session, update=own)  # authentication has read all of it
 
 
 @router.patch("", tags=["account"])
