@@ -110,7 +110,7 @@ async def current_user(request: Request, required: SecurityScopes, token: Bearer
 
 
 async def current_account(request: Request, required: SecurityScopes, token: BearerToken) -> "CurrentAccount":
-    """The caller and their account, for routes that hash a password: the session that reads it is closed before."""
+    """The caller and their account, for routes that hash a password: no session is open while they do."""
     caller = await authenticate(request, token, required.scopes)
     user = await services_of(request).database.read(request, find_user, caller.user_id)
     if user is None or user.auth_epoch != caller.session.auth_epoch:
@@ -128,8 +128,8 @@ class CurrentAccount:
 
     @property
     def parties(self) -> tuple[str, ...]:
-        """The networks and the person whose shares of PasswordHasher's queue are used. Strangers who try to sign in to
-        this account use another share, that of its address."""
+        """The networks and the person whose shares of PasswordHasher's queue this request uses. Strangers who try to
+        sign in to the account use the share of its e-mail address instead."""
         return *networks(self.address), str(self.user.id)
 
 

@@ -74,7 +74,7 @@ def create_api() -> FastAPI:
         servers=openapi_document.servers(),
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # its redirects are absolute, at the host that a proxy calls
+        redirect_slashes=False,  # it redirects to absolute URLs, with the host name that a proxy uses
         lifespan=lifespan,
     )
     routers = [
@@ -88,9 +88,9 @@ def create_api() -> FastAPI:
         routers = [auth_oidc.router, *routers]
     if "authorization_code" in settings.grant_types:
         routers = [authorization.router, *routers]
-    # The most used first, since routes are tried in turn. CSV before operations: /export is no id.
+    # Routes are tried in this order: the most used come first, and CSV before operations, where /export would be an id.
     for router in (me.router, operations_csv.router, operations.router, *routers):
-        api.router.routes += router.routes  # include_router() matches each twice: a tenth of a request's CPU
+        api.router.routes += router.routes  # include_router() would match each twice: a tenth of the CPU
     add_shared_parts(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
     openapi_document.install_openapi(api)
@@ -196,7 +196,7 @@ def add_shared_parts(
 
 
 def __getattr__(name: str) -> FastAPI:
-    """`web`, the pages on their own, is created when it is asked for: it needs API_URL."""
+    """Create `web`, the pages on their own, only when somebody imports it, since it needs API_URL."""
     if name == "web":
         return create_web(None)
     raise AttributeError(name)

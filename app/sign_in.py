@@ -126,7 +126,7 @@ async def _verify_and_start(
 async def note_refusal(services: Services, email: str, reason: str) -> None:
     """Record that an account's password was refused, at most once an hour for each reason.
 
-    Nobody waits for it: a known address would take longer than an unknown one.
+    The response does not wait for it, since a known address would then take longer than an unknown one.
     """
     if await in_thread(services.account_limits.is_news, email, reason):
         noting = asyncio.create_task(_record_refusal(services, email, reason))
@@ -190,7 +190,7 @@ def _printable(text: str, length: int) -> str:
 
 
 async def end_browser_session(request: Request, services: Services) -> None:
-    """Revoke the session of the browser's cookie: once the response has replaced the cookie, nobody could."""
+    """Revoke the session of the browser's cookie, which nobody can do after the response has replaced the cookie."""
     token = cookie_token(request, services.settings)
     if token:
         await services.database.write(request, services.authorization_server.revoke, token, utcnow())

@@ -41,7 +41,7 @@ class LenientQoS(QoS):
 
 Channel.QoS = LenientQoS
 if settings.environment == "production":
-    celery_worker.safe_say = lambda *_: None  # its farewell is no line of the log, which is JSON
+    celery_worker.safe_say = lambda *_: None  # it prints a farewell, which would not be JSON like the log
 celery = make_celery(settings.redis_url)
 _resources = ExitStack()
 

@@ -39,7 +39,7 @@ class _Memory(LRUCache[str, bytes]):
 
 
 class _Redis(ProxyBackend):
-    """Redis, which holds nothing while it is unavailable."""
+    """Redis, which is treated as empty while it is unavailable."""
 
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker

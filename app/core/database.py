@@ -65,7 +65,7 @@ class Side:
     async def __call__(
         self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function(session, …)` with a session of its own. Without a `client` nobody waits."""
+        """Run `function(session, …)` with a session of its own. `client` is None if nobody waits for it."""
         session = self.new_session()
         return await self.run(client, session, function, session, *args, **kwargs)
 
@@ -101,12 +101,10 @@ class Side:
 
     async def _take_slot(self) -> bool:
         """Take a slot and return whether it had to be waited for."""
-        try:
+        if self.slots.value:
             self.slots.acquire_nowait()
-        except anyio.WouldBlock:
-            metrics.count("slot_waits")
-        else:
             return False
+        metrics.count("slot_waits")
         try:
             with anyio.fail_after(self.timeout):
                 await self.slots.acquire()
@@ -143,7 +141,7 @@ class Database:
             side.engine.dispose()
 
     async def _rows(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
-        """How `rows` reads when its own connections cannot: through a session."""
+        """Read rows through a session: the fallback of the row readers."""
         return await self.read(None, read_rows, statement, parameters)
 
     # ---- A session for a thread of our own ----

@@ -105,9 +105,9 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
 
     @event.listens_for(engine, "handle_error")
     def _forget_prepared(context: Any) -> None:
-        # Feature not supported: what a connection has prepared of a table that a migration has changed since.
+        # Feature not supported: the connection prepared the statement before a migration changed its table.
         if getattr(context.original_exception, "sqlstate", None) == "0A000":
-            context.is_disconnect = True  # all begin anew
+            context.is_disconnect = True  # discards every connection of the pool
 
     return engine
 

@@ -21,8 +21,8 @@ _security = logging.getLogger("muster.security")
 
 
 def security_event(event: str, **fields: Any) -> None:
-    """Log a security event, with ids and without any text from a client. What concerns an account is recorded by
-    app/models/audit.py, which calls this."""
+    """Log a security event, with ids and without any text from a client. Events that concern an account are recorded
+    by app/models/audit.py, which calls this."""
     texts = {name: str(field) for name, field in fields.items()}
     line = " ".join([event, *(f"{name}={text}" for name, text in texts.items())])
     _security.warning("%s", line, extra={"fields": texts})
@@ -63,8 +63,8 @@ class _Readable(logging.Formatter):
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send our records, uvicorn's, and all that no other handler takes to stderr, with the id of their request."""
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # looked up, and shown in no line
+    """Send our records, uvicorn's, and those that have no other handler to stderr, with the id of their request."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line shows them
     handler = logging.StreamHandler()
     handler.addFilter(_add_request_id)
     readable = _Readable("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")

@@ -1,4 +1,4 @@
-"""Moving windows that count what is limited, by `limits`, the engine of slowapi.
+"""Moving windows for rate limits, by `limits`, the library behind slowapi.
 
 They count in Redis when REDIS_URL is set. While Redis is unreachable, each process counts for itself.
 """
@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 class LocalStorage(MemoryStorage):
     """The moving windows of this process, swept once a minute.
 
-    The class it extends starts a thread every 10 ms that walks all of them, which took a fifth of the CPU at 500
-    sessions and more with every session.
+    The class that it extends starts a thread every 10 ms, which walks through all windows. That took a fifth of the CPU
+    at 500 sessions, and more with every session.
     """
 
     STORAGE_SCHEME = ["local"]  # noqa: RUF012  # limits registers the class under it, and types it as a list

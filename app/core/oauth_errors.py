@@ -40,7 +40,7 @@ class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic 
     """The client is unknown. Send the request without client authentication."""
 
 
-_WAIT = "temporarily_unavailable"  # not signed out: to try again, or with 426 to update the app, is enough
+_WAIT = "temporarily_unavailable"  # still signed in: the app tries again or, after a 426, is updated
 _OAUTH_CODES = {408: _WAIT, 426: _WAIT, 429: _WAIT, 500: "server_error", 503: _WAIT}
 
 

@@ -24,7 +24,7 @@ from app.core.errors import Unavailable
 from app.core.settings import Settings
 
 Rows: TypeAlias = list[dict[str, Any]]
-SlowWay: TypeAlias = Callable[[Select[Any], dict[str, Any]], Awaitable[Rows]]
+Fallback: TypeAlias = Callable[[Select[Any], dict[str, Any]], Awaitable[Rows]]
 
 CONNECTIONS = 4  # of each reader on PostgreSQL: a query holds one for less than a millisecond
 # How long a query may take here. On SQLite nothing else runs meanwhile; on PostgreSQL it holds a connection.
@@ -39,8 +39,8 @@ def read_rows(session: Session, statement: Select[Any], parameters: dict[str, An
 class SqliteRowReader:
     """Reads with a connection of its own, which refuses to wait, and stops a query that takes long."""
 
-    def __init__(self, settings: Settings, slow_way: SlowWay) -> None:
-        self._engine, self._slow_way = make_engine(settings, read_only=True), slow_way
+    def __init__(self, settings: Settings, fallback: Fallback) -> None:
+        self._engine, self._fallback = make_engine(settings, read_only=True), fallback
         self._connection: Any = None
         self._deadline = 0.0
 
@@ -50,7 +50,7 @@ class SqliteRowReader:
             self._deadline = perf_counter() + _SQLITE_SECONDS
             return _prepared(statement, self._engine.dialect).rows(connection, parameters)
         except (sqlite3.OperationalError, OperationalError):
-            return await self._slow_way(statement, parameters)
+            return await self._fallback(statement, parameters)
 
     def _connect(self) -> Any:
         pooled = self._engine.raw_connection()
@@ -68,7 +68,7 @@ class SqliteRowReader:
 
 
 class _Prepared:
-    """A statement as SQLite's driver takes it, with SQLAlchemy's conversions, in half the time of its connection."""
+    """A statement compiled for SQLite's driver, with SQLAlchemy's conversions, in half the time of its connection."""
 
     def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
@@ -98,7 +98,7 @@ _prepared = cache(_Prepared)
 class PostgresRowReader:
     """Reads with a few asynchronous connections, opened when they are first needed."""
 
-    def __init__(self, settings: Settings, slow_way: SlowWay) -> None:
+    def __init__(self, settings: Settings, fallback: Fallback) -> None:
         import psycopg  # noqa: PLC0415  # 9 MB that a process on SQLite need not hold
         from psycopg.rows import dict_row  # noqa: PLC0415  # the same
 
@@ -106,9 +106,9 @@ class PostgresRowReader:
         brief = settings.model_copy(update={"statement_timeout": min(_POSTGRES_TIMEOUT, settings.statement_timeout)})
         options = connect_args(brief, read_only=True)
         self._connect = partial(psycopg.AsyncConnection.connect, url, **options, autocommit=True, row_factory=dict_row)
-        # NotSupportedError: what a connection has prepared, of a table that a migration has changed since.
+        # NotSupportedError: the connection prepared the statement before a migration changed its table.
         self._failures = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.NotSupportedError, OSError)
-        self._timeout, self._slow_way = settings.slot_timeout.total_seconds(), slow_way
+        self._timeout, self._fallback = settings.slot_timeout.total_seconds(), fallback
         self._places = anyio.Semaphore(CONNECTIONS, fast_acquire=True)
         self._idle: list[psycopg.AsyncConnection[dict[str, Any]]] = []
 
@@ -121,7 +121,7 @@ class PostgresRowReader:
         except TimeoutError:  # a subclass of OSError, so it comes first
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
         except self._failures:
-            return await self._slow_way(statement, parameters)
+            return await self._fallback(statement, parameters)
 
     async def _read(self, sql: str, parameters: dict[str, Any]) -> Rows:
         connection = self._idle.pop() if self._idle else await self._connect()
@@ -140,7 +140,7 @@ class PostgresRowReader:
 
 @cache
 def _sql(statement: Select[Any]) -> tuple[str, dict[str, Any]]:
-    """The statement as psycopg takes it, and the values that stand in it."""
+    """The statement as psycopg takes it, and the values of the constants in it."""
     compiled = statement.compile(dialect=make_url("postgresql+psycopg://").get_dialect()())
     return str(compiled), compiled.params
 

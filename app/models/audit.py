@@ -71,14 +71,14 @@ def record(
     """
     ids = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id or actor.get()}
     row = {"id": uuid7(), "at": utcnow(), "event": event, "address": _client_address(), "details": details, **ids}
-    session.connection().execute(_INSERT, row)  # as an entity it takes each sign-in twice the time
+    session.connection().execute(_INSERT, row)  # an entity takes twice as long, at every sign-in
     known = {name: each for name, each in ids.items() if each is not None}
     after_commit(session, partial(security_event, event, **known, **details))
 
 
 def record_deletion(session: Session, user_id: UUID) -> None:
-    """Record that an account is deleted, and forget the rest: what it did to itself and what strangers tried on it, and
-    where its owner was. What admins did to it and what it did to others stays, with an id that nobody has."""
+    """Record that an account is deleted, and forget the addresses of its owner, what they did to it, and what strangers
+    tried on it. What admins did to it and what its owner did to others stays, under an id that belongs to nobody."""
     mine = col(AuditEvent.actor_id) == user_id
     by_nobody = col(AuditEvent.actor_id).is_(None)
     session.exec(delete(AuditEvent).where(col(AuditEvent.user_id) == user_id, mine | by_nobody))

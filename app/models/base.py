@@ -57,7 +57,7 @@ def uuid7() -> UUID:
 
 
 def uuid7_at(moment: datetime) -> UUID:
-    """Where the version 7 UUIDs of a moment begin."""
+    """A lower bound of the version 7 UUIDs that are made from this moment on."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
@@ -91,9 +91,9 @@ def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]
 
 
 def stored(model: type[Model], rows: Iterable[dict[str, Any]]) -> list[Model]:
-    """The rows as objects of `model`, whose fields they all have. They are not validated: they were, when stored.
+    """Rows from the database as objects of `model`. Each row has all of its fields, and is not validated again.
 
-    Pydantic's model_construct() does the same for an object of which fields are missing, in eight times as long.
+    Pydantic's model_construct() also handles rows that lack fields, and takes eight times as long.
     """
     names = set(model.model_fields)
     return [_instance(model, row, names) for row in rows]

@@ -29,7 +29,8 @@ class RotationAction(Enum):
     REUSE = auto()  # any other was issued and superseded: two parties hold this session
 
 
-_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")  # or what mail programs take for a link
+# A URL, an address, or a name that mail programs turn into a link.
+_LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")
 
 
 def without_links(label: str) -> str:

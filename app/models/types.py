@@ -29,7 +29,7 @@ Plain = Annotated[str, AfterValidator(_plain)]
 
 
 def text_schema(description: str, example: str, **constraints: Any) -> WithJsonSchema:
-    """How a field of text is described: in words where a pattern would name control characters."""
+    """The JSON schema of a text field. It replaces Pydantic's, whose patterns would list control characters."""
     return WithJsonSchema({"type": "string", **constraints, "description": description, "examples": [example]})
 
 
@@ -151,7 +151,7 @@ def format_time(value: datetime) -> str:
     return value.isoformat("T", "microseconds").removesuffix("+00:00") + "Z"
 
 
-# Every time that a client gets.
+# The type of every time in a response.
 UtcTime = Annotated[
     datetime,
     PlainSerializer(format_time, return_type=str, when_used="json"),

@@ -1,4 +1,4 @@
-"""Signing in to the pages at the identity provider. Browsers come here, never programs: errors are shown by a page
+"""Signing in to the pages at the identity provider. Only browsers come here, so a page shows the errors
 (app/http/error_handlers.py)."""
 
 from typing import cast
@@ -58,7 +58,7 @@ async def login(request: Request, services: ServicesDep) -> Response:
 async def callback(request: Request, services: ServicesDep) -> Response:
     """Receive the provider's response and start a session with a cookie, as the sign-in form does."""
     flow, query, now = _flow(services), request.query_params, utcnow()
-    request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # also if this fails: it is valid once
+    request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # even if this fails: it is valid once
     pending_login = request.cookies.get(cookie_name(settings, LOGIN_COOKIE), "")
     login = flow.resume(pending_login, query.get("state", ""), now)
     user = await flow.finish(login, query, now)

@@ -33,7 +33,7 @@ class Authorization(SQLModel):
 
 class Decision(Body):
     consent: bool
-    email: str = ""  # of who was shown as signed in
+    email: str = ""  # the address that the page showed as signed in
 
 
 @router.get("", include_in_schema=False)

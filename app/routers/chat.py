@@ -45,7 +45,7 @@ _MESSAGE = {"$ref": "#/components/schemas/ChatMessagePublic"}
 _STREAM: Responses = {
     200: {
         "description": "The messages as they come: events with the id `number`, the name `message`, and this as data.",
-        # By its data: OpenAPI 3.1 has no schema for a stream, and generators that know event streams read this one so.
+        # The schema of an event's data: OpenAPI 3.1 has none for streams, and generators that know streams expect this.
         "content": {_EVENTS: {"schema": _MESSAGE}},
     }
 }

@@ -22,11 +22,12 @@ from app.services import Services
 
 BATCH = 1000
 CSV = "text/csv"
-SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn, the rest waits in a file
+SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn; the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _TEXT = {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}
 _EXPORT: Responses = {200: {"description": "The operations, the newest first.", "content": _TEXT}}
-# First what generated clients can send: of text/csv those in Dart make JSON, those in Kotlin and Swift give up.
+# Bytes come first, because generated clients can send them: in Dart they send text/csv as JSON, in Kotlin and Swift
+# they cannot send it at all.
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _FILE = {"requestBody": {"required": True, "content": _BYTES | _TEXT}}
 _REUSED = problems(IdempotencyKeyReused)

@@ -37,7 +37,7 @@ class NotYourTask(AppError, status=403, title="You may not change this task"):
 
 ANYBODY = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]
-# What Swagger UI suggests to send. It would make up an assignee.
+# The body that Swagger UI suggests. Without this, it would make up an assignee.
 SUGGESTED = {"requestBody": {"content": {"application/json": {"example": {"title": "Water the plants"}}}}}
 NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTask)
 
