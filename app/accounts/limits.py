@@ -12,9 +12,9 @@ from app.core.logs import security_event
 from app.core.moving_windows import LocalStorage, SharedStorage, networks, refusal
 from app.core.redis import CLIENT_OPTIONS
 
-# However many networks an attacker owns, an account is guessed at most this often.
+# Wrong passwords of one account, however many networks they come from.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
-# Mails of one kind to one recipient, whoever asks. The newest of ten links still works when another is refused.
+# Mails of one kind to one recipient, whoever requests them. When another is refused, the newest link still works.
 MAIL_CEILING = RateLimitItemPerHour(10)
 NEWS = RateLimitItemPerHour(1)  # refusals of one kind for an account in the audit log
 

@@ -22,7 +22,7 @@ MAX_INPUT = 1024
 # network or account has a quarter of the places, so that it does not keep everybody else from signing in.
 QUEUE, SHARE = 32, 8
 _ZXCVBN_LENGTH = 32  # characters, less than 20 ms: its running time grows faster than the length
-_LEET = str.maketrans("@({[<!|$+%", "accccilstx")  # together with the ten digits, what zxcvbn reads as letters
+_LEET = str.maketrans("@({[<!|$+%", "accccilstx")  # zxcvbn reads these and the ten digits as letters
 _MAX_LEET_KINDS = 10  # all twenty kinds took 2 s
 _MIN_SCORE = 2  # of zxcvbn: below it, a million guesses are enough
 

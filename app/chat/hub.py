@@ -65,7 +65,7 @@ class ChatHub:
             self._tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
-        """Close every subscriber, since the service stops."""
+        """Close every subscriber, because the service is stopping."""
         self._is_stopping = True
         for subscriber in self._subscribers():
             subscriber.close(CloseReason.STOPPING)
@@ -166,7 +166,7 @@ class ChatHub:
         try:
             fields = json.loads(text)
             message = Message(str(fields["room"]), int(fields["number"]), text)
-        except (ValueError, TypeError, KeyError):  # not one of ours; raised, it would end the subscription for a second
+        except (ValueError, TypeError, KeyError):  # not one of ours: raising would interrupt the subscription
             metrics.count("relay_failures")
         else:
             self._deliver(message)

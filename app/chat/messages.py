@@ -1,6 +1,6 @@
 """The chat's store: messages as rows, numbered within each room in the order of their commits.
 
-To write a message is to increment the counter of its room, which stays locked until the commit
+Writing a message increments the counter of its room, which stays locked until the commit
 (docs/decisions/0009-chat.md). This is one of the three places that read columns instead of entities: 50 messages take
 650 µs of CPU until they are JSON, and as entities 1,030. The fields of ChatMessagePublic name the columns.
 """

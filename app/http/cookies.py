@@ -43,7 +43,7 @@ def origin_allowed(connection: HTTPConnection, settings: Settings, *, others: bo
     if not origins or origins == ["null"]:  # a page with the referrer policy no-referrer sends "null"
         return is_same
     ours = {settings.public_url, *(settings.cors_origins if others or is_same else ())}
-    if settings.environment != "production":  # there, clients may send any Host, and proxies forward with plain HTTP
+    if settings.environment != "production":  # in production any Host may be sent, and proxies use plain HTTP
         scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
         ours.add(f"{scheme}://{connection.headers.get('host')}")
     return len(origins) == 1 and origins[0] in ours

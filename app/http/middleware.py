@@ -31,7 +31,7 @@ ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Any other method is counted as OTHER: a client could make up methods, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-# Asked every few seconds, or many times for each page.
+# Requested every few seconds, or many times for each page.
 _UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics", "/static/{path}"})
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
@@ -146,7 +146,7 @@ class CatchAll:
 
 
 class MigrationCheck:
-    """Stops the start with one line if the database is not migrated, instead of failing every request."""
+    """Refuses to start, with one line, on a database that is not migrated, where every request would fail."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self._settings = app, settings
@@ -164,7 +164,7 @@ def route_template(scope: Scope) -> str:
     route: Any = scope.get("route")
     if route is not None or "app" not in scope:
         return getattr(route, "path", "-")
-    if "app_root_path" in scope:  # a mount, which FastAPI does not put into the scope, nor the route of its document
+    if "app_root_path" in scope:  # a mount: FastAPI sets no route for it, nor for its own document
         return f"{scope['root_path'].removeprefix(scope['app_root_path'])}/{{path}}"
     document: str | None = scope["app"].openapi_url
     return document if document and document == scope["path"] else "-"
@@ -217,7 +217,7 @@ def check_client_version(scope: Scope, settings: Settings) -> None:
 
 
 def _numbers(version: str) -> list[int]:
-    """Comparable: 1.4 is 1.4.0, and 1.10 is newer than 1.9."""
+    """The parts of a version, to compare it with another: 1.4 equals 1.4.0, and 1.10 is newer than 1.9."""
     numbers = [int(part) for part in version.split(".")]
     return numbers + [0] * (4 - len(numbers))
 

@@ -29,7 +29,7 @@ def check_scraper(request: Request, settings: Settings) -> None:
 
 
 def is_from_this_machine(request: Request) -> bool:
-    """Whether a person or program of this machine asks. Behind a proxy on it, every client would seem to."""
+    """Whether a person or program on this machine sent the request. A proxy here would make every client seem to."""
     forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
     address = client_address(request)
     return not forwarded and address != "unknown" and ip_address(address).is_loopback

@@ -1,4 +1,4 @@
-"""What routes declare for the OpenAPI document: responses, problems and forms. openapi_document.py completes it."""
+"""The parts of the OpenAPI document that routes declare, such as their errors. openapi_document.py adds the rest."""
 
 import tomllib
 from pathlib import Path
@@ -85,7 +85,7 @@ def problems(*kinds: Kind, oauth: bool = False) -> Responses:
 
 
 def located(example: str, *others: str, status: int = 201) -> Responses:
-    """The response of a route that creates what is at an address like `example`."""
+    """The response of a route that creates something, with its Location, such as `example`."""
     location = TEXTS["headers"]["Location"] | {"example": example}
     return {status: {"headers": headers(*others) | {"Location": location}}}
 

@@ -68,7 +68,7 @@ def _complete(schema: dict[str, Any]) -> None:
 
 
 def _describe_tags(schema: dict[str, Any]) -> None:
-    """Add the tags without a text in openapi.toml: a resource is described as the scope of the same name is."""
+    """Describe each tag that has no text in openapi.toml by the scope of the same name, as a new resource has one."""
     described = schema.setdefault("tags", [])
     known = {tag["name"] for tag in described}
     used = {tag for methods in schema["paths"].values() for each in methods.values() for tag in each.get("tags", ())}
@@ -139,7 +139,7 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
             kinds += [errors.EmailMissing, errors.EmailTaken, errors.ProviderUnavailable]
     own = operation["responses"]
     if "HTTPValidationError" in str(own.get("422")):
-        del own["422"]  # FastAPI's own, which is not what we return
+        del own["422"]  # FastAPI describes its own, which we do not return
     for status, general in problems(*kinds, oauth=oauth).items():
         response = own.setdefault(str(status), general)
         for media_type, content in general["content"].items():
@@ -159,7 +159,7 @@ _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def simplify(node: Any) -> None:
-    """Simplify every schema in `node`: what is nullable has two types, and every integer its size."""
+    """Simplify every schema in `node`: a nullable value gets two types, and an integer gets its size."""
     if isinstance(node, dict):
         for name, inner in node.items():
             if name not in {"example", "examples"}:

@@ -25,7 +25,7 @@ from app.http.bodies import announced_length
 from app.http.openapi import operation_id
 from app.http.rate_limit import is_counted, network_check, refusal_check, request_check
 
-# FastAPI takes the annotation of each query parameter and header apart at every request: a tenth of a list's CPU.
+# FastAPI would inspect the annotation of each query parameter and header at every request: a tenth of a list's CPU.
 utils.field_annotation_is_sequence = cache(utils.field_annotation_is_sequence)  # type: ignore[attr-defined]  # no export
 
 # The methods of each path: a route knows only its own.
@@ -34,9 +34,9 @@ _limits_in_thread = get_settings().redis_url is not None  # counting waits for R
 
 
 class OfRequest(Depends):
-    """A dependency, an async function of the request alone, which a Route calls itself.
+    """A dependency that a Route calls itself: an async function that takes only the request.
 
-    To solve one takes FastAPI 8 % of the CPU of a list.
+    FastAPI would take 8 % of a list's CPU to solve one.
     """
 
 

@@ -20,9 +20,9 @@ FAREWELL = 1
 class Protocol(HttpToolsProtocol):
     """HTTP with bounds on unterminated heads, and a shutdown that every request learns of.
 
-    The parser buffers a line or header of any length, and waits forever for its end. And uvicorn stops the application
-    only when all requests are answered: `on_shutdown` in the lifespan's state is called earlier, so that long polls and
-    streams end. Of pipelined requests it reports a disconnect only to the newest, and the one that runs would write on.
+    The parser buffers a line or header of any length, and waits forever for its end. Uvicorn stops the application only
+    once all requests are answered, so this calls `on_shutdown` of the lifespan's state before, to end long polls and
+    streams. And uvicorn reports a disconnect only to the newest of pipelined requests, while the running one goes on.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -77,7 +77,7 @@ class Protocol(HttpToolsProtocol):
         if not self.pipeline and self.cycle.more_body:
             self.transport.close()  # app/http/bodies.py has given up on the rest of the body
         super().on_response_complete()
-        self._expect_head()  # one that began beside this request: uvicorn's own timer ends with its next byte
+        self._expect_head()  # of a head that began meanwhile: its next byte ends uvicorn's own timer
 
     def shutdown(self) -> None:
         on_shutdown = self.app_state.get("on_shutdown")

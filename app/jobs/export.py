@@ -52,7 +52,7 @@ class _Part(NamedTuple):
 
 # As in OwnAuditEvent: where an admin was is not shown.
 _OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
-_PARTS = {  # what `parts` cannot find out by itself
+_PARTS = {  # the lists that `parts` cannot derive from the tables
     "sessions": _Part(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
     "identities": _Part(Identity, IdentityBase, lambda me: col(Identity.user_id) == me),
     "events": _Part(AuditEvent, AuditEventBase, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
@@ -107,7 +107,7 @@ def _read(claimed: ClaimedJob, part: _Part, shown: Sequence[str]) -> Iterator[li
 
 
 def _write(files: ZipFile, name: str, columns: Sequence[str], batches: Batches) -> None:
-    """Write NAME.json, and the columns as NAME.csv. A zip file takes one at a time: the table waits on the disk."""
+    """Write NAME.json, and the columns as NAME.csv. A zip file takes one file at a time, so the table waits on disk."""
     separator = ""
     with TemporaryFile() as table:
         table.write(csv_format.encode_lines([columns]))

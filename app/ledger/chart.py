@@ -40,7 +40,7 @@ class Chart:
 
 
 def monthly_chart(totals: Iterable[dict[str, Any]], *, by_quantity: bool) -> Chart | None:
-    """Draw the API's totals: the number of operations, or their quantity, in which what was sold points down."""
+    """Draw the API's totals: the number of operations, or their quantity, where what was sold points down."""
     totals = list(totals)
     if not totals:
         return None

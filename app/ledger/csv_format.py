@@ -1,4 +1,4 @@
-"""Operations as CSV (RFC 4180), written by the export and read by the import. Spreadsheets evaluate no cell of it."""
+"""Operations as CSV (RFC 4180), written by the export and read by the import. No spreadsheet evaluates its cells."""
 
 import csv
 import re
@@ -143,8 +143,8 @@ def _in_words(kind: str, message: str) -> str:
 def _with_point(line: int, number: str, decimal: str) -> str:
     """Convert a number, as a spreadsheet of any country writes it, to a decimal point and no thousands separators.
 
-    In a file separated by semicolons, which has decimal commas, 1,500 is 1.5, but 1.500 is ambiguous. In other files
-    1,500 is. A guess could be wrong by a factor of a thousand, so ambiguous numbers are rejected.
+    A file separated by semicolons has decimal commas: there 1,500 is 1.5, and 1.500 is ambiguous. In other files 1,500
+    is ambiguous. A guess could be wrong by a factor of a thousand, so ambiguous numbers are rejected.
     """
     number = _SPACES.sub("", number)
     groups = _GROUPS.fullmatch(number)

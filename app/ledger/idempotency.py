@@ -74,7 +74,7 @@ def respond_once(
 
 
 def earlier_response(session: Session, request: IdempotentRequest) -> StoredResponse | None:
-    """The response stored with the request's key, or None, before work that is done outside of `respond_once`."""
+    """The response stored with the request's key, if any: to check before work that happens outside `respond_once`."""
     return _response(_find(session, request), request)
 
 

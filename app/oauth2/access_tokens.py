@@ -48,7 +48,7 @@ class AccessClaims:
     expires_at: Annotated[int, Field(alias="exp")]
     not_before: Annotated[int, Field(alias="nbf")]
     token_id: Annotated[str, Field(alias="jti")]
-    # Minted for a browser's cookie: it may be renewed, a bearer token never.
+    # Minted for a browser's cookie, which may be renewed. A bearer token never is.
     in_cookie: Annotated[bool, Field(alias="cookie")] = False
 
     @classmethod

@@ -21,7 +21,7 @@ from app.core.row_reader import Rows, read_rows
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
 
-# ---- What a session begins with ----
+# ---- Signing in ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ _IDENTITY = _IDENTITIES.where(
 
 
 def snapshot(rows: Rows) -> SessionSnapshot | None:
-    """The row of SESSION_QUERY, or that of an identity, if there is one."""
+    """The snapshot in the rows of the authentication query or of an identity: one row, or none."""
     return SessionSnapshot(**rows[0]) if rows else None
 
 

@@ -32,7 +32,7 @@ def local_path(path: str, otherwise: str = "/operations") -> str:
     return path if _LOCAL_PATH.fullmatch(path) else otherwise
 
 
-# A page shows these errors, by their types, never a problem document.
+# These errors are shown by a page, which words them by their types, and never as a problem document.
 
 
 class SignInFailed(AppError, status=400, title="Not signed in"):

@@ -45,8 +45,8 @@ class Provider:
         self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=headers)
         self.discovery = Discovery(issuer, self._http)
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
-        # Why no account could be created (app/oidc/accounts.py). To try again at each request would cost others the
-        # provider's time and the writer's: the limit of a network counts a refusal only after that.
+        # Why no account could be created (app/oidc/accounts.py). Trying again at each request would take time of the
+        # provider and of the database's writer from others: the limit of a network counts a refusal only afterwards.
         self.refused: TTLCache[tuple[str, Profile], Exception] = TTLCache(4096, COOLDOWN)
 
     async def close(self) -> None:

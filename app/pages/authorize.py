@@ -41,8 +41,8 @@ async def authorize(request: Request) -> Response:
 
 
 async def _refused(request: Request, address: str) -> Response:
-    """The redirect that tells the app of an error. Where one of our forms led here, such as the sign-in, browsers apply
-    its policy to all redirects that follow, and would stop this one: a page goes on to the app instead."""
+    """The redirect that tells the app of an error. If one of our forms led here, such as the sign-in, browsers apply
+    its policy to all redirects that follow, and would block this one, so a page leads on to the app instead."""
     if request.headers.get("sec-fetch-site") != "same-origin":
         return RedirectResponse(address, 303, HEADERS)
     detail = "It asks for something that your account may not do."

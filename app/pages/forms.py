@@ -67,7 +67,7 @@ class Form:
 
 async def read_form(request: Request) -> Form:
     """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
-    # Forms are our own pages' alone: others would type passwords into them, or consent in a person's stead.
+    # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
     if not origin_allowed(request, get_settings(), others=False):
         raise ForeignOrigin
     if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() != FORM:
@@ -122,7 +122,7 @@ def _wait(retry_after: str | None) -> str:
 
 @asynccontextmanager
 async def judging(request: Request, form: Form, field: str) -> AsyncIterator[None]:
-    """If the API rejects what else is in the form, mark a new password too that it would reject next."""
+    """If the API rejects another field of the form, also mark a new password that it would reject next."""
     try:
         yield
     except ApiError as error:

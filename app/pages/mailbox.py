@@ -61,7 +61,7 @@ async def _read_mail(mail_id: UUID) -> EmailMessage:
 
 
 def _newest_mails(name: str = "*") -> dict[str, EmailMessage]:
-    """The mails of that name, or all, by name."""
+    """The newest mails by name: all of them, or the one with this name."""
     folder = get_settings().outbox or DATA
     files = sorted(folder.glob(f"{name}.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
     return {file.stem: message_from_bytes(file.read_bytes(), policy=policy.default) for file in files[:SHOWN]}

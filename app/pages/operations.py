@@ -75,7 +75,7 @@ async def new_operation(request: Request) -> Response:
 
 def _add_key(request: Request) -> Response | None:
     """A redirect to this page with its form's idempotency key in the address, if there is none. The key is the same
-    when a person goes back and sends the form again: browsers restore what was typed, but fetch the page anew."""
+    when a person goes back and sends the form again: browsers restore what was typed, but load the page again."""
     if "key" in request.query_params or not is_signed_in(request):  # who is signed out is sent to the sign-in
         return None
     url = request.url.include_query_params(key=uuid4())
@@ -85,7 +85,7 @@ def _add_key(request: Request) -> Response | None:
 async def _record_once(
     request: Request, path: str, form: Form, media_type: str = "application/json", **sent: Any
 ) -> None:
-    """Record what the form contains once, however often it is sent. If it was changed since, the person must insist."""
+    """Record what the form contains once, however often it is sent. A form changed since then needs another click."""
     key = {"Idempotency-Key": form["key"]} if form["key"] else {}
     try:
         await Api(request).call("POST", path, headers={"Content-Type": media_type} | key, **sent)

@@ -114,15 +114,15 @@ async def verify_email(request: Request, form: FormOfPath) -> Response:
     except ApiError as error:
         if error.type != "already-confirmed":
             raise
-        return _told(request, done="already-confirmed")
-    return _told(request, done="verified")
+        return _redirect_with_notice(request, done="already-confirmed")
+    return _redirect_with_notice(request, done="verified")
 
 
 @local_accounts.post("/renew-link")
 async def renew_link(request: Request, form: PlainForm) -> Response:
     await Api(request).call("POST", "/api/auth/renew-link", json=form.required("token"))
-    return _told(request, done="verification")
+    return _redirect_with_notice(request, done="verification")
 
 
-def _told(request: Request, *, done: str) -> Response:
+def _redirect_with_notice(request: Request, *, done: str) -> Response:
     return redirect("/account" if is_signed_in(request) else "/sign-in", done=done)

@@ -169,7 +169,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
 
 
 def _back(request: Request) -> str:
-    """This page, to come back to after the sign-in; after a form, the page of it."""
+    """The address to return to after the sign-in: of this page or, after a form was sent, of the form's page."""
     if request.method != "GET":
         return f"/{request.url.path.split('/')[1]}"
     return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
@@ -178,5 +178,5 @@ def _back(request: Request) -> str:
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     title, detail = describe(error)
     form = Form(status=error.status, headers=error.headers)
-    # Without the name of who is signed in: the API may be what failed, and would have to be waited for once more.
+    # Without the name of the person who is signed in: the API may be what failed, and asking it again takes time.
     return await page(request, "error.html", form=form, title=title, detail=detail, me=None)
