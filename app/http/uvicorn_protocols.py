@@ -48,6 +48,8 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unparsed = 0
         self._head_timer.cancel()
+        # A copy: uvicorn appends trailers to its own list, and a proxy may pass on anybody's (RFC 9110 section 6.5.1).
+        self.scope["headers"] = [*self.headers]
         super().on_headers_complete()
         if self._is_stopping and self.cycle is not None:  # a WebSocket handshake has none
             self.cycle.keep_alive = False

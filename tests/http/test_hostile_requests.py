@@ -256,6 +256,13 @@ def test_ambiguous_framing_is_a_400_of_the_server_itself(muster: Muster, headers
     assert raw(muster, request + b"zz\r\n{}\r\n0\r\n\r\n").status_code == 400
 
 
+def test_what_follows_a_chunked_body_is_no_header(muster: Muster, ada: Tokens) -> None:
+    """A proxy adds its headers in front, and may pass on the trailers of anybody (RFC 9110 section 6.5.1)."""
+    request = head("POST", "/api/tasks", **{"Content-Type": JSON, "Transfer-Encoding": "chunked"}) + b"2\r\n{}\r\n0\r\n"
+    trailers = "".join(f"{name}: {value}\r\n" for name, value in (ada.bearer | {"Host": "evil.example"}).items())
+    assert_refused(raw(muster, request + trailers.encode() + b"\r\n"), 401)
+
+
 def test_a_second_request_behind_a_refused_one_is_answered_too(muster: Muster) -> None:
     """Pipelined: what the first request was is no reason to lose the second."""
     body = gzip.compress(SECRET.encode())
