@@ -88,7 +88,7 @@ def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
 
 
 def _flows() -> OAuthFlows:
-    """How Swagger UI signs in."""
+    """The OAuth flows of the OpenAPI document, by which Swagger UI signs in."""
     urls: dict[str, Any] = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
     if get_settings().docs_grant == "password":
         return OAuthFlows(password=OAuthFlowPassword(**urls))
@@ -120,7 +120,7 @@ async def current_account(request: Request, required: SecurityScopes, token: Bea
 
 @dataclass(frozen=True, slots=True)
 class CurrentAccount:
-    """A caller with their account as it was read. Changes to the account depend on its not having changed since."""
+    """A caller with their account as it was read. It is changed only if nothing else has changed it since."""
 
     caller: Caller
     user: User

@@ -50,7 +50,7 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
 
 
 def find_renewable(session: Session, signers: Signers, token: str) -> tuple[LinkKind, User]:
-    """The kind and the account of a link that may be mailed anew, however old it is; else InvalidLink."""
+    """The kind and the account of a link that a new one may replace, however old it is; else InvalidLink."""
     return _authenticate(session, signers, token, None, *get_args(LinkKind))
 
 

@@ -233,7 +233,7 @@ class ChatHub:
         except Exception as error:
             metrics.count("chat_failures")
             if task not in self._failing:
-                # Only the class: the message of a database error repeats what the row holds.
+                # Only the class is logged, since the message of a database error repeats the row's values.
                 log.warning("the chat could not %s and will retry: %s", task, type(error).__name__)
             self._failing.add(task)
         else:

@@ -10,7 +10,7 @@ _LISTED = re.compile(r'(?:^|,)[ \t]*(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:[-;](
 
 
 def etag(owner_id: UUID, revision: int) -> str:
-    """A strong tag: every change of what it describes raises the revision."""
+    """A strong tag, since every change to the tagged resource raises the revision."""
     return f'"{owner_id}.{revision}"'
 
 

@@ -1,6 +1,6 @@
 """Rows read on the event loop: one short query, without a session, a slot or a worker thread.
 
-Authentication reads one row a request. Through a session in a thread that read takes 1.1 ms of CPU on PostgreSQL, and
+Authentication reads one row at each request. On PostgreSQL that takes 1.1 ms of CPU through a session in a thread, and
 0.4 ms like this (docs/performance.md). On SQLite a reader never waits for the writer (WAL). If the file is locked all
 the same, a connection has died, or the query takes long, the rows are read through a session, which waits and reports
 errors as usual.

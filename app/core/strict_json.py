@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 _MAX_DIGITS = 40  # more than any number needs; parsing thousands of digits takes quadratic time
 _MAX_EXPONENT = 308  # the range of a double (RFC 8259 section 6)
-_MAX_MEMBERS = 500  # members and array items in all: each may cause an error, and no body needs more than a dozen
+_MAX_MEMBERS = 500  # members and array items in all: each may cause an error, and no body needs more than twelve
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 

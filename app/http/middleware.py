@@ -34,7 +34,7 @@ _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"
 # Requested every few seconds, or many times for each page.
 _UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics", "/static/{path}"})
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
-# An encoded slash, backslash or NUL: a server that decodes the path at another moment would see a different path.
+# An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 _TOO_LARGE_ID = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() rejects 5,000
 # An app that is too old can still sign out, and monitoring is served whatever version it names.

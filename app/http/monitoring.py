@@ -1,4 +1,4 @@
-"""Monitoring, shared by the API and the pages: the health response, and what only this machine may see."""
+"""Monitoring, shared by the API and the pages: the health response, and who may read metrics."""
 
 from ipaddress import ip_address
 from secrets import compare_digest

@@ -20,7 +20,7 @@ def description() -> str:
 
 
 def servers() -> list[dict[str, str]]:
-    """Where the API is: Swagger UI calls the first one, where the document came from."""
+    """The addresses of the API. Swagger UI calls the first one, from which it got the document."""
     public = get_settings().public_url
     return [{"url": "/", "description": "This address"}, {"url": public, "description": "The public address"}]
 
@@ -144,7 +144,7 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
         response = own.setdefault(str(status), general)
         for media_type, content in general["content"].items():
             for example in content["examples"].values():
-                example["x-general"] = True  # static/docs.js leaves out what all routes share
+                example["x-general"] = True  # static/docs.js hides the errors that all routes share
             mine = response.setdefault("content", {}).setdefault(media_type, {"schema": content["schema"]})
             mine["examples"] = content["examples"] | mine.get("examples", {})
     if path.startswith(ANY_VERSION_PATHS):

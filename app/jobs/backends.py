@@ -59,7 +59,7 @@ class CeleryBackend(ThreadBackend):
         from redis import Redis  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
 
         super().__init__(on_sent)
-        self._celery = make_celery(redis_url, **TIMEOUTS, max_retries=0)  # a sweep tries again what fails
+        self._celery = make_celery(redis_url, **TIMEOUTS, max_retries=0)  # a sweep repeats what failed
         self._redis = Redis.from_url(redis_url, **CLIENT_OPTIONS)
 
     def oldest(self, queue: QueueName) -> UUID | None:

@@ -75,7 +75,7 @@ def parts() -> dict[str, _Part]:
 
 
 def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
-    """Build the archive, holding no more than one batch of rows in memory, beside what is compressed already."""
+    """Build the archive. Beside its compressed parts, no more than one batch of rows is in memory."""
     archive = BytesIO()
     with claimed.database.thread_scope() as session:
         account = UserPublic.of(get_user(session, claimed.owner_id))
@@ -87,7 +87,7 @@ def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
         for name, part in lists.items():
             shown = [field for field in part.schema.model_fields if field in part.table.model_fields]
             _write(files, name, shown, _read(claimed, part, shown))
-        # In the columns of the import, so that another account can take them over.
+        # With the columns of the import, so that another account can import them.
         _write(files, "operations", csv_format.COLUMNS, operations)
     return archive.getvalue()
 

@@ -35,7 +35,7 @@ LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago 
 NEVER = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
-FAILED = "The attempt failed"  # what its owner may know
+FAILED = "The attempt failed"  # all that the job's owner may know
 # While AT_ONCE mails to a person wait, each further one is delayed by this much more: those of others overtake it.
 AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
@@ -119,7 +119,7 @@ class JobQueue:
             if claimed is not None:
                 self._attempt(claimed)
         except Exception as error:
-            # Only the class: the message of a database error repeats what the row holds.
+            # Only the class is logged, since the message of a database error repeats the row's values.
             log.error("job %s left to the sweep: %s", job_id, type(error).__name__)  # noqa: TRY400
 
     def _claim(self, job_id: UUID) -> ClaimedJob | None:
@@ -237,7 +237,7 @@ class JobQueue:
             return session.exec(statement).all()
 
     def _mark_sent(self, job_id: UUID) -> None:
-        """Record that the back end has the job, so that a sweep sends again only what is in no queue."""
+        """Record that the back end has the job, so that a sweep resends only jobs that are in no queue."""
         now = utcnow()
         waiting = (col(Job.id) == job_id, col(Job.state) == "waiting", col(Job.due_at) <= now)
         with self._database.thread_scope(write=True) as session:

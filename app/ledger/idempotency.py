@@ -47,8 +47,8 @@ def respond_once(
 ) -> StoredResponse:
     """The response to `body`: the one stored with the key, or else a new one, which `respond` makes.
 
-    The owner's row is locked first, so that concurrent requests wait for the first one's commit. An error stores
-    nothing: it rolls back the transaction, and the key with it.
+    The owner's row is locked first, so that concurrent requests wait for the first one's commit. An error rolls
+    the transaction back, and the key with it, so no error is ever stored.
     """
     if request.key is None:
         return respond(session, request, body)

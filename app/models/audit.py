@@ -42,7 +42,7 @@ class AuditEventBase(SQLModel):
 
 
 class AuditEvent(AuditEventBase, table=True):
-    """No foreign keys: that an account was deleted is known after it is gone."""
+    """It has no foreign keys, since events outlive the accounts that they name."""
 
     __tablename__ = "audit_event"
     __table_args__ = (Index(None, "user_id", "id"), Index(None, "actor_id", "id"), Index(None, "event", "id"))

@@ -29,7 +29,7 @@ def _complete_schema(schema: dict[str, Any], model: type[BaseModel]) -> None:
     """Describe what clients may leave out, and what they always get.
 
     A response has every field, null or not, except those that are MISSING. In a request, a field that is null by
-    default is optional: generated clients leave it out, although null is taken too.
+    default is optional: generated clients leave it out, although null is accepted too.
     """
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     required = [name for name in schema.pop("required", ()) if fields[name].default is not MISSING]

@@ -80,7 +80,7 @@ class RefreshToken(SessionBase, table=True):
     revoked_at: datetime | None = None
     revoke_reason: str | None = Field(default=None, max_length=50)
 
-    # Of a session that began with an authorization code: the code's binding (RFC 7636 section 4.4, RFC 6749 section
+    # For a session that began with an authorization code: the code's binding (RFC 7636 section 4.4, RFC 6749 section
     # 4.1.3), and when the person signed in to the browser.
     code_challenge: str | None = Field(default=None, max_length=43)
     redirect_uri: str | None = Field(default=None, max_length=500)

@@ -203,9 +203,9 @@ class AuthorizationServer(ResourceServer):
     # ---- Introspection: RFC 7662 section 2.2 ----
 
     def introspect(self, session: Session, token: str, now: datetime) -> Introspection:
-        """Describe a live access token; any other token is not active, and no more is said of it.
+        """Describe a live access token. Of any other token the response says only that it is not active.
 
-        It is not a use of the token: nothing is confirmed, consumed or revoked.
+        Introspection does not count as a use: nothing is confirmed, consumed or revoked.
         """
         try:
             caller = self.authenticate(session, token, now)

@@ -80,7 +80,7 @@ class LoginFlow:
     async def begin(self, origin: str, path: str, passed_on: Mapping[str, str], now: datetime) -> tuple[str, str]:
         """The provider's URL to redirect to, and the cookie that stores the pending login.
 
-        `passed_on` is what the pages say of the sign-in: `prompt` and `login_hint` (section 3.1.2.1).
+        `passed_on` has the parameters that the pages set: `prompt` and `login_hint` (section 3.1.2.1).
         """
         state = self._signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state")
         login = PendingLogin(state=state, path=path, started_at=int(now.timestamp()))

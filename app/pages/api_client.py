@@ -44,7 +44,7 @@ class Api:
     async def call(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **sent: Any
     ) -> "httpx.Response":
-        """The whole response; ApiError for a status of 400 and above. `sent` is what httpx sends, such as `json`."""
+        """The whole response; ApiError for a status of 400 and above. `sent` are arguments of httpx, such as `json`."""
         import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
         base_url, transport = self._transport()

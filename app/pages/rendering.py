@@ -161,7 +161,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
         return await _error_page(request, known)
     if error.status == 401:
         return to_sign_in(request, next=_back(request))
-    form: Form | None = request.scope.get("state", {}).pop("form", None)  # once: what it loads may fail as well
+    form: Form | None = request.scope.get("state", {}).pop("form", None)  # only once: showing it may fail too
     if form and form.show and error.status in CORRECTABLE and error.type != "foreign-origin":
         form.reject(error)
         return await form.show(request, form)

@@ -119,7 +119,7 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscr
 
 
 async def _receive_messages(websocket: WebSocket, services: Services, caller: Caller, room: str) -> int | None:
-    """Store what the client sends until it leaves, or sends a binary frame: then the code to close with."""
+    """Store the client's messages until it leaves. Returns the close code if it sends a binary frame."""
     with suppress(*_GONE):
         while True:
             received = await websocket.receive()

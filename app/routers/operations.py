@@ -55,7 +55,7 @@ async def list_operations(
     """Your operations, the newest first. The ETag covers the whole ledger: every change of yours changes it."""
     tag = etags.etag(me.user_id, me.session.operations_revision)
     if not etags.if_none_match(if_none_match, tag):
-        return _not_modified(tag)  # authentication has read the revision: a phone that is up to date needs no session
+        return _not_modified(tag)  # read with the session of the token: a phone that is up to date costs no query
     response.headers["ETag"] = tag
     rows = await operations.list_page(
         services.database.rows, me.user_id, filters, after=page.position, limit=page.limit + 1

@@ -1,4 +1,4 @@
-"""The state of the service, for admins: what runs, and what waits."""
+"""The state of the service, for admins: versions, Redis, waiting and failed jobs, and the latest backup."""
 
 from datetime import UTC, datetime
 from typing import Literal
