@@ -61,7 +61,11 @@ _WITHOUT_RESULT = select(Job).options(
 def start_statement(
     body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
 ) -> JobPublic:
-    """Create a statement of your operations in a period: a CSV table, and a page with a chart. Poll it at Location."""
+    """Create a statement of your operations in a period: a CSV table, and a page with a chart. Poll it at Location.
+
+    It needs `operations:read` too, as its result does.
+    """
+    me.require(["operations:read"])
     if body.mail and not me.session.is_verified:
         raise Invalid.at("body", "mail", message="Confirm your e-mail address first.", kind="email_unverified")
     period = body.model_dump(mode="json", include={"since", "until"})
@@ -111,10 +115,10 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Form
     """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
-    if job.kind == "export":
-        me.require(me.session.role_scopes)  # it contains whatever the role may read
-        if job.owner_id != me.user_id:
-            raise ResultNotFound
+    # An archive contains whatever the role may read, a statement the operations.
+    me.require(me.session.role_scopes if job.kind == "export" else ["operations:read"])
+    if job.kind == "export" and job.owner_id != me.user_id:
+        raise ResultNotFound
     archive = found(session.exec(select(Job.result).where(Job.id == job_id)).first(), ResultNotFound)
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}

@@ -145,6 +145,14 @@ def test_an_address_that_nobody_verified_gets_no_statement(board: Board) -> None
     assert answer.json()["errors"][0]["loc"] == ["body", "mail"]
 
 
+def test_a_statement_is_for_whoever_may_read_operations(board: Board) -> None:
+    job = board.start()
+    narrow = board.account.sign_in(scope="jobs").bearer
+    for method, path in (("POST", "/api/jobs/statement"), ("GET", f"/api/jobs/{job}/result")):
+        answer = board.muster.client.request(method, path, json={}, headers=narrow)
+        assert (answer.status_code, answer.json().get("scope")) == (403, "operations:read")
+
+
 @pytest.mark.slow
 def test_a_long_statement_is_generated_in_batches(muster: Muster) -> None:
     board, count = Board(muster), 3 * BATCH + 1
