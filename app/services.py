@@ -14,7 +14,7 @@ from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
 from app.core.database import Database
 from app.core.settings import Settings
-from app.http.routing import OfRequest
+from app.http.routing import RequestDependency
 from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
@@ -54,7 +54,7 @@ async def get_services(request: Request) -> Services:
     return services_of(request)
 
 
-ServicesDep = Annotated[Services, OfRequest(get_services)]
+ServicesDep = Annotated[Services, RequestDependency(get_services)]
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
@@ -68,7 +68,7 @@ async def get_session(request: Request) -> Session:
 
 
 # app/http/routing.py runs the route with it, and commits before the response is sent.
-SessionDep = Annotated[Session, OfRequest(get_session)]
+SessionDep = Annotated[Session, RequestDependency(get_session)]
 
 
 def make_services(settings: Settings, database: Database) -> Services:

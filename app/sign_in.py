@@ -128,7 +128,7 @@ async def note_refusal(services: Services, email: str, reason: str) -> None:
 
     The response does not wait for it, since a known address would then take longer than an unknown one.
     """
-    if await in_thread(services.account_limits.is_news, email, reason):
+    if await in_thread(services.account_limits.is_new_refusal, email, reason):
         noting = asyncio.create_task(_record_refusal(services, email, reason))
         _noting.add(noting)  # the event loop keeps no reference of its own
         noting.add_done_callback(_noting.discard)

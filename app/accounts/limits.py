@@ -16,7 +16,7 @@ from app.core.redis import CLIENT_OPTIONS
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
 # Mails of one kind to one recipient, whoever requests them. When another is refused, the newest link still works.
 MAIL_CEILING = RateLimitItemPerHour(10)
-NEWS = RateLimitItemPerHour(1)  # refusals of one kind for an account in the audit log
+RECORDED_REFUSALS = RateLimitItemPerHour(1)  # of one account for one reason, in the audit log
 
 
 class AccountLimits:
@@ -51,9 +51,9 @@ class AccountLimits:
         """Count a wrong password towards the ceiling."""
         self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
 
-    def is_news(self, account: str, reason: str) -> bool:
+    def is_new_refusal(self, account: str, reason: str) -> bool:
         """Whether nothing was refused for this reason within an hour. Unknown accounts count alike."""
-        return self._windows.hit(NEWS, _account_key(account), reason)
+        return self._windows.hit(RECORDED_REFUSALS, _account_key(account), reason)
 
     def succeeded(self, account: str, address: str) -> None:
         for one in networks(address):

@@ -94,7 +94,7 @@ class DatabaseMetrics(Collector):
         yield family
 
 
-def page(measured: Collector | None = None) -> bytes:
+def exposition(measured: Collector | None = None) -> bytes:
     """The metrics of all processes in Prometheus' text format, with those `measured` for this scrape."""
     scraped = CollectorRegistry()
     if _FOLDER is None:

@@ -33,7 +33,7 @@ _methods: defaultdict[str, set[str]] = defaultdict(set)
 _limits_in_thread = get_settings().redis_url is not None  # counting waits for Redis: never on the event loop
 
 
-class OfRequest(Depends):
+class RequestDependency(Depends):
     """A dependency that a Route calls itself: an async function that takes only the request.
 
     FastAPI would take 8 % of a list's CPU to solve one.
@@ -142,7 +142,9 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reader(parameter: inspect.Parameter) -> Callable[..., Any] | None:
-    return next((each.dependency for each in get_args(parameter.annotation) if isinstance(each, OfRequest)), None)
+    return next(
+        (each.dependency for each in get_args(parameter.annotation) if isinstance(each, RequestDependency)), None
+    )
 
 
 def _is_session(parameter: inspect.Parameter) -> bool:

@@ -67,13 +67,13 @@ class JobHandlers:
         period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
         with claimed.database.thread_scope() as session:
             owner = get_user(session, claimed.owner_id)
-        statement = make_statement(self._batches(claimed, period), period, owner.name or owner.email)
+        archive, facts = make_statement(self._batches(claimed, period), period, owner.name or owner.email)
 
         def mail(session: Session) -> None:
             self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))
 
         effect = mail if job.arguments["mail"] else Outcome.effect
-        return Outcome(statement.archive, effect, {"count": statement.count, "size": statement.size})
+        return Outcome(archive, effect, facts)
 
     def export(self, claimed: ClaimedJob) -> Outcome:
         """Write everything that its owner has into an archive in the job's own row."""

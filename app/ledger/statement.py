@@ -20,15 +20,6 @@ MAX_ROWS = 1000  # of each table of the document, so that its memory is bounded;
 _SIGNS = {"buy": 1, "sell": -1}  # of the types that change a holding
 
 
-@dataclass(frozen=True)
-class Statement:
-    """The archive with the number of its operations and the bytes of its table."""
-
-    archive: bytes
-    count: int
-    size: int
-
-
 @dataclass
 class _Sum:
     count: int = 0
@@ -46,8 +37,13 @@ class _Sums(dict[tuple[str, str], _Sum]):
             total.quantity += sign * operation.quantity
 
 
-def make_statement(batches: Iterable[list[OperationPublic]], period: Period, person: str) -> Statement:
-    """Build the archive, holding no more than two batches of operations in memory."""
+def make_statement(
+    batches: Iterable[list[OperationPublic]], period: Period, person: str
+) -> tuple[bytes, dict[str, int]]:
+    """Build the archive, holding no more than two batches of operations in memory.
+
+    Returns it with two facts: the number of its operations, and the bytes of its table.
+    """
     totals, months, holdings, count = _Sums(), _Sums(), _Sums(), 0
     newest: list[OperationPublic] = []
     archive = BytesIO()
@@ -69,7 +65,7 @@ def make_statement(batches: Iterable[list[OperationPublic]], period: Period, per
         tables = {"totals": totals, "holdings": holdings, "operations": newest, "amount": format_amount}
         page = render(PAGE, chart=chart, **head, **tables)
         files.writestr(PAGE, page)
-    return Statement(archive.getvalue(), count, files.getinfo(CSV).file_size)
+    return archive.getvalue(), {"count": count, "size": files.getinfo(CSV).file_size}
 
 
 def read_file(archive: bytes, name: str) -> bytes:

@@ -31,4 +31,4 @@ async def are_pages_ready(request: Request) -> Health:
 @router.get("/metrics")
 async def read_metrics(request: Request) -> Response:
     check_scraper(request, get_settings())
-    return Response(metrics.page(), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

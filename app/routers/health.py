@@ -62,7 +62,7 @@ async def read_metrics(request: Request, services: ServicesDep) -> Response:
     """Metrics for Prometheus: for the bearer of METRICS_TOKEN or, where that is not set, for this machine only."""
     check_scraper(request, services.settings)
     measured = await in_thread(_measure, services.database)
-    return Response(metrics.page(measured), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics.exposition(measured), media_type=CONTENT_TYPE_LATEST)
 
 
 def _measure(database: Database) -> metrics.DatabaseMetrics:

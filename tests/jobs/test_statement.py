@@ -85,14 +85,14 @@ def test_the_tables_of_the_document_are_cut_and_say_so() -> None:
     operation = OperationPublic.model_validate({**common, **mine, "created_at": now, "updated_at": now})
     batches = [[operation.model_copy(update={"figi": f"F{n}"}) for n in range(600)] for _ in range(2)]
     batches.append([operation.model_copy(update={"figi": f"G{n}"}) for n in range(600)])
-    statement = make_statement(batches, Period(), "Ada")
-    page = read_file(statement.archive, PAGE).decode()
-    assert statement.count == 1800
+    archive, facts = make_statement(batches, Period(), "Ada")
+    page = read_file(archive, PAGE).decode()
+    assert facts["count"] == 1800
     assert "The newest 1,000 of 1,800. The CSV file of this statement has every operation." in page
     assert page.count("Only the first 1,000 are listed.") == 1, "of the holdings"
     assert page.count("<tr><td>") == 1000 + 1000 + 1
     assert re.search(r"F599<.*>2</td>", page)
-    assert read_file(statement.archive, CSV).count(b"\n") == 1801
+    assert read_file(archive, CSV).count(b"\n") == 1801
 
 
 def test_a_statement_of_an_empty_period_is_generated(muster: Muster) -> None:
