@@ -61,6 +61,27 @@ def test_a_request_that_waits_too_long_for_a_slot_gets_503_and_leaks_nothing(ser
     _assert_all_slots_are_free(muster, slots=2)
 
 
+def test_a_person_with_many_slow_requests_waits_for_themselves_and_nobody_else_does(
+    serve: Callable[..., Muster],
+) -> None:
+    muster = serve(app=APP, DB_SLOTS="2")
+    many, one = (muster.new_account().tokens().bearer for _ in "ab")
+
+    def hold(bearer: dict[str, str], seconds: float) -> int:
+        return muster.client.get(f"/test/held/mine?seconds={seconds}", headers=bearer).status_code
+
+    with ThreadPoolExecutor(7) as pool:
+        slow = [pool.submit(hold, many, 0.3) for _ in range(6)]
+        wait_for(lambda: _waiting(muster) >= 4, what="a queue")
+        assert pool.submit(hold, one, 0).result() == 200
+        assert sum(request.done() for request in slow) < 4
+    assert {request.result() for request in slow} == {200}
+
+
+def _waiting(muster: Muster) -> float:
+    return float(muster.client.get("/metrics").text.partition("\nmuster_slot_waits_total ")[2].split()[0])
+
+
 def test_slots_and_pool_are_intact_after_100_clients_vanished_while_waiting(extra: Muster) -> None:
     with ThreadPoolExecutor(16) as pool:
         holders = [pool.submit(_get, extra, "/test/held?seconds=1") for _ in range(16)]

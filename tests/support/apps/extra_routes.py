@@ -5,6 +5,7 @@ import time
 from sqlalchemy import text
 
 from app.core.errors import NotFound
+from app.dependencies import CurrentUser
 from app.http.routing import Router
 from app.main import create_api
 from app.services import SessionDep
@@ -18,6 +19,12 @@ def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
     session.connection().execute(text("SELECT 1"))
     time.sleep(seconds)
     return {"ok": True}
+
+
+@router.get("/held/mine")
+def held_by_me(_me: CurrentUser, session: SessionDep, seconds: float = 2) -> dict[str, bool]:
+    """The same for a person."""
+    return held(session, seconds)
 
 
 @router.post("/number")
