@@ -165,7 +165,7 @@ def device_of(request: Request, form: dict[str, str]) -> Device:
     """The client, as the list of sessions describes it."""
     user_agent = _printable(request.headers.get("user-agent", ""), 255)
     client_id = form.get("client_id", "app")
-    if len(client_id) > 100 or client_id != _printable(client_id, 100):
+    if client_id != _printable(client_id, 100):
         raise InvalidRequest("client_id is longer than 100 characters or not printable.")
     names = (form.get("device", ""), device_label(user_agent), UNKNOWN_DEVICE)
     label = next(filter(None, (without_links(_printable(name, 100)) for name in names)))
