@@ -43,5 +43,4 @@ class Bulkhead:
             async with self._working:
                 yield
         finally:
-            self._entered.subtract([everybody, *parties])
-            self._entered += Counter()  # drops the zeros
+            self._entered -= Counter([everybody, *parties])  # drops zeros
