@@ -34,8 +34,8 @@ class AccountLimits:
 
     def attempt(self, account: str, address: str) -> None:
         """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
-        for one in networks(address):
-            self._hit(_account_key(account), one)
+        for network in networks(address):
+            self._hit(_account_key(account), network)
 
     def check_ceiling(self, account: str) -> None:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
@@ -56,9 +56,9 @@ class AccountLimits:
         return self._windows.hit(RECORDED_REFUSALS, _account_key(account), reason)
 
     def succeeded(self, account: str, address: str) -> None:
-        for one in networks(address):
+        for network in networks(address):
             for item in self._items:
-                self._windows.clear(item, _account_key(account), one)
+                self._windows.clear(item, _account_key(account), network)
 
     def recovered(self, account: str, address: str) -> None:
         """Forget the wrong passwords of an account whose owner has reset it."""

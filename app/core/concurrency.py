@@ -36,7 +36,7 @@ class Bulkhead:
     async def enter(self, *parties: str) -> AsyncIterator[None]:
         """Wait for a place, or raise Unavailable at once when all places, or those of one party, are taken."""
         everybody = ""
-        if self._entered[everybody] >= self._capacity or any(self._entered[one] >= self._share for one in parties):
+        if self._entered[everybody] >= self._capacity or any(self._entered[party] >= self._share for party in parties):
             raise Unavailable(self._detail, retry_after=self._retry_after)
         self._entered.update([everybody, *parties])
         try:

@@ -77,7 +77,7 @@ class _Prepared:
         self._bind = {name: process for name, of in types.items() if (process := of.bind_processor(dialect))}
         columns: Any = statement.selected_columns
         self._columns = [
-            (each.key, each.type.dialect_impl(dialect).result_processor(dialect, None)) for each in columns
+            (column.key, column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in columns
         ]
 
     def rows(self, connection: sqlite3.Connection, parameters: dict[str, Any]) -> Rows:

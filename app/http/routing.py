@@ -142,9 +142,8 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reader(parameter: inspect.Parameter) -> Callable[..., Any] | None:
-    return next(
-        (each.dependency for each in get_args(parameter.annotation) if isinstance(each, RequestDependency)), None
-    )
+    metadata = get_args(parameter.annotation)
+    return next((item.dependency for item in metadata if isinstance(item, RequestDependency)), None)
 
 
 def _is_session(parameter: inspect.Parameter) -> bool:

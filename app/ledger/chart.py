@@ -46,7 +46,7 @@ def monthly_chart(totals: Iterable[dict[str, Any]], *, by_quantity: bool) -> Cha
         return None
     months = _months_until(max(total["month"] for total in totals))
     series = _series([total for total in totals if total["month"] in months], by_quantity=by_quantity)
-    sums = {name: format_amount(sum(one.values(), Decimal())) for name, one in series.items()}
+    sums = {name: format_amount(sum(amounts.values(), Decimal())) for name, amounts in series.items()}
     legend = {name: (color, amount) for color, (name, amount) in enumerate(sums.items())}
     return Chart([_column(month, series) for month in months], legend)
 
@@ -72,10 +72,10 @@ def _series(totals: list[dict[str, Any]], *, by_quantity: bool) -> dict[str, Ser
 
 
 def _column(month: str, series: dict[str, Series]) -> Column:
-    column = Column(month, format_amount(sum((one[month] for one in series.values()), Decimal())))
+    column = Column(month, format_amount(sum((amounts[month] for amounts in series.values()), Decimal())))
     top = bottom = 0.0
-    for color, one in enumerate(series.values()):
-        amount = float(one[month])
+    for color, amounts in enumerate(series.values()):
+        amount = float(amounts[month])
         top -= max(amount, 0)
         column.segments.append((color, top if amount > 0 else bottom, abs(amount)))
         bottom -= min(amount, 0)

@@ -128,8 +128,8 @@ def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tupl
         row = OperationCreate.model_validate(fields)
     except ValidationError as error:
         mistakes = error.errors(include_input=False, include_url=False)
-        each = [_invalid(line, _in_words(one["type"], one["msg"]), str(one["loc"][0])) for one in mistakes]
-        raise _together(each) from None
+        faults = [_invalid(line, _in_words(e["type"], e["msg"]), str(e["loc"][0])) for e in mistakes]
+        raise _together(faults) from None
     return tuple(getattr(row, name) for name in COLUMNS)
 
 

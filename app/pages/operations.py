@@ -67,7 +67,7 @@ async def new_operation(request: Request) -> Response:
         values = _values(await Api(request).get(f"{OPERATIONS}/{copied}"))
     else:
         latest = await Api(request).get(OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
-        values = {name: text for one in latest for name, text in _values(one).items() if name != "quantity"}
+        values = {name: text for last in latest for name, text in _values(last).items() if name != "quantity"}
     values["date"] = f"{utcnow():%Y-%m-%dT%H:%M}"
     values["key"] = request.query_params["key"]
     return await page(request, "operation.html", form=Form(values))

@@ -161,7 +161,7 @@ def _validate(model: type[M], value: Any, place: str) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise RequestValidationError([{**each, "loc": (place, *each["loc"])} for each in error.errors()]) from None
+        raise RequestValidationError([{**e, "loc": (place, *e["loc"])} for e in error.errors()]) from None
 
 
 def _error_frame(refusal: AppError, frame: Any) -> dict[str, Any]:

@@ -105,13 +105,12 @@ async def _import_in_batches(
     staged = imports.staged_revisions(len(rows))
     batches = [slice(start, start + imports.BATCH) for start in range(0, len(rows), imports.BATCH)]
     try:
-        for each in batches:
-            batch = (owner_id, rows[each], request.now, staged[each])
-            await database.write(None, imports.stage_operations, *batch)
+        for batch in batches:
+            await database.write(None, imports.stage_operations, owner_id, rows[batch], request.now, staged[batch])
         return await database.write(None, respond_once, request, _publish, staged)
     except Exception:
-        for each in batches:
-            await database.write(None, imports.discard_operations, owner_id, staged[each])
+        for batch in batches:
+            await database.write(None, imports.discard_operations, owner_id, staged[batch])
         raise
 
 
