@@ -23,8 +23,8 @@ from app.oauth2.refresh_tokens import live_scopes
 from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
 
-# One import runs at a time, since it may take a few hundred MB of memory. The others wait.
-MAX_IMPORTS = 5
+# One import runs at a time, since it may take a few hundred MB of memory. The others wait, two of each person at most.
+MAX_IMPORTS, IMPORTS_OF_ONE = 5, 2
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def make_services(settings: Settings, database: Database) -> Services:
         account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
         jobs=jobs,
         cache=Cache(settings.redis_url),
-        import_bulkhead=Bulkhead(MAX_IMPORTS, detail="Too many imports at once. Try again shortly.", retry_after=10),
+        import_bulkhead=Bulkhead(
+            MAX_IMPORTS, IMPORTS_OF_ONE, detail="Too many imports at once. Try again shortly.", retry_after=10
+        ),
         chat=ChatHub(database, settings.redis_url, live_scopes),
         provider=provider,
         login_flow=login_flow,

@@ -71,7 +71,7 @@ async def import_operations(
     with SpooledTemporaryFile(SPOOLED) as file:
         async for chunk in request.stream():
             file.write(chunk)
-        async with services.import_bulkhead.enter():
+        async with services.import_bulkhead.enter(str(me.user_id)):
             content, rows = await in_thread(_decode, file)
             idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
             if services.settings.on_sqlite and len(rows) > imports.BATCH:
