@@ -159,6 +159,19 @@ class Sessions(RuleBasedStateMachine):
     def somebody_refreshes(self, who: int, delay: timedelta, fate: Fate) -> None:
         self._refresh(self.phone.holder(who), delay, fate)
 
+    @rule(who=someone, delay=delays, thief_goes_on=st.booleans())
+    def somebody_asks_again_for_an_answer_that_a_thief_caught(
+        self, who: int, delay: timedelta, thief_goes_on: bool
+    ) -> None:
+        """What steps by chance do too seldom in this order."""
+        asking = self.phone.holder(who)
+        self._refresh(asking, MINUTES, Fate.CAUGHT)
+        thief = self.phone.holders[-1]
+        if thief_goes_on:
+            self._use(thief)
+        self._refresh(asking, delay, Fate.STORED)
+        self._use(thief)
+
     @precondition(lambda self: self.phone.pairs[0].is_code)
     @rule()
     def a_thief_has_the_code_without_its_verifier(self) -> None:
