@@ -100,7 +100,7 @@ _EXAMPLES = {
 
 
 def _add_example(parameter: dict[str, Any]) -> None:
-    """Name an example in the description: Swagger UI would send one in a field of its own with every request."""
+    """Put an example into the description. From a field of its own, Swagger UI would send it with every request."""
     schema = parameter["schema"] = without_null(parameter["schema"])
     inner = schema.get("anyOf", [schema])[0]
     parameter.setdefault("description", inner.get("description", ""))

@@ -102,8 +102,8 @@ def make_celery(redis_url: str, **transport: Any) -> Any:
         broker_transport_options={
             "queue_order_strategy": "priority",  # always in the order of QUEUES; the default is round robin
             "priority_steps": [0],  # one list for each queue: Redis priorities are not used
-            # Seconds until a message whose worker died is delivered again. By then its job is done, since the sweep is
-            # faster. It must exceed the run time of any job: longer ones would be delivered repeatedly.
+            # Seconds until a message whose worker died is delivered again. The sweep is faster, so its job is
+            # done by then. It must exceed the run time of any job: longer ones would be delivered repeatedly.
             "visibility_timeout": 3600,
             "socket_timeout": WORKER_TIMEOUT,
             "socket_connect_timeout": WORKER_TIMEOUT,

@@ -82,7 +82,7 @@ def list_operations(
 async def list_page(
     rows: RowReader, owner_id: UUID, filters: OperationFilter, *, after: Sequence[str] | None, limit: int
 ) -> list[OperationPublic]:
-    """The same without a session, for a page that may be read on the event loop."""
+    """Like list_operations, but without a session and on the event loop: for short pages."""
     return stored(OperationPublic, await rows.all(*_list_query(owner_id, filters, after, limit)))
 
 
@@ -157,7 +157,7 @@ def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> lis
         {**values, "owner_id": owner_id},
     )
     totals = [Total.model_construct(**row) for row in rows.mappings()]
-    # Sorted here, because no two databases order text alike.
+    # Sorted here, because databases order text differently.
     totals.sort(key=lambda total: (total.type, total.instrument_type or ""))
     return sorted(totals, key=lambda total: total.month, reverse=True)
 

@@ -1,7 +1,7 @@
 """The audit log: who did what to which account, role or client, when and from where.
 
 An event is a row of the caller's transaction, and a line of the log once that is committed. Neither has secrets, e-mail
-addresses or text that a client has chosen. What stays when an account is deleted: docs/api/administration.md.
+addresses or text that a client has chosen. docs/api/administration.md says what stays of a deleted account.
 """
 
 from functools import partial

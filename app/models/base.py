@@ -74,7 +74,7 @@ SortedAddress = String(254).with_variant(String(254, collation="C"), "postgresql
 
 
 def described(description: str, example: Any, **settings: Any) -> Any:
-    """SQLModel's Field with an example for OpenAPI, for which Pydantic's has a parameter and this one has not."""
+    """SQLModel's Field with an example for OpenAPI. Pydantic's Field has a parameter for it, SQLModel's has not."""
     return Field(description=description, schema_extra={"examples": [example]}, **settings)
 
 
@@ -85,7 +85,7 @@ class Body(SQLModel):
 
 
 def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]:
-    """A condition for each filter that is set and has the name of a column: that the column has its value."""
+    """A condition for each filter that is set and is named like a column: the column equals it."""
     given = [(name, value) for name, value in filters if value is not None and name in table.model_fields]
     return [col(getattr(table, name)) == value for name, value in given]
 
@@ -109,7 +109,7 @@ def _instance(model: type[Model], row: dict[str, Any], names: set[str]) -> Model
 
 
 def all_tables() -> list[Table]:
-    """Every table, after those that it refers to. Importing a module of this package registers its tables."""
+    """Every table, each after those that it refers to. Importing a module of this package registers its tables."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)], "app.models."):
         import_module(module.name)
     return SQLModel.metadata.sorted_tables

@@ -38,7 +38,7 @@ Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 Seconds = Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT, examples=[MAX_WAIT])]
 
 
-_NEVER = text("'1970-01-01 00:00:00.000000'")  # a room of the release before, which knows no time
+_NEVER = text("'1970-01-01 00:00:00.000000'")  # for rooms that the previous release adds without a time
 
 
 class ChatRoomPublic(SQLModel):

@@ -22,7 +22,7 @@ Joined = Annotated[UtcTime, pydantic.Field(description="When the hero joined the
 class HeroTeamLink(SQLModel, table=True):
     """A hero's membership in a team: "Link Model with Extra Fields" of SQLModel's tutorial.
 
-    Relationship(link_model=…) would lead from a hero straight to the teams, past the time of joining.
+    Relationship(link_model=…) would lead from a hero straight to the teams, without the time of joining.
     """
 
     __tablename__ = "hero_team_link"

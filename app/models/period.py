@@ -11,7 +11,7 @@ from app.models.types import Bound
 
 _BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
 _DAY = timedelta(days=1)
-_SECOND_DAY = datetime.min.replace(tzinfo=UTC) + _DAY  # no earlier end has a day before it
+_SECOND_DAY = datetime.min.replace(tzinfo=UTC) + _DAY  # an earlier end has no day before it
 
 
 class Period(SQLModel):
@@ -27,7 +27,7 @@ class Period(SQLModel):
         return until
 
     def in_words(self) -> str:
-        """As a person would say it, in UTC. The end is named by its last day: up to 2026-02-01 is until January."""
+        """The period as a person would say it, in UTC. It ends with its last day: before 1 February is January."""
         style, back = self._style()
         start = self.since and self.since.strftime(style)
         end = self.until and (max(self.until, _SECOND_DAY) - back).strftime(style)

@@ -16,7 +16,7 @@ from app.core.dialects import DECIMALS
 # No control characters: PostgreSQL cannot store NUL, and the others do not belong in a name.
 CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff"
 _PLAIN = re.compile(rf"[^{CONTROLS}\ud800-\udfff]*")  # nor halves of a surrogate pair, which are not UTF-8
-NOT_BLANK = r"\S"  # for OpenAPI, which does not know of trimming
+NOT_BLANK = r"\S"  # for OpenAPI, which cannot say that text is trimmed
 
 
 def _plain(value: str) -> str:
@@ -147,7 +147,7 @@ Amount = Annotated[
 
 
 def format_time(value: datetime) -> str:
-    """A time in UTC by RFC 3339, always with six decimals: exactly what is stored, for parsers of one fixed format."""
+    """A time in UTC as in RFC 3339, exactly as it is stored. It always has six decimals, as some parsers need."""
     return value.isoformat("T", "microseconds").removesuffix("+00:00") + "Z"
 
 
@@ -185,7 +185,7 @@ Timestamp = Annotated[
     AfterValidator(_utc),
     text_schema("With an offset from UTC.", "2023-10-26T08:29:31.139000Z", format="date-time"),
 ]
-# The limit of a period in a filter: a time, or a day, which stands for its first moment in UTC.
+# One end of a period in a filter: a time, or a day, which stands for its first moment in UTC.
 Bound = Annotated[
     datetime,
     BeforeValidator(_day_or_timestamp),

@@ -73,7 +73,7 @@ class User(UserBase, table=True):
     is_verified: bool = False
     new_email: str | None = Field(default=None, max_length=254)
     created_at: datetime = Field(default_factory=utcnow)
-    # For searches; kept by the database. SQLite folds the letters of ASCII alone, and computes it when it reads.
+    # For searches, computed by the database. SQLite computes it on reading, and folds ASCII letters only.
     folded_name: str | None = Field(
         default=None, sa_column=Column(SortedName, Computed("lower(name)", persisted=True), index=True)
     )
@@ -140,7 +140,7 @@ class UserAdminUpdate(UserUpdate):
 class UserFilter(SQLModel):
     """The query parameters that select the accounts of a list.
 
-    An index of each database finds how an address or a name begins. What is in the middle of one would take pg_trgm,
+    Both databases find the beginning of an address or a name by an index. Searching its middle would need pg_trgm,
     which not every PostgreSQL has.
     """
 

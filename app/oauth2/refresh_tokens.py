@@ -26,7 +26,7 @@ from app.models.user import Identity, Role, User
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The client that signs in, described for the account's owner; nothing here authenticates it."""
+    """The client that signs in, as the account's owner sees it. Nothing here authenticates the client."""
 
     client_id: str
     device: str
@@ -38,8 +38,8 @@ class Device:
 class SignIn:
     """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
 
-    `auth_epoch` was read together with the verified password. `method` is that of the audit log; None: not a sign-in,
-    but a session in place of another one.
+    `auth_epoch` was read together with the verified password. `method` is for the audit log; None is no sign-in, but
+    a session in place of another one.
     """
 
     user_id: UUID
@@ -149,7 +149,7 @@ def _live(now: datetime) -> tuple[Any, ...]:
 
 
 def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: Any) -> RefreshToken:
-    """Insert a session with the two times when it expires, among other columns."""
+    """Insert a session. `columns` has its idle and absolute limits, and perhaps more."""
     row = RefreshToken(
         user_id=sign_in.user_id,
         auth_epoch=sign_in.auth_epoch,
@@ -184,7 +184,7 @@ def _swap(changed: frozenset[str]) -> Update:
 
 
 def revoke_sessions(session: Session, *conditions: Any, reason: str, now: datetime) -> int:
-    """Revoke the sessions that fit and are not revoked yet, and return how many there were."""
+    """Revoke the matching sessions that are not revoked yet, and return their number."""
     live = (col(RefreshToken.revoked_at).is_(None), *conditions)
     revoked = update(RefreshToken).where(*live).values(revoked_at=now, revoke_reason=reason)
     return session.exec(revoked).rowcount

@@ -49,7 +49,7 @@ class Caller:
     def is_cookie_renewal_due(self, now: datetime) -> bool:
         """Whether a cookie's token is a day old, or in the second half of its life while a new one could live longer.
 
-        The renewal records that the session was used: its owner sees in the list of sessions if it was not them.
+        The renewal records that the session was used: the list of sessions shows its owner if it was not them.
         """
         claims = self.claims
         if not claims.in_cookie:

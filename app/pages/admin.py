@@ -20,7 +20,7 @@ OTHER_ADDRESS = "This is not the address of this account."
 
 
 async def require_administrator(request: Request) -> None:
-    """Keep out who may not see other accounts. What each of the others may do, the API decides."""
+    """Refuse people who may not see other accounts. The API decides what everybody else may do."""
     request.state.me = await Api(request).get(ME)
     if "users:read" not in request.state.me["scopes"]:
         raise InsufficientScope("users:read")

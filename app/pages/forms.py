@@ -21,7 +21,7 @@ from app.pages.api_client import Api, ApiError
 
 MAX_FIELDS = 50
 FORM = "application/x-www-form-urlencoded"
-# A person can correct these, or wait. Any other error gets a page of its own.
+# The person can correct these, or wait. Every other error gets a page of its own.
 CORRECTABLE = {400, 403, 409, 412, 415, 422, 429, 503}
 
 TEXTS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("texts.toml").read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ class Form:
 
 
 async def read_form(request: Request) -> Form:
-    """Read a form in UTF-8. A repeated field has its last value. main.py limits the size of the body."""
+    """Read a form in UTF-8. A repeated field has its last value. BodyGuard limits the size of the body."""
     # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
     if not origin_allowed(request, get_settings(), others=False):
         raise ForeignOrigin

@@ -17,7 +17,7 @@ from app.http.monitoring import is_from_this_machine
 from app.pages.rendering import page, page_headers
 
 SHOWN = 50  # mails, the newest
-# A mail has its styles in it. Its links open in a tab of their own; it can do nothing else.
+# A mail contains its styles, and its links open in a new tab. It can do nothing else.
 MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
     "sandbox allow-popups allow-popups-to-escape-sandbox"

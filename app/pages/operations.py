@@ -20,7 +20,7 @@ SUMMARY = f"{OPERATIONS}/summary"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
 ROWS = 25
 SAMPLE = ("share,BBG000B9XRY4", "etf,BBG000BDTBL9", "bond,BBG00DL8NMV2")
-MILLISECONDS = len("2023-10-26T08:29:31.139")  # as much of a time as a datetime-local field takes
+MILLISECONDS = len("2023-10-26T08:29:31.139")  # the part of a time that a datetime-local field accepts
 
 
 @router.get("/operations")

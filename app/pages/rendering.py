@@ -115,13 +115,13 @@ def to_sign_in(request: Request, **query: str) -> Response:
 
 
 def passed_on(response: "httpx.Response") -> dict[str, str]:
-    """The headers of a file of the API that a page passes on."""
+    """The headers that a page passes on with a file of the API."""
     names = ("content-type", "content-disposition", "content-security-policy")
     return {name: response.headers[name] for name in names if name in response.headers}
 
 
 class Neighbors(NamedTuple):
-    """The parameters of the pages beside this one of a list; None where there is none."""
+    """The query parameters of the next older and newer page of a list; None if there is no such page."""
 
     older: dict[str, str] | None
     newer: dict[str, str] | None

@@ -22,7 +22,7 @@ from app.sign_in import device_of, end_browser_session
 router = Router("/api/auth/oidc")
 settings = get_settings()
 MAX_NEXT = 2000  # characters of `next`: browsers drop a cookie of more than 4 KB, and the sign-in with it
-LOGIN_COOKIE = "-sign-in"  # follows the name of the session's cookie
+LOGIN_COOKIE = "-sign-in"  # appended to the name of the session's cookie
 
 
 # Both run before anything can fail, so that an error leads to a page of the origin where the person came from. An

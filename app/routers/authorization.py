@@ -51,7 +51,7 @@ async def answer_authorization(request: Request, body: Decision, services: Servi
 async def _answer(request: Request, services: Services, decision: Decision | None = None) -> Authorization:
     """Ask, act on the decision, or redirect to the client with its error. People sign in for valid requests only.
 
-    Whoever has signed in since the question was shown is asked again.
+    If somebody else has signed in since the question was shown, they are asked again.
     """
     issuer = services.settings.public_url
     asked = await services.database.read(request, read_request, request.url.query)

@@ -135,7 +135,7 @@ async def _receive_messages(websocket: WebSocket, services: Services, caller: Ca
 async def _post(
     websocket: WebSocket, services: Services, caller: Caller, room: str, text: str
 ) -> dict[str, Any] | None:
-    """The frame for the sender alone, which says that the message was refused, or had been stored before."""
+    """Store a message. Returns a frame for its sender if it was refused, or had been stored before."""
     frame: Any = None
     try:
         await in_thread(_count_message, websocket)
