@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.core.scopes import SCOPES
-from app.core.settings import get_settings
 from app.pages.api_client import Api, ApiError
 from app.pages.forms import PlainForm
 from app.pages.rendering import page, page_headers, redirect, to_sign_in
@@ -89,5 +88,5 @@ def _policy(request: Request) -> str:
     """The policy of all pages, which also lets the form redirect to the app: browsers apply form-action there too."""
     app = urlsplit(request.query_params["redirect_uri"])
     source = f"https://{app.netloc}" if app.scheme == "https" else f"{app.scheme}:"
-    policy = page_headers(get_settings(), apart=request.app.state.api is None)["content-security-policy"]
+    policy = page_headers(apart=request.app.state.api is None)["content-security-policy"]
     return policy.replace("form-action 'self'", f"form-action 'self' {source}")

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.core import metrics
 from app.core.errors import AppError
-from app.core.settings import Settings, get_settings
+from app.core.settings import get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
 from app.http.error_handlers import classify
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import httpx
 
 
-def page_headers(settings: Settings, *, apart: bool) -> dict[str, str]:
+def page_headers(*, apart: bool) -> dict[str, str]:
     """The headers of every response. The referrer policy lets the forms of our own pages send their Origin."""
-    api = f" {_origin(settings.api_url)} {_origin(settings.api_url, 'ws')}" if apart and settings.api_url else ""
+    url = get_settings().api_url
+    api = f" {_origin(url)} {_origin(url, 'ws')}" if apart and url else ""
     policy = (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; "
         f"connect-src 'self'{api}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
