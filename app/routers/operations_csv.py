@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmodel import Session
 
 from app.core.concurrency import in_thread
-from app.core.errors import IdempotencyKeyReused
+from app.core.errors import IdempotencyKeyReused, InvalidToken
 from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, OperationsWriter, ServicesDep
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
@@ -17,6 +17,7 @@ from app.ledger import csv_format, imports, operations
 from app.ledger.idempotency import IdempotentRequest, StoredResponse, earlier_response, respond_once
 from app.models.base import utcnow
 from app.models.operation import Imported, OperationFilter
+from app.oauth2.refresh_tokens import live_scopes
 from app.oauth2.resource_server import Caller
 from app.services import Services
 
@@ -48,6 +49,9 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
         rows = operations.list_operations(session, me.user_id, filters, after=after, limit=BATCH)
+        # After the rows: those of a deleted account are gone, and the part that was sent would pass for the whole.
+        if "operations:read" not in live_scopes(session, [me.session_id], utcnow()).get(me.session_id, ()):
+            raise InvalidToken
         return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == BATCH else None
 
     yield csv_format.header()

@@ -419,6 +419,21 @@ def slow_client(muster: Muster) -> httpx.Client:
     return httpx.Client(base_url=muster.url, transport=transport, timeout=STARTUP)
 
 
+def test_an_export_breaks_off_once_its_session_or_account_has_ended(muster: Muster) -> None:
+    """What was sent until then must not pass for all there is."""
+    ada = Ledger(muster)
+    long = "x" * 50
+    ada.copy(ada.add(type=long, instrument_type=long, figi=long), 10_000)
+    headers = {**ada.tokens.bearer, "Accept-Encoding": "identity"}
+    with slow_client(muster) as client, client.stream("GET", "/api/operations/export", headers=headers) as answer:
+        lines = answer.iter_bytes()
+        assert next(lines).startswith(HEADER.encode())
+        assert muster.client.post("/api/auth/revoke", data={"token": ada.tokens.refresh}).status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            for _ in lines:
+                pass
+
+
 def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connection(
     serve: Callable[..., Muster],
 ) -> None:
