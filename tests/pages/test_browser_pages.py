@@ -50,6 +50,7 @@ SIGNED_IN = [
     "/admin/system",
 ]
 NARROW: ViewportSize = {"width": 360, "height": 800}
+TABLET: ViewportSize = {"width": 768, "height": 800}
 WIDE: ViewportSize = {"width": 1280, "height": 800}
 # Counts what moves after it was painted, as the browser itself does.
 SHIFTS = """() => new Promise((done) => {
@@ -71,6 +72,10 @@ CROWDED = """() => {
   return boxes.some((a) => boxes.some((b) => a.x < b.x && b.x < a.right && a.y < b.bottom && b.y < a.bottom));
 }"""
 
+# Links of the header, and buttons of a row, that are broken within a word.
+BROKEN = """() => [...document.querySelectorAll(".top a, .ledger .edit a")]
+  .filter((link) => link.getClientRects().length > 1 || link.offsetHeight > 56).map((link) => link.textContent)"""
+
 # A browser drops the keys that are pressed before it first painted a page.
 PAINTED = """() => new Promise((done) => {
   new PerformanceObserver(() => done()).observe({ type: "paint", buffered: true });
@@ -85,7 +90,7 @@ UNSAFE_IMAGE = """() => new Promise((done) => {
 @pytest.fixture(scope="module")
 def account(on_sqlite: Muster) -> Account:
     """Somebody with something to look at."""
-    account = on_sqlite.new_account(name="Ada", role="admin")
+    account = on_sqlite.new_account(name="Ada, Countess of Lovelace", role="admin")
     on_sqlite.new_account(name="Grace").sign_in()
     tokens: Tokens = account.sign_in(device="Ada's phone")
     for day in range(1, 30):
@@ -149,9 +154,11 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
 
 
 def visit(visitor: Visitor, path: str) -> None:
-    """Opened on a wide screen, and on a phone."""
+    """Opened on a wide screen, which becomes that of a tablet, and on a phone."""
     visitor.page.set_viewport_size(WIDE)
     check_layout(visitor.open(path), path)
+    visitor.page.set_viewport_size(TABLET)
+    assert_fits(visitor.page, path)
     visitor.page.set_viewport_size(NARROW)
     check(visitor.open(path), path)
 
@@ -180,6 +187,7 @@ def check_layout(page: Page, path: str) -> None:
 def assert_fits(page: Page, path: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{path} is wider than the screen"
     assert not page.evaluate(CROWDED), path
+    assert page.evaluate(BROKEN) == [], path
 
 
 def serious(page: Page, options: str) -> list[tuple[str, str, str]]:
