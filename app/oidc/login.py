@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 from app.core.crypto import ValueSigner, sha256_base64url
 from app.core.errors import AppError, InvalidToken, found
@@ -95,10 +95,9 @@ class LoginFlow:
             "code_challenge": sha256_base64url(login.code_verifier),
             "code_challenge_method": "S256",
         }
-        import httpx  # noqa: PLC0415  # as in provider.py
-
-        url = httpx.URL(await self.provider.discovery.endpoint("authorization_endpoint"))
-        return str(url.copy_merge_params(query)), self._signer.sign(asdict(login), "login")
+        url = await self.provider.discovery.endpoint("authorization_endpoint")
+        url += f"{'&' if '?' in url else '?'}{urlencode(query)}"
+        return url, self._signer.sign(asdict(login), "login")
 
     # ---- The authentication response: sections 3.1.2.5 to 3.1.3.7 ----
 
