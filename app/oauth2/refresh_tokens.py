@@ -6,7 +6,7 @@ The authentication query is one of the three places that read columns instead of
 
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal
@@ -63,9 +63,8 @@ _COLUMNS: dict[str, Any] = {
 
 
 def _columns(snapshot: type[Principal], table: type[RefreshToken | User]) -> list[Label[Any]]:
-    """The columns of a snapshot's own fields, labeled with the field names."""
-    inherited = {field.name for base in snapshot.__bases__ if base is not object for field in fields(base)}
-    names = [field.name for field in fields(snapshot) if field.name not in inherited]
+    """The columns of a snapshot's own fields, without inherited ones, labeled with the field names."""
+    names = snapshot.__annotations__
     return [(_COLUMNS[name] if name in _COLUMNS else getattr(table, name)).label(name) for name in names]
 
 
