@@ -6,8 +6,11 @@ from scripts.command_line import Parser
 # isort: split
 
 import os
+import sys
 import tempfile
 from argparse import Namespace
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +57,13 @@ def write_migration(url: str, message: str) -> Path | None:
             upgrade.ops += [Call("scopes", "grant_scope", scope, *roles) for scope, roles in missing.items()]
             downgrade.ops[:0] = [Call("scopes", "revoke_scope", scope) for scope in missing]
             for column in unfilled_columns(upgrade):
-                print(f"Rows that exist have no value for {column}: give it a server_default in the migration")
+                rows = f"rows that exist have no value for {column}"
+                print(f"muster: {rows}: give it a server_default in the migration", file=sys.stderr)
             if upgrade.is_empty():
                 scripts.clear()
 
-    written: Any = command.revision(config, message, autogenerate=True, process_revision_directives=finish)
+    with redirect_stdout(StringIO()):  # Alembic names the hooks that it runs, even when it is to be quiet
+        written: Any = command.revision(config, message, autogenerate=True, process_revision_directives=finish)
     return Path(written.path) if written else None
 
 

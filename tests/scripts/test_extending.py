@@ -45,7 +45,7 @@ from app.jobs.export import parts
 
 
 def test_the_archive_has_notes_as_the_api_shows_them() -> None:
-    assert list(parts()["note"].schema.model_fields) == ["text", "color", "id", "created_at"]
+    assert list(parts()["note"].schema.model_fields) == ["text", "color", "due_on", "link", "id", "created_at"]
 '''
 
 

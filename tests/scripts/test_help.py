@@ -66,3 +66,10 @@ def test_an_argument_is_refused_where_none_is_taken(project: Path, script: str) 
     done = run(project, script, "now")
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"muster: unknown argument now\. Usage: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("path", ["tests/oauth", "tests/oauth/test_nothing.py::test_nothing"])
+def test_a_path_without_tests_is_refused(project: Path, path: str) -> None:
+    done = run(project, "scripts/test", "--quick", path, "--", "-k", "lost")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"muster: there is no {path}. Usage: ./scripts/test ")

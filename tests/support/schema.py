@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -128,8 +128,13 @@ def _value(column: Column[Any], number: int, choices: dict[str, str], values: di
         float: float(number),
         bytes: bytes([number]) * 32,
         datetime: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number),
+        date: date(2026, 1, number),
+        time: time(number),
+        timedelta: timedelta(days=number),
         UUID: UUID(int=number),
         object: ["me", str(number)],  # JSON
         str: choices.get(column.name, f"{number:032x}"[-length:]),
     }
-    return made[column.type.python_type]
+    kind = column.type.python_type
+    assert kind in made, f"{column}: add a value for {kind.__name__} columns to _value in tests/support/schema.py"
+    return made[kind]
