@@ -12,15 +12,15 @@ from sqlalchemy import ColumnElement, delete, insert, update
 from sqlmodel import Session, col, select
 
 from app.core.errors import Unavailable
+from app.ledger.csv_format import COLUMNS
 from app.ledger.operations import lock_owner, take_revisions
-from app.models.operation import Imported, Operation, OperationCreate
+from app.models.operation import Imported, Operation
 from app.models.user import User
 
-# Rows of a file, each as the values of OperationCreate in the order of its fields: objects would take twice the memory.
+# Rows of a file, each as the values of COLUMNS: objects would take twice the memory.
 Rows = Sequence[tuple[Any, ...]]
 BATCH = 1000  # rows in one statement and, when they are staged, in one transaction
-_BODY_FIELDS = tuple(OperationCreate.model_fields)
-_DATE = itemgetter(_BODY_FIELDS.index("date"))
+_DATE = itemgetter(COLUMNS.index("date"))
 
 
 def by_date(rows: Rows) -> list[tuple[Any, ...]]:
@@ -43,7 +43,7 @@ def _insert_rows(session: Session, owner_id: UUID, rows: Rows, now: datetime, re
     common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
     for start in range(0, len(rows), BATCH):
         batch = [
-            {**dict(zip(_BODY_FIELDS, row, strict=True)), **common, "revision": revision}
+            {**dict(zip(COLUMNS, row, strict=True)), **common, "revision": revision}
             for row, revision in zip(rows[start : start + BATCH], revisions[start : start + BATCH], strict=True)
         ]
         session.connection().execute(insert(Operation), batch)
