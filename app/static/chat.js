@@ -24,13 +24,18 @@ function notify(text, link) {
   }
 }
 
+function showState(text) {
+  connection.textContent = text;
+  connection.classList.toggle("bad", !text.startsWith("connect"));
+}
+
 function connect() {
   clearTimeout(timer);
   if (socket) { // late events of the previous socket must not touch this one
     socket.onmessage = socket.onclose = null;
     socket.close();
   }
-  connection.textContent = "connecting";
+  showState("connecting");
   const base = (list.dataset.api || location.origin).replace(/^http/, "ws");
   socket = new WebSocket(`${base}/api/chat/ws?room=${list.dataset.room}&after=${after}`);
   socket.onmessage = (event) => receive(JSON.parse(event.data));
@@ -41,7 +46,7 @@ function receive(frame) {
   if (frame.type === "ready") {
     isReady = true;
     wait = 500;
-    connection.textContent = "connected";
+    showState("connected");
     notify("");
     unsent.forEach(send);
   } else if (frame.type === "message") {
@@ -58,10 +63,10 @@ function onClose(code) {
   if (code === 4401) {
     endSession();
   } else if (code === 4403) {
-    connection.textContent = "closed";
+    showState("closed");
     notify("Your account does not have access to the chat.");
   } else {
-    connection.textContent = "not connected";
+    showState("not connected");
     notify("The connection is lost. Your messages will be sent when it is back.");
     timer = setTimeout(reconnect, wait);
     wait = Math.min(2 * wait, LONGEST_WAIT);
@@ -70,7 +75,7 @@ function onClose(code) {
 
 function endSession() {
   list.querySelectorAll("li:not(.unsent)").forEach((item) => item.remove()); // somebody else may see the screen now
-  connection.textContent = "signed out";
+  showState("signed out");
   notify("Your session has ended.", `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 

@@ -47,6 +47,7 @@ def test_two_browsers_chat_while_one_loses_its_connection(muster: Muster, chromi
         expect(bob.page.locator("li", has_text=f"{mark} 1")).to_contain_text("Ada")
         bob.context.set_offline(True)
         expect(bob.page.get_by_role("status")).to_have_text("not connected")
+        expect(bob.page.get_by_role("status")).to_contain_class("bad")
         expect(bob.page.get_by_role("alert")).to_contain_text("The connection is lost.")
         for number in range(2, 6):
             say(ada.page, f"{mark} {number}")
@@ -54,6 +55,7 @@ def test_two_browsers_chat_while_one_loses_its_connection(muster: Muster, chromi
         expect(bob.page.locator(".unsent")).to_have_count(1)
         bob.context.set_offline(False)
         expect(bob.page.get_by_role("status")).to_have_text("connected")
+        expect(bob.page.get_by_role("status")).not_to_contain_class("bad")
         expect(bob.page.get_by_role("alert")).to_be_hidden()
         say(ada.page, f"{mark} 6")
         for page in (ada.page, bob.page):
