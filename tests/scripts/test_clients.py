@@ -13,7 +13,7 @@ from scripts.generators.tools import NODE, python_tools
 from tests.support.commands import fork
 from tests.support.conversations import shown
 from tests.support.databases import ROOT
-from tests.support.servers import Muster
+from tests.support.servers import PASSWORD, Muster
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
@@ -47,9 +47,14 @@ def test_typescript_clients_compile_and_do_what_an_app_does(muster: Muster, tmp_
 
 
 def test_the_python_client_does_what_an_app_does(muster: Muster, tmp_path: Path) -> None:
+    """And what docs/clients.md shows."""
     client, _ = made("python", tmp_path)
     shutil.copy(PROGRAMS / "openapi_python.py", client / "python")
     python = python_tools() / "bin" / "python"
+    known = f"url, email, password = {(muster.url, muster.new_account().email, PASSWORD)}"
+    [documented] = shown("python")
+    (client / "python" / "documented.py").write_text(f"{known}\n{documented}assert operations == []\n")
+    run([python, "documented.py"], client / "python")
     run([python, "openapi_python.py", muster.url, f"{uuid4().hex}@example.com"], client / "python")
 
 
