@@ -11,6 +11,7 @@ from websockets.frames import CloseCode, Frame
 
 # Above the largest head that app/http/middleware.py answers with a problem, with room for the framing.
 MAX_UNPARSED = 256 * 1024
+MAX_PIPELINED = 100  # requests that wait for the one before them on their connection
 MAX_FRAGMENTS = 1000  # of one WebSocket message
 MAX_FRAMES = 2000  # of a WebSocket between two of our own pings
 PART = 4096  # bytes of frames that are parsed at once
@@ -44,6 +45,8 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) > MAX_PIPELINED:
+            raise ValueError  # ends the connection: to parse thousands takes seconds, in which nobody is served
         super().on_message_begin()
         self._expect_head()
 

@@ -1,13 +1,15 @@
 """Hostile addresses, headers and framing. What HTTP lets us answer is answered, and explained."""
 
 import gzip
+import socket
 from base64 import b64encode
+from contextlib import closing, suppress
 from uuid import uuid4
 
 import pytest
 
 from tests.support.hostile import FORM, JSON, OAUTH, SECRET, assert_refused, head, raw
-from tests.support.servers import Muster, Tokens, claims_of
+from tests.support.servers import STARTUP, Muster, Tokens, claims_of
 
 pytestmark = [pytest.mark.one_database, pytest.mark.usefixtures("unharmed"), pytest.mark.slow]
 
@@ -254,6 +256,18 @@ def test_a_connection_lives_on_after_a_body_beyond_the_limit(muster: Muster) -> 
 def test_ambiguous_framing_is_a_400_of_the_server_itself(muster: Muster, headers: dict[str, str]) -> None:
     request = head("POST", REGISTER, **{"Content-Type": JSON}, **headers)
     assert raw(muster, request + b"zz\r\n{}\r\n0\r\n\r\n").status_code == 400
+
+
+def test_thousands_of_pipelined_requests_end_their_connection(muster: Muster) -> None:
+    """Others would wait for seconds until all are parsed. A hundred are more than any client sends ahead."""
+    live = head("GET", "/health/live")
+    with closing(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP)) as connection:
+        connection.sendall(live * 1000 + head("GET", "/health/live", Connection="close"))
+        answers = b""
+        with suppress(ConnectionResetError):
+            while received := connection.recv(2**16):
+                answers += received
+    assert answers.count(b"HTTP/1.1 200 ") < 200
 
 
 def test_what_follows_a_chunked_body_is_no_header(muster: Muster, ada: Tokens) -> None:
