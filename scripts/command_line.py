@@ -6,6 +6,7 @@ Any Python 3 can import this module, so that a script can still explain itself w
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import subprocess
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)  # no fault of the script's
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,9 +48,12 @@ def use_project_python() -> None:
 
 
 def _report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show no traceback for Ctrl-C, or when the program that reads the output has ended."""
+    """Show no traceback for Ctrl-C, for files that cannot be written, or when the program that reads the output has
+    ended."""
     if issubclass(kind, KeyboardInterrupt):
         print("\nmuster: stopped", file=sys.stderr)
+    elif isinstance(error, OSError) and error.errno in NOT_OURS:
+        print(f"muster: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
     elif issubclass(kind, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
     else:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,9 @@ def test_a_path_without_tests_is_refused(project: Path, path: str) -> None:
     done = run(project, "scripts/test", "--quick", path, "--", "-k", "lost")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"muster: there is no {path}. Usage: ./scripts/test ")
+
+
+def test_a_file_that_cannot_be_written_is_one_line() -> None:
+    program = "import scripts.command_line; raise PermissionError(13, 'Permission denied', 'app/models/note.py')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "muster: app/models/note.py: Permission denied\n")
