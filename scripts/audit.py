@@ -5,6 +5,8 @@ tests/support/node are left out, since no request ever reaches them.
 """
 
 import json
+import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +26,9 @@ COMMAND = (
     *("--format=json", *(f"--requirement={lock}" for lock in LOCKS)),
     *(f"--ignore-vuln={known}" for known in sorted(IGNORED)),
 )
+# Requests knows Mozilla's certificates alone. Those of the system too, as pip: a company's registry may have its own.
+_PATHS = ssl.get_default_verify_paths()
+CERTIFICATES = {"REQUESTS_CA_BUNDLE": found} if (found := _PATHS.cafile or _PATHS.capath) else {}
 TIMEOUT = 60  # seconds for the whole audit
 # What the last line of pip-audit contains when PyPI cannot be reached, or a proxy answers instead.
 UNREACHABLE = ("requests.exceptions.", "urllib3.exceptions.", "pip_audit._service.", "network may be blocking")
@@ -58,7 +63,10 @@ def main() -> None:
 def run_pip_audit(command: Sequence[str], seconds: float) -> str:
     """The report of pip-audit, or Unreachable. Any other failure of the tool fails the check."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
+        environment = CERTIFICATES | os.environ
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
     except subprocess.TimeoutExpired:
         raise Unreachable(f"no answer within {seconds:g} s") from None
     if done.stdout.startswith("{"):

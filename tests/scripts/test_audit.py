@@ -6,11 +6,12 @@ import re
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from packaging.markers import Marker
 
-from scripts.audit import Unreachable, parse_report, run_pip_audit
+from scripts.audit import CERTIFICATES, Unreachable, parse_report, run_pip_audit
 from scripts.check_locks import read
 from tests.support.databases import ROOT
 
@@ -91,6 +92,13 @@ def test_an_ignored_rule_of_security_has_its_reason() -> None:
     assert bare == []
     assert ignores
     assert all(re.fullmatch(r" +# .+", reason) for reason in ignores)
+
+
+@pytest.mark.skipif(not CERTIFICATES, reason="this system has no certificates of its own")
+def test_the_certificates_of_the_system_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    program = "import os; print('{' + os.environ['REQUESTS_CA_BUNDLE'])"
+    assert Path(run_pip_audit([sys.executable, "-c", program], 10).strip("{\n")).exists()
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
