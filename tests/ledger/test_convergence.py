@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
+import httpx
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from scripts.phone import Offline
 from tests.support.phones import COURSE, Device, Ledger
-from tests.support.servers import Muster
+from tests.support.servers import Muster, wait_for
 from tests.support.sessions import at_once
 
 pytestmark = pytest.mark.slow
@@ -107,7 +108,12 @@ class Convergence(RuleBasedStateMachine):
     def _import(self, rows: int, name: str = "first") -> None:
         lines = [f"buy,{name}.{number},1,2026-11-24T12:00:00Z\n" for number in range(rows)]
         content = "type,figi,quantity,date\n" + "".join(lines)
-        answer = self.ledger.call("POST", "import", {"Content-Type": "text/csv"}, content=content.encode())
+
+        def ask() -> httpx.Response | None:
+            answer = self.ledger.call("POST", "import", {"Content-Type": "text/csv"}, content=content.encode())
+            return None if answer.status_code == 503 else answer
+
+        answer = wait_for(ask, what="one of the two places that a person's imports have")
         assert answer.json()["created"] == rows
 
     def _phone_does(self, own: Act) -> Callable[[], None]:
