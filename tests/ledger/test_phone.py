@@ -195,7 +195,7 @@ def test_another_operation_with_the_same_id_is_neither_changed_nor_deleted(devic
     device.phone.edit(row, quantity="3")
     device.phone.delete(row)
     device.ledger.muster.sql(
-        "UPDATE operation SET revision = 99, created_at = :now WHERE id = :id", now=utcnow(), id=row
+        "UPDATE operation SET revision = 99, created_at = :now WHERE id = :id", now=str(utcnow()), id=row
     )
     device.phone.sync()
     assert [write.method for write in device.phone.refused] == ["PATCH", "DELETE"]
