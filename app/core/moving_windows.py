@@ -6,7 +6,7 @@ They count in Redis when REDIS_URL is set. While Redis is unreachable, each proc
 import math
 import time
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 from limits import RateLimitItem
@@ -79,6 +79,14 @@ def refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequest
             "RateLimit": f'"{kind}";r=0;t={seconds}',
         }
     )
+
+
+def parse_address(host: str) -> str:
+    """The IP address in its usual form, or "unknown": a proxy may pass on anything."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return "unknown"
 
 
 def networks(address: str) -> list[str]:

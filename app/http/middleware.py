@@ -10,7 +10,7 @@ from typing import Any
 
 from anyio import CancelScope
 from fastapi import Request, Response
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import metrics
@@ -23,7 +23,6 @@ from app.core.settings import Settings
 from app.core.settings_types import parse_client_version
 from app.http.bodies import announced_length, max_body
 from app.http.cookies import own_cookies
-from app.http.rate_limit import client_address
 
 log = logging.getLogger("muster.request")
 
@@ -58,7 +57,7 @@ class RequestContext:
             return
         identifier = _client_request_id(scope) or f"{getrandbits(128):032x}"  # no secret, and no system call
         request_id.set(identifier)
-        client_host.set(client_address(HTTPConnection(scope)))
+        client_host.set(scope["client"][0] if scope.get("client") else "unknown")
         started, status = perf_counter(), 499  # 499: the client left before the response
         if scope["type"] == "websocket":
             scope["headers"] = own_cookies(scope["headers"])

@@ -5,7 +5,6 @@ Wrong passwords and mails are counted beside it, in app/accounts/limits.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, TypeAlias, TypeVar
 
 from fastapi import Request
@@ -13,7 +12,7 @@ from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
 
-from app.core.moving_windows import network, networks, refusal
+from app.core.moving_windows import network, networks, parse_address, refusal
 from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import get_settings
 
@@ -26,11 +25,7 @@ Check: TypeAlias = Callable[[HTTPConnection], None]
 
 def client_address(request: HTTPConnection) -> str:
     """The client's IP address, as app/http/proxies.py has determined it."""
-    host = request.client.host if request.client else ""
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return "unknown"  # a proxy may pass on anything
+    return parse_address(request.client.host if request.client else "")
 
 
 def by_network(request: HTTPConnection) -> str:

@@ -12,6 +12,7 @@ from sqlmodel import JSON, Field, Index, Session, SQLModel, col, delete, insert,
 
 from app.core.database import after_commit
 from app.core.logs import actor, client_host, security_event
+from app.core.moving_windows import parse_address
 from app.models.base import described, utcnow, uuid7
 from app.models.types import StoredEmail, UtcTime
 
@@ -68,7 +69,9 @@ def record(
     The actor is the authenticated caller of the request, unless `actor_id` says who has just proved to be somebody.
     """
     ids = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id or actor.get()}
-    row = {"id": uuid7(), "at": utcnow(), "event": event, "address": client_host.get(), "details": details, **ids}
+    host = client_host.get()  # "" outside of requests
+    address = parse_address(host) if host else ""
+    row = {"id": uuid7(), "at": utcnow(), "event": event, "address": address, "details": details, **ids}
     session.connection().execute(_INSERT, row)  # an entity takes twice as long, at every sign-in
     known = {name: each for name, each in ids.items() if each is not None}
     after_commit(session, partial(security_event, event, **known, **details))

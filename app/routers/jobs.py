@@ -115,10 +115,12 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Form
     """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
-    # An archive contains whatever the role may read, a statement the operations.
-    me.require(me.session.role_scopes if job.kind == "export" else ["operations:read"])
-    if job.kind == "export" and job.owner_id != me.user_id:
-        raise ResultNotFound
+    if job.kind == "export":
+        me.require(me.session.role_scopes)  # an archive contains whatever the role may read
+        if job.owner_id != me.user_id:
+            raise ResultNotFound
+    else:
+        me.require(["operations:read"])
     archive = found(session.exec(select(Job.result).where(Job.id == job_id)).first(), ResultNotFound)
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}
