@@ -24,3 +24,5 @@ done
 
 here=$(pwd) # the caller's folder, which relative file names refer to
 cd -- "$(dirname -- "$0")/.."
+# uv trusts the certificates of the system, as pip does: a company's registry may have one of its own.
+export UV_SYSTEM_CERTS=true

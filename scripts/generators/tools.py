@@ -29,7 +29,7 @@ def python_tools() -> Path:
         python = folder / "bin" / "python"
         run([*uv, "pip", "install", "--python", python, "--require-hashes", "-r", HERE / "requirements.txt"])
 
-    return _installed(TOOLS / "python", HERE / "requirements.txt", install)
+    return install_once(TOOLS / "python", HERE / "requirements.txt", install)
 
 
 def node_tools() -> Path:
@@ -39,18 +39,24 @@ def node_tools() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / name, folder)
-        run([NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], folder)
+        npm_ci(folder)
 
-    return _installed(TOOLS / "node", HERE / "package-lock.json", install)
+    return install_once(TOOLS / "node", HERE / "package-lock.json", install)
 
 
-def _installed(folder: Path, lock: Path, install: Callable[[Path], None]) -> Path:
-    TOOLS.mkdir(parents=True, exist_ok=True)
+def npm_ci(folder: Path) -> None:
+    """Install what the package-lock.json of this folder pins, without running any script of it."""
+    run([NODE, _NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], folder)
+
+
+def install_once(folder: Path, lock: Path, install: Callable[[Path], None]) -> Path:
+    """Install into this folder, unless what it contains was installed from the same lock file."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     stamp = folder / f"installed-{lock.name}"
     with folder.with_suffix(".lock").open("w") as claim:
         fcntl.flock(claim, fcntl.LOCK_EX)  # once for all who need it now
         if not (stamp.exists() and stamp.read_bytes() == lock.read_bytes()):
-            print(f"muster: installing generators into {folder}", file=sys.stderr)
+            print(f"muster: installing packages into {folder}", file=sys.stderr)
             install(folder)
             shutil.copy(lock, stamp)
     return folder

@@ -4,9 +4,9 @@ import csv
 import gzip
 import socket
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from io import StringIO
@@ -419,19 +419,25 @@ def slow_client(muster: Muster) -> httpx.Client:
     return httpx.Client(base_url=muster.url, transport=transport, timeout=STARTUP)
 
 
-def test_an_export_breaks_off_once_its_session_or_account_has_ended(muster: Muster) -> None:
-    """What was sent until then must not pass for all there is."""
-    ada = Ledger(muster)
+@contextmanager
+def export_that_breaks_off(ada: Ledger) -> Iterator[None]:
+    """Inside, a slow reader has the beginning of a long export. Afterwards the rest must not pass for all there is."""
     long = "x" * 50
     ada.copy(ada.add(type=long, instrument_type=long, figi=long), 10_000)
     headers = {**ada.tokens.bearer, "Accept-Encoding": "identity"}
-    with slow_client(muster) as client, client.stream("GET", "/api/operations/export", headers=headers) as answer:
+    with slow_client(ada.muster) as client, client.stream("GET", "/api/operations/export", headers=headers) as answer:
         lines = answer.iter_bytes()
         assert next(lines).startswith(HEADER.encode())
-        assert muster.client.post("/api/auth/revoke", data={"token": ada.tokens.refresh}).status_code == 200
+        yield
         with pytest.raises(httpx.RemoteProtocolError):
             for _ in lines:
                 pass
+
+
+def test_an_export_breaks_off_once_its_session_or_account_has_ended(muster: Muster) -> None:
+    ada = Ledger(muster)
+    with export_that_breaks_off(ada):
+        assert muster.client.post("/api/auth/revoke", data={"token": ada.tokens.refresh}).status_code == 200
 
 
 def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connection(
@@ -439,16 +445,8 @@ def test_a_slow_reader_holds_nothing_and_a_stop_in_mid_stream_breaks_the_connect
 ) -> None:
     muster = serve(DB_SLOTS="1", SLOT_TIMEOUT="2")
     ada = Ledger(muster)
-    long = "x" * 50
-    ada.copy(ada.add(type=long, instrument_type=long, figi=long), 10_000)
-    headers = {**ada.tokens.bearer, "Accept-Encoding": "identity"}
-    with slow_client(muster) as client, client.stream("GET", "/api/operations/export", headers=headers) as answer:
-        lines = answer.iter_bytes()
-        assert next(lines).startswith(HEADER.encode())
+    with export_that_breaks_off(ada):
         assert [ada.get(limit=1).status_code for _ in range(3)] == [200] * 3
         muster.sql("ALTER TABLE operation RENAME TO elsewhere")
-        with pytest.raises(httpx.RemoteProtocolError):
-            for _ in lines:
-                pass
     muster.sql("ALTER TABLE elsewhere RENAME TO operation")
     assert ada.get(limit=1).status_code == 200

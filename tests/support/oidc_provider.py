@@ -12,7 +12,8 @@ from uuid import uuid4
 import httpx
 
 from app.core.scopes import SCOPES
-from tests.support.nodejs import NODE, installed
+from scripts.generators.tools import NODE
+from tests.support.nodejs import installed
 from tests.support.servers import NO_TLS, STARTUP, Tokens, free_port, wait_for
 from tests.support.startable import Startable
 
