@@ -26,7 +26,7 @@ COMMAND = (
     *("--format=json", *(f"--requirement={lock}" for lock in LOCKS)),
     *(f"--ignore-vuln={known}" for known in sorted(IGNORED)),
 )
-# Requests knows Mozilla's certificates alone. Those of the system too, as pip: a company's registry may have its own.
+# pip-audit trusts Mozilla's certificates alone, pip the system's too: a company's registry may have one of its own.
 _PATHS = ssl.get_default_verify_paths()
 CERTIFICATES = {"REQUESTS_CA_BUNDLE": found} if (found := _PATHS.cafile or _PATHS.capath) else {}
 TIMEOUT = 60  # seconds for the whole audit

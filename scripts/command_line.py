@@ -22,7 +22,7 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)  # no fault of
 class Parser(argparse.ArgumentParser):
     """An argument parser that refuses unknown arguments in one line, which says what the script takes.
 
-    What the script writes from then on, such as the database, is readable by its owner alone. And what it says stays in
+    What the script writes from then on, such as the database, is readable by its owner alone. What it prints stays in
     order with its warnings, in a file or a pipe as on a terminal.
     """
 

@@ -61,7 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _new_folder(*, quick: bool) -> Path:
-    """For all that this run writes. The quick lane's is in memory: it waited for the disk a seventh of its time."""
+    """A folder for all that this run writes. The quick lane has it in memory: a seventh of its time was spent waiting
+    for the disk."""
     memory = Path("/dev/shm")  # noqa: S108  # on Linux; mkdtemp makes a folder that nobody else has
     has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
     return Path(tempfile.mkdtemp(prefix="muster-tests-", dir=memory if quick and has_room else None))

@@ -61,7 +61,7 @@ def test_a_socket_and_a_stream_pass_as_they_come(behind: Muster, proxy: Proxy, t
     room = new_room()
 
     async def talk() -> None:
-        """In one thread: where one reads while another writes, OpenSSL can lose what is written."""
+        """In one thread, because OpenSSL can lose what one thread writes while another reads."""
         address = f"wss://localhost:{proxy.port}/api/chat/ws?room={room}"
         async with (
             connect(address, ssl=proxy.tls, additional_headers=tokens.bearer, compression=None) as socket,
@@ -81,7 +81,7 @@ def test_a_socket_and_a_stream_pass_as_they_come(behind: Muster, proxy: Proxy, t
 
 
 def test_the_service_itself_says_which_bodies_are_too_large(proxy: Proxy, tokens: Tokens) -> None:
-    # nginx closes a connection on which it answered before it had all of a body, and says so to nobody.
+    # If nginx answers before it has the whole body, it closes the connection afterwards without announcing it.
     headers = {**tokens.bearer, "Content-Type": "text/csv", "Connection": "close"}
     wrong = b"type,figi,quantity,date\nbuy,BBG000B9XRY4,none,2026-01-31T12:00:00Z\n"
     taken = proxy.client.post("/api/operations/import", content=wrong + b"\n" * 2 * MEBIBYTE, headers=headers)

@@ -163,7 +163,7 @@ class Sessions(RuleBasedStateMachine):
     def somebody_asks_again_for_an_answer_that_a_thief_caught(
         self, who: int, delay: timedelta, thief_goes_on: bool
     ) -> None:
-        """What steps by chance do too seldom in this order."""
+        """Random steps come too seldom in this order."""
         asking = self.phone.holder(who)
         self._refresh(asking, MINUTES, Fate.CAUGHT)
         thief = self.phone.holders[-1]
