@@ -23,10 +23,13 @@ async function read(bytes) {
   }
 }
 
-document.querySelectorAll("[data-with-script]").forEach((each) => each.removeAttribute("data-with-script"));
-file.addEventListener("change", async () => {
+async function show() {
   if (file.files.length) field.value = withZones(await read(file.files[0].arrayBuffer()));
-});
+}
+
+document.querySelectorAll("[data-with-script]").forEach((each) => each.removeAttribute("data-with-script"));
+file.addEventListener("change", show);
+if (!field.value) show(); // a file that was chosen before this script was there
 field.form.addEventListener("formdata", ({ formData }) => formData.set("lines", withZones(field.value)));
 const links = document.querySelectorAll("a[data-line]");
 if (links.length) scrollTo(0, 0); // the field has the focus, and what is wrong stands above it

@@ -4,7 +4,7 @@ import re
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
 from tests.support.chromium import Chromium, Visitor
 from tests.support.servers import PASSWORD, Muster, text_of, wait_for
@@ -221,13 +221,17 @@ def go_back_and_send_again(page: Page) -> None:
 
 
 def import_with_a_mistake(page: Page) -> None:
-    """Import a file of one line, which is wrong at first."""
-    page.get_by_label("More").click()
-    page.get_by_role("link", name="Import a CSV file").click()
+    """Import a file of one line, which is wrong at first, chosen before the script that reads it has come."""
     lines = "type;figi;quantity;date\ndeposit;€;{};30.01.2026 9:00\n"
     file: FilePayload = {"name": "bank.csv", "mimeType": "text/csv", "buffer": lines.format("ten").encode("cp1252")}
-    expect(page.get_by_label("CSV file")).to_be_visible()  # the script that reads the file is there
-    page.get_by_label("CSV file").set_input_files(file)
+
+    def choose_first(script: Route) -> None:
+        page.get_by_label("CSV file").set_input_files(file)
+        script.continue_()
+
+    page.route("**/static/import.js*", choose_first, times=1)
+    page.get_by_label("More").click()
+    page.get_by_role("link", name="Import a CSV file").click()
     shown = lines.format("ten").replace("30.01.2026 9:00", "2026-01-30 09:00+01:00")
     expect(page.get_by_label("Lines")).to_have_value(shown)
     page.get_by_role("button", name="Import").click()
