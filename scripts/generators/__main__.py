@@ -71,7 +71,8 @@ def _typescript(out: Path) -> str:
         shutil.copy(HERE / name, out)
     shutil.copy(HERE / "openapi-ts.config.mjs", out)
     (out / "node_modules").symlink_to(tools / "node_modules")
-    types = run([NODE, "node_modules/openapi-typescript/bin/cli.js", "openapi.json", "-o", "schema.d.ts"], out)
+    options = ["openapi.json", "-o", "schema.d.ts", "--default-non-nullable=false"]  # a default makes no field required
+    types = run([NODE, "node_modules/openapi-typescript/bin/cli.js", *options], out)
     return types + run([NODE, "node_modules/@hey-api/openapi-ts/bin/run.js"], out)
 
 

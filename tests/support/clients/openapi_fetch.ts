@@ -48,8 +48,22 @@ const { fetch: online } = globalThis;
 globalThis.fetch = async () => Response.json({}, { status: 408 }); // in a tunnel
 queue(operation);
 await rejects(sync(), /later/);
-globalThis.fetch = online;
 equal([store.queue.length, store.refused.length], [1, 1]);
+const had = structuredClone([store.pair, store.rows, store.since]);
+for (const page of [null, "<html>"]) { // from a proxy while the server restarts, or from the network of a hotel
+  for (const status of page ? [403, 502] : [200, 502]) {
+    globalThis.fetch = async () => new Response(page, { status });
+    await rejects(sync(), /later/);
+  }
+  const queued = store.queue.splice(0);
+  globalThis.fetch = async () => new Response(page, { status: 502 });
+  await rejects(sync());
+  globalThis.fetch = async (request) => new Response(page, { status: (request as Request).url.endsWith("/token") ? 502 : 401 });
+  await rejects(api.GET("/api/users/me"));
+  store.queue.push(...queued);
+}
+globalThis.fetch = online;
+equal([store.queue.length, store.refused.length, store.pair, store.rows, store.since], [1, 1, ...had]);
 store.queue.pop();
 
 store.since = Number.MAX_SAFE_INTEGER; // ahead of the server: 410, and the copy is filled again
@@ -61,6 +75,9 @@ store.pair = { ...store.pair!, access_token: "expired" };
 store.pairs = 0;
 const answers = await Promise.all(Array.from({ length: 10 }, () => api.GET("/api/users/me")));
 equal([...new Set(answers.map((answer) => answer.data?.email)), store.pairs], [email, 1]);
+
+equal((await api.POST("/api/jobs/statement", { body: {} })).response.status, 202);
+equal((await api.POST("/api/chat/messages", { body: { text: "Hello" } })).data?.room, "lobby");
 
 const { access_token, refresh_token } = store.pair!;
 await api.POST("/api/auth/revoke", { body: { token: refresh_token }, headers });

@@ -4,13 +4,19 @@ import type { Store, Write } from "./muster.js";
 
 type Schemas = components["schemas"];
 class Memory implements Store {
-  pair: Store["pair"];
+  #pair: Store["pair"];
   since = 0;
   queue: Write[] = [];
   refused: (string | undefined)[] = [];
   rows: Record<number, Schemas["Change"]> = {};
   pairs = 0;
 
+  get pair() {
+    return structuredClone(this.#pair); // as what is read from a keychain: another object each time
+  }
+  set pair(pair: Store["pair"]) {
+    this.#pair = pair;
+  }
   async signedIn(pair: Store["pair"]) {
     this.pair = pair;
     this.pairs += 1;
