@@ -304,6 +304,12 @@ def test_the_documentation_lists_every_problem_type_with_its_status() -> None:
     assert len(rows) == len(set(rows))
 
 
+def test_a_generated_client_can_read_every_member_that_the_documentation_names(schema: dict[str, Any]) -> None:
+    members = {"errors", "field", "scope", "renewable", "platform", "minimum_version", "ticket"}
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "errors.md").read_text()))
+    assert members <= named & schema["components"]["schemas"]["Problem"]["properties"].keys()
+
+
 def test_every_problem_type_belongs_to_one_kind_whose_detail_is_a_sentence() -> None:
     names = Counter(kind.type for kind in kinds())
     assert [name for name, count in names.items() if count > 1] == []

@@ -190,14 +190,14 @@ def test_what_always_comes_is_required(document: Schema) -> None:
         if name not in requests
         for field in schema["properties"].keys() - set(schema.get("required", ()))
     }
-    introspection = {name for name, _ in fields(document) if name.startswith("Introspection.")}
+    by_kind = {name for name, _ in fields(document) if name.startswith(("Introspection.", "Problem."))}
     change = {f"Change.{name}" for name in Change.model_fields.keys() - {"id", "revision"}}
     assert absent >= change
-    assert {name for name in absent - introspection - change if name.rpartition(".")[2] not in SOMETIMES} == set()
+    assert {name for name in absent - by_kind - change if name.rpartition(".")[2] not in SOMETIMES} == set()
 
 
-# By scope, by setting, and by kind of problem.
-SOMETIMES = {"secret_name", "authorization_endpoint", "errors"}
+# By scope and by setting.
+SOMETIMES = {"secret_name", "authorization_endpoint"}
 
 
 def test_a_change_has_the_fields_of_an_operation() -> None:
