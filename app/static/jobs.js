@@ -17,10 +17,10 @@ async function refresh() {
       return;
     }
     if (response.ok) {
-      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      const shown = document.getElementById("jobs"), page = new DOMParser().parseFromString(await response.text(), "text/html");
       const jobs = document.importNode(page.getElementById("jobs"), true);
       showLocalTimes(jobs);
-      document.getElementById("jobs").replaceWith(jobs);
+      if (!shown.isEqualNode(jobs)) shown.replaceWith(jobs); // else a focus there, or half a click, would be lost
       notify("");
     } else {
       const seconds = Number(response.headers.get("Retry-After")) || 5;

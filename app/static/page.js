@@ -54,10 +54,7 @@ function showable(field) {
     button.textContent = isHidden ? "Hide" : "Show";
   });
   field.form.addEventListener("submit", () => { field.type = "password"; }); // so that no browser remembers it as text
-  const pair = document.createElement("span");
-  pair.className = "showable";
-  field.replaceWith(pair);
-  pair.append(field, button);
+  field.after(button);
 }
 
 // Below a new password, what the server says of it during a pause: by the same rule that it applies to what is sent.
@@ -69,11 +66,13 @@ function judged(field) {
   field.setAttribute("aria-describedby", `${field.getAttribute("aria-describedby") ?? ""} ${verdict.id}`.trim());
   field.closest(".field").append(verdict);
   let pause;
-  field.addEventListener("input", () => {
+  const wait = () => {
     clearTimeout(pause);
     verdict.textContent = "";
     if (field.value) pause = setTimeout(judge, 600); // ms
-  });
+  };
+  field.addEventListener("input", wait);
+  wait(); // for what was typed before this script was there
   async function judge() {
     const form = new FormData(field.form), password = field.value;
     const body = new URLSearchParams({ password });

@@ -1,6 +1,8 @@
 """How the pages look and answer, in a real browser: accessible, steady, usable by keyboard, honest about trouble."""
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -8,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Page, Route, ViewportSize, expect
 
 from tests.support.chromium import Chromium, Visitor
 from tests.support.codes import App
@@ -76,10 +78,13 @@ CROWDED = """() => {
 BROKEN = """() => [...document.querySelectorAll(".top a, .ledger .edit a")]
   .filter((link) => link.getClientRects().length > 1 || link.offsetHeight > 56).map((link) => link.textContent)"""
 
-# A browser drops the keys that are pressed before it first painted a page.
+# A browser drops the keys that are pressed before it first painted a page. When that was:
 PAINTED = """() => new Promise((done) => {
-  new PerformanceObserver(() => done()).observe({ type: "paint", buffered: true });
+  new PerformanceObserver((list) => done(list.getEntries()[0].startTime)).observe({ type: "paint", buffered: true });
 })"""
+# When the last script had come.
+SCRIPTED = """() => Math.max(...performance.getEntriesByType("resource")
+  .filter((entry) => entry.initiatorType === "script").map((entry) => entry.responseEnd))"""
 # What `wait_for_function` would do with a string, the pages' policy forbids: waiting is a promise.
 UNSAFE_IMAGE = """() => new Promise((done) => {
   document.body.insertAdjacentHTML("beforeend", `<img src=x onerror="document.title='run'">`);
@@ -200,6 +205,7 @@ def test_every_page_can_be_used_by_keyboard_alone(on_sqlite: Muster, chromium: C
     with chromium.visitor(on_sqlite) as visitor:
         page = visitor.open("/sign-in")
         expect(page.get_by_label("E-mail")).to_be_focused()
+        page.evaluate(PAINTED)
         page.keyboard.type(account.email)
         page.keyboard.press("Tab")
         page.keyboard.type(account.password)
@@ -299,27 +305,73 @@ def test_what_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -
         visitor.errors.clear()
 
 
+def test_nothing_is_painted_before_the_script_that_changes_it(visitor: Visitor, account: Account) -> None:
+    """Else it would jump, and a click could come before what it is for."""
+
+    def come_late(script: Route) -> None:
+        visitor.page.evaluate("() => new Promise((done) => setTimeout(done, 300))")  # time enough to paint the rest
+        script.continue_()
+
+    visitor.sign_in(account.email)
+    visitor.page.route(re.compile(r"/static/(chat|import|link)\.js"), come_late)
+    for path in ("/chat", "/operations/import", "/reset-password#token=of-no-use"):
+        page = visitor.open(path)
+        assert page.evaluate(PAINTED) > page.evaluate(SCRIPTED), path
+
+
+def test_a_password_typed_before_the_script_has_come_is_judged(on_sqlite: Muster, chromium: Chromium) -> None:
+    """In a browser that does not wait for scripts before it paints."""
+
+    def paint_at_once(document: Route) -> None:
+        answer = document.fetch()
+        document.fulfill(response=answer, body=answer.text().replace('blocking="render"', ""))
+
+    def type_first(script: Route) -> None:
+        page.evaluate(PAINTED)
+        page.get_by_label("Password").focus()
+        page.keyboard.type("password1")
+        script.continue_()
+
+    with chromium.visitor(on_sqlite) as visitor:
+        page = visitor.page
+        page.route("**/register", paint_at_once)
+        page.route("**/static/page.js", type_first)
+        visitor.open("/register")
+        expect(page.get_by_role("button", name="Show")).to_be_visible()
+        expect(page.get_by_label("Password")).to_be_focused()
+        expect(page.locator(".verdict")).to_contain_text("easy to guess")
+
+
 def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chromium: Chromium) -> None:
-    """A lost connection, a 429, and a session that ended elsewhere."""
+    """A lost connection, a 429, and a session that ended elsewhere. What has not changed keeps the focus."""
     account = on_sqlite.new_account()
     with chromium.visitor(on_sqlite) as visitor:
         visitor.sign_in(account.email)
-        page = visitor.open("/jobs")
-        answers = iter([429, None, 401])
-        waiting = '<section id="jobs"><ul><li data-unfinished>waiting</li></ul></section>'
+        answers = iter([200, 200, 429, None, 401])
+        body = '<section id="jobs"><button>Cancel</button></section>'
 
-        def answer(route: Any) -> None:
-            status = next(answers, 200)
+        def answer(route: Route) -> None:
+            status = next(answers)
             if status is None:
                 route.abort()
             elif status == 401:
                 route.fulfill(status=303, headers={"Location": "/sign-in?done=expired"})
             else:
-                route.fulfill(status=status, headers={"Retry-After": "4"}, body=waiting, content_type="text/html")
+                route.fulfill(status=status, headers={"Retry-After": "4"}, body=body, content_type="text/html")
 
+        page = visitor.page
+        page.clock.install()
+        visitor.open("/jobs")
+        page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
+        page.route(f"{on_sqlite.url}/jobs", answer)
+        page.evaluate("refresh()")
+        page.get_by_role("button", name="Cancel").focus()
+        page.evaluate("refresh()")
+        expect(page.get_by_role("button", name="Cancel")).to_be_focused()
         page.evaluate("document.getElementById('jobs').dataset.unfinished = ''")
-        page.route("**/jobs", answer)
         page.evaluate("refresh()")
         expect(page.get_by_role("alert")).to_have_text("Too many attempts. Trying again in 4 seconds.")
+        page.clock.run_for("04")
         expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
+        page.clock.run_for("04")
         expect(page).to_have_url(f"{on_sqlite.url}/sign-in?done=expired&next=/jobs")
