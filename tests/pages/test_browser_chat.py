@@ -1,6 +1,7 @@
 """Two browsers chat while one of them loses its connection; and what a person is told when it does not work."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -135,12 +136,19 @@ def test_without_javascript_it_is_a_page_with_a_form(muster: Muster, chromium: C
 
 
 def test_a_limited_message_shows_a_notice_and_is_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
+    """Three that were written offline are sent at once; the notice stands until the browser's time goes on."""
     with chromium.visitor(serve_limited) as visitor:
         visitor.sign_in(serve_limited.new_account().email)
+        visitor.page.clock.install()
         page = visitor.open("/chat")
         expect(page.get_by_role("status")).to_have_text("connected")
+        page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
+        visitor.context.set_offline(True)
+        expect(page.get_by_role("status")).to_have_text("not connected")
         for number in range(3):
             say(page, f"message {number}")
+        visitor.context.set_offline(False)
         expect(page.get_by_role("alert")).to_contain_text("You are sending messages too fast.")
+        page.clock.resume()
         expect(page.locator(".unsent")).to_have_count(0)
         assert heard(page, "message") == ["message 0", "message 1", "message 2"]

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.pages.test_browser_pages import PAINTED
 from tests.support.chromium import Chromium
 from tests.support.servers import Account, Muster, wait_for
 
@@ -98,6 +99,7 @@ def cancel_signs_nobody_in(page: Page, account: Account) -> None:
     sign_in(popup, account)
     expect(popup.get_by_role("button", name="Continue")).to_be_visible()
     popup.wait_for_load_state()  # what is visible may still be without its style sheet
+    popup.evaluate(PAINTED)
     assert popup.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for _ in range(20):  # by keyboard alone
         popup.keyboard.press("Tab")
