@@ -117,7 +117,7 @@ def test_swagger_ui_signs_in_through_our_pages_or_takes_a_token(
             sign_in(popup, name)
             with popup.expect_event("close"):
                 popup.get_by_role("button", name="Continue").click()
-        expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()  # the cookie alone could answer the request
+        expect(dialog.get_by_role("heading", name="Authorized")).to_be_visible()  # the cookie would do below
         dialog.get_by_role("button", name="Close").last.click()
         page.locator("#operations-account-readMe").get_by_role("button").first.click()
         page.locator("#operations-account-readMe").get_by_role("button", name="Execute").click()
