@@ -39,6 +39,8 @@ FAILED = "The attempt failed"  # all that the job's owner may know
 # While AT_ONCE mails to a person wait, each further one is delayed by this much more: those of others overtake it.
 AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
+_UNFINISHED = col(Job.finished_at).is_(None)  # lets a sweep use the index that has no finished jobs
+
 T = TypeVar("T")
 Handler = Callable[[ClaimedJob], Outcome]
 
@@ -209,7 +211,7 @@ class JobQueue:
 
     def _requeue_stale(self, before: datetime) -> None:
         """Requeue jobs whose process is gone, without a delay: noticing that took long enough."""
-        stale = (col(Job.state) == "running", col(Job.heartbeat_at) < before)
+        stale = (_UNFINISHED, col(Job.state) == "running", col(Job.heartbeat_at) < before)
         for job in self._read(select(Job).where(*stale).limit(BATCH)):
             self._fail(self._claimed(job), "no heartbeat", *stale, delay=timedelta(0))
 
@@ -228,7 +230,7 @@ class JobQueue:
             sent = self._read(select(func.max(Job.sent_at)).where(Job.id == oldest))
             lost_before = min(lost_before, sent[0] or NEVER)
         unsent = col(Job.sent_at).is_(None) | (col(Job.sent_at) < lost_before)
-        waiting = (Job.state == "waiting", Job.queue == queue, Job.due_at <= now, unsent)
+        waiting = (_UNFINISHED, Job.state == "waiting", Job.queue == queue, Job.due_at <= now, unsent)
         for job_id in self._read(select(Job.id).where(*waiting).order_by(col(Job.id)).limit(BATCH)):
             self._backend.send(job_id, queue)
 
