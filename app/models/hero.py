@@ -31,8 +31,8 @@ class HeroTeamLink(SQLModel, table=True):
     team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
     joined_at: datetime = Field(default_factory=utcnow)
 
-    hero: "Hero" = Relationship(back_populates="team_links", sa_relationship_kwargs={"lazy": "raise"})
-    team: "Team" = Relationship(back_populates="hero_links", sa_relationship_kwargs={"lazy": "raise"})
+    hero: "Hero" = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+    team: "Team" = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
 
 # ---- Heroes ----
@@ -48,11 +48,6 @@ class Hero(HeroBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     secret_name: str = Field(max_length=100)
-
-    # The foreign keys delete the links, and nothing loads them by accident.
-    team_links: list[HeroTeamLink] = Relationship(
-        back_populates="hero", passive_deletes="all", sa_relationship_kwargs={"lazy": "raise"}
-    )
 
 
 class HeroCreate(Body, HeroBase):
@@ -90,10 +85,6 @@ class Team(TeamBase, table=True):
     __table_args__ = (UniqueConstraint("name"),)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
-
-    hero_links: list[HeroTeamLink] = Relationship(
-        back_populates="team", passive_deletes="all", sa_relationship_kwargs={"lazy": "raise"}
-    )
 
 
 class TeamCreate(Body, TeamBase):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Response
 from sqlalchemy.orm import contains_eager
-from sqlmodel import Session, and_, col, delete, join, select
+from sqlmodel import Session, col, delete, select
 
 from app.core.dialects import insert_missing
 from app.core.errors import Conflict, NotFound, found
@@ -51,10 +51,9 @@ Writer = Annotated[Caller, requires("heroes:write")]
 NO_HERO, NO_TEAM, NEITHER = problems(HeroNotFound), problems(TeamNotFound), problems(HeroNotFound, TeamNotFound)
 _TEAM_CREATED = problems(TeamNameTaken) | located("/api/teams/7")
 
-# Relationships are loaded from the joined rows of one statement, which limit and sort them as well. SQLModel types a
-# relationship as its value, not as the attribute that contains_eager takes.
-TEAM_LINKS = contains_eager(Hero.team_links).contains_eager(HeroTeamLink.team)  # type: ignore[arg-type]
-HERO_LINKS = contains_eager(Team.hero_links).contains_eager(HeroTeamLink.hero)  # type: ignore[arg-type]
+# The rows that a statement joins to sort by are the relationship's too. SQLModel types a relationship as its value, not
+# as the attribute that contains_eager takes.
+TEAM, HERO = contains_eager(HeroTeamLink.team), contains_eager(HeroTeamLink.hero)  # type: ignore[arg-type]
 
 
 # ---- Heroes ----
@@ -149,21 +148,21 @@ def delete_team(team_id: RowId, session: SessionDep) -> None:
 @router.get("/heroes/{hero_id}/teams", dependencies=READ, responses=NO_HERO)
 def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[TeamOfHero]:
     """The teams of a hero, by name."""
-    in_page = and_(HeroTeamLink.hero_id == Hero.id, Team.name > _after(page))
-    heroes = select(Hero).where(Hero.id == hero_id).options(TEAM_LINKS).outerjoin(join(HeroTeamLink, Team), in_page)
-    hero = session.exec(heroes.order_by(Team.name).limit(page.limit + 1)).unique().one_or_none()
-    links = page.cut(found(hero, HeroNotFound).team_links, lambda link: [link.team.name])
-    return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in links]
+    found(session.get(Hero, hero_id), HeroNotFound)
+    links = select(HeroTeamLink).join(Team).options(TEAM).where(HeroTeamLink.hero_id == hero_id)
+    rows = session.exec(links.where(Team.name > _after(page)).order_by(Team.name).limit(page.limit + 1)).all()
+    members = page.cut(rows, lambda link: [link.team.name])
+    return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in members]
 
 
 @router.get("/teams/{team_id}/heroes", responses=NO_TEAM)
 def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: PageDep) -> list[HeroOfTeam]:
     """The heroes of a team, by name."""
-    in_page = and_(HeroTeamLink.team_id == Team.id, Hero.name > _after(page))
-    teams = select(Team).where(Team.id == team_id).options(HERO_LINKS).outerjoin(join(HeroTeamLink, Hero), in_page)
-    team = session.exec(teams.order_by(Hero.name).limit(page.limit + 1)).unique().one_or_none()
-    links = page.cut(found(team, TeamNotFound).hero_links, lambda link: [link.hero.name])
-    return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in links]
+    found(session.get(Team, team_id), TeamNotFound)
+    links = select(HeroTeamLink).join(Hero).options(HERO).where(HeroTeamLink.team_id == team_id)
+    rows = session.exec(links.where(Hero.name > _after(page)).order_by(Hero.name).limit(page.limit + 1)).all()
+    members = page.cut(rows, lambda link: [link.hero.name])
+    return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in members]
 
 
 @router.put("/heroes/{hero_id}/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NEITHER)
