@@ -10,7 +10,7 @@ from importlib import import_module
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Dialect, Engine, Numeric, String, TypeDecorator, create_engine, event, exc, make_url
+from sqlalchemy import Dialect, Engine, Numeric, String, TypeDecorator, create_engine, event, exc, make_url, text
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
@@ -150,6 +150,12 @@ def dialect_insert(session: Session, table: type[SQLModel]) -> "sqlite.Insert | 
     dialect = import_module(f"sqlalchemy.dialects.{session.connection().dialect.name}")
     insert: sqlite.Insert | postgresql.Insert = dialect.insert(table)
     return insert
+
+
+def lift_statement_timeout(session: Session) -> None:
+    """Let the other statements of this transaction take as long as they need. SQLite has no such limit."""
+    if session.connection().dialect.name == "postgresql":
+        session.connection().execute(text("SET LOCAL statement_timeout = 0"))
 
 
 def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:

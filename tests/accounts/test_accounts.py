@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_problem, assert_signed_out
+from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
 
 NEW_PASSWORD = "copper-lantern-meadow"
@@ -197,6 +199,18 @@ def test_one_of_two_concurrent_password_changes_wins(muster: Muster) -> None:
     winner = statuses.index(200)
     assert muster.me(Tokens(answers[winner].json())).status_code == 200
     assert [sign_in(muster, account.email, new).status_code == 200 for new in passwords] == [winner == 0, winner == 1]
+
+
+@pytest.mark.slow
+def test_an_account_with_much_in_it_may_take_longer_to_delete_than_other_statements(
+    folder: Path, postgres: str
+) -> None:
+    with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder, STATEMENT_TIMEOUT="0.5") as muster:
+        tokens = muster.new_account().tokens()
+        slow = "BEGIN PERFORM pg_sleep(1); RETURN OLD; END"
+        muster.sql(f"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS '{slow}'")
+        muster.sql("CREATE TRIGGER slow BEFORE DELETE ON refresh_token FOR EACH ROW EXECUTE FUNCTION slow()")
+        assert delete_me(muster, tokens, PASSWORD).status_code == 204
 
 
 def test_deleting_an_account_requires_the_password_and_leaves_no_rows(muster: Muster) -> None:
