@@ -7,6 +7,7 @@ from scripts.command_line import Parser
 
 import atexit
 import errno
+import logging
 import os
 import resource
 import shutil
@@ -14,7 +15,6 @@ import socket
 import sys
 from argparse import Namespace
 from contextlib import suppress
-from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ import uvicorn
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import ChangeReload, Multiprocess
+from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
 
 from app.core.database import OTHER_CONNECTIONS
 from app.core.logs import configure_logging
@@ -36,6 +36,8 @@ from scripts.terminal import say
 MAX_FRAME = 32 * 1024  # bytes; a text of 4 KiB takes 24 KiB when every byte of it is escaped
 GRACEFUL_SHUTDOWN = 10  # seconds for requests in progress and open streams
 PORTS_TO_TRY = 100  # above one that is taken
+
+log = logging.getLogger("muster.start")
 
 
 def main() -> None:
@@ -87,7 +89,8 @@ def serve(settings: Settings, *, reload: bool) -> None:
     if reload:
         ChangeReload(config, server.run, sockets).run()
     elif settings.workers > 1:
-        supervisor = Multiprocess(config, sockets)
+        vars(multiprocess)["Process"] = Worker
+        supervisor = Supervisor(config, sockets)
         supervisor.run()
         if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
             sys.exit(STARTUP_FAILURE)
@@ -97,6 +100,24 @@ def serve(settings: Settings, *, reload: bool) -> None:
             server.run(sockets)
         if not server.started:
             sys.exit(STARTUP_FAILURE)
+
+
+class Worker(multiprocess.Process):
+    """One of WORKERS, whose end is noticed at once, also while the supervisor waits for its first answer."""
+
+    def start(self) -> None:
+        super().start()
+        self.child_conn.close()  # the process has its own: without this one, its death ends the wait
+
+
+class Supervisor(Multiprocess):
+    def keep_subprocess_alive(self) -> None:
+        """Start others for those that died, and say so: the system kills without a word what takes too much memory."""
+        before = list(self.processes)
+        super().keep_subprocess_alive()
+        for process in before:
+            if process not in self.processes:
+                log.error("process %s ended with %s, another one takes its place", process.pid, process.exitcode)
 
 
 # ---- Before the first request ----
@@ -198,17 +219,15 @@ def usable_connections(settings: Settings) -> int:
 
 
 def share_metrics(settings: Settings) -> None:
-    """Create an empty folder for the metrics of several processes, before the first of them looks for it."""
+    """Create an empty folder for the metrics of several processes, before the first of them looks for it.
+
+    On Linux it is in memory: who writes to a mapped file, as those in it are, is killed if the disk is full.
+    """
     if settings.workers > 1:
-        folder = DATA / f"metrics-{settings.port}"
-        shutil.rmtree(folder, ignore_errors=True)
-        with explained_errors(settings):
-            try:
-                folder.mkdir(parents=True)
-            except OSError:  # a read-only file system
-                folder = Path(mkdtemp(prefix="muster-metrics-"))
+        memory = "/dev/shm"  # noqa: S108  # on Linux; mkdtemp makes a folder that nobody else has
+        folder = mkdtemp(prefix="muster-metrics-", dir=memory if os.access(memory, os.W_OK) else None)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
 
 def allow_many_connections() -> None:

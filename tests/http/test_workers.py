@@ -1,15 +1,18 @@
 """Several server processes: they count together, one that dies is replaced, and none outlives its supervisor."""
 
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from uvicorn import Config
 
-from app.core.settings import DATA
+from scripts.start import Worker
 from tests.http.test_connections import assert_each_family_is_known_by_its_own_address, is_listening
 from tests.http.test_metrics import number, scrape
 from tests.scripts.test_start import has_ipv6
@@ -33,7 +36,6 @@ def muster(database_url: str, folder: Path, redis: RedisServer) -> Iterator[Must
 def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(muster: Muster) -> None:
     """One story, since each process imports the whole application again."""
     tokens = muster.new_account().sign_in()
-    counted = DATA / f"metrics-{muster.port}"
     if has_ipv6():
         assert_each_family_is_known_by_its_own_address(muster)
     signed_in = number(scrape(muster), "muster_logins_total", result="ok")
@@ -45,8 +47,10 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
 
     # One that is killed is replaced, and what it counted stays.
     supervisor, first, second = processes_of(muster)
+    counted = folder_of(first)
     first.kill()
     wait_for(lambda: {second} < set(processes_of(muster)[1:]) - {first}, what="another worker")
+    assert f"process {first.pid} ended with -9" in muster.log
     answered = sum(wait_for(lambda: answers(muster, tokens), what="an answer") for _ in range(20))
     # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
     wait_for(lambda: number(scrape(muster), "http_requests_total", **ROUTE) == 40 + answered, what="all to be counted")
@@ -60,21 +64,34 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
     assert not is_listening(muster)
     muster.kill()
     assert list(counted.iterdir())
+    shutil.rmtree(counted)  # only an orderly end removes it
+    size = muster.log_file.stat().st_size
     muster.launch = PlainProcess  # what is forked tidies nothing up at its end
     muster.start()
     assert number(scrape(muster), "http_requests_total", **ROUTE) == 0
 
     # Two interrupts, as a terminal sends them to all processes, stop the service quietly, and it tidies up.
     everyone = processes_of(muster)
-    wait_for(lambda: all(has_swept(worker, counted) for worker in everyone[1:]), what="workers that have started")
+    counted = folder_of(everyone[1])
+    wait_for(lambda: all(has_swept(worker) for worker in everyone[1:]), what="workers that have started")
     for _ in range(2):
         for process in everyone:
             process.send_signal(signal.SIGINT)
     assert muster.process is not None
     assert muster.process.wait(STARTUP) == 0
     assert "Traceback" not in muster.log
-    assert "ERROR" not in muster.log
+    assert "ERROR" not in muster.log_after(size)
     assert not counted.exists()
+
+
+def test_the_death_of_a_worker_that_starts_ends_the_wait_for_its_answer() -> None:
+    worker, began = Worker(Config("app.main:app"), []), time.monotonic()
+    worker.start()
+    psutil.Process(worker.pid).kill()
+    assert not worker.ping(STARTUP)
+    assert time.monotonic() - began < STARTUP
+    worker.kill()
+    worker.join()
 
 
 def me(muster: Muster, tokens: Tokens) -> int:
@@ -98,10 +115,14 @@ def processes_of(muster: Muster) -> list[psutil.Process]:
     return [supervisor, *filter(is_worker, supervisor.children())]
 
 
-def has_swept(worker: psutil.Process, counted: Path) -> bool:
+def folder_of(worker: psutil.Process) -> Path:
+    return Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"])
+
+
+def has_swept(worker: psutil.Process) -> bool:
     """Whether it has taken a slot, as the sweep of a process that has started does at once. One that still imports the
     application is stopped by uvicorn alone, which reports a second interrupt with a traceback."""
-    return any(b"muster_slots_used" in file.read_bytes() for file in counted.glob(f"gauge_*_{worker.pid}.db"))
+    return any(b"muster_slots_used" in file.read_bytes() for file in folder_of(worker).glob(f"gauge_*_{worker.pid}.db"))
 
 
 def is_worker(process: psutil.Process) -> bool:

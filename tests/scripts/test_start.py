@@ -10,15 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from app.core.settings import Settings, get_settings
-from scripts.start import share_metrics
+from app.core.settings import Settings
+from tests.database.test_errors import small_disk
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import Fork, fork_module
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
@@ -207,17 +207,17 @@ def test_a_data_folder_that_cannot_be_written_is_one_line_that_names_it(tmp_path
     assert refused_in(project) == f"muster: {project}/data/.secret.PID cannot be used: Permission denied\n"
 
 
-def test_several_processes_count_in_a_temporary_folder_where_nothing_else_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "data").touch()
-    monkeypatch.setattr("scripts.start.DATA", tmp_path / "data")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
-    share_metrics(get_settings().model_copy(update={"workers": 2}))
-    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    assert folder.is_dir()
-    assert folder.parent == tmp_path
+def test_a_full_disk_under_data_kills_no_process(tmp_path: Path, database_url: str) -> None:
+    port, project = free_port(), project_in(tmp_path)
+    settings = {"WORKERS": "2", "PORT": str(port), "DATABASE_URL": database_url, "ENVIRONMENT": "test"}
+    with small_disk(project / "data") as disk, started(START, folder=project, port=port, **settings) as process:
+        workers = psutil.Process(process.pid).children()
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        for path in ("/api/users/me", "/api/jobs", "/api/heroes", "/nowhere", "/metrics") * 4:  # of either process
+            assert httpx.get(f"http://127.0.0.1:{port}{path}", verify=NO_TLS).status_code < 500
+        assert psutil.Process(process.pid).children() == workers
 
 
 def project_in(folder: Path) -> Path:
