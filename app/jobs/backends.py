@@ -99,6 +99,7 @@ def make_celery(redis_url: str, **transport: Any) -> Any:
         broker_use_ssl=tls if scheme == "rediss" else None,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # Redis may be down for any length of time
+        broker_channel_error_retry=True,  # it may be full, or read-only after a failover
         broker_transport_options={
             "queue_order_strategy": "priority",  # always in the order of QUEUES; the default is round robin
             "priority_steps": [0],  # one list for each queue: Redis priorities are not used
