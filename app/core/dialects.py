@@ -104,9 +104,11 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
             raise exc.DisconnectionError
 
     @event.listens_for(engine, "handle_error")
-    def _forget_prepared(context: Any) -> None:
-        # Feature not supported: the connection prepared the statement before a migration changed its table.
-        if getattr(context.original_exception, "sqlstate", None) == "0A000":
+    def _connect_again(context: Any) -> None:
+        # 0A000, feature not supported: the connection prepared the statement before a migration changed its table.
+        # 25006, read-only: the server is a replica by now, and the address may lead to its successor. On the read side
+        # the same error means that our code writes where it must not.
+        if getattr(context.original_exception, "sqlstate", None) in ({"0A000"} if read_only else {"0A000", "25006"}):
             context.is_disconnect = True  # discards every connection of the pool
 
     return engine
@@ -168,8 +170,16 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
     if isinstance(error, StaleDataError):
         return Conflict()  # the row was deleted after it was read
     if isinstance(error, exc.TimeoutError) or _is_temporary(error):
-        return Unavailable("The database is busy, unreachable or out of space. Try again shortly.", retry_after=2)
+        return Unavailable(
+            "The database is busy, unreachable, read-only or out of space. Try again shortly.", retry_after=2
+        )
     return None
+
+
+def reason(error: Exception) -> str:
+    """What a log may say of a failure: the words of the database if it is out of service, never a row's values."""
+    is_outage = isinstance(error, exc.SQLAlchemyError | OSError) and isinstance(as_app_error(error), Unavailable)
+    return str(getattr(error, "orig", error)).partition("\n")[0] if is_outage else type(error).__name__
 
 
 # The database is locked, or its disk is full, failing or missing.

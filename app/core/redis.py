@@ -1,5 +1,6 @@
 """A circuit breaker for Redis: requests wait for it only briefly, and not at all while it is unavailable."""
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from time import monotonic
@@ -13,6 +14,8 @@ PAUSE = 1.0  # seconds between two attempts while it is unavailable
 SLOW = 0.2  # seconds; two calls in a row that take longer count as a failure
 
 T = TypeVar("T")
+
+log = logging.getLogger("muster.redis")
 
 
 class CircuitBreaker:
@@ -38,7 +41,9 @@ class CircuitBreaker:
         started = monotonic()
         try:
             result = use()
-        except self._failure:
+        except self._failure as error:
+            if not self._retry_at:
+                log.warning("Redis is unavailable: %s", type(error).__name__)
             self._retry_at = monotonic() + PAUSE
             return instead()
         is_slow = monotonic() - started > SLOW

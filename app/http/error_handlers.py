@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from app.core import errors, metrics
-from app.core.dialects import as_app_error
-from app.core.errors import AppError, Internal, Invalid
+from app.core.dialects import as_app_error, reason
+from app.core.errors import AppError, Internal, Invalid, Unavailable
 from app.core.oauth_errors import OAUTH_PATHS, oauth_error
 from app.http.middleware import route_template
 
@@ -51,7 +51,10 @@ def classify(connection: HTTPConnection, error: Exception) -> AppError:
         case HTTPException():
             return _of_http_exception(error)
         case SQLAlchemyError() | OSError():
-            return as_app_error(error) or _unexpected(connection, error)
+            known = as_app_error(error)
+            if isinstance(known, Unavailable):
+                log.warning("unavailable: %s", reason(error))
+            return known or _unexpected(connection, error)
         case _:
             return _unexpected(connection, error)
 

@@ -20,7 +20,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core import metrics
 from app.core.database import Database, after_commit
-from app.core.dialects import insert_missing
+from app.core.dialects import insert_missing, reason
 from app.email.messages import describe_failure
 from app.jobs.backends import QUEUES, CeleryBackend, ThreadBackend
 from app.jobs.claim import ClaimedJob, ClaimLost, ClaimReleased, Outcome
@@ -121,8 +121,7 @@ class JobQueue:
             if claimed is not None:
                 self._attempt(claimed)
         except Exception as error:
-            # Only the class is logged, since the message of a database error repeats the row's values.
-            log.error("job %s left to the sweep: %s", job_id, type(error).__name__)  # noqa: TRY400
+            log.error("job %s left to the sweep: %s", job_id, reason(error))  # noqa: TRY400
 
     def _claim(self, job_id: UUID) -> ClaimedJob | None:
         now = utcnow()
@@ -198,7 +197,7 @@ class JobQueue:
                 self.sweep()
             except Exception as error:  # something is unavailable: the next sweep tries again
                 metrics.count("sweep_failures")
-                log.warning("the sweep of jobs failed: %s", type(error).__name__)
+                log.warning("the sweep of jobs failed: %s", reason(error))
             if self._stopping.wait(SWEEP_INTERVAL):
                 break
 

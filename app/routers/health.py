@@ -1,5 +1,7 @@
 """Health checks, metrics, and the Swagger UI."""
 
+import logging
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -10,6 +12,7 @@ from sqlmodel import col, select
 from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import Database
+from app.core.dialects import reason
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
 from app.core.settings import ROOT
 from app.dependencies import ServicesDep
@@ -17,6 +20,8 @@ from app.http.monitoring import Health, check_scraper
 from app.http.openapi import operation_id, problems
 from app.models.job import Job
 from app.models.user import Role
+
+log = logging.getLogger("muster.error")
 
 # As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
 DOCS_POLICY = {
@@ -49,7 +54,8 @@ def _check_database(database: Database) -> None:
         with database.read.new_session() as session:
             if session.exec(select(Role.id).limit(1)).first() is None:
                 raise RolesMissing(retry_after=60)
-    except SQLAlchemyError:
+    except SQLAlchemyError as error:
+        log.warning("not ready: %s", reason(error))
         raise Unavailable("The database does not answer, or is not migrated.") from None
     if not database.can_write():
         raise Unavailable("The disk of the database is full or read-only.", retry_after=10)

@@ -1,13 +1,16 @@
 """PostgreSQL goes away and comes back: 503 meanwhile, no failure afterwards, no connection of a client dropped."""
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from tests.support.cluster import Cluster
@@ -93,14 +96,50 @@ def test_nobody_notices_a_restart_while_idle(muster: Muster, cluster: Cluster, m
 
 
 def test_readiness_fails_while_the_database_is_unavailable(muster: Muster, cluster: Cluster) -> None:
+    size = muster.log_file.stat().st_size
     cluster.stop("fast")
     assert muster.client.get("/health/live").status_code == 200
     ready = muster.client.get("/health/ready")
     assert (ready.status_code, ready.headers["content-type"]) == (503, "application/problem+json")
     token = muster.token(grant_type="password", username="ada@example.com", password="violet-tandem-harbour")
     assert (token.status_code, token.json()["error"]) == (503, "temporarily_unavailable")
+    assert re.findall("(not ready|unavailable): connection .+ failed", muster.log_after(size)) == [
+        "not ready",
+        "unavailable",
+    ]
     cluster.start()
     assert muster.client.get("/health/ready").status_code == 200
+
+
+def test_a_server_that_became_read_only_is_a_503_that_says_why_until_it_can_be_written(
+    muster: Muster, cluster: Cluster
+) -> None:
+    tokens, size = muster.new_account().tokens(), muster.log_file.stat().st_size
+
+    def rename() -> httpx.Response:
+        return muster.client.patch("/api/users/me", json={"name": uuid4().hex}, headers=tokens.bearer)
+
+    assert rename().status_code == 200
+    with read_only(cluster):
+        refused = wait_for(lambda: answer if (answer := rename()).status_code != 200 else None, what="a refusal")
+        assert (refused.status_code, refused.headers.get("retry-after")) == (503, "2")
+        assert muster.me(tokens).status_code == 200
+        assert "unavailable: cannot execute UPDATE in a read-only transaction" in muster.log_after(size)
+    wait_for(lambda: rename().status_code == 200, what="a server that can be written")
+    assert "Traceback" not in muster.log_after(size)
+
+
+@contextmanager
+def read_only(cluster: Cluster) -> Iterator[None]:
+    """It takes no writes, also from those that are connected, as a replica would not."""
+    with psycopg.connect(cluster.url, autocommit=True) as server:
+        server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        server.execute("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            server.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            server.execute("SELECT pg_reload_conf()")
 
 
 def test_an_open_socket_survives_a_restart_of_postgresql(cluster: Cluster, muster: Muster) -> None:

@@ -183,6 +183,7 @@ def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, re
         assert [wrong(muster, emails[1]) for _ in range(3)] == [400, 400, 429]
         assert [register(muster).status_code for _ in range(4)] == [201, 201, 201, 429]
         assert sign_in(muster, emails[2]).status_code == 200
+        assert "Redis is unavailable: ConnectionError" in muster.log
     redis.start()
     for muster in (first, second):
         wait_for(lambda muster=muster: counts_in(redis, muster), what="its return to Redis")  # type: ignore[misc]
