@@ -138,8 +138,10 @@ async def _post(
     """Store a message. Returns a frame for its sender if it was refused, or had been stored before."""
     frame: Any = None
     try:
-        await in_thread(_count_message, websocket)
-        frame = _parse(text)
+        try:
+            frame = _parse(text)  # before it is counted: a refusal names the message
+        finally:
+            await in_thread(_count_message, websocket)
         body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
         author = (caller.user_id, caller.session.name)
         public, is_new = await services.database.chat_write(None, services.chat.post, *author, body)

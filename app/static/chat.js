@@ -99,9 +99,10 @@ function confirm(id) {
 }
 
 function reject(problem, id) {
-  if (problem.status === 429) {
-    notify("You are sending messages too fast. The rest will be sent automatically.");
-    setTimeout(() => { if (isReady) { notify(""); unsent.forEach(send); } }, 1000 * (problem.retry_after || 5));
+  if (problem.status === 429 || problem.status === 503) {
+    notify(`${problem.status === 429 ? "You are sending messages too fast." : "The service is busy."} The rest will be sent automatically.`);
+    const again = () => { if (isReady && unsent.has(id)) { notify(""); send(unsent.get(id), id); } };
+    setTimeout(again, 1000 * (problem.retry_after || 5));
     return;
   }
   notify(problem.type === "/problems/invalid" ? list.dataset.invalidText : "This message could not be sent. Try again.");

@@ -122,8 +122,12 @@ def test_the_message_limit_counts_http_and_sockets_together(serve: Callable[...,
         post(muster, tablet, "three", room)
         assert socket.message()["text"] == "three"
         assert_limited(send(muster, phone, text="four", room=room), "message", "q=3;w=60")
-        socket.say("five")
-        problem = socket.problem()
+        socket.connection.send("not JSON")  # which counts too
+        assert socket.problem()["status"] == 429
+        socket.say("five", client_message_id="5")
+        refusal = socket.receive()
+        assert (refusal["type"], refusal["client_message_id"]) == ("error", "5")
+        problem = refusal["problem"]
         assert (problem["type"], problem["status"]) == ("/problems/too-many-requests", 429)
         assert 0 < problem["retry_after"] <= 60
         post(muster, other, "six", room)

@@ -1,5 +1,8 @@
 """Two browsers chat while one of them loses its connection; and what a person is told when it does not work."""
 
+import json
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +23,8 @@ LINKED = "noreferrer noopener"
 
 @pytest.fixture
 def serve_limited(folder: Path, postgres: str) -> Iterator[Muster]:
-    """Two messages in four seconds."""
-    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, LIMIT_CHAT="2/4seconds") as served:
+    """Four messages in four seconds."""
+    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, LIMIT_CHAT="4/4seconds") as served:
         yield served
 
 
@@ -136,19 +139,39 @@ def test_without_javascript_it_is_a_page_with_a_form(muster: Muster, chromium: C
 
 
 def test_a_limited_message_shows_a_notice_and_is_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
-    """Three that were written offline are sent at once; the notice stands until the browser's time goes on."""
+    """Eight that were written offline are sent at once; the notice stands until the browser's time goes on."""
+    sent: Counter[str] = Counter()
     with chromium.visitor(serve_limited) as visitor:
         visitor.sign_in(serve_limited.new_account().email)
+        visitor.page.on(
+            "websocket", lambda each: each.on("framesent", lambda frame: sent.update([json.loads(frame)["text"]]))
+        )
         visitor.page.clock.install()
         page = visitor.open("/chat")
         expect(page.get_by_role("status")).to_have_text("connected")
         page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
         visitor.context.set_offline(True)
         expect(page.get_by_role("status")).to_have_text("not connected")
-        for number in range(3):
+        for number in range(8):
             say(page, f"message {number}")
         visitor.context.set_offline(False)
         expect(page.get_by_role("alert")).to_contain_text("You are sending messages too fast.")
         page.clock.resume()
         expect(page.locator(".unsent")).to_have_count(0)
-        assert heard(page, "message") == ["message 0", "message 1", "message 2"]
+        assert heard(page, "message") == [f"message {number}" for number in range(8)]
+        assert max(sent.values()) <= 3, "each again after its own refusal, not after that of another"
+
+
+def test_messages_refused_by_a_busy_service_are_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
+    with chromium.visitor(serve_limited) as visitor:
+        visitor.sign_in(serve_limited.new_account().email)
+        page = visitor.open("/chat?room=busy")
+        expect(page.get_by_role("status")).to_have_text("connected")
+        with sqlite3.connect(serve_limited.database_url.removeprefix("sqlite:///")) as busy:
+            busy.execute("BEGIN IMMEDIATE")
+            for number in range(2):
+                say(page, f"message {number}")
+            expect(page.get_by_role("alert")).to_contain_text("The service is busy.")
+        busy.close()
+        expect(page.locator(".unsent")).to_have_count(0)
+        assert sorted(heard(page, "message")) == ["message 0", "message 1"]
