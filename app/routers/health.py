@@ -1,6 +1,8 @@
 """Health checks, metrics, and the Swagger UI."""
 
 import logging
+from itertools import product
+from typing import get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
@@ -18,7 +20,7 @@ from app.core.settings import ROOT
 from app.dependencies import ServicesDep
 from app.http.monitoring import Health, check_scraper
 from app.http.openapi import operation_id, problems
-from app.models.job import Job
+from app.models.job import Job, JobKind, JobState
 from app.models.user import Role
 
 log = logging.getLogger("muster.error")
@@ -33,6 +35,8 @@ router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
+# Alerts compare a number with the one before: the first job of a kind that fails has to come after a zero.
+_NO_JOBS = dict.fromkeys(product(get_args(JobKind), (*get_args(JobState), "retrying")), 0)
 _JOBS = select(Job.kind, _STATE, func.count()).group_by("kind", "shown")
 
 
@@ -77,7 +81,7 @@ def _measure(database: Database) -> metrics.DatabaseMetrics:
             rows = session.exec(_JOBS).all()
     except SQLAlchemyError:
         return metrics.DatabaseMetrics(None)
-    return metrics.DatabaseMetrics({(kind, state): number for kind, state, number in rows})
+    return metrics.DatabaseMetrics(_NO_JOBS | {(kind, state): number for kind, state, number in rows})
 
 
 @router.get("/", include_in_schema=False)

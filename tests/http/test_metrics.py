@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ from starlette.requests import Request
 from app.core.errors import MetricsRefused
 from app.core.settings import get_settings
 from app.http.monitoring import check_scraper
+from app.models.job import JobKind, JobState
 from tests.scripts.test_start import environment, expect_refusal
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT, fresh_database
@@ -121,6 +124,13 @@ def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
     ours = {name for name in scrape(muster) if name.startswith(("muster_", "http_")) and not name.endswith("_created")}
     assert ours <= SERIES
     assert {"muster_jobs", "muster_slots_used", "http_requests_total"} <= ours
+
+
+def test_jobs_of_every_kind_and_state_are_counted_from_zero(muster: Muster) -> None:
+    """Else the first one that fails would be no change, and alerts tell of changes."""
+    text = muster.client.get("/metrics").text
+    for kind, state in product(get_args(JobKind), (*get_args(JobState), "retrying")):
+        assert f'muster_jobs{{kind="{kind}",state="{state}"}} ' in text
 
 
 @pytest.mark.slow
