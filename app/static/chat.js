@@ -100,7 +100,8 @@ function confirm(id) {
 
 function reject(problem, id) {
   if (problem.status === 429 || problem.status === 503) {
-    notify(`${problem.status === 429 ? "You are sending messages too fast." : "The service is busy."} The rest will be sent automatically.`);
+    const reason = problem.status === 429 ? "You are sending messages too fast." : "The service is busy.";
+    notify(`${reason} The rest will be sent automatically.`);
     const again = () => { if (isReady && unsent.has(id)) { notify(""); send(unsent.get(id), id); } };
     setTimeout(again, 1000 * (problem.retry_after || 5));
     return;
@@ -189,6 +190,5 @@ addEventListener("offline", () => socket.close());
 list.querySelectorAll(".day").forEach((day) => day.remove()); // those of UTC
 list.querySelectorAll("li").forEach(arrange);
 document.querySelector(".rooms [aria-current]").scrollIntoView({ block: "nearest" });
-document.querySelector("[data-with-script]").removeAttribute("data-with-script");
 list.scrollTop = list.scrollHeight;
 connect();

@@ -27,7 +27,6 @@ async function show() {
   if (file.files.length) field.value = withZones(await read(file.files[0].arrayBuffer()));
 }
 
-document.querySelectorAll("[data-with-script]").forEach((each) => each.removeAttribute("data-with-script"));
 file.addEventListener("change", show);
 if (!field.value) show(); // a file that was chosen before this script was there
 field.form.addEventListener("formdata", ({ formData }) => formData.set("lines", withZones(field.value)));

@@ -287,6 +287,8 @@ def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) ->
         expect(page.get_by_role("status")).to_have_text("Your statement is being prepared. It appears below.")
         page.goto(f"{on_sqlite.url}/reset-password")
         expect(page.get_by_label("Code from the link")).to_be_visible()
+        page.goto(f"{on_sqlite.url}/operations/import")
+        assert page.get_by_label("CSV file").bounding_box() is None, "it leaves no hole"
 
 
 def test_what_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -> None:
