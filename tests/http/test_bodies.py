@@ -96,7 +96,7 @@ def test_an_unread_body_is_discarded_only_for_some_seconds(muster: Muster) -> No
 @pytest.mark.parametrize("path", [REGISTER, "/api/auth/token", "/api/operations/import"])
 def test_a_stalled_body_is_a_408(serve: Callable[..., Muster], path: str) -> None:
     muster = serve(BODY_TIMEOUT="0.2")
-    bearer = muster.new_account().sign_in().bearer
+    bearer = muster.new_account().tokens().bearer  # without a body, which could stall too
     for framing, start in ({"Content-Length": "900000"}, b"a"), ({"Transfer-Encoding": "chunked"}, b"1\r\na\r\n"):
         content_type = FORM if path.endswith("token") else JSON
         answer = raw(muster, head("POST", path, **{"Content-Type": content_type}, **bearer, **framing) + start)
