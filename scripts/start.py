@@ -84,6 +84,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
         timeout_worker_healthcheck=60,  # a worker answers only once it has imported the application
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         log_level="warning",
+        log_config=None,  # it would replace that of configure_logging
     )
     server, sockets = uvicorn.Server(config), [bind(settings.host, settings.port)]
     if reload:

@@ -35,6 +35,17 @@ except ZeroDivisionError:
     logging.getLogger("muster.error").exception("ticket 1")
 """
 
+SUPERVISOR = """
+import logging
+from app.core.logs import configure_logging
+from app.core.settings import get_settings
+from scripts import start
+settings = get_settings().model_copy(update={"environment": "production", "workers": 2, "port": 0})
+configure_logging(settings)
+start.Supervisor.run = lambda _: logging.getLogger("uvicorn.error").error("a process failed to start")
+start.serve(settings, reload=False)
+"""
+
 
 @pytest.fixture(scope="module")
 def served(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
@@ -64,6 +75,12 @@ def test_in_production_a_record_is_one_line_of_json() -> None:
     assert event.items() >= {"logger": "muster.security", "user_id": "someone"}.items()
     assert event["message"] == "a\nnew line user_id=someone"
     assert "ZeroDivisionError" in error["exception"]
+
+
+@pytest.mark.slow
+def test_in_production_the_supervisor_of_several_processes_says_in_json_what_uvicorn_says() -> None:
+    (line,) = lines_of(SUPERVISOR)
+    assert line.items() >= {"logger": "uvicorn.error", "message": "a process failed to start"}.items()
 
 
 def test_a_request_is_logged_with_its_session_and_without_its_content(served: Muster) -> None:
