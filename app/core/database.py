@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -182,8 +184,16 @@ class Database:
 
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""
-        file = str(self.write.engine.url.database)
-        return not self._on_sqlite or (os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM)
+        if not self._on_sqlite:
+            return True
+        file = Path(str(self.write.engine.url.database))
+        try:
+            TemporaryFile(
+                dir=file.parent
+            ).close()  # a disk that the kernel stopped after an error calls itself writable
+        except OSError:
+            return False
+        return os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM
 
 
 # ---- Once the transaction is committed ----

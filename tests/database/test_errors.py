@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from errno import ENOENT, ENOSPC
 from pathlib import Path
 
@@ -40,12 +40,15 @@ def test_changing_a_row_that_was_deleted_meanwhile_is_a_conflict(database_url: s
     assert isinstance(as_app_error(raised.value), Conflict)
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path) -> AbstractContextManager[Path]:
     """A file system of its own with 4 MiB."""
+    return mounted(folder, "-t", "tmpfs", "-o", "size=4m", "none")
+
+
+@contextmanager
+def mounted(folder: Path, *what: str) -> Iterator[Path]:
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+    if subprocess.run(["mount", *what, str(folder)], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine lets nobody mount a small disk")
     try:
         yield folder
@@ -75,6 +78,21 @@ def test_a_full_disk_is_a_503_and_fails_readiness(folder: Path, tmp_path: Path) 
             assert write().status_code == 201
             assert muster.client.get("/health/ready").status_code == 200
             assert "ticket" not in muster.log
+
+
+@pytest.mark.slow
+def test_a_disk_that_the_kernel_stopped_after_an_error_fails_readiness(folder: Path, tmp_path: Path) -> None:
+    """It still counts as mounted for writing, and what is in memory can still be read."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(16 * 1024 * 1024))
+    if not shutil.which("mkfs.ext4") or subprocess.run(["mkfs.ext4", "-q", str(image)], check=False).returncode != 0:
+        pytest.skip("this machine has no mkfs.ext4")
+    with mounted(tmp_path / "disk", "-o", "loop", str(image)) as disk:
+        shutil.copy(folder / "template.db", disk / "muster.db")
+        with Muster(f"sqlite:///{disk}/muster.db", folder) as muster:
+            subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True)
+            ready = muster.client.get("/health/ready")
+            assert (ready.status_code, ready.headers["retry-after"]) == (503, "10")
 
 
 def test_a_full_sqlite_database_is_a_temporary_error(tmp_path: Path) -> None:
