@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
@@ -247,6 +247,24 @@ def test_a_sqlite_database_moves_to_postgresql_with_every_row(folder: Path, post
             assert added.json()["id"] > max(row["id"] for row in listed)
             team = moved.client.post("/api/teams", json=TEAM, headers=phone.bearer)
             assert team.json()["id"] == 3  # 2 was deleted
+
+
+def test_a_move_to_postgresql_begins_with_empty_files_after_one_that_was_interrupted(
+    folder: Path, postgres: str
+) -> None:
+    with (
+        fresh_database("sqlite", folder, postgres) as old,
+        fresh_database("postgresql", folder, postgres) as new,
+        engine_for(new).connect() as connection,
+    ):
+        size = text("SELECT pg_relation_size('audit_event')")
+        rows = "SELECT gen_random_uuid(), now(), 'sign-in', '{}', '' FROM generate_series(1, 1000)"
+        connection.execute(text(f"INSERT INTO audit_event (id, at, event, details, address) {rows}"))
+        connection.rollback()
+        assert connection.scalar(size) > 0
+        connection.rollback()
+        assert fork("to_postgres", new, DATABASE_URL=old).returncode == 0
+        assert connection.scalar(size) == 0
 
 
 def fill(muster: Muster) -> Tokens:
