@@ -188,9 +188,7 @@ class Database:
             return True
         file = Path(str(self.write.engine.url.database))
         try:
-            TemporaryFile(
-                dir=file.parent
-            ).close()  # a disk that the kernel stopped after an error calls itself writable
+            TemporaryFile(dir=file.parent).close()  # a disk that failed may call itself writable
         except OSError:
             return False
         return os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM
