@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support.databases import ROOT, fresh_database
+from tests.support.metrics import slot_waits
 from tests.support.processes import fork_script
 from tests.support.servers import Muster, wait_for
 
@@ -72,14 +73,10 @@ def test_a_person_with_many_slow_requests_waits_for_themselves_and_nobody_else_d
 
     with ThreadPoolExecutor(7) as pool:
         slow = [pool.submit(hold, many, 0.3) for _ in range(6)]
-        wait_for(lambda: _waiting(muster) >= 4, what="a queue")
+        wait_for(lambda: slot_waits(muster) >= 4, what="a queue")
         assert pool.submit(hold, one, 0).result() == 200
         assert sum(request.done() for request in slow) < 4
     assert {request.result() for request in slow} == {200}
-
-
-def _waiting(muster: Muster) -> float:
-    return float(muster.client.get("/metrics").text.partition("\nmuster_slot_waits_total ")[2].split()[0])
 
 
 def test_slots_and_pool_are_intact_after_100_clients_vanished_while_waiting(extra: Muster) -> None:

@@ -14,9 +14,20 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.servers import STARTUP, Muster, Tokens
 
 Json = dict[str, Any]
-# Segments as of a slow network: by their size the system chooses how much it buffers for the sender.
-SLOW_NETWORK = [(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096), (socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)]
 LARGE = "\x01" * 4096  # 24 KiB in JSON
+
+
+def slow_connection(muster: Muster) -> socket.socket:
+    """One that buffers little between here and there, as on a slow network.
+
+    By the size of the segments, agreed on when connecting, the system chooses how much it buffers for the sender.
+    """
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    slow.settimeout(STARTUP)
+    slow.connect(("127.0.0.1", muster.port))
+    return slow
 
 
 def new_room() -> str:
@@ -40,12 +51,7 @@ class Socket:
         """`small`: the buffers hold little, so that one who does not read is soon a slow one."""
         asked = f"room={room}" + ("" if after is None else f"&after={after}") + query
         sent = headers or (tokens.bearer if tokens else {})
-        plain = socket.socket()
-        if small:
-            for option in SLOW_NETWORK:
-                plain.setsockopt(*option)
-        plain.settimeout(STARTUP)
-        plain.connect(("127.0.0.1", muster.port))
+        plain = slow_connection(muster) if small else socket.create_connection(("127.0.0.1", muster.port), STARTUP)
         plain.settimeout(None)
         self.plain = plain
         self._opened = connect(
