@@ -39,6 +39,7 @@ def _origin(url: str, scheme: str = "http") -> str:
 
 ME = "/api/users/me"
 LATEST = "10"  # rows of a list that is only a part of its page
+TEMPORARY = {429, 500, 503}  # the same page may work later
 PASSED = 20  # pages of a list that an address remembers
 
 
@@ -179,5 +180,6 @@ def _back(request: Request) -> str:
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     title, detail = describe(error)
     form = Form(status=error.status, headers=error.headers)
+    again = request.method == "GET" and error.status in TEMPORARY
     # Without the name of the person who is signed in: the API may be what failed, and asking it again takes time.
-    return await page(request, "error.html", form=form, title=title, detail=detail, me=None)
+    return await page(request, "error.html", form=form, title=title, detail=detail, again=again, me=None)

@@ -95,6 +95,17 @@ def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: 
     assert browser.call("GET", path).status_code == 404
 
 
+def test_a_page_that_may_work_later_can_be_tried_again(browser: Browser) -> None:
+    browser.muster.sql("ALTER TABLE operation RENAME TO elsewhere")
+    try:
+        failed, sent = browser.call("GET", "/operations?type=buy"), post(browser, "/operations/sample")
+    finally:
+        browser.muster.sql("ALTER TABLE elsewhere RENAME TO operation")
+    missing = browser.call("GET", "/operations/7000")
+    assert [page.status_code for page in (failed, sent, missing)] == [500, 500, 404]
+    assert ["Try again" in page.text for page in (failed, sent, missing)] == [True, False, False]
+
+
 def test_the_list_is_filtered_and_goes_on_by_cursor(browser: Browser) -> None:
     lines = ["type,instrument_type,figi,quantity,date"]
     lines += [f"{'buy' if n % 2 else 'sell'},btc,F{n},1,2023-{n % 12 + 1:02}-01T00:00:00Z" for n in range(60)]
