@@ -427,7 +427,7 @@ def export_that_breaks_off(ada: Ledger) -> Iterator[None]:
         client.sock = slow_connection(ada.muster)
         client.request("GET", "/api/operations/export", headers=ada.tokens.bearer)
         answer = client.getresponse()
-        assert answer.readline().decode().strip() == HEADER
+        assert answer.readline().startswith(HEADER.encode())
         yield
         with pytest.raises(IncompleteRead):
             answer.read()
