@@ -11,11 +11,14 @@ def install_shutdown_handlers() -> None:
     handlers, in the main thread while the event loop runs."""
     loop, supervisor = asyncio.get_running_loop(), parent_process()
     uvicorns: Any = signal.getsignal(signal.SIGINT)
+    has_begun = False
 
     def shut_down(*arguments: Any) -> None:
         # At a Ctrl-C after the first signal uvicorn would exit without closing the services, which takes at most 10 s.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        uvicorns(*arguments)
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True  # at once: the next signal may interrupt even this function
+            uvicorns(*arguments)
 
     def end(sentinel: int) -> None:
         loop.remove_reader(sentinel)

@@ -1,17 +1,21 @@
 """Several server processes: they count together, one that dies is replaced, and none outlives its supervisor."""
 
+import asyncio
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from uvicorn import Config
 
+from app.core.processes import install_shutdown_handlers
 from scripts.start import Worker
 from tests.http.test_connections import assert_each_family_is_known_by_its_own_address, is_listening
 from tests.http.test_metrics import number, scrape
@@ -130,3 +134,26 @@ def is_worker(process: psutil.Process) -> bool:
         return "spawn_main" in " ".join(process.cmdline())
     except psutil.NoSuchProcess:  # it died meanwhile, or is a zombie
         return False
+
+
+def test_a_signal_that_interrupts_the_handler_of_the_first_shuts_down_no_harder() -> None:
+    received: list[int] = []
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "shut_down":
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    async def receive() -> None:
+        signal.signal(signal.SIGINT, lambda signum, _: received.append(signum))  # in uvicorn's place
+        install_shutdown_handlers()
+        sys.setprofile(interrupt)
+        signal.raise_signal(signal.SIGINT)
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        asyncio.run(receive())
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert received == [signal.SIGINT]
