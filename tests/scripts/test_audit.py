@@ -14,6 +14,7 @@ from packaging.markers import Marker
 from scripts.audit import CERTIFICATES, Unreachable, parse_report, run_pip_audit
 from scripts.check_locks import read
 from tests.support.databases import ROOT
+from tests.support.servers import STARTUP
 
 # Recorded. The advisories came from a server of the test's own, in the format of osv.dev.
 VULNERABLE = (
@@ -53,7 +54,7 @@ def test_an_audit_without_a_response_reports_why() -> None:
     with pytest.raises(Unreachable, match=r"advisories\.example"):
         run_pip_audit(prints(NO_NETWORK), 60)
     with pytest.raises(Unreachable, match=r"within 0\.01 s"):
-        run_pip_audit(prints(""), 0.01)
+        run_pip_audit(["sleep", str(STARTUP)], 0.01)
     with pytest.raises(SystemExit, match="invalid specifier"):
         run_pip_audit(prints(NO_LOCK), 60)
 
