@@ -6,6 +6,7 @@ The limit of chat messages stands here too, since two routers share it.
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -84,15 +85,22 @@ class Page:
                 raise Invalid.at("query", "after", message=message, kind="cursor")
 
     def read(
-        self, session: Session, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False
+        self,
+        session: Session,
+        statement: SelectOfScalar[Entity],
+        key: Any,
+        *,
+        newest_first: bool = False,
+        value: Callable[[Entity], Any] | None = None,
     ) -> list[Entity]:
         """The rows of this page in the order of `key`, a column that no two rows share a value of. Ids, also UUIDs of
-        version 7, are in order of time."""
+        version 7, are in order of time. If the key is a joined table's, `value` reads it from a row."""
+        value = value or attrgetter(key.key)
         if self.position:
             last = key.type.python_type(self.position[0])
             statement = statement.where(key < last if newest_first else key > last)
         rows = session.exec(statement.order_by(key.desc() if newest_first else key).limit(self.limit + 1)).all()
-        return self.cut(rows, lambda row: [str(getattr(row, key.key))])
+        return self.cut(rows, lambda row: [str(value(row))])
 
     def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
         """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""

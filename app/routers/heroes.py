@@ -8,7 +8,7 @@ from sqlmodel import Session, col, delete, select
 
 from app.core.dialects import insert_missing
 from app.core.errors import Conflict, NotFound, found
-from app.dependencies import Page, PageDep, RowId, SessionDep, requires
+from app.dependencies import PageDep, RowId, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
 from app.models.hero import (
@@ -150,9 +150,8 @@ def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[
     """The teams of a hero, by name."""
     found(session.get(Hero, hero_id), HeroNotFound)
     links = select(HeroTeamLink).join(Team).options(TEAM).where(HeroTeamLink.hero_id == hero_id)
-    rows = session.exec(links.where(Team.name > _after(page)).order_by(Team.name).limit(page.limit + 1)).all()
-    members = page.cut(rows, lambda link: [link.team.name])
-    return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in members]
+    rows = page.read(session, links, col(Team.name), value=lambda link: link.team.name)
+    return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in rows]
 
 
 @router.get("/teams/{team_id}/heroes", responses=NO_TEAM)
@@ -160,9 +159,8 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
     """The heroes of a team, by name."""
     found(session.get(Team, team_id), TeamNotFound)
     links = select(HeroTeamLink).join(Hero).options(HERO).where(HeroTeamLink.team_id == team_id)
-    rows = session.exec(links.where(Hero.name > _after(page)).order_by(Hero.name).limit(page.limit + 1)).all()
-    members = page.cut(rows, lambda link: [link.hero.name])
-    return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in members]
+    rows = page.read(session, links, col(Hero.name), value=lambda link: link.hero.name)
+    return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in rows]
 
 
 @router.put("/heroes/{hero_id}/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NEITHER)
@@ -181,11 +179,6 @@ def leave_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
 
 
 # ---- Shared by the routes ----
-
-
-def _after(page: Page) -> str:
-    """The last name of the previous page. Names are unique, and every name sorts after the empty one."""
-    return page.position[0] if page.position else ""
 
 
 def _lock_both(session: Session, hero_id: int, team_id: int) -> None:

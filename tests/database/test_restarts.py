@@ -131,7 +131,7 @@ def test_a_server_that_became_read_only_is_a_503_that_says_why_until_it_can_be_w
 
 @contextmanager
 def read_only(cluster: Cluster) -> Iterator[None]:
-    """It takes no writes, also from those that are connected, as a replica would not."""
+    """The server takes no writes, not even on connections that are open already, like a replica."""
     with psycopg.connect(cluster.url, autocommit=True) as server:
         server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
         server.execute("SELECT pg_reload_conf()")

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.http.test_metrics import number, scrape
 from tests.support.databases import ROOT, fresh_database
-from tests.support.metrics import slot_waits
 from tests.support.processes import fork_script
 from tests.support.servers import Muster, wait_for
 
@@ -73,7 +73,7 @@ def test_a_person_with_many_slow_requests_waits_for_themselves_and_nobody_else_d
 
     with ThreadPoolExecutor(7) as pool:
         slow = [pool.submit(hold, many, 0.3) for _ in range(6)]
-        wait_for(lambda: slot_waits(muster) >= 4, what="a queue")
+        wait_for(lambda: number(scrape(muster), "muster_slot_waits_total") >= 4, what="a queue")
         assert pool.submit(hold, one, 0).result() == 200
         assert sum(request.done() for request in slow) < 4
     assert {request.result() for request in slow} == {200}

@@ -98,6 +98,29 @@ def test_the_death_of_a_worker_that_starts_ends_the_wait_for_its_answer() -> Non
     worker.join()
 
 
+def test_a_signal_that_interrupts_the_handler_of_the_first_shuts_down_no_harder() -> None:
+    received: list[int] = []
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "shut_down":
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    async def receive() -> None:
+        signal.signal(signal.SIGINT, lambda signum, _: received.append(signum))  # in uvicorn's place
+        install_shutdown_handlers()
+        sys.setprofile(interrupt)
+        signal.raise_signal(signal.SIGINT)
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        asyncio.run(receive())
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert received == [signal.SIGINT]
+
+
 def me(muster: Muster, tokens: Tokens) -> int:
     """On a connection of its own, so that any process may answer."""
     headers = {**tokens.bearer, "Connection": "close"}
@@ -134,26 +157,3 @@ def is_worker(process: psutil.Process) -> bool:
         return "spawn_main" in " ".join(process.cmdline())
     except psutil.NoSuchProcess:  # it died meanwhile, or is a zombie
         return False
-
-
-def test_a_signal_that_interrupts_the_handler_of_the_first_shuts_down_no_harder() -> None:
-    received: list[int] = []
-
-    def interrupt(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_name == "shut_down":
-            sys.setprofile(None)
-            signal.raise_signal(signal.SIGINT)
-
-    async def receive() -> None:
-        signal.signal(signal.SIGINT, lambda signum, _: received.append(signum))  # in uvicorn's place
-        install_shutdown_handlers()
-        sys.setprofile(interrupt)
-        signal.raise_signal(signal.SIGINT)
-
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        asyncio.run(receive())
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-    assert received == [signal.SIGINT]

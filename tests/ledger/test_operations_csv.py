@@ -28,9 +28,9 @@ from app.ledger.csv_format import decode
 from app.ledger.imports import BATCH, by_date
 from app.models.types import format_amount
 from app.services import IMPORTS_OF_ONE, MAX_IMPORTS
+from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_problem
 from tests.support.hostile import head
-from tests.support.metrics import slot_waits
 from tests.support.phones import COURSE, FIELDS, Ledger
 from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
@@ -323,6 +323,10 @@ def take_write_lock(connection: Connection) -> None:
             return
 
 
+def waits(muster: Muster) -> float:
+    return number(scrape(muster), "muster_slot_waits_total")
+
+
 @pytest.mark.one_database
 @pytest.mark.slow
 def test_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(muster: Muster) -> None:
@@ -336,9 +340,9 @@ def test_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(mu
             assert 0 < len(part) < LONG
             assert (ada.all(), ada.get("summary").json(), ada.get("changes").json()["changes"]) == ([], [], [])
             assert ada.get(part[0]).status_code == 404
-            in_line = slot_waits(muster) + 2
+            before = waits(muster)
             adding = [pool.submit(ledger.add) for ledger in (bob, ada)]
-            wait_for(lambda: slot_waits(muster) >= in_line, what="two others in the line of the import's next rows")
+            wait_for(lambda: waits(muster) >= before + 2, what="two others in line for the import's slot")
     others, own = (added.result() for added in adding)
     assert own["revision"] == 1
     assert answer.result().json() == {"created": LONG, "revision": LONG + 1}
