@@ -222,7 +222,7 @@ def usable_connections(settings: Settings) -> int:
 def share_metrics(settings: Settings) -> None:
     """Create an empty folder for the metrics of several processes, before the first of them looks for it.
 
-    On Linux it is in memory: who writes to a mapped file, as those in it are, is killed if the disk is full.
+    On Linux it is in memory: its files are mapped, and a full disk kills whoever writes to a mapped file.
     """
     if settings.workers > 1:
         memory = "/dev/shm"  # noqa: S108  # on Linux; mkdtemp makes a folder that nobody else has

@@ -65,8 +65,8 @@ def copy(source: Engine, target: Engine) -> dict[str, int]:
     # Both are write engines: nobody can change the SQLite database meanwhile, and PostgreSQL takes times as UTC.
     with source.connect() as old, target.begin() as new:
         refuse_unless_empty(new, tables)
-        # The copied rows of LOADED bring their ids. In the files of the others may be the rows of an attempt that was
-        # interrupted, and statistics about them, with which checking a foreign key can take milliseconds.
+        # The copied rows of LOADED bring their ids. The files of the others may have rows of an interrupted attempt,
+        # and statistics about them that make each check of a foreign key take milliseconds.
         preparer = new.dialect.identifier_preparer
         new.execute(text(f"TRUNCATE {', '.join(map(preparer.format_table, tables))}"))
         counts = {table.name: copy_table(table, old, new) for table in tables}

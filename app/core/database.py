@@ -132,7 +132,7 @@ _shares: WeakValueDictionary[tuple[anyio.Semaphore, UUID], asyncio.Semaphore] = 
 
 
 def _share_of(person: UUID | None, slots: anyio.Semaphore) -> asyncio.Semaphore:
-    """Half of the slots, which one person may take: who sends many slow requests delays only themselves."""
+    """Half of the slots, which one person may take: whoever sends many slow requests delays only themselves."""
     share = asyncio.Semaphore(max((slots.max_value or 0) // 2, 1))  # anyio's takes 13 µs to make
     return _shares.setdefault((slots, person), share) if person else share
 
