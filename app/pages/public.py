@@ -54,9 +54,8 @@ async def sign_in_form(request: Request) -> Response:
     hint = dict(parse_qsl(urlsplit(wanted).query)).get("login_hint", "") if local_path(wanted, "") else ""
     reasons = TEXTS["sign-in"]
     message = reasons.get(query["problem"], reasons["other"]) if "problem" in query else ""
-    return await page(
-        request, "sign-in.html", form=Form({"next": wanted, "username": hint}, message=message), again="prompt" in query
-    )
+    values = {"next": wanted, "prompt": query.get("prompt", ""), "username": hint}
+    return await page(request, "sign-in.html", form=Form(values, message=message))
 
 
 @local_accounts.post("/sign-in")

@@ -16,6 +16,7 @@ import pytest
 from app.http.cookies import set_cookie
 from tests.pages.test_pages import ELSEWHERE
 from tests.support.codes import App
+from tests.support.cookie_browser import Browser as CookieBrowser
 from tests.support.databases import fresh_database
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of
 from tests.support.servers import Muster, Tokens
@@ -151,6 +152,15 @@ def test_the_sign_in_page_links_to_the_provider(on_sqlite: Muster, browser: http
     odd = browser.get("/sign-in", params={"problem": "<b>odd</b>"})
     assert "You could not be signed in. Try again." in odd.text
     assert "odd" not in odd.text
+
+
+def test_a_wrong_password_shows_the_form_and_the_way_to_the_provider_again(served: Muster) -> None:
+    form = {"username": "nobody@example.com", "password": "not-it-at-all", "next": "/devices", "prompt": "login"}
+    answer = CookieBrowser(served).call("POST", "/sign-in", data=form)
+    assert answer.status_code == 400
+    link = re.search(rf'href="({LOGIN}[^"]*)"', answer.text)
+    assert link is not None
+    assert unescape(link[1]) == f"{LOGIN}?next=/devices&prompt=login&login_hint=nobody%40example.com"
 
 
 def test_an_app_has_the_person_sign_in_afresh_at_the_provider_and_gets_its_code(
