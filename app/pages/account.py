@@ -1,14 +1,14 @@
 """The pages of a person's own account, and of the devices that are signed in to it."""
 
 from asyncio import gather
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.pages.api_client import Api
 from app.pages.forms import Form, judging
-from app.pages.rendering import LATEST, ME, View, read_list, redirect
+from app.pages.rendering import LATEST, ME, form_of, page, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)
@@ -17,19 +17,18 @@ local_accounts = APIRouter(include_in_schema=False)
 # ---- The account ----
 
 
-async def _account(request: Request) -> dict[str, Any]:
+@router.get("/account")
+async def account(request: Request) -> Response:
     api = Api(request)
     me, (events, neighbors) = await gather(api.get(ME), read_list(request, f"{ME}/audit", limit=LATEST))
     own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
     exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
     forms = {"profile": Form({"name": me["name"] or ""}), "empty": Form()}
-    return {"me": me, **forms, "jobs": exports, "events": events, "neighbors": neighbors}
+    lists = {"jobs": exports, "events": events, "neighbors": neighbors}
+    return await page(request, "account.html", me=me, **forms, **lists)
 
 
-ACCOUNT = View("account.html", _account)  # it has several forms; the path shows which one was submitted
-AccountForm = Annotated[Form, Depends(ACCOUNT.form)]
-
-router.get("/account")(ACCOUNT.show)
+AccountForm = Annotated[Form, form_of(account)]  # one of several forms: the template tells by the path which
 
 
 @router.post("/account/name")
@@ -73,14 +72,10 @@ async def delete_account(request: Request, form: AccountForm) -> Response:
 # ---- Devices ----
 
 
-async def _devices(request: Request) -> dict[str, Any]:
+@router.get("/devices")
+async def devices(request: Request) -> Response:
     sessions, neighbors = await read_list(request, f"{ME}/sessions")
-    return {"sessions": sessions, "neighbors": neighbors}
-
-
-DEVICES = View("devices.html", _devices)
-
-router.get("/devices")(DEVICES.show)
+    return await page(request, "devices.html", sessions=sessions, neighbors=neighbors)
 
 
 @router.post("/devices/sign-out-others")
@@ -90,7 +85,7 @@ async def sign_out_others(request: Request) -> Response:
 
 
 @router.post("/devices/{session_id:uuid}/name")
-async def rename_device(request: Request, session_id: UUID, form: Annotated[Form, Depends(DEVICES.form)]) -> Response:
+async def rename_device(request: Request, session_id: UUID, form: Annotated[Form, form_of(devices)]) -> Response:
     await Api(request).call("PATCH", f"{ME}/sessions/{session_id}", json=form.required("device"))
     return redirect("/devices", done="renamed")
 

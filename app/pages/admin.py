@@ -12,7 +12,7 @@ from app.core.scopes import SCOPES
 from app.oidc.login import local_path
 from app.pages.api_client import Api
 from app.pages.forms import CORRECT_FIELDS, Form, PlainForm
-from app.pages.rendering import LATEST, ME, View, page, read_list, redirect
+from app.pages.rendering import LATEST, ME, form_of, page, read_list, redirect
 
 USERS, AUDIT, ROLES, JOBS, CLIENTS = "/api/users", "/api/audit", "/api/roles", "/api/jobs", "/api/clients"
 FILTERS = ("search", "role", "is_active")
@@ -45,7 +45,8 @@ def _choice_of(roles: list[dict[str, Any]]) -> dict[str, str]:
     return {role["name"]: role["name"] for role in roles}
 
 
-async def _person(request: Request) -> dict[str, Any]:
+@router.get("/people/{user_id:uuid}")
+async def person(request: Request) -> Response:
     api, user_id = Api(request), str(request.path_params["user_id"])
     user, sessions, roles, (events, neighbors) = await gather(
         api.get(f"{USERS}/{user_id}"),
@@ -56,13 +57,10 @@ async def _person(request: Request) -> dict[str, Any]:
     may_read_jobs = "jobs" in request.state.me["scopes"]
     jobs = await api.get(JOBS, owner_id=user_id, limit=LATEST) if may_read_jobs else []
     lists = {"sessions": sessions, "jobs": jobs, "events": events, "neighbors": neighbors}
-    return {"user": user, "roles": _choice_of(roles), **lists}
+    return await page(request, "admin-person.html", user=user, roles=_choice_of(roles), **lists)
 
 
-PERSON = View("admin-person.html", _person)
-PersonForm = Annotated[Form, Depends(PERSON.form)]
-
-router.get("/people/{user_id:uuid}")(PERSON.show)
+PersonForm = Annotated[Form, form_of(person)]
 
 
 @router.post("/people/{user_id:uuid}")
@@ -91,7 +89,7 @@ async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Re
     user = await Api(request).get(f"{USERS}/{user_id}")
     if form["email"].strip().lower() != user["email"]:
         form.errors, form.message, form.status = {"email": OTHER_ADDRESS}, CORRECT_FIELDS, 422
-        return await PERSON.show_form(request, form)
+        return await person(request)
     await Api(request).call("DELETE", f"{USERS}/{user_id}")
     return redirect("/admin", done="person-deleted")
 
@@ -109,17 +107,13 @@ async def history(request: Request) -> Response:
 # ---- Roles ----
 
 
-async def _roles(request: Request) -> dict[str, Any]:
-    return {"roles": await Api(request).get(ROLES), "scopes": SCOPES}
-
-
-ROLES_PAGE = View("admin-roles.html", _roles)
-
-router.get("/roles")(ROLES_PAGE.show)
+@router.get("/roles")
+async def roles(request: Request) -> Response:
+    return await page(request, "admin-roles.html", roles=await Api(request).get(ROLES), scopes=SCOPES)
 
 
 @router.post("/roles/{name}")
-async def change_role(request: Request, name: str, form: Annotated[Form, Depends(ROLES_PAGE.form)]) -> Response:
+async def change_role(request: Request, name: str, form: Annotated[Form, form_of(roles)]) -> Response:
     scopes = [scope for scope in SCOPES if form[scope]]
     await Api(request).call("PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
     return redirect("/admin/roles", done="role")
@@ -144,17 +138,15 @@ async def retry_job(request: Request, job_id: UUID, form: PlainForm) -> Response
 # ---- Apps: the clients of the authorization code flow ----
 
 
-async def _apps(request: Request) -> dict[str, Any]:
+@router.get("/apps")
+async def apps(request: Request) -> Response:
     clients, neighbors = await read_list(request, CLIENTS, limit="200")  # a mistake is shown beside its app
     for client in clients:
         client["form"] = Form({"name": client["name"], "redirect_uris": "\n".join(client["redirect_uris"])})
-    return {"clients": clients, "neighbors": neighbors, "empty": Form()}
+    return await page(request, "admin-apps.html", clients=clients, neighbors=neighbors, empty=Form())
 
 
-APPS = View("admin-apps.html", _apps)
-AppForm = Annotated[Form, Depends(APPS.form)]
-
-router.get("/apps")(APPS.show)
+AppForm = Annotated[Form, form_of(apps)]
 
 
 @router.post("/apps")

@@ -4,7 +4,7 @@ The sentences are in texts.toml: by problem type of the API, by field, by notice
 """
 
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 
 from app.core.errors import AppError, BadRequest, ForeignOrigin
 from app.core.settings import get_settings
@@ -33,10 +33,7 @@ _FIELD_OF_PROBLEM = {"wrong-password": "current_password"}
 
 @dataclass
 class Form:
-    """`show` shows the form again when the API rejects it. Without it, an error page does."""
-
     values: dict[str, str] = field(default_factory=dict)
-    show: Callable[[Request, "Form"], Awaitable[Response]] | None = None
     errors: dict[str, str] = field(default_factory=dict)
     faulty: list[dict[str, Any]] = field(default_factory=list)  # the API's mistakes in the lines of an imported file
     message: str = ""

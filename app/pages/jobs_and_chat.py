@@ -3,17 +3,17 @@
 import re
 from asyncio import gather
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.models.base import utcnow
 from app.models.chat import LOBBY
 from app.models.period import Period
 from app.pages.api_client import Api
 from app.pages.forms import Form
-from app.pages.rendering import ME, View, passed_on, read_list, redirect
+from app.pages.rendering import ME, form_of, page, passed_on, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,20 +26,16 @@ LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/
 # ---- Jobs ----
 
 
-async def _jobs(request: Request) -> dict[str, Any]:
+@router.get("/jobs")
+async def statements(request: Request) -> Response:
     rows, neighbors = await read_list(request, JOBS, kind="statement")
     for job in rows:
         job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
-    return {"jobs": rows, "neighbors": neighbors}
-
-
-STATEMENTS = View("jobs.html", _jobs)
-
-router.get("/jobs")(STATEMENTS.show)
+    return await page(request, "jobs.html", jobs=rows, neighbors=neighbors)
 
 
 @router.post("/jobs")
-async def start_statement(request: Request, form: Annotated[Form, Depends(STATEMENTS.form)]) -> Response:
+async def start_statement(request: Request, form: Annotated[Form, form_of(statements)]) -> Response:
     period = named_period(form["period"], utcnow().date()) or form.optional("from", "to")
     body = period | {"mail": form["mail"] == "on"}
     await Api(request).call("POST", f"{JOBS}/statement", json=body)
@@ -78,7 +74,8 @@ async def read_result(request: Request, job_id: UUID) -> Response:
 # ---- Chat ----
 
 
-async def _chat(request: Request) -> dict[str, Any]:
+@router.get("/chat")
+async def chat(request: Request) -> Response:
     api, room = Api(request), _room(request)
     messages, rooms, me = await gather(
         api.get(MESSAGES, room=room, limit=str(HISTORY)), api.get(ROOMS, limit=str(CHOICES)), api.get(ME)
@@ -86,7 +83,8 @@ async def _chat(request: Request) -> dict[str, Any]:
     for message in messages:
         message["parts"] = LINK.split(message["text"])
     latest = {room: None} | {each["name"]: each["last_message_at"] for each in rooms}  # this one is always among them
-    return {"room": room, "rooms": latest, "messages": messages, "me": me}
+    values = {"room": room, "rooms": latest, "messages": messages, "me": me, "new_id": uuid4()}
+    return await page(request, "chat.html", **values)
 
 
 def _room(request: Request) -> str:
@@ -95,16 +93,8 @@ def _room(request: Request) -> str:
     return "-".join(words)[:50].strip("-") or LOBBY
 
 
-CHAT = View("chat.html", _chat)
-
-
-@router.get("/chat")
-async def chat(request: Request) -> Response:
-    return await CHAT.show_form(request, Form({"client_message_id": str(uuid4())}))
-
-
 @router.post("/chat")
-async def send_message(request: Request, form: Annotated[Form, Depends(CHAT.form)]) -> Response:
+async def send_message(request: Request, form: Annotated[Form, form_of(chat)]) -> Response:
     """For browsers without JavaScript: static/chat.js sends messages over its socket."""
     room = _room(request)
     body = {"text": form["text"].replace("\r\n", "\n"), "room": room, **form.optional("client_message_id")}

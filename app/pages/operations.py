@@ -2,16 +2,17 @@
 
 from asyncio import gather
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
 from app.pages.api_client import Api, ApiError
 from app.pages.forms import Form, PlainForm
-from app.pages.rendering import ME, View, is_signed_in, page, passed_on, read_list, redirect
+from app.pages.rendering import ME, form_of, is_signed_in, page, passed_on, read_list, redirect, show_on_error
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,7 +26,7 @@ MILLISECONDS = len("2023-10-26T08:29:31.139")  # the part of a time that a datet
 
 @router.get("/operations")
 async def operations(request: Request) -> Response:
-    form = View("operations.html").show_on_error(request, _filter_form(request))
+    form = show_on_error(request, _filter_form(request), partial(page, template="operations.html"))
     filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
     api = Api(request)
     (rows, neighbors), totals = await gather(
@@ -35,7 +36,6 @@ async def operations(request: Request) -> Response:
     return await page(
         request,
         "operations.html",
-        form=form,
         filters=filters,
         query=filters | ({"chart": "quantity"} if by_quantity else {}),
         rows=rows,
@@ -100,8 +100,11 @@ def _values(operation: dict[str, Any]) -> dict[str, str]:
     return {name: operation[name] for name in ("type", "instrument_type", "figi", "quantity") if operation[name]}
 
 
+NewForm = Annotated[Form, form_of(partial(page, template="operation.html"))]
+
+
 @router.post("/operations/new")
-async def add_operation(request: Request, form: Annotated[Form, Depends(View("operation.html").form)]) -> Response:
+async def add_operation(request: Request, form: NewForm) -> Response:
     await _record_once(request, OPERATIONS, form, json=_body(form))
     return redirect("/operations", done="added")
 
@@ -114,8 +117,11 @@ async def choose_import(request: Request) -> Response:
     return await page(request, "import.html", form=Form({"key": request.query_params["key"], "lines": ""}))
 
 
+ImportForm = Annotated[Form, form_of(partial(page, template="import.html"))]
+
+
 @router.post("/operations/import")
-async def import_operations(request: Request, form: Annotated[Form, Depends(View("import.html").form)]) -> Response:
+async def import_operations(request: Request, form: ImportForm) -> Response:
     await _import(request, form, form["lines"])
     return redirect("/operations", done="imported")
 
@@ -154,13 +160,13 @@ async def edit_operation(request: Request, operation_id: int) -> Response:
     return await page(request, "operation.html", form=form)
 
 
-async def _their_version(request: Request) -> dict[str, Any]:
+async def _show_their_version(request: Request) -> Response:
     """The operation as it is now, shown beside a change that came too late; saving again replaces this version."""
     answer = await Api(request).call("GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
-    return {"theirs": answer.json(), "their_etag": answer.headers["etag"]}
+    return await page(request, "operation.html", theirs=answer.json(), their_etag=answer.headers["etag"])
 
 
-ChangeForm = Annotated[Form, Depends(View("operation.html", _their_version).form)]
+ChangeForm = Annotated[Form, form_of(_show_their_version)]
 
 
 @router.post("/operations/{operation_id:int}")

@@ -3,28 +3,16 @@
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.oidc.login import local_path
 from app.pages.api_client import Api, ApiError
 from app.pages.forms import TEXTS, Form, PlainForm, judge_password, judging
-from app.pages.rendering import View, is_signed_in, page, redirect
+from app.pages.rendering import form_of, is_signed_in, page, redirect
 
 router = APIRouter(include_in_schema=False)
 local_accounts = APIRouter(include_in_schema=False)  # main.py leaves these out with LOCAL_ACCOUNTS=off
-
-
-async def _read_form(request: Request) -> Form:
-    """A form whose template has the name of its path."""
-    return await View(_template(request)).form(request)
-
-
-def _template(request: Request) -> str:
-    return f"{request.url.path.removeprefix('/')}.html"
-
-
-FormOfPath = Annotated[Form, Depends(_read_form)]
 
 
 @router.get("/")
@@ -33,13 +21,19 @@ async def home(request: Request) -> Response:
 
 
 @local_accounts.get("/register")
+async def registration(request: Request) -> Response:
+    return redirect("/operations") if is_signed_in(request) else await show_form(request)
+
+
 @local_accounts.get("/forgot-password")
 @local_accounts.get("/reset-password")
 @local_accounts.get("/verify-email")
-async def empty_form(request: Request) -> Response:
-    if request.url.path == "/register" and is_signed_in(request):
-        return redirect("/operations")
-    return await page(request, _template(request))
+async def show_form(request: Request) -> Response:
+    """A form whose template has the name of its path."""
+    return await page(request, f"{request.url.path.removeprefix('/')}.html")
+
+
+FormOfPath = Annotated[Form, form_of(show_form)]
 
 
 # ---- Signing in and out, registering ----

@@ -1,11 +1,10 @@
 """Shared by all pages: rendering templates, redirects, reading lists of the API, headers of responses, and errors."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.core import metrics
@@ -37,6 +36,8 @@ def _origin(url: str, scheme: str = "http") -> str:
     return f"{address.scheme.replace('http', scheme, 1)}://{address.netloc}"
 
 
+Page = Callable[[Request], Awaitable[Response]]
+
 ME = "/api/users/me"
 LATEST = "10"  # rows of a list that is only a part of its page
 TEMPORARY = {429, 500, 503}  # the same page may work later
@@ -44,8 +45,8 @@ PASSED = 20  # pages of a list that an address remembers
 
 
 async def page(request: Request, template: str, *, form: Form | None = None, **values: Any) -> Response:
-    """A rendered template. A rejected form gives its status and its headers to the page that shows it again."""
-    form = form or Form()
+    """A rendered template with the form that was sent, if any. A rejected one gives the page its status and headers."""
+    form = form or getattr(request.state, "form", None) or Form()
     headers = {"Cache-Control": "private, no-store", **form.headers}
     settings, is_apart = get_settings(), request.app.state.api is None
     html = render(
@@ -66,29 +67,19 @@ async def page(request: Request, template: str, *, form: Form | None = None, **v
     return HTMLResponse(html, form.status, headers)
 
 
-@dataclass(frozen=True)
-class View:
-    """A page with forms: its template, and the values that `load` gets from the API."""
+def form_of(show: Page) -> Any:
+    """The dependency of a route that receives a form of the page `show`."""
 
-    template: str
-    load: Callable[[Request], Awaitable[dict[str, Any]]] | None = None
+    async def read(request: Request) -> Form:
+        return show_on_error(request, await read_form(request), show)
 
-    async def show(self, request: Request) -> Response:
-        """The route of the page."""
-        return await self.show_form(request, Form())
+    return Depends(read)
 
-    async def show_form(self, request: Request, form: Form) -> Response:
-        values = await self.load(request) if self.load else {}
-        return await page(request, self.template, form=form, **values)
 
-    async def form(self, request: Request) -> Form:
-        """The dependency of a route that receives one of its forms."""
-        return self.show_on_error(request, await read_form(request))
-
-    def show_on_error(self, request: Request, form: Form) -> Form:
-        """Have the form shown again, instead of an error page, when the API rejects it (answer_page)."""
-        form.show, request.state.form = self.show_form, form
-        return form
+def show_on_error(request: Request, form: Form, show: Page) -> Form:
+    """Have `show` show the form again, instead of an error page, when the API rejects it (answer_page)."""
+    request.state.form, request.state.show = form, show
+    return form
 
 
 async def _person(request: Request) -> Any:
@@ -163,10 +154,10 @@ async def answer_page(request: Request, error: Exception) -> Response:
         return await _error_page(request, known)
     if error.status == 401:
         return to_sign_in(request, next=_back(request))
-    form: Form | None = request.scope.get("state", {}).pop("form", None)  # only once: showing it may fail too
-    if form and form.show and error.status in CORRECTABLE and error.type != "foreign-origin":
-        form.reject(error)
-        return await form.show(request, form)
+    show: Page | None = request.scope.get("state", {}).pop("show", None)  # only once: showing it may fail too
+    if show and error.status in CORRECTABLE and error.type != "foreign-origin":
+        request.state.form.reject(error)
+        return await show(request)
     return await _error_page(request, error)
 
 
