@@ -69,7 +69,7 @@ class AuthorizationServer(ResourceServer):
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._session_of_claims(session, caller.claims, now)
         claims = AccessClaims.of(snapshot, caller.claims.generation, snapshot.scopes(), now, idle)
-        token = self._signers.access.mint(replace(claims, in_cookie=True))
+        token = self._signers.access.mint(claims.model_copy(update={"in_cookie": True}))
         return BrowserCookie(token, claims.expires_at - claims.issued_at)
 
     def issue_code(

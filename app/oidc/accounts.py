@@ -5,7 +5,6 @@ provider into other people's accounts.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, update
@@ -59,7 +58,7 @@ def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
         return None
     if not snapshot.is_active:
         raise InvalidToken
-    access = replace(claims.access, subject=snapshot.user_id, session_id=snapshot.id)
+    access = claims.access.model_copy(update={"subject": snapshot.user_id, "session_id": snapshot.id})
     return Caller(snapshot, access, snapshot.scopes() & access.scope)
 
 

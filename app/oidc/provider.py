@@ -18,8 +18,9 @@ from app.core.errors import InvalidToken, ProviderUnavailable, found
 from app.core.settings import Settings
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import is_current
+from app.oauth2.jwts import MAX_LENGTH, has_signed, parse_jwt
 from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
-from app.oidc.tokens import MAX_LENGTH, Profile, ProviderClaims, access_token_claims, parse_jwt, profile_of
+from app.oidc.tokens import Profile, ProviderClaims, access_token_claims, profile_of
 
 if TYPE_CHECKING:
     import httpx
@@ -66,7 +67,7 @@ class Provider:
             raise InvalidToken
         keys = await self.discovery.keys_for(header)
         if verified_by not in keys:
-            verified_by = found(next((key for key in keys if key.has_signed(token)), None), InvalidToken)
+            verified_by = found(next((key for key in keys if has_signed(key.parsed, token)), None), InvalidToken)
         self._verified[token] = header, claims, verified_by
         return claims
 

@@ -1,7 +1,6 @@
 """Introspection (RFC 7662): what a live token is, `{"active": false}` for all else; asking uses nothing up."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,7 +71,7 @@ def test_an_expired_token_is_inactive_to_the_second(muster: Muster, service: Tok
     """The minute of skew, within which it still opens things here, is for clocks that differ."""
     signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
     claims = signer.verify(ada.tokens().access, None)
-    over = signer.mint(replace(claims, expires_at=int(datetime.now(UTC).timestamp()) - 5))
+    over = signer.mint(claims.model_copy(update={"expires_at": int(datetime.now(UTC).timestamp()) - 5}))
     assert muster.me(Tokens(access_token=over)).status_code == 200
     assert told(muster, service, over) == INACTIVE
 

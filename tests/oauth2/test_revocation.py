@@ -1,6 +1,5 @@
 """Revocation (RFC 7009): any token of a session ends it at once, and nobody learns whether it was one."""
 
-import dataclasses
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from uuid import uuid4
 
@@ -42,7 +41,7 @@ def expired(muster: Muster, tokens: Tokens) -> str:
     """The same access token as if it had been made a year ago."""
     signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
     claims, year = signer.verify(tokens.access, None), 365 * 24 * 3600
-    earlier = dataclasses.replace(claims, issued_at=claims.issued_at - year, expires_at=claims.expires_at - year)
+    earlier = claims.model_copy(update={"issued_at": claims.issued_at - year, "expires_at": claims.expires_at - year})
     return signer.mint(earlier)
 
 

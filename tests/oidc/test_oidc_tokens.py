@@ -130,6 +130,16 @@ def test_a_token_with_another_header_is_refused(external: Muster, keycloak: Keyc
     assert_refused(use(external, token), INVALID_TOKEN)
 
 
+def test_a_header_nested_as_deeply_as_python_parses_is_refused(external: Muster, keycloak: Keycloak) -> None:
+    """Two parsers, at different depths of the stack, would not agree about the last level that is allowed."""
+    payload = encode(json.dumps(keycloak.claims()).encode())
+    for depth in range(900, 1000):
+        header = json.dumps({"alg": "RS256", "typ": "JWT", "kid": keycloak.keys[0].id, "x": 0})
+        nested = header.replace("0}", f"{'[' * depth}{']' * depth}}}")
+        answer = use(external, f"{encode(nested.encode())}.{payload}.{encode(b'x' * 256)}")
+        assert answer.status_code == 401, depth
+
+
 def test_other_tokens_of_the_realm_give_no_access(external: Muster, keycloak: Keycloak) -> None:
     """An ID token for the same client, a refresh token, and an access token of another realm on the same host."""
     for changes in (
