@@ -5,15 +5,14 @@ account: to its password, address or epoch, or when it is disabled (docs/securit
 """
 
 from datetime import datetime, timedelta
-from typing import get_args
 
 from sqlmodel import Session
 
 from app.accounts.users import find_user, lock_user
-from app.core.crypto import SignedToken, TokenSigner, parse_signed
+from app.core.crypto import parse_signed
 from app.core.errors import AlreadyConfirmed, InvalidLink
 from app.models.audit import EventName, record
-from app.models.user import LinkKind, User
+from app.models.user import LINK_KINDS, LinkKind, User
 from app.oauth2.access_tokens import Signers, from_timestamp
 
 LINK_TTL = timedelta(hours=1)
@@ -24,8 +23,7 @@ def make_link_token(signers: Signers, user: User, kind: LinkKind, now: datetime)
     """A new token, which invalidates the older ones of its kind once `user` is committed."""
     expires_at = int((now + LINK_TTL).timestamp())
     setattr(user, f"newest_{kind}", expires_at)
-    signer: TokenSigner = getattr(signers, kind)
-    return signer.sign(user.id, expires_at, _binding(user, kind, user.auth_epoch))
+    return signers.links[kind].sign(user.id, expires_at, _binding(user, kind, user.auth_epoch))
 
 
 def redeem_reset(session: Session, signers: Signers, token: str, now: datetime) -> User:
@@ -51,7 +49,7 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
 
 def find_renewable(session: Session, signers: Signers, token: str) -> tuple[LinkKind, User]:
     """The kind and the account of a link that a new one may replace, however old it is; else InvalidLink."""
-    return _authenticate(session, signers, token, None, *get_args(LinkKind))
+    return _authenticate(session, signers, token, None, *LINK_KINDS)
 
 
 def _authenticate(
@@ -66,21 +64,17 @@ def _authenticate(
     if presented is None or user is None:
         raise InvalidLink
     for kind in kinds:
-        if user.link_recipient(kind) and _is_signed(signers, presented, user, kind, user.auth_epoch):
+        if user.link_recipient(kind) and signers.links[kind].verify(presented, _binding(user, kind, user.auth_epoch)):
             is_newest = presented.number >= getattr(user, f"newest_{kind}")
             if now and not (is_newest and now < from_timestamp(presented.number)):
                 raise InvalidLink(renewable=True)
             return kind, user
-    epochs = range(user.auth_epoch, max(user.auth_epoch - REMEMBERED_EPOCHS, 0), -1)
-    may_be_confirmed = "verification" in kinds and user.is_verified
-    if may_be_confirmed and any(_is_signed(signers, presented, user, "verification", epoch) for epoch in epochs):
-        raise AlreadyConfirmed
+    if "verification" in kinds and user.is_verified:
+        epochs = range(user.auth_epoch, max(user.auth_epoch - REMEMBERED_EPOCHS, 0), -1)
+        bindings = [_binding(user, "verification", epoch) for epoch in epochs]
+        if any(signers.links["verification"].verify(presented, binding) for binding in bindings):
+            raise AlreadyConfirmed
     raise InvalidLink
-
-
-def _is_signed(signers: Signers, presented: SignedToken, user: User, kind: LinkKind, epoch: int) -> bool:
-    signer: TokenSigner = getattr(signers, kind)
-    return signer.verify(presented, _binding(user, kind, epoch))
 
 
 def _binding(user: User, kind: LinkKind, epoch: int) -> bytes:

@@ -12,7 +12,7 @@ from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from uuid import UUID, uuid4
 
@@ -21,7 +21,7 @@ from app.core.settings import Settings
 from app.core.templating import render
 from app.models.base import utcnow
 from app.models.types import NO_MAILBOX, ascii_address
-from app.models.user import LinkKind, User
+from app.models.user import LINK_KINDS, User
 from app.oauth2.access_tokens import Signers
 
 _MAILS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def _recipient(
     kind = arguments["template"]
     if kind == "statement" and not (user.is_active and user.is_verified):
         return None, None
-    if kind not in get_args(LinkKind):
+    if kind not in LINK_KINDS:
         return arguments.get("to", user.email), None
     recipient = user.link_recipient(kind)
     return recipient, make_link_token(signers, user, kind, now) if recipient else None

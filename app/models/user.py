@@ -2,7 +2,7 @@
 
 import sys
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 import pydantic
@@ -60,6 +60,7 @@ class UserBase(SQLModel):
 
 
 LinkKind = Literal["reset", "verification", "email_change"]
+LINK_KINDS: tuple[LinkKind, ...] = get_args(LinkKind)
 
 
 class User(UserBase, table=True):

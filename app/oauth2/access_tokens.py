@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, Validat
 from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, public_jwk, read_private_key
 from app.core.errors import InvalidToken, found
 from app.models.refresh_token import SessionSnapshot
+from app.models.user import LINK_KINDS
 from app.oauth2.jwts import has_signed, parse_jwt
 
 AUDIENCE = "muster"
@@ -159,9 +160,7 @@ class Signers:
         self.access = AccessTokenSigner(secret_keys, issuer, key_files)
         self.refresh = TokenSigner(secret_keys, "refresh")
         self.code = TokenSigner(secret_keys, "code")
-        self.reset = TokenSigner(secret_keys, "reset")
-        self.verification = TokenSigner(secret_keys, "verification")
-        self.email_change = TokenSigner(secret_keys, "email-change")
+        self.links = {kind: TokenSigner(secret_keys, kind.replace("_", "-")) for kind in LINK_KINDS}
         self.cursor = ValueSigner(secret_keys, "cursor")  # positions in lists
         self.sign_in = ValueSigner(secret_keys, "sign-in")  # one at the identity provider, in progress in a browser
 
