@@ -1,13 +1,13 @@
 """How often the password of an account may be tried, and how many mails may be sent to one recipient."""
 
 import hashlib
+from collections.abc import Callable
 from uuid import UUID
 
 from limits import RateLimitItem, RateLimitItemPerHour, parse_many
 from limits.strategies import MovingWindowRateLimiter
 
 from app.core import metrics
-from app.core.errors import TooManyRequests
 from app.core.logs import security_event
 from app.core.moving_windows import LocalStorage, SharedStorage, networks, refusal
 from app.core.redis import CLIENT_OPTIONS
@@ -39,9 +39,7 @@ class AccountLimits:
 
     def check_ceiling(self, account: str) -> None:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
-        key = _account_key(account)
-        if not self._windows.test(ACCOUNT_CEILING, key, "all"):
-            raise self._refusal(ACCOUNT_CEILING, key, "all")
+        self._require(self._windows.test, ACCOUNT_CEILING, _account_key(account), "all")
 
     def proof(self, user_id: UUID) -> None:
         """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
@@ -78,12 +76,12 @@ class AccountLimits:
 
     def _hit(self, *key: str) -> None:
         for item in self._items:
-            if not self._windows.hit(item, *key):
-                raise self._refusal(item, *key)
+            self._require(self._windows.hit, item, *key)
 
-    def _refusal(self, item: RateLimitItem, *key: str) -> TooManyRequests:
-        security_event("wrong passwords refused", within_seconds=item.get_expiry())
-        return refusal(item, self._windows.get_window_stats(item, *key).reset_time, "password")
+    def _require(self, is_free: Callable[..., bool], item: RateLimitItem, *key: str) -> None:
+        if not is_free(item, *key):
+            security_event("wrong passwords refused", within_seconds=item.get_expiry())
+            raise refusal(item, self._windows.get_window_stats(item, *key).reset_time, "password")
 
 
 def _account_key(account: str) -> str:

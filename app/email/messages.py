@@ -8,11 +8,10 @@ import smtplib
 import ssl
 import tomllib
 from collections.abc import Mapping
-from datetime import datetime
 from email.message import EmailMessage
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from uuid import UUID, uuid4
 
@@ -28,22 +27,23 @@ _MAILS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".t
 
 
 def compose_mail(
-    message_id: UUID, arguments: Mapping[str, Any], user: User | None, settings: Settings, signers: Signers
+    message_id: UUID, arguments: Mapping[str, str], user: User, settings: Settings, signers: Signers
 ) -> EmailMessage | None:
     """The mail that a job's arguments describe, or None if there is no longer a reason to send it.
 
     A mail that is sent again has the same `message_id`.
     """
-    recipient, token = _recipient(arguments, user, signers, utcnow())
-    if user is None or recipient is None or recipient.endswith(NO_MAILBOX):
+    template, recipient = arguments["template"], _recipient(arguments, user)
+    if recipient is None or recipient.endswith(NO_MAILBOX):
         return None
     is_own = user.is_verified and recipient == user.email
     if not is_own:  # it may be a stranger's address: omit text that a person chose
         arguments = {**arguments, "device": "a device"}
-    texts = {name: text.format_map(arguments) for name, text in _MAILS[arguments["template"]].items()}
+    texts = {name: text.format_map(arguments) for name, text in _MAILS[template].items()}
     texts |= {"person": user.name if is_own and user.name else "", "host": urlsplit(settings.public_url).netloc}
-    page = f"{settings.public_url}/{texts['page']}" if "page" in texts else None
-    texts["link"] = f"{page}#token={token}" if token else page or ""
+    texts["link"] = f"{settings.public_url}/{texts['page']}" if "page" in texts else ""
+    if template in LINK_KINDS:
+        texts["link"] += f"#token={make_link_token(signers, user, template, utcnow())}"
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.mail_from, ascii_address(recipient), texts["subject"]
     message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
@@ -55,19 +55,14 @@ def compose_mail(
     return message
 
 
-def _recipient(
-    arguments: Mapping[str, Any], user: User | None, signers: Signers, now: datetime
-) -> tuple[str | None, str | None]:
-    """The address, and the token of the link if there is one. A link goes only to the address that it is bound to."""
-    if user is None:
-        return None, None
-    kind = arguments["template"]
-    if kind == "statement" and not (user.is_active and user.is_verified):
-        return None, None
-    if kind not in LINK_KINDS:
-        return arguments.get("to", user.email), None
-    recipient = user.link_recipient(kind)
-    return recipient, make_link_token(signers, user, kind, now) if recipient else None
+def _recipient(arguments: Mapping[str, str], user: User) -> str | None:
+    """The address, if there still is a reason to write. A link goes only to the address that it is bound to."""
+    template = arguments["template"]
+    if template in LINK_KINDS:
+        return user.link_recipient(template)
+    if template == "statement" and not (user.is_active and user.is_verified):
+        return None
+    return arguments.get("to", user.email)
 
 
 # ---- Sending ----
@@ -104,12 +99,8 @@ def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
     tls = parse_qs(url.query).get("tls", ["starttls"])[0]
     context = ssl.create_default_context()
     host, port = url.hostname or "localhost", url.port or (465 if tls == "implicit" else 587)
-    connection = (
-        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
-        if tls == "implicit"
-        else smtplib.SMTP(host, port, timeout=TIMEOUT)
-    )
-    with connection as smtp:
+    connect = partial(smtplib.SMTP_SSL, context=context) if tls == "implicit" else smtplib.SMTP
+    with connect(host, port, timeout=TIMEOUT) as smtp:
         if tls == "starttls":
             smtp.starttls(context=context)
         if url.username:

@@ -18,7 +18,7 @@ _OPEN = text("closed_at IS NULL")
 
 class TaskBase(SQLModel):
     title: Title = Field(max_length=200)
-    assignee_id: UUID | None = Field(default=None, description=_ASSIGNEE)
+    assignee_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL", description=_ASSIGNEE)
 
 
 class Task(TaskBase, table=True):
@@ -31,7 +31,6 @@ class Task(TaskBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     author_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL")
-    assignee_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL")
     created_at: datetime = Field(default_factory=utcnow)
     closed_at: datetime | None = None
 

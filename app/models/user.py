@@ -35,19 +35,15 @@ Search = Annotated[str, *line(254, "ada", "Only accounts whose address or name b
 _SCOPES, _SOME_SCOPES = "What the role allows.", ["me", "operations:read"]
 
 
-class RoleBase(SQLModel):
+class RolePublic(SQLModel):
     name: str = described("The role's name.", "user", max_length=50)
     scopes: list[str] = described(_SCOPES, _SOME_SCOPES, sa_type=JSON)
 
 
-class Role(RoleBase, table=True):
+class Role(RolePublic, table=True):
     __table_args__ = (UniqueConstraint("name"),)
 
     id: int | None = Field(default=None, primary_key=True)
-
-
-class RolePublic(RoleBase):
-    pass
 
 
 class RoleUpdate(Body):

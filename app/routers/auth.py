@@ -60,12 +60,10 @@ async def check_password(request: Request, body: PasswordCheck, services: Servic
 # ---- The token endpoint ----
 
 
-def _is_not_password_grant(request: Request) -> bool:
-    return getattr(request.state, "grant_type", None) != "password"
-
-
 @router.post("/token", openapi_extra=TOKEN_FORM, responses=OAUTH_ERRORS, include_in_schema=bool(GRANTS))
-@RouteLimit(settings.limit_login_ip, scope="sign-in", exempt_when=_is_not_password_grant)
+@RouteLimit(
+    settings.limit_login_ip, scope="sign-in", exempt_when=lambda request: request.state.grant_type != "password"
+)
 async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
 
