@@ -20,12 +20,11 @@ local_accounts = APIRouter(include_in_schema=False)
 @router.get("/account")
 async def account(request: Request) -> Response:
     api = Api(request)
-    me, (events, neighbors) = await gather(api.get(ME), read_list(request, f"{ME}/audit", limit=LATEST))
+    me, events = await gather(api.get(ME), read_list(request, f"{ME}/audit", limit=LATEST))
     own = {"kind": "export", "owner_id": me["id"], "limit": "1"}  # an admin could read everybody's
     exports = await api.get("/api/jobs", **own) if "jobs" in me["scopes"] else []
     forms = {"profile": Form({"name": me["name"] or ""}), "empty": Form()}
-    lists = {"jobs": exports, "events": events, "neighbors": neighbors}
-    return await page(request, "account.html", me=me, **forms, **lists)
+    return await page(request, "account.html", me=me, **forms, jobs=exports, events=events)
 
 
 AccountForm = Annotated[Form, form_of(account)]  # one of several forms: the template tells by the path which
@@ -74,8 +73,7 @@ async def delete_account(request: Request, form: AccountForm) -> Response:
 
 @router.get("/devices")
 async def devices(request: Request) -> Response:
-    sessions, neighbors = await read_list(request, f"{ME}/sessions")
-    return await page(request, "devices.html", sessions=sessions, neighbors=neighbors)
+    return await page(request, "devices.html", sessions=await read_list(request, f"{ME}/sessions"))
 
 
 @router.post("/devices/sign-out-others")

@@ -35,10 +35,8 @@ router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depen
 @router.get("")
 async def people(request: Request) -> Response:
     filters = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
-    (rows, neighbors), roles = await gather(read_list(request, USERS, **filters), Api(request).get(ROLES))
-    return await page(
-        request, "admin-people.html", people=rows, neighbors=neighbors, filters=filters, roles=_choice_of(roles)
-    )
+    people, roles = await gather(read_list(request, USERS, **filters), Api(request).get(ROLES))
+    return await page(request, "admin-people.html", people=people, filters=filters, roles=_choice_of(roles))
 
 
 def _choice_of(roles: list[dict[str, Any]]) -> dict[str, str]:
@@ -48,7 +46,7 @@ def _choice_of(roles: list[dict[str, Any]]) -> dict[str, str]:
 @router.get("/people/{user_id:uuid}")
 async def person(request: Request) -> Response:
     api, user_id = Api(request), str(request.path_params["user_id"])
-    user, sessions, roles, (events, neighbors) = await gather(
+    user, sessions, roles, events = await gather(
         api.get(f"{USERS}/{user_id}"),
         api.get(f"{USERS}/{user_id}/sessions"),
         api.get(ROLES),
@@ -56,7 +54,7 @@ async def person(request: Request) -> Response:
     )
     may_read_jobs = "jobs" in request.state.me["scopes"]
     jobs = await api.get(JOBS, owner_id=user_id, limit=LATEST) if may_read_jobs else []
-    lists = {"sessions": sessions, "jobs": jobs, "events": events, "neighbors": neighbors}
+    lists = {"sessions": sessions, "jobs": jobs, "events": events}
     return await page(request, "admin-person.html", user=user, roles=_choice_of(roles), **lists)
 
 
@@ -100,8 +98,7 @@ async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Re
 @router.get("/history")
 async def history(request: Request) -> Response:
     """What happened to accounts, roles and apps."""
-    events, neighbors = await read_list(request, AUDIT)
-    return await page(request, "admin-history.html", events=events, neighbors=neighbors)
+    return await page(request, "admin-history.html", events=await read_list(request, AUDIT))
 
 
 # ---- Roles ----
@@ -125,8 +122,7 @@ async def change_role(request: Request, name: str, form: Annotated[Form, form_of
 @router.get("/jobs")
 async def jobs(request: Request) -> Response:
     state = request.query_params.get("state", "failed")
-    rows, neighbors = await read_list(request, JOBS, state=state)
-    return await page(request, "admin-jobs.html", jobs=rows, neighbors=neighbors, state=state)
+    return await page(request, "admin-jobs.html", jobs=await read_list(request, JOBS, state=state), state=state)
 
 
 @router.post("/jobs/{job_id:uuid}/retry")
@@ -140,10 +136,10 @@ async def retry_job(request: Request, job_id: UUID, form: PlainForm) -> Response
 
 @router.get("/apps")
 async def apps(request: Request) -> Response:
-    clients, neighbors = await read_list(request, CLIENTS, limit="200")  # a mistake is shown beside its app
-    for client in clients:
+    clients = await read_list(request, CLIENTS, limit="200")  # a mistake is shown beside its app
+    for client in clients.rows:
         client["form"] = Form({"name": client["name"], "redirect_uris": "\n".join(client["redirect_uris"])})
-    return await page(request, "admin-apps.html", clients=clients, neighbors=neighbors, empty=Form())
+    return await page(request, "admin-apps.html", clients=clients, empty=Form())
 
 
 AppForm = Annotated[Form, form_of(apps)]

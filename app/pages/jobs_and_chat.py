@@ -28,10 +28,10 @@ LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/
 
 @router.get("/jobs")
 async def statements(request: Request) -> Response:
-    rows, neighbors = await read_list(request, JOBS, kind="statement")
-    for job in rows:
+    jobs = await read_list(request, JOBS, kind="statement")
+    for job in jobs.rows:
         job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
-    return await page(request, "jobs.html", jobs=rows, neighbors=neighbors)
+    return await page(request, "jobs.html", jobs=jobs)
 
 
 @router.post("/jobs")

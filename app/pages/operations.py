@@ -29,7 +29,7 @@ async def operations(request: Request) -> Response:
     form = show_on_error(request, _filter_form(request), partial(page, template="operations.html"))
     filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
     api = Api(request)
-    (rows, neighbors), totals = await gather(
+    listed, totals = await gather(
         read_list(request, OPERATIONS, limit=str(ROWS), **filters), api.get(SUMMARY, **filters)
     )
     all_totals = await api.get(SUMMARY) if filters else totals
@@ -38,8 +38,7 @@ async def operations(request: Request) -> Response:
         "operations.html",
         filters=filters,
         query=filters | ({"chart": "quantity"} if by_quantity else {}),
-        rows=rows,
-        neighbors=neighbors,
+        operations=listed,
         count=sum(total["count"] for total in totals),
         chart=monthly_chart(totals, by_quantity=by_quantity),
         by_quantity=by_quantity,

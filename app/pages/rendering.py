@@ -113,15 +113,16 @@ def passed_on(response: "httpx.Response") -> dict[str, str]:
     return {name: response.headers[name] for name in names if name in response.headers}
 
 
-class Neighbors(NamedTuple):
-    """The query parameters of the next older and newer page of a list; None if there is no such page."""
+class Listing(NamedTuple):
+    """One page of a list. `older` and `newer` are the query parameters of its neighbors; None if there is none."""
 
+    rows: list[Any]
     older: dict[str, str] | None
     newer: dict[str, str] | None
 
 
-async def read_list(request: Request, path: str, **query: str) -> tuple[list[Any], Neighbors]:
-    """One page of a list of the API, from the cursor in this page's own address; and the cursors of its neighbors.
+async def read_list(request: Request, path: str, **query: str) -> Listing:
+    """One page of a list of the API, from the cursor in this page's own address.
 
     The API's lists go forward only. So `before` in the address holds the cursors of the pages before this one; that of
     the first page is empty.
@@ -131,7 +132,7 @@ async def read_list(request: Request, path: str, **query: str) -> tuple[list[Any
     response = await Api(request).call("GET", path, params=query | ({"after": after} if after else {}))
     cursor = response.headers.get("next-cursor")
     older = {"after": cursor, "before": ".".join([*passed, after])} if cursor else None
-    return response.json(), Neighbors(older, _newer(passed))
+    return Listing(response.json(), older, _newer(passed))
 
 
 def _newer(passed: list[str]) -> dict[str, str] | None:
