@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.core.errors import InsufficientScope
 from app.core.scopes import SCOPES
 from app.oidc.login import local_path
-from app.pages.api_client import Api
+from app.pages.api_client import call_api, get_json
 from app.pages.forms import CORRECT_FIELDS, Form, PlainForm
 from app.pages.rendering import LATEST, ME, form_of, page, read_list, redirect
 
@@ -21,7 +21,7 @@ OTHER_ADDRESS = "This is not the address of this account."
 
 async def require_administrator(request: Request) -> None:
     """Refuse people who may not see other accounts. The API decides what everybody else may do."""
-    request.state.me = await Api(request).get(ME)
+    request.state.me = await get_json(request, ME)
     if "users:read" not in request.state.me["scopes"]:
         raise InsufficientScope("users:read")
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depen
 @router.get("")
 async def people(request: Request) -> Response:
     filters = {name: text for name in FILTERS if (text := request.query_params.get(name, "").strip())}
-    people, roles = await gather(read_list(request, USERS, **filters), Api(request).get(ROLES))
+    people, roles = await gather(read_list(request, USERS, **filters), get_json(request, ROLES))
     return await page(request, "admin-people.html", people=people, filters=filters, roles=_choice_of(roles))
 
 
@@ -45,15 +45,15 @@ def _choice_of(roles: list[dict[str, Any]]) -> dict[str, str]:
 
 @router.get("/people/{user_id:uuid}")
 async def person(request: Request) -> Response:
-    api, user_id = Api(request), str(request.path_params["user_id"])
+    user_id = str(request.path_params["user_id"])
     user, sessions, roles, events = await gather(
-        api.get(f"{USERS}/{user_id}"),
-        api.get(f"{USERS}/{user_id}/sessions"),
-        api.get(ROLES),
+        get_json(request, f"{USERS}/{user_id}"),
+        get_json(request, f"{USERS}/{user_id}/sessions"),
+        get_json(request, ROLES),
         read_list(request, AUDIT, user_id=user_id, limit=LATEST),
     )
     may_read_jobs = "jobs" in request.state.me["scopes"]
-    jobs = await api.get(JOBS, owner_id=user_id, limit=LATEST) if may_read_jobs else []
+    jobs = await get_json(request, JOBS, owner_id=user_id, limit=LATEST) if may_read_jobs else []
     lists = {"sessions": sessions, "jobs": jobs, "events": events}
     return await page(request, "admin-person.html", user=user, roles=_choice_of(roles), **lists)
 
@@ -65,30 +65,30 @@ PersonForm = Annotated[Form, form_of(person)]
 async def change_person(request: Request, user_id: UUID, form: PersonForm) -> Response:
     """Change the role, or whether the account is active."""
     state = {"is_active": form["is_active"] == "true"} if form["is_active"] else {}
-    await Api(request).call("PATCH", f"{USERS}/{user_id}", json=form.optional("role") | state)
+    await call_api(request, "PATCH", f"{USERS}/{user_id}", json=form.optional("role") | state)
     return redirect(f"/admin/people/{user_id}", done="person")
 
 
 @router.post("/people/{user_id:uuid}/sign-out")
 async def sign_out_everywhere(request: Request, user_id: UUID) -> Response:
-    await Api(request).call("DELETE", f"{USERS}/{user_id}/sessions")
+    await call_api(request, "DELETE", f"{USERS}/{user_id}/sessions")
     return redirect(f"/admin/people/{user_id}", done="everywhere")
 
 
 @router.post("/people/{user_id:uuid}/devices/{session_id:uuid}/sign-out")
 async def sign_out_device(request: Request, user_id: UUID, session_id: UUID) -> Response:
-    await Api(request).call("DELETE", f"{USERS}/{user_id}/sessions/{session_id}")
+    await call_api(request, "DELETE", f"{USERS}/{user_id}/sessions/{session_id}")
     return redirect(f"/admin/people/{user_id}", done="device")
 
 
 @router.post("/people/{user_id:uuid}/delete")
 async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Response:
     """Delete an account whose address was typed to confirm that."""
-    user = await Api(request).get(f"{USERS}/{user_id}")
+    user = await get_json(request, f"{USERS}/{user_id}")
     if form["email"].strip().lower() != user["email"]:
         form.errors, form.message, form.status = {"email": OTHER_ADDRESS}, CORRECT_FIELDS, 422
         return await person(request)
-    await Api(request).call("DELETE", f"{USERS}/{user_id}")
+    await call_api(request, "DELETE", f"{USERS}/{user_id}")
     return redirect("/admin", done="person-deleted")
 
 
@@ -106,13 +106,13 @@ async def history(request: Request) -> Response:
 
 @router.get("/roles")
 async def roles(request: Request) -> Response:
-    return await page(request, "admin-roles.html", roles=await Api(request).get(ROLES), scopes=SCOPES)
+    return await page(request, "admin-roles.html", roles=await get_json(request, ROLES), scopes=SCOPES)
 
 
 @router.post("/roles/{name}")
 async def change_role(request: Request, name: str, form: Annotated[Form, form_of(roles)]) -> Response:
     scopes = [scope for scope in SCOPES if form[scope]]
-    await Api(request).call("PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
+    await call_api(request, "PATCH", f"{ROLES}/{quote(name, safe='')}", json={"scopes": scopes})
     return redirect("/admin/roles", done="role")
 
 
@@ -127,7 +127,7 @@ async def jobs(request: Request) -> Response:
 
 @router.post("/jobs/{job_id:uuid}/retry")
 async def retry_job(request: Request, job_id: UUID, form: PlainForm) -> Response:
-    await Api(request).call("POST", f"{JOBS}/{job_id}/retry")
+    await call_api(request, "POST", f"{JOBS}/{job_id}/retry")
     return redirect(local_path(form["next"], "/admin/jobs"), done="retried")
 
 
@@ -147,19 +147,19 @@ AppForm = Annotated[Form, form_of(apps)]
 
 @router.post("/apps")
 async def add_app(request: Request, form: AppForm) -> Response:
-    await Api(request).call("POST", CLIENTS, json=form.required("id", "name") | _redirect_uris(form))
+    await call_api(request, "POST", CLIENTS, json=form.required("id", "name") | _redirect_uris(form))
     return redirect("/admin/apps", done="app")
 
 
 @router.post("/apps/{client_id}")
 async def change_app(request: Request, client_id: str, form: AppForm) -> Response:
-    await Api(request).call("PATCH", _client(client_id), json=form.required("name") | _redirect_uris(form))
+    await call_api(request, "PATCH", _client(client_id), json=form.required("name") | _redirect_uris(form))
     return redirect("/admin/apps", done="app")
 
 
 @router.post("/apps/{client_id}/remove")
 async def remove_app(request: Request, client_id: str) -> Response:
-    await Api(request).call("DELETE", _client(client_id))
+    await call_api(request, "DELETE", _client(client_id))
     return redirect("/admin/apps", done="app-removed")
 
 
@@ -176,4 +176,4 @@ def _redirect_uris(form: Form) -> dict[str, list[str]]:
 
 @router.get("/system")
 async def system(request: Request) -> Response:
-    return await page(request, "admin-system.html", system=await Api(request).get("/api/system"))
+    return await page(request, "admin-system.html", system=await get_json(request, "/api/system"))

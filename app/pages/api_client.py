@@ -4,6 +4,7 @@ It calls the API as the browser would, with the browser's cookie, address and re
 (validation, limits, ownership, which site may write) exists once, in the API.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -34,59 +35,57 @@ class ApiError(Exception):
         super().__init__(f"{self.status} {self.type}")
 
 
-class Api:
-    """The API, called for one request of a browser. The browser receives the cookies that the API sets."""
+async def call_api(
+    request: Request, method: str, path: str, *, headers: Mapping[bytes, bytes] = {}, **sent: Any
+) -> "httpx.Response":
+    """The API's response for a browser's `request`, which receives the cookies that the API sets; ApiError for a status
+    of 400 and above. `sent` are arguments of httpx, such as `json`."""
+    import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._settings = get_settings()
+    base_url, transport = _transport(request)
+    outgoing = httpx.Request(
+        method,
+        base_url + path,
+        headers=[*_headers(request), *headers.items()],
+        extensions={"timeout": _TIMEOUT},
+        **sent,
+    )
+    try:
+        response = await transport.handle_async_request(outgoing)
+        await response.aread()
+    except httpx.TransportError:
+        raise Unavailable(retry_after=5) from None
+    if cookie := response.headers.get("set-cookie"):
+        request.state.set_cookie = cookie  # app/http/middleware.py adds it to the answer
+    if response.is_error:
+        raise ApiError(response)
+    return response
 
-    async def call(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, **sent: Any
-    ) -> "httpx.Response":
-        """The whole response; ApiError for a status of 400 and above. `sent` are arguments of httpx, such as `json`."""
-        import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
-        base_url, transport = self._transport()
-        outgoing = httpx.Request(
-            method,
-            base_url + path,
-            headers=[*self._headers(), *((name.encode(), text.encode()) for name, text in (headers or {}).items())],
-            extensions={"timeout": _TIMEOUT},
-            **sent,
-        )
-        try:
-            response = await transport.handle_async_request(outgoing)
-            await response.aread()
-        except httpx.TransportError:
-            raise Unavailable(retry_after=5) from None
-        if cookie := response.headers.get("set-cookie"):
-            self._request.state.set_cookie = cookie  # app/http/middleware.py adds it to the answer
-        if response.is_error:
-            raise ApiError(response)
-        return response
+async def get_json(request: Request, path: str, **query: str) -> Any:
+    """The JSON of a resource of the API."""
+    return (await call_api(request, "GET", path, params=query)).json()
 
-    async def get(self, path: str, **query: str) -> Any:
-        """The JSON of a resource."""
-        return (await self.call("GET", path, params=query)).json()
 
-    def _transport(self) -> tuple[str, "httpx.AsyncBaseTransport"]:
-        """The base URL and the transport: over the network, or straight into the other application of this process."""
-        import httpx  # noqa: PLC0415  # the same
+def _transport(request: Request) -> tuple[str, "httpx.AsyncBaseTransport"]:
+    """The base URL and the transport: over the network, or straight into the other application of this process."""
+    import httpx  # noqa: PLC0415  # the same
 
-        state = self._request.app.state
-        if state.api is None:
-            return self._settings.api_url or "", state.transport
-        client = (client_address(self._request), self._request.client.port if self._request.client else 0)
-        return f"{self._request.url.scheme}://localhost", httpx.ASGITransport(state.api, client=client)
+    state = request.app.state
+    if state.api is None:
+        return get_settings().api_url or "", state.transport
+    transport = httpx.ASGITransport(state.api, client=(client_address(request), 0))
+    return f"{request.url.scheme}://localhost", transport
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [(name, text) for name, text in self._request.scope["headers"] if name == b"user-agent"]
-        if origin_allowed(self._request, self._settings):
-            # Judged here, by the address that the browser knows: the API may have another one.
-            headers.append((b"sec-fetch-site", b"same-origin"))
-        if self._request.app.state.api is None:
-            headers.append((b"x-forwarded-for", client_address(self._request).encode()))
-        if token := cookie_token(self._request, self._settings):
-            headers.append((b"cookie", f"{cookie_name(self._settings)}={token}".encode()))
-        return [*headers, (b"x-request-id", request_id.get().encode()), (b"accept-encoding", b"identity")]
+
+def _headers(request: Request) -> list[tuple[bytes, bytes]]:
+    settings = get_settings()
+    headers = [(name, text) for name, text in request.scope["headers"] if name == b"user-agent"]
+    if origin_allowed(request, settings):
+        # Judged here, by the address that the browser knows: the API may have another one.
+        headers.append((b"sec-fetch-site", b"same-origin"))
+    if request.app.state.api is None:
+        headers.append((b"x-forwarded-for", client_address(request).encode()))
+    if token := cookie_token(request, settings):
+        headers.append((b"cookie", f"{cookie_name(settings)}={token}".encode()))
+    return [*headers, (b"x-request-id", request_id.get().encode()), (b"accept-encoding", b"identity")]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.core.scopes import SCOPES
-from app.pages.api_client import Api, ApiError
+from app.pages.api_client import ApiError, call_api
 from app.pages.forms import PlainForm
 from app.pages.rendering import page, page_headers, redirect, to_sign_in
 
@@ -63,7 +63,7 @@ async def decide(request: Request, form: PlainForm) -> Response:
 async def _call(request: Request, method: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The API's response to the request in this page's address; None if nobody is signed in."""
     try:
-        response = await Api(request).call(method, f"/api/auth/authorization?{request.url.query}", json=body)
+        response = await call_api(request, method, f"/api/auth/authorization?{request.url.query}", json=body)
     except ApiError as error:
         if error.status == 401:
             return None

@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from app.core.errors import AppError, BadRequest, ForeignOrigin
 from app.core.settings import get_settings
 from app.http.cookies import origin_allowed
-from app.pages.api_client import Api, ApiError
+from app.pages.api_client import ApiError, call_api
 
 MAX_FIELDS = 50
 FORM = "application/x-www-form-urlencoded"
@@ -132,7 +132,7 @@ async def judge_password(request: Request, form: Form, field: str) -> ApiError |
     """Mark the field if the API would reject the password in it. Returns the error if the API does not judge it now."""
     related = [form[name][:254] for name in ("email", "username", "name")]
     try:
-        await Api(request).call("POST", "/api/auth/check-password", json={"password": form[field], "related": related})
+        await call_api(request, "POST", "/api/auth/check-password", json={"password": form[field], "related": related})
     except ApiError as error:
         if error.status != 422:
             return error

@@ -7,7 +7,7 @@ from app.core import metrics
 from app.core.errors import Unavailable
 from app.core.settings import get_settings
 from app.http.monitoring import Health, check_scraper
-from app.pages.api_client import Api, ApiError
+from app.pages.api_client import ApiError, call_api
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,7 +22,7 @@ async def is_live() -> Health:
 async def are_pages_ready(request: Request) -> Health:
     """Whether the API is ready: without it no page has anything to show."""
     try:
-        await Api(request).call("GET", "/health/ready")
+        await call_api(request, "GET", "/health/ready")
     except ApiError:
         raise Unavailable from None
     return Health()

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from app.models.base import utcnow
 from app.models.chat import LOBBY
 from app.models.period import Period
-from app.pages.api_client import Api
+from app.pages.api_client import call_api, get_json
 from app.pages.forms import Form
 from app.pages.rendering import ME, form_of, page, passed_on, read_list, redirect
 
@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 
 JOBS = "/api/jobs"
 MESSAGES, ROOMS = "/api/chat/messages", "/api/chat/rooms"
-HISTORY, CHOICES = 50, 20
+HISTORY, CHOICES = "50", "20"
 LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/chat.js
 
 
@@ -38,7 +38,7 @@ async def statements(request: Request) -> Response:
 async def start_statement(request: Request, form: Annotated[Form, form_of(statements)]) -> Response:
     period = named_period(form["period"], utcnow().date()) or form.optional("from", "to")
     body = period | {"mail": form["mail"] == "on"}
-    await Api(request).call("POST", f"{JOBS}/statement", json=body)
+    await call_api(request, "POST", f"{JOBS}/statement", json=body)
     return redirect("/jobs", done="started")
 
 
@@ -58,7 +58,7 @@ def named_period(name: str, today: date) -> dict[str, str]:
 
 @router.post("/jobs/{job_id:uuid}/cancel")
 async def cancel_job(request: Request, job_id: UUID) -> Response:
-    await Api(request).call("DELETE", f"{JOBS}/{job_id}")
+    await call_api(request, "DELETE", f"{JOBS}/{job_id}")
     return redirect("/jobs", done="cancelled")
 
 
@@ -67,7 +67,7 @@ async def read_result(request: Request, job_id: UUID) -> Response:
     """The API's response, with its own security policy. It is fetched here because the API may have another address,
     for which the browser has no cookie."""
     file_format = "csv" if request.query_params.get("format") == "csv" else "html"
-    result = await Api(request).call("GET", f"{JOBS}/{job_id}/result", params={"format": file_format})
+    result = await call_api(request, "GET", f"{JOBS}/{job_id}/result", params={"format": file_format})
     return Response(result.content, headers=passed_on(result))
 
 
@@ -76,9 +76,11 @@ async def read_result(request: Request, job_id: UUID) -> Response:
 
 @router.get("/chat")
 async def chat(request: Request) -> Response:
-    api, room = Api(request), _room(request)
+    room = _room(request)
     messages, rooms, me = await gather(
-        api.get(MESSAGES, room=room, limit=str(HISTORY)), api.get(ROOMS, limit=str(CHOICES)), api.get(ME)
+        get_json(request, MESSAGES, room=room, limit=HISTORY),
+        get_json(request, ROOMS, limit=CHOICES),
+        get_json(request, ME),
     )
     for message in messages:
         message["parts"] = LINK.split(message["text"])
@@ -98,5 +100,5 @@ async def send_message(request: Request, form: Annotated[Form, form_of(chat)]) -
     """For browsers without JavaScript: static/chat.js sends messages over its socket."""
     room = _room(request)
     body = {"text": form["text"].replace("\r\n", "\n"), "room": room, **form.optional("client_message_id")}
-    await Api(request).call("POST", MESSAGES, json=body)
+    await call_api(request, "POST", MESSAGES, json=body)
     return redirect("/chat", room=room)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
-from app.pages.api_client import Api, ApiError
+from app.pages.api_client import ApiError, call_api, get_json
 from app.pages.forms import Form, PlainForm
 from app.pages.rendering import ME, form_of, is_signed_in, page, passed_on, read_list, redirect, show_on_error
 
@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 OPERATIONS = "/api/operations"
 SUMMARY = f"{OPERATIONS}/summary"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
-ROWS = 25
+ROWS = "25"
 SAMPLE = ("share,BBG000B9XRY4", "etf,BBG000BDTBL9", "bond,BBG00DL8NMV2")
 MILLISECONDS = len("2023-10-26T08:29:31.139")  # the part of a time that a datetime-local field accepts
 
@@ -28,11 +28,10 @@ MILLISECONDS = len("2023-10-26T08:29:31.139")  # the part of a time that a datet
 async def operations(request: Request) -> Response:
     form = show_on_error(request, _filter_form(request), partial(page, template="operations.html"))
     filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
-    api = Api(request)
     listed, totals = await gather(
-        read_list(request, OPERATIONS, limit=str(ROWS), **filters), api.get(SUMMARY, **filters)
+        read_list(request, OPERATIONS, limit=ROWS, **filters), get_json(request, SUMMARY, **filters)
     )
-    all_totals = await api.get(SUMMARY) if filters else totals
+    all_totals = await get_json(request, SUMMARY) if filters else totals
     return await page(
         request,
         "operations.html",
@@ -63,9 +62,9 @@ async def new_operation(request: Request) -> Response:
         return redirected
     copied = request.query_params.get("copy", "")
     if copied.isdecimal():
-        values = _values(await Api(request).get(f"{OPERATIONS}/{copied}"))
+        values = _values(await get_json(request, f"{OPERATIONS}/{copied}"))
     else:
-        latest = await Api(request).get(OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
+        latest = await get_json(request, OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
         values = {name: text for last in latest for name, text in _values(last).items() if name != "quantity"}
     values["date"] = f"{utcnow():%Y-%m-%dT%H:%M}"
     values["key"] = request.query_params["key"]
@@ -81,13 +80,11 @@ def _add_key(request: Request) -> Response | None:
     return redirect(f"{url.path}?{url.query}")
 
 
-async def _record_once(
-    request: Request, path: str, form: Form, media_type: str = "application/json", **sent: Any
-) -> None:
+async def _record_once(request: Request, path: str, form: Form, **sent: Any) -> None:
     """Record what the form contains once, however often it is sent. A form changed since then needs another click."""
-    key = {"Idempotency-Key": form["key"]} if form["key"] else {}
+    key = {b"idempotency-key": form["key"].encode()} if form["key"] else {}
     try:
-        await Api(request).call("POST", path, headers={"Content-Type": media_type} | key, **sent)
+        await call_api(request, "POST", path, headers=key, **sent)
     except ApiError as error:
         if error.type == "idempotency-key-reused":
             form.values["key"] = str(uuid4())
@@ -112,7 +109,7 @@ async def add_operation(request: Request, form: NewForm) -> Response:
 async def choose_import(request: Request) -> Response:
     if redirected := _add_key(request):
         return redirected
-    await Api(request).get(ME)  # leads to the sign-in before a file is chosen
+    await get_json(request, ME)  # leads to the sign-in before a file is chosen
     return await page(request, "import.html", form=Form({"key": request.query_params["key"], "lines": ""}))
 
 
@@ -137,7 +134,7 @@ async def load_sample(request: Request, form: PlainForm) -> Response:
 
 async def _import(request: Request, form: Form, lines: str) -> None:
     """Import all lines or none."""
-    await _record_once(request, f"{OPERATIONS}/import", form, "text/csv", content=lines.encode())
+    await _record_once(request, f"{OPERATIONS}/import", form, content=lines.encode())
 
 
 @router.get("/operations/export")
@@ -146,13 +143,13 @@ async def export_operations(request: Request) -> Response:
     query = _filter_form(request).optional(*FILTERS)
     if request.app.state.api is not None:
         return redirect(f"{OPERATIONS}/export", **query)
-    export = await Api(request).call("GET", f"{OPERATIONS}/export", params=query)
+    export = await call_api(request, "GET", f"{OPERATIONS}/export", params=query)
     return Response(export.content, headers=passed_on(export))
 
 
 @router.get("/operations/{operation_id:int}")
 async def edit_operation(request: Request, operation_id: int) -> Response:
-    answer = await Api(request).call("GET", f"{OPERATIONS}/{operation_id}")
+    answer = await call_api(request, "GET", f"{OPERATIONS}/{operation_id}")
     date = answer.json()["date"]
     dates = {"original_date": date, "date": _shown_date(date)}
     form = Form(_values(answer.json()) | dates | {"etag": answer.headers["etag"]})
@@ -161,7 +158,7 @@ async def edit_operation(request: Request, operation_id: int) -> Response:
 
 async def _show_their_version(request: Request) -> Response:
     """The operation as it is now, shown beside a change that came too late; saving again replaces this version."""
-    answer = await Api(request).call("GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
+    answer = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
     return await page(request, "operation.html", theirs=answer.json(), their_etag=answer.headers["etag"])
 
 
@@ -170,18 +167,18 @@ ChangeForm = Annotated[Form, form_of(_show_their_version)]
 
 @router.post("/operations/{operation_id:int}")
 async def change_operation(request: Request, operation_id: int, form: ChangeForm) -> Response:
-    await Api(request).call("PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
+    await call_api(request, "PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
     return redirect("/operations", done="changed")
 
 
 @router.post("/operations/{operation_id:int}/delete")
 async def delete_operation(request: Request, operation_id: int, form: PlainForm) -> Response:
-    await Api(request).call("DELETE", f"{OPERATIONS}/{operation_id}", headers=_if_match(form))
+    await call_api(request, "DELETE", f"{OPERATIONS}/{operation_id}", headers=_if_match(form))
     return redirect("/operations", done="deleted")
 
 
-def _if_match(form: Form) -> dict[str, str]:
-    return {"If-Match": form["etag"]} if form["etag"] else {}
+def _if_match(form: Form) -> dict[bytes, bytes]:
+    return {b"if-match": form["etag"].encode()} if form["etag"] else {}
 
 
 def _body(form: Form) -> dict[str, str]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.oidc.login import local_path
-from app.pages.api_client import Api, ApiError
+from app.pages.api_client import ApiError, call_api
 from app.pages.forms import TEXTS, Form, PlainForm, judge_password, judging
 from app.pages.rendering import form_of, is_signed_in, page, redirect
 
@@ -59,7 +59,7 @@ async def sign_in(request: Request, form: FormOfPath) -> Response:
 
 
 async def _log_in(request: Request, email: str, password: str) -> None:
-    await Api(request).call("POST", "/api/auth/cookie/login", data={"username": email, "password": password})
+    await call_api(request, "POST", "/api/auth/cookie/login", data={"username": email, "password": password})
 
 
 @local_accounts.post("/check-password")
@@ -72,7 +72,7 @@ async def check_password(request: Request, form: PlainForm) -> Response:
 
 @router.post("/sign-out")
 async def sign_out(request: Request) -> Response:
-    await Api(request).call("POST", "/api/auth/cookie/logout")
+    await call_api(request, "POST", "/api/auth/cookie/logout")
     return redirect("/sign-in", done="signed-out")
 
 
@@ -80,7 +80,7 @@ async def sign_out(request: Request) -> Response:
 async def register(request: Request, form: FormOfPath) -> Response:
     body = form.required("email", "password") | form.optional("name")
     async with judging(request, form, "password"):
-        await Api(request).call("POST", "/api/auth/register", json=body)
+        await call_api(request, "POST", "/api/auth/register", json=body)
     await _log_in(request, form["email"], form["password"])
     return redirect("/operations")
 
@@ -90,20 +90,20 @@ async def register(request: Request, form: FormOfPath) -> Response:
 
 @local_accounts.post("/forgot-password")
 async def forgot_password(request: Request, form: FormOfPath) -> Response:
-    await Api(request).call("POST", "/api/auth/forgot-password", json=form.required("email"))
+    await call_api(request, "POST", "/api/auth/forgot-password", json=form.required("email"))
     return await page(request, "forgot-password.html", sent=True)
 
 
 @local_accounts.post("/reset-password")
 async def reset_password(request: Request, form: FormOfPath) -> Response:
-    await Api(request).call("POST", "/api/auth/reset-password", json=form.required("token", "new_password"))
+    await call_api(request, "POST", "/api/auth/reset-password", json=form.required("token", "new_password"))
     return redirect("/sign-in", done="reset")
 
 
 @local_accounts.post("/verify-email")
 async def verify_email(request: Request, form: FormOfPath) -> Response:
     try:
-        await Api(request).call("POST", "/api/auth/verify-email", json=form.required("token"))
+        await call_api(request, "POST", "/api/auth/verify-email", json=form.required("token"))
     except ApiError as error:
         if error.type != "already-confirmed":
             raise
@@ -113,7 +113,7 @@ async def verify_email(request: Request, form: FormOfPath) -> Response:
 
 @local_accounts.post("/renew-link")
 async def renew_link(request: Request, form: PlainForm) -> Response:
-    await Api(request).call("POST", "/api/auth/renew-link", json=form.required("token"))
+    await call_api(request, "POST", "/api/auth/renew-link", json=form.required("token"))
     return _redirect_with_notice(request, done="verification")
 
 

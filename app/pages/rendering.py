@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
 from app.http.error_handlers import classify
-from app.pages.api_client import Api, ApiError
+from app.pages.api_client import ApiError, call_api, get_json
 from app.pages.forms import CORRECTABLE, TEXTS, Form, describe, read_form
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def show_on_error(request: Request, form: Form, show: Page) -> Form:
 async def _person(request: Request) -> Any:
     """Who is signed in, for the header; None if the API cannot tell, which is no reason to refuse the page."""
     try:
-        return getattr(request.state, "me", None) or (await Api(request).get(ME) if is_signed_in(request) else None)
+        return getattr(request.state, "me", None) or (await get_json(request, ME) if is_signed_in(request) else None)
     except (ApiError, AppError):
         return None
 
@@ -129,7 +129,7 @@ async def read_list(request: Request, path: str, **query: str) -> Listing:
     """
     after, before = request.query_params.get("after", ""), request.query_params.get("before")
     passed = [] if before is None else before.split(".")[-PASSED:]
-    response = await Api(request).call("GET", path, params=query | ({"after": after} if after else {}))
+    response = await call_api(request, "GET", path, params=query | ({"after": after} if after else {}))
     cursor = response.headers.get("next-cursor")
     older = {"after": cursor, "before": ".".join([*passed, after])} if cursor else None
     return Listing(response.json(), older, _newer(passed))
