@@ -21,7 +21,6 @@ LIBRARIES = [
     "celery.apps.worker",
     "celery.bin.celery",
     "celery.concurrency.thread",
-    "dogpile.cache",
     "fastapi",
     "jinja2",
     "jose.jws",
