@@ -53,7 +53,7 @@ from app.routers import (
     users,
     well_known,
 )
-from app.services import make_services
+from app.services import Services
 
 SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health and rate limits
 
@@ -140,7 +140,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     install_shutdown_handlers()
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
     async with BlockingPortal() as portal:
-        services = make_services(settings, Database(settings, portal))
+        services = Services(settings, Database(settings, portal))
         app.state.services = services
         may_mail = services.account_limits.may_mail
         services.jobs.start(JobHandlers(settings, services.signers, services.jobs, may_mail).handle)

@@ -1,6 +1,5 @@
 """The services of a running application, built once by the lifespan, and the dependencies that give routes access."""
 
-from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Request
@@ -27,22 +26,28 @@ from app.oidc.provider import Provider
 MAX_IMPORTS, IMPORTS_OF_ONE = 5, 2
 
 
-@dataclass(frozen=True)
 class Services:
-    """Everything that lives as long as the application."""
+    """Everything that lives as long as the application, built on its event loop."""
 
-    settings: Settings
-    database: Database
-    signers: Signers
-    authorization_server: AuthorizationServer
-    password_hasher: PasswordHasher
-    account_limits: AccountLimits
-    jobs: JobQueue
-    cache: Cache
-    import_bulkhead: Bulkhead
-    chat: ChatHub
-    provider: Provider | None
-    login_flow: LoginFlow | None
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings, self.database = settings, database
+        self.signers = Signers(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
+        self.authorization_server = AuthorizationServer(settings, self.signers, self._mail_reuse)
+        self.password_hasher = PasswordHasher()
+        self.account_limits = AccountLimits(settings.limit_login_account, settings.redis_url)
+        self.jobs = JobQueue(database, settings.redis_url)
+        self.cache = Cache(settings.redis_url)
+        self.import_bulkhead = Bulkhead(
+            MAX_IMPORTS, IMPORTS_OF_ONE, detail="Too many imports at once. Try again shortly.", retry_after=10
+        )
+        self.chat = ChatHub(database, settings.redis_url, live_scopes)
+        self.provider = Provider(settings.oidc_issuer, settings) if settings.oidc_issuer else None
+        self.login_flow: LoginFlow | None = None
+        if self.provider and settings.has_provider_login:
+            self.login_flow = LoginFlow(self.provider, self.signers.sign_in, settings)
+
+    def _mail_reuse(self, session: Session, stolen: SessionSnapshot) -> None:
+        self.jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -69,30 +74,3 @@ async def get_session(request: Request) -> Session:
 
 # app/http/routing.py runs the route with it, and commits before the response is sent.
 SessionDep = Annotated[Session, RequestDependency(get_session)]
-
-
-def make_services(settings: Settings, database: Database) -> Services:
-    signers = Signers(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)
-    jobs = JobQueue(database, settings.redis_url)
-
-    def mail_reuse(session: Session, stolen: SessionSnapshot) -> None:
-        jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)
-
-    provider = Provider(settings.oidc_issuer, settings) if settings.oidc_issuer else None
-    login_flow = LoginFlow(provider, signers.sign_in, settings) if provider and settings.has_provider_login else None
-    return Services(
-        settings=settings,
-        database=database,
-        signers=signers,
-        authorization_server=AuthorizationServer(settings, signers, mail_reuse),
-        password_hasher=PasswordHasher(),
-        account_limits=AccountLimits(settings.limit_login_account, settings.redis_url),
-        jobs=jobs,
-        cache=Cache(settings.redis_url),
-        import_bulkhead=Bulkhead(
-            MAX_IMPORTS, IMPORTS_OF_ONE, detail="Too many imports at once. Try again shortly.", retry_after=10
-        ),
-        chat=ChatHub(database, settings.redis_url, live_scopes),
-        provider=provider,
-        login_flow=login_flow,
-    )
