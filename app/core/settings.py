@@ -3,10 +3,12 @@
 import os
 import secrets
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -28,16 +30,11 @@ def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
         return ()
     DATA.mkdir(mode=0o700, exist_ok=True)
     path = DATA / "secret.key"
-    draft = DATA / f".secret.{os.getpid()}"
     if not path.exists():
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(48))
-        try:
-            os.link(draft, path)  # atomic, and never replaces a file
-        except FileExistsError:
-            pass  # another process was first: use its secret
-        finally:
-            draft.unlink()
+        with NamedTemporaryFile("w", dir=DATA) as draft, suppress(FileExistsError):  # another process may be first
+            draft.write(secrets.token_urlsafe(48))
+            draft.flush()
+            os.link(draft.name, path)  # atomic, and never replaces a file
     return (path.read_text().strip(),)
 
 
