@@ -30,7 +30,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._unparsed = 0  # bytes since the parser last completed an element
+        self._unparsed = 0  # bytes since the parser last completed a head or a part of a body
         self._running: RequestResponseCycle | None = None
         self._is_stopping = False
 
@@ -75,10 +75,6 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
         super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._unparsed = 0
-        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         if not self.pipeline and self.cycle.more_body:
