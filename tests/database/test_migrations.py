@@ -19,6 +19,7 @@ from sqlmodel import SQLModel
 
 from app.core.schema import newest_revision
 from app.core.settings import get_settings
+from app.models.base import all_tables
 from migrations.checks import change_check
 from migrations.scopes import grant_scope, revoke_scope
 from scripts.migrate import insert_first_roles, missing_scopes
@@ -29,6 +30,7 @@ from tests.support.servers import STARTUP, wait_for
 
 SCRIPTS = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
 REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
+all_tables()  # the models, which a test that runs before any other has not imported yet
 
 
 def configure(url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
