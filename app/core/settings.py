@@ -31,7 +31,8 @@ def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
     DATA.mkdir(mode=0o700, exist_ok=True)
     path = DATA / "secret.key"
     if not path.exists():
-        with NamedTemporaryFile("w", dir=DATA) as draft, suppress(FileExistsError):  # another process may be first
+        # Another process may be first.
+        with NamedTemporaryFile("w", dir=DATA, prefix=".secret.") as draft, suppress(FileExistsError):
             draft.write(secrets.token_urlsafe(48))
             draft.flush()
             os.link(draft.name, path)  # atomic, and never replaces a file

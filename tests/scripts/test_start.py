@@ -204,7 +204,7 @@ def test_a_data_folder_that_cannot_be_written_is_one_line_that_names_it(tmp_path
     assert refused_in(project) == f"muster: {project}/data cannot be used: File exists\n"
     (project / "data").unlink()
     (project / "data").mkdir(mode=0o500)
-    assert refused_in(project) == f"muster: {project}/data/.secret.PID cannot be used: Permission denied\n"
+    assert refused_in(project) == f"muster: {project}/data/.secret.DRAFT cannot be used: Permission denied\n"
 
 
 def test_a_full_disk_under_data_kills_no_process(tmp_path: Path, database_url: str) -> None:
@@ -241,7 +241,7 @@ def refused_in(project: Path) -> str:
         preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0),
     )
     assert (done.returncode, done.stdout) == (1, "")
-    return re.sub(r"(?<=secret\.)\d+", "PID", done.stderr)
+    return re.sub(r"(?<=secret\.)\w+", "DRAFT", done.stderr)
 
 
 def test_reload_and_several_processes_exclude_each_other() -> None:
