@@ -1,7 +1,7 @@
 """The revision of the database schema: the newest one in migrations/, and the one that the database has."""
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from app.core.dialects import CONNECT_TIMEOUT
@@ -24,15 +24,10 @@ def schema_revision(settings: Settings) -> str | None:
     """The revision of the database; None if it is empty."""
     timeout = {} if settings.on_sqlite else {"connect_timeout": CONNECT_TIMEOUT}
     engine = create_engine(settings.database_url, poolclass=NullPool, connect_args=timeout)
-    try:
-        with engine.connect() as connection:
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    except (OperationalError, ProgrammingError) as error:
-        if "alembic_version" in str(error.orig):
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
             return None
-        raise
-    finally:
-        engine.dispose()
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def reason_not_to_start(settings: Settings) -> str | None:
