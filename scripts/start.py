@@ -19,6 +19,7 @@ from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 from uvicorn.config import STARTUP_FAILURE
@@ -113,11 +114,13 @@ class Worker(multiprocess.Process):
 
 class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
-        """Start others for those that died, and say so: the system kills without a word what takes too much memory."""
+        """Start others for those that died, remove their gauges, and say so: the system kills without a word what takes
+        too much memory."""
         before = list(self.processes)
         super().keep_subprocess_alive()
         for process in before:
             if process not in self.processes:
+                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # the library is only partly typed
                 log.error("process %s ended with %s, another one takes its place", process.pid, process.exitcode)
 
 

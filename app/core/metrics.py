@@ -1,18 +1,17 @@
 """Metrics for Prometheus, of this process or of all processes that share PROMETHEUS_MULTIPROC_DIR.
 
 scripts/start.py creates that folder when there are several processes. Each writes files of its own there, and the
-process that is scraped adds them up. The counters of a process that died remain, its gauges are removed.
+process that is scraped adds them up. When a process has died, scripts/start.py removes its gauges; its counters remain.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 _FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -100,15 +99,7 @@ def exposition(measured: Collector | None = None) -> bytes:
     if _FOLDER is None:
         scraped.register(registry)
     else:
-        _remove_gauges_of_dead_processes(_FOLDER)
         MultiProcessCollector(scraped, _FOLDER)  # type: ignore[no-untyped-call]  # the library is only partly typed
     if measured:
         scraped.register(measured)
     return generate_latest(scraped)
-
-
-def _remove_gauges_of_dead_processes(folder: str) -> None:
-    pids = {file.stem.rpartition("_")[2] for file in Path(folder).glob("gauge_live*_*.db")}
-    for pid in pids:
-        if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]  # the same
