@@ -58,8 +58,7 @@ async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
     if services.provider is None or not services.provider.issued(token):
         return token
     claims = await services.provider.verify(token, utcnow())
-    role_map = services.settings.oidc_role_map
-    return await accounts.caller_of(services.database, services.provider, token, claims, role_map)
+    return await accounts.caller_of(services.database, services.provider, token, claims)
 
 
 def _token_from_cookie(connection: HTTPConnection) -> str:

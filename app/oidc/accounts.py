@@ -4,7 +4,7 @@ Issuer and subject identify a person, never an address: linking by address would
 provider into other people's accounts.
 """
 
-from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, update
@@ -21,27 +21,23 @@ from app.oauth2.resource_server import Caller
 from app.oidc.provider import Provider
 from app.oidc.tokens import Profile, ProviderClaims
 
-RoleMap = Sequence[tuple[str, str]]
 
-
-async def caller_of(
-    database: Database, provider: Provider, token: str, claims: ProviderClaims, role_map: RoleMap
-) -> Caller:
+async def caller_of(database: Database, provider: Provider, token: str, claims: ProviderClaims) -> Caller:
     """The caller behind a verified token of the provider. Creates the account at the first sign-in and applies role
     changes; both are committed before the route runs. The provider is asked between two sessions, never within one."""
     caller = await database.read(None, find_caller, claims)
-    person = claims.subject, claims.profile
+    person, issued_at = (claims.subject, claims.profile), from_timestamp(claims.access.issued_at)
     refusal: Exception = InvalidToken()  # the account is deleted in between
     if caller is None:
         if refused := provider.refused.get(person):
             raise refused.with_traceback(None)
         try:
             profile = await provider.profile(token, claims)
-            await database.write(None, create_account, claims, profile, role_map)
+            await database.write(None, create_account, claims, profile)
         except (EmailMissing, ProviderUnavailable, IntegrityError) as error:
             refusal = error  # unless another request was first
-    elif is_role_due(caller, claims, role_map):
-        await database.write(None, apply_role, caller, claims, role_map)
+    elif claims.role and issued_at > caller.session.rotated_at:  # an older token restores no role
+        await database.write(None, apply_role, caller, claims.role, issued_at)
     else:
         return caller
     caller = await database.read(None, find_caller, claims)
@@ -62,26 +58,20 @@ def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
     return Caller(snapshot, access, snapshot.scopes() & access.scope)
 
 
-def is_role_due(caller: Caller, claims: ProviderClaims, role_map: RoleMap) -> bool:
-    """Whether the token is newer than every token whose roles were applied: an older one restores no role."""
-    return bool(role_map) and from_timestamp(claims.access.issued_at) > caller.session.rotated_at
-
-
-def apply_role(session: Session, caller: Caller, claims: ProviderClaims, role_map: RoleMap) -> None:
-    """Set the role that the token names. With a role map the provider decides, even about the last admin."""
-    issued_at = from_timestamp(claims.access.issued_at)
+def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime) -> None:
+    """Set the role of a token, unless a newer one has set it. The provider decides, even about the last admin."""
     user = lock_user(session, caller.user_id)
     older = (col(Identity.id) == caller.session_id, col(Identity.synced_at) < issued_at)
     if user is None or session.exec(update(Identity).where(*older).values(synced_at=issued_at)).rowcount == 0:
         return
-    role = get_role(session, _role(claims, role_map))
+    role = get_role(session, name)
     if user.role_id != role.id:
         user.role = role
         session.add(user)
         record(session, "role-changed", user_id=user.id, role=role.name, by="the identity provider")
 
 
-def create_account(session: Session, claims: ProviderClaims, profile: Profile, role_map: RoleMap) -> None:
+def create_account(session: Session, claims: ProviderClaims, profile: Profile) -> None:
     """Insert an account without a password. Unique constraints report a taken address and a concurrent request.
     An address that the provider has verified is not taken by an account that never verified it."""
     if profile.email is None:
@@ -89,12 +79,8 @@ def create_account(session: Session, claims: ProviderClaims, profile: Profile, r
     if profile.is_verified:
         free_address(session, profile.email)
     user = User(email=profile.email, name=profile.name, is_verified=profile.is_verified)
-    create_user(session, user, _role(claims, role_map))
+    create_user(session, user, claims.role or USER)
     synced_at = from_timestamp(claims.access.issued_at)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=synced_at))
     session.flush()
     record(session, "identity-added", user_id=user.id)
-
-
-def _role(claims: ProviderClaims, role_map: RoleMap) -> str:
-    return next((role for realm_role, role in role_map if realm_role in claims.realm_roles), USER)

@@ -59,20 +59,11 @@ class PendingLogin:
     code_verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
 
 
-@dataclass(frozen=True, slots=True)
-class EndUser:
-    """The person who signed in, with the access token for userinfo. Not every provider's tokens name roles."""
-
-    claims: ProviderClaims
-    access_token: str
-    names_roles: bool
-
-
 class LoginFlow:
     """The flow, with Muster's pages as the client: a confidential one if there is a secret, else a public one."""
 
     def __init__(self, provider: Provider, signer: ValueSigner, settings: Settings) -> None:
-        self.provider, self._signer = provider, signer
+        self.provider, self._signer, self._settings = provider, signer, settings
         self._client_id, self._client_secret = settings.oidc_client_id[0], settings.oidc_client_secret
         self._redirect_uri = f"{settings.public_url}/api/auth/oidc/callback"
 
@@ -115,8 +106,11 @@ class LoginFlow:
             raise SignInStale
         return login
 
-    async def finish(self, login: PendingLogin, response: Mapping[str, str], now: datetime) -> EndUser:
-        """The person who signed in, from the query of the redirect (`code` and `iss`, or `error`)."""
+    async def finish(
+        self, login: PendingLogin, response: Mapping[str, str], now: datetime
+    ) -> tuple[ProviderClaims, str]:
+        """The person who signed in, and their access token for userinfo. `response` is the query of the redirect
+        (`code` and `iss`, or `error`)."""
         metadata = await self.provider.discovery.metadata()
         is_iss_sent = metadata.get("authorization_response_iss_parameter_supported") is True
         if response.get("iss", None if is_iss_sent else self.provider.issuer) != self.provider.issuer:
@@ -126,7 +120,7 @@ class LoginFlow:
         match await self._exchange(response.get("code", ""), login.code_verifier):
             case {"id_token": str(id_token), "access_token": str(access_token)}:
                 try:
-                    return await self._end_user(id_token, access_token, login.nonce, now)
+                    return await self._validate(id_token, access_token, login.nonce, now), access_token
                 except InvalidToken:
                     security_event("ID token rejected")
                     raise SignInFailed from None
@@ -148,17 +142,17 @@ class LoginFlow:
             del form["client_id"]
         return await self.provider.request("token_endpoint", headers, form)
 
-    async def _end_user(self, id_token: str, access_token: str, nonce: str, now: datetime) -> EndUser:
-        """Validate the ID token, and take the roles from the access token: Keycloak names realm roles only there."""
+    async def _validate(self, id_token: str, access_token: str, nonce: str, now: datetime) -> ProviderClaims:
+        """The claims of the ID token, with the role of the access token: Keycloak names realm roles only there."""
         jwt = parse_jwt(id_token)
-        claims = id_token_claims(jwt, self.provider.issuer, self._client_id, nonce, access_token)
+        claims = id_token_claims(jwt, self.provider.issuer, self._settings, nonce, access_token)
         keys = await self.provider.discovery.keys_for(jwt.header)
         if not is_current(claims.access, now) or not any(has_signed(key.parsed, id_token) for key in keys):
             raise InvalidToken
         try:
             bearer = await self.provider.verify(access_token, now)
         except InvalidToken:  # an opaque token, or one for another audience
-            return EndUser(claims, access_token, "realm_access" in jwt.payload)
+            return claims
         if bearer.subject != claims.subject:
             raise InvalidToken
-        return EndUser(replace(claims, realm_roles=bearer.realm_roles), access_token, names_roles=True)
+        return replace(claims, role=bearer.role)

@@ -1,5 +1,6 @@
 """The claims of the identity provider's JWTs, validated as RFC 8725 advises."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 from uuid import UUID
@@ -8,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.core.crypto import sha256_base64url
 from app.core.errors import InvalidToken
+from app.core.scopes import USER
 from app.core.settings import Settings
 from app.models.types import Email, Name
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims
@@ -34,13 +36,14 @@ class Profile:
 class ProviderClaims:
     """The claims of a token of the provider.
 
-    `access` holds them in the form of our own access tokens. Its ids are set once the account is found; its auth_time
-    is 0 if the provider does not say when the person signed in.
+    `role` is the person's role here by OIDC_ROLE_MAP; None if that is not set, or if an ID token names no realm roles.
+    `access` holds the others in the form of our own access tokens. Its ids are set once the account is found; its
+    auth_time is 0 if the provider does not say when the person signed in.
     """
 
     issuer: str
     subject: str
-    realm_roles: frozenset[str]
+    role: str | None
     profile: Profile
     access: AccessClaims
 
@@ -57,29 +60,32 @@ def access_token_claims(jwt: Jwt, issuer: str, settings: Settings) -> ProviderCl
         raise InvalidToken
     names = _names(payload.get(settings.oidc_scope_claim, ""))
     scope = frozenset(name.removeprefix(settings.oidc_scope_prefix) for name in names)
-    return _claims(payload, issuer, client, scope)
+    return _claims(payload, issuer, client, scope, _role(payload, settings.oidc_role_map))
 
 
-def id_token_claims(jwt: Jwt, issuer: str, client: str, nonce: str, access_token: str) -> ProviderClaims:
-    """The claims of an ID token for `client` (OpenID Connect Core section 3.1.3.7); else InvalidToken.
+def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, nonce: str, access_token: str) -> ProviderClaims:
+    """The claims of an ID token for our pages (OpenID Connect Core section 3.1.3.7); else InvalidToken.
     The signature is not verified here."""
-    payload, audiences = jwt.payload, _audiences(jwt.payload)
+    payload, audiences, client = jwt.payload, _audiences(jwt.payload), settings.oidc_client_id[0]
     if client not in audiences or payload.get("azp", client if len(audiences) == 1 else None) != client:
         raise InvalidToken
     at_hash = sha256_base64url(access_token, 16)  # section 3.1.3.6: the left half, for RS256 and ES256 alike
     if payload.get("nonce") != nonce or payload.get("at_hash", at_hash) != at_hash:
         raise InvalidToken
-    return _claims(payload, issuer, client, frozenset())
+    role = _role(payload, settings.oidc_role_map) if "realm_access" in payload else None
+    return _claims(payload, issuer, client, frozenset(), role)
 
 
-def _claims(payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str]) -> ProviderClaims:
+def _claims(
+    payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str], role: str | None
+) -> ProviderClaims:
     subject = payload.get("sub")
     if payload.get("iss") != issuer or not _is_subject(subject):
         raise InvalidToken
     times: dict[str, Any] = {name: payload[name] for name in ("exp", "iat", "nbf", "auth_time") if name in payload}
     own = {"sub": _NO_ID, "sid": _NO_ID, "gen": 0, "client_id": client, "scope": scope, "jti": ""}
     access = AccessClaims.parse({"auth_time": 0, **times, **own})
-    return ProviderClaims(issuer, subject, _realm_roles(payload), profile_of(payload), access)
+    return ProviderClaims(issuer, subject, role, profile_of(payload), access)
 
 
 def _is_bearer_token(jwt: Jwt, mark: str | None) -> bool:
@@ -115,11 +121,14 @@ def _is_subject(subject: object) -> TypeGuard[str]:
     return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
 
 
-def _realm_roles(payload: dict[str, Any]) -> frozenset[str]:
+def _role(payload: dict[str, Any], role_map: Sequence[tuple[str, str]]) -> str | None:
+    """The role that the map gives to Keycloak's realm roles, by its first entry that fits; None without a map."""
+    if not role_map:
+        return None
     match payload.get("realm_access"):
-        case {"roles": list(roles)}:
-            return frozenset(role for role in roles if isinstance(role, str))
-    return frozenset()
+        case {"roles": list(realm_roles)}:
+            return next((role for realm_role, role in role_map if realm_role in realm_roles), USER)
+    return USER
 
 
 def profile_of(claims: dict[str, Any]) -> Profile:

@@ -61,9 +61,8 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # even if this fails: it is valid once
     pending_login = request.cookies.get(cookie_name(settings, LOGIN_COOKIE), "")
     login = flow.resume(pending_login, query.get("state", ""), now)
-    user = await flow.finish(login, query, now)
-    role_map = settings.oidc_role_map if user.names_roles else ()
-    caller = await caller_of(services.database, flow.provider, user.access_token, user.claims, role_map)
+    claims, access_token = await flow.finish(login, query, now)
+    caller = await caller_of(services.database, flow.provider, access_token, claims)
 
     device = device_of(request, {"client_id": "browser"})
     sign_in = SignIn(caller.user_id, caller.session.user_epoch, device, method="provider")
