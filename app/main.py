@@ -142,8 +142,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async with BlockingPortal() as portal:
         services = Services(settings, Database(settings, portal))
         app.state.services = services
-        may_mail = services.account_limits.may_mail
-        services.jobs.start(JobHandlers(settings, services.signers, services.jobs, may_mail).handle)
+        services.jobs.start(JobHandlers(settings, services.signers, services.account_limits.may_mail).handle)
         # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.
         gc.freeze()
         try:

@@ -28,13 +28,10 @@ class ClaimReleased(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a handler: a result, and an effect that runs in the transaction that finishes the job.
-
-    `facts` about the result are stored beside the arguments, where lists find them without reading it.
-    """
+    """The outcome of a handler. `facts` about the result are stored beside the arguments, where lists find them
+    without reading it."""
 
     result: bytes | None = None
-    effect: Callable[[Session], None] = lambda _session: None
     facts: dict[str, int] = field(default_factory=dict)
 
 

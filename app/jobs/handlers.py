@@ -8,14 +8,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import col, delete, select
 
 from app.accounts.users import find_user, find_user_by_email, get_user
 from app.core.settings import Settings
 from app.email.messages import compose_mail, send_mail
 from app.jobs.claim import ClaimedJob, Outcome
 from app.jobs.export import BATCH, make_archive
-from app.jobs.queue import JobQueue
 from app.ledger import imports, operations
 from app.ledger.statement import FILES, make_statement, read_file
 from app.models.audit import AuditEvent
@@ -36,7 +35,6 @@ class JobHandlers:
 
     settings: Settings
     signers: Signers
-    jobs: JobQueue
     may_mail: Callable[[str, str], bool]  # counts a mail to a recipient, by its template
 
     def handle(self, claimed: ClaimedJob) -> Outcome:
@@ -62,18 +60,12 @@ class JobHandlers:
         return Outcome()
 
     def statement(self, claimed: ClaimedJob) -> Outcome:
-        """Write the archive into the job's own row, and enqueue its mail in the same transaction."""
-        job = claimed.job
-        period = OperationFilter.model_validate({"from": job.arguments["since"], "to": job.arguments["until"]})
+        """Write the archive into the job's own row."""
+        bounds = {"from": claimed.job.arguments["since"], "to": claimed.job.arguments["until"]}
+        period = OperationFilter.model_validate(bounds)
         with claimed.database.thread_scope() as session:
             owner = get_user(session, claimed.owner_id)
-        archive, facts = make_statement(self._batches(claimed, period), period, owner.name or owner.email)
-
-        def mail(session: Session) -> None:
-            self.jobs.mail(session, "statement", owner_id=job.owner_id, job=str(job.id))
-
-        effect = mail if job.arguments["mail"] else Outcome.effect
-        return Outcome(archive, effect, facts)
+        return Outcome(*make_statement(self._batches(claimed, period), period, owner.name or owner.email))
 
     def export(self, claimed: ClaimedJob) -> Outcome:
         """Write everything that its owner has into an archive in the job's own row."""

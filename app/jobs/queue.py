@@ -156,12 +156,15 @@ class JobQueue:
             self._fail(claimed, f"{type(error).__name__}\n{where}", delay=delay, why=why)
 
     def _complete(self, claimed: ClaimedJob, outcome: Outcome) -> None:
+        """Store the outcome, and mail it if its owner has asked for that."""
+        job = claimed.job
         with self._database.thread_scope(write=True) as session:
-            arguments = claimed.job.lasting_arguments | outcome.facts
+            arguments = job.lasting_arguments | outcome.facts
             if not claimed.finish(session, "done", result=outcome.result, progress=1.0, arguments=arguments):
                 raise ClaimLost
-            outcome.effect(session)
-        metrics.count("jobs_ended", kind=claimed.job.kind, result="done")
+            if job.arguments.get("mail"):
+                self.mail(session, job.kind, owner_id=job.owner_id, job=str(job.id))
+        metrics.count("jobs_ended", kind=job.kind, result="done")
 
     def _release(self, claimed: ClaimedJob) -> None:
         """Requeue the job. This attempt does not count, since nothing was wrong with it."""

@@ -22,7 +22,7 @@ from tests.support.assertions import assert_problem
 from tests.support.resources import pages
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, text_of, wait_for
 from tests.support.sessions import connected, is_refused, refreshed
-from tests.support.workers import SERVICE_WITH_PROBES, Board, service_with_probes, with_effects
+from tests.support.workers import SERVICE_WITH_PROBES, Board, service_with_probes
 
 Serve = Callable[..., Muster]
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -257,7 +257,7 @@ def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Must
 def test_waiting_and_running_jobs_survive_a_killed_service(database_url: str, folder: Path, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     with Muster(database_url, folder, app=SERVICE_WITH_PROBES) as muster:
-        board = Board(with_effects(muster))
+        board = Board(muster)
         running, waiting = board.write(until=str(go_on)), board.write()
         board.wait(running, "running")
         muster.kill()

@@ -10,7 +10,7 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, insert
-from sqlmodel import col
+from sqlmodel import Session, col, select
 
 from app.models.base import utcnow
 from app.models.job import Job, JobState, QueueName
@@ -19,18 +19,18 @@ from tests.support.servers import STARTUP, Account, Muster, wait_for
 from tests.support.sessions import connected
 
 SERVICE_WITH_PROBES = "tests.support.apps.service_with_probes:app"
-STATEMENT = {"since": None, "until": None, "mail": False}
+STATEMENT = {"since": None, "until": None, "mail": True}
 ENDED = {"done", "failed", "cancelled"}
 
 
 @contextmanager
 def service_with_probes(kind: str, folder: Path, postgres: str, **settings: str) -> Iterator[Muster]:
-    """An instance whose statement jobs wait, fail or count as a test says, with a table for their effects."""
+    """An instance whose statement jobs wait or fail as a test says."""
     with (
         fresh_database(kind, folder, postgres) as url,
         Muster(url, folder, app=SERVICE_WITH_PROBES, **settings) as served,
     ):
-        yield with_effects(served)
+        yield served
 
 
 class Worker:
@@ -143,10 +143,7 @@ class Board:
         return [str(job.id) for job in jobs]
 
     def effects(self) -> list[str]:
-        """The jobs that had an effect, once for each effect."""
-        return [str(row.job) for row in self.muster.sql("SELECT job FROM effect")]
-
-
-def with_effects(muster: Muster) -> Muster:
-    muster.sql("CREATE TABLE effect (job VARCHAR(36) NOT NULL)")
-    return muster
+        """The jobs that were mailed in the transaction of their end, once for each mail."""
+        with Session(self.muster.engine) as session:
+            mails = session.exec(select(Job.arguments).where(Job.kind == "mail"))
+            return [arguments["job"] for arguments in mails if arguments["template"] == "statement"]

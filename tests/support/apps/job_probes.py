@@ -5,9 +5,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import text
-from sqlmodel import Session
-
 from app.jobs import claim, handlers, queue
 from app.jobs.claim import ClaimedJob, Outcome
 
@@ -24,11 +21,7 @@ class JobHandlers(handlers.JobHandlers):
             time.sleep(0.01)
         if told.get("fails"):
             raise RuntimeError(MESSAGE)
-
-        def effect(session: Session) -> None:
-            session.connection().execute(text("INSERT INTO effect VALUES (:job)"), {"job": str(claimed.job.id)})
-
-        return Outcome(effect=effect)
+        return Outcome()
 
 
 def load(module: object) -> None:
