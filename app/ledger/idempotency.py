@@ -4,23 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session, select
+from sqlmodel import Session, SQLModel, select
 
 from app.core.errors import IdempotencyKeyReused
 from app.ledger.operations import lock_owner
 from app.models.operation import IdempotencyKey
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    status: int
-    headers: dict[str, str]
-    body: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +31,35 @@ class IdempotentRequest:
 
 
 def respond_once(
-    session: Session,
-    request: IdempotentRequest,
-    respond: Callable[[Session, IdempotentRequest, T], StoredResponse],
-    body: T,
-) -> StoredResponse:
-    """The response to `body`: the one stored with the key, or else a new one, which `respond` makes.
+    session: Session, request: IdempotentRequest, respond: Callable[[Session], SQLModel]
+) -> dict[str, Any]:
+    """The body of the response: the one stored with the key, or else a new one, which `respond` makes.
 
     The owner's row is locked first, so that concurrent requests wait for the first one's commit. An error rolls
     the transaction back, and the key with it, so no error is ever stored.
     """
     if request.key is None:
-        return respond(session, request, body)
+        return respond(session).model_dump(mode="json")
     lock_owner(session, request.owner_id)
     stored = _find(session, request)
-    if earlier := _response(stored, request):
+    if earlier := _body(stored, request):
         return earlier
-    if stored is not None:
-        session.delete(stored)
-        session.flush()
-    response = respond(session, request, body)
-    key = IdempotencyKey(
-        owner_id=request.owner_id,
-        key=request.key,
-        fingerprint=request.fingerprint,
-        status=response.status,
-        answer={"headers": response.headers, "body": response.body},
-        created_at=request.now,
-    )
-    session.add(key)
+    body = respond(session).model_dump(mode="json")
+    values: dict[str, Any] = {
+        "owner_id": request.owner_id,
+        "key": request.key,
+        "fingerprint": request.fingerprint,
+        "answer": {"headers": {}, "body": body},
+        "created_at": request.now,
+    }
+    session.add(stored.sqlmodel_update(values) if stored else IdempotencyKey(**values))
     session.flush()
-    return response
+    return body
 
 
-def earlier_response(session: Session, request: IdempotentRequest) -> StoredResponse | None:
-    """The response stored with the request's key, if any: to check before work that happens outside `respond_once`."""
-    return _response(_find(session, request), request)
+def earlier_body(session: Session, request: IdempotentRequest) -> dict[str, Any] | None:
+    """The body stored with the request's key, if any: to check before work that happens outside `respond_once`."""
+    return _body(_find(session, request), request)
 
 
 def _find(session: Session, request: IdempotentRequest) -> IdempotencyKey | None:
@@ -83,9 +67,10 @@ def _find(session: Session, request: IdempotentRequest) -> IdempotencyKey | None
     return session.exec(select(IdempotencyKey).where(*own)).one_or_none()
 
 
-def _response(stored: IdempotencyKey | None, request: IdempotentRequest) -> StoredResponse | None:
+def _body(stored: IdempotencyKey | None, request: IdempotentRequest) -> dict[str, Any] | None:
     if stored is None or stored.has_expired(request.now):
         return None
     if stored.fingerprint != request.fingerprint:
         raise IdempotencyKeyReused
-    return StoredResponse(stored.status, **stored.answer)
+    body: dict[str, Any] = stored.answer["body"]
+    return body

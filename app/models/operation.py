@@ -185,7 +185,8 @@ class Imported(SQLModel):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """The response to a request that may be repeated: `answer` is {"headers": …, "body": …}."""
+    """The response to a request that may be repeated. `status`, and headers beside the body in `answer`, are for
+    processes of the release before."""
 
     __tablename__ = "idempotency_key"
     __table_args__ = (UniqueConstraint("owner_id", "key"),)
@@ -194,7 +195,7 @@ class IdempotencyKey(SQLModel, table=True):
     owner_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE")
     key: str = Field(max_length=255)
     fingerprint: str = Field(max_length=64)
-    status: int
+    status: int = 201
     answer: dict[str, Any] = Field(sa_type=JSON)
     created_at: datetime = Field(default_factory=utcnow, index=True)
 

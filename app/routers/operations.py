@@ -1,11 +1,11 @@
 """The operations ledger: your own operations, what changed since a revision, and totals."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, WithJsonSchema
-from sqlmodel import Session
 
 from app.core import etags
 from app.core.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
@@ -23,7 +23,7 @@ from app.dependencies import (
 from app.http.openapi import Responses, located, problems
 from app.http.routing import Router
 from app.ledger import operations
-from app.ledger.idempotency import IdempotentRequest, StoredResponse, respond_once
+from app.ledger.idempotency import IdempotentRequest, respond_once
 from app.models.base import utcnow
 from app.models.operation import Changes, ChangesQuery, OperationCreate, OperationPublic, OperationUpdate, Total
 
@@ -68,16 +68,12 @@ def create_operation(
     body: OperationCreate, me: OperationsWriter, session: SessionDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record an operation. With an Idempotency-Key you can repeat the request until you receive a response."""
-    content = body.model_dump_json().encode()
-    request = IdempotentRequest(me.user_id, idempotency_key, "createOperation", content, utcnow())
-    stored = respond_once(session, request, _create, body)
-    return JSONResponse(stored.body, stored.status, stored.headers)
-
-
-def _create(session: Session, request: IdempotentRequest, body: OperationCreate) -> StoredResponse:
-    created = operations.create_operation(session, request.owner_id, body, request.now)
-    about = {"Location": f"/api/operations/{created.id}", "ETag": created.etag}
-    return StoredResponse(201, about, created.model_dump(mode="json"))
+    content, now = body.model_dump_json().encode(), utcnow()
+    request = IdempotentRequest(me.user_id, idempotency_key, "createOperation", content, now)
+    create = partial(operations.create_operation, owner_id=me.user_id, body=body, now=now)
+    created = respond_once(session, request, create)
+    tag = etags.etag(me.user_id, created["revision"])
+    return JSONResponse(created, 201, {"Location": f"/api/operations/{created['id']}", "ETag": tag})
 
 
 @router.get("/changes", responses=problems(ResyncRequired))

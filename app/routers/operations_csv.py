@@ -1,6 +1,7 @@
 """Operations as CSV: exported as a stream of any length, imported as a whole or not at all."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader,
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.ledger import csv_format, imports, operations
-from app.ledger.idempotency import IdempotentRequest, StoredResponse, earlier_response, respond_once
+from app.ledger.idempotency import IdempotentRequest, earlier_body, respond_once
 from app.models.base import utcnow
 from app.models.operation import Imported, OperationFilter
 from app.oauth2.refresh_tokens import live_scopes
@@ -77,12 +78,14 @@ async def import_operations(
             file.write(chunk)
         async with services.import_bulkhead.enter(str(me.user_id)):
             content, rows = await in_thread(_decode, file)
-            idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
+            now = utcnow()
+            idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, now)
             if services.settings.on_sqlite and len(rows) > imports.BATCH:
-                stored = await _import_in_batches(services, idempotent, rows)
+                imported = await _import_in_batches(services, idempotent, rows)
             else:
-                stored = await services.database.write(request, respond_once, idempotent, _import, rows)
-    return JSONResponse(stored.body, stored.status, stored.headers)
+                write = partial(imports.import_operations, owner_id=me.user_id, rows=rows, now=now)
+                imported = await services.database.write(request, respond_once, idempotent, write)
+    return JSONResponse(imported, 201)
 
 
 def _decode(file: IO[bytes]) -> tuple[bytes, list[tuple[Any, ...]]]:
@@ -91,33 +94,24 @@ def _decode(file: IO[bytes]) -> tuple[bytes, list[tuple[Any, ...]]]:
     return content, imports.by_date(csv_format.decode(content))
 
 
-def _import(session: Session, request: IdempotentRequest, rows: list[tuple[Any, ...]]) -> StoredResponse:
-    imported = imports.import_operations(session, request.owner_id, rows, request.now)
-    return StoredResponse(201, {}, imported.model_dump())
-
-
 async def _import_in_batches(
     services: Services, request: IdempotentRequest, rows: list[tuple[Any, ...]]
-) -> StoredResponse:
+) -> dict[str, Any]:
     """Stage the rows in short transactions, since SQLite has one writer, and publish them all in the last one.
 
     What a killed process has staged is deleted by the daily purge.
     """
     database, owner_id = services.database, request.owner_id
-    if request.key and (earlier := await database.read(None, earlier_response, request)):
+    if request.key and (earlier := await database.read(None, earlier_body, request)):
         return earlier
     staged = imports.staged_revisions(len(rows))
     batches = [slice(start, start + imports.BATCH) for start in range(0, len(rows), imports.BATCH)]
     try:
         for batch in batches:
             await database.write(None, imports.stage_operations, owner_id, rows[batch], request.now, staged[batch])
-        return await database.write(None, respond_once, request, _publish, staged)
+        publish = partial(imports.publish_operations, owner_id=owner_id, staged=staged)
+        return await database.write(None, respond_once, request, publish)
     except Exception:
         for batch in batches:
             await database.write(None, imports.discard_operations, owner_id, staged[batch])
         raise
-
-
-def _publish(session: Session, request: IdempotentRequest, staged: range) -> StoredResponse:
-    imported = imports.publish_operations(session, request.owner_id, staged)
-    return StoredResponse(201, {}, imported.model_dump())
