@@ -13,7 +13,7 @@ from app.models.chat import LOBBY
 from app.models.period import Period
 from app.pages.api_client import call_api, get_json
 from app.pages.forms import Form
-from app.pages.rendering import ME, form_of, page, passed_on, read_list, redirect
+from app.pages.rendering import ME, form_of, page, pass_on, read_list, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -64,11 +64,8 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
 
 @router.get("/jobs/{job_id:uuid}/result")
 async def read_result(request: Request, job_id: UUID) -> Response:
-    """The API's response, with its own security policy. It is fetched here because the API may have another address,
-    for which the browser has no cookie."""
-    file_format = "csv" if request.query_params.get("format") == "csv" else "html"
-    result = await call_api(request, "GET", f"{JOBS}/{job_id}/result", params={"format": file_format})
-    return Response(result.content, headers=passed_on(result))
+    file_format = request.query_params.get("format", "html")
+    return await pass_on(request, f"{JOBS}/{job_id}/result", format=file_format)
 
 
 # ---- Chat ----

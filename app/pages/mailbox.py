@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.core.concurrency import in_thread
-from app.core.errors import NotFound
+from app.core.errors import NotFound, found
 from app.core.settings import DATA, get_settings
 from app.http.monitoring import is_from_this_machine
 from app.pages.rendering import page, page_headers
@@ -55,9 +55,7 @@ async def show_html(mail_id: UUID) -> Response:
 
 async def _read_mail(mail_id: UUID) -> EmailMessage:
     mails = await in_thread(_newest_mails, str(mail_id))
-    if not mails:
-        raise NotFound
-    return mails[str(mail_id)]
+    return found(mails.get(str(mail_id)), NotFound)
 
 
 def _newest_mails(name: str = "*") -> dict[str, EmailMessage]:

@@ -12,7 +12,7 @@ from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
 from app.pages.api_client import ApiError, call_api, get_json
 from app.pages.forms import Form, PlainForm
-from app.pages.rendering import ME, form_of, is_signed_in, page, passed_on, read_list, redirect, show_on_error
+from app.pages.rendering import ME, form_of, is_signed_in, page, pass_on, read_list, redirect, show_on_error
 
 router = APIRouter(include_in_schema=False)
 
@@ -139,12 +139,11 @@ async def _import(request: Request, form: Form, lines: str) -> None:
 
 @router.get("/operations/export")
 async def export_operations(request: Request) -> Response:
-    """Redirect to the API's stream or, if the API runs apart and the browser may have no cookie for it, pass it on."""
+    """Redirect to the API's stream or, if the API runs apart, pass it on."""
     query = _filter_form(request).optional(*FILTERS)
     if request.app.state.api is not None:
         return redirect(f"{OPERATIONS}/export", **query)
-    export = await call_api(request, "GET", f"{OPERATIONS}/export", params=query)
-    return Response(export.content, headers=passed_on(export))
+    return await pass_on(request, f"{OPERATIONS}/export", **query)
 
 
 @router.get("/operations/{operation_id:int}")

@@ -1,7 +1,7 @@
 """Shared by all pages: rendering templates, redirects, reading lists of the API, headers of responses, and errors."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from fastapi import Depends, Request
@@ -16,24 +16,17 @@ from app.http.error_handlers import classify
 from app.pages.api_client import ApiError, call_api, get_json
 from app.pages.forms import CORRECTABLE, TEXTS, Form, describe, read_form
 
-if TYPE_CHECKING:
-    import httpx
-
 
 def page_headers(*, apart: bool) -> dict[str, str]:
     """The headers of every response. The referrer policy lets the forms of our own pages send their Origin."""
-    url = get_settings().api_url
-    api = f" {_origin(url)} {_origin(url, 'ws')}" if apart and url else ""
+    url = urlsplit(get_settings().api_url or "")
+    origin = f"{url.scheme}://{url.netloc}"
+    api = f" {origin} {origin.replace('http', 'ws', 1)}" if apart else ""
     policy = (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; "
         f"connect-src 'self'{api}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
     return {"content-security-policy": policy, "referrer-policy": "same-origin"}
-
-
-def _origin(url: str, scheme: str = "http") -> str:
-    address = urlsplit(url)
-    return f"{address.scheme.replace('http', scheme, 1)}://{address.netloc}"
 
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -107,10 +100,11 @@ def to_sign_in(request: Request, **query: str) -> Response:
     return redirect("/sign-in", **query, **expired)
 
 
-def passed_on(response: "httpx.Response") -> dict[str, str]:
-    """The headers that a page passes on with a file of the API."""
+async def pass_on(request: Request, path: str, **query: str) -> Response:
+    """A file of the API, with its own security policy, for browsers that may have no cookie for the API."""
+    file = await call_api(request, "GET", path, params=query)
     names = ("content-type", "content-disposition", "content-security-policy")
-    return {name: response.headers[name] for name in names if name in response.headers}
+    return Response(file.content, headers={name: file.headers[name] for name in names if name in file.headers})
 
 
 class Listing(NamedTuple):
