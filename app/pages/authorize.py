@@ -19,8 +19,11 @@ HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache", "Referrer-Policy":
 @router.get("/authorize")
 async def authorize(request: Request) -> Response:
     """Ask the person. Without a session, or if the app wants a fresh sign-in (`prompt=login`), they sign in first."""
-    step = await _call(request, "GET")
-    if step is None:
+    try:
+        step = await _call(request, "GET")
+    except ApiError as error:
+        if error.status != 401:
+            raise
         return to_sign_in(request, **_back(request))
     if step["redirect"]:
         return await _refused(request, step["redirect"])
@@ -53,23 +56,14 @@ async def _refused(request: Request, address: str) -> Response:
 @router.post("/authorize")
 async def decide(request: Request, form: PlainForm) -> Response:
     step = await _call(request, "POST", {"consent": form["decision"] == "continue", "email": form["email"]})
-    if step is None:
-        return to_sign_in(request, **_back(request))
     if not step["redirect"]:
         return redirect(f"/authorize?{request.url.query}")
     return RedirectResponse(step["redirect"], 303, HEADERS)
 
 
-async def _call(request: Request, method: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """The API's response to the request in this page's address; None if nobody is signed in."""
-    try:
-        response = await call_api(request, method, f"/api/auth/authorization?{request.url.query}", json=body)
-    except ApiError as error:
-        if error.status == 401:
-            return None
-        raise
-    step: dict[str, Any] = response.json()
-    return step
+async def _call(request: Request, method: str, body: dict[str, Any] | None = None) -> Any:
+    """The API's response to the request in this page's address."""
+    return (await call_api(request, method, f"/api/auth/authorization?{request.url.query}", json=body)).json()
 
 
 def _back(request: Request) -> dict[str, str]:

@@ -158,9 +158,8 @@ async def answer_page(request: Request, error: Exception) -> Response:
 
 def _back(request: Request) -> str:
     """The address to return to after the sign-in: of this page or, after a form was sent, of the form's page."""
-    if request.method != "GET":
-        return f"/{request.url.path.split('/')[1]}"
-    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    path = request.url.path if request.method == "GET" else f"/{request.url.path.split('/')[1]}"
+    return f"{path}?{request.url.query}" if request.url.query else path
 
 
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
