@@ -35,7 +35,6 @@ _FIELD_OF_PROBLEM = {"wrong-password": "current_password"}
 class Form:
     values: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
-    faulty: list[dict[str, Any]] = field(default_factory=list)  # the API's mistakes in the lines of an imported file
     message: str = ""
     problem: Mapping[str, Any] = field(default_factory=dict)  # the document of the API
     status: int = 200
@@ -56,7 +55,6 @@ class Form:
         """Add the error's messages: beside each field that it names, or else above the form."""
         self.problem = error.members
         self.errors |= describe_fields(error)
-        self.faulty = error.members["errors"] if "line" in error.members else []
         is_marked = not self.errors.keys().isdisjoint(self.values)
         self.message = CORRECT_FIELDS if is_marked else describe(error)[1]
         self.status, self.headers = error.status, error.headers

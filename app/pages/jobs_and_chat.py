@@ -82,8 +82,8 @@ async def chat(request: Request) -> Response:
     for message in messages:
         message["parts"] = LINK.split(message["text"])
     latest = {room: None} | {each["name"]: each["last_message_at"] for each in rooms}  # this one is always among them
-    values = {"room": room, "rooms": latest, "messages": messages, "me": me, "new_id": uuid4()}
-    return await page(request, "chat.html", **values)
+    form = Form({"client_message_id": str(uuid4())})
+    return await page(request, "chat.html", form=form, room=room, rooms=latest, messages=messages, me=me)
 
 
 def _room(request: Request) -> str:

@@ -147,21 +147,16 @@ async def export_operations(request: Request) -> Response:
 
 
 @router.get("/operations/{operation_id:int}")
-async def edit_operation(request: Request, operation_id: int) -> Response:
-    answer = await call_api(request, "GET", f"{OPERATIONS}/{operation_id}")
-    date = answer.json()["date"]
-    dates = {"original_date": date, "date": _shown_date(date)}
-    form = Form(_values(answer.json()) | dates | {"etag": answer.headers["etag"]})
-    return await page(request, "operation.html", form=form)
-
-
-async def _show_their_version(request: Request) -> Response:
-    """The operation as it is now, shown beside a change that came too late; saving again replaces this version."""
+async def edit_operation(request: Request) -> Response:
+    """The operation as it is now, beside a change that came too late: saving again replaces this version."""
     answer = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
-    return await page(request, "operation.html", theirs=answer.json(), their_etag=answer.headers["etag"])
+    current, etag = answer.json(), answer.headers["etag"]
+    dates = {"original_date": current["date"], "date": _shown_date(current["date"])}
+    form = Form(_values(current) | dates | {"etag": etag})
+    return await page(request, "operation.html", form=form, theirs=current, their_etag=etag)
 
 
-ChangeForm = Annotated[Form, form_of(_show_their_version)]
+ChangeForm = Annotated[Form, form_of(edit_operation)]
 
 
 @router.post("/operations/{operation_id:int}")

@@ -38,8 +38,8 @@ PASSED = 20  # pages of a list that an address remembers
 
 
 async def page(request: Request, template: str, *, form: Form | None = None, **values: Any) -> Response:
-    """A rendered template with the form that was sent, if any. A rejected one gives the page its status and headers."""
-    form = form or getattr(request.state, "form", None) or Form()
+    """A rendered template. `form` is shown until the person sends one. If that is rejected, the page has its status."""
+    form = getattr(request.state, "form", None) or form or Form()
     headers = {"Cache-Control": "private, no-store", **form.headers}
     settings, is_apart = get_settings(), request.app.state.api is None
     html = render(
@@ -164,7 +164,7 @@ def _back(request: Request) -> str:
 
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     title, detail = describe(error)
-    form = Form(status=error.status, headers=error.headers)
+    request.state.form = Form(status=error.status, headers=error.headers)
     again = request.method == "GET" and error.status in TEMPORARY
     # Without the name of the person who is signed in: the API may be what failed, and asking it again takes time.
-    return await page(request, "error.html", form=form, title=title, detail=detail, again=again, me=None)
+    return await page(request, "error.html", title=title, detail=detail, again=again, me=None)
