@@ -155,6 +155,6 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
         await database.write(None, server.confirm_use, caller, now)
     if caller.is_cookie_renewal_due(now) and is_by_cookie(connection):
-        cookie = await database.write(None, server.renew_cookie, caller, now)
-        send_cookie(connection, cookie.token, cookie.max_age)
+        pair = await database.write(None, server.renew_cookie, caller, now)
+        send_cookie(connection, pair.access_token, pair.expires_in)
     return caller

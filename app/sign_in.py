@@ -3,9 +3,9 @@
 import asyncio
 import re
 from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,14 +21,12 @@ from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
 from app.models.audit import record
 from app.models.base import utcnow
-from app.models.refresh_token import without_links
+from app.models.refresh_token import TokenPair, without_links
 from app.models.types import email_address
 from app.models.user import User
 from app.oauth2.refresh_tokens import Device, SignIn, live_addresses
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 from app.services import Services
-
-Started = TypeVar("Started")
 
 _noting: set[asyncio.Task[None]] = set()
 
@@ -78,26 +76,23 @@ def require(form: dict[str, str], *names: str) -> None:
 
 
 async def password_grant(
-    request: Request, form: dict[str, str], services: Services, start_session: Callable[..., Started]
-) -> Started:
-    """Sign in with a password (RFC 6749 section 4.3, docs/decisions/0001-password-grant.md).
-
-    `start_session` is AuthorizationServer.start_session for a token pair, or start_cookie_session for a browser.
-    """
+    request: Request, form: dict[str, str], services: Services, *, in_cookie: bool = False
+) -> TokenPair:
+    """Sign in with a password (RFC 6749 section 4.3, docs/decisions/0001-password-grant.md)."""
     require(form, "username", "password")
     if "scope" in form:
         parse_scope(form["scope"])
     email = _as_email(form["username"])
     try:
-        return await _verify_and_start(request, form, email, services, start_session)
+        return await _verify_and_start(request, form, email, services, in_cookie=in_cookie)
     except (InvalidGrant, TooManyRequests) as refusal:
         await note_refusal(services, email, "locked" if isinstance(refusal, TooManyRequests) else "password")
         raise
 
 
 async def _verify_and_start(
-    request: Request, form: dict[str, str], email: str, services: Services, start_session: Callable[..., Started]
-) -> Started:
+    request: Request, form: dict[str, str], email: str, services: Services, *, in_cookie: bool
+) -> TokenPair:
     device = device_of(request, form)
     await in_thread(services.account_limits.attempt, email, device.ip)
     user, addresses = await services.database.read(request, _find_account, email)
@@ -112,15 +107,17 @@ async def _verify_and_start(
         raise InvalidGrant
     scope = scope_at_login(form.get("scope"), user.role.scopes)
 
-    def start(session: Session) -> Started:
+    sign_in = SignIn(user.id, user.auth_epoch, device, scope, "cookie" if in_cookie else "password", in_cookie)
+
+    def start(session: Session) -> TokenPair:
         if stronger_hash:
             upgrade_hash(session, user, stronger_hash)
-        return start_session(session, SignIn(user.id, user.auth_epoch, device, scope), utcnow())
+        return services.authorization_server.start_session(session, sign_in, utcnow())
 
-    started = await services.database.write(request, start)
+    pair = await services.database.write(request, start)
     await in_thread(services.account_limits.succeeded, email, device.ip)
     metrics.count("logins", result="ok")
-    return started
+    return pair
 
 
 async def note_refusal(services: Services, email: str, reason: str) -> None:

@@ -4,7 +4,6 @@ A session is one refresh_token row. Its tokens are derived, not stored: generati
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
 """
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -27,14 +26,6 @@ from app.oauth2.resource_server import Caller, ResourceServer
 CODE_TTL = timedelta(seconds=60)
 
 
-@dataclass(frozen=True, slots=True)
-class BrowserCookie:
-    """An access token for a cookie, and its lifetime in seconds."""
-
-    token: str
-    max_age: int
-
-
 class AuthorizationServer(ResourceServer):
     """Issues, refreshes and revokes tokens, besides verifying them."""
 
@@ -53,24 +44,16 @@ class AuthorizationServer(ResourceServer):
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
-        return self._pair(snapshot, snapshot.generation, scope_of_pair(snapshot, None), now)
+        scopes = scope_of_pair(snapshot, None)
+        return self._pair(snapshot, snapshot.generation, scopes, now, in_cookie=sign_in.in_cookie)
 
-    def start_cookie_session(self, session: Session, sign_in: SignIn, now: datetime) -> BrowserCookie:
-        """Insert a session for a browser. The token pair is discarded; the browser receives only the cookie."""
-        if sign_in.method == "password":
-            sign_in = replace(sign_in, method="cookie")
-        pair = self.start_session(session, sign_in, now)
-        return self.renew_cookie(session, self.authenticate(session, pair.access_token, now), now)
-
-    def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> BrowserCookie:
+    def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> TokenPair:
         """Extend the idle limit, never past the absolute one, and mint an access token that expires with it."""
         snapshot = caller.session
         idle = self._idle_limit(now, snapshot.absolute_expires_at)
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._session_of_claims(session, caller.claims, now)
-        claims = AccessClaims.of(snapshot, caller.claims.generation, snapshot.scopes(), now, idle)
-        token = self._signers.access.mint(claims.model_copy(update={"in_cookie": True}))
-        return BrowserCookie(token, claims.expires_at - claims.issued_at)
+        return self._pair(snapshot, caller.claims.generation, snapshot.scopes(), now, in_cookie=True)
 
     def issue_code(
         self, session: Session, sign_in: SignIn, binding: CodeBinding, authenticated_at: datetime, now: datetime
@@ -152,7 +135,7 @@ class AuthorizationServer(ResourceServer):
             granted = scope_of_pair(snapshot, scope)
             match snapshot.rotation_action(presented.number, arrived=arrived, grace=self._settings.refresh_grace):
                 case RotationAction.REPEAT:
-                    return self._pair(snapshot, snapshot.generation, granted, now)
+                    return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
                 case RotationAction.ROTATE:
                     generation = presented.number + 1
                     idle = self._idle_limit(now, snapshot.absolute_expires_at)
@@ -167,7 +150,7 @@ class AuthorizationServer(ResourceServer):
             times = {"rotated_at": now, "last_used_at": now}
             if compare_and_swap(session, snapshot, generation=generation, confirmed=False, **times, **changes):
                 self._count(session, snapshot, changes)
-                return self._pair(snapshot, generation, granted, now)
+                return self._pair(snapshot, generation, granted, now, in_cookie=False)
 
     def _count(self, session: Session, before: SessionSnapshot, changes: dict[str, Any]) -> None:
         if before.generation == 0:
@@ -230,9 +213,15 @@ class AuthorizationServer(ResourceServer):
 
     # ---- Minting ----
 
-    def _pair(self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime) -> TokenPair:
-        expires_at = min(now + self._settings.access_token_ttl, snapshot.absolute_expires_at)
+    def _pair(
+        self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, *, in_cookie: bool
+    ) -> TokenPair:
+        """A browser receives only the access token, in a cookie that lives until the session is idle for too long."""
+        ttl = self._settings.refresh_idle_ttl if in_cookie else self._settings.access_token_ttl
+        expires_at = min(now + ttl, snapshot.absolute_expires_at)
         claims = AccessClaims.of(snapshot, generation, scopes, now, expires_at)
+        if in_cookie:
+            claims = claims.model_copy(update={"in_cookie": True})
         return TokenPair(
             access_token=self._signers.access.mint(claims),
             expires_in=claims.expires_at - claims.issued_at,

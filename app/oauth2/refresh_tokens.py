@@ -39,7 +39,7 @@ class SignIn:
     """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
 
     `auth_epoch` was read together with the verified password. `method` is for the audit log; None is no sign-in, but
-    a session in place of another one.
+    a session in place of another one. `in_cookie`: a browser keeps the access token in a cookie, and gets no other.
     """
 
     user_id: UUID
@@ -47,6 +47,7 @@ class SignIn:
     device: Device
     scope: str | None = None
     method: Literal["password", "cookie", "provider"] | None = "password"
+    in_cookie: bool = False
 
 
 # ---- The authentication query ----

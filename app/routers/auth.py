@@ -77,7 +77,7 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
         case grant if grant not in GRANTS:
             raise UnsupportedGrantType
         case "password":
-            return await password_grant(request, form, services, services.authorization_server.start_session)
+            return await password_grant(request, form, services)
         case "refresh_token":
             return await _refresh_grant(request, form, services)
         case _:

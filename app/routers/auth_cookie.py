@@ -36,14 +36,13 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
     try:
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}
-        start_session = services.authorization_server.start_cookie_session
-        cookie = await password_grant(request, {**own, "client_id": "browser"}, services, start_session)
+        pair = await password_grant(request, {**own, "client_id": "browser"}, services, in_cookie=True)
     except InvalidGrant:
         raise InvalidCredentials from None
     except OAuthError as error:  # this is no OAuth endpoint
         raise BadRequest(error.detail) from None
     await end_browser_session(request, services)
-    send_cookie(request, cookie.token, cookie.max_age)
+    send_cookie(request, pair.access_token, pair.expires_in)
     response.headers["Cache-Control"] = "no-store"
 
 

@@ -1,8 +1,6 @@
 """The caller's own account (name, password, e-mail address) and its sessions, which are the signed-in devices."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
 from fastapi import Request, Response
 from pydantic import MISSING
@@ -43,7 +41,6 @@ class SignInAgain(AppError, status=403, title="Sign in again"):
 BY_PASSWORD = problems(WrongPassword, PasswordElsewhere, Conflict)
 NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
 SIGN_IN_AGE = timedelta(minutes=5)
-Started = TypeVar("Started")
 
 
 # ---- One's own account ----
@@ -92,17 +89,17 @@ async def change_password(
     await _verify_password(services, me, body.current_password)
     hasher, words = services.password_hasher, me.user.guessable_words
     password_hash = await hasher.hash_new(body.new_password, words, "new_password", me.parties)
-    write, server = services.database.write, services.authorization_server
-    if not is_by_cookie(request):
-        return await write(request, _change_password, services, me, password_hash, server.start_session)
-    cookie = await write(request, _change_password, services, me, password_hash, server.start_cookie_session)
-    send_cookie(request, cookie.token, cookie.max_age)
+    in_cookie = is_by_cookie(request)
+    pair = await services.database.write(request, _change_password, services, me, password_hash, in_cookie=in_cookie)
+    if not in_cookie:
+        return pair
+    send_cookie(request, pair.access_token, pair.expires_in)
     return Response(status_code=204)
 
 
 def _change_password(
-    session: Session, services: Services, me: CurrentAccount, password_hash: str, start_session: Callable[..., Started]
-) -> Started:
+    session: Session, services: Services, me: CurrentAccount, password_hash: str, *, in_cookie: bool
+) -> TokenPair:
     now = utcnow()
     users.replace_password(session, me.user, password_hash, reason="password-changed", now=now)
     row = session.get_one(RefreshToken, me.caller.session_id)
@@ -110,7 +107,8 @@ def _change_password(
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=me.user.id, to=me.user.email)
     device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
-    return start_session(session, SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope, method=None), now)
+    sign_in = SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope, method=None, in_cookie=in_cookie)
+    return services.authorization_server.start_session(session, sign_in, now)
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)

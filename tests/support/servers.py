@@ -29,6 +29,7 @@ from app.accounts.passwords import hash_password
 from app.accounts.users import create_user, find_user_by_email
 from app.core.settings import Settings
 from app.models.base import utcnow
+from app.models.refresh_token import TokenPair
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
@@ -106,19 +107,20 @@ class Account:
 
     def tokens(self) -> Tokens:
         """Those of a new session, where signing in is not what is tested: no password is hashed."""
-        return Tokens(self._start("start_session").model_dump())
+        return Tokens(self._start(in_cookie=False).model_dump())
 
     def cookie(self) -> str:
         """That of a browser's new session, likewise."""
-        return f"muster={self._start('start_cookie_session').token}"
+        return f"muster={self._start(in_cookie=True).access_token}"
 
-    def _start(self, how: str) -> Any:
+    def _start(self, *, in_cookie: bool) -> TokenPair:
         server = authorization_server(frozenset(self.muster.settings.items()))
         device = Device(client_id="app", device="python-httpx", ip="127.0.0.1", user_agent="python-httpx")
         with Session(self.muster.engine) as session:
             user = find_user_by_email(session, self.email)
             assert user is not None
-            started = getattr(server, how)(session, SignIn(user.id, user.auth_epoch, device), utcnow())
+            sign_in = SignIn(user.id, user.auth_epoch, device, in_cookie=in_cookie)
+            started = server.start_session(session, sign_in, utcnow())
             session.commit()
         return started
 
