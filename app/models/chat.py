@@ -35,8 +35,6 @@ RoomName = Annotated[
 ClientId = Annotated[str, pydantic.Field(pattern=r"^[!-~]{1,64}$", examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]
 Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 
-Seconds = Annotated[float, pydantic.Field(ge=0, le=MAX_WAIT, examples=[MAX_WAIT])]
-
 
 _NEVER = text("'1970-01-01 00:00:00.000000'")  # for rooms that the previous release adds without a time
 
@@ -105,4 +103,4 @@ class HistoryQuery(RoomQuery):
 
     before: Number | None = Field(default=None, description="Only messages before this number, the nearest ones.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The number of rows at most.")
-    wait: Seconds = Field(default=0, description="Seconds to wait for a message if there is none yet.")
+    wait: float = described("Seconds to wait for a message if there is none yet.", 25, default=0, ge=0, le=MAX_WAIT)

@@ -17,9 +17,9 @@ from app.models.types import Amount, Timestamp, UtcTime, line, text_schema
 
 MAX_TEXT = 50
 
-OperationType = Annotated[str, *line(MAX_TEXT, "sell", "What was done, such as sell.", max_sent=200, lower=True)]
-InstrumentType = Annotated[str, *line(MAX_TEXT, "btc", "The instrument's type, such as btc.", max_sent=200, lower=True)]
-Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", "The instrument's identifier.", max_sent=200)]
+OperationType = Annotated[str, *line(MAX_TEXT, "sell", "What was done, such as sell.", lower=True)]
+InstrumentType = Annotated[str, *line(MAX_TEXT, "btc", "The instrument's type, such as btc.", lower=True)]
+Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", "The instrument's identifier.")]
 
 Revision = Annotated[int, pydantic.Field(description="The owner's revision that changed it last.", examples=[12])]
 Position = Annotated[Revision, pydantic.Field(ge=0, le=MAX_ID)]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticKnownError
 
 from app.core.dialects import DECIMALS
 
@@ -33,25 +34,22 @@ def text_schema(description: str, example: str, **constraints: Any) -> WithJsonS
     return WithJsonSchema({"type": "string", **constraints, "description": description, "examples": [example]})
 
 
-def line(
-    max_length: int, example: str, description: str, *, max_sent: int | None = None, lower: bool = False
-) -> tuple[Any, ...]:
+def line(max_length: int, example: str, description: str, *, lower: bool = False) -> tuple[Any, ...]:
     """The constraints of one line of text: trimmed, not empty, normalized to NFC and, with `lower`, in lower case.
 
-    The length is checked twice, since normalizing changes it: `max_sent` limits what the client sends, `max_length`
-    what the column stores.
+    The length is that of the normalized text.
     """
 
     def normalize(value: str) -> str:
-        value = unicodedata.normalize("NFC", _plain(value))
-        if lower:
-            value = unicodedata.normalize("NFC", value.lower())
+        if len(value) <= 4 * max_length:  # four characters become one at most, and normalizing takes quadratic time
+            value = unicodedata.normalize("NFC", _plain(value))
+            value = unicodedata.normalize("NFC", value.lower()) if lower else value
         if len(value) > max_length:
-            raise ValueError(f"use at most {max_length} characters")
+            raise PydanticKnownError("string_too_long", {"max_length": max_length})
         return value
 
     return (
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=max_sent or max_length),
+        StringConstraints(strip_whitespace=True, min_length=1),
         AfterValidator(normalize),
         text_schema(description, example, minLength=1, maxLength=max_length, pattern=NOT_BLANK),
     )
