@@ -116,23 +116,21 @@ class Listing(NamedTuple):
 
 
 async def read_list(request: Request, path: str, **query: str) -> Listing:
-    """One page of a list of the API, from the cursor in this page's own address.
+    """One page of a list of the API.
 
-    The API's lists go forward only. So `before` in the address holds the cursors of the pages before this one; that of
-    the first page is empty.
+    The API's lists go forward only. So `after` in this page's own address holds the cursors of the pages before this
+    one, too.
     """
-    after, before = request.query_params.get("after", ""), request.query_params.get("before")
-    passed = [] if before is None else before.split(".")[-PASSED:]
-    response = await call_api(request, "GET", path, params=query | ({"after": after} if after else {}))
-    cursor = response.headers.get("next-cursor")
-    older = {"after": cursor, "before": ".".join([*passed, after])} if cursor else None
-    return Listing(response.json(), older, _newer(passed))
+    cursors = [cursor for cursor in request.query_params.get("after", "").split(".") if cursor]
+    response = await call_api(request, "GET", path, params=query | _after(cursors[-1:]))
+    following = response.headers.get("next-cursor")
+    older = _after([*cursors[-PASSED:], following]) if following else None
+    return Listing(response.json(), older, _after(cursors[:-1]) if cursors else None)
 
 
-def _newer(passed: list[str]) -> dict[str, str] | None:
-    if not passed:
-        return None
-    return {"after": passed[-1], "before": ".".join(passed[:-1])} if passed[-1] else {}
+def _after(cursors: list[str]) -> dict[str, str]:
+    """The query parameters of the page after the last of these cursors; of the first page if there is none."""
+    return {"after": ".".join(cursors)} if cursors else {}
 
 
 # ---- Errors ----
