@@ -17,7 +17,7 @@ from app.pages.rendering import ME, form_of, is_signed_in, page, pass_on, read_l
 router = APIRouter(include_in_schema=False)
 
 OPERATIONS = "/api/operations"
-SUMMARY = f"{OPERATIONS}/summary"
+SUMMARY, IMPORT = f"{OPERATIONS}/summary", f"{OPERATIONS}/import"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
 ROWS = "25"
 SAMPLE = ("share,BBG000B9XRY4", "etf,BBG000BDTBL9", "bond,BBG00DL8NMV2")
@@ -118,7 +118,7 @@ ImportForm = Annotated[Form, form_of(partial(page, template="import.html"))]
 
 @router.post("/operations/import")
 async def import_operations(request: Request, form: ImportForm) -> Response:
-    await _import(request, form, form["lines"])
+    await _record_once(request, IMPORT, form, content=form["lines"].encode())
     return redirect("/operations", done="imported")
 
 
@@ -128,13 +128,9 @@ async def load_sample(request: Request, form: PlainForm) -> Response:
     now = utcnow()
     weeks = [(now - timedelta(weeks=week), "buy" if week % 4 else "sell", SAMPLE[week % 3]) for week in range(52)]
     lines = [f"{kind},{instrument},{day.day % 9 + 1},{day:%Y-%m-%dT%H:%MZ}" for day, kind, instrument in weeks]
-    await _import(request, form, "\n".join(["type,instrument_type,figi,quantity,date", *lines]))
+    content = "\n".join(["type,instrument_type,figi,quantity,date", *lines]).encode()
+    await _record_once(request, IMPORT, form, content=content)
     return redirect("/operations", done="sample")
-
-
-async def _import(request: Request, form: Form, lines: str) -> None:
-    """Import all lines or none."""
-    await _record_once(request, f"{OPERATIONS}/import", form, content=lines.encode())
 
 
 @router.get("/operations/export")
@@ -161,18 +157,15 @@ ChangeForm = Annotated[Form, form_of(edit_operation)]
 
 @router.post("/operations/{operation_id:int}")
 async def change_operation(request: Request, operation_id: int, form: ChangeForm) -> Response:
-    await call_api(request, "PUT", f"{OPERATIONS}/{operation_id}", json=_body(form), headers=_if_match(form))
+    read = {b"if-match": form["etag"].encode()}
+    await call_api(request, "PUT", f"{OPERATIONS}/{operation_id}", headers=read, json=_body(form))
     return redirect("/operations", done="changed")
 
 
 @router.post("/operations/{operation_id:int}/delete")
 async def delete_operation(request: Request, operation_id: int, form: PlainForm) -> Response:
-    await call_api(request, "DELETE", f"{OPERATIONS}/{operation_id}", headers=_if_match(form))
+    await call_api(request, "DELETE", f"{OPERATIONS}/{operation_id}", headers={b"if-match": form["etag"].encode()})
     return redirect("/operations", done="deleted")
-
-
-def _if_match(form: Form) -> dict[bytes, bytes]:
-    return {b"if-match": form["etag"].encode()} if form["etag"] else {}
 
 
 def _body(form: Form) -> dict[str, str]:
