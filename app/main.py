@@ -12,12 +12,10 @@ from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from app.core.database import CHAT_SLOTS, Database
-from app.core.errors import AppError
 from app.core.logs import configure_logging
 from app.core.processes import install_shutdown_handlers
 from app.core.settings import ROOT, Settings, get_settings
@@ -31,7 +29,6 @@ from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, authorize, jobs_and_chat, mailbox, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
-from app.pages.api_client import ApiError
 from app.pages.rendering import answer_page, page_headers
 from app.routers import (
     audit,
@@ -169,12 +166,12 @@ async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
 def add_shared_parts(
     app: FastAPI, settings: Settings, handle_error: ErrorHandler, *, headers: dict[str, str], cors: bool
 ) -> None:
-    """Add static files, one handler for all errors, and the middleware to the API or the pages.
+    """Add static files, the handler of all errors, and the middleware to the API or the pages.
 
     The middleware added last is the first one that a request passes.
     """
     app.mount("/static", CompressedFiles(directory=ROOT / "app" / "static"), name="static")
-    for kind in (AppError, ApiError, HTTPException, RequestValidationError, SQLAlchemyError):
+    for kind in (HTTPException, RequestValidationError):  # FastAPI would answer these itself, CatchAll gets all others
         app.add_exception_handler(kind, handle_error)
     app.add_middleware(CatchAll, settings=settings, handle_error=handle_error)
     app.add_middleware(Compression, minimum_size=1024)
