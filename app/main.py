@@ -15,7 +15,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from app.core.database import CHAT_SLOTS, Database
+from app.core.database import Database
+from app.core.dialects import CHAT_SLOTS
 from app.core.logs import configure_logging
 from app.core.processes import install_shutdown_handlers
 from app.core.settings import ROOT, Settings, get_settings

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -25,13 +25,12 @@ from sqlmodel import Session
 
 from app.core import metrics
 from app.core.concurrency import in_thread
-from app.core.dialects import make_engine
+from app.core.dialects import CHAT_SLOTS, make_engine
 from app.core.errors import Unavailable
 from app.core.logs import actor
 from app.core.row_reader import CONNECTIONS, PostgresRowReader, RowReader, Rows, SqliteRowReader, read_rows
 from app.core.settings import Settings
 
-CHAT_SLOTS = 4  # sessions of sockets, streams and long polls, which take none of the requests' slots
 OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS)  # of each process on PostgreSQL, beside two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
 
@@ -147,16 +146,12 @@ class Database:
     def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
         self._portal, self._on_sqlite = portal, settings.on_sqlite
         timeout = settings.slot_timeout.total_seconds()
-        slots = _make_slots(settings.db_slots)
+        slots, chat_slots = _make_slots(settings.db_slots), _make_slots(CHAT_SLOTS)
         writer_slots = _make_slots(1) if settings.on_sqlite else slots
         self.read = Side(make_engine(settings, read_only=True), slots, timeout, commits=False)
         self.write = Side(make_engine(settings), writer_slots, timeout, commits=True)
-        for_chat = settings.model_copy(update={"db_slots": CHAT_SLOTS})
-        chat_slots = _make_slots(CHAT_SLOTS)
-        self.chat_read = Side(make_engine(for_chat, read_only=True), chat_slots, timeout, commits=False)
-        self.chat_write = self.write
-        if not settings.on_sqlite:
-            self.chat_write = Side(make_engine(for_chat), chat_slots, timeout, commits=True)
+        self.chat_read = replace(self.read, slots=chat_slots)
+        self.chat_write = self.write if settings.on_sqlite else replace(self.write, slots=chat_slots)
         reader = SqliteRowReader if settings.on_sqlite else PostgresRowReader
         self.session_rows: RowReader = reader(settings, self._rows)
         self.rows: RowReader = reader(settings, self._rows)  # so that authentication does not wait for lists
@@ -164,8 +159,8 @@ class Database:
     async def close(self) -> None:
         await self.session_rows.close()
         await self.rows.close()
-        for side in (self.read, self.write, self.chat_read, self.chat_write):
-            side.engine.dispose()
+        self.read.engine.dispose()
+        self.write.engine.dispose()
 
     async def _rows(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
         """Read rows through a session: the fallback of the row readers."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each database's driver and dialect are imported by SQLAlche
     import psycopg
     from sqlalchemy.dialects import postgresql, sqlite
 
+CHAT_SLOTS = 4  # sessions of sockets, streams and long polls, which take none of the requests' slots
 CONNECT_TIMEOUT = 5  # seconds
 BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
 
@@ -31,6 +32,7 @@ def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
     # The parameters of a statement may be secrets: no error repeats them.
     shared: dict[str, Any] = {"max_overflow": 0, "hide_parameters": True}
     shared["pool_timeout"] = settings.slot_timeout.total_seconds()
+    shared["pool_size"] = settings.db_slots + CHAT_SLOTS + 1  # one for each slot, and one for health
     if read_only:
         shared |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
     make = _sqlite_engine if settings.on_sqlite else _postgres_engine
@@ -41,7 +43,6 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
     engine = create_engine(
         settings.database_url,
         poolclass=QueuePool,
-        pool_size=settings.db_slots + 1 if read_only else 1,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
         **shared,
     )
@@ -89,12 +90,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
-    engine = create_engine(
-        settings.database_url,
-        pool_size=settings.db_slots + 1,  # one more for health
-        connect_args=connect_args(settings, read_only=read_only),
-        **shared,
-    )
+    engine = create_engine(settings.database_url, connect_args=connect_args(settings, read_only=read_only), **shared)
 
     @event.listens_for(engine, "checkout")
     def _refuse_dead(connection: "psycopg.Connection", _record: object, _proxy: object) -> None:
