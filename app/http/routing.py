@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from enum import Enum
 from functools import cache, wraps
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args
 
 from fastapi import Request, Response
 from fastapi.dependencies import utils
@@ -113,7 +113,6 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(endpoint)
     wants_request = "request" in signature.parameters
     own = {name: read for name, parameter in signature.parameters.items() if (read := _reader(parameter))}
-    session_name = next((name for name, each in signature.parameters.items() if _is_session(each)), None)
 
     def counted(request: Request, values: dict[str, Any]) -> Any:
         check(request)
@@ -128,9 +127,9 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if is_async:
             await _limit(check, request)
             return await endpoint(**values)
-        if session_name is None:
+        session = next((value for value in values.values() if isinstance(value, Session)), None)
+        if session is None:
             return await in_thread(counted, request, values)
-        session: Session = values[session_name]
         side: Side = session.info["side"]
         return await side.run(request, session, counted, request, values)
 
@@ -144,7 +143,3 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 def _reader(parameter: inspect.Parameter) -> Callable[..., Any] | None:
     metadata = get_args(parameter.annotation)
     return next((item.dependency for item in metadata if isinstance(item, RequestDependency)), None)
-
-
-def _is_session(parameter: inspect.Parameter) -> bool:
-    return get_origin(parameter.annotation) is Annotated and get_args(parameter.annotation)[0] is Session
