@@ -48,7 +48,7 @@ class SqliteRowReader:
         try:
             connection = self._connection or self._connect()
             self._deadline = perf_counter() + _SQLITE_SECONDS
-            return _prepared(statement, self._engine.dialect).rows(connection, parameters)
+            return _prepared(statement, self._engine.dialect)(connection, parameters)
         except (sqlite3.OperationalError, OperationalError):
             return await self._fallback(statement, parameters)
 
@@ -67,32 +67,25 @@ class SqliteRowReader:
         self._engine.dispose()
 
 
-class _Prepared:
+@cache
+def _prepared(statement: Select[Any], dialect: Dialect) -> Callable[[sqlite3.Connection, dict[str, Any]], Rows]:
     """A statement compiled for SQLite's driver, with SQLAlchemy's conversions, in half the time of its connection."""
+    compiled: Any = statement.compile(dialect=dialect)
+    columns: Any = statement.selected_columns
+    sql, names, defaults = str(compiled), compiled.positiontup, compiled.params
+    types = {name: compiled.binds[name].type.dialect_impl(dialect) for name in names}
+    bind = {name: process for name, of in types.items() if (process := of.bind_processor(dialect))}
+    results = [(column.key, column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in columns]
 
-    def __init__(self, statement: Select[Any], dialect: Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
-        self._sql, self._names, self._defaults = str(compiled), compiled.positiontup, compiled.params
-        types = {name: compiled.binds[name].type.dialect_impl(dialect) for name in self._names}
-        self._bind = {name: process for name, of in types.items() if (process := of.bind_processor(dialect))}
-        columns: Any = statement.selected_columns
-        self._columns = [
-            (column.key, column.type.dialect_impl(dialect).result_processor(dialect, None)) for column in columns
-        ]
-
-    def rows(self, connection: sqlite3.Connection, parameters: dict[str, Any]) -> Rows:
-        sent = self._defaults | parameters
-        values = [self._bind[name](sent[name]) if name in self._bind else sent[name] for name in self._names]
+    def rows(connection: sqlite3.Connection, parameters: dict[str, Any]) -> Rows:
+        sent = defaults | parameters
+        values = [bind[name](sent[name]) if name in bind else sent[name] for name in names]
         return [
-            {
-                key: convert(value) if convert else value
-                for (key, convert), value in zip(self._columns, row, strict=True)
-            }
-            for row in connection.execute(self._sql, values).fetchall()
+            {key: convert(value) if convert else value for (key, convert), value in zip(results, row, strict=True)}
+            for row in connection.execute(sql, values).fetchall()
         ]
 
-
-_prepared = cache(_Prepared)
+    return rows
 
 
 class PostgresRowReader:
