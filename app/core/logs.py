@@ -28,12 +28,6 @@ def security_event(event: str, **fields: Any) -> None:
     _security.warning("%s", line, extra={"fields": texts})
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
-    """A filter that lets every record pass."""
-    record.request_id = request_id.get()
-    return True
-
-
 class _Json(logging.Formatter):
     """One JSON object per record; the record's `fields` become members of it."""
 
@@ -42,7 +36,7 @@ class _Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "request_id": record.__dict__["request_id"],
+            "request_id": request_id.get(),
             "message": record.getMessage(),
             **record.__dict__.get("fields", {}),
         }
@@ -58,6 +52,7 @@ class _Readable(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        record.request_id = request_id.get()
         lines = super().format(record).replace("\n", "\n    ")
         return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in lines)
 
@@ -66,7 +61,6 @@ def configure_logging(settings: Settings) -> None:
     """Send our records, uvicorn's, and those that have no other handler to stderr, with the id of their request."""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line shows them
     handler = logging.StreamHandler()
-    handler.addFilter(_add_request_id)
     readable = _Readable("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")
     handler.setFormatter(_Json() if settings.environment == "production" else readable)
     logging.lastResort = handler
