@@ -98,7 +98,6 @@ def create_api() -> FastAPI:
 def create_web(api: FastAPI | None) -> FastAPI:
     """The pages, in front of `api` in the same process, or on their own in front of API_URL."""
     settings = get_settings()
-    configure_logging(settings)
     if api is None and settings.api_url is None:
         sys.exit("muster: API_URL: the pages alone need the URL where the API runs, such as http://localhost:8000")
     web = FastAPI(title="Muster's pages", openapi_url=None, redirect_slashes=False, lifespan=web_lifespan)

@@ -55,17 +55,13 @@ def services_of(connection: HTTPConnection) -> Services:
     return cast("Services", connection.app.state.services)
 
 
-async def get_services(request: Request) -> Services:
-    return services_of(request)
-
-
-ServicesDep = Annotated[Services, RequestDependency(get_services)]
+ServicesDep = Annotated[Services, RequestDependency(services_of)]
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 
-async def get_session(request: Request) -> Session:
+def get_session(request: Request) -> Session:
     """A session of the side of the database that serves the request: safe methods read, all others write."""
     database = services_of(request).database
     side = database.read if request.method in SAFE_METHODS else database.write

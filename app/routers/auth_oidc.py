@@ -16,7 +16,7 @@ from app.models.base import utcnow
 from app.oauth2.refresh_tokens import SignIn
 from app.oidc.accounts import caller_of
 from app.oidc.login import LOGIN_TTL, LoginFlow, local_path
-from app.services import Services
+from app.services import Services, services_of
 from app.sign_in import device_of, end_browser_session
 
 router = Router("/api/auth/oidc")
@@ -34,8 +34,8 @@ async def _origin_from_next(request: Request) -> None:
     request.state.pages = next((origin for origin in settings.cors_origins if wanted.startswith(f"{origin}/")), "")
 
 
-async def _origin_from_state(request: Request, services: ServicesDep) -> None:
-    origin = _flow(services).origin_of(request.query_params.get("state", ""))
+async def _origin_from_state(request: Request) -> None:
+    origin = _flow(services_of(request)).origin_of(request.query_params.get("state", ""))
     request.state.pages = origin if origin in settings.cors_origins else ""
 
 
