@@ -20,7 +20,7 @@ from app.models.oauth_client import OAuthClient
 from app.models.refresh_token import Introspection, RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims
 from app.oauth2.refresh_tokens import SignIn, compare_and_swap, insert_session, read_session, revoke_sessions
-from app.oauth2.requests import CodeBinding, scope_of_pair
+from app.oauth2.requests import CodeBinding, RotationRequest, scope_of_pair
 from app.oauth2.resource_server import Caller, ResourceServer
 
 CODE_TTL = timedelta(seconds=60)
@@ -75,15 +75,13 @@ class AuthorizationServer(ResourceServer):
         )
         return self._signers.code.sign(row.id, 0, row.secret)
 
-    def redeem(
-        self, session: Session, code: str, binding: CodeBinding, *, arrived: datetime, now: datetime
-    ) -> TokenPair:
+    def redeem(self, session: Session, asked: RotationRequest, binding: CodeBinding, now: datetime) -> TokenPair:
         """Exchange a code (RFC 6749 section 4.1.3). This is the first rotation, from generation 0 to 1, so a client can
         repeat it if the response was lost.
 
         A valid code presented with the wrong binding was stolen: its session is revoked.
         """
-        presented = parse_signed(code)
+        presented = parse_signed(asked.token)
         row = session.get(RefreshToken, presented.id) if presented else None
         if presented is None or presented.number or row is None or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
@@ -94,46 +92,25 @@ class AuthorizationServer(ResourceServer):
             snapshot = self._verified_session(session, presented)
             if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
                 raise InvalidGrant
-        return self._rotate(session, presented, client_id=None, scope=None, arrived=arrived, now=now)
+        return self._rotate(session, presented, asked, now)
 
-    def refresh(
-        self,
-        session: Session,
-        token: str,
-        *,
-        client_id: str | None,
-        scope: str | None,
-        arrived: datetime,
-        now: datetime,
-    ) -> TokenPair:
-        """RFC 6749 section 6 with the rotation of RFC 9700 section 4.14.2.
-
-        `arrived` is when the request was complete, before it waited for a slot: the grace is measured from there.
-        """
-        presented = parse_signed(token)
+    def refresh(self, session: Session, asked: RotationRequest, now: datetime) -> TokenPair:
+        """RFC 6749 section 6 with the rotation of RFC 9700 section 4.14.2."""
+        presented = parse_signed(asked.token)
         if presented is None or not presented.number:
             raise InvalidGrant
-        return self._rotate(session, presented, client_id=client_id, scope=scope, arrived=arrived, now=now)
+        return self._rotate(session, presented, asked, now)
 
-    def _rotate(
-        self,
-        session: Session,
-        presented: SignedToken,
-        *,
-        client_id: str | None,
-        scope: str | None,
-        arrived: datetime,
-        now: datetime,
-    ) -> TokenPair:
+    def _rotate(self, session: Session, presented: SignedToken, asked: RotationRequest, now: datetime) -> TokenPair:
         """The successor of a verified code or refresh token, or the one issued already, if this is a retry."""
         while True:
             snapshot = self._verified_session(session, presented)
             if snapshot.is_suspended:
                 raise UnsupportedGrantType  # the client keeps its token, which may be accepted again later
-            if (client_id and client_id != snapshot.client_id) or not snapshot.is_live(now):
+            if asked.client_id not in {None, snapshot.client_id} or not snapshot.is_live(now):
                 raise InvalidGrant
-            granted = scope_of_pair(snapshot, scope)
-            match snapshot.rotation_action(presented.number, arrived=arrived, grace=self._settings.refresh_grace):
+            granted, grace = scope_of_pair(snapshot, asked.scope), self._settings.refresh_grace
+            match snapshot.rotation_action(presented.number, arrived=asked.arrived, grace=grace):
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
                 case RotationAction.ROTATE:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlencode
 
@@ -109,6 +110,19 @@ def scope_of_pair(snapshot: SessionSnapshot, requested: str | None) -> frozenset
     if not granted:
         raise InvalidScope(f"The role {snapshot.role} allows none of these scopes.")
     return granted
+
+
+@dataclass(frozen=True, slots=True)
+class RotationRequest:
+    """A token request with a refresh token or a code (RFC 6749 sections 6 and 4.1.3).
+
+    It was complete when it `arrived`, before it waited for a slot: the grace is measured from there.
+    """
+
+    token: str
+    arrived: datetime
+    client_id: str | None = None
+    scope: str | None = None
 
 
 # ---- Authorization requests: RFC 6749 section 4.1.1, RFC 7636 section 4.3 ----

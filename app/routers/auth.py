@@ -18,7 +18,7 @@ from app.http.routing import Router
 from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, User, UserCreate, UserPublic
-from app.oauth2.requests import CodeBinding, CodeTokenForm, RevocationForm, TokenForm
+from app.oauth2.requests import CodeBinding, CodeTokenForm, RevocationForm, RotationRequest, TokenForm
 from app.services import Services
 from app.sign_in import OAuthForm, password_grant, require
 
@@ -87,26 +87,20 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
 async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "code", "redirect_uri", "client_id", "code_verifier")
     binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
+    asked = RotationRequest(form["code"], request.state.arrived)
 
     def redeem(session: Session) -> TokenPair:
-        server = services.authorization_server
-        return server.redeem(session, form["code"], binding, arrived=request.state.arrived, now=utcnow())
+        return services.authorization_server.redeem(session, asked, binding, utcnow())
 
     return await services.database.write(request, redeem)
 
 
 async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "refresh_token")
+    asked = RotationRequest(form["refresh_token"], request.state.arrived, form.get("client_id"), form.get("scope"))
 
     def refresh(session: Session) -> TokenPair:
-        return services.authorization_server.refresh(
-            session,
-            form["refresh_token"],
-            client_id=form.get("client_id"),
-            scope=form.get("scope"),
-            arrived=request.state.arrived,
-            now=utcnow(),
-        )
+        return services.authorization_server.refresh(session, asked, utcnow())
 
     return await services.database.write(request, refresh)
 
