@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
-from pydantic_core import PydanticKnownError
 
 from app.core.dialects import DECIMALS
 
@@ -37,20 +36,20 @@ def text_schema(description: str, example: str, **constraints: Any) -> WithJsonS
 def line(max_length: int, example: str, description: str, *, lower: bool = False) -> tuple[Any, ...]:
     """The constraints of one line of text: trimmed, not empty, normalized to NFC and, with `lower`, in lower case.
 
-    The length is that of the normalized text.
+    The length is that of the normalized text. What is longer even if four characters become one is not normalized,
+    which takes quadratic time.
     """
 
-    def normalize(value: str) -> str:
-        if len(value) <= 4 * max_length:  # four characters become one at most, and normalizing takes quadratic time
-            value = unicodedata.normalize("NFC", _plain(value))
-            value = unicodedata.normalize("NFC", value.lower()) if lower else value
-        if len(value) > max_length:
-            raise PydanticKnownError("string_too_long", {"max_length": max_length})
-        return value
+    def normalize(value: object) -> object:
+        text = value.strip() if isinstance(value, str) else ""
+        if len(text) > 4 * max_length or not text:
+            return value
+        text = unicodedata.normalize("NFC", _plain(text))
+        return unicodedata.normalize("NFC", text.lower()) if lower else text
 
     return (
-        StringConstraints(strip_whitespace=True, min_length=1),
-        AfterValidator(normalize),
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=max_length),
+        BeforeValidator(normalize),
         text_schema(description, example, minLength=1, maxLength=max_length, pattern=NOT_BLANK),
     )
 
