@@ -2,7 +2,6 @@
 each type."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -39,9 +38,8 @@ class Chart:
         return max(top + height for column in self.columns for _, top, height in column.segments)
 
 
-def monthly_chart(totals: Iterable[dict[str, Any]], *, by_quantity: bool) -> Chart | None:
+def monthly_chart(totals: list[dict[str, Any]], *, by_quantity: bool) -> Chart | None:
     """Draw the API's totals: the number of operations, or their quantity, where what was sold points down."""
-    totals = list(totals)
     if not totals:
         return None
     months = _months_until(max(total["month"] for total in totals))

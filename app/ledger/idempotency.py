@@ -53,7 +53,6 @@ def respond_once(
         "created_at": request.now,
     }
     session.add(stored.sqlmodel_update(values) if stored else IdempotencyKey(**values))
-    session.flush()
     return body
 
 

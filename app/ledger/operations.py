@@ -23,7 +23,7 @@ from sqlmodel import Session, SQLModel, bindparam, col, delete, func, insert, li
 from app.core.dialects import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, found
 from app.core.etags import if_match
-from app.core.row_reader import RowReader, read_rows
+from app.core.row_reader import read_rows
 from app.models.base import stored
 from app.models.operation import (
     FILTERS,
@@ -75,20 +75,13 @@ def read_operation(session: Session, owner_id: UUID, operation_id: int) -> Opera
 def list_operations(
     session: Session, owner_id: UUID, filters: OperationFilter, *, after: Sequence[str] | None, limit: int
 ) -> list[OperationPublic]:
-    """Operations by date, then id, the newest first. `after` is the `position` of the last one that the caller has."""
-    return stored(OperationPublic, read_rows(session, *_list_query(owner_id, filters, after, limit)))
+    return stored(OperationPublic, read_rows(session, *list_query(owner_id, filters, after, limit)))
 
 
-async def list_page(
-    rows: RowReader, owner_id: UUID, filters: OperationFilter, *, after: Sequence[str] | None, limit: int
-) -> list[OperationPublic]:
-    """Like list_operations, but without a session and on the event loop: for short pages."""
-    return stored(OperationPublic, await rows.all(*_list_query(owner_id, filters, after, limit)))
-
-
-def _list_query(
+def list_query(
     owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None, limit: int
 ) -> tuple[Select[Any], dict[str, Any]]:
+    """Operations by date, then id, the newest first. `after` is the `position` of the last one that the caller has."""
     values = filters.values()
     statement = _list_statement(frozenset(values), continued=after is not None)
     values |= {"owner_id": owner_id, "limit": limit}

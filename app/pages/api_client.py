@@ -43,13 +43,8 @@ async def call_api(
     import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
     base_url, transport = _transport(request)
-    outgoing = httpx.Request(
-        method,
-        base_url + path,
-        headers=[*_headers(request), *headers.items()],
-        extensions={"timeout": _TIMEOUT},
-        **sent,
-    )
+    with_ours = [*_headers(request), *headers.items()]
+    outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)
     try:
         response = await transport.handle_async_request(outgoing)
         await response.aread()

@@ -24,7 +24,7 @@ from app.http.openapi import Responses, located, problems
 from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, respond_once
-from app.models.base import utcnow
+from app.models.base import stored, utcnow
 from app.models.operation import Changes, ChangesQuery, OperationCreate, OperationPublic, OperationUpdate, Total
 
 router = Router("/api/operations", tags=["operations"])
@@ -57,10 +57,9 @@ async def list_operations(
     if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)  # read with the session of the token: a phone that is up to date costs no query
     response.headers["ETag"] = tag
-    rows = await operations.list_page(
-        services.database.rows, me.user_id, filters, after=page.position, limit=page.limit + 1
-    )
-    return page.cut(rows, operations.position)
+    query = operations.list_query(me.user_id, filters, page.position, page.limit + 1)
+    rows = await services.database.rows.all(*query)  # short pages are read on the event loop
+    return page.cut(stored(OperationPublic, rows), operations.position)
 
 
 @router.post("", status_code=201, response_model=OperationPublic, responses=_CREATED)

@@ -22,7 +22,6 @@ from app.oauth2.refresh_tokens import live_scopes
 from app.oauth2.resource_server import Caller
 from app.services import Services
 
-BATCH = 1000
 CSV = "text/csv"
 SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn; the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
@@ -49,11 +48,11 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
     """Read each batch in a session of its own, closed before the batch is sent: a slow client holds no connection."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = operations.list_operations(session, me.user_id, filters, after=after, limit=BATCH)
+        rows = operations.list_operations(session, me.user_id, filters, after=after, limit=imports.BATCH)
         # After the rows: those of a deleted account are gone, and the part that was sent would pass for the whole.
         if "operations:read" not in live_scopes(session, [me.session_id], utcnow()).get(me.session_id, ()):
             raise InvalidToken
-        return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == BATCH else None
+        return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == imports.BATCH else None
 
     yield csv_format.header()
     lines, after = await services.database.read(None, read, None)
