@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Label, Update
+from sqlalchemy import Label, Select, Update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, bindparam, col, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
@@ -69,23 +69,20 @@ def _columns(snapshot: type[Principal], table: type[RefreshToken | User]) -> lis
     return [(_COLUMNS[name] if name in _COLUMNS else getattr(table, name)).label(name) for name in names]
 
 
-_PRINCIPAL = _columns(Principal, User)
-_SESSIONS = (
-    select_columns(*_PRINCIPAL, *_columns(SessionSnapshot, RefreshToken))
-    .join(User, col(User.id) == RefreshToken.user_id)
-    .join(Role, col(Role.id) == User.role_id)
-)
+def _snapshots(table: type[RefreshToken | Identity], *columns: Label[Any]) -> Select[*tuple[Any, ...]]:
+    """Rows of a table with their principals."""
+    statement = select_columns(*_columns(Principal, User), *columns)
+    return statement.join(User, col(User.id) == table.user_id).join(Role, col(Role.id) == User.role_id)
+
+
+_SESSIONS = _snapshots(RefreshToken, *_columns(SessionSnapshot, RefreshToken))
 SESSION_QUERY = _SESSIONS.where(col(RefreshToken.id) == bindparam("id"))
-_IDENTITIES = (
-    select_columns(
-        *_PRINCIPAL,
-        col(Identity.id).label("id"),
-        col(Identity.created_at).label("authenticated_at"),
-        col(Identity.synced_at).label("rotated_at"),
-        col(User.auth_epoch).label("auth_epoch"),
-    )
-    .join(User, col(User.id) == Identity.user_id)
-    .join(Role, col(Role.id) == User.role_id)
+_IDENTITIES = _snapshots(
+    Identity,
+    col(Identity.id).label("id"),
+    col(Identity.created_at).label("authenticated_at"),
+    col(Identity.synced_at).label("rotated_at"),
+    col(User.auth_epoch).label("auth_epoch"),
 )
 _IDENTITY = _IDENTITIES.where(
     col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject")
@@ -117,10 +114,6 @@ def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[
         rows += session.connection().execute(_IDENTITIES.where(col(Identity.id).in_(others))).mappings()
     snapshots = [SessionSnapshot(**row) for row in rows]
     return {snapshot.id: snapshot.scopes() for snapshot in snapshots if snapshot.is_live(now)}
-
-
-def find_live_session(session: Session, user_id: UUID, session_id: UUID, now: datetime) -> RefreshToken | None:
-    return session.exec(live_sessions(user_id, now).where(RefreshToken.id == session_id)).one_or_none()
 
 
 def live_sessions(user_id: UUID, now: datetime) -> SelectOfScalar[RefreshToken]:

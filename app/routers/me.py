@@ -18,7 +18,7 @@ from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
-from app.oauth2.refresh_tokens import Device, SignIn, find_live_session, revoke_sessions
+from app.oauth2.refresh_tokens import Device, SignIn, live_sessions, revoke_sessions
 from app.services import Services
 from app.sign_in import note_refusal
 
@@ -159,7 +159,8 @@ def rename_my_session(
     session_id: SessionId, body: SessionUpdate, me: CurrentUser, session: SessionDep
 ) -> SessionPublic:
     """Give a device another name. What a mail program would take for a link is removed from it."""
-    row = found(find_live_session(session, me.user_id, session_id, utcnow()), SessionNotFound)
+    one = live_sessions(me.user_id, utcnow()).where(RefreshToken.id == session_id)
+    row = found(session.exec(one).one_or_none(), SessionNotFound)
     row.device = body.device
     return SessionPublic.of(row, current=me.session_id)
 
