@@ -87,7 +87,7 @@ class LoginFlow:
             "code_challenge": sha256_base64url(login.code_verifier),
             "code_challenge_method": "S256",
         }
-        url = await self.provider.discovery.endpoint("authorization_endpoint")
+        url = await self.provider.endpoint("authorization_endpoint")
         url += f"{'&' if '?' in url else '?'}{urlencode(query)}"
         return url, self._signer.sign(asdict(login), "login")
 
@@ -111,7 +111,7 @@ class LoginFlow:
     ) -> tuple[ProviderClaims, str]:
         """The person who signed in, and their access token for userinfo. `response` is the query of the redirect
         (`code` and `iss`, or `error`)."""
-        metadata = await self.provider.discovery.metadata()
+        metadata = await self.provider.metadata()
         is_iss_sent = metadata.get("authorization_response_iss_parameter_supported") is True
         if response.get("iss", None if is_iss_sent else self.provider.issuer) != self.provider.issuer:
             raise SignInFailed  # RFC 9207 section 2.4: the response of another provider
@@ -146,7 +146,7 @@ class LoginFlow:
         """The claims of the ID token, with the role of the access token: Keycloak names realm roles only there."""
         jwt = parse_jwt(id_token)
         claims = id_token_claims(jwt, self.provider.issuer, self._settings, nonce, access_token)
-        keys = await self.provider.discovery.keys_for(jwt.header)
+        keys = await self.provider.keys_for(jwt.header)
         if not is_current(claims.access, now) or not any(has_signed(key.parsed, id_token) for key in keys):
             raise InvalidToken
         try:

@@ -9,7 +9,7 @@ import math
 from datetime import datetime
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from cachetools import LRUCache, TTLCache
@@ -22,9 +22,6 @@ from app.oauth2.jwts import MAX_LENGTH, has_signed, parse_jwt
 from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
 from app.oidc.tokens import Profile, ProviderClaims, access_token_claims, profile_of
 
-if TYPE_CHECKING:
-    import httpx
-
 log = logging.getLogger("muster.oidc")
 
 TIMEOUT = 5  # seconds that the provider may take to respond
@@ -35,7 +32,13 @@ _ParsedToken = tuple[dict[str, Any], ProviderClaims, VerifyingKey | None]  # its
 
 
 class Provider:
-    """The identity provider whose issuer is OIDC_ISSUER. For use on the event loop only."""
+    """The identity provider whose issuer is OIDC_ISSUER. For use on the event loop only.
+
+    Its metadata and keys are shared by all requests of this process. They are fetched when first needed, when they are
+    MAX_AGE old, and when a token names an unknown key. All requests that wait share one fetch, and the next one begins
+    COOLDOWN after its end at the earliest, so that tokens with invented keys put no load on the provider. While the
+    provider is unavailable, the keys fetched last stay valid.
+    """
 
     def __init__(self, issuer: str, settings: Settings) -> None:
         import httpx  # noqa: PLC0415  # 4 MB that a service without a provider need not hold
@@ -44,14 +47,21 @@ class Provider:
         self._settings = settings
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=headers)
-        self.discovery = Discovery(issuer, self._http)
+        self._metadata: dict[str, Any] = {}
+        self._keys: list[VerifyingKey] = []
+        self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
+        self._fetched_at = -math.inf  # the start of the fetch that returned these
+        self._fetching: asyncio.Task[None] | None = None
+        self._ended_at = -math.inf  # the end of the last fetch
+        self._has_failed = False  # the result of the last fetch
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
         # Why no account could be created (app/oidc/accounts.py). Trying again at each request would take time of the
         # provider and of the database's writer from others: the limit of a network counts a refusal only afterwards.
         self.refused: TTLCache[tuple[str, Profile], Exception] = TTLCache(4096, COOLDOWN)
 
     async def close(self) -> None:
-        self.discovery.close()
+        if self._fetching is not None:
+            self._fetching.cancel()
         await self._http.aclose()
 
     # ---- Tokens ----
@@ -65,7 +75,7 @@ class Provider:
         header, claims, verified_by = self._verified.get(token) or self._parse(token)
         if not is_current(claims.access, now):
             raise InvalidToken
-        keys = await self.discovery.keys_for(header)
+        keys = await self.keys_for(header)
         if verified_by not in keys:
             verified_by = found(next((key for key in keys if has_signed(key.parsed, token)), None), InvalidToken)
         self._verified[token] = header, claims, verified_by
@@ -88,10 +98,10 @@ class Provider:
         self, endpoint: str, headers: dict[str, str], form: dict[str, str] | None = None
     ) -> dict[str, Any] | None:
         """The response of an endpoint, None if it refuses the request; ProviderUnavailable for anything else."""
-        url = await self.discovery.endpoint(endpoint)
+        url = await self.endpoint(endpoint)
         try:
             with anyio.fail_after(TIMEOUT):
-                return await request_json(self._http, url, headers, form)
+                return await self._request_json(url, headers, form)
         except Exception as error:  # whatever the provider does wrong
             status = getattr(getattr(error, "response", None), "status_code", 0)
             log.warning("the identity provider's %s failed: %s", endpoint, status or type(error).__name__)
@@ -99,36 +109,18 @@ class Provider:
                 return None
             raise ProviderUnavailable(retry_after=COOLDOWN) from None
 
+    async def _request_json(
+        self, url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The JSON object that `url` returns to a GET, or to a POST of `form`; an exception for anything else."""
+        response = await self._http.request("POST" if form else "GET", url, headers=headers, data=form)
+        response.raise_for_status()  # redirects are not followed either
+        value = parse(response.content)
+        if not isinstance(value, dict):
+            raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's
+        return value
 
-@lru_cache(maxsize=2048)  # every bearer token is parsed for it, our own included
-def _issuer_of(token: str) -> object:
-    try:
-        return parse_jwt(token).payload.get("iss")
-    except InvalidToken:
-        return None
-
-
-# ---- Metadata and public keys: OpenID Connect Discovery 1.0, RFC 7517 ----
-
-
-class Discovery:
-    """Metadata and keys of the provider, shared by all requests of this process.
-
-    They are fetched when first needed, when they are MAX_AGE old, and when a token names an unknown key. All requests
-    that wait share one fetch, and the next one begins COOLDOWN after its end at the earliest, so that tokens with
-    invented keys put no load on the provider. While the provider is unavailable, the keys fetched last stay valid.
-    """
-
-    def __init__(self, issuer: str, http: "httpx.AsyncClient") -> None:
-        self.issuer = issuer
-        self._http = http
-        self._metadata: dict[str, Any] = {}
-        self._keys: list[VerifyingKey] = []
-        self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
-        self._fetched_at = -math.inf  # the start of the fetch that returned these
-        self._fetching: asyncio.Task[None] | None = None
-        self._ended_at = -math.inf  # the end of the last fetch
-        self._has_failed = False  # the result of the last fetch
+    # ---- Metadata and public keys: OpenID Connect Discovery 1.0, RFC 7517 ----
 
     async def metadata(self) -> dict[str, Any]:
         """The provider's metadata (Discovery section 3), or ProviderUnavailable if it has never been read."""
@@ -191,23 +183,15 @@ class Discovery:
     async def _published(self) -> tuple[dict[str, Any], list[VerifyingKey]]:
         with anyio.fail_after(TIMEOUT):
             url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
-            metadata = await request_json(self._http, url)
+            metadata = await self._request_json(url)
             if metadata["issuer"] != self.issuer:
                 raise ValueError("its metadata names another issuer than OIDC_ISSUER")
-            return metadata, parse_jwks(await request_json(self._http, metadata["jwks_uri"]))
-
-    def close(self) -> None:
-        if self._fetching is not None:
-            self._fetching.cancel()
+            return metadata, parse_jwks(await self._request_json(metadata["jwks_uri"]))
 
 
-async def request_json(
-    http: "httpx.AsyncClient", url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """The JSON object that `url` returns to a GET, or to a POST of `form`; an exception for anything else."""
-    response = await http.request("POST" if form else "GET", url, headers=headers, data=form)
-    response.raise_for_status()  # redirects are not followed either
-    value = parse(response.content)
-    if not isinstance(value, dict):
-        raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's
-    return value
+@lru_cache(maxsize=2048)  # every bearer token is parsed for it, our own included
+def _issuer_of(token: str) -> object:
+    try:
+        return parse_jwt(token).payload.get("iss")
+    except InvalidToken:
+        return None
