@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
-from app.core.errors import Unavailable
+from app.core.errors import ForeignOrigin, Unavailable
 from app.core.logs import request_id
 from app.core.settings import get_settings
 from app.http.cookies import cookie_name, cookie_token, origin_allowed
@@ -42,6 +42,9 @@ async def call_api(
     of 400 and above. `sent` are arguments of httpx, such as `json`."""
     import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
+    # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
+    if method != "GET" and not origin_allowed(request, get_settings(), others=False):
+        raise ForeignOrigin
     base_url, transport = _transport(request)
     with_ours = [*_headers(request), *headers.items()]
     outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)
@@ -76,11 +79,10 @@ def _transport(request: Request) -> tuple[str, "httpx.AsyncBaseTransport"]:
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     settings = get_settings()
     headers = [(name, text) for name, text in request.scope["headers"] if name == b"user-agent"]
-    if origin_allowed(request, settings):
-        # Judged here, by the address that the browser knows: the API may have another one.
-        headers.append((b"sec-fetch-site", b"same-origin"))
     if request.app.state.api is None:
         headers.append((b"x-forwarded-for", client_address(request).encode()))
     if token := cookie_token(request, settings):
         headers.append((b"cookie", f"{cookie_name(settings)}={token}".encode()))
-    return [*headers, (b"x-request-id", request_id.get().encode()), (b"accept-encoding", b"identity")]
+    headers += [(b"x-request-id", request_id.get().encode()), (b"accept-encoding", b"identity")]
+    # call_api judges the origin, by the address that the browser knows: the API may have another one.
+    return [*headers, (b"sec-fetch-site", b"same-origin")]

@@ -14,9 +14,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
-from app.core.errors import AppError, BadRequest, ForeignOrigin
-from app.core.settings import get_settings
-from app.http.cookies import origin_allowed
+from app.core.errors import AppError, BadRequest
 from app.pages.api_client import ApiError, call_api
 
 MAX_FIELDS = 50
@@ -62,9 +60,6 @@ class Form:
 
 async def read_form(request: Request) -> Form:
     """Read a form in UTF-8. A repeated field has its last value. BodyGuard limits the size of the body."""
-    # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
-    if not origin_allowed(request, get_settings(), others=False):
-        raise ForeignOrigin
     if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() != FORM:
         raise BadRequest
     try:

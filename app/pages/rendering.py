@@ -148,7 +148,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
     if error.status == 401:
         return to_sign_in(request, next=_back(request))
     show: Page | None = request.scope.get("state", {}).pop("show", None)  # only once: showing it may fail too
-    if show and error.status in CORRECTABLE and error.type != "foreign-origin":
+    if show and error.status in CORRECTABLE:
         request.state.form.reject(error)
         return await show(request)
     return await _error_page(request, error)

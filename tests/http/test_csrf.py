@@ -79,8 +79,8 @@ def test_a_page_of_an_allowed_origin_can_neither_consent_nor_send_our_forms(befr
     consent, form = app.request(), {"decision": "continue", "username": account.email, "password": account.password}
     answer = browser.call("POST", consent.replace("/authorize", "/api/auth/authorization"), json={"consent": True})
     assert_problem(answer, 403, "foreign-origin")
-    for path in (consent, "/sign-in"):
-        assert browser.call("POST", path, data=form).status_code == 403
+    for path in (consent, "/sign-in", "/devices/sign-out-others", "/sign-out"):
+        assert browser.call("POST", path, data=form).status_code == 403, path
     assert befriended.sql("SELECT * FROM refresh_token WHERE generation = 0") == []
     another_of_our_addresses = {"Origin": FRIEND, "Sec-Fetch-Site": "same-origin"}
     assert app.received(browser.call("POST", consent, headers=another_of_our_addresses, data=form))["code"]
