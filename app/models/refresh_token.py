@@ -106,7 +106,6 @@ class Principal:
     user_epoch: int
     user_created_at: datetime
     operations_revision: int
-    operations_floor: int
     role: str
     role_scopes: list[str]
 
