@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -10,16 +9,12 @@ from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowPassword
 from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
-from app.accounts.users import find_user
 from app.core.errors import ForeignOrigin, InvalidToken, Unauthenticated, found
 from app.core.logs import actor
-from app.core.moving_windows import networks
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.http.cookies import cookie_token, origin_allowed, set_cookie
-from app.http.rate_limit import client_address
 from app.models.base import utcnow
-from app.models.user import User
 from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
 from app.oauth2.resource_server import Caller
 from app.oidc import accounts
@@ -106,30 +101,6 @@ BearerToken = Annotated[str | Caller, Depends(bearer)]
 async def current_user(request: Request, required: SecurityScopes, token: BearerToken) -> Caller:
     """The caller, authenticated before the route's own session begins."""
     return await authenticate(request, token, required.scopes)
-
-
-async def current_account(request: Request, required: SecurityScopes, token: BearerToken) -> "CurrentAccount":
-    """The caller and their account, for routes that hash a password: no session is open while they do."""
-    caller = await authenticate(request, token, required.scopes)
-    user = await services_of(request).database.read(request, find_user, caller.user_id)
-    if user is None or user.auth_epoch != caller.session.auth_epoch:
-        raise InvalidToken
-    return CurrentAccount(caller, user, client_address(request))
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentAccount:
-    """A caller with their account as it was read. It is changed only if nothing else has changed it since."""
-
-    caller: Caller
-    user: User
-    address: str
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """The networks and the person whose shares of PasswordHasher's queue this request uses. Strangers who try to
-        sign in to the account use the share of its e-mail address instead."""
-        return *networks(self.address), str(self.user.id)
 
 
 # ---- Authentication ----

@@ -17,7 +17,7 @@ from sqlmodel import Session, SQLModel, col
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.requests import HTTPConnection
 
-from app.authentication import CurrentAccount, current_account, current_user
+from app.authentication import current_user
 from app.chat.hub import SCOPE as CHAT
 from app.chat.subscribers import Subscriber
 from app.core.errors import Invalid
@@ -51,7 +51,6 @@ OperationsReader = Annotated[Caller, requires("operations:read")]
 OperationsWriter = Annotated[Caller, requires("operations:write")]
 JobsUser = Annotated[Caller, requires("jobs")]
 ChatUser = Annotated[Caller, requires(CHAT)]
-Account = Annotated[CurrentAccount, Security(current_account, scopes=["me"])]
 
 LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
 

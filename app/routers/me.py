@@ -7,11 +7,13 @@ from pydantic import MISSING
 from sqlmodel import Session, col
 
 from app.accounts import users
-from app.authentication import CurrentAccount, is_by_cookie, send_cookie
+from app.authentication import is_by_cookie, send_cookie
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound, found
-from app.dependencies import Account, CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
+from app.core.moving_windows import networks
+from app.dependencies import CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
 from app.http.openapi import Responses, problems
+from app.http.rate_limit import client_address
 from app.http.routing import Router
 from app.models.audit import record
 from app.models.base import utcnow
@@ -19,6 +21,7 @@ from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate,
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
 from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.refresh_tokens import Device, SignIn, live_sessions, revoke_sessions
+from app.oauth2.resource_server import Caller
 from app.services import Services
 from app.sign_in import note_refusal
 
@@ -63,59 +66,62 @@ def update_me(body: UserUpdate, me: CurrentUser, session: SessionDep) -> UserPub
 
 
 @router.delete("", status_code=204, tags=["account"], responses=problems(WrongPassword, SignInAgain, LastAdmin))
-async def delete_me(request: Request, body: AccountDeletion, me: Account, services: ServicesDep) -> None:
+async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, services: ServicesDep) -> None:
     """Delete your account and everything that belongs to it. This cannot be undone.
 
     If your account has no password here, leave `current_password` out and sign in at the identity provider at most five
     minutes before.
     """
-    if me.user.password_hash is None:
-        if utcnow() - from_timestamp(me.caller.claims.auth_time) > SIGN_IN_AGE:
+    user = await _read_account(request, services, me)
+    if user.password_hash is None:
+        if utcnow() - from_timestamp(me.claims.auth_time) > SIGN_IN_AGE:
             raise SignInAgain
     elif body.current_password is MISSING:
         raise Invalid.at("body", "current_password", message="The current password is required.", kind="missing")
     else:
-        await _verify_password(services, me, body.current_password)
-    await services.database.write(request, users.delete_account, me.user)
+        await _verify_password(request, services, user, body.current_password)
+    await services.database.write(request, users.delete_account, user)
     if is_by_cookie(request):
         send_cookie(request, "", 0)
 
 
 @local_accounts.put("/password", tags=["account"], response_model=TokenPair, responses=BY_PASSWORD | NEW_COOKIE)
 async def change_password(
-    request: Request, body: PasswordChange, me: Account, services: ServicesDep
+    request: Request, body: PasswordChange, me: CurrentUser, services: ServicesDep
 ) -> TokenPair | Response:
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
-    await _verify_password(services, me, body.current_password)
-    hasher, words = services.password_hasher, me.user.guessable_words
-    password_hash = await hasher.hash_new(body.new_password, words, "new_password", me.parties)
-    in_cookie = is_by_cookie(request)
-    pair = await services.database.write(request, _change_password, services, me, password_hash, in_cookie=in_cookie)
-    if not in_cookie:
+    user = await _read_account(request, services, me)
+    await _verify_password(request, services, user, body.current_password)
+    hasher, words = services.password_hasher, user.guessable_words
+    password_hash = await hasher.hash_new(body.new_password, words, "new_password", _parties(request, user))
+    pair = await services.database.write(request, _change_password, request, services, me, user, password_hash)
+    if not is_by_cookie(request):
         return pair
     send_cookie(request, pair.access_token, pair.expires_in)
     return Response(status_code=204)
 
 
 def _change_password(
-    session: Session, services: Services, me: CurrentAccount, password_hash: str, *, in_cookie: bool
+    session: Session, request: Request, services: Services, me: Caller, user: User, password_hash: str
 ) -> TokenPair:
     now = utcnow()
-    users.replace_password(session, me.user, password_hash, reason="password-changed", now=now)
-    row = session.get_one(RefreshToken, me.caller.session_id)
+    users.replace_password(session, user, password_hash, reason="password-changed", now=now)
+    row = session.get_one(RefreshToken, me.session_id)
     if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
         raise InvalidToken
-    services.jobs.mail(session, "password-changed", owner_id=me.user.id, to=me.user.email)
-    device = Device(client_id=row.client_id, device=row.device, ip=me.address, user_agent=row.user_agent)
-    sign_in = SignIn(me.user.id, me.user.auth_epoch + 1, device, row.scope, method=None, in_cookie=in_cookie)
+    services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
+    device = Device(row.client_id, row.device, client_address(request), row.user_agent)
+    epoch, in_cookie = user.auth_epoch + 1, is_by_cookie(request)
+    sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=in_cookie)
     return services.authorization_server.start_session(session, sign_in, now)
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)
-async def change_email(request: Request, body: EmailChange, me: Account, services: ServicesDep) -> None:
+async def change_email(request: Request, body: EmailChange, me: CurrentUser, services: ServicesDep) -> None:
     """Request a change of your e-mail address. The link mailed to the new one completes it; the old one is notified."""
-    await _verify_password(services, me, body.current_password)
-    await services.database.write(request, _change_email, services, me.user, body.email)
+    user = await _read_account(request, services, me)
+    await _verify_password(request, services, user, body.current_password)
+    await services.database.write(request, _change_email, services, user, body.email)
 
 
 def _change_email(session: Session, services: Services, user: User, new_email: str) -> None:
@@ -124,16 +130,31 @@ def _change_email(session: Session, services: Services, user: User, new_email: s
     services.jobs.mail(session, "email-changing", owner_id=user.id, to=user.email)
 
 
-async def _verify_password(services: Services, me: CurrentAccount, password: str) -> None:
+async def _read_account(request: Request, services: Services, me: Caller) -> User:
+    """The caller's account. No session is open afterwards, while a password is hashed, so it is changed only if nothing
+    else has changed it since."""
+    user = await services.database.read(request, users.find_user, me.user_id)
+    if user is None or user.auth_epoch != me.session.auth_epoch:
+        raise InvalidToken
+    return user
+
+
+async def _verify_password(request: Request, services: Services, user: User, password: str) -> None:
     """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
-    if me.user.password_hash is None:
+    if user.password_hash is None:
         raise PasswordElsewhere
-    await in_thread(services.account_limits.proof, me.user.id)
-    matches, _ = await services.password_hasher.verify(password, me.user.password_hash, me.parties)
+    await in_thread(services.account_limits.proof, user.id)
+    matches, _ = await services.password_hasher.verify(password, user.password_hash, _parties(request, user))
     if not matches:
-        await in_thread(services.account_limits.failed, me.user.email)
-        await note_refusal(services, me.user.email, "current-password")
+        await in_thread(services.account_limits.failed, user.email)
+        await note_refusal(services, user.email, "current-password")
         raise WrongPassword
+
+
+def _parties(request: Request, user: User) -> tuple[str, ...]:
+    """The networks and the person whose shares of PasswordHasher's queue this request uses. Strangers who try to sign
+    in to the account use the share of its e-mail address instead."""
+    return *networks(client_address(request)), str(user.id)
 
 
 # ---- Sessions: the signed-in devices ----
