@@ -17,11 +17,11 @@ from app.core.database import Database
 from app.core.dialects import reason
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
 from app.core.settings import ROOT
-from app.dependencies import ServicesDep
 from app.http.monitoring import Health, check_scraper
 from app.http.openapi import operation_id, problems
 from app.models.job import Job, JobKind, JobState
 from app.models.user import Role
+from app.services import services_of
 
 log = logging.getLogger("muster.error")
 
@@ -47,9 +47,9 @@ async def is_live() -> Health:
 
 
 @router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
-async def is_ready(services: ServicesDep) -> Health:
+async def is_ready(request: Request) -> Health:
     """The database responds, is migrated, has its roles and room on its disk: the process can take requests."""
-    await in_thread(_check_database, services.database)
+    await in_thread(_check_database, services_of(request).database)
     return Health()
 
 
@@ -68,8 +68,9 @@ def _check_database(database: Database) -> None:
 @router.get(
     "/metrics", response_class=PlainTextResponse, responses=problems(Unauthenticated, InvalidToken, MetricsRefused)
 )
-async def read_metrics(request: Request, services: ServicesDep) -> Response:
+async def read_metrics(request: Request) -> Response:
     """Metrics for Prometheus: for the bearer of METRICS_TOKEN or, where that is not set, for this machine only."""
+    services = services_of(request)
     check_scraper(request, services.settings)
     measured = await in_thread(_measure, services.database)
     return Response(metrics.exposition(measured), media_type=CONTENT_TYPE_LATEST)
