@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import UUID
@@ -144,7 +143,7 @@ class Database:
     """Both sides. On PostgreSQL they share their slots; on SQLite the writer has one and the readers the rest."""
 
     def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
-        self._portal, self._on_sqlite = portal, settings.on_sqlite
+        self._portal, self._file = portal, settings.sqlite_file if settings.on_sqlite else None
         timeout = settings.slot_timeout.total_seconds()
         slots, chat_slots = _make_slots(settings.db_slots), _make_slots(CHAT_SLOTS)
         writer_slots = _make_slots(1) if settings.on_sqlite else slots
@@ -179,14 +178,13 @@ class Database:
 
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""
-        if not self._on_sqlite:
+        if self._file is None:
             return True
-        file = Path(str(self.write.engine.url.database))
         try:
-            TemporaryFile(dir=file.parent).close()  # a disk that failed may call itself writable
+            TemporaryFile(dir=self._file.parent).close()  # a disk that failed may call itself writable
         except OSError:
             return False
-        return os.access(file, os.W_OK) and shutil.disk_usage(file).free >= LEAST_ROOM
+        return os.access(self._file, os.W_OK) and shutil.disk_usage(self._file).free >= LEAST_ROOM
 
 
 # ---- Once the transaction is committed ----
