@@ -11,7 +11,7 @@ from app.accounts.passwords import PasswordHasher
 from app.chat.hub import ChatHub
 from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
-from app.core.database import Database
+from app.core.database import Database, Side
 from app.core.settings import Settings
 from app.http.routing import RequestDependency
 from app.jobs.queue import JobQueue
@@ -61,12 +61,11 @@ ServicesDep = Annotated[Services, RequestDependency(services_of)]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 
 
-def get_session(request: Request) -> Session:
-    """A session of the side of the database that serves the request: safe methods read, all others write."""
+def side_of(request: Request) -> Side:
+    """The side of the database that serves the request: safe methods read, all others write."""
     database = services_of(request).database
-    side = database.read if request.method in SAFE_METHODS else database.write
-    return side.new_session()
+    return database.read if request.method in SAFE_METHODS else database.write
 
 
-# app/http/routing.py runs the route with it, and commits before the response is sent.
-SessionDep = Annotated[Session, RequestDependency(get_session)]
+# app/http/routing.py runs the route with a session of that side, and commits before the response is sent.
+SessionDep = Annotated[Session, RequestDependency(side_of)]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from tempfile import TemporaryFile
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from uuid import UUID
@@ -62,34 +62,33 @@ class Side:
         return metrics.slots_used.labels("write" if self.commits else "read")
 
     def new_session(self) -> Session:
-        """A session that opens its connection when it is first used, for `run`. Health checks use one without
-        a slot, and answer however busy the slots are."""
-        return Session(self.engine, expire_on_commit=False, info={"side": self})
+        """A session that opens its connection when it is first used. Health checks use one without a slot, and answer
+        however busy the slots are."""
+        return Session(self.engine, expire_on_commit=False)
 
     async def __call__(
         self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `function(session, …)` with a session of its own. `client` is None if nobody waits for it."""
-        session = self.new_session()
-        return await self.run(client, session, function, session, *args, **kwargs)
+        """Run `function(session, …)` in a slot and a worker thread, in a transaction of its own.
 
-    async def run(
-        self, client: Client | None, session: Session, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Run `function` in a slot and a worker thread, in one transaction of `session`, which is closed afterwards.
-
-        The request is dropped if `client` left while it waited. Pass a client only once the request's body has been
-        read: checking the connection takes the next message from it.
+        The request is dropped if `client` left while it waited; None if nobody waits. Pass a client only once the
+        request's body has been read: checking the connection takes the next message from it.
         """
-        async with self.slot(client):
-            return await in_thread(self._in_transaction, session, partial(function, *args, **kwargs))
 
-    def _in_transaction(self, session: Session, function: Callable[[], T]) -> T:
-        with session:
-            result = function()
+        def run() -> T:
+            with self.transaction() as session:
+                return function(session, *args, **kwargs)
+
+        async with self.slot(client):
+            return await in_thread(run)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session, committed at the end if this side writes."""
+        with self.new_session() as session:
+            yield session
             if self.commits and session.in_transaction():
                 session.commit()
-            return result
 
     @asynccontextmanager
     async def slot(self, client: Client | None = None) -> AsyncIterator[None]:
@@ -171,10 +170,8 @@ class Database:
     def thread_scope(self, *, write: bool = False) -> Iterator[Session]:
         """A session in a slot, committed at the end if it may write, such as for a job."""
         side = self.write if write else self.read
-        with self._portal.wrap_async_context_manager(side.slot()), side.new_session() as session:
+        with self._portal.wrap_async_context_manager(side.slot()), side.transaction() as session:
             yield session
-            if write and session.in_transaction():
-                session.commit()
 
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""

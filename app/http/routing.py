@@ -12,7 +12,6 @@ from fastapi import Request, Response
 from fastapi.dependencies import utils
 from fastapi.params import Depends
 from fastapi.routing import APIRoute, APIRouter
-from sqlmodel import Session
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
@@ -127,11 +126,11 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         if is_async:
             await _limit(check, request)
             return await endpoint(**values)
-        session = next((value for value in values.values() if isinstance(value, Session)), None)
-        if session is None:
+        session_name = next((name for name in own if isinstance(values[name], Side)), None)
+        if session_name is None:
             return await in_thread(counted, request, values)
-        side: Side = session.info["side"]
-        return await side.run(request, session, counted, request, values)
+        side: Side = values[session_name]
+        return await side(request, lambda session: counted(request, values | {session_name: session}))
 
     parameters = [parameter for name, parameter in signature.parameters.items() if name not in own]
     if not wants_request:
