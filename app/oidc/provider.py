@@ -20,7 +20,7 @@ from app.core.strict_json import parse
 from app.oauth2.access_tokens import is_current
 from app.oauth2.jwts import MAX_LENGTH, has_signed, parse_jwt
 from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
-from app.oidc.tokens import Profile, ProviderClaims, access_token_claims, profile_of
+from app.oidc.tokens import Profile, ProviderClaims, access_token_claims
 
 log = logging.getLogger("muster.oidc")
 
@@ -92,7 +92,7 @@ class Provider:
         if claims.profile.email:
             return claims.profile
         userinfo = await self.request("userinfo_endpoint", {"Authorization": f"Bearer {token}"}) or {}
-        return profile_of(userinfo) if userinfo.get("sub") == claims.subject else claims.profile
+        return Profile.model_validate(userinfo) if userinfo.get("sub") == claims.subject else claims.profile
 
     async def request(
         self, endpoint: str, headers: dict[str, str], form: dict[str, str] | None = None

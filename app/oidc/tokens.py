@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Annotated, Any, TypeGuard
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.core.crypto import sha256_base64url
 from app.core.errors import InvalidToken
@@ -19,17 +19,22 @@ _CLIENT = ("azp", "client_id", "cid")  # claims that name the client: RFC 9068 a
 # Of ID tokens (OpenID Connect Core sections 2 and 3) and logout tokens.
 _NEVER_IN_ACCESS_TOKENS = {"nonce", "at_hash", "c_hash", "s_hash", "events"}
 _NO_ID = UUID(int=0)
-_EMAIL: TypeAdapter[str] = TypeAdapter(Email)
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """The profile claims of a person that are used here (OpenID Connect Core section 5.1)."""
+def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
 
-    email: str | None
-    is_verified: bool
-    name: str | None
+
+class Profile(BaseModel, frozen=True):
+    """The profile claims of a person (OpenID Connect Core section 5.1), without an address or name that is not valid
+    here."""
+
+    email: Annotated[Email | None, WrapValidator(_or_none)] = None
+    is_verified: Annotated[bool, Field(alias="email_verified"), BeforeValidator(lambda value: value is True)] = False
+    name: Annotated[Name | None, WrapValidator(_or_none)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ def _claims(
     times: dict[str, Any] = {name: payload[name] for name in ("exp", "iat", "nbf", "auth_time") if name in payload}
     own = {"sub": _NO_ID, "sid": _NO_ID, "gen": 0, "client_id": client, "scope": scope, "jti": ""}
     access = AccessClaims.parse({"auth_time": 0, **times, **own})
-    return ProviderClaims(issuer, subject, role, profile_of(payload), access)
+    return ProviderClaims(issuer, subject, role, Profile.model_validate(payload), access)
 
 
 def _is_bearer_token(jwt: Jwt, mark: str | None) -> bool:
@@ -129,16 +134,3 @@ def _role(payload: dict[str, Any], role_map: Sequence[tuple[str, str]]) -> str |
         case {"roles": list(realm_roles)}:
             return next((role for realm_role, role in role_map if realm_role in realm_roles), USER)
     return USER
-
-
-def profile_of(claims: dict[str, Any]) -> Profile:
-    """The profile in the claims of a token or of userinfo, without an address or name that is not valid here."""
-    email, name = _valid(_EMAIL, claims.get("email")), _valid(_NAME, claims.get("name"))
-    return Profile(email=email, is_verified=claims.get("email_verified") is True, name=name)
-
-
-def _valid(field_type: TypeAdapter[str], value: object) -> str | None:
-    try:
-        return field_type.validate_python(value)
-    except ValidationError:
-        return None
