@@ -17,7 +17,7 @@ from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, public
 from app.core.errors import InvalidToken, found
 from app.models.refresh_token import SessionSnapshot
 from app.models.user import LINK_KINDS
-from app.oauth2.jwts import has_signed, parse_jwt
+from app.oauth2.jwts import VerifyingKey, parse_jwt
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
@@ -78,25 +78,21 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
-    """A key bound to one algorithm, parsed once by python-jose. An HMAC key signs and verifies with the same object."""
+class _SigningKey(VerifyingKey):
+    """A key that signs too, with this object of python-jose."""
 
-    id: str
-    algorithm: str
     signing: Any
-    verifying: Any
-    public: dict[str, str] | None = None
 
 
-def _hmac_key(key: bytes) -> _Key:
+def _hmac_key(key: bytes) -> _SigningKey:
     parsed = jwk.construct(key, "HS256")
-    return _Key(hashlib.sha256(key).hexdigest()[:16], "HS256", parsed, parsed)
+    return _SigningKey(hashlib.sha256(key).hexdigest()[:16], "HS256", {}, parsed, parsed)
 
 
-def _rsa_key(path: Path) -> _Key:
+def _rsa_key(path: Path) -> _SigningKey:
     key = read_private_key(path)
-    public = public_jwk(key.public_key())
-    return _Key(public["kid"], "RS256", jwk.construct(key, "RS256"), jwk.construct(key.public_key(), "RS256"), public)
+    public, signing = public_jwk(key.public_key()), jwk.construct(key, "RS256")
+    return _SigningKey(public["kid"], "RS256", public, signing.public_key(), signing)
 
 
 class AccessTokenSigner:
@@ -139,7 +135,7 @@ class AccessTokenSigner:
         key = found(next((key for key in self._keys if key.id == header.get("kid")), None), InvalidToken)
         if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
             raise InvalidToken
-        if not has_signed(key.verifying, token) or payload.get("iss") != self.issuer or payload.get("aud") != AUDIENCE:
+        if not key.has_signed(token) or payload.get("iss") != self.issuer or payload.get("aud") != AUDIENCE:
             raise InvalidToken
         if "cookie" in payload and key.algorithm != "HS256":
             raise InvalidToken  # a stolen key file must not mint cookies, which could then be renewed without it

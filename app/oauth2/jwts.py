@@ -1,6 +1,6 @@
-"""JSON Web Tokens (RFC 7515, RFC 7519), ours and the identity provider's: strict parsing, and verifying a signature."""
+"""JSON Web Tokens (RFC 7515, RFC 7519), ours and the identity provider's: strict parsing, and keys that verify them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.crypto import from_base64url
@@ -33,7 +33,16 @@ def parse_jwt(token: str) -> Jwt:
     return Jwt(header, payload)
 
 
-def has_signed(key: Any, token: str) -> bool:
-    """Whether this key of python-jose has signed a token that `parse_jwt` accepts. Compare its algorithm first."""
-    signed, _, signature = token.rpartition(".")
-    return bool(key.verify(signed.encode(), from_base64url(signature)))
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """A key bound to one algorithm, parsed once by python-jose. `public` is its JWK; empty for an HMAC key."""
+
+    id: str | None
+    algorithm: str
+    public: dict[str, str]
+    parsed: Any = field(compare=False)
+
+    def has_signed(self, token: str) -> bool:
+        """Whether it has signed a token that `parse_jwt` accepts. Compare the algorithm in its header first."""
+        signed, _, signature = token.rpartition(".")
+        return bool(self.parsed.verify(signed.encode(), from_base64url(signature)))

@@ -1,7 +1,6 @@
 """The identity provider's public keys (RFC 7517): parsing them, and selecting those of a JWT."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from jose import jwk
@@ -9,18 +8,9 @@ from jose.exceptions import JOSEError
 
 from app.core.crypto import MIN_RSA_BITS
 from app.core.errors import InvalidToken
+from app.oauth2.jwts import VerifyingKey
 
 ALGORITHMS = ("RS256", "ES256")
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyingKey:
-    """A public key of the provider, bound to one algorithm."""
-
-    id: str | None
-    algorithm: str
-    public: dict[str, str]
-    parsed: Any = field(compare=False)  # by python-jose
 
 
 def select_keys(keys: Sequence[VerifyingKey], header: dict[str, Any]) -> list[VerifyingKey]:

@@ -19,7 +19,7 @@ from app.core.errors import AppError, InvalidToken, found
 from app.core.logs import security_event
 from app.core.settings import Settings
 from app.oauth2.access_tokens import is_current
-from app.oauth2.jwts import has_signed, parse_jwt
+from app.oauth2.jwts import parse_jwt
 from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims, id_token_claims
 
@@ -147,7 +147,7 @@ class LoginFlow:
         jwt = parse_jwt(id_token)
         claims = id_token_claims(jwt, self.provider.issuer, self._settings, nonce, access_token)
         keys = await self.provider.keys_for(jwt.header)
-        if not is_current(claims.access, now) or not any(has_signed(key.parsed, id_token) for key in keys):
+        if not is_current(claims.access, now) or not any(key.has_signed(id_token) for key in keys):
             raise InvalidToken
         try:
             bearer = await self.provider.verify(access_token, now)

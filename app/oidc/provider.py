@@ -18,8 +18,8 @@ from app.core.errors import InvalidToken, ProviderUnavailable, found
 from app.core.settings import Settings
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import is_current
-from app.oauth2.jwts import MAX_LENGTH, has_signed, parse_jwt
-from app.oidc.keys import VerifyingKey, parse_jwks, select_keys
+from app.oauth2.jwts import MAX_LENGTH, VerifyingKey, parse_jwt
+from app.oidc.keys import parse_jwks, select_keys
 from app.oidc.tokens import Profile, ProviderClaims, access_token_claims
 
 log = logging.getLogger("muster.oidc")
@@ -77,7 +77,7 @@ class Provider:
             raise InvalidToken
         keys = await self.keys_for(header)
         if verified_by not in keys:
-            verified_by = found(next((key for key in keys if has_signed(key.parsed, token)), None), InvalidToken)
+            verified_by = found(next((key for key in keys if key.has_signed(token)), None), InvalidToken)
         self._verified[token] = header, claims, verified_by
         return claims
 
