@@ -1,4 +1,4 @@
-"""Access tokens as signed JWTs (RFC 9068, RFC 8725). Only this module and app/oidc/keys.py use JOSE."""
+"""Access tokens as signed JWTs (RFC 9068, RFC 8725)."""
 
 import hashlib
 import secrets
@@ -130,8 +130,7 @@ class AccessTokenSigner:
         return claims
 
     def _verify(self, token: str) -> AccessClaims:
-        jwt = parse_jwt(token)
-        header, payload = jwt.header, jwt.payload
+        header, payload = parse_jwt(token)
         key = found(next((key for key in self._keys if key.id == header.get("kid")), None), InvalidToken)
         if header.get("alg") != key.algorithm or header.get("typ") not in ACCESS_TOKEN_TYPES or "crit" in header:
             raise InvalidToken

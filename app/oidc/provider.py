@@ -18,8 +18,7 @@ from app.core.errors import InvalidToken, ProviderUnavailable, found
 from app.core.settings import Settings
 from app.core.strict_json import parse
 from app.oauth2.access_tokens import is_current
-from app.oauth2.jwts import MAX_LENGTH, VerifyingKey, parse_jwt
-from app.oidc.keys import parse_jwks, select_keys
+from app.oauth2.jwts import MAX_LENGTH, VerifyingKey, parse_jwks, parse_jwt, select_keys
 from app.oidc.tokens import Profile, ProviderClaims, access_token_claims
 
 log = logging.getLogger("muster.oidc")

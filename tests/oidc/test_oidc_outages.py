@@ -13,7 +13,7 @@ import pytest
 from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
 from app.models.base import utcnow
-from app.oidc.keys import parse_jwks
+from app.oauth2.jwts import parse_jwks
 from app.oidc.provider import COOLDOWN, TIMEOUT, Provider
 from tests.support.assertions import assert_problem
 from tests.support.keycloak import Keycloak, SigningKey, bearer
