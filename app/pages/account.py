@@ -10,8 +10,8 @@ from app.pages.api_client import call_api, get_json
 from app.pages.forms import Form, judging
 from app.pages.rendering import LATEST, ME, form_of, page, read_list, redirect
 
-router = APIRouter(include_in_schema=False)
-local_accounts = APIRouter(include_in_schema=False)
+router = APIRouter()
+local_accounts = APIRouter()
 
 
 # ---- The account ----

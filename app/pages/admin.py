@@ -26,7 +26,7 @@ async def require_administrator(request: Request) -> None:
         raise InsufficientScope("users:read")
 
 
-router = APIRouter(prefix="/admin", include_in_schema=False, dependencies=[Depends(require_administrator)])
+router = APIRouter(prefix="/admin", dependencies=[Depends(require_administrator)])
 
 
 # ---- People: finding them, and one person's account, devices, history and jobs ----

@@ -11,7 +11,7 @@ from app.pages.api_client import ApiError, call_api
 from app.pages.forms import PlainForm
 from app.pages.rendering import page, page_headers, redirect, to_sign_in
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 # The code is in the redirect's address: no cache may store it, and no Referer may contain it.
 HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache", "Referrer-Policy": "no-referrer"}
 

@@ -9,7 +9,7 @@ from app.core.settings import get_settings
 from app.http.monitoring import Health, check_scraper
 from app.pages.api_client import ApiError, call_api
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 
 @router.get("/health/live")

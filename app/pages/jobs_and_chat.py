@@ -15,7 +15,7 @@ from app.pages.api_client import call_api, get_json
 from app.pages.forms import Form
 from app.pages.rendering import ME, form_of, page, pass_on, read_list, redirect
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 JOBS = "/api/jobs"
 MESSAGES, ROOMS = "/api/chat/messages", "/api/chat/rooms"

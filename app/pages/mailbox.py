@@ -30,7 +30,7 @@ def _check_visitor(request: Request) -> None:
         raise NotFound
 
 
-router = APIRouter(prefix="/dev/mail", include_in_schema=False, dependencies=[Depends(_check_visitor)])
+router = APIRouter(prefix="/dev/mail", dependencies=[Depends(_check_visitor)])
 
 
 @router.get("")

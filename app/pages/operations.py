@@ -14,7 +14,7 @@ from app.pages.api_client import ApiError, call_api, get_json
 from app.pages.forms import Form, PlainForm
 from app.pages.rendering import ME, form_of, is_signed_in, page, pass_on, read_list, redirect, show_on_error
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 OPERATIONS = "/api/operations"
 SUMMARY, IMPORT = f"{OPERATIONS}/summary", f"{OPERATIONS}/import"

@@ -11,8 +11,8 @@ from app.pages.api_client import ApiError, call_api
 from app.pages.forms import TEXTS, Form, PlainForm, judge_password, judging
 from app.pages.rendering import form_of, is_signed_in, page, redirect
 
-router = APIRouter(include_in_schema=False)
-local_accounts = APIRouter(include_in_schema=False)  # main.py leaves these out with LOCAL_ACCOUNTS=off
+router = APIRouter()
+local_accounts = APIRouter()  # main.py leaves these out with LOCAL_ACCOUNTS=off
 
 
 @router.get("/")
