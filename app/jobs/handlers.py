@@ -78,13 +78,12 @@ class JobHandlers:
         after, done = None, 0
         while True:
             with claimed.database.thread_scope() as session:
-                rows = operations.list_operations(session, claimed.owner_id, period, after=after, limit=BATCH)
+                rows, after = operations.read_batch(session, claimed.owner_id, period, after)
             yield rows
             done += len(rows)
             claimed.report_progress(min(done / max(count, 1), 1.0))
-            if len(rows) < BATCH:
+            if after is None:
                 break
-            after = operations.position(rows[-1])
 
     def purge(self, claimed: ClaimedJob) -> Outcome:
         """Delete expired rows in short transactions."""

@@ -38,6 +38,8 @@ from app.models.operation import (
 )
 from app.models.user import User
 
+BATCH = 1000  # operations that are read at once
+
 _COLUMNS = [col(getattr(Operation, name)) for name in OperationPublic.model_fields]
 _OWNED = select_columns(*_COLUMNS).where(col(Operation.owner_id) == bindparam("owner_id"))
 # Staged rows have negative revisions. `+ 0` keeps SQLite from choosing the index on revisions for this.
@@ -72,10 +74,12 @@ def read_operation(session: Session, owner_id: UUID, operation_id: int) -> Opera
     return OperationPublic.model_construct(**found(row, OperationNotFound))
 
 
-def list_operations(
-    session: Session, owner_id: UUID, filters: OperationFilter, *, after: Sequence[str] | None, limit: int
-) -> list[OperationPublic]:
-    return stored(OperationPublic, read_rows(session, *list_query(owner_id, filters, after, limit)))
+def read_batch(
+    session: Session, owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None
+) -> tuple[list[OperationPublic], list[str] | None]:
+    """The next operations of a list of any length, and the position of the last one; None if no more follow."""
+    rows = stored(OperationPublic, read_rows(session, *list_query(owner_id, filters, after, BATCH)))
+    return rows, position(rows[-1]) if len(rows) == BATCH else None
 
 
 def list_query(

@@ -48,11 +48,11 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
     """Read each batch in a session of its own, closed before the batch is sent: a slow client holds no connection."""
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
-        rows = operations.list_operations(session, me.user_id, filters, after=after, limit=imports.BATCH)
+        rows, last = operations.read_batch(session, me.user_id, filters, after)
         # After the rows: those of a deleted account are gone, and the part that was sent would pass for the whole.
         if "operations:read" not in live_scopes(session, [me.session_id], utcnow()).get(me.session_id, ()):
             raise InvalidToken
-        return csv_format.encode(rows), operations.position(rows[-1]) if len(rows) == imports.BATCH else None
+        return csv_format.encode(rows), last
 
     yield csv_format.header()
     lines, after = await services.database.read(None, read, None)
