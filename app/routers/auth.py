@@ -87,22 +87,15 @@ async def token(request: Request, response: Response, form: OAuthForm, services:
 async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "code", "redirect_uri", "client_id", "code_verifier")
     binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
-    asked = RotationRequest(form["code"], request.state.arrived)
-
-    def redeem(session: Session) -> TokenPair:
-        return services.authorization_server.redeem(session, asked, binding, utcnow())
-
-    return await services.database.write(request, redeem)
+    asked, server = RotationRequest(form["code"], request.state.arrived), services.authorization_server
+    return await services.database.write(request, lambda session: server.redeem(session, asked, binding, utcnow()))
 
 
 async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "refresh_token")
     asked = RotationRequest(form["refresh_token"], request.state.arrived, form.get("client_id"), form.get("scope"))
-
-    def refresh(session: Session) -> TokenPair:
-        return services.authorization_server.refresh(session, asked, utcnow())
-
-    return await services.database.write(request, refresh)
+    server = services.authorization_server
+    return await services.database.write(request, lambda session: server.refresh(session, asked, utcnow()))
 
 
 @router.post("/revoke", openapi_extra=ONE_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
