@@ -33,9 +33,7 @@ class AuditEventBase(SQLModel):
     id: UUID = Field(default_factory=uuid7, primary_key=True, description="Its id.")
     at: UtcTime = Field(default_factory=utcnow, description="When it happened.")
     event: str = described("What happened.", "sign-in", max_length=50)
-    session_id: UUID | None = described(
-        "The session that began or ended.", "01935b0e-7c1a-7000-8000-0123456789ab", default=None
-    )
+    session_id: UUID | None = Field(default=None, description="The session that began or ended.")
     address: str = described("The client's address; empty if there was none.", "192.0.2.7", default="", max_length=45)
     details: dict[str, str] = described(_DETAILS, {"method": "password"}, default_factory=dict, sa_type=JSON)
 
@@ -98,10 +96,13 @@ class AuditFilter(SQLModel):
     event: EventName | None = Field(default=None, description="Only events of this kind.")
 
 
+_ACTOR = "Who did it; null: the service, or somebody who had not signed in."
+
+
 class AuditEventPublic(AuditEventBase):
     """An event, as admins see it."""
 
-    actor_id: UUID | None = Field(description="Who did it; null: the service, or somebody who had not signed in.")
+    actor_id: UUID | None = Field(description=_ACTOR)
     actor_email: StoredEmail | None = Field(description="Their present address; null also once they are deleted.")
     user_id: UUID | None = Field(description="Whose account it concerns.")
     user_email: StoredEmail | None = Field(description="Their present address.")
@@ -110,9 +111,7 @@ class AuditEventPublic(AuditEventBase):
 class OwnAuditEvent(AuditEventBase):
     """An event of the caller's own account. Which admin acted, and from where, is not shown."""
 
-    by: Literal["you", "administrator"] | None = Field(
-        description="Who did it; null: the service, or somebody who had not signed in."
-    )
+    by: Literal["you", "administrator"] | None = Field(description=_ACTOR)
 
     @classmethod
     def of(cls, row: AuditEvent) -> "OwnAuditEvent":

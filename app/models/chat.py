@@ -23,28 +23,21 @@ def _four_kib(value: str) -> str:
 
 
 Text = Annotated[str, *lines(MAX_TEXT, "Hello", f"At most {MAX_TEXT} bytes in UTF-8."), AfterValidator(_four_kib)]
-RoomName = Annotated[
-    str,
-    pydantic.Field(
-        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
-        max_length=50,
-        description="A slug. A room exists once a message is written in it.",
-        examples=[LOBBY],
-    ),
-]
+_SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+_ROOM = "A slug. A room exists once a message is written in it."
+RoomName = Annotated[str, pydantic.Field(pattern=_SLUG, max_length=50, description=_ROOM, examples=[LOBBY])]
 ClientId = Annotated[str, pydantic.Field(pattern=r"^[!-~]{1,64}$", examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]
 Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 
 
-_NEVER = text("'1970-01-01 00:00:00.000000'")  # for rooms that the previous release adds without a time
+# For rooms that the previous release adds without a time.
+_NEVER = {"server_default": text("'1970-01-01 00:00:00.000000'")}
 
 
 class ChatRoomPublic(SQLModel):
     name: str = described("The name of the room.", LOBBY, primary_key=True, max_length=50)
     last_number: int = described("The number of its latest message.", 12, sa_type=BigInteger)
-    last_message_at: UtcTime = Field(
-        description="When its latest message was written.", sa_column_kwargs={"server_default": _NEVER}
-    )
+    last_message_at: UtcTime = Field(description="When its latest message was written.", sa_column_kwargs=_NEVER)
 
 
 class ChatRoom(ChatRoomPublic, table=True):

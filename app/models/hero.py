@@ -12,7 +12,7 @@ from app.models.base import BigId, Body, Id, SortedName, utcnow
 from app.models.types import UtcTime, line
 
 HeroName = Annotated[str, *line(100, "Deadpond", "The hero's name, which is unique.")]
-SecretName = Annotated[str, *line(100, "Dive Wilson", "Seen only by callers with `heroes:secrets`.")]
+SecretName = Annotated[str, *line(100, "Dive Wilson", "Only for callers with `heroes:secrets`; absent for others.")]
 Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, description="In years.", examples=[48])]
 TeamName = Annotated[str, *line(100, "Preventers", "The team's name, which is unique.")]
 Headquarters = Annotated[str, *line(100, "Sharp Tower", "Where the team meets.")]
@@ -62,9 +62,7 @@ class HeroUpdate(Body):
 
 class HeroPublic(HeroBase):
     id: Id
-    secret_name: SecretName | MISSING = Field(
-        default=MISSING, description="Only for callers with `heroes:secrets`; absent for everybody else."
-    )
+    secret_name: SecretName | MISSING = Field(default=MISSING)
 
     @classmethod
     def of(cls, hero: Hero, scopes: Collection[str], **more: Any) -> Self:

@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import pydantic
-from pydantic import MISSING, AfterValidator, StringConstraints
+from pydantic import MISSING, AfterValidator
 from sqlmodel import JSON, Field, SQLModel
 
 from app.models.base import Body, SortedName, described, utcnow
@@ -36,17 +36,14 @@ def _redirect_uri(value: str) -> str:
 _URIS = "Where codes may be sent: compared exactly, but for the port of the device itself."
 RedirectUri = Annotated[
     str,
-    StringConstraints(max_length=500),
+    pydantic.Field(max_length=500, description="Where a code may be sent.", examples=["com.example.app:/"]),
     AfterValidator(_redirect_uri),
-    pydantic.Field(description="Where a code may be sent.", examples=["com.example.app:/"]),
 ]
 RedirectUris = Annotated[
     list[RedirectUri],
     pydantic.Field(min_length=1, max_length=20, description=_URIS, examples=[["com.example.app:/signed-in"]]),
 ]
-ClientId = Annotated[
-    str, StringConstraints(pattern=CLIENT_ID), pydantic.Field(description="The app's id.", examples=["ledger-app"])
-]
+ClientId = Annotated[str, pydantic.Field(pattern=CLIENT_ID, description="The app's id.", examples=["ledger-app"])]
 AppName = Annotated[str, *line(100, "Ledger for iPhone", "The app's name, as people see it.")]
 
 

@@ -67,14 +67,14 @@ Name = Annotated[str, *line(100, "Ada", "The person's name.")]
 
 # ---- E-mail addresses ----
 
-MAX_EMAIL_LENGTH = 254  # RFC 5321 section 4.5.3.1.3
+MAX_EMAIL = 254  # RFC 5321 section 4.5.3.1.3
 for _domain in ("local", "arpa"):  # mailboxes in home and office networks: printer.local, nas.home.arpa
     SPECIAL_USE_DOMAIN_NAMES.remove(_domain)
 
 
 def email_address(value: str) -> str:
     """The address as it is stored and compared: valid by RFC 5321 and RFC 6531, normalized, in lower case."""
-    if len(value) > MAX_EMAIL_LENGTH:  # checked before anything looks at every character
+    if len(value) > MAX_EMAIL:  # checked before anything looks at every character
         raise ValueError("this is not an e-mail address")
     try:
         # Reserved domains such as example.test are allowed, because development and tests use them.
@@ -95,15 +95,8 @@ def _deliverable(value: str) -> str:
 
 
 # Not validated again when it is read.
-StoredEmail = Annotated[
-    str, text_schema("The e-mail address.", "ada@example.com", format="email", maxLength=MAX_EMAIL_LENGTH)
-]
-Email = Annotated[
-    StoredEmail,
-    StringConstraints(max_length=MAX_EMAIL_LENGTH),
-    AfterValidator(email_address),
-    AfterValidator(_deliverable),
-]
+StoredEmail = Annotated[str, text_schema("The e-mail address.", "ada@example.com", format="email", maxLength=MAX_EMAIL)]
+Email = Annotated[StoredEmail, AfterValidator(email_address), AfterValidator(_deliverable)]
 NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their address (app/accounts/users.py)
 
 # ---- Amounts ----

@@ -41,6 +41,7 @@ _WINS = "The number of the last message that you received; it wins over `after`.
 LastEventId = Annotated[Number | None, Header(description=_WINS)]
 
 _EVENTS = "text/event-stream"
+_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _MESSAGE = {"$ref": "#/components/schemas/ChatMessagePublic"}
 _STREAM: Responses = {
     200: {
@@ -119,9 +120,7 @@ async def follow_messages(
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
     services.chat.admit(str(me.user_id), by_network(request))
     events = _events(services, request, me, query.room, query.after if last_event_id is None else last_event_id)
-    return StreamingResponse(
-        events, media_type=_EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    return StreamingResponse(events, media_type=_EVENTS, headers=_UNBUFFERED)
 
 
 async def _events(

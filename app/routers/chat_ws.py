@@ -80,7 +80,7 @@ async def _serve(websocket: WebSocket) -> int | None:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_messages, websocket, services.chat, subscriber)
-                code = await _receive_messages(websocket, services, caller, query.room)
+                code = await _receive_messages(websocket, caller, query.room)
                 tasks.cancel_scope.cancel()
     return subscriber.close_reason or code
 
@@ -118,7 +118,7 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscr
                 await websocket.send_text(message.frame)
 
 
-async def _receive_messages(websocket: WebSocket, services: Services, caller: Caller, room: str) -> int | None:
+async def _receive_messages(websocket: WebSocket, caller: Caller, room: str) -> int | None:
     """Store the client's messages until it leaves. Returns the close code if it sends a binary frame."""
     with suppress(*_GONE):
         while True:
@@ -127,16 +127,14 @@ async def _receive_messages(websocket: WebSocket, services: Services, caller: Ca
                 break
             if received.get("text") is None:
                 return BINARY
-            if answer := await _post(websocket, services, caller, room, received["text"]):
+            if answer := await _post(websocket, caller, room, received["text"]):
                 await websocket.send_json(answer)
     return None
 
 
-async def _post(
-    websocket: WebSocket, services: Services, caller: Caller, room: str, text: str
-) -> dict[str, Any] | None:
+async def _post(websocket: WebSocket, caller: Caller, room: str, text: str) -> dict[str, Any] | None:
     """Store a message. Returns a frame for its sender if it was refused, or had been stored before."""
-    frame: Any = None
+    services, frame = services_of(websocket), None
     try:
         try:
             frame = _parse(text)  # before it is counted: a refusal names the message
