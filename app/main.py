@@ -20,11 +20,11 @@ from app.core.dialects import CHAT_SLOTS
 from app.core.logs import configure_logging
 from app.core.processes import install_shutdown_handlers
 from app.core.settings import ROOT, Settings, get_settings
-from app.http import openapi_document
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
 from app.http.middleware import CatchAll, ErrorHandler, MigrationCheck, RequestContext
+from app.http.openapi_document import install_openapi
 from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, authorize, jobs_and_chat, mailbox, public
@@ -65,11 +65,8 @@ def create_api() -> FastAPI:
     api = FastAPI(
         title="Muster",
         version="0.1.0",
-        description=openapi_document.description(),
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_url="/api/openapi.json",
-        openapi_tags=openapi_document.tags(),
-        servers=openapi_document.servers(),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # it redirects to absolute URLs, with the host name that a proxy uses
@@ -91,7 +88,7 @@ def create_api() -> FastAPI:
         api.router.routes += router.routes  # include_router() would match each twice: a tenth of the CPU
     add_shared_parts(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
-    openapi_document.install_openapi(api)
+    install_openapi(api)
     return api
 
 

@@ -13,22 +13,6 @@ from app.core.settings import get_settings
 from app.http.middleware import ANY_VERSION_PATHS
 from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 
-
-def description() -> str:
-    text: str = TEXTS["description"]
-    return text.format(sign_in=TEXTS["sign-in"]["on" if get_settings().grant_types else "off"])
-
-
-def servers() -> list[dict[str, str]]:
-    """The addresses of the API. Swagger UI calls the first one, from which it got the document."""
-    public = get_settings().public_url
-    return [{"url": "/", "description": "This address"}, {"url": public, "description": "The public address"}]
-
-
-def tags() -> list[dict[str, str]]:
-    return [{"name": name, "description": text} for name, text in TEXTS["tags"].items()]
-
-
 _BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
@@ -49,7 +33,7 @@ def _complete(schema: dict[str, Any]) -> None:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)
-    _describe_tags(schema)
+    _describe_api(schema)
     # A collection comes before its members, whichever route is tried first.
     schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -67,12 +51,18 @@ def _complete(schema: dict[str, Any]) -> None:
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}
 
 
-def _describe_tags(schema: dict[str, Any]) -> None:
-    """Describe each tag that has no text in openapi.toml by the scope of the same name, as a new resource has one."""
-    described = schema.setdefault("tags", [])
-    known = {tag["name"] for tag in described}
+def _describe_api(schema: dict[str, Any]) -> None:
+    """Add what openapi.toml says about the API and its tags. A tag without a text there, such as that of a new
+    resource, is described by the scope of the same name."""
+    settings = get_settings()
+    sign_in = TEXTS["sign-in"]["on" if settings.grant_types else "off"]
+    schema["info"]["description"] = TEXTS["description"].format(sign_in=sign_in)
+    # Swagger UI calls the first address, from which it got the document.
+    addresses = {"/": "This address", settings.public_url: "The public address"}
+    schema["servers"] = [{"url": url, "description": text} for url, text in addresses.items()]
     used = {tag for methods in schema["paths"].values() for each in methods.values() for tag in each.get("tags", ())}
-    described += [{"name": tag, "description": f"{SCOPES[tag]}."} for tag in sorted(used - known) if tag in SCOPES]
+    new = {tag: f"{SCOPES[tag]}." for tag in sorted(used - TEXTS["tags"].keys()) if tag in SCOPES}
+    schema["tags"] = [{"name": tag, "description": text} for tag, text in (TEXTS["tags"] | new).items()]
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
