@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import pydantic
 from pydantic import MISSING, SecretStr
@@ -148,11 +148,11 @@ class AuthorizationRequest:
 
     client: OAuthClient
     parameters: dict[str, str]
-    repeated: frozenset[str]
+    is_repeating: bool
 
     def check(self) -> None:
         """Raise the OAuthError to redirect with if a parameter is not valid."""
-        if self.repeated:
+        if self.is_repeating:
             raise InvalidRequest("A parameter is repeated.")
         response_type = self.parameters.get("response_type")
         if response_type is None:
@@ -183,12 +183,10 @@ class AuthorizationRequest:
 
 def read_request(session: Session, query: str) -> AuthorizationRequest:
     """The request in a query, or UnknownClient, after which no redirect is allowed (RFC 6749 section 4.1.2.1)."""
-    pairs = [(name, value) for name, value in parse_qsl(query) if name in _AUTHORIZATION_PARAMETERS]
-    names = [name for name, _ in pairs]
-    repeated = frozenset(name for name in names if names.count(name) > 1)
-    parameters = {name: value for name, value in pairs if name not in repeated}
+    sent = {name: values for name, values in parse_qs(query).items() if name in _AUTHORIZATION_PARAMETERS}
+    parameters = {name: values[0] for name, values in sent.items() if len(values) == 1}
     client_id, redirect_uri = (parameters.get(name, "") for name in ("client_id", "redirect_uri"))
     client = session.get(OAuthClient, client_id) if re.fullmatch(CLIENT_ID, client_id) else None
     if client is None or not client.allows(redirect_uri):
         raise UnknownClient
-    return AuthorizationRequest(client, parameters, repeated)
+    return AuthorizationRequest(client, parameters, is_repeating=len(parameters) < len(sent))
