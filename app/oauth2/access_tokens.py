@@ -76,6 +76,12 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
         except ValidationError as error:
             raise InvalidToken from error
 
+    def is_current(self, now: datetime) -> bool:
+        """Whether it is neither expired nor early (RFC 7519 sections 4.1.4 to 4.1.6), allowing for clock skew."""
+        moment, skew = now.timestamp(), SKEW.total_seconds()
+        started = moment + skew >= max(self.not_before, self.issued_at)
+        return started and moment < self.expires_at + skew
+
 
 @dataclass(frozen=True, slots=True)
 class _SigningKey(VerifyingKey):
@@ -125,7 +131,7 @@ class AccessTokenSigner:
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
         """The claims, or InvalidToken. `now=None` skips the expiry check: revocation accepts expired tokens."""
         claims = self._verified(token)
-        if now is not None and not is_current(claims, now):
+        if now is not None and not claims.is_current(now):
             raise InvalidToken
         return claims
 
@@ -139,13 +145,6 @@ class AccessTokenSigner:
         if "cookie" in payload and key.algorithm != "HS256":
             raise InvalidToken  # a stolen key file must not mint cookies, which could then be renewed without it
         return AccessClaims.parse(payload)
-
-
-def is_current(claims: AccessClaims, now: datetime) -> bool:
-    """Whether the token is neither expired nor early (RFC 7519 sections 4.1.4 to 4.1.6), allowing for clock skew."""
-    moment, skew = now.timestamp(), SKEW.total_seconds()
-    started = moment + skew >= max(claims.not_before, claims.issued_at)
-    return started and moment < claims.expires_at + skew
 
 
 class Signers:

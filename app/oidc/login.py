@@ -18,7 +18,6 @@ from app.core.crypto import ValueSigner, sha256_base64url
 from app.core.errors import AppError, InvalidToken, found
 from app.core.logs import security_event
 from app.core.settings import Settings
-from app.oauth2.access_tokens import is_current
 from app.oauth2.jwts import parse_jwt
 from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims, id_token_claims
@@ -147,7 +146,7 @@ class LoginFlow:
         jwt = parse_jwt(id_token)
         claims = id_token_claims(jwt, self.provider.issuer, self._settings, nonce, access_token)
         keys = await self.provider.keys_for(jwt.header)
-        if not is_current(claims.access, now) or not any(key.has_signed(id_token) for key in keys):
+        if not claims.access.is_current(now) or not any(key.has_signed(id_token) for key in keys):
             raise InvalidToken
         try:
             bearer = await self.provider.verify(access_token, now)

@@ -17,7 +17,6 @@ from cachetools import LRUCache, TTLCache
 from app.core.errors import InvalidToken, ProviderUnavailable, found
 from app.core.settings import Settings
 from app.core.strict_json import parse
-from app.oauth2.access_tokens import is_current
 from app.oauth2.jwts import MAX_LENGTH, VerifyingKey, parse_jwks, parse_jwt, select_keys
 from app.oidc.tokens import Profile, ProviderClaims, access_token_claims
 
@@ -72,7 +71,7 @@ class Provider:
     async def verify(self, token: str, now: datetime) -> ProviderClaims:
         """The claims of an access token; else InvalidToken, or ProviderUnavailable if keys cannot be fetched."""
         header, claims, verified_by = self._verified.get(token) or self._parse(token)
-        if not is_current(claims.access, now):
+        if not claims.access.is_current(now):
             raise InvalidToken
         keys = await self.keys_for(header)
         if verified_by not in keys:
