@@ -148,12 +148,6 @@ def _change_if_unchanged(session: Session, read: User, *conditions: Any, **value
 
 def keep_an_admin(session: Session, *, without: UUID) -> None:
     """Raise LastAdmin if `without` is the only admin. The rows are locked, so two admins cannot remove each other."""
-    admins = (
-        select(User.id)
-        .join(Role)
-        .where(Role.name == ADMIN, col(User.is_active))
-        .order_by(col(User.id))
-        .with_for_update(key_share=True, of=User)
-    )
-    if set(session.exec(admins)) == {without}:
+    admins = select(User.id).join(Role).where(Role.name == ADMIN, col(User.is_active)).order_by(col(User.id))
+    if set(session.exec(admins.with_for_update(key_share=True, of=User))) == {without}:
         raise LastAdmin

@@ -15,7 +15,7 @@ from pydantic import MISSING, AfterValidator
 from sqlmodel import BigInteger, Field, Index, Relationship, SQLModel
 
 from app.core.settings import get_settings
-from app.models.base import Body, described, uuid7
+from app.models.base import OPAQUE_EXAMPLE, Body, described, uuid7
 from app.models.types import UtcTime, line
 from app.models.user import User
 
@@ -200,10 +200,7 @@ class TokenPair(SQLModel):
     token_type: str = described("Always Bearer.", "Bearer", default="Bearer")
     expires_in: int = described("Seconds until the access token expires.", 600)
     scope: str = described("The scopes of the access token, separated by spaces.", "me operations:read")
-    refresh_token: str = described(
-        "Returns the next pair. Store it before you use it.",
-        "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
-    )
+    refresh_token: str = described("Returns the next pair. Store it before you use it.", OPAQUE_EXAMPLE)
 
 
 def _claim(description: str, example: str | int) -> Any:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Computed
 from sqlmodel import JSON, BigInteger, Field, Relationship, SQLModel, UniqueConstraint, col, func, select
 
 from app.core.scopes import SCOPES
-from app.models.base import Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
+from app.models.base import OPAQUE_EXAMPLE, Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
 from app.models.types import Email, Name, Plain, StoredEmail, UtcTime, line, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
@@ -201,11 +201,7 @@ class AccountDeletion(Body):
 
 
 class MailedToken(Body):
-    token: Plain = described(
-        "The part after `#token=` in the mailed link.",
-        "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
-        max_length=200,
-    )
+    token: Plain = described("The part after `#token=` in the mailed link.", OPAQUE_EXAMPLE, max_length=200)
 
 
 class PasswordReset(MailedToken):
