@@ -23,7 +23,7 @@ _security = logging.getLogger("muster.security")
 def security_event(event: str, **fields: Any) -> None:
     """Log a security event, with ids and without any text from a client. Events that concern an account are recorded
     by app/models/audit.py, which calls this."""
-    texts = {name: str(field) for name, field in fields.items()}
+    texts = {name: str(field) for name, field in fields.items() if field is not None}
     line = " ".join([event, *(f"{name}={text}" for name, text in texts.items())])
     _security.warning("%s", line, extra={"fields": texts})
 
