@@ -81,12 +81,15 @@ def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: 
     form = {name: page.value(name) for name in (*COURSE, "etag", "original_date")}
     assert form["date"] == "2023-10-26T08:29:31.123"
     assert post(browser, path, **{**form, "quantity": "11"}).headers["location"] == "/operations?done=changed"
-    now = browser.call("GET", f"/api{path}").json()
+    current = browser.call("GET", f"/api{path}")
+    now = current.json()
     assert (now["quantity"], now["date"]) == ("11", "2023-10-26T08:29:31.123456Z")
     late = post(browser, path, **{**form, "quantity": "12"})
     assert late.status_code == 412
     assert "Someone else changed this operation while you were editing." in late.text
     assert Elements(late.text).value("quantity") == "12"
+    etags = {attrs["value"] for _, attrs in Elements(late.text).tags if attrs.get("name") == "etag"}
+    assert etags == {current.headers["etag"]}, "saving and deleting are about the version that is shown"
     deleted = post(browser, f"{path}/delete", etag=form["etag"])
     assert deleted.status_code == 412
     assert "Someone else changed this operation while you were editing." in deleted.text
