@@ -108,12 +108,9 @@ _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.
 
 def _amount(value: object) -> Decimal:
     """An amount that the column stores exactly: above 0, below 10^12, with at most eight decimals. Never rounded."""
-    if (isinstance(value, str) and _NUMBER.fullmatch(value)) or (
-        isinstance(value, int | Decimal) and not isinstance(value, bool)
-    ):
-        amount = Decimal(value)
-    else:
+    if not isinstance(value, str | int | Decimal) or not _NUMBER.fullmatch(str(value)):
         raise ValueError('this is not a number such as "0.25"')
+    amount = Decimal(value)
     if not 0 < amount < _LIMIT or amount != amount.quantize(_STEP):
         raise ValueError("use a number above 0 with at most 12 digits before the decimal point and 8 after it")
     return amount
