@@ -36,9 +36,9 @@ async def statements(request: Request) -> Response:
 
 @router.post("/jobs")
 async def start_statement(request: Request, form: Annotated[Form, form_of(statements)]) -> Response:
-    period = named_period(form["period"], utcnow().date()) or form.optional("from", "to")
-    body = period | {"mail": form["mail"] == "on"}
-    await call_api(request, "POST", f"{JOBS}/statement", json=body)
+    by_dates = form["period"] in ("", "dates")
+    period = form.optional("from", "to") if by_dates else named_period(form["period"], utcnow().date())
+    await call_api(request, "POST", f"{JOBS}/statement", json=period | {"mail": form["mail"] == "on"})
     return redirect("/jobs", done="started")
 
 

@@ -362,6 +362,8 @@ def test_a_statement_is_made_read_and_downloaded(browser: Browser) -> None:
     assert backwards.status_code == 422
     assert 'id="to-error">Choose an end after the start.<' in backwards.text
     assert "Confirm your e-mail address first" in post(browser, "/jobs", mail="on").text
+    assert post(browser, "/jobs", period="everything", **{"from": "2023-01-01"}).status_code == 303
+    assert browser.call("GET", "/api/jobs?limit=1").json()[0]["from"] is None, "dates that another choice hides"
 
 
 @pytest.mark.parametrize(
