@@ -4,7 +4,6 @@ The limit of chat messages stands here too, since two routers share it.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -14,20 +13,18 @@ from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from pydantic import BeforeValidator, StringConstraints
 from sqlmodel import Session, SQLModel, col
 from sqlmodel.sql.expression import SelectOfScalar
-from starlette.requests import HTTPConnection
 
 from app.authentication import current_user
 from app.chat.hub import SCOPE as CHAT
-from app.chat.subscribers import Subscriber
 from app.core.errors import Invalid
 from app.core.settings import get_settings
-from app.http.rate_limit import RouteLimit, by_network, by_person
+from app.http.rate_limit import RouteLimit, by_person
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import RefreshToken, SessionPublic
 from app.oauth2.refresh_tokens import live_sessions
 from app.oauth2.resource_server import Caller
-from app.services import Services, ServicesDep, SessionDep, services_of
+from app.services import ServicesDep, SessionDep, services_of
 
 __all__ = ["ServicesDep", "SessionDep"]
 
@@ -50,14 +47,6 @@ JobsUser = Annotated[Caller, requires("jobs")]
 ChatUser = Annotated[Caller, requires(CHAT)]
 
 LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
-
-
-def subscribe(
-    services: Services, connection: HTTPConnection, me: Caller, room: str, after: int | None
-) -> AbstractAsyncContextManager[Subscriber]:
-    """Subscribe the caller to a room for as long as the access token is valid."""
-    who = {"person": str(me.user_id), "network": by_network(connection)}
-    return services.chat.subscribe(room, **who, session_id=me.session_id, expires_at=me.claims.expires_at, after=after)
 
 
 # ---- Pages of lists, ids, filters, idempotency keys ----

@@ -18,7 +18,6 @@ from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
-from app.oauth2.refresh_tokens import live_scopes
 from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
 
@@ -40,7 +39,7 @@ class Services:
         self.import_bulkhead = Bulkhead(
             MAX_IMPORTS, IMPORTS_OF_ONE, detail="Too many imports at once. Try again shortly.", retry_after=10
         )
-        self.chat = ChatHub(database, settings.redis_url, live_scopes)
+        self.chat = ChatHub(database, settings.redis_url)
         self.provider = Provider(settings.oidc_issuer, settings) if settings.oidc_issuer else None
         self.login_flow: LoginFlow | None = None
         if self.provider and settings.has_provider_login:

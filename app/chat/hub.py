@@ -11,9 +11,8 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -29,6 +28,8 @@ from app.core.database import Database, after_commit
 from app.core.errors import TooManyRequests, Unavailable
 from app.models.base import utcnow
 from app.models.chat import ChatMessageCreate, ChatMessagePublic
+from app.oauth2.refresh_tokens import live_scopes
+from app.oauth2.resource_server import Caller
 
 log = logging.getLogger("muster.chat")
 
@@ -39,12 +40,10 @@ SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sess
 MAX_PER_USER, MAX_PER_NETWORK, MAX_SUBSCRIBERS = 50, 1_000, 5_000  # in a process
 _EVERYBODY = ""
 
-LiveScopes = Callable[[Session, Collection[UUID], datetime], dict[UUID, frozenset[str]]]
-
 
 class ChatHub:
-    def __init__(self, database: Database, redis_url: str | None, live_scopes: LiveScopes) -> None:
-        self._read, self._live_scopes = database.chat_read, live_scopes
+    def __init__(self, database: Database, redis_url: str | None) -> None:
+        self._read = database.chat_read
         self._rooms: dict[str, Room] = {}
         self._places: Counter[str] = Counter()  # taken by each person, by each network, and by everybody
         self._is_stopping = False
@@ -99,17 +98,17 @@ class ChatHub:
         return await self._read(None, read_messages, room, after=after, before=before, limit=limit)
 
     @asynccontextmanager
-    async def subscribe(
-        self, room: str, *, person: str, network: str, session_id: UUID, expires_at: float, after: int | None
-    ) -> AsyncIterator[Subscriber]:
-        """A subscriber to the messages after the number `after`, or without it to new messages only."""
-        self.admit(person, network)
-        subscriber = Subscriber((person, network, _EVERYBODY), session_id, room)
+    async def subscribe(self, me: Caller, network: str, room: str, after: int | None) -> AsyncIterator[Subscriber]:
+        """A subscriber to the messages after the number `after`, or without it to new messages only, for as long as the
+        access token is valid."""
+        self.admit(me, network)
+        subscriber = Subscriber((str(me.user_id), network, _EVERYBODY), me.session_id, room)
         joined = self._rooms.setdefault(room, Room(room))
         joined.subscribers.add(subscriber)
         self._places.update(subscriber.places)
         metrics.subscribers.inc()
-        expiry = self._loop.call_later(expires_at - utcnow().timestamp(), subscriber.close, CloseReason.SIGNED_OUT)
+        seconds = me.claims.expires_at - utcnow().timestamp()
+        expiry = self._loop.call_later(seconds, subscriber.close, CloseReason.SIGNED_OUT)
         try:
             if joined.last is None:
                 await self._start(joined)
@@ -120,11 +119,11 @@ class ChatHub:
             expiry.cancel()
             self._remove(subscriber, joined)
 
-    def admit(self, person: str, network: str) -> None:
+    def admit(self, me: Caller, network: str) -> None:
         """Raise TooManyRequests or Unavailable if the hub cannot take another subscriber."""
         if self._is_stopping:
             raise Unavailable("The service is about to stop. Try again shortly.")
-        if self._places[person] >= MAX_PER_USER or self._places[network] >= MAX_PER_NETWORK:
+        if self._places[str(me.user_id)] >= MAX_PER_USER or self._places[network] >= MAX_PER_NETWORK:
             raise TooManyRequests("You or your network have too many chat connections.", headers={"Retry-After": "60"})
         if self._places[_EVERYBODY] >= MAX_SUBSCRIBERS:
             raise Unavailable("The chat has too many connections. Try again shortly.", retry_after=10)
@@ -219,7 +218,7 @@ class ChatHub:
             subscribers = self._subscribers()
             with self._outlasting_outages("check"):
                 ids = {subscriber.session_id for subscriber in subscribers}
-                live = await self._read(None, self._live_scopes, ids, utcnow())
+                live = await self._read(None, live_scopes, ids, utcnow())
                 for subscriber in subscribers:
                     if SCOPE not in live.get(subscriber.session_id, ()):
                         is_live = subscriber.session_id in live

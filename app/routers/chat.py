@@ -17,7 +17,7 @@ from app.chat.hub import SCOPE
 from app.chat.messages import Message
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
-from app.dependencies import LIMIT_CHAT, ChatUser, PageDep, ServicesDep, SessionDep, next_page, subscribe
+from app.dependencies import LIMIT_CHAT, ChatUser, PageDep, ServicesDep, SessionDep, next_page
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
@@ -94,7 +94,7 @@ async def list_messages(
 async def _next_messages(request: Request, services: Services, me: Caller, query: HistoryQuery) -> list[Message]:
     """The first messages that arrive within the wait, or none if the client leaves or the service stops."""
     messages: list[Message] = []
-    async with subscribe(services, request, me, query.room, query.after or 0) as subscriber:
+    async with services.chat.subscribe(me, by_network(request), query.room, query.after or 0) as subscriber:
         with anyio.move_on_after(query.wait):
             async with aclosing(services.chat.stream(subscriber, idle=1)) as batches:
                 async for batch in batches:
@@ -118,7 +118,7 @@ async def follow_messages(
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
-    services.chat.admit(str(me.user_id), by_network(request))
+    services.chat.admit(me, by_network(request))
     events = _events(services, request, me, query.room, query.after if last_event_id is None else last_event_id)
     return StreamingResponse(events, media_type=_EVENTS, headers=_UNBUFFERED)
 
@@ -126,7 +126,7 @@ async def follow_messages(
 async def _events(
     services: Services, request: Request, me: Caller, room: str, after: int | None
 ) -> AsyncIterator[bytes]:
-    async with subscribe(services, request, me, room, after) as subscriber:
+    async with services.chat.subscribe(me, by_network(request), room, after) as subscriber:
         yield f": the last number is {subscriber.start}\n\n".encode()
         async with aclosing(services.chat.stream(subscriber, idle=PING_INTERVAL)) as batches:
             async for batch in batches:

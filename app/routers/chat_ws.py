@@ -21,11 +21,11 @@ from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, problem
 from app.core.settings import get_settings
 from app.core.strict_json import parse
-from app.dependencies import LIMIT_CHAT, subscribe
+from app.dependencies import LIMIT_CHAT
 from app.http.cookies import cookie_token
 from app.http.error_handlers import classify
 from app.http.middleware import check_client_version
-from app.http.rate_limit import RouteLimit, by_session, counter
+from app.http.rate_limit import RouteLimit, by_network, by_session, counter
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.resource_server import Caller
@@ -76,7 +76,7 @@ async def _serve(websocket: WebSocket) -> int | None:
     services = services_of(websocket)
     query, caller = await _open(websocket, services)
     code = None
-    async with subscribe(services, websocket, caller, query.room, query.after) as subscriber:
+    async with services.chat.subscribe(caller, by_network(websocket), query.room, query.after) as subscriber:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_messages, websocket, services.chat, subscriber)
