@@ -63,7 +63,7 @@ def uuid7_at(moment: datetime) -> UUID:
 
 Model = TypeVar("Model", bound=SQLModel)
 
-# Of a refresh token, or of the token in a mailed link.
+# An example of a refresh token, and of the token in a mailed link.
 OPAQUE_EXAMPLE = "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 MAX_ID = 2**63 - 1
 MAX_PAGE = 200  # rows of a list
