@@ -9,11 +9,11 @@ from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowPassword
 from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
-from app.core.errors import ForeignOrigin, InvalidToken, Unauthenticated, found
+from app.core.errors import InvalidToken, Unauthenticated, found
 from app.core.logs import actor
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
-from app.http.cookies import cookie_token, origin_allowed, set_cookie
+from app.http.cookies import cookie_token, require_own_origin, set_cookie
 from app.models.base import utcnow
 from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
 from app.oauth2.resource_server import Caller
@@ -57,18 +57,12 @@ async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
 
 
 def _token_from_cookie(connection: HTTPConnection) -> str:
-    token = found(cookie_token(connection, services_of(connection).settings), Unauthenticated)
+    settings = services_of(connection).settings
+    token = found(cookie_token(connection, settings), Unauthenticated)
     if connection.scope.get("method") not in SAFE_METHODS:
-        require_own_origin(connection)
+        require_own_origin(connection, settings)
     connection.state.by_cookie = True
     return token
-
-
-def require_own_origin(connection: HTTPConnection, *, others: bool = True) -> None:
-    """Raise ForeignOrigin for a request that another site's page may have sent with its visitor's cookie. `others`: the
-    pages of CORS_ORIGINS may send it too."""
-    if not origin_allowed(connection, services_of(connection).settings, others=others):
-        raise ForeignOrigin
 
 
 def is_by_cookie(connection: HTTPConnection) -> bool:

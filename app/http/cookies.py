@@ -7,6 +7,7 @@ import re
 
 from starlette.requests import HTTPConnection
 
+from app.core.errors import ForeignOrigin
 from app.core.settings import Settings
 
 _OWN = re.compile(rb'(?:^|;)[ \t]*((?:__Host-)?muster[a-z-]*=[^;"\\]*+)(?=;|$)')
@@ -35,15 +36,17 @@ def cookie_token(connection: HTTPConnection, settings: Settings) -> str | None:
     return connection.cookies.get(cookie_name(settings))
 
 
-def origin_allowed(connection: HTTPConnection, settings: Settings, *, others: bool = True) -> bool:
-    """Whether a request with the cookie comes from our own pages or, with `others`, one of CORS_ORIGINS. A request that
-    names no origin is rejected: only browsers send cookies by themselves, and all of them name the origin."""
+def require_own_origin(connection: HTTPConnection, settings: Settings, *, others: bool = True) -> None:
+    """Raise ForeignOrigin unless a request comes from our own pages or, with `others`, from those of CORS_ORIGINS: any
+    other site may have sent it with its visitor's cookie. A request that names no origin is rejected: only browsers
+    send cookies by themselves, and all of them name the origin."""
     origins = connection.headers.getlist("origin")
     is_same = connection.headers.getlist("sec-fetch-site") == ["same-origin"]
-    if not origins or origins == ["null"]:  # a page with the referrer policy no-referrer sends "null"
-        return is_same
+    if is_same and origins in ([], ["null"]):  # a page with the referrer policy no-referrer sends "null"
+        return
     ours = {settings.public_url, *(settings.cors_origins if others or is_same else ())}
     if settings.environment != "production":  # in production any Host may be sent, and proxies use plain HTTP
         scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
         ours.add(f"{scheme}://{connection.headers.get('host')}")
-    return len(origins) == 1 and origins[0] in ours
+    if len(origins) != 1 or origins[0] not in ours:
+        raise ForeignOrigin

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
-from app.core.errors import ForeignOrigin, Unavailable
+from app.core.errors import Unavailable
 from app.core.logs import request_id
 from app.core.settings import get_settings
-from app.http.cookies import cookie_name, cookie_token, origin_allowed
+from app.http.cookies import cookie_name, cookie_token, require_own_origin
 from app.http.rate_limit import client_address
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ async def call_api(
     import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
     # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
-    if method != "GET" and not origin_allowed(request, get_settings(), others=False):
-        raise ForeignOrigin
+    if method != "GET":
+        require_own_origin(request, get_settings(), others=False)
     base_url, transport = _transport(request)
     with_ours = [*_headers(request), *headers.items()]
     outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)

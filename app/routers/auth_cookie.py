@@ -4,11 +4,12 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from app.authentication import require_own_origin, send_cookie
+from app.authentication import send_cookie
 from app.core.errors import BadRequest, ForeignOrigin, InvalidCredentials
 from app.core.oauth_errors import InvalidGrant, OAuthError
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep
+from app.http.cookies import require_own_origin
 from app.http.openapi import form_body, problems
 from app.http.rate_limit import RouteLimit
 from app.http.routing import Router
@@ -32,7 +33,7 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
     The cookie is renewed while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may request
     it. The browser's previous session is revoked.
     """
-    require_own_origin(request, others=BY_PASSWORD)
+    require_own_origin(request, settings, others=BY_PASSWORD)
     try:
         form = await oauth_form(request)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}
@@ -49,7 +50,7 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
 @router.post("/logout", **NO_CONTENT, responses=problems(ForeignOrigin))
 async def cookie_logout(request: Request, response: Response, services: ServicesDep) -> None:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
-    require_own_origin(request)
+    require_own_origin(request, settings)
     await end_browser_session(request, services)
     send_cookie(request, "", 0)
     response.headers["Cache-Control"] = "no-store"

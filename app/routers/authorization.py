@@ -6,11 +6,12 @@ from dataclasses import replace
 from fastapi import Request
 from sqlmodel import Field, SQLModel
 
-from app.authentication import authenticate, bearer, is_by_cookie, require_own_origin
+from app.authentication import authenticate, bearer, is_by_cookie
 from app.core.errors import Unauthenticated
 from app.core.oauth_errors import AccessDenied, OAuthError
 from app.core.scopes import in_order
 from app.dependencies import ServicesDep
+from app.http.cookies import require_own_origin
 from app.http.routing import Router
 from app.models.base import Body, utcnow
 from app.oauth2.refresh_tokens import SignIn
@@ -73,7 +74,7 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
 async def _issue_code(
     request: Request, services: Services, asked: AuthorizationRequest, me: Caller, scope: str | None, decision: Decision
 ) -> str:
-    require_own_origin(request, others=False)
+    require_own_origin(request, services.settings, others=False)
     if not decision.consent:
         raise AccessDenied
     device = device_of(request, {"client_id": asked.client.id})

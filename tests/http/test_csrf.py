@@ -6,8 +6,9 @@ from uuid import uuid4
 import pytest
 from starlette.requests import HTTPConnection
 
+from app.core.errors import ForeignOrigin
 from app.core.settings import get_settings
-from app.http.cookies import origin_allowed
+from app.http.cookies import require_own_origin
 from tests.support.assertions import assert_problem
 from tests.support.codes import App
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
@@ -94,7 +95,11 @@ def test_in_production_the_host_that_a_request_names_is_not_ours(origin: str) ->
     def allowed(origin: str, host: str) -> bool:
         headers = [(b"host", host.encode()), (b"origin", origin.encode())]
         scope = {"type": "http", "scheme": "http", "headers": headers}
-        return origin_allowed(HTTPConnection(scope), settings)
+        try:
+            require_own_origin(HTTPConnection(scope), settings)
+        except ForeignOrigin:
+            return False
+        return True
 
     assert not allowed(origin, origin.partition("://")[2])
     assert allowed(PUBLIC, "10.0.0.7:8000")
