@@ -150,7 +150,10 @@ async def answer_page(request: Request, error: Exception) -> Response:
     show: Page | None = request.scope.get("state", {}).pop("show", None)  # only once: showing it may fail too
     if show and error.status in CORRECTABLE:
         request.state.form.reject(error)
-        return await show(request)
+        try:
+            return await show(request)
+        except Exception as failure:
+            return await answer_page(request, failure)
     return await _error_page(request, error)
 
 

@@ -96,6 +96,8 @@ def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: 
     fresh = Elements(browser.call("GET", path).text)
     assert post(browser, f"{path}/delete", etag=fresh.value("etag")).headers["location"] == "/operations?done=deleted"
     assert browser.call("GET", path).status_code == 404
+    refused = post(browser, path, **{**form, "quantity": "none"})
+    assert (refused.status_code, "Operation not found" in refused.text) == (404, True), "there is no form to show again"
 
 
 def test_a_page_that_may_work_later_can_be_tried_again(browser: Browser) -> None:
