@@ -110,7 +110,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
         routers += [page_health.router]
     for router in routers:
         web.include_router(router)
-    add_shared_parts(web, settings, answer_page, headers=page_headers(apart=api is None), cors=False)
+    add_shared_parts(web, settings, answer_page, headers=page_headers(), cors=False)
     return web
 
 

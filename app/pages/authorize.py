@@ -82,5 +82,4 @@ def _policy(request: Request) -> str:
     """The policy of all pages, which also lets the form redirect to the app: browsers apply form-action there too."""
     app = urlsplit(request.query_params["redirect_uri"])
     source = f"https://{app.netloc}" if app.scheme == "https" else f"{app.scheme}:"
-    policy = page_headers(apart=request.app.state.api is None)["content-security-policy"]
-    return policy.replace("form-action 'self'", f"form-action 'self' {source}")
+    return page_headers()["content-security-policy"].replace("form-action 'self'", f"form-action 'self' {source}")

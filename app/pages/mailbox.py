@@ -41,8 +41,7 @@ async def list_mails(request: Request) -> Response:
 @router.get("/{mail_id:uuid}")
 async def show_mail(request: Request, mail_id: UUID) -> Response:
     answer = await page(request, "mailbox-mail.html", mail_id=mail_id, mail=await _read_mail(mail_id))
-    policy_of_page = page_headers(apart=request.app.state.api is None)["content-security-policy"]
-    answer.headers["Content-Security-Policy"] = f"{policy_of_page}; frame-src 'self'"
+    answer.headers["Content-Security-Policy"] = f"{page_headers()['content-security-policy']}; frame-src 'self'"
     return answer
 
 

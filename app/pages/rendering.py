@@ -17,11 +17,11 @@ from app.pages.api_client import ApiError, call_api, get_json
 from app.pages.forms import CORRECTABLE, TEXTS, Form, describe, read_form
 
 
-def page_headers(*, apart: bool) -> dict[str, str]:
+def page_headers() -> dict[str, str]:
     """The headers of every response. The referrer policy lets the forms of our own pages send their Origin."""
     url = urlsplit(get_settings().api_url or "")
     origin = f"{url.scheme}://{url.netloc}"
-    api = f" {origin} {origin.replace('http', 'ws', 1)}" if apart else ""
+    api = f" {origin} {origin.replace('http', 'ws', 1)}" if url.netloc else ""
     policy = (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; "
         f"connect-src 'self'{api}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
