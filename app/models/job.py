@@ -33,7 +33,9 @@ class JobBase(SQLModel):
     id: UUID = Field(default_factory=uuid7, primary_key=True, description="Its id.")
     kind: JobKind = Field(sa_type=String(20), description="What it does.")
     queue: QueueName = Field(sa_type=String(20), description="Where it waits for a worker.")
-    state: JobState = Field(default="waiting", sa_type=String(20), description="Final: done, failed or cancelled.")
+    state: JobState = Field(
+        default="waiting", sa_type=String(20), description="Final once it is done, failed or cancelled."
+    )
     progress: float = described("From 0 to 1.", 0.5, default=0.0)
     attempts: int = described("How often it was started.", 1, default=0)
     error: Reason | None = Field(default=None, max_length=200, description="Why the latest attempt failed.")

@@ -120,7 +120,9 @@ class OperationFilter(Period):
     """The query parameters that select the operations of a list."""
 
     type: OperationType | None = Field(default=None, description="Only operations of this type, in any case.")
-    instrument_type: InstrumentType | None = Field(default=None, description="Only those of this type of instrument.")
+    instrument_type: InstrumentType | None = Field(
+        default=None, description="Only operations of this type of instrument, in any case."
+    )
     figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
 
     def values(self) -> dict[str, Any]:
@@ -144,7 +146,9 @@ class ChangesQuery(SQLModel):
     since: Position = Field(default=0, description="The revision of your copy; 0 if it is empty.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of changes.")
     full: bool = described("Send true with every request that fills an empty copy.", True, default=False)
-    began: Position | None = Field(default=None, description="The revision at which filling began, as Link says.")
+    began: Position | None = Field(
+        default=None, description="The revision at which filling began, from the Link header."
+    )
 
     @property
     def fills(self) -> bool:
