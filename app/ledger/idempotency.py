@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session, SQLModel, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core.errors import IdempotencyKeyReused
 from app.ledger.operations import lock_owner
@@ -41,7 +42,8 @@ def respond_once(
     if request.key is None:
         return respond(session).model_dump(mode="json")
     lock_owner(session, request.owner_id)
-    stored = _find(session, request)
+    # Locked, so that the daily purge leaves out an expired key which is about to be overwritten.
+    stored = session.exec(_key_of(request).with_for_update()).one_or_none()
     if earlier := _body(stored, request):
         return earlier
     body = respond(session).model_dump(mode="json")
@@ -58,12 +60,12 @@ def respond_once(
 
 def earlier_body(session: Session, request: IdempotentRequest) -> dict[str, Any] | None:
     """The body stored with the request's key, if any: to check before work that happens outside `respond_once`."""
-    return _body(_find(session, request), request)
+    return _body(session.exec(_key_of(request)).one_or_none(), request)
 
 
-def _find(session: Session, request: IdempotentRequest) -> IdempotencyKey | None:
+def _key_of(request: IdempotentRequest) -> SelectOfScalar[IdempotencyKey]:
     own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
-    return session.exec(select(IdempotencyKey).where(*own)).one_or_none()
+    return select(IdempotencyKey).where(*own)
 
 
 def _body(stored: IdempotencyKey | None, request: IdempotentRequest) -> dict[str, Any] | None:

@@ -41,9 +41,11 @@ def line(max_length: int, example: str, description: str, *, lower: bool = False
     """
 
     def normalize(value: object) -> object:
-        text = value.strip() if isinstance(value, str) else ""
-        if len(text) > 4 * max_length or not text:
+        if not isinstance(value, str):
             return value
+        text = value.strip()
+        if len(text) > 4 * max_length:
+            return text
         text = unicodedata.normalize("NFC", _plain(text))
         return unicodedata.normalize("NFC", text.lower()) if lower else text
 

@@ -71,6 +71,7 @@ def test_text_is_trimmed_and_folded_and_times_are_utc(
 REFUSED: list[tuple[str, Any]] = [
     ("type", ""),
     ("type", "  "),
+    ("type", "\x1c"),
     ("type", None),
     ("type", 5),
     ("type", "a\0b"),
