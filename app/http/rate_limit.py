@@ -56,6 +56,11 @@ _windows = Limiter(
 ).limiter
 
 
+def is_storage_available() -> bool:
+    """Whether Redis answers, if there is one."""
+    return _windows.storage.check()
+
+
 @dataclass(frozen=True, slots=True)
 class RouteLimit:
     """A decorator that gives a route a limit such as "20/minute", beside LIMIT_DEFAULT or instead of it.
