@@ -18,7 +18,6 @@ from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
-from app.oidc.login import LoginFlow
 from app.oidc.provider import Provider
 
 # One import runs at a time, since it may take a few hundred MB of memory. The others wait, two of each person at most.
@@ -41,9 +40,6 @@ class Services:
         )
         self.chat = ChatHub(database, settings.redis_url)
         self.provider = Provider(settings.oidc_issuer, settings) if settings.oidc_issuer else None
-        self.login_flow: LoginFlow | None = None
-        if self.provider and settings.has_provider_login:
-            self.login_flow = LoginFlow(self.provider, self.signers.sign_in, settings)
 
     def _mail_reuse(self, session: Session, stolen: SessionSnapshot) -> None:
         self.jobs.mail(session, "reuse", owner_id=stolen.user_id, to=stolen.email, device=stolen.device)

@@ -16,6 +16,7 @@ from app.models.base import utcnow
 from app.oauth2.refresh_tokens import SignIn
 from app.oidc.accounts import caller_of
 from app.oidc.login import LOGIN_TTL, LoginFlow, local_path
+from app.oidc.provider import Provider
 from app.services import Services, services_of
 from app.sign_in import device_of, end_browser_session
 
@@ -73,4 +74,5 @@ async def callback(request: Request, services: ServicesDep) -> Response:
 
 
 def _flow(services: Services) -> LoginFlow:
-    return cast("LoginFlow", services.login_flow)  # main.py serves these routes only if there is one
+    provider = cast("Provider", services.provider)  # main.py serves these routes only if there is one
+    return LoginFlow(provider, services.signers.sign_in, settings)
