@@ -63,7 +63,7 @@ def is_storage_available() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RouteLimit:
-    """A decorator that gives a route a limit such as "20/minute", beside LIMIT_DEFAULT or instead of it.
+    """A decorator that gives a route a limit such as "20/minute", beside LIMIT_DEFAULT or, by session, instead of it.
 
     Routes whose limits have the same `scope` count together. `kind` is the limit's name, for clients and in metrics.
     slowapi's own decorators would count on the event loop, also in Redis: this one leaves a note on the function, and
@@ -74,7 +74,6 @@ class RouteLimit:
     key: Callable[[HTTPConnection], str] = by_network
     scope: str | None = None
     exempt_when: Callable[[Any], bool] | None = None
-    replaces_default: bool = False
     kind: str = "request"
 
     def __call__(self, endpoint: Endpoint) -> Endpoint:
@@ -88,7 +87,7 @@ _DEFAULT = RouteLimit(_settings.limit_default, by_session)
 def request_check(endpoint: Callable[..., Any]) -> Check:
     """A function that counts a request to `endpoint` or raises TooManyRequests. With Redis it blocks."""
     limits = _limits_of(endpoint)
-    if not any(limit.replaces_default for limit in limits):
+    if not any(limit.key is by_session for limit in limits):
         limits = (_DEFAULT, *limits)
     return counter(_name(endpoint), *limits)
 

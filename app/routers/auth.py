@@ -112,7 +112,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Respo
 @router.post(
     "/introspect", openapi_extra=ONE_TOKEN, responses=OAUTH_ERRORS, dependencies=[requires("tokens:introspect")]
 )
-@RouteLimit(settings.limit_introspect, key=by_session, replaces_default=True)
+@RouteLimit(settings.limit_introspect, key=by_session)
 async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 
