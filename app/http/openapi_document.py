@@ -91,7 +91,9 @@ _EXAMPLES = {
 
 def _add_example(parameter: dict[str, Any]) -> None:
     """Put an example into the description. From a field of its own, Swagger UI would send it with every request."""
-    schema = parameter["schema"] = without_null(parameter["schema"])
+    schema = parameter["schema"]
+    if _NULL in schema.get("anyOf", ()):
+        schema["anyOf"].remove(_NULL)  # a query parameter or header is absent rather than null
     inner = schema.get("anyOf", [schema])[0]
     parameter.setdefault("description", inner.get("description", ""))
     by_type = _EXAMPLES.get(inner.get("format") or inner.get("type"), parameter["name"])
@@ -177,9 +179,3 @@ def _simplify(schema: dict[str, Any]) -> None:
 def _replace_union(schema: dict[str, Any], only: dict[str, Any], kind: str | list[str]) -> None:
     del schema["anyOf"]
     schema |= only | schema | {"type": kind}
-
-
-def without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a query parameter or header, which is absent rather than null."""
-    branches = [branch for branch in schema.get("anyOf", ()) if branch != _NULL]
-    return schema | {"anyOf": branches} if branches else schema
