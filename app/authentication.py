@@ -61,13 +61,12 @@ def _token_from_cookie(connection: HTTPConnection) -> str:
     token = found(cookie_token(connection, settings), Unauthenticated)
     if connection.scope.get("method") not in SAFE_METHODS:
         require_own_origin(connection, settings)
-    connection.state.by_cookie = True
     return token
 
 
 def is_by_cookie(connection: HTTPConnection) -> bool:
-    """Whether the cookie authenticated this request."""
-    return getattr(connection.state, "by_cookie", False)
+    """Whether the cookie authenticated this request, as it does if there is no Authorization header."""
+    return "authorization" not in connection.headers
 
 
 def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
