@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session, SQLModel, select
-from sqlmodel.sql.expression import SelectOfScalar
 
+from app.core.dialects import dialect_insert
 from app.core.errors import IdempotencyKeyReused
+from app.core.settings import get_settings
 from app.ledger.operations import lock_owner
 from app.models.operation import IdempotencyKey
 
@@ -42,9 +43,7 @@ def respond_once(
     if request.key is None:
         return respond(session).model_dump(mode="json")
     lock_owner(session, request.owner_id)
-    # Locked, so that the daily purge leaves out an expired key which is about to be overwritten.
-    stored = session.exec(_key_of(request).with_for_update()).one_or_none()
-    if earlier := _body(stored, request):
+    if earlier := earlier_body(session, request):
         return earlier
     body = respond(session).model_dump(mode="json")
     values: dict[str, Any] = {
@@ -54,22 +53,17 @@ def respond_once(
         "answer": {"headers": {}, "body": body},
         "created_at": request.now,
     }
-    session.add(stored.sqlmodel_update(values) if stored else IdempotencyKey(**values))
+    insert = dialect_insert(session, IdempotencyKey).values(values)  # overwrites one that has expired
+    session.exec(insert.on_conflict_do_update(index_elements=["owner_id", "key"], set_=values))
     return body
 
 
 def earlier_body(session: Session, request: IdempotentRequest) -> dict[str, Any] | None:
     """The body stored with the request's key, if any: to check before work that happens outside `respond_once`."""
-    return _body(session.exec(_key_of(request)).one_or_none(), request)
-
-
-def _key_of(request: IdempotentRequest) -> SelectOfScalar[IdempotencyKey]:
+    expired = request.now - get_settings().refresh_absolute_ttl
     own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
-    return select(IdempotencyKey).where(*own)
-
-
-def _body(stored: IdempotencyKey | None, request: IdempotentRequest) -> dict[str, Any] | None:
-    if stored is None or stored.has_expired(request.now):
+    stored = session.exec(select(IdempotencyKey).where(*own, IdempotencyKey.created_at > expired)).one_or_none()
+    if stored is None:
         return None
     if stored.fingerprint != request.fingerprint:
         raise IdempotencyKeyReused

@@ -10,7 +10,6 @@ from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint,
 
 from app.core.dialects import ExactDecimal
 from app.core.etags import etag
-from app.core.settings import get_settings
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
 from app.models.period import Period
 from app.models.types import Amount, Timestamp, UtcTime, line, text_schema
@@ -198,6 +197,3 @@ class IdempotencyKey(SQLModel, table=True):
     status: int = 201
     answer: dict[str, Any] = Field(sa_type=JSON)
     created_at: datetime = Field(default_factory=utcnow, index=True)
-
-    def has_expired(self, now: datetime) -> bool:
-        return self.created_at <= now - get_settings().refresh_absolute_ttl
