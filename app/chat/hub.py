@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from uuid import UUID
@@ -91,12 +91,6 @@ class ChatHub:
 
     # ---- Reading ----
 
-    async def read(
-        self, room: str, *, after: int | None = None, before: int | None = None, limit: int = BATCH
-    ) -> list[Message]:
-        """Messages of a room from the database, read by read_messages in a short session of its own."""
-        return await self._read(None, read_messages, room, after=after, before=before, limit=limit)
-
     @asynccontextmanager
     async def subscribe(self, me: Caller, network: str, room: str, after: int | None) -> AsyncIterator[Subscriber]:
         """A subscriber to the messages after the number `after`, or without it to new messages only, for as long as the
@@ -147,16 +141,16 @@ class ChatHub:
             if not self._places[place]:
                 del self._places[place]
 
-    async def stream(self, subscriber: Subscriber, *, idle: float = math.inf) -> AsyncGenerator[list[Message]]:
-        """Replay stored messages, then yield new ones in order, and after `idle` seconds of silence an empty list."""
-        while subscriber.last < subscriber.start:
-            stored = await self.read(subscriber.room, after=subscriber.last, before=subscriber.start + 1)
+    async def next_messages(self, subscriber: Subscriber, *, idle: float = math.inf) -> list[Message]:
+        """Messages in order: stored ones first, then new ones; after `idle` seconds of silence an empty list."""
+        if subscriber.last < subscriber.start:
+            room, after, before = subscriber.room, subscriber.last, subscriber.start + 1
+            stored = await self._read(None, read_messages, room, after=after, before=before, limit=BATCH)
             subscriber.last = stored[-1].number if len(stored) == BATCH else subscriber.start
-            yield stored
-        while subscriber.close_reason is None:
-            with anyio.move_on_after(idle):
-                await subscriber.ready.wait()
-            yield subscriber.take()
+            return stored
+        with anyio.move_on_after(idle):
+            await subscriber.ready.wait()
+        return subscriber.take()
 
     # ---- Delivery ----
 
@@ -190,7 +184,7 @@ class ChatHub:
         with self._outlasting_outages("catch up"):
             while room.last is not None and room.last < room.newest:
                 newest = room.newest
-                stored = await self.read(room.name, after=room.last)
+                stored = await self._read(None, read_messages, room.name, after=room.last, limit=BATCH)
                 for message in stored:
                     room.deliver(message)
                 if len(stored) < BATCH:

@@ -4,7 +4,6 @@ These and the sockets (app/routers/chat_ws.py) read one sequence of numbers (doc
 """
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from sqlmodel import col, select, tuple_
 
 from app.chat.hub import SCOPE
-from app.chat.messages import Message
+from app.chat.messages import Message, read_messages
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
 from app.dependencies import LIMIT_CHAT, ChatUser, PageDep, ServicesDep, SessionDep, next_page
@@ -79,7 +78,8 @@ async def list_messages(
     """The messages of a room in the order of their numbers: after one, before one, or the latest. With `wait`, a
     response that would be empty is sent as soon as there is a message, or empty after that time (long polling)."""
     limit = query.limit
-    messages = await services.chat.read(query.room, after=query.after, before=query.before, limit=limit + 1)
+    bounds = {"after": query.after, "before": query.before}
+    messages = await services.database.chat_read(None, read_messages, query.room, **bounds, limit=limit + 1)
     if not messages and query.wait and query.before is None:
         messages = await _next_messages(request, services, me, query)
     headers = {}
@@ -96,11 +96,8 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
     messages: list[Message] = []
     async with services.chat.subscribe(me, by_network(request), query.room, query.after or 0) as subscriber:
         with anyio.move_on_after(query.wait):
-            async with aclosing(services.chat.stream(subscriber, idle=1)) as batches:
-                async for batch in batches:
-                    messages = batch[: query.limit]
-                    if messages or await request.is_disconnected():
-                        break
+            while not (messages or subscriber.close_reason or await request.is_disconnected()):
+                messages = (await services.chat.next_messages(subscriber, idle=1))[: query.limit]
     if subscriber.close_reason is CloseReason.SIGNED_OUT:
         raise InvalidToken
     if subscriber.close_reason is CloseReason.FORBIDDEN:
@@ -128,6 +125,6 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     async with services.chat.subscribe(me, by_network(request), room, after) as subscriber:
         yield f": the last number is {subscriber.start}\n\n".encode()
-        async with aclosing(services.chat.stream(subscriber, idle=PING_INTERVAL)) as batches:
-            async for batch in batches:
-                yield b"".join(message.event for message in batch) or b":\n\n"
+        while subscriber.close_reason is None:
+            messages = await services.chat.next_messages(subscriber, idle=PING_INTERVAL)
+            yield b"".join(message.event for message in messages) or b":\n\n"

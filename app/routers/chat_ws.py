@@ -113,8 +113,8 @@ async def _token(websocket: WebSocket) -> str | Caller:
 async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscriber) -> None:
     with suppress(*_GONE):  # _receive_messages notices it too
         await websocket.send_json({"type": "ready", "room": subscriber.room, "last": subscriber.start})
-        async for batch in chat.stream(subscriber):
-            for message in batch:
+        while subscriber.close_reason is None:
+            for message in await chat.next_messages(subscriber):
                 await websocket.send_text(message.frame)
 
 
