@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from uuid import UUID
 
 import anyio
 from anyio.abc import TaskGroup
@@ -74,11 +73,9 @@ class ChatHub:
 
     # ---- Writing ----
 
-    def post(
-        self, session: Session, author_id: UUID, author: str | None, body: ChatMessageCreate
-    ) -> tuple[ChatMessagePublic, bool]:
+    def post(self, session: Session, me: Caller, body: ChatMessageCreate) -> tuple[ChatMessagePublic, bool]:
         """Store a message, and publish it after the commit. Returns it and whether it is new. Called in a thread."""
-        public, is_new = store(session, author_id, author, body, utcnow())
+        public, is_new = store(session, me.user_id, me.session.name, body, utcnow())
         if is_new:
             metrics.count("messages")
             after_commit(session, partial(self._loop.call_soon_threadsafe, self._publish, Message.of(public)))

@@ -57,7 +57,7 @@ def create_message(
     body: ChatMessageCreate, me: ChatUser, session: SessionDep, services: ServicesDep
 ) -> ChatMessagePublic:
     """Write a message. With a client_message_id you can repeat the request until it succeeds: it is stored once."""
-    public, _is_new = services.chat.post(session, me.user_id, me.session.name, body)
+    public, _is_new = services.chat.post(session, me, body)
     return public
 
 

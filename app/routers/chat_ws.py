@@ -18,7 +18,7 @@ from app.authentication import authenticate, bearer, resolve_token
 from app.chat.hub import SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
-from app.core.errors import AppError, Unauthenticated, problem
+from app.core.errors import AppError, Unauthenticated, UnsupportedMediaType, problem
 from app.core.settings import get_settings
 from app.core.strict_json import parse
 from app.dependencies import LIMIT_CHAT
@@ -37,13 +37,12 @@ TOKEN_TIMEOUT = 10  # seconds
 BINARY, INVALID, INTERNAL, TOO_OLD = 1003, 1008, 1011, 4426
 SIGNED_OUT, FORBIDDEN = CloseReason.SIGNED_OUT, CloseReason.FORBIDDEN
 _CODES: dict[int, int] = {401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 426: TOO_OLD, 500: INTERNAL}
-_CODES |= {400: INVALID, 422: INVALID}  # the client's mistakes
-_REASONS = {
+_CODES |= {400: INVALID, 415: BINARY, 422: INVALID}  # the client's mistakes
+_REASONS: dict[int, str] = {
     CloseReason.STOPPING: "The service is stopping. Resume after the last number that you received.",
     CloseReason.SLOW: "You read too slowly. Resume after the last number that you received.",
     SIGNED_OUT: "The access token has expired or was revoked.",
     FORBIDDEN: "The token lacks the scope chat.",
-    BINARY: "Send text frames only.",
 }
 # Starlette raises the first when a send fails, and the second at the next send.
 _GONE = (WebSocketDisconnect, WebSocketDisconnected)
@@ -59,7 +58,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
     try:
         await websocket.accept()
         code = await _serve(websocket)
-        reason = _REASONS.get(code, "") if code else ""
+        reason = _REASONS[code] if code else ""
     except _GONE:
         return
     except Exception as error:
@@ -72,17 +71,16 @@ async def chat_by_socket(websocket: WebSocket) -> None:
 
 
 async def _serve(websocket: WebSocket) -> int | None:
-    """Serve the socket until it ends, and return the close code unless it is closed already."""
+    """Serve the socket until it ends, and return the close code unless the client has closed it."""
     services = services_of(websocket)
     query, caller = await _open(websocket, services)
-    code = None
     async with services.chat.subscribe(caller, by_network(websocket), query.room, query.after) as subscriber:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_messages, websocket, services.chat, subscriber)
-                code = await _receive_messages(websocket, caller, query.room)
+                await _receive_messages(websocket, caller, query.room)
                 tasks.cancel_scope.cancel()
-    return subscriber.close_reason or code
+    return subscriber.close_reason
 
 
 async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Caller]:
@@ -118,18 +116,17 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscr
                 await websocket.send_text(message.frame)
 
 
-async def _receive_messages(websocket: WebSocket, caller: Caller, room: str) -> int | None:
-    """Store the client's messages until it leaves. Returns the close code if it sends a binary frame."""
+async def _receive_messages(websocket: WebSocket, caller: Caller, room: str) -> None:
+    """Store the client's messages until it leaves."""
     with suppress(*_GONE):
         while True:
             received = await websocket.receive()
             if received["type"] == "websocket.disconnect":
                 break
             if received.get("text") is None:
-                return BINARY
+                raise UnsupportedMediaType("Send text frames only.")
             if answer := await _post(websocket, caller, room, received["text"]):
                 await websocket.send_json(answer)
-    return None
 
 
 async def _post(websocket: WebSocket, caller: Caller, room: str, text: str) -> dict[str, Any] | None:
@@ -141,8 +138,7 @@ async def _post(websocket: WebSocket, caller: Caller, room: str, text: str) -> d
         finally:
             await in_thread(_count_message, websocket)
         body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
-        author = (caller.user_id, caller.session.name)
-        public, is_new = await services.database.chat_write(None, services.chat.post, *author, body)
+        public, is_new = await services.database.chat_write(None, services.chat.post, caller, body)
     except Exception as error:
         return _error_frame(classify(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
