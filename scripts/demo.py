@@ -117,16 +117,16 @@ def _load_heroes(session: Session, now: datetime) -> None:
     """Heroes and teams that exist already, by name, stay as they are."""
     heroes = LONERS | {name: known for _, members in TEAMS.values() for name, known in members.items()}
     for name, (secret_name, age) in heroes.items():
-        insert_missing(session, Hero, ["name"], name=name, secret_name=secret_name, age=age)
+        insert_missing(session, Hero, name=name, secret_name=secret_name, age=age)
     for name, (headquarters, _) in TEAMS.items():
-        insert_missing(session, Team, ["name"], name=name, headquarters=headquarters)
+        insert_missing(session, Team, name=name, headquarters=headquarters)
     pairs = [(hero, team) for team, (_, members) in TEAMS.items() for hero in members] + GUESTS
     hero_ids = dict(session.exec(select(Hero.name, Hero.id)).all())
     team_ids = dict(session.exec(select(Team.name, Team.id)).all())
     for number, (hero, team) in enumerate(pairs):
         joined_at = now - timedelta(days=400 - 17 * number)
         ids = {"hero_id": hero_ids[hero], "team_id": team_ids[team]}
-        insert_missing(session, HeroTeamLink, list(ids), **ids, joined_at=joined_at)
+        insert_missing(session, HeroTeamLink, **ids, joined_at=joined_at)
 
 
 def _load_operations(session: Session, owner_id: UUID, now: datetime) -> None:

@@ -97,7 +97,7 @@ def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
         known = {role.name: role for role in session.exec(select(Role))}
         for name, scopes in ROLES.items():
             if name not in known:
-                insert_missing(session, Role, ["name"], name=name, scopes=scopes)
+                insert_missing(session, Role, name=name, scopes=scopes)
             elif overwrite and known[name].scopes != scopes:
                 known[name].scopes = scopes
                 record(session, "role-scopes-changed", role=name, scopes=" ".join(scopes), by=OPERATOR)
@@ -113,7 +113,7 @@ def _load_docs_client(session: Session, settings: Settings) -> None:
     """Register Swagger UI, at PUBLIC_URL and on this machine."""
     uris = [f"{url}{DOCS_REDIRECT}" for url in (settings.public_url, "http://127.0.0.1", "http://[::1]")]
     values = {"id": "swagger", "name": "API documentation", "redirect_uris": uris}
-    insert_missing(session, OAuthClient, ["id"], created_at=utcnow(), **values)
+    insert_missing(session, OAuthClient, created_at=utcnow(), **values)
     client = session.get_one(OAuthClient, "swagger")
     if missing := [uri for uri in uris if uri not in client.redirect_uris]:  # PUBLIC_URL has changed
         client.redirect_uris = [*client.redirect_uris, *missing]
@@ -128,7 +128,7 @@ def register_client(settings: Settings, client_id: str, redirect_uris: list[str]
         sys.exit(f"muster: {first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}")
     engine = make_engine(settings)
     with Session(engine) as session:
-        insert_missing(session, OAuthClient, ["id"], created_at=utcnow(), **body.model_dump())
+        insert_missing(session, OAuthClient, created_at=utcnow(), **body.model_dump())
         client = session.get_one(OAuthClient, client_id)
         client.sqlmodel_update(body.model_dump())
         session.add(client)

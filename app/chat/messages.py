@@ -66,8 +66,7 @@ def store(
     if first is None:
         number = _next_number(session, body.room, now)
         values = {**dict(body), "number": number, "author_id": author_id, "created_at": now}
-        insert = dialect_insert(session, ChatMessage)
-        insert = insert.on_conflict_do_nothing(index_elements=["author_id", "client_message_id"])
+        insert = dialect_insert(session, ChatMessage).on_conflict_do_nothing()
         new_id = session.connection().execute(insert.returning(col(ChatMessage.id)), values).scalar_one_or_none()
         if new_id is not None:
             return ChatMessagePublic(id=new_id, author=author, **values), True

@@ -3,7 +3,6 @@
 import re
 import select
 import sqlite3
-from collections.abc import Sequence
 from decimal import Decimal
 from errno import EDQUOT, ENOSPC
 from importlib import import_module
@@ -138,9 +137,9 @@ def _readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def insert_missing(session: Session, table: type[SQLModel], key: Sequence[str], **values: Any) -> None:
-    """Insert a row unless one with the same `key` exists. Its unique constraint decides between concurrent inserts."""
-    session.exec(dialect_insert(session, table).on_conflict_do_nothing(index_elements=key).values(**values))
+def insert_missing(session: Session, table: type[SQLModel], **values: Any) -> None:
+    """Insert a row unless a unique constraint forbids it, which also decides between concurrent inserts."""
+    session.exec(dialect_insert(session, table).on_conflict_do_nothing().values(**values))
 
 
 def dialect_insert(session: Session, table: type[SQLModel]) -> "sqlite.Insert | postgresql.Insert":

@@ -223,7 +223,7 @@ class JobQueue:
         if name != self._last_purge:  # else every sweep would take SQLite's write lock
             job = Job(kind="purge", queue=POLICIES["purge"].queue, name=name)
             with self._database.thread_scope(write=True) as session:
-                insert_missing(session, Job, ["name"], **job.model_dump())
+                insert_missing(session, Job, **job.model_dump())
             self._last_purge = name
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:

@@ -167,8 +167,7 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
 def join_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
     """Put a hero in a team. A hero who is in it already keeps the time of joining."""
     _lock_both(session, hero_id, team_id)
-    pair = {"hero_id": hero_id, "team_id": team_id}
-    insert_missing(session, HeroTeamLink, list(pair), **pair)
+    insert_missing(session, HeroTeamLink, hero_id=hero_id, team_id=team_id)
 
 
 @router.delete("/heroes/{hero_id}/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NEITHER)
