@@ -211,20 +211,20 @@ def violated_constraint(error: exc.IntegrityError) -> str | None:
 DECIMALS = 8
 
 
-class ExactDecimal(TypeDecorator[Decimal]):
-    """NUMERIC(20,8) on PostgreSQL. On SQLite, whose NUMERIC is a float, text with eight decimals."""
+class _DecimalText(TypeDecorator[Decimal]):
+    """An amount as text with eight decimals, since SQLite's NUMERIC is a float."""
 
-    impl = Numeric(20, DECIMALS)
+    impl = String(21)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> Any:
-        return dialect.type_descriptor(String(21) if dialect.name == "sqlite" else Numeric(20, DECIMALS))
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else f"{value:.{DECIMALS}f}"
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        return f"{value:.{DECIMALS}f}" if value is not None and dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002
         return None if value is None else Decimal(value)
+
+
+ExactDecimal = Numeric[Decimal](20, DECIMALS).with_variant(_DecimalText(), "sqlite")
 
 
 class ExactSum:
