@@ -86,7 +86,7 @@ def list_query(
     owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None, limit: int
 ) -> tuple[Select[Any], dict[str, Any]]:
     """Operations by date, then id, the newest first. `after` is the `position` of the last one that the caller has."""
-    values = filters.values()
+    values = filters.model_dump(exclude_none=True)
     statement = _list_statement(frozenset(values), continued=after is not None)
     values |= {"owner_id": owner_id, "limit": limit}
     if after is not None:
@@ -106,7 +106,7 @@ def position(operation: OperationPublic) -> list[str]:
 
 
 def count_operations(session: Session, owner_id: UUID, filters: OperationFilter) -> int:
-    values = filters.values()
+    values = filters.model_dump(exclude_none=True)
     statement = select(func.count()).select_from(Operation).where(*_matching(values))
     return session.exec(statement, params={**values, "owner_id": owner_id}).one()
 
@@ -141,7 +141,7 @@ def _change(row: RowMapping) -> Change:
 
 def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> list[Total]:
     """Totals of the operations that match, by type, instrument type and month (UTC), the latest month first."""
-    connection, values = session.connection(), filters.values()
+    connection, values = session.connection(), filters.model_dump(exclude_none=True)
     on_sqlite = connection.dialect.name == "sqlite"
     # A connection's time zone is UTC (app/core/dialects.py).
     month: ColumnElement[str] = literal_column("substr(date, 1, 7)" if on_sqlite else "to_char(date, 'YYYY-MM')")

@@ -71,10 +71,6 @@ class Job(JobBase, table=True):
     result: bytes | None = Field(default=None, sa_type=LargeBinary)
 
     @property
-    def is_finished(self) -> bool:
-        return self.state not in UNFINISHED
-
-    @property
     def lasting_arguments(self) -> dict[str, Any]:
         """The arguments that a job keeps once it is done: all but the address of a mail."""
         return {name: value for name, value in self.arguments.items() if name != "to"}

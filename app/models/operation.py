@@ -124,12 +124,9 @@ class OperationFilter(Period):
     )
     figi: Figi | None = Field(default=None, description="Only operations of this instrument.")
 
-    def values(self) -> dict[str, Any]:
-        """The filters that are given, as parameters of `FILTERS`."""
-        return {name: value for name, value in self if value is not None}
 
-
-# The condition of each filter. A statement is built once for each combination of them: see app/ledger/operations.py.
+# The condition of each filter, whose parameter has the same name. A statement is built once for each combination of
+# them: see app/ledger/operations.py.
 FILTERS = {
     "type": col(Operation.type) == bindparam("type"),
     "instrument_type": col(Operation.instrument_type) == bindparam("instrument_type"),

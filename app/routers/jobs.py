@@ -105,7 +105,7 @@ def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters
 def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep) -> JobPublic:
     """The state and progress of a job. Until it is finished, Retry-After says when to poll again."""
     job = _read(session, job_id, _visible(me, "users:read"))
-    if not job.is_finished:
+    if job.state in UNFINISHED:
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return JobPublic.of(job)
 
