@@ -64,11 +64,6 @@ def _token_from_cookie(connection: HTTPConnection) -> str:
     return token
 
 
-def is_by_cookie(connection: HTTPConnection) -> bool:
-    """Whether the cookie authenticated this request, as it does if there is no Authorization header."""
-    return "authorization" not in connection.headers
-
-
 def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
     """Add Set-Cookie to the response, even to an error: the change behind it is committed (app/http/middleware.py)."""
     connection.state.set_cookie = set_cookie(services_of(connection).settings, token, max_age)
@@ -118,7 +113,7 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
         await database.write(None, server.confirm_use, caller, now)
-    if caller.is_cookie_renewal_due(now) and is_by_cookie(connection):
+    if caller.is_cookie_renewal_due(now):
         pair = await database.write(None, server.renew_cookie, caller, now)
         send_cookie(connection, pair.access_token, pair.expires_in)
     return caller

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fastapi import Request
 from sqlmodel import Field, SQLModel
 
-from app.authentication import authenticate, bearer, is_by_cookie
+from app.authentication import authenticate, bearer
 from app.core.errors import Unauthenticated
 from app.core.oauth_errors import AccessDenied, OAuthError
 from app.core.scopes import in_order
@@ -59,7 +59,7 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
     try:
         asked.check()
         me = await authenticate(request, await bearer(request), [])
-        if not is_by_cookie(request):
+        if not me.claims.in_cookie:
             raise Unauthenticated
         scope = scope_at_login(asked.parameters.get("scope"), me.session.role_scopes)
         if decision is not None and decision.email in {"", me.session.email}:

@@ -7,7 +7,7 @@ from pydantic import MISSING
 from sqlmodel import Session, col
 
 from app.accounts import users
-from app.authentication import is_by_cookie, send_cookie
+from app.authentication import send_cookie
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound, found
 from app.core.moving_windows import networks
@@ -81,7 +81,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, se
     else:
         await _verify_password(request, services, user, body.current_password)
     await services.database.write(request, users.delete_account, user)
-    if is_by_cookie(request):
+    if me.claims.in_cookie:
         send_cookie(request, "", 0)
 
 
@@ -95,7 +95,7 @@ async def change_password(
     hasher, words = services.password_hasher, user.guessable_words
     password_hash = await hasher.hash_new(body.new_password, words, "new_password", _parties(request, user))
     pair = await services.database.write(request, _change_password, request, services, me, user, password_hash)
-    if not is_by_cookie(request):
+    if not me.claims.in_cookie:
         return pair
     send_cookie(request, pair.access_token, pair.expires_in)
     return Response(status_code=204)
@@ -111,7 +111,7 @@ def _change_password(
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
     device = Device(row.client_id, row.device, client_address(request), row.user_agent)
-    epoch, in_cookie = user.auth_epoch + 1, is_by_cookie(request)
+    epoch, in_cookie = user.auth_epoch + 1, me.claims.in_cookie
     sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=in_cookie)
     return services.authorization_server.start_session(session, sign_in, now)
 

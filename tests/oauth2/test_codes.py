@@ -234,8 +234,11 @@ def test_only_a_page_of_ours_and_a_cookie_can_consent(app: App, ada: Account) ->
     same = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}  # from a page with the policy no-referrer
     assert browser.call("POST", app.request(), data=body, headers=same).status_code == 303
     api = app.request().replace("/authorize", "/api/auth/authorization")
-    answer = app.muster.client.post(api, json={"consent": True}, headers=ada.tokens().bearer)
-    assert answer.status_code == 401  # a token with the scope me alone would give itself all others
+    tokens, ours = ada.tokens(), {"Origin": app.muster.url}
+    for headers in (tokens.bearer, {"Cookie": f"muster={tokens.access}", **ours}):  # also in the cookie's place
+        answer = app.muster.client.post(api, json={"consent": True}, headers=headers)
+        assert answer.status_code == 401  # a token with the scope me alone would give itself all others
+    assert app.muster.client.post(api, json={"consent": True}, headers={"Cookie": ada.cookie(), **ours}).is_success
 
 
 # ---- The exchange: P2 ----
