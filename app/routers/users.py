@@ -71,8 +71,7 @@ def update_user(user_id: UserId, body: UserAdminUpdate, session: SessionDep) -> 
 @router.delete("/users/{user_id}", status_code=204, dependencies=WRITE, responses=NO_USER_OR_LAST_ADMIN)
 def delete_user(user_id: UserId, session: SessionDep) -> None:
     """Delete an account and everything that belongs to it. This cannot be undone."""
-    users.keep_an_admin(session, without=user_id)
-    users.remove_account(session, users.get_user(session, user_id))
+    users.delete_account(session, users.get_user(session, user_id))
 
 
 @router.get("/users/{user_id}/sessions", dependencies=READ, responses=NO_USER)
