@@ -68,13 +68,9 @@ class ResourceServer:
     ) -> None:
         self._settings, self._signers, self._on_reuse = settings, signers, on_reuse
 
-    def authenticate(self, session: Session, token: str, now: datetime) -> Caller:
-        """The caller, from one query. Call `confirm_use` next if `caller.needs_confirmation`."""
-        claims = self._signers.access.verify(token, now)
-        return self.caller(claims, read_session(session, claims.session_id), now)
-
     def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
-        """The caller with a verified access token, given the session that it names."""
+        """The caller with a verified access token, given the session that it names. Call `confirm_use` next if
+        `caller.needs_confirmation`."""
         if snapshot is None or snapshot.user_id != claims.subject or not snapshot.is_live(now):
             raise InvalidToken
         return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
@@ -83,7 +79,7 @@ class ResourceServer:
         """Commit that the client has received this generation. If it is superseded, two parties hold the session, which
         is revoked."""
         while True:
-            snapshot = self._session_of_claims(session, caller.claims, now)
+            snapshot = self._read_caller(session, caller.claims, now).session
             if snapshot.is_superseded(caller.claims.generation):
                 if self._revoke_for_reuse(session, snapshot, now):
                     raise InvalidToken
@@ -93,8 +89,8 @@ class ResourceServer:
                 session.commit()
                 return
 
-    def _session_of_claims(self, session: Session, claims: AccessClaims, now: datetime) -> SessionSnapshot:
-        return self.caller(claims, read_session(session, claims.session_id), now).session
+    def _read_caller(self, session: Session, claims: AccessClaims, now: datetime) -> Caller:
+        return self.caller(claims, read_session(session, claims.session_id), now)
 
     def _revoke_for_reuse(self, session: Session, snapshot: SessionSnapshot, now: datetime) -> bool:
         """Revoke this one session, and commit: the error that follows would roll the revocation back."""
