@@ -13,7 +13,7 @@ from app.core.crypto import parse_signed
 from app.core.errors import AlreadyConfirmed, InvalidLink
 from app.models.audit import EventName, record
 from app.models.user import LINK_KINDS, LinkKind, User
-from app.oauth2.access_tokens import Signers, from_timestamp
+from app.oauth2.access_tokens import Signers
 
 LINK_TTL = timedelta(hours=1)
 REMEMBERED_EPOCHS = 5  # changes of the owner after which a link to confirm an address is still recognized
@@ -66,7 +66,7 @@ def _authenticate(
     for kind in kinds:
         if user.link_recipient(kind) and signers.links[kind].verify(presented, _binding(user, kind, user.auth_epoch)):
             is_newest = presented.number >= getattr(user, f"newest_{kind}")
-            if now and not (is_newest and now < from_timestamp(presented.number)):
+            if now and not (is_newest and now.timestamp() < presented.number):
                 raise InvalidLink(renewable=True)
             return kind, user
     if "verification" in kinds and user.is_verified:

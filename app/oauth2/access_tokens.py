@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -157,7 +157,3 @@ class Signers:
         self.links = {kind: TokenSigner(secret_keys, kind.replace("_", "-")) for kind in LINK_KINDS}
         self.cursor = ValueSigner(secret_keys, "cursor")  # positions in lists
         self.sign_in = ValueSigner(secret_keys, "sign-in")  # one at the identity provider, in progress in a browser
-
-
-def from_timestamp(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -4,7 +4,7 @@ Issuer and subject identify a person, never an address: linking by address would
 provider into other people's accounts.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, update
@@ -15,7 +15,6 @@ from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.core.scopes import USER
 from app.models.audit import record
 from app.models.user import Identity, User
-from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.refresh_tokens import read_identity
 from app.oauth2.resource_server import Caller
 from app.oidc.provider import Provider
@@ -26,7 +25,7 @@ async def caller_of(database: Database, provider: Provider, token: str, claims: 
     """The caller behind a verified token of the provider. Creates the account at the first sign-in and applies role
     changes; both are committed before the route runs. The provider is asked between two sessions, never within one."""
     caller = await database.read(None, find_caller, claims)
-    person, issued_at = (claims.subject, claims.profile), from_timestamp(claims.access.issued_at)
+    person, issued_at = (claims.subject, claims.profile), datetime.fromtimestamp(claims.access.issued_at, UTC)
     refusal: Exception = InvalidToken()  # the account is deleted in between
     if caller is None:
         if refused := provider.refused.get(person):
@@ -80,7 +79,7 @@ def create_account(session: Session, claims: ProviderClaims, profile: Profile) -
         free_address(session, profile.email)
     user = User(email=profile.email, name=profile.name, is_verified=profile.is_verified)
     create_user(session, user, claims.role or USER)
-    synced_at = from_timestamp(claims.access.issued_at)
+    synced_at = datetime.fromtimestamp(claims.access.issued_at, UTC)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=synced_at))
     session.flush()
     record(session, "identity-added", user_id=user.id)

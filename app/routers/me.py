@@ -1,7 +1,5 @@
 """The caller's own account (name, password, e-mail address) and its sessions, which are the signed-in devices."""
 
-from datetime import timedelta
-
 from fastapi import Request, Response
 from pydantic import MISSING
 from sqlmodel import Session, col
@@ -19,7 +17,6 @@ from app.models.audit import record
 from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken, SessionPublic, SessionUpdate, TokenPair
 from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, UserPublic, UserUpdate
-from app.oauth2.access_tokens import from_timestamp
 from app.oauth2.refresh_tokens import Device, SignIn, live_sessions, revoke_sessions
 from app.oauth2.resource_server import Caller
 from app.services import Services
@@ -43,7 +40,7 @@ class SignInAgain(AppError, status=403, title="Sign in again"):
 
 BY_PASSWORD = problems(WrongPassword, PasswordElsewhere, Conflict)
 NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
-SIGN_IN_AGE = timedelta(minutes=5)
+SIGN_IN_AGE = 5 * 60  # seconds
 
 
 # ---- One's own account ----
@@ -74,7 +71,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, se
     """
     user = await _read_account(request, services, me)
     if user.password_hash is None:
-        if utcnow() - from_timestamp(me.claims.auth_time) > SIGN_IN_AGE:
+        if utcnow().timestamp() - me.claims.auth_time > SIGN_IN_AGE:
             raise SignInAgain
     elif body.current_password is MISSING:
         raise Invalid.at("body", "current_password", message="The current password is required.", kind="missing")
