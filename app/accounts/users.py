@@ -82,6 +82,14 @@ def get_role(session: Session, name: str) -> Role:
     return found(find_role(session, name), RolesMissing(retry_after=60))
 
 
+def change_role(session: Session, user: User, role: Role, **details: Any) -> None:
+    """Give a locked user this role; `details` are for the audit log."""
+    if role is not user.role:
+        user.role = role
+        session.add(user)
+        record(session, "role-changed", user_id=user.id, role=role.name, **details)
+
+
 def request_email_change(session: Session, user: User, new_email: str) -> None:
     """Store the address that is to be confirmed, or raise Conflict if the account has changed since it was read."""
     _apply_if_unchanged(session, user, update(User).values(new_email=new_email))

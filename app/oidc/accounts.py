@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, update
 
-from app.accounts.users import create_user, free_address, get_role, lock_user
+from app.accounts.users import change_role, create_user, free_address, get_role, lock_user
 from app.core.database import Database
 from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
 from app.core.scopes import USER
@@ -63,11 +63,7 @@ def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime)
     older = (col(Identity.id) == caller.session_id, col(Identity.synced_at) < issued_at)
     if user is None or session.exec(update(Identity).where(*older).values(synced_at=issued_at)).rowcount == 0:
         return
-    role = get_role(session, name)
-    if user.role_id != role.id:
-        user.role = role
-        session.add(user)
-        record(session, "role-changed", user_id=user.id, role=role.name, by="the identity provider")
+    change_role(session, user, get_role(session, name), by="the identity provider")
 
 
 def create_account(session: Session, claims: ProviderClaims, profile: Profile) -> None:

@@ -57,13 +57,10 @@ def update_user(user_id: UserId, body: UserAdminUpdate, session: SessionDep) -> 
         record(session, "account-disabled" if disabled else "account-enabled", user_id=user_id)
     if "role" in changes:
         unknown = Invalid.at("body", "role", message="There is no role with this name.")
-        changes["role"] = found(users.find_role(session, changes["role"]), unknown)
-        if changes["role"] is not user.role:
-            record(session, "role-changed", user_id=user_id, role=changes["role"].name)
+        users.change_role(session, user, found(users.find_role(session, changes.pop("role")), unknown))
     if disabled:
         users.end_all_sessions(session, user, reason="disabled")
-    for name, value in changes.items():
-        setattr(user, name, value)
+    user.sqlmodel_update(changes)
     session.add(user)
     return UserPublic.of(user)
 
