@@ -22,7 +22,7 @@ from app.http.rate_limit import client_address
 from app.models.audit import record
 from app.models.base import utcnow
 from app.models.refresh_token import TokenPair, without_links
-from app.models.types import email_address
+from app.models.types import CONTROLS, email_address
 from app.models.user import User
 from app.oauth2.refresh_tokens import Device, SignIn, live_addresses
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
@@ -30,10 +30,9 @@ from app.services import Services
 
 _noting: set[asyncio.Task[None]] = set()
 
-UNKNOWN_DEVICE = "unknown device"
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+_UNPRINTABLE = re.compile(rf"[{CONTROLS}\ud800-\udfff]")
 
 
 async def oauth_form(request: Request) -> dict[str, str]:
@@ -164,18 +163,18 @@ def device_of(request: Request, form: dict[str, str]) -> Device:
     client_id = form.get("client_id", "app")
     if client_id != _printable(client_id, 100):
         raise InvalidRequest("client_id is longer than 100 characters or not printable.")
-    names = (form.get("device", ""), device_label(user_agent), UNKNOWN_DEVICE)
+    names = (form.get("device", ""), _device_label(user_agent), "unknown device")
     label = next(filter(None, (without_links(_printable(name, 100)) for name in names)))
     return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
 
 
-def device_label(user_agent: str) -> str:
-    """A label that a person recognizes, such as "Chrome on Android" or "okhttp"."""
+def _device_label(user_agent: str) -> str:
+    """A label that a person recognizes, such as "Chrome on Android" or "okhttp"; empty for an empty header."""
     system = next((name for name in _SYSTEMS if name in user_agent), None)
     browser = next((label for mark, label in _BROWSERS if f"{mark}/" in user_agent), None)
     if browser and system:
         return f"{browser} on {system}"
-    return _printable(user_agent.partition("/")[0], 100) or UNKNOWN_DEVICE
+    return user_agent.partition("/")[0]
 
 
 def _printable(text: str, length: int) -> str:
