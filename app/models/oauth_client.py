@@ -34,22 +34,20 @@ def _redirect_uri(value: str) -> str:
 
 
 _URIS = "Where codes may be sent: compared exactly, but for the port of the device itself."
+_SOME_URIS = ["com.example.app:/signed-in"]
 RedirectUri = Annotated[
     str,
     pydantic.Field(max_length=500, description="Where a code may be sent.", examples=["com.example.app:/"]),
     AfterValidator(_redirect_uri),
 ]
-RedirectUris = Annotated[
-    list[RedirectUri],
-    pydantic.Field(min_length=1, max_length=20, description=_URIS, examples=[["com.example.app:/signed-in"]]),
-]
+RedirectUris = Annotated[list[RedirectUri], pydantic.Field(min_length=1, max_length=20)]
 ClientId = Annotated[str, pydantic.Field(pattern=CLIENT_ID, description="The app's id.", examples=["ledger-app"])]
 AppName = Annotated[str, *line(100, "Ledger for iPhone", "The app's name, as people see it.")]
 
 
 class OAuthClientBase(SQLModel):
     name: AppName = Field(max_length=100)
-    redirect_uris: list[str] = described(_URIS, ["com.example.app:/signed-in"], sa_type=JSON)
+    redirect_uris: list[str] = described(_URIS, _SOME_URIS, sa_type=JSON)
 
 
 class OAuthClient(OAuthClientBase, table=True):
@@ -71,12 +69,12 @@ def _without_port(uri: str) -> str:
 
 class OAuthClientCreate(Body, OAuthClientBase):
     id: ClientId
-    redirect_uris: RedirectUris
+    redirect_uris: RedirectUris = described(_URIS, _SOME_URIS)
 
 
 class OAuthClientUpdate(Body):
     name: AppName | MISSING = Field(default=MISSING)
-    redirect_uris: RedirectUris | MISSING = Field(default=MISSING)
+    redirect_uris: RedirectUris | MISSING = described(_URIS, _SOME_URIS, default=MISSING)
 
 
 class OAuthClientPublic(OAuthClientBase):
