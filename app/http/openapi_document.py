@@ -44,8 +44,7 @@ def _complete(schema: dict[str, Any]) -> None:
         [(model, "validation") for model in used], ref_template="#/components/schemas/{model}"
     )
     components["schemas"] |= shared["$defs"]
-    simplify(schema["paths"])
-    simplify(components["schemas"])
+    simplify(schema)
     if settings.docs_grant is None:
         words = f"Paste an access token of {settings.oidc_issuer}."
         components["securitySchemes"]["muster"] = _BEARER | {"description": words}

@@ -34,14 +34,12 @@ def by_network(request: HTTPConnection) -> str:
 
 def by_session(request: HTTPConnection) -> str:
     """The session once it is authenticated (app/authentication.py notes it), else the network."""
-    session_id = getattr(request.state, "session_id", None)
-    return str(session_id) if session_id else by_network(request)
+    return str(getattr(request.state, "session_id", None) or by_network(request))
 
 
 def by_person(request: HTTPConnection) -> str:
     """The account, however many sessions it has; else the network."""
-    user_id = getattr(request.state, "user_id", None)
-    return str(user_id) if user_id else by_network(request)
+    return str(getattr(request.state, "user_id", None) or by_network(request))
 
 
 # ---- Requests, in the windows of slowapi's limiter ----
