@@ -163,18 +163,12 @@ def simplify(node: Any) -> None:
 
 def _simplify(schema: dict[str, Any]) -> None:
     match schema.get("anyOf"):
-        case [{"type": str(kind)} as only, null] if null == _NULL:
-            _replace_union(schema, only, [kind, "null"])
-        case [{"type": str(kind)} as only]:
-            _replace_union(schema, only, kind)
+        case [{"type": str(kind)} as only, *others] if others in ([], [_NULL]):
+            del schema["anyOf"]
+            schema |= only | schema | {"type": [kind, "null"] if others else kind}
     for bound in _BOUNDS:
         if isinstance(value := schema.get(bound), float) and value.is_integer():
             # As a float, 2^63 - 1 is 2^63, which is no integer of 64 bits.
             schema[bound] = min(int(value), 2**63 - 1)
     if schema.get("type") in ("integer", ["integer", "null"]):
         schema.setdefault("format", "int32" if schema.get("maximum", 2**31) < 2**31 else "int64")
-
-
-def _replace_union(schema: dict[str, Any], only: dict[str, Any], kind: str | list[str]) -> None:
-    del schema["anyOf"]
-    schema |= only | schema | {"type": kind}
