@@ -15,7 +15,7 @@ from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import Database
 from app.core.dialects import reason
-from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable
+from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable, found
 from app.core.settings import ROOT
 from app.http.monitoring import Health, check_scraper
 from app.http.openapi import operation_id, problems
@@ -56,8 +56,7 @@ async def is_ready(request: Request) -> Health:
 def _check_database(database: Database) -> None:
     try:
         with database.read.new_session() as session:
-            if session.exec(select(Role.id).limit(1)).first() is None:
-                raise RolesMissing(retry_after=60)
+            found(session.exec(select(Role.id).limit(1)).first(), RolesMissing(retry_after=60))
     except SQLAlchemyError as error:
         log.warning("not ready: %s", reason(error))
         raise Unavailable("The database does not answer, or is not migrated.") from None

@@ -138,10 +138,9 @@ async def _read_account(request: Request, services: Services, me: Caller) -> Use
 
 async def _verify_password(request: Request, services: Services, user: User, password: str) -> None:
     """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
-    if user.password_hash is None:
-        raise PasswordElsewhere
+    password_hash = found(user.password_hash, PasswordElsewhere)
     await in_thread(services.account_limits.proof, user.id)
-    matches, _ = await services.password_hasher.verify(password, user.password_hash, _parties(request, user))
+    matches, _ = await services.password_hasher.verify(password, password_hash, _parties(request, user))
     if not matches:
         await in_thread(services.account_limits.failed, user.email)
         await note_refusal(services, user.email, "current-password")
