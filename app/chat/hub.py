@@ -21,7 +21,7 @@ from sqlmodel import Session
 
 from app.chat.messages import Message, last_numbers, read_messages, store
 from app.chat.pubsub import PubSub
-from app.chat.subscribers import CloseReason, Room, Subscriber
+from app.chat.subscribers import MAX_BACKLOG, CloseReason, Room, Subscriber
 from app.core import metrics
 from app.core.database import Database, after_commit
 from app.core.errors import TooManyRequests, Unavailable
@@ -34,6 +34,7 @@ log = logging.getLogger("muster.chat")
 
 SCOPE = "chat"
 BATCH = 200  # messages that one statement reads
+CAUGHT_UP = MAX_BACKLOG // 2  # or reads for a room's subscribers: those who read at once take them before the next
 POLL_INTERVAL = 1.0  # seconds between polls of the rooms' counters
 SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sessions
 MAX_PER_USER, MAX_PER_NETWORK, MAX_SUBSCRIBERS = 50, 1_000, 5_000  # in a process
@@ -181,10 +182,10 @@ class ChatHub:
         with self._outlasting_outages("catch up"):
             while room.last is not None and room.last < room.newest:
                 newest = room.newest
-                stored = await self._read(None, read_messages, room.name, after=room.last, limit=BATCH)
+                stored = await self._read(None, read_messages, room.name, after=room.last, limit=CAUGHT_UP)
                 for message in stored:
                     room.deliver(message)
-                if len(stored) < BATCH:
+                if len(stored) < CAUGHT_UP:
                     room.last = max(room.last, newest)  # a number still missing was never used, or was deleted
         room.is_catching_up = False
 

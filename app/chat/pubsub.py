@@ -67,3 +67,4 @@ class PubSub:
                     self._on_subscribed()
                 elif event["type"] == "message":
                     self._on_message(event["data"])
+                    await anyio.sleep(0)  # many may have arrived at once: who reads takes each before the next

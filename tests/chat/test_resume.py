@@ -84,23 +84,37 @@ def test_a_client_that_reconnects_under_load_receives_each_message_once(muster: 
     assert len(seen) >= 6
 
 
-def test_a_long_backlog_is_delivered_before_new_messages(muster: Muster, reader: Tokens) -> None:
-    room = new_room()
-    first = post(muster, reader, "first", room)
-    copies = [{"number": number, "id": first["id"] + 1_000_000 + number} for number in range(2, 702)]
+def insert_copies(muster: Muster, room: str, first: Json, last: int) -> None:
+    """Messages that another process stored all at once, up to the number `last`."""
+    copies = [{"number": number, "id": -1_000 * first["id"] - number} for number in range(2, last + 1)]
     columns = "author_id, room, text, created_at"
     # Our own column names.
     statement = f"INSERT INTO chat_message (id, number, {columns}) SELECT :id, :number, {columns} FROM chat_message"  # noqa: S608
     with muster.engine.begin() as connection:
         condition = " WHERE room = :room AND number = 1"
         connection.execute(text(statement + condition), [{**copy, "room": room} for copy in copies])
-        connection.execute(text("UPDATE chat_room SET last_number = 701 WHERE name = :room"), {"room": room})
+        update = text("UPDATE chat_room SET last_number = :last WHERE name = :room")
+        connection.execute(update, {"room": room, "last": last})
+
+
+def test_a_long_backlog_is_delivered_before_new_messages(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    insert_copies(muster, room, post(muster, reader, "first", room), 701)
     with Socket(muster, reader, room=room, after=0) as socket, events(muster, reader, room, 350) as stream:
         assert socket.ready() == 701
         last = post(muster, reader, "last", room)
         assert [message["number"] for message in socket.messages(702)] == list(range(1, 703))
         assert [next(stream)["number"] for _ in range(352)] == list(range(351, 703))
         assert last["number"] == 702
+
+
+def test_who_reads_at_once_is_not_too_slow_for_many_messages_of_another_process(muster: Muster, reader: Tokens) -> None:
+    room = new_room()
+    with Socket(muster, reader, room=room) as socket, events(muster, reader, room) as stream:
+        assert socket.ready() == 0
+        insert_copies(muster, room, post(muster, reader, "first", room), 701)
+        assert [message["number"] for message in socket.messages(701)] == list(range(1, 702))
+        assert [next(stream)["number"] for _ in range(701)] == list(range(1, 702))
 
 
 # ---- Two processes ----
@@ -171,6 +185,22 @@ def test_a_notification_over_redis_is_delivered_before_the_next_poll(
         assert socket.message() == not_stored
         redis.client.publish("muster/chat", json.dumps({**first, "number": 3, "text": "once"}))
         assert socket.message()["text"] == "once"
+
+
+def test_who_reads_at_once_is_not_too_slow_for_many_messages_over_redis(
+    over_redis: tuple[Muster, Muster], redis: RedisServer
+) -> None:
+    muster, room = over_redis[0], new_room()
+    tokens = muster.new_account().tokens()
+    with Socket(muster, tokens, room=room) as socket, events(muster, tokens, room) as stream:
+        assert socket.ready() == 0
+        first = post(muster, tokens, "Hello", room)
+        with redis.client.pipeline() as pipeline:
+            for number in range(2, 502):
+                pipeline.publish("muster/chat", json.dumps({**first, "number": number}))
+            pipeline.execute()
+        assert [message["number"] for message in socket.messages(501)] == list(range(1, 502))
+        assert [next(stream)["number"] for _ in range(501)] == list(range(1, 502))
 
 
 def test_redis_is_killed_and_comes_back_and_nothing_is_lost(
