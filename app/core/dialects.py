@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Dialect, Engine, Numeric, String, TypeDecorator, create_engine, event, exc, make_url, text
 from sqlalchemy.orm.exc import StaleDataError
-from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, SQLModel
 
 from app.core.errors import AppError, Conflict, Unavailable
@@ -40,10 +39,7 @@ def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
 
 def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
     engine = create_engine(
-        settings.database_url,
-        poolclass=QueuePool,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT, "isolation_level": None},
-        **shared,
+        settings.database_url, connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None}, **shared
     )
 
     @event.listens_for(engine, "connect")
