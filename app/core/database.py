@@ -61,11 +61,6 @@ class Side:
         """The gauge of its open sessions."""
         return metrics.slots_used.labels("write" if self.commits else "read")
 
-    def new_session(self) -> Session:
-        """A session that opens its connection when it is first used. Health checks use one without a slot, and answer
-        however busy the slots are."""
-        return Session(self.engine, expire_on_commit=False)
-
     async def __call__(
         self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -84,8 +79,9 @@ class Side:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session, committed at the end if this side writes."""
-        with self.new_session() as session:
+        """A session, committed at the end if this side writes. It opens its connection when it is first used. Health
+        checks use one without a slot, and answer however busy the slots are."""
+        with Session(self.engine, expire_on_commit=False) as session:
             yield session
             if self.commits and session.in_transaction():
                 session.commit()

@@ -55,7 +55,7 @@ async def is_ready(request: Request) -> Health:
 
 def _check_database(database: Database) -> None:
     try:
-        with database.read.new_session() as session:
+        with database.read.transaction() as session:
             found(session.exec(select(Role.id).limit(1)).first(), RolesMissing(retry_after=60))
     except SQLAlchemyError as error:
         log.warning("not ready: %s", reason(error))
@@ -77,7 +77,7 @@ async def read_metrics(request: Request) -> Response:
 
 def _measure(database: Database) -> metrics.DatabaseMetrics:
     try:
-        with database.read.new_session() as session:
+        with database.read.transaction() as session:
             rows = session.exec(_JOBS).all()
     except SQLAlchemyError:
         return metrics.DatabaseMetrics(None)
