@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
-from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from app.core.database import Database
 from app.models.base import utcnow
 from app.models.job import Job, JobState
 
-HEARTBEAT_INTERVAL = 15.0  # seconds
+HEARTBEAT_INTERVAL = 1.0  # seconds; each records the progress too, which people watch
 
 
 class ClaimLost(Exception):
@@ -43,7 +42,6 @@ class ClaimedJob:
     database: Database
     is_stopping: Callable[[], bool]
     _progress: float = 0.0
-    _last_beat: float = field(default_factory=monotonic)
     _is_lost: bool = False
 
     @property
@@ -52,10 +50,8 @@ class ClaimedJob:
         return cast("UUID", self.job.owner_id)
 
     def report_progress(self, fraction: float) -> None:
-        """Record the progress, from 0 to 1. Handlers call this often: it raises if the job is canceled or stopped."""
+        """Note the progress, from 0 to 1. Handlers call this often: it raises if the job is canceled or stopped."""
         self._progress = fraction
-        if monotonic() - self._last_beat > 1:
-            self._beat()
         if self._is_lost:
             raise ClaimLost
         if self.is_stopping():
@@ -82,7 +78,6 @@ class ClaimedJob:
             thread.join()
 
     def _beat(self) -> None:
-        self._last_beat = monotonic()
         with self.database.thread_scope(write=True) as session:
             self._is_lost = not self.update(session, progress=self._progress, heartbeat_at=utcnow())
 
