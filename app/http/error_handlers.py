@@ -23,8 +23,6 @@ log = logging.getLogger("muster.error")
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 PROBLEM = "application/problem+json"
-# People's browsers are sent to these addresses, so errors lead to a page that explains them.
-FOR_BROWSERS = frozenset({"/api/auth/oidc/login", "/api/auth/oidc/callback"})
 MAX_ERRORS = 20  # in one response
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
@@ -33,9 +31,9 @@ async def error_response(request: Request, exception: Exception) -> Response:
     """The response to any exception, with no more than the client may know."""
     error = classify(request, exception)
     metrics.count("errors", type=error.type)
-    if route_template(request.scope) in FOR_BROWSERS and request.method == "GET":
-        where = f"{getattr(request.state, 'pages', '')}/sign-in?problem={error.type}"
-        return RedirectResponse(where, 303, NO_STORE)
+    pages = getattr(request.state, "pages", None)  # set by app/routers/auth_oidc.py: only browsers come there
+    if pages is not None:
+        return RedirectResponse(f"{pages}/sign-in?problem={error.type}", 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
         return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
     return JSONResponse(errors.problem(error), error.status, error.headers, media_type=PROBLEM)
