@@ -22,7 +22,6 @@ log = logging.getLogger("muster.error")
 
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
-PROBLEM = "application/problem+json"
 MAX_ERRORS = 20  # in one response
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
@@ -36,7 +35,7 @@ async def error_response(request: Request, exception: Exception) -> Response:
         return RedirectResponse(f"{pages}/sign-in?problem={error.type}", 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
         return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})
-    return JSONResponse(errors.problem(error), error.status, error.headers, media_type=PROBLEM)
+    return JSONResponse(errors.problem(error), error.status, error.headers, media_type="application/problem+json")
 
 
 def classify(connection: HTTPConnection, error: Exception) -> AppError:

@@ -19,7 +19,6 @@ router = APIRouter()
 
 JOBS = "/api/jobs"
 MESSAGES, ROOMS = "/api/chat/messages", "/api/chat/rooms"
-HISTORY, CHOICES = "50", "20"
 LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/chat.js
 
 
@@ -75,9 +74,7 @@ async def read_result(request: Request, job_id: UUID) -> Response:
 async def chat(request: Request) -> Response:
     room = _room(request)
     messages, rooms, me = await gather(
-        get_json(request, MESSAGES, room=room, limit=HISTORY),
-        get_json(request, ROOMS, limit=CHOICES),
-        get_json(request, ME),
+        get_json(request, MESSAGES, room=room, limit="50"), get_json(request, ROOMS, limit="20"), get_json(request, ME)
     )
     for message in messages:
         message["parts"] = LINK.split(message["text"])

@@ -19,7 +19,6 @@ router = APIRouter()
 OPERATIONS = "/api/operations"
 SUMMARY, IMPORT = f"{OPERATIONS}/summary", f"{OPERATIONS}/import"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
-ROWS = "25"
 SAMPLE = ("share,BBG000B9XRY4", "etf,BBG000BDTBL9", "bond,BBG00DL8NMV2")
 MILLISECONDS = len("2023-10-26T08:29:31.139")  # the part of a time that a datetime-local field accepts
 
@@ -29,7 +28,7 @@ async def operations(request: Request) -> Response:
     form = show_on_error(request, _filter_form(request), partial(page, template="operations.html"))
     filters, by_quantity = form.optional(*FILTERS), request.query_params.get("chart") == "quantity"
     listed, totals = await gather(
-        read_list(request, OPERATIONS, limit=ROWS, **filters), get_json(request, SUMMARY, **filters)
+        read_list(request, OPERATIONS, limit="25", **filters), get_json(request, SUMMARY, **filters)
     )
     all_totals = await get_json(request, SUMMARY) if filters else totals
     return await page(

@@ -37,16 +37,14 @@ router = Router("/api/chat", tags=["chat"])
 PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream is alive
 
 _WINS = "The number of the last message that you received; it wins over `after`."
-LastEventId = Annotated[Number | None, Header(description=_WINS)]
 
 _EVENTS = "text/event-stream"
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_MESSAGE = {"$ref": "#/components/schemas/ChatMessagePublic"}
 _STREAM: Responses = {
     200: {
         "description": "The messages as they come: events with the id `number`, the name `message`, and this as data.",
         # The schema of an event's data: OpenAPI 3.1 has none for streams, and generators that know streams expect this.
-        "content": {_EVENTS: {"schema": _MESSAGE}},
+        "content": {_EVENTS: {"schema": {"$ref": "#/components/schemas/ChatMessagePublic"}}},
     }
 }
 
@@ -111,7 +109,7 @@ async def follow_messages(
     me: ChatUser,
     services: ServicesDep,
     query: Annotated[RoomQuery, Query()],
-    last_event_id: LastEventId = None,
+    last_event_id: Annotated[Number | None, Header(description=_WINS)] = None,
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""

@@ -47,7 +47,6 @@ _TEXT = {"schema": {"type": "string"}}
 _ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 _RESULT: Responses = {200: {"content": {"text/csv": _TEXT, "text/html": _TEXT, "application/zip": _ARCHIVE}}}
 _STARTED = located("/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab", status=202)
-RETRY_AFTER = 2  # seconds
 # The page repeats the user's own text on this origin, so it may load nothing and run nothing.
 _SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
 
@@ -106,7 +105,7 @@ def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDe
     """The state and progress of a job. Until it is finished, Retry-After says when to poll again."""
     job = _read(session, job_id, _visible(me, "users:read"))
     if job.state in UNFINISHED:
-        response.headers["Retry-After"] = str(RETRY_AFTER)
+        response.headers["Retry-After"] = "2"  # seconds
     return JobPublic.of(job)
 
 
