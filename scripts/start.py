@@ -111,16 +111,19 @@ class Worker(multiprocess.Process):
         super().start()
         self.child_conn.close()  # the process has its own: without this one, its death ends the wait
 
+    def join(self) -> None:
+        """Wait for its end, whatever ended it, and remove its gauges."""
+        super().join()
+        mark_process_dead(self.pid)  # type: ignore[no-untyped-call]  # the library is only partly typed
+
 
 class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
-        """Start others for those that died, remove their gauges, and say so: the system kills without a word what takes
-        too much memory."""
+        """Start others for those that died, and say so: the system kills without a word what takes too much memory."""
         before = list(self.processes)
         super().keep_subprocess_alive()
         for process in before:
             if process not in self.processes:
-                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]  # the library is only partly typed
                 log.error("process %s ended with %s, another one takes its place", process.pid, process.exitcode)
 
 

@@ -89,14 +89,20 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
     assert not counted.exists()
 
 
-def test_the_death_of_a_worker_that_starts_ends_the_wait_for_its_answer() -> None:
+def test_the_death_of_a_worker_that_starts_ends_the_wait_for_its_answer_and_its_gauges(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     worker, began = Worker(Config("app.main:app"), []), time.monotonic()
     worker.start()
+    gauges = tmp_path / f"gauge_livesum_{worker.pid}.db"
+    gauges.touch()
     psutil.Process(worker.pid).kill()
     assert not worker.ping(STARTUP)
     assert time.monotonic() - began < STARTUP
     worker.kill()
-    worker.join()
+    worker.join()  # as when all are restarted
+    assert not gauges.exists()
 
 
 def test_a_signal_that_interrupts_the_handler_of_the_first_shuts_down_no_harder() -> None:
