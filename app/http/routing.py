@@ -4,8 +4,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from decimal import Decimal
-from enum import Enum
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, get_args
 
 from fastapi import Request, Response
@@ -92,11 +91,8 @@ class Route(APIRoute):
         await super().handle(scope, receive, send)
 
 
-class Router(APIRouter):
-    """The router of a resource, whose paths all begin with `prefix`."""
-
-    def __init__(self, prefix: str, *, tags: list[str | Enum] | None = None) -> None:
-        super().__init__(prefix=prefix, tags=tags, route_class=Route, generate_unique_id_function=operation_id)
+# The router of a resource, whose paths all begin with its `prefix`.
+Router = partial(APIRouter, route_class=Route, generate_unique_id_function=operation_id)
 
 
 async def _limit(check: Callable[[Request], None], request: Request) -> None:

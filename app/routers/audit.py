@@ -12,7 +12,7 @@ from app.models.audit import AuditEvent, AuditEventPublic, AuditFilter, OwnAudit
 from app.models.base import equal
 from app.models.user import User
 
-router = Router("/api", tags=["audit"])
+router = Router(prefix="/api", tags=["audit"])
 
 
 @router.get("/audit", dependencies=[requires("users:read")])

@@ -22,8 +22,8 @@ from app.oauth2.requests import CodeBinding, CodeTokenForm, RevocationForm, Rota
 from app.services import Services
 from app.sign_in import OAuthForm, password_grant, require
 
-router = Router("/api/auth", tags=["auth"])
-local_accounts = Router("/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
+router = Router(prefix="/api/auth", tags=["auth"])
+local_accounts = Router(prefix="/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
 settings = get_settings()
 GRANTS = settings.grant_types
 TOKEN_FORM = form_body(TokenForm if "password" in GRANTS else CodeTokenForm)

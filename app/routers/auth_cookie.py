@@ -16,8 +16,8 @@ from app.http.routing import Router
 from app.oauth2.requests import CookieForm
 from app.sign_in import end_browser_session, oauth_form, password_grant
 
-router = Router("/api/auth/cookie", tags=["auth"])
-local_accounts = Router("/api/auth/cookie", tags=["auth"])
+router = Router(prefix="/api/auth/cookie", tags=["auth"])
+local_accounts = Router(prefix="/api/auth/cookie", tags=["auth"])
 settings = get_settings()
 # PASSWORD_GRANT=off: this is for our own pages alone.
 BY_PASSWORD = "password" in settings.grant_types

@@ -20,7 +20,7 @@ from app.oidc.provider import Provider
 from app.services import Services, services_of
 from app.sign_in import device_of, end_browser_session
 
-router = Router("/api/auth/oidc")
+router = Router(prefix="/api/auth/oidc")
 settings = get_settings()
 MAX_NEXT = 2000  # characters of `next`: browsers drop a cookie of more than 4 KB, and the sign-in with it
 LOGIN_COOKIE = "-sign-in"  # appended to the name of the session's cookie

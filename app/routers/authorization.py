@@ -20,7 +20,7 @@ from app.oauth2.resource_server import Caller
 from app.services import Services
 from app.sign_in import device_of
 
-router = Router("/api/auth/authorization")
+router = Router(prefix="/api/auth/authorization")
 
 
 class Authorization(SQLModel):

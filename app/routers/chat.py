@@ -32,7 +32,7 @@ from app.models.chat import (
 from app.oauth2.resource_server import Caller
 from app.services import Services
 
-router = Router("/api/chat", tags=["chat"])
+router = Router(prefix="/api/chat", tags=["chat"])
 
 PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream is alive
 

@@ -31,7 +31,7 @@ from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.resource_server import Caller
 from app.services import Services, services_of
 
-router = Router("/api/chat", tags=["chat"])
+router = Router(prefix="/api/chat", tags=["chat"])
 
 TOKEN_TIMEOUT = 10  # seconds
 BINARY, INVALID, INTERNAL, TOO_OLD = 1003, 1008, 1011, 4426

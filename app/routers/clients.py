@@ -12,7 +12,7 @@ from app.http.routing import Router
 from app.models.audit import record
 from app.models.oauth_client import ClientId, OAuthClient, OAuthClientCreate, OAuthClientPublic, OAuthClientUpdate
 
-router = Router("/api/clients", tags=["clients"])
+router = Router(prefix="/api/clients", tags=["clients"])
 
 
 class ClientNotFound(NotFound, title="No such client"):

@@ -26,7 +26,7 @@ from app.models.hero import (
 )
 from app.oauth2.resource_server import Caller
 
-router = Router("/api", tags=["heroes"])
+router = Router(prefix="/api", tags=["heroes"])
 
 
 class HeroNotFound(NotFound, title="No such hero"):

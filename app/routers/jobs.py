@@ -20,7 +20,7 @@ from app.models.job import REQUESTABLE, UNFINISHED, Job, JobFilter, JobPublic, S
 from app.oauth2.resource_server import Caller
 
 settings = get_settings()
-router = Router("/api/jobs", tags=["jobs"])
+router = Router(prefix="/api/jobs", tags=["jobs"])
 
 
 class JobNotFound(NotFound, title="No such job"):

@@ -22,8 +22,8 @@ from app.oauth2.resource_server import Caller
 from app.services import Services
 from app.sign_in import note_refusal
 
-router = Router("/api/users/me")
-local_accounts = Router("/api/users/me")
+router = Router(prefix="/api/users/me")
+local_accounts = Router(prefix="/api/users/me")
 
 
 class WrongPassword(AppError, status=403, title="The current password is wrong"):

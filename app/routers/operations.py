@@ -27,7 +27,7 @@ from app.ledger.idempotency import IdempotentRequest, respond_once
 from app.models.base import stored, utcnow
 from app.models.operation import Changes, ChangesQuery, OperationCreate, OperationPublic, OperationUpdate, Total
 
-router = Router("/api/operations", tags=["operations"])
+router = Router(prefix="/api/operations", tags=["operations"])
 
 _TAG = '"01935b0e-7c1a-7000-8000-0123456789ab.12"'
 # Each header may be repeated; in the documentation it is one line of text.

@@ -33,7 +33,7 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
 _FILE = {"requestBody": {"required": True, "content": _BYTES | _TEXT}}
 _REUSED = problems(IdempotencyKeyReused)
 
-router = Router("/api/operations", tags=["operations"])
+router = Router(prefix="/api/operations", tags=["operations"])
 
 
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORT)

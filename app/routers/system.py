@@ -15,7 +15,7 @@ from app.models.base import described, utcnow
 from app.models.job import Job, JobState, QueueName
 from app.models.types import UtcTime
 
-router = Router("/api/system", tags=["system"])
+router = Router(prefix="/api/system", tags=["system"])
 
 STARTED_AT = utcnow()
 _QUEUES = select(Job.queue, Job.state, func.count().label("jobs")).group_by(Job.queue, Job.state)

@@ -24,7 +24,7 @@ from app.models.task import (
 from app.models.user import User
 from app.oauth2.resource_server import Caller
 
-router = Router("/api/tasks", tags=["tasks"])
+router = Router(prefix="/api/tasks", tags=["tasks"])
 
 
 class TaskNotFound(NotFound, title="No such task"):

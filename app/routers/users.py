@@ -16,7 +16,7 @@ from app.models.audit import record
 from app.models.refresh_token import SessionPublic
 from app.models.user import Role, RoleName, RolePublic, RoleUpdate, User, UserAdminUpdate, UserFilter, UserPublic
 
-router = Router("/api", tags=["users"])
+router = Router(prefix="/api", tags=["users"])
 
 
 class RoleNotFound(NotFound, title="No such role"):

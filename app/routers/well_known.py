@@ -13,7 +13,7 @@ from app.http.routing import Router
 
 CACHED = {"Cache-Control": f"public, max-age={JWKS_MAX_AGE}"}
 
-router = Router("/.well-known")
+router = Router(prefix="/.well-known")
 
 
 @router.get("/jwks.json", include_in_schema=False)

@@ -10,7 +10,7 @@ from app.http.routing import Router
 from app.main import create_api
 from app.services import SessionDep
 
-router = Router("/test")
+router = Router(prefix="/test")
 
 
 @router.get("/held")

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from app import main
 from app.http.routing import Router
 
-broken_api = Router("/api/broken")
+broken_api = Router(prefix="/api/broken")
 broken_page = APIRouter(include_in_schema=False)
 
 
