@@ -5,7 +5,7 @@ The sentences are in texts.toml: by problem type of the API, by field, by notice
 
 import tomllib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -117,18 +117,18 @@ async def judging(request: Request, form: Form, field: str) -> AsyncIterator[Non
         yield
     except ApiError as error:
         if error.status < 429:  # else there is nothing to correct
-            await judge_password(request, form, field)
+            with suppress(ApiError):
+                await judge_password(request, form, field)
         raise
 
 
-async def judge_password(request: Request, form: Form, field: str) -> ApiError | None:
-    """Mark the field if the API would reject the password in it. Returns the error if the API does not judge it now."""
+async def judge_password(request: Request, form: Form, field: str) -> None:
+    """Mark the field if the API would reject the password in it; ApiError if the API does not judge it now."""
     related = [form[name][:254] for name in ("email", "username", "name")]
     try:
         await call_api(request, "POST", "/api/auth/check-password", json={"password": form[field], "related": related})
     except ApiError as error:
         if error.status != 422:
-            return error
+            raise
         if sentence := describe_fields(error).get("password"):
             form.errors[field] = sentence
-    return None

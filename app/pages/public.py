@@ -65,8 +65,7 @@ async def _log_in(request: Request, email: str, password: str) -> None:
 @local_accounts.post("/check-password")
 async def check_password(request: Request, form: PlainForm) -> Response:
     """For static/page.js, while a new password is typed: a sentence if it would be rejected, else nothing."""
-    if error := await judge_password(request, form, "password"):
-        raise error
+    await judge_password(request, form, "password")
     return PlainTextResponse(form.errors.get("password", ""), headers={"Cache-Control": "no-store"})
 
 
