@@ -17,7 +17,7 @@ from app.core import metrics
 from app.core.concurrency import in_thread
 from app.core.database import ClientGone
 from app.core.errors import AppTooOld, BadRequest, ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
-from app.core.logs import client_host, request_id
+from app.core.logs import actor, client_host, request_id
 from app.core.schema import reason_not_to_start
 from app.core.settings import Settings
 from app.core.settings_types import parse_client_version
@@ -57,6 +57,7 @@ class RequestContext:
             return
         identifier = _client_request_id(scope) or f"{getrandbits(128):032x}"  # no secret, and no system call
         request_id.set(identifier)
+        actor.set(None)  # the context may be that of the request before on this connection
         client_host.set(scope["client"][0] if scope.get("client") else "unknown")
         started, status = perf_counter(), 499  # 499: the client left before the response
         if scope["type"] == "websocket":

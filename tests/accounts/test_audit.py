@@ -1,14 +1,19 @@
 """The audit log: who did what to which account, from where, and what stays of it."""
 
+import json
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.support.assertions import assert_problem
 from tests.support.codes import App
+from tests.support.hostile import head
 from tests.support.resources import call, pages
-from tests.support.servers import PASSWORD, Muster, Tokens, claims_of, wait_for
+from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of, wait_for
 
 NEW_PASSWORD = "copper-lantern-meadow"
 
@@ -86,6 +91,20 @@ def test_what_happens_to_an_account_is_in_the_audit_log(muster: Muster) -> None:
     assert [one["id"] for page in found for one in page] == [one["id"] for one in reversed(events)]
     for query in ("event=made-up", "user_id=1", "after=AAAA"):
         assert_problem(call(muster, admin, "GET", f"/audit?{query}"), 422, "invalid")
+
+
+def test_nobody_acts_for_whoever_sent_the_request_before_on_their_connection(muster: Muster) -> None:
+    admin, email = muster.admin().tokens(), f"{uuid4().hex}@example.com"
+    first = head("GET", "/api/users/me", **admin.bearer)
+    body = json.dumps({"email": email, "password": PASSWORD}).encode()
+    sent = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    with closing(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP)) as connection:
+        connection.sendall(first + head("POST", "/api/auth/register", **sent) + body)  # pipelined
+        while connection.recv(2**16):
+            pass
+    (user,) = call(muster, admin, "GET", f"/users?search={email}").json()
+    (event,) = events_of(muster, admin, user["id"])
+    assert (event["event"], event["actor_id"]) == ("account-created", None)
 
 
 def test_a_person_sees_what_happened_to_the_own_account_but_not_which_admin_did_it(muster: Muster) -> None:
