@@ -86,12 +86,10 @@ class JobPublic(JobBase):
 
     @classmethod
     def of(cls, job: Job) -> "JobPublic":
-        arguments = job.arguments if job.kind in REQUESTABLE else {}
-        facts = {name: arguments.get(key) for name, key in _FACTS.items()}
+        facts = {name: job.arguments.get(key) for name, key in _FACTS.items()}
         has_result = job.kind in REQUESTABLE and job.state == "done"  # known without loading it
         result = f"/api/jobs/{job.id}/result" if has_result else None
-        mail = job.arguments.get("template") if job.kind == "mail" else None
-        return cls.model_validate(job, update={"mail": mail, "result": result, **facts})
+        return cls.model_validate(job, update={"mail": job.arguments.get("template"), "result": result, **facts})
 
 
 class JobFilter(SQLModel):
