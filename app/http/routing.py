@@ -106,7 +106,6 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     check = request_check(endpoint)
     is_async = inspect.iscoroutinefunction(endpoint)
     signature = inspect.signature(endpoint)
-    wants_request = "request" in signature.parameters
     own = {name: read for name, parameter in signature.parameters.items() if (read := _reader(parameter))}
 
     def counted(request: Request, values: dict[str, Any]) -> Any:
@@ -115,8 +114,6 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(endpoint)
     async def run(request: Request, **values: Any) -> Any:
-        if wants_request:
-            values["request"] = request
         for name, read in own.items():
             values[name] = read(request)
         if is_async:
@@ -129,12 +126,14 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         return await side(request, lambda session: counted(request, values | {session_name: session}))
 
     parameters = [parameter for name, parameter in signature.parameters.items() if name not in own]
-    if not wants_request:
-        parameters.append(inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request))
+    parameters.append(inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request))
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # FastAPI reads it
     return run
 
 
 def _reader(parameter: inspect.Parameter) -> Callable[..., Any] | None:
+    """How a Route gets this argument from the request; None if FastAPI passes it."""
+    if parameter.annotation is Request:
+        return lambda request: request
     metadata = get_args(parameter.annotation)
     return next((item.dependency for item in metadata if isinstance(item, RequestDependency)), None)
