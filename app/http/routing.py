@@ -71,7 +71,7 @@ class Route(APIRoute):
                 return await handle(StrictRequest(request.scope, request.receive))
             except Exception:
                 if not is_counted(request):
-                    await in_thread(self._count_refused, request)
+                    await _limit(self._count_refused, request)
                 raise
 
         return handle_strictly
