@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from fastapi import Request
 from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
@@ -145,7 +144,3 @@ def _limits_of(endpoint: Callable[..., Any]) -> tuple[RouteLimit, ...]:
 
 def _name(endpoint: Callable[..., Any]) -> str:
     return f"{endpoint.__module__}.{endpoint.__name__}"
-
-
-def is_counted(request: Request) -> bool:
-    return hasattr(request.state, "is_counted")

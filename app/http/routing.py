@@ -21,7 +21,7 @@ from app.core.settings import get_settings
 from app.core.strict_json import parse
 from app.http.bodies import announced_length
 from app.http.openapi import operation_id
-from app.http.rate_limit import is_counted, network_check, refusal_check, request_check
+from app.http.rate_limit import network_check, refusal_check, request_check
 
 # FastAPI would inspect the annotation of each query parameter and header at every request: a tenth of a list's CPU.
 utils.field_annotation_is_sequence = cache(utils.field_annotation_is_sequence)  # type: ignore[attr-defined]  # no export
@@ -70,7 +70,7 @@ class Route(APIRoute):
             try:
                 return await handle(StrictRequest(request.scope, request.receive))
             except Exception:
-                if not is_counted(request):
+                if not hasattr(request.state, "is_counted"):  # set by app/http/rate_limit.py
                     await _limit(self._count_refused, request)
                 raise
 
