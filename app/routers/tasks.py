@@ -140,10 +140,6 @@ def _record(session: Session, task: Task, me: Caller, *, previous: UUID | None) 
     """Add an entry to the history of the task if its assignee has changed."""
     if task.assignee_id != previous:
         change = TaskHistory(
-            task_id=task.id,
-            changed_by=me.user_id,
-            previous_assignee_id=previous,
-            new_assignee_id=task.assignee_id,
-            changed_at=utcnow(),
+            task_id=task.id, changed_by=me.user_id, previous_assignee_id=previous, new_assignee_id=task.assignee_id
         )
         session.add(change)
