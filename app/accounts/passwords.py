@@ -111,4 +111,4 @@ class PasswordHasher:
 
 
 def _bulkhead() -> Bulkhead:
-    return Bulkhead(QUEUE, SHARE, detail="Too many sign-ins at once. Try again shortly.", retry_after=2)
+    return Bulkhead("sign-ins", QUEUE, SHARE, retry_after=2)

@@ -23,21 +23,22 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 class Bulkhead:
     """Limits heavy work in this process: one at a time and `capacity` in all, a 503 for everyone else.
 
-    `share` is the number of these places that one party, such as a network or an account, may take.
+    `share` is the number of these places that one party, such as a network or an account, may take. `work` is its name
+    for people, such as imports.
     """
 
-    def __init__(self, capacity: int, share: int = 1, *, detail: str, retry_after: int) -> None:
+    def __init__(self, work: str, capacity: int, share: int, *, retry_after: int) -> None:
         self._working = anyio.Lock()
         self._capacity, self._share = capacity, share
         self._entered: Counter[str] = Counter()
-        self._detail, self._retry_after = detail, retry_after
+        self._work, self._retry_after = work, retry_after
 
     @asynccontextmanager
     async def enter(self, *parties: str) -> AsyncIterator[None]:
         """Wait for a place, or raise Unavailable at once when all places, or those of one party, are taken."""
         everybody = ""
         if self._entered[everybody] >= self._capacity or any(self._entered[party] >= self._share for party in parties):
-            raise Unavailable(self._detail, retry_after=self._retry_after)
+            raise Unavailable(f"Too many {self._work} at once. Try again shortly.", retry_after=self._retry_after)
         self._entered.update([everybody, *parties])
         try:
             async with self._working:
