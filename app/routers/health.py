@@ -37,7 +37,6 @@ _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
 # Alerts compare a number with the one before: the first job of a kind that fails has to come after a zero.
 _NO_JOBS = dict.fromkeys(product(get_args(JobKind), (*get_args(JobState), "retrying")), 0)
-_JOBS = select(Job.kind, _STATE, func.count()).group_by("kind", "shown")
 
 
 @router.get("/health/live")
@@ -78,7 +77,7 @@ async def read_metrics(request: Request) -> Response:
 def _measure(database: Database) -> metrics.DatabaseMetrics:
     try:
         with database.read.transaction() as session:
-            rows = session.exec(_JOBS).all()
+            rows = session.exec(select(Job.kind, _STATE, func.count()).group_by("kind", "shown")).all()
     except SQLAlchemyError:
         return metrics.DatabaseMetrics(None)
     return metrics.DatabaseMetrics(_NO_JOBS | {(kind, state): number for kind, state, number in rows})

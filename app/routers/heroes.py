@@ -49,7 +49,6 @@ READ, WRITE = [requires("heroes:read")], [requires("heroes:write")]
 Reader = Annotated[Caller, requires("heroes:read")]
 Writer = Annotated[Caller, requires("heroes:write")]
 NO_HERO, NO_TEAM, NEITHER = problems(HeroNotFound), problems(TeamNotFound), problems(HeroNotFound, TeamNotFound)
-_TEAM_CREATED = problems(TeamNameTaken) | located("/api/teams/7")
 
 # The rows that a statement joins to sort by are the relationship's too. SQLModel types a relationship as its value, not
 # as the attribute that contains_eager takes.
@@ -109,7 +108,7 @@ def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     return [TeamPublic.model_validate(team) for team in teams]
 
 
-@router.post("/teams", status_code=201, dependencies=WRITE, responses=_TEAM_CREATED)
+@router.post("/teams", status_code=201, dependencies=WRITE, responses=problems(TeamNameTaken) | located("/api/teams/7"))
 def create_team(body: TeamCreate, session: SessionDep, response: Response) -> TeamPublic:
     """Add a team, whose name no other team has."""
     team = Team.model_validate(body)
