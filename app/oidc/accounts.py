@@ -32,7 +32,7 @@ async def caller_of(database: Database, provider: Provider, token: str, claims: 
             raise refused.with_traceback(None)
         try:
             profile = await provider.profile(token, claims)
-            await database.write(None, create_account, claims, profile)
+            await database.write(None, create_account, claims, profile, issued_at)
         except (EmailMissing, ProviderUnavailable, IntegrityError) as error:
             refusal = error  # unless another request was first
     elif claims.role and issued_at > caller.session.rotated_at:  # an older token restores no role
@@ -66,7 +66,7 @@ def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime)
     change_role(session, user, get_role(session, name), by="the identity provider")
 
 
-def create_account(session: Session, claims: ProviderClaims, profile: Profile) -> None:
+def create_account(session: Session, claims: ProviderClaims, profile: Profile, issued_at: datetime) -> None:
     """Insert an account without a password. Unique constraints report a taken address and a concurrent request.
     An address that the provider has verified is not taken by an account that never verified it."""
     if profile.email is None:
@@ -75,7 +75,6 @@ def create_account(session: Session, claims: ProviderClaims, profile: Profile) -
         free_address(session, profile.email)
     user = User(email=profile.email, name=profile.name, is_verified=profile.is_verified)
     create_user(session, user, claims.role or USER)
-    synced_at = datetime.fromtimestamp(claims.access.issued_at, UTC)
-    session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=synced_at))
+    session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=issued_at))
     session.flush()
     record(session, "identity-added", user_id=user.id)
