@@ -13,8 +13,7 @@ from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from sqlalchemy import inspect
-from sqlalchemy import select as select_columns
-from sqlmodel import SQLModel, case, col
+from sqlmodel import SQLModel, case, col, select
 
 from app.accounts.users import get_user
 from app.core.templating import render
@@ -96,12 +95,12 @@ def _read(claimed: ClaimedJob, part: _Part, shown: Sequence[str]) -> Iterator[li
     """Read each batch in a short session of its own, in the order of the ids."""
     row_id = part.table.id
     columns = [part.replaced.get(name, getattr(part.table, name)).label(name) for name in shown]
-    statement = select_columns(*columns).where(part.owned(claimed.owner_id)).order_by(row_id).limit(BATCH)
+    statement = select(*columns).where(part.owned(claimed.owner_id)).order_by(row_id).limit(BATCH)
     rows: Sequence[Any] | None = None
     while rows is None or len(rows) == BATCH:
         after = statement.where(row_id > rows[-1]["id"]) if rows else statement
         with claimed.database.thread_scope() as session:
-            rows = session.connection().execute(after).mappings().all()
+            rows = session.exec(after).mappings().all()
         yield [part.schema.model_construct(**row) for row in rows]
         claimed.report_progress(0.0)
 
