@@ -32,18 +32,18 @@ class AccountLimits:
         storage = SharedStorage(redis_url, **CLIENT_OPTIONS) if redis_url else LocalStorage()
         self._windows = MovingWindowRateLimiter(storage)
 
-    def attempt(self, account: str, address: str) -> None:
+    def attempt(self, account: str, address: str, kind: str = "password") -> None:
         """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
         for network in networks(address):
-            self._hit(_account_key(account), network)
+            self._hit(_account_key(account), network, kind=kind)
 
     def check_ceiling(self, account: str) -> None:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
-        self._require(self._windows.test, ACCOUNT_CEILING, _account_key(account), "all")
+        self._require(self._windows.test, ACCOUNT_CEILING, _account_key(account), "all", kind="password")
 
     def proof(self, user_id: UUID) -> None:
         """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
-        self._hit(_account_key(f"proof/{user_id}"))
+        self._hit(_account_key(f"proof/{user_id}"), kind="password")
 
     def failed(self, account: str) -> None:
         """Count a wrong password towards the ceiling."""
@@ -65,7 +65,7 @@ class AccountLimits:
 
     def mail(self, recipient: str, address: str) -> None:
         """Count a requested mail by the same numbers; nothing gives an attempt back."""
-        self.attempt(f"mail/{recipient}", address)
+        self.attempt(f"mail/{recipient}", address, kind="mail")
 
     def may_mail(self, recipient: str, template: str) -> bool:
         """Count a mail that is about to be sent; False if it is one too many for its recipient."""
@@ -74,14 +74,14 @@ class AccountLimits:
             metrics.count("limit_hits", kind="mail")
         return is_within
 
-    def _hit(self, *key: str) -> None:
+    def _hit(self, *key: str, kind: str) -> None:
         for item in self._items:
-            self._require(self._windows.hit, item, *key)
+            self._require(self._windows.hit, item, *key, kind=kind)
 
-    def _require(self, is_free: Callable[..., bool], item: RateLimitItem, *key: str) -> None:
+    def _require(self, is_free: Callable[..., bool], item: RateLimitItem, *key: str, kind: str) -> None:
         if not is_free(item, *key):
-            security_event("wrong passwords refused", within_seconds=item.get_expiry())
-            raise refusal(item, self._windows.get_window_stats(item, *key).reset_time, "password")
+            security_event("attempts refused", kind=kind, within_seconds=item.get_expiry())
+            raise refusal(item, self._windows.get_window_stats(item, *key).reset_time, kind)
 
 
 def _account_key(account: str) -> str:

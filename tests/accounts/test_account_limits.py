@@ -134,7 +134,7 @@ def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict
     for email in (account.email, f"{uuid4().hex}@example.com"):
         answers = [strict.client.post(f"/api/auth/{what}", json={"email": email}) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [202, 202, 202, 429]
-        assert_limited(answers[-1], "password", "q=3;w=300")
+        assert_limited(answers[-1], "mail", "q=3;w=300")
     account.sign_in()
 
 
