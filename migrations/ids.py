@@ -1,7 +1,7 @@
 """Keep SQLite from issuing an id again: without AUTOINCREMENT it reuses the highest one once that row is deleted.
 
 PostgreSQL's sequences never do. SQLAlchemy's own option would drop the primary key's name, so a migration
-that creates a table calls `never_reuse_ids(op.get_bind(), "hero")` afterwards.
+that creates a table calls `never_reuse_ids(op.get_bind(), "hero")` afterward.
 """
 
 from sqlalchemy import Connection

@@ -24,13 +24,13 @@ from app.models.task import Task, TaskHistory
 from app.models.user import User
 
 DEMO_EMAIL = "demo@example.com"
-DEMO_PASSWORD = "violet-tandem-harbour"  # noqa: S105  # public on purpose
+DEMO_PASSWORD = "violet-tandem-harbor"  # noqa: S105  # public on purpose
 DEMO_ACCOUNT = f"{DEMO_EMAIL}, password {DEMO_PASSWORD}"
 PEOPLE = {DEMO_EMAIL: "Demo", "mira.demo@example.com": "Mira", "tomas.demo@example.com": "Tomás"}
 
 # By team: its headquarters and its heroes, each with a secret name and an age that may be unknown.
 TEAMS: dict[str, tuple[str, dict[str, tuple[str, int | None]]]] = {
-    "Harbour Watch": (
+    "Harbor Watch": (
         "The old lighthouse",
         {"Foghorn": ("Piet Claasen", 52), "Tidewalker": ("Ines Duarte", 29), "Anchor": ("Bo Lindqvist", 41)},
     ),

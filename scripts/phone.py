@@ -240,7 +240,7 @@ class Phone:
     # ---- What the person does, online or not ----
 
     def add(self, **fields: Any) -> int:
-        """Queue a new operation. Its id is negative until it is sent, and remains valid afterwards."""
+        """Queue a new operation. Its id is negative until it is sent, and remains valid afterward."""
         return self._queue("POST", None, fields)
 
     def edit(self, operation_id: int, **fields: Any) -> None:

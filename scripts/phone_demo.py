@@ -29,12 +29,12 @@ class LossyTransport(httpx.HTTPTransport):
         return answer
 
 
-DEMO_CREDENTIALS = ("demo@example.com", "violet-tandem-harbour")  # scripts/demo.py
+DEMO_CREDENTIALS = ("demo@example.com", "violet-tandem-harbor")  # scripts/demo.py
 OPERATION = {"type": "buy", "instrument_type": "etf", "figi": "BBG000BDTBL9", "date": "2026-11-24T12:00:00Z"}
 
 
 def demo(url: str) -> None:
-    """Show everything once; the ledger is the same afterwards."""
+    """Show everything once; the ledger is the same afterward."""
     with TemporaryDirectory() as folder:
         try:
             show(url, Path(folder))

@@ -46,7 +46,7 @@ class AccountLimits:
         self._hit(_account_key(f"proof/{user_id}"), kind="password")
 
     def failed(self, account: str) -> None:
-        """Count a wrong password towards the ceiling."""
+        """Count a wrong password toward the ceiling."""
         self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
 
     def is_new_refusal(self, account: str, reason: str) -> bool:

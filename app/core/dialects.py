@@ -176,7 +176,7 @@ def reason(error: Exception) -> str:
 # The database is locked, or its disk is full, failing or missing.
 _TEMPORARY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _TEMPORARY |= {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-# PostgreSQL's. 08: the connection failed; 40: deadlock; 53: out of resources; 55P03, 57: locked, cancelled or shutting
+# PostgreSQL's. 08: the connection failed; 40: deadlock; 53: out of resources; 55P03, 57: locked, canceled or shutting
 # down; 58: the disk failed.
 _TEMPORARY_STATES = ("08", "40", "53", "55P03", "57", "58")
 

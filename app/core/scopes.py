@@ -18,7 +18,7 @@ SCOPES: dict[str, str] = {
 ADMIN = "admin"
 USER = "user"
 
-# The roles that scripts/seed.py creates. Afterwards, only the rows in the database count.
+# The roles that scripts/seed.py creates. Afterward, only the rows in the database count.
 ROLES: dict[str, list[str]] = {
     USER: ["me", "operations:read", "operations:write", "heroes:read", "tasks", "chat", "jobs"],
     ADMIN: list(SCOPES),

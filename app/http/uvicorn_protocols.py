@@ -162,7 +162,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < MAX_FRAGMENTS:
             super().handle_cont(event)
-        else:  # empty fragments do not count towards the size limit, but each takes memory
+        else:  # empty fragments do not count toward the size limit, but each takes memory
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG)
             self.handle_parser_exception()
 

@@ -34,7 +34,7 @@ class JobBase(SQLModel):
     kind: JobKind = Field(sa_type=String(20), description="What it does.")
     queue: QueueName = Field(sa_type=String(20), description="Where it waits for a worker.")
     state: JobState = Field(
-        default="waiting", sa_type=String(20), description="Final once it is done, failed or cancelled."
+        default="waiting", sa_type=String(20), description="`done`, `failed` and `cancelled` are final."
     )
     progress: float = described("From 0 to 1.", 0.5, default=0.0)
     attempts: int = described("How often it was started.", 1, default=0)

@@ -44,7 +44,7 @@ class TokenForm(_CodeAndRefresh):
 
     grant_type: Literal["authorization_code", "refresh_token", "password"] = described("How to get tokens.", "password")
     username: Username | MISSING = MISSING
-    password: SecretStr | MISSING = described("Password grant.", "violet-tandem-harbour", default=MISSING)
+    password: SecretStr | MISSING = described("Password grant.", "violet-tandem-harbor", default=MISSING)
     device: DeviceName | MISSING = MISSING
 
 
@@ -52,7 +52,7 @@ class CookieForm(SQLModel):
     """The parameters of a browser's sign-in."""
 
     username: Username
-    password: SecretStr = described("Your password.", "violet-tandem-harbour")
+    password: SecretStr = described("Your password.", "violet-tandem-harbor")
     device: DeviceName | MISSING = MISSING
 
 

@@ -52,7 +52,7 @@ class PendingLogin:
     """A login that waits for the provider's response, as the browser's cookie stores it."""
 
     state: str
-    path: str  # the page to show afterwards
+    path: str  # the page to show afterward
     started_at: int
     nonce: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     code_verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))

@@ -54,7 +54,7 @@ class Provider:
         self._has_failed = False  # the result of the last fetch
         self._verified: LRUCache[str, _ParsedToken] = LRUCache(4096)
         # Why no account could be created (app/oidc/accounts.py). Trying again at each request would take time of the
-        # provider and of the database's writer from others: the limit of a network counts a refusal only afterwards.
+        # provider and of the database's writer from others: the limit of a network counts a refusal only afterward.
         self.refused: TTLCache[tuple[str, Profile], Exception] = TTLCache(4096, COOLDOWN)
 
     async def close(self) -> None:

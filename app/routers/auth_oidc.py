@@ -43,7 +43,7 @@ async def _origin_from_state(request: Request) -> None:
 @router.get("/login", include_in_schema=False, dependencies=[Depends(_origin_from_next)])
 @RouteLimit(settings.limit_login_ip, scope="sign-in")
 async def login(request: Request, services: ServicesDep) -> Response:
-    """Redirect to the provider. `next` is the page to show afterwards: a path, or a URL at one of CORS_ORIGINS."""
+    """Redirect to the provider. `next` is the page to show afterward: a path, or a URL at one of CORS_ORIGINS."""
     wanted = request.query_params.get("next", "")
     wanted = wanted if len(wanted) <= MAX_NEXT else ""
     origin = request.state.pages

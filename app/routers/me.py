@@ -128,7 +128,7 @@ def _change_email(session: Session, services: Services, user: User, new_email: s
 
 
 async def _read_account(request: Request, services: Services, me: Caller) -> User:
-    """The caller's account. No session is open afterwards, while a password is hashed, so it is changed only if nothing
+    """The caller's account. No session is open afterward, while a password is hashed, so it is changed only if nothing
     else has changed it since."""
     user = await services.database.read(request, users.find_user, me.user_id)
     if user is None or user.auth_epoch != me.session.auth_epoch:

@@ -1,4 +1,4 @@
-"""GET /api/users/me, which does what every request does: authenticate, count towards a limit, respond."""
+"""GET /api/users/me, which does what every request does: authenticate, count toward a limit, respond."""
 
 from contextlib import ExitStack
 from functools import partial

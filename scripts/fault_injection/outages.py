@@ -67,7 +67,7 @@ def _interrupt(
     *,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> str:
-    """An outage in the midst of traffic; how slow the answers were, and how soon there was one afterwards."""
+    """An outage in the midst of traffic; how slow the answers were, and how soon there was one afterward."""
     with crowd.traffic(testbed.seconds):
         before = crowd.slowest()
         down()

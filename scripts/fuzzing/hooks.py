@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 from app.core.scopes import ROLES
 from app.models.types import CONTROLS, NOT_BLANK
 
-PASSWORD = "violet-tandem-harbour"  # noqa: S105  # of accounts that live for one run
+PASSWORD = "violet-tandem-harbor"  # noqa: S105  # of accounts that live for one run
 NEW_PASSWORD = "copper-lantern-meadow"  # noqa: S105  # the same
 SAFE = {"GET", "HEAD", "OPTIONS"}
 _LINE = rf"^[^{CONTROLS}]*[^\s{CONTROLS}][^{CONTROLS}]*$"

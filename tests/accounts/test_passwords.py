@@ -116,8 +116,8 @@ def test_the_commonest_passwords_that_are_long_enough_are_all_refused() -> None:
 
 def test_passwords_are_compared_in_their_unicode_normal_form(muster: Muster) -> None:
     email = f"{uuid4().hex}@example.com"
-    assert register(muster, email, "ﬁne Ångström ½ metre").status_code == 201
-    assert sign_in(muster, email, "fine A\u030angstro\u0308m 1\u20442 metre").status_code == 200
+    assert register(muster, email, "ﬁne Ångström ½ meter").status_code == 201
+    assert sign_in(muster, email, "fine A\u030angstro\u0308m 1\u20442 meter").status_code == 200
 
 
 def test_a_password_is_as_long_as_its_normal_form(muster: Muster) -> None:

@@ -154,15 +154,15 @@ def test_deleting_an_account_deletes_its_messages(muster: Muster, reader: Tokens
 # ---- Read ----
 
 
-def test_history_is_read_forwards_and_backwards_by_its_links(muster: Muster, reader: Tokens) -> None:
+def test_history_is_read_forward_and_backward_by_its_links(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     sent = [post(muster, reader, str(number), room) for number in range(1, 8)]
     assert history(muster, reader, room, limit=3) == sent[4:]
     assert history(muster, reader, room, limit=3, after=2) == sent[2:5]
     assert history(muster, reader, room, limit=3, before=5) == sent[1:4]
     assert history(muster, reader, room, after=7) == history(muster, reader, room, before=1) == []
-    forwards, between = ({"after": 0}, [[1, 2, 3], [4, 5, 6], [7]]), ({"after": 1, "before": 6}, [[2, 3, 4], [5]])
-    for query, pages in (({}, [[5, 6, 7], [2, 3, 4], [1]]), forwards, between):
+    forward, between = ({"after": 0}, [[1, 2, 3], [4, 5, 6], [7]]), ({"after": 1, "before": 6}, [[2, 3, 4], [5]])
+    for query, pages in (({}, [[5, 6, 7], [2, 3, 4], [1]]), forward, between):
         answer, seen = ask(muster, reader, room=room, limit=3, **query), []
         while True:
             seen.append(numbers(answer.json()))

@@ -103,14 +103,14 @@ def test_every_name_follows_as_if_the_table_had_been_created_so(begin: Begin) ->
     }
 
 
-def test_nothing_else_in_the_catalogue_keeps_the_old_name(begin: Begin) -> None:
+def test_nothing_else_in_the_catalog_keeps_the_old_name(begin: Begin) -> None:
     with begin() as connection:
         rename(connection, "hero", "champion")
-        catalogue = {
+        catalog = {
             "sqlite": "SELECT name || ' ' || sql FROM sqlite_master",
             "postgresql": "SELECT relname::text FROM pg_class UNION SELECT conname::text FROM pg_constraint",
         }[connection.dialect.name]
-        entries = connection.execute(text(catalogue)).scalars().all()
+        entries = connection.execute(text(catalog)).scalars().all()
     text_of_all = " ".join(entry for entry in entries if entry).replace("side_hero", "").replace("hero_id", "")
     assert "champion" in text_of_all
     assert "hero" not in text_of_all

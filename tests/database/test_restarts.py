@@ -1,4 +1,4 @@
-"""PostgreSQL goes away and comes back: 503 meanwhile, no failure afterwards, no connection of a client dropped."""
+"""PostgreSQL goes away and comes back: 503 meanwhile, no failure afterward, no connection of a client dropped."""
 
 import re
 import threading
@@ -101,7 +101,7 @@ def test_readiness_fails_while_the_database_is_unavailable(muster: Muster, clust
     assert muster.client.get("/health/live").status_code == 200
     ready = muster.client.get("/health/ready")
     assert (ready.status_code, ready.headers["content-type"]) == (503, "application/problem+json")
-    token = muster.token(grant_type="password", username="ada@example.com", password="violet-tandem-harbour")
+    token = muster.token(grant_type="password", username="ada@example.com", password="violet-tandem-harbor")
     assert (token.status_code, token.json()["error"]) == (503, "temporarily_unavailable")
     assert re.findall("(not ready|unavailable): connection .+ failed", muster.log_after(size)) == [
         "not ready",
@@ -143,7 +143,7 @@ def read_only(cluster: Cluster) -> Iterator[None]:
 
 
 def test_an_open_socket_survives_a_restart_of_postgresql(cluster: Cluster, muster: Muster) -> None:
-    """Messages during the outage are refused with a time to retry; afterwards the sequence continues."""
+    """Messages during the outage are refused with a time to retry; afterward the sequence continues."""
     ada, eve, room = muster.new_account().tokens(), muster.new_account().tokens(), new_room()
     with Socket(muster, ada, room=room) as speaker, Socket(muster, eve, room=room) as listener:
         speaker.ready()

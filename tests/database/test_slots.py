@@ -146,7 +146,7 @@ def test_slots_and_pool_are_intact_after_requests_were_canceled_at_every_moment(
     status, said = fork_script(script, tokens.access, environment={**os.environ, **muster.settings})
     assert status == 0, said
     report = json.loads(said.splitlines()[-1])
-    assert report["cancelled"] > 10
+    assert report["canceled"] > 10
     assert report["finished"] > 10
     assert report["checked_out"] == {"read": 0, "write": 0}
     writers = 1 if "sqlite" in muster.database_url else report["slots"]

@@ -53,7 +53,7 @@ def test_an_incomplete_form_is_a_problem(muster: Muster, form: dict[str, str]) -
 
 
 def test_wrong_credentials_get_the_same_response_for_every_account(muster: Muster) -> None:
-    account, nobody = muster.new_account(), Account(muster, "nobody@example.com", "harbour-violet-tandem")
+    account, nobody = muster.new_account(), Account(muster, "nobody@example.com", "harbor-violet-tandem")
     account.password = nobody.password
     wrong, unknown = Browser(muster).log_in(account), Browser(muster).log_in(nobody)
     assert_problem(wrong, 400, "invalid-credentials")
@@ -66,7 +66,7 @@ def test_signing_in_again_ends_the_session_that_the_browser_had(muster: Muster) 
     account = muster.new_account()
     browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
     before = browser.cookie
-    wrong = browser.call("POST", LOGIN, data={"username": account.email, "password": "harbour-violet-tandem"})
+    wrong = browser.call("POST", LOGIN, data={"username": account.email, "password": "harbor-violet-tandem"})
     assert_problem(wrong, 400, "invalid-credentials")
     assert browser.call("GET", ME).status_code == 200, "a wrong password ends nothing"
     browser.sign_in(account)

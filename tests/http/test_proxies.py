@@ -81,7 +81,7 @@ def test_a_socket_and_a_stream_pass_as_they_come(behind: Muster, proxy: Proxy, t
 
 
 def test_the_service_itself_says_which_bodies_are_too_large(proxy: Proxy, tokens: Tokens) -> None:
-    # If nginx answers before it has the whole body, it closes the connection afterwards without announcing it.
+    # If nginx answers before it has the whole body, it closes the connection afterward without announcing it.
     headers = {**tokens.bearer, "Content-Type": "text/csv", "Connection": "close"}
     wrong = b"type,figi,quantity,date\nbuy,BBG000B9XRY4,none,2026-01-31T12:00:00Z\n"
     taken = proxy.client.post("/api/operations/import", content=wrong + b"\n" * 2 * MEBIBYTE, headers=headers)

@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose: while they are held open the others are served, and afterwards all is whole.
+"""Clients that are slow on purpose: while they are held open the others are served, and afterward all is whole.
 
 A slow client here sends a little and then keeps still, until the others have been served: what a byte a second does to
 a service is what a byte at a time does, so nothing waits for seconds to pass.

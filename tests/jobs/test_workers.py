@@ -1,4 +1,4 @@
-"""Jobs by way of a real Redis and a real worker process: what fails, what gets lost on the way, what is cancelled."""
+"""Jobs by way of a real Redis and a real worker process: what fails, what gets lost on the way, what is canceled."""
 
 import time
 from collections.abc import Iterator
@@ -136,7 +136,7 @@ def test_a_worker_outlasts_a_redis_that_refuses_its_commands(board: Board, redis
 
 
 @pytest.mark.usefixtures("worker")
-def test_cancelling_stops_a_running_job(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_canceling_stops_a_running_job(muster: Muster, board: Board, tmp_path: Path) -> None:
     job_id = board.write(until=str(tmp_path / "never"))
     job = board.wait(job_id, "running")
     assert 0 <= job["progress"] < 1

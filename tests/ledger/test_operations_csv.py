@@ -424,7 +424,7 @@ def test_of_many_imports_at_once_few_wait_two_of_one_person_and_the_others_get_5
 
 @contextmanager
 def export_that_breaks_off(ada: Ledger) -> Iterator[None]:
-    """Inside, a slow reader has the beginning of a long export. Afterwards the rest must not pass for all there is."""
+    """Inside, a slow reader has the beginning of a long export. Afterward the rest must not pass for all there is."""
     long = "x" * 50
     ada.copy(ada.add(type=long, instrument_type=long, figi=long), 10_000)
     with closing(HTTPConnection("127.0.0.1", ada.muster.port)) as client:

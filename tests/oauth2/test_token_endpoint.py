@@ -108,10 +108,10 @@ def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> No
         "grant_type=",
         "grant_type=password&username=ada@example.com",
         "grant_type=password&username=ada@example.com&password=",
-        "grant_type=password&username=&password=violet-tandem-harbour",
+        "grant_type=password&username=&password=violet-tandem-harbor",
         "grant_type=refresh_token",
         "grant_type=refresh_token&refresh_token=",
-        "username=ada@example.com&password=violet-tandem-harbour",
+        "username=ada@example.com&password=violet-tandem-harbor",
     ],
 )
 def test_a_missing_or_empty_parameter_is_invalid_request(muster: Muster, body: str) -> None:
@@ -128,7 +128,7 @@ def test_a_known_parameter_twice_is_invalid_request(muster: Muster, name: str) -
 
 @pytest.mark.one_database
 def test_unknown_parameters_are_ignored(muster: Muster) -> None:
-    assert post(muster, f"{urlencode(sign_in_form(muster))}&favourite=blue&favourite=green&empty=").is_success
+    assert post(muster, f"{urlencode(sign_in_form(muster))}&favorite=blue&favorite=green&empty=").is_success
 
 
 @pytest.mark.one_database
@@ -214,7 +214,7 @@ def test_only_a_form_is_read(muster: Muster) -> None:
 
 
 @pytest.mark.parametrize("value", [b"%00", b"a%00b", b"\x00", b"%FF", b"\xff", b"%ED%A0%80", b"\xc3\x28"])
-@pytest.mark.parametrize("name", [*FIELDS, "favourite"])
+@pytest.mark.parametrize("name", [*FIELDS, "favorite"])
 def test_nul_and_invalid_utf8_are_invalid_request_in_every_field(muster: Muster, name: str, value: bytes) -> None:
     form = {"grant_type": "password", "username": "ada@example.com", "password": "x"}
     form.pop(name, None)

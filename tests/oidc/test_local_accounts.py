@@ -123,12 +123,12 @@ def test_users_of_the_provider_are_served(muster: Muster, off: Muster, provider:
 
 
 def without_local_accounts(url: str, *arguments: str) -> tuple[int, str]:
-    return seed(url, *arguments, answer="violet-tandem-harbour\n", LOCAL_ACCOUNTS="off", OIDC_ISSUER=ISSUER)
+    return seed(url, *arguments, answer="violet-tandem-harbor\n", LOCAL_ACCOUNTS="off", OIDC_ISSUER=ISSUER)
 
 
 @pytest.mark.slow
 def test_the_settings_create_no_admin_because_it_would_have_a_password(serve: Callable[..., Muster]) -> None:
-    muster = serve(**OFF, ADMIN_EMAIL="first@example.com", ADMIN_PASSWORD="violet-tandem-harbour")
+    muster = serve(**OFF, ADMIN_EMAIL="first@example.com", ADMIN_PASSWORD="violet-tandem-harbor")
     assert muster.client.get("/sign-in").status_code == 200
     assert admins(muster.database_url) == []
 

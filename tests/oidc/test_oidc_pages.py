@@ -184,7 +184,7 @@ def test_an_app_has_the_person_sign_in_afresh_at_the_provider_and_gets_its_code(
 # ---- What signs nobody in ----
 
 
-def test_cancelling_at_the_provider_shows_our_own_message(browser: httpx.Client, provider: OidcProvider) -> None:
+def test_canceling_at_the_provider_shows_our_own_message(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), None)
     assert "The+person" in back
     assert_signed_out(browser, browser.get(back), REFUSED)

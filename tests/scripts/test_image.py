@@ -177,7 +177,7 @@ def test_what_compose_starts_works_together(image: Image, folder: Path, postgres
             web, api = (f"http://127.0.0.1:{settings[name]['PORT']}" for name in ("web", "api"))
             for address in (web, api):
                 wait_for(lambda address=address: is_ready(address), what=f"{address} to be ready", seconds=120)  # type: ignore[misc]
-            body = {"email": "ada@example.com", "password": "violet-tandem-harbour"}
+            body = {"email": "ada@example.com", "password": "violet-tandem-harbor"}
             httpx.post(f"{web}/api/auth/register", json=body, verify=NO_TLS).raise_for_status()
             form = {"grant_type": "password", "username": body["email"], "password": body["password"]}
             access = httpx.post(f"{web}/api/auth/token", data=form, verify=NO_TLS).json()["access_token"]

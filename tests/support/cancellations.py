@@ -1,6 +1,6 @@
 """Cancels requests at 200 moments, from their first step to beyond their end, then counts slots and connections.
 
-Run as a script. Prints one JSON line: how many requests were cancelled, how many finished, and what is free afterwards.
+Run as a script. Prints one JSON line: how many requests were canceled, how many finished, and what is free afterward.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ async def main(token: str) -> None:
     app = create_api()
     async with app.router.lifespan_context(app):
         database = app.state.services.database
-        counts = {"cancelled": 0, "finished": 0}
+        counts = {"canceled": 0, "finished": 0}
         for seconds in MOMENTS:
             for method, path in (("GET", "/api/users/me/sessions"), ("PATCH", "/api/users/me")):
-                cancelled = await cancel_after(app, seconds, method, path, token)
-                counts["cancelled" if cancelled else "finished"] += 1
+                canceled = await cancel_after(app, seconds, method, path, token)
+                counts["canceled" if canceled else "finished"] += 1
         slots = get_settings().db_slots
         sides = {"read": database.read, "write": database.write}
         free = {name: side.slots.value for name, side in sides.items()}
@@ -33,7 +33,7 @@ async def main(token: str) -> None:
 
 
 async def cancel_after(app: Any, seconds: float, method: str, path: str, token: str) -> bool:
-    """Whether the request was still under way after so long, and was cancelled then."""
+    """Whether the request was still under way after so long, and was canceled then."""
     body = b'{"name": "Ada"}'
     scope = {
         "type": "http",

@@ -37,7 +37,7 @@ from app.oauth2.refresh_tokens import Device, SignIn
 from tests.support.processes import SETTINGS, PlainProcess, Process
 from tests.support.startable import Startable
 
-PASSWORD = "violet-tandem-harbour"
+PASSWORD = "violet-tandem-harbor"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
 STARTUP = 120.0  # seconds; a condition is waited for, this only ends a wait that is lost
 

@@ -4,7 +4,7 @@ import { client } from "./sdk/client.gen.js";
 import * as muster from "./sdk/index.js";
 
 const [, , baseUrl = "", email = ""] = process.argv;
-const password = "violet-tandem-harbour";
+const password = "violet-tandem-harbor";
 const operation = { type: "buy", figi: "BBG000B9XRY4", quantity: "0.10", date: "2026-11-24T12:00:00Z" };
 let pair: muster.TokenPair | undefined;
 client.setConfig({ baseUrl, auth: () => pair?.access_token });

@@ -4,7 +4,7 @@ import { api, sync } from "./muster.js";
 import { store } from "./store.js";
 
 const [, , url = "", email = ""] = process.argv;
-const password = "violet-tandem-harbour";
+const password = "violet-tandem-harbor";
 const operation = { type: "buy", figi: "BBG000B9XRY4", quantity: "0.10", date: "2026-11-24T12:00:00Z" };
 
 equal((await api.POST("/api/auth/register", { body: { email, password } })).response.status, 201);

@@ -18,7 +18,7 @@ from muster_client.models import OperationCreate, RevocationForm, TokenForm, Tok
 from muster_client.types import UNSET, File
 
 url, email = sys.argv[1:]
-password = "violet-tandem-harbour"  # of an account that lives for one test
+password = "violet-tandem-harbor"  # of an account that lives for one test
 date = datetime(2026, 11, 24, 12, tzinfo=UTC)
 operation = OperationCreate(type_="buy", figi="BBG000B9XRY4", quantity="0.10", date=date)
 anybody = Client(url)
