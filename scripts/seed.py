@@ -25,7 +25,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--redirect-uri", metavar="URI", action="append", default=[], help="where its codes may go; may be repeated"
     )
-    parser.add_argument("--name", help="the name that people read before they let it in; default: the id")
+    parser.add_argument("--name", help="the name that the consent page shows; default: the id")
     parser.epilog = (
         "The password of a new admin is asked for on a terminal, or else read from ADMIN_PASSWORD or standard input. "
         "With LOCAL_ACCOUNTS=off no account is created: that person has to sign in first."

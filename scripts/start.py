@@ -124,7 +124,7 @@ class Supervisor(Multiprocess):
         super().keep_subprocess_alive()
         for process in before:
             if process not in self.processes:
-                log.error("process %s ended with %s, another one takes its place", process.pid, process.exitcode)
+                log.error("process %s ended with %s; starting a replacement", process.pid, process.exitcode)
 
 
 # ---- Before the first request ----

@@ -19,7 +19,7 @@ def ada(muster: Muster) -> Ledger:
 
 
 def raw(number: str) -> bytes:
-    """The course's body with a quantity exactly as it is written here."""
+    """The example body with a quantity exactly as it is written here."""
     return json.dumps({**COURSE, "quantity": "?"}).replace('"?"', number).encode()
 
 

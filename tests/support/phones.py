@@ -17,7 +17,7 @@ from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
 from tests.support.sessions import sign_access
 
 PATH = "/api/operations"
-# The body that the course sends.
+# The example body of an operation.
 COURSE: dict[str, Any] = {
     "quantity": "10",
     "figi": "string",
