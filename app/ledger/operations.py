@@ -24,7 +24,7 @@ from app.core.dialects import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, found
 from app.core.etags import if_match
 from app.core.row_reader import read_rows
-from app.models.base import stored
+from app.models.base import from_rows
 from app.models.operation import (
     FILTERS,
     Change,
@@ -78,7 +78,7 @@ def read_batch(
     session: Session, owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None
 ) -> tuple[list[OperationPublic], list[str] | None]:
     """The next operations of a list of any length, and the position of the last one; None if no more follow."""
-    rows = stored(OperationPublic, read_rows(session, *list_query(owner_id, filters, after, BATCH)))
+    rows = from_rows(OperationPublic, read_rows(session, *list_query(owner_id, filters, after, BATCH)))
     return rows, position(rows[-1]) if len(rows) == BATCH else None
 
 

@@ -75,6 +75,10 @@ SortedName = String(100).with_variant(String(100, collation="C"), "postgresql")
 SortedAddress = String(254).with_variant(String(254, collation="C"), "postgresql")
 
 
+# Of every relationship: reading one that the query has not loaded is an error, never another query.
+NEVER_LAZY = {"lazy": "raise"}
+
+
 def described(description: str, example: Any, **settings: Any) -> Any:
     """SQLModel's Field with an example for OpenAPI. Pydantic's Field has a parameter for it, SQLModel's has not."""
     return Field(description=description, schema_extra={"examples": [example]}, **settings)
@@ -92,7 +96,7 @@ def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]
     return [col(getattr(table, name)) == value for name, value in given]
 
 
-def stored(model: type[Model], rows: Iterable[dict[str, Any]]) -> list[Model]:
+def from_rows(model: type[Model], rows: Iterable[dict[str, Any]]) -> list[Model]:
     """Rows from the database as objects of `model`. Each row has all of its fields, and is not validated again.
 
     Pydantic's model_construct() also handles rows that lack fields, and takes eight times as long.

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import MISSING
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
-from app.models.base import BigId, Body, Id, SortedName, utcnow
+from app.models.base import NEVER_LAZY, BigId, Body, Id, SortedName, utcnow
 from app.models.types import UtcTime, line
 
 HeroName = Annotated[str, *line(100, "Deadpond", "The hero's name, which is unique.")]
@@ -31,8 +31,8 @@ class HeroTeamLink(SQLModel, table=True):
     team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
     joined_at: datetime = Field(default_factory=utcnow)
 
-    hero: "Hero" = Relationship(sa_relationship_kwargs={"lazy": "raise"})
-    team: "Team" = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+    hero: "Hero" = Relationship(back_populates="team_links", sa_relationship_kwargs=NEVER_LAZY)
+    team: "Team" = Relationship(back_populates="hero_links", sa_relationship_kwargs=NEVER_LAZY)
 
 
 # ---- Heroes ----
@@ -48,6 +48,10 @@ class Hero(HeroBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     secret_name: str = Field(max_length=100)
+
+    team_links: list[HeroTeamLink] = Relationship(
+        back_populates="hero", passive_deletes="all", sa_relationship_kwargs=NEVER_LAZY
+    )
 
 
 class HeroCreate(Body, HeroBase):
@@ -83,6 +87,10 @@ class Team(TeamBase, table=True):
     __table_args__ = (UniqueConstraint("name"),)
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
+
+    hero_links: list[HeroTeamLink] = Relationship(
+        back_populates="team", passive_deletes="all", sa_relationship_kwargs=NEVER_LAZY
+    )
 
 
 class TeamCreate(Body, TeamBase):

@@ -15,7 +15,7 @@ from pydantic import MISSING, AfterValidator
 from sqlmodel import BigInteger, Field, Index, Relationship, SQLModel
 
 from app.core.settings import get_settings
-from app.models.base import OPAQUE_EXAMPLE, Body, described, uuid7
+from app.models.base import NEVER_LAZY, OPAQUE_EXAMPLE, Body, described, uuid7
 from app.models.types import UtcTime, line
 from app.models.user import User
 
@@ -86,7 +86,7 @@ class RefreshToken(SessionBase, table=True):
     redirect_uri: str | None = Field(default=None, max_length=500)
     authenticated_at: datetime | None = None
 
-    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+    user: User = Relationship(sa_relationship_kwargs=NEVER_LAZY)
 
     @property
     def expires_at(self) -> datetime:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Computed
 from sqlmodel import JSON, BigInteger, Field, Relationship, SQLModel, UniqueConstraint, col, func, select
 
 from app.core.scopes import SCOPES
-from app.models.base import OPAQUE_EXAMPLE, Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
+from app.models.base import NEVER_LAZY, OPAQUE_EXAMPLE, Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
 from app.models.types import Email, Name, Plain, StoredEmail, UtcTime, line, text_schema
 
 # The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
@@ -35,15 +35,19 @@ Search = Annotated[str, *line(254, "ada", "Only accounts whose address or name b
 _SCOPES, _SOME_SCOPES = "What the role allows.", ["me", "operations:read"]
 
 
-class RolePublic(SQLModel):
+class RoleBase(SQLModel):
     name: str = described("The role's name.", "user", max_length=50)
     scopes: list[str] = described(_SCOPES, _SOME_SCOPES, sa_type=JSON)
 
 
-class Role(RolePublic, table=True):
+class Role(RoleBase, table=True):
     __table_args__ = (UniqueConstraint("name"),)
 
     id: int | None = Field(default=None, primary_key=True)
+
+
+class RolePublic(RoleBase):
+    pass
 
 
 class RoleUpdate(Body):
@@ -83,7 +87,7 @@ class User(UserBase, table=True):
     newest_verification: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     newest_email_change: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
-    role: Role = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+    role: Role = Relationship(sa_relationship_kwargs=NEVER_LAZY)
 
     def link_recipient(self, kind: LinkKind) -> str | None:
         """The address that a link of this kind is mailed to; None if the account has no use for such a link."""

@@ -118,12 +118,12 @@ def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[
 
 def live_sessions(user_id: UUID, now: datetime) -> SelectOfScalar[RefreshToken]:
     """A user's sessions that could still be used."""
-    return select(RefreshToken).join(User).where(RefreshToken.user_id == user_id, *_live(now))
+    return select(RefreshToken).join(col(RefreshToken.user)).where(RefreshToken.user_id == user_id, *_live(now))
 
 
 def live_addresses(session: Session, email: str, now: datetime) -> Sequence[str]:
     """The IP addresses that an account's live sessions were started from."""
-    statement = select(RefreshToken.ip).join(User).where(User.email == email, *_live(now)).distinct()
+    statement = select(RefreshToken.ip).join(col(RefreshToken.user)).where(User.email == email, *_live(now)).distinct()
     return session.exec(statement).all()
 
 
@@ -162,11 +162,14 @@ def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: 
 def compare_and_swap(session: Session, read: SessionSnapshot, **changes: Any) -> bool:
     """Change the row if it is still as it was read. After False, read it and decide again."""
     known = {"id_": read.id, "generation_": read.generation, "confirmed_": read.confirmed}
-    return session.connection().execute(_swap(frozenset(changes)), {**known, **changes}).rowcount == 1
+    return (
+        session.connection().execute(_compare_and_swap_statement(frozenset(changes)), {**known, **changes}).rowcount
+        == 1
+    )
 
 
 @cache  # a statement built for each request takes 1 ms, this one 0.2
-def _swap(changed: frozenset[str]) -> Update:
+def _compare_and_swap_statement(changed: frozenset[str]) -> Update:
     unchanged = (
         col(RefreshToken.id) == bindparam("id_"),
         col(RefreshToken.generation) == bindparam("generation_"),
