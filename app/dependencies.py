@@ -15,7 +15,7 @@ from sqlmodel import Session, SQLModel, col
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.authentication import current_user
-from app.chat.hub import SCOPE as CHAT
+from app.chat.hub import CHAT_SCOPE
 from app.core.errors import Invalid
 from app.core.settings import get_settings
 from app.http.rate_limit import RouteLimit, by_person
@@ -44,7 +44,7 @@ CurrentUser = Annotated[Caller, requires("me")]
 OperationsReader = Annotated[Caller, requires("operations:read")]
 OperationsWriter = Annotated[Caller, requires("operations:write")]
 JobsUser = Annotated[Caller, requires("jobs")]
-ChatUser = Annotated[Caller, requires(CHAT)]
+ChatUser = Annotated[Caller, requires(CHAT_SCOPE)]
 
 LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
 

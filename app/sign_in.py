@@ -13,9 +13,9 @@ from sqlmodel import Session
 
 from app.accounts.users import find_user_by_email, upgrade_hash
 from app.core import metrics
+from app.core.addresses import network, networks
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, TooManyRequests
-from app.core.moving_windows import network, networks
 from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
@@ -93,7 +93,7 @@ async def _verify_and_start(
     request: Request, form: dict[str, str], email: str, services: Services, *, in_cookie: bool
 ) -> TokenPair:
     device = device_of(request, form)
-    await in_thread(services.account_limits.attempt, email, device.ip)
+    await in_thread(services.account_limits.count_attempt, email, device.ip)
     user, addresses = await services.database.read(request, _find_account, email)
     if network(device.ip) not in map(network, addresses):  # the owner is not locked out where they have a session
         await in_thread(services.account_limits.check_ceiling, email)
@@ -102,7 +102,7 @@ async def _verify_and_start(
     )
     if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")
-        await in_thread(services.account_limits.failed, email)
+        await in_thread(services.account_limits.count_failure, email)
         raise InvalidGrant
     scope = scope_at_login(form.get("scope"), user.role.scopes)
 
@@ -114,7 +114,7 @@ async def _verify_and_start(
         return services.authorization_server.start_session(session, sign_in, utcnow())
 
     pair = await services.database.write(request, start)
-    await in_thread(services.account_limits.succeeded, email, device.ip)
+    await in_thread(services.account_limits.forget_attempts, email, device.ip)
     metrics.count("logins", result="ok")
     return pair
 

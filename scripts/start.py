@@ -74,7 +74,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
         workers=settings.workers,
         reload=reload,
         reload_dirs=[str(ROOT / "app")] if reload else None,
-        http="app.http.uvicorn_protocols:Protocol",
+        http="app.http.uvicorn_protocols:HttpProtocol",
         ws="app.http.uvicorn_protocols:SocketProtocol",
         ws_max_size=MAX_FRAME,
         ws_per_message_deflate=False,  # messages are short, and each socket would keep two windows of 4 KiB and more

@@ -8,8 +8,9 @@ from limits import RateLimitItem, RateLimitItemPerHour, parse_many
 from limits.strategies import MovingWindowRateLimiter
 
 from app.core import metrics
+from app.core.addresses import networks
 from app.core.logs import security_event
-from app.core.moving_windows import LocalStorage, SharedStorage, networks, refusal
+from app.core.moving_windows import LocalStorage, SharedStorage, refusal
 from app.core.redis import CLIENT_OPTIONS
 
 # Wrong passwords of one account, however many networks they come from.
@@ -32,7 +33,7 @@ class AccountLimits:
         storage = SharedStorage(redis_url, **CLIENT_OPTIONS) if redis_url else LocalStorage()
         self._windows = MovingWindowRateLimiter(storage)
 
-    def attempt(self, account: str, address: str, kind: str = "password") -> None:
+    def count_attempt(self, account: str, address: str, kind: str = "password") -> None:
         """Count one attempt; raise TooManyRequests if it is one too many for its networks."""
         for network in networks(address):
             self._hit(_account_key(account), network, kind=kind)
@@ -41,11 +42,11 @@ class AccountLimits:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
         self._require(self._windows.test, ACCOUNT_CEILING, _account_key(account), "all", kind="password")
 
-    def proof(self, user_id: UUID) -> None:
+    def count_proof(self, user_id: UUID) -> None:
         """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
         self._hit(_account_key(f"proof/{user_id}"), kind="password")
 
-    def failed(self, account: str) -> None:
+    def count_failure(self, account: str) -> None:
         """Count a wrong password toward the ceiling."""
         self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
 
@@ -53,19 +54,19 @@ class AccountLimits:
         """Whether nothing was refused for this reason within an hour. Unknown accounts count alike."""
         return self._windows.hit(RECORDED_REFUSALS, _account_key(account), reason)
 
-    def succeeded(self, account: str, address: str) -> None:
+    def forget_attempts(self, account: str, address: str) -> None:
         for network in networks(address):
             for item in self._items:
                 self._windows.clear(item, _account_key(account), network)
 
-    def recovered(self, account: str, address: str) -> None:
+    def forget_all(self, account: str, address: str) -> None:
         """Forget the wrong passwords of an account whose owner has reset it."""
-        self.succeeded(account, address)
+        self.forget_attempts(account, address)
         self._windows.clear(ACCOUNT_CEILING, _account_key(account), "all")
 
-    def mail(self, recipient: str, address: str) -> None:
+    def count_mail_request(self, recipient: str, address: str) -> None:
         """Count a requested mail by the same numbers; nothing gives an attempt back."""
-        self.attempt(f"mail/{recipient}", address, kind="mail")
+        self.count_attempt(f"mail/{recipient}", address, kind="mail")
 
     def may_mail(self, recipient: str, template: str) -> bool:
         """Count a mail that is about to be sent; False if it is one too many for its recipient."""

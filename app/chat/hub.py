@@ -32,9 +32,9 @@ from app.oauth2.resource_server import Caller
 
 log = logging.getLogger("muster.chat")
 
-SCOPE = "chat"
+CHAT_SCOPE = "chat"
 BATCH = 200  # messages that one statement reads
-CAUGHT_UP = MAX_BACKLOG // 2  # or reads for a room's subscribers: those who read at once take them before the next
+CATCH_UP_BATCH = MAX_BACKLOG // 2  # or reads for a room's subscribers: those who read at once take them before the next
 POLL_INTERVAL = 1.0  # seconds between polls of the rooms' counters
 SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sessions
 MAX_PER_USER, MAX_PER_NETWORK, MAX_SUBSCRIBERS = 50, 1_000, 5_000  # in a process
@@ -182,10 +182,10 @@ class ChatHub:
         with self._outlasting_outages("catch up"):
             while room.last is not None and room.last < room.newest:
                 newest = room.newest
-                stored = await self._read(None, read_messages, room.name, after=room.last, limit=CAUGHT_UP)
+                stored = await self._read(None, read_messages, room.name, after=room.last, limit=CATCH_UP_BATCH)
                 for message in stored:
                     room.deliver(message)
-                if len(stored) < CAUGHT_UP:
+                if len(stored) < CATCH_UP_BATCH:
                     room.last = max(room.last, newest)  # a number still missing was never used, or was deleted
         room.is_catching_up = False
 
@@ -212,7 +212,7 @@ class ChatHub:
                 ids = {subscriber.session_id for subscriber in subscribers}
                 live = await self._read(None, live_scopes, ids, utcnow())
                 for subscriber in subscribers:
-                    if SCOPE not in live.get(subscriber.session_id, ()):
+                    if CHAT_SCOPE not in live.get(subscriber.session_id, ()):
                         is_live = subscriber.session_id in live
                         subscriber.close(CloseReason.FORBIDDEN if is_live else CloseReason.SIGNED_OUT)
 

@@ -6,7 +6,6 @@ They count in Redis when REDIS_URL is set. While Redis is unreachable, each proc
 import math
 import time
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 from limits import RateLimitItem
@@ -79,23 +78,3 @@ def refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequest
             "RateLimit": f'"{kind}";r=0;t={seconds}',
         }
     )
-
-
-def parse_address(host: str) -> str:
-    """The IP address in its usual form, or "unknown": a proxy may pass on anything."""
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return "unknown"
-
-
-def networks(address: str) -> list[str]:
-    """The networks of an address that one household, office or customer may own: in IPv4 the address itself, in IPv6
-    its /64, /56 and /48."""
-    if ":" not in address:
-        return [address]
-    return [str(ip_network(f"{address}/{prefix}", strict=False)) for prefix in (64, 56, 48)]
-
-
-def network(address: str) -> str:
-    return networks(address)[0]

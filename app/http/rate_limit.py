@@ -11,7 +11,8 @@ from limits import RateLimitItem, parse_many
 from slowapi import Limiter
 from starlette.requests import HTTPConnection
 
-from app.core.moving_windows import network, networks, parse_address, refusal
+from app.core.addresses import network, networks, parse_address
+from app.core.moving_windows import refusal
 from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import get_settings
 

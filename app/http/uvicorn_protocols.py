@@ -20,7 +20,7 @@ CLOSE_TIMEOUT = 5  # seconds for a client to read the close frame
 FAREWELL = 1
 
 
-class Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """HTTP with bounds on unterminated heads, and a shutdown that every request learns of.
 
     The parser buffers a line or header of any length, and waits forever for its end. Uvicorn stops the application only

@@ -24,7 +24,7 @@ WORKER_TIMEOUT = 5  # seconds for each command of a worker to Redis: its reads w
 class ThreadBackend:
     """Runs jobs in one thread per queue. A later sweep finds the jobs that still wait when the process ends."""
 
-    def __init__(self, run: Callable[[UUID], None]) -> None:
+    def __init__(self, run: Callable[[UUID, QueueName], None]) -> None:
         self._run = run
         self._waiting: dict[QueueName, set[UUID]] = {name: set() for name in QUEUES}
         self._threads = {name: ThreadPoolExecutor(1, f"jobs-{name}") for name in QUEUES}
@@ -49,7 +49,7 @@ class ThreadBackend:
 
     def _take(self, job_id: UUID, queue: QueueName) -> None:
         self._waiting[queue].discard(job_id)
-        self._run(job_id)
+        self._run(job_id, queue)
 
 
 class CeleryBackend(ThreadBackend):
@@ -58,7 +58,8 @@ class CeleryBackend(ThreadBackend):
     def __init__(self, redis_url: str, on_sent: Callable[[UUID], None]) -> None:
         from redis import Redis  # noqa: PLC0415  # importing it takes 0.1 s, which only Redis users need
 
-        super().__init__(on_sent)
+        super().__init__(self._send_to_worker)
+        self._on_sent = on_sent
         self._celery = make_celery(redis_url, **TIMEOUTS, max_retries=0)  # a sweep repeats what failed
         self._redis = Redis.from_url(redis_url, **CLIENT_OPTIONS)
 
@@ -72,11 +73,10 @@ class CeleryBackend(ThreadBackend):
         self._celery.close()
         self._redis.close()
 
-    def _take(self, job_id: UUID, queue: QueueName) -> None:
-        self._waiting[queue].discard(job_id)
+    def _send_to_worker(self, job_id: UUID, queue: QueueName) -> None:
         try:
             self._celery.send_task(TASK, [str(job_id)], task_id=str(job_id), queue=queue, retry=False)
-            self._run(job_id)
+            self._on_sent(job_id)
         except Exception:  # whatever went wrong, the row still says that the job was not sent
             metrics.count("dispatch_failures")
 

@@ -40,7 +40,7 @@ class _SessionRecord(SessionBase):
     revoke_reason: str | None
 
 
-class _Part(NamedTuple):
+class _List(NamedTuple):
     """The rows of a table that meet `owned`: those columns that the schema shows, some of them replaced."""
 
     table: Any
@@ -51,25 +51,25 @@ class _Part(NamedTuple):
 
 # As in OwnAuditEvent: where an admin was is not shown.
 _OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
-_PARTS = {  # the lists that `parts` cannot derive from the tables
-    "sessions": _Part(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
-    "identities": _Part(Identity, IdentityBase, lambda me: col(Identity.user_id) == me),
-    "events": _Part(AuditEvent, AuditEventBase, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
-    "tasks": _Part(Task, TaskPublic, lambda me: (col(Task.author_id) == me) | (col(Task.assignee_id) == me)),
-    "messages": _Part(ChatMessage, ChatMessagePublic, lambda me: col(ChatMessage.author_id) == me),
-    "jobs": _Part(Job, JobBase, lambda me: (col(Job.owner_id) == me) & col(Job.kind).in_(REQUESTABLE)),
+_LISTS = {  # the lists that `exported_lists` cannot derive from the tables
+    "sessions": _List(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
+    "identities": _List(Identity, IdentityBase, lambda me: col(Identity.user_id) == me),
+    "events": _List(AuditEvent, AuditEventBase, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
+    "tasks": _List(Task, TaskPublic, lambda me: (col(Task.author_id) == me) | (col(Task.assignee_id) == me)),
+    "messages": _List(ChatMessage, ChatMessagePublic, lambda me: col(ChatMessage.author_id) == me),
+    "jobs": _List(Job, JobBase, lambda me: (col(Job.owner_id) == me) & col(Job.kind).in_(REQUESTABLE)),
 }
 
 
-def parts() -> dict[str, _Part]:
-    """Each list but the operations: _PARTS, and every other table with an `owner_id` and a schema `…Public`."""
+def exported_lists() -> dict[str, _List]:
+    """Each list but the operations: _LISTS, and every other table with an `owner_id` and a schema `…Public`."""
     all_tables()
     tables = {mapper.class_ for mapper in inspect(Operation).registry.mappers}
-    every = dict(_PARTS)
-    for table in tables - {Operation, *(part.table for part in _PARTS.values())}:
+    every = dict(_LISTS)
+    for table in tables - {Operation, *(listed.table for listed in _LISTS.values())}:
         schema = getattr(sys.modules[table.__module__], f"{table.__name__}Public", None)
         if schema and "owner_id" in table.model_fields:
-            every[table.__tablename__] = _Part(table, schema, partial(eq, col(table.owner_id)))
+            every[table.__tablename__] = _List(table, schema, partial(eq, col(table.owner_id)))
     return every
 
 
@@ -78,30 +78,30 @@ def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
     archive = BytesIO()
     with claimed.database.thread_scope() as session:
         account = UserPublic.of(get_user(session, claimed.owner_id))
-    lists = parts()
+    lists = exported_lists()
     with ZipFile(archive, "w", ZIP_DEFLATED) as files:
-        readme = render("export.txt", email=account.email, now=utcnow(), others=lists.keys() - _PARTS)
+        readme = render("export.txt", email=account.email, now=utcnow(), others=lists.keys() - _LISTS)
         files.writestr("README.txt", readme)
         _write(files, "account", list(UserPublic.model_fields), [[account]])
-        for name, part in lists.items():
-            shown = [field for field in part.schema.model_fields if field in part.table.model_fields]
-            _write(files, name, shown, _read(claimed, part, shown))
+        for name, listed in lists.items():
+            shown = [field for field in listed.schema.model_fields if field in listed.table.model_fields]
+            _write(files, name, shown, _read(claimed, listed, shown))
         # With the columns of the import, so that another account can import them.
         _write(files, "operations", csv_format.COLUMNS, operations)
     return archive.getvalue()
 
 
-def _read(claimed: ClaimedJob, part: _Part, shown: Sequence[str]) -> Iterator[list[Any]]:
+def _read(claimed: ClaimedJob, listed: _List, shown: Sequence[str]) -> Iterator[list[Any]]:
     """Read each batch in a short session of its own, in the order of the ids."""
-    row_id = part.table.id
-    columns = [part.replaced.get(name, getattr(part.table, name)).label(name) for name in shown]
-    statement = select(*columns).where(part.owned(claimed.owner_id)).order_by(row_id).limit(BATCH)
+    row_id = listed.table.id
+    columns = [listed.replaced.get(name, getattr(listed.table, name)).label(name) for name in shown]
+    statement = select(*columns).where(listed.owned(claimed.owner_id)).order_by(row_id).limit(BATCH)
     rows: Sequence[Any] | None = None
     while rows is None or len(rows) == BATCH:
         after = statement.where(row_id > rows[-1]["id"]) if rows else statement
         with claimed.database.thread_scope() as session:
             rows = session.exec(after).mappings().all()
-        yield [part.schema.model_construct(**row) for row in rows]
+        yield [listed.schema.model_construct(**row) for row in rows]
         claimed.report_progress(0.0)
 
 

@@ -32,7 +32,7 @@ log = logging.getLogger("muster.jobs")
 STALE_AFTER = timedelta(seconds=60)  # a running job without a heartbeat for this long is requeued
 SWEEP_INTERVAL = 30.0  # seconds
 LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago and is in no queue is sent again
-NEVER = datetime.min.replace(tzinfo=UTC)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
 FAILED = "The attempt failed"  # all that the job's owner may know
@@ -63,7 +63,11 @@ class JobQueue:
 
     def __init__(self, database: Database, redis_url: str | None) -> None:
         self._database = database
-        self._backend = CeleryBackend(redis_url, self._mark_sent) if redis_url else ThreadBackend(self.run)
+        self._backend = (
+            CeleryBackend(redis_url, self._mark_sent)
+            if redis_url
+            else ThreadBackend(lambda job_id, _: self.run(job_id))
+        )
         self._handle: Handler
         self._last_purge = ""
         self._stopping = Event()
@@ -152,8 +156,8 @@ class JobQueue:
         except Exception as error:
             where = "".join(format_tb(error.__traceback__))  # lines of code only: a message may repeat an address
             delay = min(FIRST_DELAY * int(4 ** (job.attempts - 1)), MAX_DELAY)
-            why = describe_failure(error) if job.kind == "mail" else FAILED
-            self._fail(claimed, f"{type(error).__name__}\n{where}", delay=delay, why=why)
+            shown = describe_failure(error) if job.kind == "mail" else FAILED
+            self._fail(claimed, f"{type(error).__name__}\n{where}", delay=delay, shown=shown)
 
     def _complete(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         """Store the outcome, and mail it if its owner has asked for that."""
@@ -173,12 +177,13 @@ class JobQueue:
             claimed.update(session, state="waiting", attempts=job.attempts - 1, due_at=utcnow(), sent_at=None)
         log.info("job %s (%s) released", job.id, job.kind)
 
-    def _fail(self, claimed: ClaimedJob, reason: str, *conditions: Any, delay: timedelta, why: str = FAILED) -> None:
-        """Schedule another attempt, or fail the job for good. The ticket is in the row and in the log."""
+    def _fail(self, claimed: ClaimedJob, details: str, *conditions: Any, delay: timedelta, shown: str = FAILED) -> None:
+        """Schedule another attempt, or fail the job for good. The row has the reason `shown` to people, and the log
+        the details; both have the ticket."""
         job, ticket = claimed.job, token_hex(6)
         max_attempts = POLICIES[job.kind].max_attempts
         retry = job.attempts < max_attempts
-        error = f"{why} (ticket {ticket})."
+        error = f"{shown} (ticket {ticket})."
         with self._database.thread_scope(write=True) as session:
             if retry:
                 later = {"state": "waiting", "due_at": utcnow() + delay, "sent_at": None}
@@ -190,7 +195,7 @@ class JobQueue:
         if was_held:
             metrics.count("jobs_ended", kind=job.kind, result="retried" if retry else "failed")
             attempt = f"attempt {job.attempts} of {max_attempts}"
-            log.error("ticket %s: job %s (%s), %s: %s", ticket, job.id, job.kind, attempt, reason)
+            log.error("ticket %s: job %s (%s), %s: %s", ticket, job.id, job.kind, attempt, details)
 
     # ---- Sweep ----
 
@@ -230,7 +235,7 @@ class JobQueue:
         lost_before = now - LOST_AFTER
         if oldest := self._backend.oldest(queue):
             sent = self._read(select(func.max(Job.sent_at)).where(Job.id == oldest))
-            lost_before = min(lost_before, sent[0] or NEVER)
+            lost_before = min(lost_before, sent[0] or LONG_AGO)
         unsent = col(Job.sent_at).is_(None) | (col(Job.sent_at) < lost_before)
         waiting = (_UNFINISHED, Job.state == "waiting", Job.queue == queue, Job.due_at <= now, unsent)
         for job_id in self._read(select(Job.id).where(*waiting).order_by(col(Job.id)).limit(BATCH)):

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from sqlmodel import JSON, Field, Index, Session, SQLModel, col, delete, update
 
+from app.core.addresses import parse_address
 from app.core.database import after_commit
 from app.core.logs import actor, client_host, security_event
-from app.core.moving_windows import parse_address
 from app.models.base import described, utcnow, uuid7
 from app.models.types import StoredEmail, UtcTime
 

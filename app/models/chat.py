@@ -26,7 +26,9 @@ Text = Annotated[str, *lines(MAX_TEXT, "Hello", f"At most {MAX_TEXT} bytes in UT
 _SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 _ROOM = "A slug. A room exists once a message is written in it."
 RoomName = Annotated[str, pydantic.Field(pattern=_SLUG, max_length=50, description=_ROOM, examples=[LOBBY])]
-ClientId = Annotated[str, pydantic.Field(pattern=r"^[!-~]{1,64}$", examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]
+ClientMessageId = Annotated[
+    str, pydantic.Field(pattern=r"^[!-~]{1,64}$", examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])
+]
 Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 
 
@@ -34,16 +36,20 @@ Number = Annotated[int, pydantic.Field(ge=0, le=MAX_ID, examples=[12])]
 _NEVER = {"server_default": text("'1970-01-01 00:00:00.000000'")}
 
 
-class ChatRoomPublic(SQLModel):
+class ChatRoomBase(SQLModel):
     name: str = described("The name of the room.", LOBBY, primary_key=True, max_length=50)
     last_number: int = described("The number of its latest message.", 12, sa_type=BigInteger)
     last_message_at: UtcTime = Field(description="When its latest message was written.", sa_column_kwargs=_NEVER)
 
 
-class ChatRoom(ChatRoomPublic, table=True):
-    """`last_number` is incremented in the transaction of each message, so numbers appear in commit order."""
+class ChatRoom(ChatRoomBase, table=True):
+    """A chat room. Each message increments `last_number` in its transaction, so numbers appear in commit order."""
 
     __tablename__ = "chat_room"
+
+
+class ChatRoomPublic(ChatRoomBase):
+    pass
 
 
 _CLIENT_ID = "An id of your choice: a message sent again with the same id is stored once."
@@ -51,7 +57,7 @@ _CLIENT_ID = "An id of your choice: a message sent again with the same id is sto
 
 class ChatMessageBase(SQLModel):
     text: Text = Field(max_length=MAX_TEXT)
-    client_message_id: ClientId | None = Field(default=None, max_length=64, description=_CLIENT_ID)
+    client_message_id: ClientMessageId | None = Field(default=None, max_length=64, description=_CLIENT_ID)
 
 
 class ChatMessage(ChatMessageBase, table=True):

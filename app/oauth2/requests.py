@@ -169,12 +169,12 @@ class AuthorizationRequest:
     def binding(self) -> CodeBinding:
         return CodeBinding(self.client.id, self.parameters["redirect_uri"], self.parameters["code_challenge"])
 
-    def refused(self, error: OAuthError, issuer: str) -> str:
+    def error_redirect(self, error: OAuthError, issuer: str) -> str:
         """The redirect that reports an error (RFC 6749 section 4.1.2.1)."""
         body = oauth_error(error)
-        return self.answered(issuer, error=body["error"], error_description=body["error_description"])
+        return self.redirect(issuer, error=body["error"], error_description=body["error_description"])
 
-    def answered(self, issuer: str, **values: str) -> str:
+    def redirect(self, issuer: str, **values: str) -> str:
         """The redirect URI with these values, the client's state, and our issuer (RFC 9207 section 2)."""
         state = {"state": self.parameters["state"]} if "state" in self.parameters else {}
         uri = self.parameters["redirect_uri"]

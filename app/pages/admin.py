@@ -64,8 +64,8 @@ PersonForm = Annotated[Form, form_of(person)]
 @router.post("/people/{user_id:uuid}")
 async def change_person(request: Request, user_id: UUID, form: PersonForm) -> Response:
     """Change the role, or whether the account is active."""
-    state = {"is_active": form["is_active"] == "true"} if form["is_active"] else {}
-    await call_api(request, "PATCH", f"{USERS}/{user_id}", json=form.optional("role") | state)
+    activation = {"is_active": form["is_active"] == "true"} if form["is_active"] else {}
+    await call_api(request, "PATCH", f"{USERS}/{user_id}", json=form.optional("role") | activation)
     return redirect(f"/admin/people/{user_id}", done="person")
 
 

@@ -4,10 +4,10 @@ from fastapi import Request, Response
 from sqlmodel import Session
 
 from app.accounts import email_tokens, users
+from app.core.addresses import networks
 from app.core.concurrency import in_thread
 from app.core.crypto import sha256_base64url
 from app.core.errors import AlreadyConfirmed, Conflict, EmailTaken, InvalidLink, RolesMissing
-from app.core.moving_windows import networks
 from app.core.oauth_errors import UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
@@ -132,7 +132,7 @@ async def introspect(request: Request, response: Response, form: OAuthForm, serv
 @RouteLimit(settings.limit_register)
 def forgot_password(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> None:
     """Mail a password reset link. The response, and the time it takes, are the same for every address."""
-    services.account_limits.mail(body.email, client_address(request))
+    services.account_limits.count_mail_request(body.email, client_address(request))
     # The job looks the account up, so that a known address takes no longer than an unknown one.
     services.jobs.mail(session, "reset", to=body.email)
 
@@ -141,7 +141,7 @@ def forgot_password(request: Request, body: EmailBody, services: ServicesDep, se
 @RouteLimit(settings.limit_register)
 def request_verification(request: Request, body: EmailBody, services: ServicesDep, session: SessionDep) -> None:
     """Mail the verification link again. The response is the same for every address."""
-    services.account_limits.mail(body.email, client_address(request))
+    services.account_limits.count_mail_request(body.email, client_address(request))
     services.jobs.mail(session, "verification", to=body.email)
 
 
@@ -161,7 +161,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
         services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
 
     await services.database.write(request, reset)
-    await in_thread(services.account_limits.recovered, user.email, client_address(request))
+    await in_thread(services.account_limits.forget_all, user.email, client_address(request))
 
 
 @local_accounts.post(
@@ -171,7 +171,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
 def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Mail a new link in place of one that has expired or was replaced: an `invalid-link` that is `renewable`."""
     kind, user = email_tokens.find_renewable(session, services.signers, body.token)
-    services.account_limits.mail(user.email, client_address(request))
+    services.account_limits.count_mail_request(user.email, client_address(request))
     services.jobs.mail(session, kind, owner_id=user.id)
 
 

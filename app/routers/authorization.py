@@ -64,9 +64,9 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
         scope = scope_at_login(asked.parameters.get("scope"), me.session.role_scopes)
         if decision is not None and decision.email in {"", me.session.email}:
             code = await _issue_code(request, services, asked, me, scope, decision)
-            return Authorization(redirect=asked.answered(issuer, code=code))
+            return Authorization(redirect=asked.redirect(issuer, code=code))
     except OAuthError as error:
-        return Authorization(redirect=asked.refused(error, issuer))
+        return Authorization(redirect=asked.error_redirect(error, issuer))
     scopes = in_order(frozenset(me.session.role_scopes)) if scope is None else scope.split()
     return Authorization(client=asked.client.name, scopes=scopes, email=me.session.email)
 

@@ -12,7 +12,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import col, select, tuple_
 
-from app.chat.hub import SCOPE
+from app.chat.hub import CHAT_SCOPE
 from app.chat.messages import Message, read_messages
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
@@ -66,7 +66,8 @@ def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRo
     rooms = select(ChatRoom).order_by(*(column.desc() for column in order)).limit(page.limit + 1)
     if page.position:
         rooms = rooms.where(tuple_(*order) < (datetime.fromisoformat(page.position[0]), page.position[1]))
-    return list(page.cut(session.exec(rooms).all(), lambda room: [room.last_message_at.isoformat(), room.name]))
+    rows = page.cut(session.exec(rooms).all(), lambda room: [room.last_message_at.isoformat(), room.name])
+    return [ChatRoomPublic.model_validate(row) for row in rows]
 
 
 @router.get("/messages", response_model=list[ChatMessagePublic])
@@ -99,7 +100,7 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
     if subscriber.close_reason is CloseReason.SIGNED_OUT:
         raise InvalidToken
     if subscriber.close_reason is CloseReason.FORBIDDEN:
-        raise InsufficientScope(SCOPE)
+        raise InsufficientScope(CHAT_SCOPE)
     return messages
 
 

@@ -15,7 +15,7 @@ from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
 from app.authentication import authenticate, bearer, resolve_token
-from app.chat.hub import SCOPE, ChatHub
+from app.chat.hub import CHAT_SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Unauthenticated, UnsupportedMediaType, problem
@@ -88,7 +88,7 @@ async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Ca
     try:
         check_client_version(websocket.scope, services.settings)
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
-        caller = await authenticate(websocket, await _token(websocket), [SCOPE])
+        caller = await authenticate(websocket, await _token(websocket), [CHAT_SCOPE])
     except Exception:
         await in_thread(_count_socket, websocket)
         raise

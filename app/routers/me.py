@@ -6,9 +6,9 @@ from sqlmodel import Session, col
 
 from app.accounts import users
 from app.authentication import send_cookie
+from app.core.addresses import networks
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound, found
-from app.core.moving_windows import networks
 from app.dependencies import CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import client_address
@@ -139,10 +139,10 @@ async def _read_account(request: Request, services: Services, me: Caller) -> Use
 async def _verify_password(request: Request, services: Services, user: User, password: str) -> None:
     """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
     password_hash = found(user.password_hash, PasswordElsewhere)
-    await in_thread(services.account_limits.proof, user.id)
+    await in_thread(services.account_limits.count_proof, user.id)
     matches, _ = await services.password_hasher.verify(password, password_hash, _parties(request, user))
     if not matches:
-        await in_thread(services.account_limits.failed, user.email)
+        await in_thread(services.account_limits.count_failure, user.email)
         await note_refusal(services, user.email, "current-password")
         raise WrongPassword
 

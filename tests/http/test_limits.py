@@ -301,7 +301,7 @@ def test_two_slow_answers_of_redis_in_a_row_count_as_a_failure(monkeypatch: pyte
     ("use", "command"),
     [
         (lambda url: Cache(url).get_or_make(uuid4(), 1, "query", lambda: b"computed"), b"\r\nGET\r\n"),
-        (lambda url: AccountLimits("2/minute", url).attempt("ada", "127.0.0.1"), b"\r\nEVALSHA\r\n"),
+        (lambda url: AccountLimits("2/minute", url).count_attempt("ada", "127.0.0.1"), b"\r\nEVALSHA\r\n"),
     ],
 )
 def test_a_silent_redis_is_asked_once_and_without_a_greeting(use: Callable[[str], object], command: bytes) -> None:

@@ -44,7 +44,7 @@ def send_while_held(backend: CeleryBackend | ThreadBackend, held: Held) -> None:
 
 
 def test_the_thread_backend_runs_a_waiting_job_once(held: Held) -> None:
-    backend = ThreadBackend(held)
+    backend = ThreadBackend(lambda job_id, _queue: held(job_id))
     send_while_held(backend, held)
     backend.close()
     assert held.received == [ONE, TWO, TWO]

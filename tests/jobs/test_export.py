@@ -10,14 +10,14 @@ from zipfile import ZipFile
 import httpx
 import pytest
 
-from app.jobs.export import parts
+from app.jobs.export import exported_lists
 from app.models.base import all_tables
 from tests.support.assertions import assert_problem
 from tests.support.phones import COURSE
 from tests.support.servers import PASSWORD, Muster, Tokens, hash_of
 from tests.support.workers import Board
 
-LISTS = ("account", *parts(), "operations")
+LISTS = ("account", *exported_lists(), "operations")
 # Tables that name an account and are in no list, and why.
 NOT_LISTED = {
     "operation": "in operations.csv, as the import reads it",
@@ -105,13 +105,13 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
 
 @pytest.mark.one_database
 def test_every_table_that_names_an_account_is_in_the_archive() -> None:
-    listed = {part.table.__tablename__ for part in parts().values()}
+    listed = {each.table.__tablename__ for each in exported_lists().values()}
     for table in all_tables():
         of_account = {"owner_id", "user_id"} & {*table.columns.keys()} or any(
             key.column.table.name == "user" for key in table.foreign_keys
         )
         assert not of_account or (table.name in listed) != (table.name in NOT_LISTED), (
-            f"What people have in the table {table.name} is missing from their archive. Add a line for it to _PARTS in "
+            f"What people have in the table {table.name} is missing from their archive. Add a line for it to _LISTS in "
             f"app/jobs/export.py, or say in NOT_LISTED, in {__file__}, why it does not belong there."
         )
 

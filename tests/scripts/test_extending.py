@@ -41,11 +41,11 @@ NOT_THESE = (
 ONE_SCOPE = "not one_scope or one_scope and notes"
 ARCHIVED = '''"""The archive of everything has the rows of a resource that was added."""
 
-from app.jobs.export import parts
+from app.jobs.export import exported_lists
 
 
 def test_the_archive_has_notes_as_the_api_shows_them() -> None:
-    assert list(parts()["note"].schema.model_fields) == ["text", "color", "due_on", "link", "id", "created_at"]
+    assert list(exported_lists()["note"].schema.model_fields) == ["text", "color", "due_on", "link", "id", "created_at"]
 '''
 
 
