@@ -17,6 +17,8 @@ MISTAKES = {
     "Set LIMIT_NOTHING_THERE.": "name: LIMIT_NOTHING_THERE",
     "A route takes `NothingDep`.": "name: NothingDep",
     "It calls `Database.nothing_there()`.": "name: Database.nothing_there()",
+    "Pages come from app/dependencies.py `Database.read`.": "name in app/dependencies.py: Database.read",
+    "It is `Database.read` in `dependencies.py`.": "name in dependencies.py: Database.read",
     "Decision 4711 says why.": "decision: 4711",
     "[There](nowhere.png).": "file to link to: nowhere.png",
     "[Here](#nothing-here).": "heading to link to: #nothing-here",
@@ -25,6 +27,7 @@ MISTAKES = {
 TRUE = """
 See `app/core/errors.py`, errors.py, `docs/decisions/*.md` and docs/operating.md#alerts, or `./scripts/serve --demo`.
 Routes take `SessionDep`; `Database.read()` and `SECRET_KEYS`, LIMIT_DEFAULT, PT30S and `P30D` exist, as does ADR 0003.
+So does `Side` in app/core/database.py, and `core/database.py` `Database.read()`.
 Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.py::test_what_is_true_is_not_reported`.
 
 ## What goes on

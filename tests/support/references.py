@@ -3,6 +3,7 @@
 The rules are precise, so that a report is always a mistake. A path begins with a directory of ours or ends in .py or
 .md. A setting or a constant is written in capitals with an underscore. Any other name is a code span that is one
 identifier, such as `SessionDep` or `Database.read`; it exists if code of ours contains it, not only prose or a test.
+Where a line says in which file a name is, such as `Side` in `app/core/database.py`, that file must contain it.
 """
 
 import ast
@@ -40,6 +41,8 @@ _TEST = re.compile(r"([\w/]+\.py)::(test_\w+)")
 _CONSTANT = re.compile(r"(?<![\w-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)")
 _SPAN = re.compile(r"`([^`\n]+)`")
 _NAME = re.compile(r"(?!\d|PT?\d)(?:\w+\.)*\w+(?:\(\))?")  # neither a number nor a duration such as PT30S
+_PLACE, _PLACED = r"`?((?:[\w-]+/)*[\w-]+\.py)`?", r"`((?:\w+\.)*\w+)(?:\(\))?`"
+_NAME_IN_FILE = re.compile(rf"{_PLACE} {_PLACED}|{_PLACED} in {_PLACE}")
 _MODULE = re.compile(r"(?<![\w/.])(app(?:\.\w+)*\.\w+)(?::(\w+))?(?= |`|$|,|\))")
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _WRITTEN_BY_THE_READER = re.compile(r"(\b|_)notes?\.py$|\bNote[A-Z]\w+$")
@@ -162,7 +165,8 @@ def _functions(path: Path) -> set[str]:
 
 def missing(said: Prose) -> Iterator[str]:
     """The things that this line mentions but that do not exist, with their place: `README.md:12: no such file: …`."""
-    rules = [_paths, _modules, _decisions, _links] if said.is_code else [_paths, _modules, _decisions, _links, _names]
+    rules = [_paths, _modules, _decisions, _links]
+    rules += [] if said.is_code else [_names, _names_in_files]
     if said.path.name == "CHANGELOG.md":  # it names what is gone
         rules = [_links]
     place = said.path.relative_to(ROOT) if said.path.is_relative_to(ROOT) else said.path.name
@@ -216,3 +220,11 @@ def _names(said: Prose) -> Iterator[str]:
     for name in dict.fromkeys([*_CONSTANT.findall(said.text), *spans]):
         if any(part not in words() and part.lower() not in words() for part in name.removesuffix("()").split(".")):
             yield f"name: {name}"
+
+
+def _names_in_files(said: Prose) -> Iterator[str]:
+    for before, name_after, name_before, after in _NAME_IN_FILE.findall(said.text):
+        file, name = before or after, name_before or name_after
+        own = set().union(*(_parsed(path).words for path in sources() if path.match(file)))
+        if not own.issuperset(name.split(".")):
+            yield f"name in {file}: {name}"
