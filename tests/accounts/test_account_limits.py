@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.accounts.limits import ACCOUNT_CEILING
-from tests.accounts.test_links import NEW_PASSWORD, forgotten, reset
+from tests.accounts.test_email_tokens import NEW_PASSWORD, forgotten, reset
 from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Muster, wait_for
@@ -96,7 +96,7 @@ def test_an_access_token_allows_no_additional_password_attempts(
     assert strict.me(tokens).status_code == 200
 
 
-def test_proofs_of_the_password_are_counted_by_person_whatever_their_outcome(strict: Muster) -> None:
+def test_password_confirmations_are_counted_by_person_whatever_their_outcome(strict: Muster) -> None:
     account = strict.new_account()
     body = {"email": "new@example.com", "current_password": PASSWORD}
 
@@ -110,7 +110,7 @@ def test_proofs_of_the_password_are_counted_by_person_whatever_their_outcome(str
 
 
 @pytest.mark.slow
-def test_a_network_has_its_share_of_the_queue_and_never_another_ones(strict: Muster) -> None:
+def test_a_network_has_its_own_share_of_the_queue_and_never_takes_that_of_another(strict: Muster) -> None:
     others = [strict.new_account() for _ in range(5)]
     refused: Counter[int] = Counter()
     over = Event()
@@ -139,13 +139,13 @@ def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict
 
 
 @pytest.mark.slow
-def test_strangers_everywhere_have_a_ceiling_which_the_owner_neither_raises_nor_meets(strict: Muster) -> None:
+def test_strangers_on_all_networks_share_a_ceiling_that_the_owner_neither_raises_nor_reaches(strict: Muster) -> None:
     assert (ACCOUNT_CEILING.amount, ACCOUNT_CEILING.get_expiry()) == (100, 3600), "of the service itself"
     account = strict.new_account()
     account.sign_in()  # from 127.0.0.1, where a session lives then
     for numbers in (range(CEILING // 2), range(CEILING // 2, CEILING)):
         with ThreadPoolExecutor(8) as pool:
-            answers = pool.map(lambda number: _molest(strict, account.email, f"192.0.2.{number}"), numbers)
+            answers = pool.map(lambda number: _attack(strict, account.email, f"192.0.2.{number}"), numbers)
             assert set(answers) == {(400, 202)}
         for _ in range(5):
             account.sign_in()  # allows the strangers no additional attempts
@@ -159,7 +159,7 @@ def test_strangers_everywhere_have_a_ceiling_which_the_owner_neither_raises_nor_
     assert guess(strict, account.email, NEW_PASSWORD, "198.51.100.1").status_code == 200
 
 
-def _molest(muster: Muster, email: str, address: str) -> tuple[int, int]:
+def _attack(muster: Muster, email: str, address: str) -> tuple[int, int]:
     forgot = muster.client.post(
         "/api/auth/forgot-password", json={"email": email}, headers={"X-Forwarded-For": address}
     )

@@ -57,14 +57,14 @@ def test_registration_returns_the_account_with_the_role_user(muster: Muster) -> 
 
 
 @pytest.mark.parametrize("wish", [{"role": "admin"}, {"scopes": ["users:write"]}, {"is_verified": True}, {"id": "1"}])
-def test_nobody_chooses_a_role_or_scope(muster: Muster, wish: dict[str, Any]) -> None:
+def test_registration_cannot_choose_a_role_or_scope(muster: Muster, wish: dict[str, Any]) -> None:
     answer = register(muster, email=fresh_address(), **wish)
     assert_problem(answer, 422, "invalid")
     assert answer.json()["errors"][0]["loc"] == ["body", *wish]
 
 
 @pytest.mark.parametrize("domain", ["printer.local", "nas.home.arpa", "bücher.example"])
-def test_mail_reaches_domains_of_a_home_and_those_with_accents(muster: Muster, domain: str) -> None:
+def test_mail_reaches_home_network_domains_and_domains_with_accents(muster: Muster, domain: str) -> None:
     name = uuid4().hex
     assert register(muster, email=f"{name}@{domain}").json()["email"] == f"{name}@{domain}"
     assert muster.mails(f"{name}@{domain.encode('idna').decode()}")
@@ -202,9 +202,7 @@ def test_one_of_two_concurrent_password_changes_wins(muster: Muster) -> None:
 
 
 @pytest.mark.slow
-def test_an_account_with_much_in_it_may_take_longer_to_delete_than_other_statements(
-    folder: Path, postgres: str
-) -> None:
+def test_deleting_a_large_account_may_take_longer_than_other_statements(folder: Path, postgres: str) -> None:
     with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder, STATEMENT_TIMEOUT="0.5") as muster:
         tokens = muster.new_account().tokens()
         slow = "BEGIN PERFORM pg_sleep(1); RETURN OLD; END"

@@ -59,7 +59,7 @@ def test_another_persons_session_reads_as_absent(muster: Muster) -> None:
 
 
 @pytest.mark.slow
-def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Callable[..., Muster]) -> None:
+def test_all_accounts_are_listed_once_oldest_first_page_by_page(serve: Callable[..., Muster]) -> None:
     muster = serve()
     admin = muster.admin().tokens()
     emails = [muster.new_account().email for _ in range(5)]
@@ -75,7 +75,7 @@ def test_all_accounts_are_listed_once_the_oldest_first_page_by_page(serve: Calla
 
 
 @pytest.mark.slow
-def test_accounts_are_found_by_how_their_address_or_name_begins(muster: Muster) -> None:
+def test_accounts_are_found_by_the_beginning_of_their_address_or_name(muster: Muster) -> None:
     admin, mark = muster.admin().tokens(), uuid4().hex
     people = [muster.new_account(name=f"{mark.upper()}{end}") for end in (" Ada", "%", "_", "é", "x")]
     ids = [id_of(one.tokens()) for one in people]
@@ -214,7 +214,7 @@ def test_a_deleted_account_is_signed_out_at_once(muster: Muster) -> None:
     assert_problem(call(muster, admin, "DELETE", f"/users/{id_of(tokens)}"), 404, "user-not-found")
 
 
-def test_a_demotion_takes_the_scopes_at_the_next_request(muster: Muster) -> None:
+def test_a_demotion_removes_the_scopes_at_the_next_request(muster: Muster) -> None:
     account, admin = muster.admin(), muster.admin().tokens()
     tokens, narrow = account.sign_in(), account.sign_in(scope="users:read")
     assert call(muster, tokens, "GET", "/roles").status_code == 200

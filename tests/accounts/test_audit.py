@@ -93,7 +93,7 @@ def test_what_happens_to_an_account_is_in_the_audit_log(muster: Muster) -> None:
         assert_problem(call(muster, admin, "GET", f"/audit?{query}"), 422, "invalid")
 
 
-def test_nobody_acts_for_whoever_sent_the_request_before_on_their_connection(muster: Muster) -> None:
+def test_an_event_never_names_the_sender_of_the_previous_request_on_its_connection(muster: Muster) -> None:
     admin, email = muster.admin().tokens(), f"{uuid4().hex}@example.com"
     first = head("GET", "/api/users/me", **admin.bearer)
     body = json.dumps({"email": email, "password": PASSWORD}).encode()
@@ -107,7 +107,7 @@ def test_nobody_acts_for_whoever_sent_the_request_before_on_their_connection(mus
     assert (event["event"], event["actor_id"]) == ("account-created", None)
 
 
-def test_a_person_sees_what_happened_to_the_own_account_but_not_which_admin_did_it(muster: Muster) -> None:
+def test_a_person_sees_what_happened_to_their_own_account_but_not_which_admin_did_it(muster: Muster) -> None:
     admin, account = muster.admin().tokens(), muster.register(name="Ada")
     tokens = account.sign_in()
     call(muster, admin, "PATCH", f"/users/{id_of(tokens)}", {"name": "Grace"}).raise_for_status()
@@ -121,7 +121,7 @@ def test_a_person_sees_what_happened_to_the_own_account_but_not_which_admin_did_
     assert [len(page) for page in pages(muster, tokens, "/users/me/audit?limit=2")] == [2, 1]
 
 
-def test_of_a_deleted_account_stays_that_it_was_deleted_and_what_it_did_to_others(muster: Muster) -> None:
+def test_the_log_keeps_the_deletion_of_an_account_and_what_that_account_did_to_others(muster: Muster) -> None:
     admin, other = muster.admin().tokens(), id_of(muster.new_account().tokens())
     gone = muster.new_account(role="admin")
     tokens = gone.sign_in()
@@ -138,7 +138,7 @@ def test_of_a_deleted_account_stays_that_it_was_deleted_and_what_it_did_to_other
     assert [(one["actor_id"], one["actor_email"], one["address"]) for one in renamed] == [(user_id, None, "")]
 
 
-def test_refused_passwords_are_noted_once_an_hour_whatever_an_attacker_does(serve: Callable[..., Muster]) -> None:
+def test_refused_passwords_are_recorded_once_an_hour_whatever_an_attacker_does(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_LOGIN_ACCOUNT="3/minute")
     admin, account = muster.admin().tokens(), muster.new_account()
     tokens = account.tokens()
@@ -158,7 +158,7 @@ def test_refused_passwords_are_noted_once_an_hour_whatever_an_attacker_does(serv
     assert refusals(f"&user_id={user_id}") == expected
 
 
-def test_what_is_rolled_back_is_in_neither_log_and_a_theft_is_in_both(muster: Muster) -> None:
+def test_a_rolled_back_event_is_in_neither_log_and_a_theft_is_in_both(muster: Muster) -> None:
     admin, account = muster.admin().tokens(), muster.new_account()
     stolen = account.sign_in()
     newest = Tokens(muster.refresh(Tokens(muster.refresh(stolen.refresh).json()).refresh).json())

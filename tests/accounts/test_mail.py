@@ -21,7 +21,7 @@ from app.core.settings import Settings
 from app.email.messages import compose_mail
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
-from tests.accounts.test_links import reset
+from tests.accounts.test_email_tokens import reset
 from tests.support.certificates import self_signed
 from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT
@@ -148,7 +148,7 @@ def test_a_link_carries_its_token_in_the_fragment(muster: Muster) -> None:
 
 
 @pytest.mark.parametrize("template", MAILS)
-def test_a_mail_says_the_same_in_text_and_html_and_leads_to_a_page_in_its_words(template: str) -> None:
+def test_a_mail_says_the_same_in_text_and_html_and_its_button_names_the_page_it_opens(template: str) -> None:
     person = User(email="ada@example.com", name="Ada <3", new_email="new@example.com", password_hash="-")
     person.is_verified = template != "verification"
     values = {"template": template, "device": "phone", "failed_kind": "statement", "ticket": "7f3a"}
@@ -200,7 +200,7 @@ def test_mail_goes_over_tls_with_a_login_to_a_server_that_is_trusted(
 
 
 @pytest.mark.slow
-def test_mail_goes_in_the_clear_only_when_told_to(serve: Serve) -> None:
+def test_mail_is_sent_in_the_clear_only_if_the_settings_say_so(serve: Serve) -> None:
     inbox = Inbox()
     with smtp_server(inbox) as port:
         plain, strict = serve(MAIL_URL=f"smtp://localhost:{port}?tls=none"), serve(MAIL_URL=f"smtp://localhost:{port}")

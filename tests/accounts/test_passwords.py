@@ -43,7 +43,7 @@ def test_any_8_to_128_characters_make_a_password(muster: Muster, password: str) 
 
 
 @pytest.mark.parametrize("password", ["a\tkV9#\ntq2L", "kV9#\0tq2L-owl"], ids=["tab", "nul"])
-def test_whatever_password_is_accepted_signs_in(muster: Muster, password: str) -> None:
+def test_every_accepted_password_signs_in(muster: Muster, password: str) -> None:
     email = f"{uuid4().hex}@example.com"
     registered, signed_in = register(muster, email, password), sign_in(muster, email, password)
     assert (registered.status_code, signed_in.status_code) in {(201, 200), (422, 400)}
@@ -94,7 +94,7 @@ def check(muster: Muster, password: object, *related: str) -> httpx.Response:
     return muster.client.post("/api/auth/check-password", content=body, headers=headers)
 
 
-def test_a_password_is_judged_without_being_stored_or_logged(muster: Muster) -> None:
+def test_a_password_is_checked_without_being_stored_or_logged(muster: Muster) -> None:
     password = f"copper-{uuid4().hex}"
     assert check(muster, password, "Ada").status_code == 204
     assert check(muster, password, password).status_code == 422

@@ -76,7 +76,7 @@ def test_an_invalid_message_is_refused(muster: Muster, reader: Tokens, body: dic
     assert_problem(send(muster, reader, **body), 422, "invalid")
 
 
-def test_a_message_that_is_sent_again_is_one_message(muster: Muster, reader: Tokens) -> None:
+def test_a_message_that_is_sent_again_is_stored_once(muster: Muster, reader: Tokens) -> None:
     room, other = new_room(), muster.new_account().tokens()
     first = post(muster, reader, "Hello", room, client_message_id="7f3a")
     assert post(muster, reader, " Hello ", room, client_message_id="7f3a") == first

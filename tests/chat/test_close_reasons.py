@@ -44,7 +44,9 @@ def test_an_expired_token_ends_its_sockets_streams_and_long_polls(serve: Callabl
 
 
 @pytest.mark.both_databases
-def test_whoever_is_signed_out_or_loses_the_scope_is_closed_within_30_seconds(muster: Muster, admin: Tokens) -> None:
+def test_sockets_of_a_person_signed_out_or_without_the_scope_close_within_30_seconds(
+    muster: Muster, admin: Tokens
+) -> None:
     """All at once, since each would wait for the same look at the sessions."""
     accounts = [muster.new_account() for _ in range(5)]
     pairs = [account.tokens() for account in accounts]
@@ -82,7 +84,7 @@ def _stored(muster: Muster, user_id: str) -> str:
     return user_id.replace("-", "") if muster.database_url.startswith("sqlite") else user_id
 
 
-def slow_ones(muster: Muster) -> float:
+def slow_readers_ended(muster: Muster) -> float:
     """How many have been ended for reading too slowly."""
     return number(scrape(muster), "muster_readers_ended_total", ending="slow")
 
@@ -121,8 +123,8 @@ def flood(muster: Muster, other: Socket, *, slow: int) -> list[Json]:
     Each message reaches the other reader at once.
     """
     sent: list[Json] = []
-    before = slow_ones(muster)
-    while slow_ones(muster) < before + slow:
+    before = slow_readers_ended(muster)
+    while slow_readers_ended(muster) < before + slow:
         assert len(sent) < 200
         for _ in range(10):
             other.say(LARGE)

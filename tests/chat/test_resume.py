@@ -108,7 +108,7 @@ def test_a_long_backlog_is_delivered_before_new_messages(muster: Muster, reader:
         assert last["number"] == 702
 
 
-def test_who_reads_at_once_is_not_too_slow_for_many_messages_of_another_process(muster: Muster, reader: Tokens) -> None:
+def test_a_prompt_reader_is_not_too_slow_for_many_messages_of_another_process(muster: Muster, reader: Tokens) -> None:
     room = new_room()
     with Socket(muster, reader, room=room) as socket, events(muster, reader, room) as stream:
         assert socket.ready() == 0
@@ -187,7 +187,7 @@ def test_a_notification_over_redis_is_delivered_before_the_next_poll(
         assert socket.message()["text"] == "once"
 
 
-def test_who_reads_at_once_is_not_too_slow_for_many_messages_over_redis(
+def test_a_prompt_reader_is_not_too_slow_for_many_messages_over_redis(
     over_redis: tuple[Muster, Muster], redis: RedisServer
 ) -> None:
     muster, room = over_redis[0], new_room()
@@ -203,7 +203,7 @@ def test_who_reads_at_once_is_not_too_slow_for_many_messages_over_redis(
         assert [next(stream)["number"] for _ in range(501)] == list(range(1, 502))
 
 
-def test_redis_is_killed_and_comes_back_and_nothing_is_lost(
+def test_no_message_is_lost_when_redis_is_killed_and_comes_back(
     over_redis: tuple[Muster, Muster], redis: RedisServer
 ) -> None:
     here, there = over_redis

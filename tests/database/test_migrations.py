@@ -222,7 +222,7 @@ def are_waiting(connection: Connection, processes: list[Fork]) -> bool:
     return all(path in [file.path for file in psutil.Process(process.pid).open_files()] for process in processes)
 
 
-def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_whoever_holds_it(
+def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_the_process_that_holds_it(
     folder: Path, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fresh_database("sqlite", folder, postgres, migrated=False) as url:

@@ -87,7 +87,7 @@ def rename(connection: Connection, old: str, new: str) -> None:
     rename_table(Operations(MigrationContext.configure(connection)), old, new)
 
 
-def test_every_name_follows_as_if_the_table_had_been_created_so(begin: Begin) -> None:
+def test_every_name_is_as_if_the_table_had_been_created_with_the_new_name(begin: Begin) -> None:
     with begin() as connection:
         rename(connection, "hero", "champion")
     with begin() as connection:
@@ -174,7 +174,7 @@ def columns(connection: Connection) -> list[Any]:
     return list(connection.execute(text(statement)))
 
 
-def test_a_plain_connection_is_taken_too_and_a_failed_migration_leaves_the_old_name(begin: Begin) -> None:
+def test_a_plain_connection_is_accepted_too_and_a_failed_migration_leaves_the_old_name(begin: Begin) -> None:
     with begin() as connection:
         before = constraint_names(connection)
     with begin() as connection:

@@ -62,9 +62,7 @@ def test_a_request_that_waits_too_long_for_a_slot_gets_503_and_leaks_nothing(ser
     _assert_all_slots_are_free(muster, slots=2)
 
 
-def test_a_person_with_many_slow_requests_waits_for_themselves_and_nobody_else_does(
-    serve: Callable[..., Muster],
-) -> None:
+def test_many_slow_requests_of_a_person_delay_that_person_and_nobody_else(serve: Callable[..., Muster]) -> None:
     muster = serve(app=APP, DB_SLOTS="2")
     many, one = (muster.new_account().tokens().bearer for _ in "ab")
 

@@ -51,7 +51,7 @@ def test_each_row_says_how_or_why_not() -> None:
 
 
 @pytest.mark.parametrize("page", [ASVS, SECURITY], ids=lambda page: page.name)
-def test_what_a_page_names_exists(page: Path) -> None:
+def test_everything_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     named = set(NAMED.findall(text))
     assert len(named) > 20
@@ -91,7 +91,7 @@ def test_every_kind_of_content_names_its_type_and_charset(on_sqlite: Muster) -> 
         assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
-def test_password_fields_hide_what_is_typed_and_take_what_is_pasted(on_sqlite: Muster) -> None:
+def test_password_fields_hide_what_is_typed_and_accept_what_is_pasted(on_sqlite: Muster) -> None:
     fields = [
         attrs
         for path in ("/sign-in", "/register", "/reset-password")

@@ -28,7 +28,7 @@ TRUE = """
 See `app/core/errors.py`, errors.py, `docs/decisions/*.md` and docs/operating.md#alerts, or `./scripts/serve --demo`.
 Routes take `SessionDep`; `Database.read()` and `SECRET_KEYS`, LIMIT_DEFAULT, PT30S and `P30D` exist, as does ADR 0003.
 So does `Side` in app/core/database.py, and `core/database.py` `Database.read()`.
-Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.py::test_what_is_true_is_not_reported`.
+Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.py::test_a_true_mention_is_not_reported`.
 
 ## What goes on
 
@@ -37,12 +37,12 @@ Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.p
 
 
 @pytest.mark.slow
-def test_what_documents_mention_exists() -> None:
+def test_everything_that_documents_mention_exists() -> None:
     found = [found for path in documents() for said in document(path) for found in missing(said)]
     assert not found, "\n".join(found)
 
 
-def test_what_docstrings_and_comments_mention_exists() -> None:
+def test_everything_that_docstrings_and_comments_mention_exists() -> None:
     found = [found for path in sources() for said in prose(path) for found in missing(said)]
     assert not found, "\n".join(found)
 
@@ -56,7 +56,7 @@ def test_a_mistake_is_reported_with_its_place(tmp_path: Path, sentence: str) -> 
     assert f"page.md:3: no such {MISTAKES[sentence]}" in found
 
 
-def test_what_is_true_is_not_reported(tmp_path: Path) -> None:
+def test_a_true_mention_is_not_reported(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(TRUE)
     assert [found for said in document(page) for found in missing(said)] == []

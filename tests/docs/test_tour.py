@@ -52,11 +52,11 @@ def test_blocks_to_type_have_no_comments_which_an_interactive_zsh_takes_for_argu
     assert [text for text in typed if re.search(r"(^|\s)#", text, re.MULTILINE)] == []
 
 
-def test_the_readme_is_read_in_one_sitting() -> None:
+def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert 150 <= len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
-def test_the_code_in_the_readme_is_code_of_ours() -> None:
+def test_the_code_in_the_readme_is_quoted_from_ours() -> None:
     excerpts = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     code = "".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))
     assert excerpts

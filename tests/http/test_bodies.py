@@ -77,7 +77,7 @@ def test_a_body_of_many_members_is_refused_as_a_whole(muster: Muster, content: b
     assert [error["msg"] for error in answer.json()["errors"]] == ["This is not JSON: it has more than 500 members."]
 
 
-def test_a_response_lists_20_mistakes_and_commas_in_text_are_no_members(muster: Muster) -> None:
+def test_a_response_lists_20_mistakes_and_commas_in_text_are_not_members(muster: Muster) -> None:
     many = muster.client.post(REGISTER, json={f"name-{number}": 1 for number in range(400)})
     assert_refused(many, 422)
     assert len(many.json()["errors"]) == 20

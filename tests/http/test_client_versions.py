@@ -64,7 +64,7 @@ def test_sockets_and_streams_are_closed_to_an_older_version_with_a_sentence_to_s
         socket.ready()
 
 
-def test_at_the_token_endpoint_it_does_not_read_as_signed_out(served: Muster, tokens: Tokens) -> None:
+def test_the_refusal_at_the_token_endpoint_does_not_read_as_signed_out(served: Muster, tokens: Tokens) -> None:
     form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh}
     refused = served.client.post("/api/auth/token", data=form, headers={"Client-Version": "ios/1.0"})
     assert refused.status_code == 426
@@ -80,7 +80,7 @@ def test_an_old_version_signs_out_and_health_answers(served: Muster) -> None:
 
 
 @pytest.mark.slow
-def test_every_other_route_refuses_it_and_says_so(served: Muster) -> None:
+def test_every_other_route_refuses_an_old_version_and_documents_it(served: Muster) -> None:
     refusing: set[str] = set()
     documented: set[str] = set()
     open_to_all: set[str] = set()
@@ -100,6 +100,6 @@ def test_every_other_route_refuses_it_and_says_so(served: Muster) -> None:
 
 
 @pytest.mark.parametrize("version", ["", "ios", "ios/", "ios/1.x", "ios/1.2.3.4.5", "1.4.2", "ios/" + "9" * 10])
-def test_anything_else_is_a_400(served: Muster, tokens: Tokens, version: str) -> None:
+def test_a_malformed_version_is_a_400(served: Muster, tokens: Tokens, version: str) -> None:
     refused = served.client.get("/api/users/me", headers=tokens.bearer | {"Client-Version": version})
     assert (refused.status_code, refused.json()["type"]) == (400, "/problems/bad-request")

@@ -225,7 +225,7 @@ def test_deleting_the_account_removes_the_cookie(muster: Muster) -> None:
     assert (answer.status_code, cookie_of(answer)["value"]) == (204, "")
 
 
-def test_both_ways_to_sign_in_count_together(serve: Callable[..., Muster]) -> None:
+def test_both_ways_to_sign_in_share_one_limit(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_LOGIN_IP="3/minute")
     account = muster.new_account()
     for _ in range(2):

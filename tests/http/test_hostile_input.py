@@ -95,7 +95,7 @@ def test_a_body_made_of_examples_is_one_that_its_route_accepts(muster: Muster) -
 
 
 @pytest.mark.parametrize("number", range(len(MALFORMED)), ids=MALFORMED)
-def test_a_body_that_is_no_valid_json_is_refused(muster: Muster, every_target: list[Target], number: int) -> None:
+def test_a_body_that_is_not_valid_json_is_refused(muster: Muster, every_target: list[Target], number: int) -> None:
     """Each by a third of the routes, and each route has a third of them: one parser reads them all."""
     body = [*MALFORMED.values()][number]
     for target in every_target[number % 3 :: 3]:
@@ -217,7 +217,7 @@ def test_a_password_that_normalization_makes_too_long_is_rejected_as_wrong(muste
     ],
     ids=ascii,
 )
-def test_a_password_of_any_characters_is_taken_and_signs_in(muster: Muster, password: str) -> None:
+def test_a_password_of_any_characters_is_accepted_and_signs_in(muster: Muster, password: str) -> None:
     assert muster.register(password=password).sign_in().access
 
 

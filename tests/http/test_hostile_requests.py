@@ -80,7 +80,7 @@ def test_a_hostile_name_in_an_address_is_refused(muster: Muster, ada: Tokens, na
 @pytest.mark.parametrize(
     "target", ["/api/users/me/", "/api/users/", "/sign-in/", "/static", "/api/operations/?limit=1"]
 )
-def test_a_slash_at_the_end_is_a_404_and_no_redirect_to_the_host_that_a_proxy_calls(
+def test_a_trailing_slash_is_a_404_and_not_a_redirect_to_the_host_behind_the_proxy(
     muster: Muster, ada: Tokens, target: str
 ) -> None:
     """It is a page of the pages that answers outside of the API."""
@@ -118,7 +118,7 @@ def test_ten_thousand_parameters_are_refused(muster: Muster, ada: Tokens) -> Non
     ],
     ids=lambda line: ascii(line)[:30],
 )
-def test_malformed_http_is_a_400_of_the_server_itself(muster: Muster, request_line: str) -> None:
+def test_malformed_http_is_a_400_from_the_server_itself(muster: Muster, request_line: str) -> None:
     """uvicorn's parser answers these, in plain text, before there is anything that the application could answer."""
     answer = raw(muster, f"{request_line}\r\nHost: localhost\r\n\r\n".encode("latin-1"))
     assert (answer.status_code, answer.text) == (400, "Invalid HTTP request received.")
@@ -253,7 +253,7 @@ def test_a_connection_lives_on_after_a_body_beyond_the_limit(muster: Muster) -> 
     ],
     ids=str,
 )
-def test_ambiguous_framing_is_a_400_of_the_server_itself(muster: Muster, headers: dict[str, str]) -> None:
+def test_ambiguous_framing_is_a_400_from_the_server_itself(muster: Muster, headers: dict[str, str]) -> None:
     request = head("POST", REGISTER, **{"Content-Type": JSON}, **headers)
     assert raw(muster, request + b"zz\r\n{}\r\n0\r\n\r\n").status_code == 400
 
@@ -270,7 +270,7 @@ def test_thousands_of_pipelined_requests_end_their_connection(muster: Muster) ->
     assert answers.count(b"HTTP/1.1 200 ") < 200
 
 
-def test_what_follows_a_chunked_body_is_no_header(muster: Muster, ada: Tokens) -> None:
+def test_trailers_of_a_chunked_body_are_not_taken_for_headers(muster: Muster, ada: Tokens) -> None:
     """A proxy adds its headers in front, and may pass on the trailers of anybody (RFC 9110 section 6.5.1)."""
     request = head("POST", "/api/tasks", **{"Content-Type": JSON, "Transfer-Encoding": "chunked"}) + b"2\r\n{}\r\n0\r\n"
     trailers = "".join(f"{name}: {value}\r\n" for name, value in (ada.bearer | {"Host": "evil.example"}).items())

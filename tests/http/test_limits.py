@@ -133,7 +133,7 @@ def test_health_has_no_limit(narrow: Muster) -> None:
 # ---- Whose address ----
 
 
-def test_a_forwarded_address_from_a_stranger_is_not_believed(serve: Serve) -> None:
+def test_a_forwarded_address_from_a_stranger_is_not_trusted(serve: Serve) -> None:
     muster = serve(LIMIT_REGISTER="2/hour", TRUSTED_PROXIES="192.0.2.0/24")
     assert [register(muster, f"198.51.100.{n}").status_code for n in range(3)] == [201, 201, 429]
 
@@ -146,7 +146,7 @@ def test_a_trusted_proxy_names_the_client(narrow: Muster) -> None:
     assert [register(narrow, address).status_code for address in networks] == [201, 201, 429, 201]
 
 
-def test_a_session_shows_the_address_that_a_proxy_named_if_it_is_one(serve: Serve) -> None:
+def test_a_session_shows_the_address_that_a_proxy_named_if_it_is_valid(serve: Serve) -> None:
     muster = serve(TRUSTED_PROXIES="127.0.0.1")
     email = muster.new_account().email
     named = {"203.0.113.7": "203.0.113.7", "2001:DB8::7": "2001:db8::7", "203.0.113.8:443": "203.0.113.8"}
@@ -304,7 +304,7 @@ def test_two_slow_answers_of_redis_in_a_row_count_as_a_failure(monkeypatch: pyte
         (lambda url: AccountLimits("2/minute", url).count_attempt("ada", "127.0.0.1"), b"\r\nEVALSHA\r\n"),
     ],
 )
-def test_a_silent_redis_is_asked_once_and_without_a_greeting(use: Callable[[str], object], command: bytes) -> None:
+def test_a_silent_redis_is_sent_one_command_and_no_handshake(use: Callable[[str], object], command: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         use(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         connection, _ = silent.accept()

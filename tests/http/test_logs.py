@@ -78,7 +78,7 @@ def test_in_production_a_record_is_one_line_of_json() -> None:
 
 
 @pytest.mark.slow
-def test_in_production_the_supervisor_of_several_processes_says_in_json_what_uvicorn_says() -> None:
+def test_in_production_the_supervisor_of_several_processes_logs_uvicorns_messages_in_json() -> None:
     (line,) = lines_of(SUPERVISOR)
     assert line.items() >= {"logger": "uvicorn.error", "message": "a process failed to start"}.items()
 
@@ -110,9 +110,7 @@ def test_health_checks_and_scrapes_do_not_fill_the_log(served: Muster) -> None:
     assert (of_request(served, "live"), of_request(served, "ready")) == (None, None)
 
 
-def test_static_files_and_the_document_are_named_by_their_route_and_files_that_exist_fill_no_log(
-    served: Muster,
-) -> None:
+def test_static_files_and_the_document_are_logged_by_route_and_files_that_exist_not_at_all(served: Muster) -> None:
     asked = {"found": "/static/muster.css", "missing": "/static/SECRET", "document": "/api/openapi.json", "none": "/S"}
     for request_id, path in asked.items():
         served.client.get(path, headers={"X-Request-ID": request_id})
@@ -128,7 +126,7 @@ def test_static_files_and_the_document_are_named_by_their_route_and_files_that_e
 
 
 @pytest.mark.slow
-def test_a_worker_in_production_says_in_json_that_it_is_ready_and_that_it_has_stopped(
+def test_a_worker_in_production_logs_in_json_that_it_is_ready_and_that_it_has_stopped(
     served: Muster, redis: RedisServer
 ) -> None:
     log = served.folder / "worker"

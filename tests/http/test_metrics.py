@@ -159,7 +159,7 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     assert slots == "1"
 
 
-def test_a_number_of_slots_that_was_set_and_does_not_fit_stops_the_start(folder: Path, postgres: str) -> None:
+def test_a_configured_number_of_slots_that_does_not_fit_stops_the_start(folder: Path, postgres: str) -> None:
     with fresh_database("postgresql", folder, postgres) as url:
         said = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
     assert said == (

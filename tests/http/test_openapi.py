@@ -202,7 +202,7 @@ def has_example(field: dict[str, Any]) -> bool:
     return bool(shown) or by_type or "$ref" in str(inner)
 
 
-def test_a_parameter_and_a_route_that_nobody_described_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parameter_and_a_route_without_a_description_break_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)
     bare = FastAPI()
 
@@ -248,7 +248,7 @@ def schemas(answer: dict[str, Any]) -> list[tuple[str, str]]:
     return [(media, content["schema"].get("$ref")) for media, content in answer.get("content", {}).items()]
 
 
-def test_every_route_documents_what_any_route_may_answer(operations: list[Operation]) -> None:
+def test_every_route_documents_the_errors_that_any_route_may_answer(operations: list[Operation]) -> None:
     wrong = {
         f"{each.name} {status}": missing
         for each in operations
@@ -262,7 +262,7 @@ def test_every_route_documents_what_any_route_may_answer(operations: list[Operat
         assert [each.name for each in operations if "Retry-After" not in each.errors[status].get("headers", ())] == []
 
 
-def test_swagger_ui_can_leave_out_what_all_routes_share(operations: list[Operation]) -> None:
+def test_swagger_ui_can_leave_out_the_errors_that_all_routes_share(operations: list[Operation]) -> None:
     """They are marked, at the OAuth endpoints too, which opened to 4,500 pixels with them."""
     for each in operations:
         for status in (408, 413, 415, 429, 431, 500):

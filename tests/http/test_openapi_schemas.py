@@ -165,14 +165,14 @@ def test_a_schema_has_one_name_and_a_name_one_schema(document: Schema) -> None:
     assert made_up & set(names) == set()
 
 
-def test_no_schema_hides_what_generated_code_needs(document: Schema) -> None:
+def test_no_schema_shadows_a_name_that_generated_code_needs(document: Schema) -> None:
     """Kotlin's asks `System` for its address: with a model of that name it does not compile."""
     needed = {"Call", "Data", "Date", "Error", "Exception", "File", "Function", "Future", "HttpUrl", "List", "Map"}
     needed |= {"Object", "Request", "Response", "Result", "Set", "String", "System", "Task", "Type", "UUID", "URL"}
     assert needed & document["components"]["schemas"].keys() == set()
 
 
-def test_what_a_request_may_leave_out_is_nullable_only_in_a_patch_where_null_clears_it(document: Schema) -> None:
+def test_an_optional_field_of_a_request_is_nullable_only_in_a_patch_where_null_clears_it(document: Schema) -> None:
     bodies = {name for name, one in document["components"]["schemas"].items() if "additionalProperties" in one}
     nullable = {name for name, field in fields(document) if "null" in types_of(field)}
     nullable_in_bodies = {name for name in nullable if name.partition(".")[0] in bodies}
@@ -180,7 +180,7 @@ def test_what_a_request_may_leave_out_is_nullable_only_in_a_patch_where_null_cle
     assert [name for name in nullable_in_bodies if not name.partition(".")[0].endswith("Update")] == []
 
 
-def test_what_always_comes_is_required(document: Schema) -> None:
+def test_a_field_that_is_always_present_is_required(document: Schema) -> None:
     """A field of a response may be absent only if its description says when."""
     requests = {name for name, one in document["components"]["schemas"].items() if "additionalProperties" in one}
     requests |= {"TokenForm", "CookieForm", "RevocationForm"}
@@ -243,7 +243,7 @@ def test_every_time_that_a_model_shows_has_six_decimals() -> None:
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"])
-def test_the_form_of_a_time_is_read_back(text: str) -> None:
+def test_the_first_and_the_last_time_are_formatted_as_they_were_read(text: str) -> None:
     assert format_time(datetime.fromisoformat(text)) == text
 
 

@@ -40,7 +40,7 @@ def tokens(behind: Muster) -> Tokens:
     return behind.new_account().tokens()
 
 
-def test_the_service_sees_the_client_whatever_it_says_of_itself(behind: Muster, proxy: Proxy) -> None:
+def test_the_service_sees_the_address_of_the_client_whatever_headers_it_sends(behind: Muster, proxy: Proxy) -> None:
     account = behind.new_account()
     form = {"grant_type": "password", "username": account.email, "password": account.password}
     lies = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Forwarded": "for=203.0.113.9"}
@@ -57,7 +57,7 @@ def test_the_service_sees_the_client_whatever_it_says_of_itself(behind: Muster, 
     assert not any(sign in page.headers.get("server", "") for sign in "/0123456789")
 
 
-def test_a_socket_and_a_stream_pass_as_they_come(behind: Muster, proxy: Proxy, tokens: Tokens) -> None:
+def test_messages_of_a_socket_and_a_stream_pass_without_delay(behind: Muster, proxy: Proxy, tokens: Tokens) -> None:
     room = new_room()
 
     async def talk() -> None:
@@ -80,7 +80,7 @@ def test_a_socket_and_a_stream_pass_as_they_come(behind: Muster, proxy: Proxy, t
     asyncio.run(talk())
 
 
-def test_the_service_itself_says_which_bodies_are_too_large(proxy: Proxy, tokens: Tokens) -> None:
+def test_the_service_itself_decides_which_bodies_are_too_large(proxy: Proxy, tokens: Tokens) -> None:
     # If nginx answers before it has the whole body, it closes the connection afterward without announcing it.
     headers = {**tokens.bearer, "Content-Type": "text/csv", "Connection": "close"}
     wrong = b"type,figi,quantity,date\nbuy,BBG000B9XRY4,none,2026-01-31T12:00:00Z\n"
@@ -91,7 +91,7 @@ def test_the_service_itself_says_which_bodies_are_too_large(proxy: Proxy, tokens
         assert_problem(refused, 413, "content-too-large")
 
 
-def test_tags_stay_strong_though_bodies_are_compressed(proxy: Proxy, behind: Muster) -> None:
+def test_etags_stay_strong_though_bodies_are_compressed(proxy: Proxy, behind: Muster) -> None:
     bearer = behind.new_account().tokens().bearer
     for _ in range(5):
         created = proxy.client.post("/api/operations", json=OPERATION, headers=bearer)

@@ -158,7 +158,7 @@ EXPORT: Route = ("POST", "/api/jobs/export")  # it holds what every scope allows
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_token_of_one_scope_opens_what_needs_that_scope_and_nothing_else(
+def test_a_token_with_one_scope_opens_the_routes_that_need_it_and_no_others(
     muster: Muster, secured: dict[Route, str], scope: str
 ) -> None:
     tokens = muster.admin().sign_in(scope=scope)
@@ -214,7 +214,7 @@ def _things(muster: Muster, tokens: Tokens, collection: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_method_that_a_route_does_not_take_is_a_405_that_names_those_it_takes(
+def test_a_method_that_a_route_does_not_support_is_a_405_that_names_those_it_supports(
     muster: Muster, secured: dict[Route, str]
 ) -> None:
     routes = [*PUBLIC, *secured]

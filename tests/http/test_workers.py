@@ -89,7 +89,7 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
     assert not counted.exists()
 
 
-def test_the_death_of_a_worker_that_starts_ends_the_wait_for_its_answer_and_its_gauges(
+def test_a_worker_that_dies_while_starting_is_not_waited_for_and_loses_its_gauges(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
@@ -105,7 +105,7 @@ def test_the_death_of_a_worker_that_starts_ends_the_wait_for_its_answer_and_its_
     assert not gauges.exists()
 
 
-def test_a_signal_that_interrupts_the_handler_of_the_first_shuts_down_no_harder() -> None:
+def test_a_second_signal_inside_the_handler_of_the_first_does_not_force_the_shutdown() -> None:
     received: list[int] = []
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:

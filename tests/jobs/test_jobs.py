@@ -148,7 +148,7 @@ def test_a_job_that_failed_or_was_canceled_starts_again_with_fresh_attempts(
     assert recorded == [(str(board.owner_id), {"job_id": failed, "kind": "statement"})]
 
 
-def test_a_mail_that_was_given_up_is_sent_once_an_admin_starts_it_again(muster: Muster) -> None:
+def test_a_mail_that_was_given_up_is_sent_when_an_admin_starts_it_again(muster: Muster) -> None:
     """One by address, whose job has no owner who would know it: failed jobs keep it."""
     account, admin = muster.new_account(), muster.admin().tokens()
     mail = Job(kind="mail", queue="high", state="running", attempts=8, started_at=utcnow(), heartbeat_at=LONG_AGO)

@@ -107,7 +107,7 @@ def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: 
 
 
 @pytest.mark.slow
-def test_the_purge_leaves_out_an_expired_key_that_is_being_used_again(muster: Muster, kind: str) -> None:
+def test_the_purge_skips_an_expired_key_that_is_being_used_again(muster: Muster, kind: str) -> None:
     ada = Ledger(muster)
     ada.post(headers={"Idempotency-Key": "again"})
     change(muster, IdempotencyKey, col(IdempotencyKey.owner_id) == UUID(ada.owner_id), created_at=LONG_AGO)

@@ -48,7 +48,7 @@ def result(board: Board, job_id: str, headers: dict[str, str] | None = None, **q
     return answer
 
 
-def test_the_table_holds_the_operations_of_the_period_the_newest_first(board: Board) -> None:
+def test_the_table_holds_the_operations_of_the_period_newest_first(board: Board) -> None:
     answer = result(board, board.start(**{"from": "2026-02-01", "to": "2026-03-01T00:00:00Z"}))
     assert answer.headers["content-type"].startswith("text/csv")
     assert "attachment" in answer.headers["content-disposition"]
@@ -59,7 +59,7 @@ def test_the_table_holds_the_operations_of_the_period_the_newest_first(board: Bo
     assert everything == exported
 
 
-def test_the_document_says_whose_it_is_and_has_totals_holdings_and_a_chart_and_runs_no_script(board: Board) -> None:
+def test_the_document_names_its_owner_has_totals_holdings_and_a_chart_and_runs_no_script(board: Board) -> None:
     board.muster.client.patch("/api/users/me", json={"name": "Ada <b>"}, headers=board.tokens.bearer)
     job_id = board.start(**{"from": "2026-01-01", "to": "2027-01-01"})
     answer = result(board, job_id, format="html")
@@ -79,7 +79,7 @@ def test_the_document_says_whose_it_is_and_has_totals_holdings_and_a_chart_and_r
     assert result(board, job_id, {"Accept": "text/html,*/*;q=0.8"}).headers["content-type"].startswith("text/csv")
 
 
-def test_the_tables_of_the_document_are_cut_and_say_so() -> None:
+def test_long_tables_of_the_document_are_truncated_and_say_so() -> None:
     now, mine = datetime(2026, 1, 1, tzinfo=UTC), {"id": 1, "owner_id": uuid4(), "revision": 1}
     common = {"type": "buy", "figi": "X", "quantity": 1, "date": "2026-01-01T00:00:00Z"}
     operation = OperationPublic.model_validate({**common, **mine, "created_at": now, "updated_at": now})
@@ -139,13 +139,13 @@ def test_an_invalid_period_is_rejected(board: Board, body: object) -> None:
 
 
 @pytest.mark.one_database
-def test_an_address_that_nobody_verified_gets_no_statement(board: Board) -> None:
+def test_an_unverified_address_gets_no_statement(board: Board) -> None:
     answer = board.muster.client.post("/api/jobs/statement", json={"mail": True}, headers=board.tokens.bearer)
     assert_problem(answer, 422, "invalid")
     assert answer.json()["errors"][0]["loc"] == ["body", "mail"]
 
 
-def test_a_statement_is_for_whoever_may_read_operations(board: Board) -> None:
+def test_a_statement_requires_the_scope_to_read_operations(board: Board) -> None:
     job = board.start()
     narrow = board.account.sign_in(scope="jobs").bearer
     for method, path in (("POST", "/api/jobs/statement"), ("GET", f"/api/jobs/{job}/result")):

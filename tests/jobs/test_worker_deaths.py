@@ -35,9 +35,7 @@ def board(muster: Muster, redis: RedisServer) -> Board:
     return Board(muster)
 
 
-def test_a_job_ends_once_whose_worker_is_killed_or_stopped_or_stands_still(
-    muster: Muster, board: Board, tmp_path: Path
-) -> None:
+def test_a_job_whose_worker_is_killed_stopped_or_frozen_ends_once(muster: Muster, board: Board, tmp_path: Path) -> None:
     """One story, in which a worker takes over from the one before."""
     go_on = [tmp_path / f"go on {number}" for number in range(3)]
     job_id = board.write(until=str(go_on[0]))
@@ -150,7 +148,7 @@ def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Boa
 
 
 @pytest.mark.one_database
-def test_redis_holds_the_id_of_a_job_and_nothing_else_of_it(board: Board, redis: RedisServer) -> None:
+def test_redis_holds_the_id_of_a_job_and_nothing_else_about_it(board: Board, redis: RedisServer) -> None:
     job_id = board.start()
     wait_for(lambda: job_id in redis.holds("default"), what="a message")
 

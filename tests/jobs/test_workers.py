@@ -57,7 +57,7 @@ def test_an_unknown_job_and_its_result_are_404(muster: Muster, board: Board) -> 
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/job-not-found")
 
 
-def test_a_failing_job_is_retried_ever_later_then_fails_and_notifies_its_owner(
+def test_a_failing_job_is_retried_at_growing_intervals_then_fails_and_notifies_its_owner(
     muster: Muster, board: Board, worker: Worker
 ) -> None:
     job_id = board.write(fails=True)

@@ -98,7 +98,7 @@ def test_memory_is_safe_between_threads() -> None:
             assert found == b"%d" % (n % 7) * 40
 
 
-def test_values_in_redis_are_no_pickles_and_expire(redis: RedisServer) -> None:
+def test_values_in_redis_are_not_pickles_and_expire(redis: RedisServer) -> None:
     owner = uuid4()
     Cache(redis.url).get_or_make(owner, 1, "q", Counted(b'{"a": 1}'))
     with Redis.from_url(redis.url) as client:
@@ -117,7 +117,7 @@ def test_processes_share_values_in_redis(redis: RedisServer) -> None:
     assert make.times == 1
 
 
-def test_while_redis_is_unavailable_each_process_computes_a_value_once_which_is_counted() -> None:
+def test_while_redis_is_unavailable_each_process_computes_a_value_once_and_counts_the_failure() -> None:
     unavailable, make = f"redis://127.0.0.1:{free_port()}/0", Counted()
     before = failures()
     for cache in (Cache(unavailable), Cache(unavailable)):

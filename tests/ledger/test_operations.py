@@ -23,7 +23,7 @@ def shared(muster: Muster) -> Ledger:
 # ---- One operation ----
 
 
-def test_the_body_of_the_course_is_recorded_and_read_again(ada: Ledger) -> None:
+def test_the_body_of_the_course_is_recorded_and_read_back(ada: Ledger) -> None:
     answer = ada.post()
     row = answer.json()
     assert answer.status_code == 201
@@ -135,7 +135,7 @@ def test_an_invalid_id_is_rejected(shared: Ledger, operation_id: str) -> None:
         assert_problem(answer, 422, "invalid")
 
 
-def test_an_unknown_id_and_anothers_operation_are_the_same_404(ada: Ledger, shared: Ledger) -> None:
+def test_an_unknown_id_and_another_persons_operation_are_the_same_404(ada: Ledger, shared: Ledger) -> None:
     theirs = shared.add()
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         foreign, unknown = (ada.call(method, each, json=COURSE) for each in (theirs["id"], 2**63 - 1))

@@ -67,7 +67,7 @@ def test_an_empty_ledger_is_a_header(ada: Ledger) -> None:
     assert import_csv(ada, answer.content).json() == {"created": 0, "revision": 0}
 
 
-def test_what_is_exported_is_imported_as_new_operations_whatever_the_text(ada: Ledger) -> None:
+def test_an_export_is_imported_as_new_operations_whatever_its_text(ada: Ledger) -> None:
     texts = [
         "=1+2",
         "+1",
@@ -99,7 +99,7 @@ def test_what_is_exported_is_imported_as_new_operations_whatever_the_text(ada: L
     assert [change["revision"] for change in changes] == list(range(1, len(texts) + 1))
 
 
-def test_columns_may_stand_in_any_order_and_lines_may_end_and_begin_as_elsewhere(ada: Ledger) -> None:
+def test_columns_may_be_in_any_order_and_a_byte_order_mark_and_plain_line_breaks_are_accepted(ada: Ledger) -> None:
     body = '\ufeffdate,quantity,figi,type\n"2024-01-01T00:00:00+01:00",1e1,"a ""b""\tc"," Buy "\n\n'
     assert_problem(import_csv(ada, body.encode()), 422, "invalid")  # a tab inside is no text
     assert import_csv(ada, body.replace("\t", "").encode()).json() == {"created": 1, "revision": 1}
@@ -225,7 +225,7 @@ def test_a_mistake_is_named_by_its_line_and_nothing_is_imported(content: str | b
 
 @pytest.mark.slow
 @pytest.mark.one_database
-def test_imports_wait_for_their_turn_in_files(serve: Callable[..., Muster]) -> None:
+def test_imports_that_wait_are_kept_in_files_and_not_in_memory(serve: Callable[..., Muster]) -> None:
     number, size = 20, 5_000_000
     muster = serve()
     bearer = muster.new_account().sign_in().bearer
@@ -288,7 +288,7 @@ def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: 
 
 
 @pytest.mark.slow
-def test_many_rows_go_in_and_come_out_and_gzip_does_not_hold_them_back(muster: Muster, tmp_path: Path) -> None:
+def test_many_rows_are_imported_and_exported_and_gzip_does_not_hold_them_back(muster: Muster, tmp_path: Path) -> None:
     ada = Ledger(muster)
     content = "\n".join([HEADER, *(f"sell,btc,f{n},{n + 1}e-8,2023-10-26T08:29:31Z" for n in range(MANY))])
     assert import_csv(ada, content).json() == {"created": MANY, "revision": MANY}
@@ -381,7 +381,7 @@ def test_other_threads_run_while_the_rows_of_an_import_are_sorted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.one_database
-def test_nothing_of_an_import_is_seen_when_the_process_is_killed_in_the_middle(serve: Callable[..., Muster]) -> None:
+def test_no_row_of_an_import_is_visible_when_the_process_is_killed_in_the_middle(serve: Callable[..., Muster]) -> None:
     muster, rows = serve(), 3 * BATCH
     last = ROW.replace("string", "last").replace("2023", "2024")
     ada, content, key = Ledger(muster), "\n".join([HEADER, *[ROW] * (rows - 1), last]), {"Idempotency-Key": "once"}
@@ -404,7 +404,7 @@ def test_nothing_of_an_import_is_seen_when_the_process_is_killed_in_the_middle(s
 
 
 @pytest.mark.slow
-def test_of_many_imports_at_once_few_wait_two_of_one_person_and_the_others_get_503(
+def test_a_few_of_many_concurrent_imports_wait_two_for_each_person_and_the_others_get_503(
     serve: Callable[..., Muster],
 ) -> None:
     muster = serve()

@@ -33,7 +33,7 @@ def figis(rows: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 14, 200])
-def test_pages_give_every_operation_once_the_newest_first(ada: Ledger, limit: int) -> None:
+def test_pages_give_every_operation_once_newest_first(ada: Ledger, limit: int) -> None:
     rows = ada.all(limit=limit)
     assert figis(rows) == "77665544332211"
     assert [(row["date"], row["id"]) for row in rows] == sorted(((r["date"], r["id"]) for r in rows), reverse=True)
@@ -96,7 +96,7 @@ def test_an_invalid_filter_is_refused(ada: Ledger, query: str) -> None:
         ("export", 1),  # its own are counted once it has begun
     ],
 )
-def test_a_read_is_one_statement_beside_authentication_and_the_floor(ada: Ledger, path: str, statements: int) -> None:
+def test_a_read_is_one_statement_besides_authentication_and_the_floor(ada: Ledger, path: str, statements: int) -> None:
     answer = ada.get(path.format(id=ada.get(limit=1).json()[0]["id"]))
     assert (answer.status_code, int(answer.headers["statements"])) == (200, statements)
 

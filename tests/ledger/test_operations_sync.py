@@ -176,7 +176,7 @@ def test_a_change_to_an_outdated_version_is_refused(ada: Ledger, method: str) ->
 
 
 @pytest.mark.parametrize(("weak", "suffix"), [("W/", ""), ("", "-gzip"), ("", "-br"), ("", ";gzip"), ("W/", "-zstd")])
-def test_a_tag_that_a_compressing_proxy_has_altered_still_names_its_version(
+def test_an_etag_that_a_compressing_proxy_has_altered_still_names_its_version(
     ada: Ledger, weak: str, suffix: str
 ) -> None:
     row = ada.add()

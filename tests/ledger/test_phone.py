@@ -437,7 +437,7 @@ def test_the_demonstration_signs_in_by_code_where_apps_see_no_password(serve: Ca
     assert {row.client_id for row in muster.sql("SELECT client_id FROM refresh_token")} == {"browser", "swagger"}
 
 
-def test_the_demonstration_says_so_where_nobody_answers() -> None:
+def test_the_demonstration_reports_that_no_server_answers() -> None:
     command = ["./scripts/phone.py", "--demo", "--url", f"http://127.0.0.1:{free_port()}"]
     seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (seen.returncode, seen.stdout) == (1, "")

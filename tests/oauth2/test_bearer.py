@@ -70,14 +70,14 @@ def test_without_bearer_credentials_the_challenge_names_no_error(muster: Muster,
     assert answer.json()["type"] == "/problems/unauthenticated"
 
 
-def test_a_token_in_the_url_or_the_body_is_no_credential(muster: Muster) -> None:
+def test_a_token_in_the_url_or_the_body_is_not_a_credential(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     assert_refused(muster.client.get("/api/users/me", params={"access_token": tokens.access}), CHALLENGE)
     body = muster.client.request("PATCH", "/api/users/me", data={"access_token": tokens.access})
     assert_refused(body, CHALLENGE)
 
 
-def test_one_bearer_token_is_taken_and_anything_else_refused(muster: Muster) -> None:
+def test_one_bearer_token_is_accepted_and_anything_else_refused(muster: Muster) -> None:
     token = muster.new_account().tokens().access
     for good in (f"Bearer {token}", f"bearer {token}", f"BEARER   {token}"):
         assert use(muster, good).status_code == 200

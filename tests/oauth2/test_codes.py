@@ -73,7 +73,7 @@ def state_of(muster: Muster, code: str) -> tuple[int, str | None]:
     ],
     ids=str,
 )
-def test_the_client_is_told_of_its_mistakes_by_redirect(
+def test_mistakes_of_a_client_are_reported_to_it_by_redirect(
     app: App, ada: Account, changes: dict[str, str | None], error: str
 ) -> None:
     browser = signed_in(ada)
@@ -119,7 +119,7 @@ def test_a_repeated_parameter_is_an_error(app: App, ada: Account, name: str) -> 
     ],
     ids=str,
 )
-def test_what_names_no_registered_client_is_a_page_and_never_a_redirect(
+def test_a_request_without_a_registered_client_is_a_page_and_never_a_redirect(
     app: App, ada: Account, changes: dict[str, str | None] | str
 ) -> None:
     address = app.request() + changes if isinstance(changes, str) else app.request(**changes)
@@ -173,7 +173,7 @@ def test_the_page_says_who_asks_for_what_and_as_whom(app: App, ada: Account) -> 
 
 
 @pytest.mark.one_database
-def test_signed_out_leads_to_the_sign_in_page_and_back(app: App, ada: Account) -> None:
+def test_a_signed_out_browser_is_led_to_the_sign_in_page_and_back(app: App, ada: Account) -> None:
     browser, address = Browser(app.muster), app.request(scope="me", login_hint=ada.email)
     for sent in (browser.call("GET", address), _continue(browser, address)):
         assert sent.headers["location"].startswith("/sign-in?next=%2Fauthorize%3F")
@@ -187,7 +187,7 @@ def test_signed_out_leads_to_the_sign_in_page_and_back(app: App, ada: Account) -
 
 
 @pytest.mark.parametrize("prompt", ["login", "consent login"])
-def test_a_fresh_sign_in_is_asked_for_once(app: App, ada: Account, prompt: str) -> None:
+def test_a_fresh_sign_in_is_required_once(app: App, ada: Account, prompt: str) -> None:
     browser = signed_in(ada)
     for each in (browser, Browser(app.muster)):
         sent = each.call("GET", app.request(prompt=prompt)).headers["location"]
@@ -201,7 +201,9 @@ def test_a_fresh_sign_in_is_asked_for_once(app: App, ada: Account, prompt: str) 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_browser_whose_session_has_ended_comes_to_the_sign_in_and_back(app: App, ada: Account, method: str) -> None:
+def test_a_browser_whose_session_has_ended_is_led_to_the_sign_in_page_and_back(
+    app: App, ada: Account, method: str
+) -> None:
     browser = signed_in(ada)
     app.muster.sql('UPDATE "user" SET auth_epoch = auth_epoch + 1 WHERE email = :email', email=ada.email)
     sent = browser.call(method, app.request(), data={"decision": "continue"} if method == "POST" else None)
@@ -211,7 +213,7 @@ def test_a_browser_whose_session_has_ended_comes_to_the_sign_in_and_back(app: Ap
     assert unescape(page.text).count(app.request()) == 1
 
 
-def test_whoever_signed_in_since_the_page_was_shown_is_asked_again(app: App, ada: Account) -> None:
+def test_a_person_who_signed_in_after_the_page_was_shown_is_asked_again(app: App, ada: Account) -> None:
     bob = signed_in(app.muster.new_account())
     for decision in ("continue", "cancel"):
         answer = bob.call("POST", app.request(), data={"decision": decision, "email": ada.email})
@@ -274,7 +276,7 @@ def test_the_same_code_again_gives_the_same_successor(app: App, ada: Account) ->
     assert_lives(app.muster, third)
 
 
-def test_a_code_dies_after_a_minute_and_nothing_is_revoked(app: App, ada: Account) -> None:
+def test_a_code_expires_after_a_minute_and_nothing_is_revoked(app: App, ada: Account) -> None:
     code = app.code(ada)
     tokens = Tokens(app.exchange(code).json())
     assert_lives(app.muster, tokens)  # so that the successor was used, too
@@ -324,7 +326,7 @@ def test_a_code_whose_successor_was_used_is_theft_after_the_grace(
     ids=str,
 )
 @pytest.mark.parametrize("redeemed", [False, True], ids=["new", "redeemed"])
-def test_a_genuine_code_with_something_else_ends_the_session(
+def test_a_valid_code_with_another_parameter_changed_ends_the_session(
     app: App, ada: Account, change: dict[str, str], redeemed: bool
 ) -> None:
     code = app.code(ada)
@@ -352,7 +354,7 @@ def test_a_forged_code_revokes_nothing(app: App, ada: Account) -> None:
     assert app.exchange(code).status_code == 200
 
 
-def test_a_code_is_no_token_and_a_token_no_code(app: App, ada: Account) -> None:
+def test_a_code_is_not_accepted_as_a_token_nor_a_token_as_a_code(app: App, ada: Account) -> None:
     code, tokens = app.code(ada), ada.tokens()
     assert is_refused(app.muster.refresh(code))
     assert is_refused(app.exchange(tokens.refresh))
@@ -366,7 +368,7 @@ def test_a_code_is_no_token_and_a_token_no_code(app: App, ada: Account) -> None:
 
 
 @pytest.mark.parametrize("name", ["code", "redirect_uri", "client_id", "code_verifier"])
-def test_a_parameter_that_is_missing_revokes_nothing(app: App, ada: Account, name: str) -> None:
+def test_a_missing_parameter_revokes_nothing(app: App, ada: Account, name: str) -> None:
     code = app.code(ada)
     changes: dict[str, str | None] = {} if name == "code" else {name: None}
     answer = app.exchange(None if name == "code" else code, **changes)
@@ -377,7 +379,7 @@ def test_a_parameter_that_is_missing_revokes_nothing(app: App, ada: Account, nam
 # ---- What happens between Continue and the exchange: P5 ----
 
 
-def test_nobody_is_signed_in_once_the_account_was_disabled_or_its_password_changed(app: App, ada: Account) -> None:
+def test_a_code_is_refused_once_the_account_is_disabled_or_its_password_changed(app: App, ada: Account) -> None:
     code, admin = app.code(ada), app.muster.admin().tokens()
     changed = app.muster.client.put(
         "/api/users/me/password",
@@ -392,7 +394,7 @@ def test_nobody_is_signed_in_once_the_account_was_disabled_or_its_password_chang
     assert is_refused(app.exchange(later))
 
 
-def test_nobody_signs_in_to_an_app_that_was_removed_meanwhile(app: App, ada: Account) -> None:
+def test_a_code_is_refused_once_its_app_is_removed(app: App, ada: Account) -> None:
     tokens, code, admin = app.sign_in(ada), app.code(ada), app.muster.admin().tokens()
     assert app.muster.client.delete(f"/api/clients/{app.id}", headers=admin.bearer).status_code == 204
     assert is_refused(app.exchange(code))
@@ -400,7 +402,7 @@ def test_nobody_signs_in_to_an_app_that_was_removed_meanwhile(app: App, ada: Acc
     assert_lives(app.muster, tokens)
 
 
-def test_a_code_that_nobody_redeems_is_no_device_and_expires_for_the_purge(app: App, ada: Account) -> None:
+def test_an_unredeemed_code_is_not_shown_as_a_device_and_is_purged_once_expired(app: App, ada: Account) -> None:
     code, tokens = app.code(ada), ada.tokens()
     assert str(as_session(code)["session_id"]) not in [each["id"] for each in sessions_of(app.muster, tokens)]
     row = app.muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=as_session(code)["session_id"].hex)[0]
@@ -408,7 +410,7 @@ def test_a_code_that_nobody_redeems_is_no_device_and_expires_for_the_purge(app: 
     assert UUID(str(row.id)) == as_session(code)["session_id"]
 
 
-def test_the_sign_in_that_an_app_tells_of_is_the_browsers(app: App, ada: Account) -> None:
+def test_auth_time_is_that_of_the_browsers_sign_in(app: App, ada: Account) -> None:
     """Deleting an account of the provider's needs a recent sign-in, which a click on Continue is not."""
     browser = signed_in(ada)
     make_older(app.muster, browser.token, age=timedelta(hours=1))
@@ -420,7 +422,7 @@ def test_the_sign_in_that_an_app_tells_of_is_the_browsers(app: App, ada: Account
 
 
 @pytest.mark.one_database
-def test_the_metadata_says_what_there_is(muster: Muster) -> None:
+def test_the_metadata_names_the_code_flow(muster: Muster) -> None:
     metadata = muster.client.get(METADATA).json()
     assert metadata["authorization_endpoint"] == f"{metadata['issuer']}/authorize"
     assert metadata["response_types_supported"] == ["code"]

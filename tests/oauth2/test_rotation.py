@@ -90,7 +90,7 @@ def test_answers_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -
 # ---- Theft: R4 to R7 ----
 
 
-def test_a_parent_is_good_for_a_moment_after_its_successor_was_used_and_then_theft(
+def test_using_a_parent_after_its_successor_is_accepted_for_a_moment_and_then_theft(
     muster: Muster, ada: Account
 ) -> None:
     phone, tablet = ada.tokens(), ada.tokens()
@@ -113,7 +113,9 @@ def test_a_parent_is_good_for_a_moment_after_its_successor_was_used_and_then_the
         ("DELETE", "/api/users/me/sessions/00000000-0000-7000-8000-000000000000", 404),
     ],
 )
-def test_a_use_counts_whatever_the_answer_is(muster: Muster, ada: Account, method: str, path: str, status: int) -> None:
+def test_a_use_counts_whatever_the_response_is(
+    muster: Muster, ada: Account, method: str, path: str, status: int
+) -> None:
     successor = refreshed(muster, ada.tokens())
     body = {"current_password": "not the password", "new_password": "x"} if method in {"PUT", "PATCH"} else None
     answer = muster.client.request(method, path, headers=successor.bearer, json=body)
@@ -137,7 +139,7 @@ def test_rotations_within_a_second_keep_their_order(muster: Muster, ada: Account
     assert_theft(muster, lambda: muster.refresh(pairs[-3].refresh), *pairs, other=tablet)
 
 
-def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_tells_of_it(serve: Callable[..., Muster]) -> None:
+def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_reports_it(serve: Callable[..., Muster]) -> None:
     muster = serve()
     ada = muster.register()
     ada.confirm()  # an address that may be a stranger's is told of "a device"

@@ -264,7 +264,7 @@ def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_the
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_go_on(
+def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_continue(
     muster: Muster, ada: Account, use: Use
 ) -> None:
     first = ada.tokens()

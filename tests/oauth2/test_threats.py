@@ -99,7 +99,7 @@ def test_a_new_password_ends_whatever_was_stolen(muster: Muster, ada: Account) -
     assert_lives(muster, Tokens(answer.json()))
 
 
-def test_a_stolen_cookie_serves_the_thief_until_its_session_is_ended(muster: Muster, ada: Account) -> None:
+def test_a_stolen_cookie_works_for_the_thief_until_its_session_is_ended(muster: Muster, ada: Account) -> None:
     """Nothing rotates, so nothing shows it: the list of devices is where its owner finds and ends it."""
     browser, phone = Browser(muster).sign_in(ada), ada.tokens()
     assert muster.me(browser.token).status_code == 200, "also without a browser, as a bearer token"

@@ -161,7 +161,7 @@ def test_an_invalid_response_is_shown_as_a_page(browser: httpx.Client, keycloak:
         (0, "sign-in", "login state", STALE),
     ],
 )
-def test_a_pending_login_lasts_ten_minutes_and_is_signed_for_that_alone(
+def test_a_pending_login_lasts_ten_minutes_and_is_signed_for_that_purpose_alone(
     browser: httpx.Client, keycloak: Keycloak, age: int, use: str, purpose: str, location: str
 ) -> None:
     state = ValueSigner([SECRET_KEY], "sign-in").sign({"id": "of the test", "origin": ""}, "login state")

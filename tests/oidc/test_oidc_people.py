@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.accounts.test_links import made, reset
+from tests.accounts.test_email_tokens import made, reset
 from tests.support.assertions import assert_oauth_error, assert_problem
 from tests.support.keycloak import ABSENT, SCOPE, Keycloak, bearer
 from tests.support.phones import COURSE

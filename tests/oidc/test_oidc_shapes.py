@@ -210,7 +210,7 @@ def test_the_documented_recipes_are_these_settings() -> None:
 
 
 @pytest.mark.parametrize("mark", ["sub", "aud", "azp", "email=ada@example.com", "groups"])
-def test_a_claim_of_id_tokens_is_no_token_mark(mark: str) -> None:
+def test_a_claim_of_id_tokens_cannot_be_the_token_mark(mark: str) -> None:
     with pytest.raises(ValueError, match="but ID tokens do not"):
         Settings(oidc_token_mark=mark)
 

@@ -172,7 +172,7 @@ def test_a_signature_by_another_key_or_of_other_claims_is_refused(external: Must
         assert_refused(use(external, token), INVALID_TOKEN)
 
 
-def test_repeated_claims_and_claims_that_are_no_object_are_refused(external: Muster, keycloak: Keycloak) -> None:
+def test_repeated_claims_and_claims_that_are_not_an_object_are_refused(external: Muster, keycloak: Keycloak) -> None:
     """One reader would take the first, another the last: here neither is taken, however well it is signed."""
     key, claims = keycloak.keys[0], json.dumps(keycloak.claims())
     wrong = ['{"sub": "somebody else", ' + claims[1:], f"[{claims}]", claims[:-1]]

@@ -291,7 +291,7 @@ def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) ->
         assert page.get_by_label("CSV file").bounding_box() is None, "it leaves no hole"
 
 
-def test_what_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_text_that_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -> None:
     evil = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
     account = on_sqlite.new_account(name=evil)
     with chromium.visitor(on_sqlite) as visitor:
@@ -321,7 +321,7 @@ def test_nothing_is_painted_before_the_script_that_changes_it(visitor: Visitor, 
         assert page.evaluate(PAINTED) > page.evaluate(SCRIPTED), path
 
 
-def test_a_password_typed_before_the_script_has_come_is_judged(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_a_password_typed_before_the_script_has_loaded_is_checked(on_sqlite: Muster, chromium: Chromium) -> None:
     """In a browser that does not wait for scripts before it paints."""
 
     def paint_at_once(document: Route) -> None:

@@ -152,7 +152,7 @@ def a_password_is_reset_by_the_link_in_the_outbox(visitor: Visitor, muster: Must
     expect(page).to_have_url(f"{muster.url}/operations")
 
 
-def test_a_history_comes_along_and_is_looked_at_from_every_side(muster: Muster, chromium: Chromium) -> None:
+def test_a_history_is_imported_filtered_copied_and_edited(muster: Muster, chromium: Chromium) -> None:
     """On a phone in Berlin: a sample, a file with a mistake, filters, a copy, and a change that somebody was before."""
     account = muster.new_account(name="Ada")
     phone = {"viewport": {"width": 360, "height": 780}, "timezone_id": "Europe/Berlin"}

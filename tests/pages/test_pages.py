@@ -108,7 +108,7 @@ def test_signing_in_never_leads_to_another_site(muster: Muster, elsewhere: str) 
     assert (answer.status_code, answer.headers["location"]) == (303, "/operations")
 
 
-def test_a_session_that_ended_says_so_and_its_cookie_goes(muster: Muster, browser: Browser) -> None:
+def test_the_end_of_a_session_is_reported_and_its_cookie_removed(muster: Muster, browser: Browser) -> None:
     make_older(muster, browser.token, age=timedelta(days=31))
     answer = browser.call("GET", "/account")
     assert answer.headers["location"] == "/sign-in?next=%2Faccount&done=expired"
@@ -132,7 +132,7 @@ def test_a_form_of_another_site_is_refused(muster: Muster, browser: Browser, pat
 @pytest.mark.slow
 @pytest.mark.both_databases
 @pytest.mark.parametrize("typed", HOSTILE.values(), ids=HOSTILE)
-def test_what_a_person_typed_is_shown_and_never_run(muster: Muster, typed: str) -> None:
+def test_text_that_a_person_typed_is_shown_and_never_run(muster: Muster, typed: str) -> None:
     browser = Browser(muster)
     email = f"{uuid4().hex}@example.com"
     assert post(browser, "/register", email=email, name=typed, password=PASSWORD).status_code == 303

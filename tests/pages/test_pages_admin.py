@@ -44,39 +44,41 @@ def admin(muster: Muster) -> Browser:
 
 
 @pytest.fixture
-def looker(muster: Muster) -> Browser:
+def read_only_admin(muster: Muster) -> Browser:
     """Whose role only reads other accounts."""
     return signed_in(muster, new_role(muster, "support", "me", "jobs", "users:read"))
 
 
 @pytest.mark.slow
-def test_the_pages_are_for_those_who_may_read_other_accounts(muster: Muster, admin: Browser, looker: Browser) -> None:
+def test_the_pages_are_for_those_who_may_read_other_accounts(
+    muster: Muster, admin: Browser, read_only_admin: Browser
+) -> None:
     person = signed_in(muster, "user")
     for path in [*PAGES, page_of(muster.new_account())]:
         answer = Browser(muster).call("GET", path)
         assert answer.headers["location"].startswith("/sign-in?next=%2Fadmin"), path
         refused = person.call("GET", path)
         assert (refused.status_code, "<h1>No access</h1>" in refused.text) == (403, True), path
-        for browser in (admin, looker):
+        for browser in (admin, read_only_admin):
             assert browser.call("GET", path).status_code == 200, path
     assert post(person, "/admin/apps", id="mine", name="Mine", redirect_uris=CALLBACK).status_code == 403
     link = '<a href="/admin"'
-    assert [link in who.call("GET", "/devices").text for who in (person, admin, looker)] == [False, True, True]
+    assert [link in who.call("GET", "/devices").text for who in (person, admin, read_only_admin)] == [False, True, True]
 
 
-def test_who_may_only_look_finds_nothing_to_press(muster: Muster, looker: Browser) -> None:
+def test_read_only_admins_see_no_buttons(muster: Muster, read_only_admin: Browser) -> None:
     account = muster.new_account()
     for path in [*PAGES, page_of(account)]:
-        forms = [attrs for tag, attrs in Elements(looker.call("GET", path).text).tags if tag == "form"]
+        forms = [attrs for tag, attrs in Elements(read_only_admin.call("GET", path).text).tags if tag == "form"]
         assert [form["action"] for form in forms if form["method"] == "post"] == ["/sign-out"], path
-    assert post(looker, page_of(account), role="admin").status_code == 403
+    assert post(read_only_admin, page_of(account), role="admin").status_code == 403
     few = signed_in(muster, new_role(muster, "reader", "me", "users:read"))
     assert "/admin/jobs" not in few.call("GET", page_of(account)).text
     assert few.call("GET", "/admin/jobs").status_code == 403
 
 
 @pytest.mark.slow
-def test_people_are_found_and_the_list_goes_on(muster: Muster, admin: Browser) -> None:
+def test_people_are_found_and_the_list_has_pages(muster: Muster, admin: Browser) -> None:
     name = uuid4().hex
     accounts = [muster.new_account(name=f"{name} {number}") for number in range(51)]
     first = admin.call("GET", "/admin", params={"search": name.upper(), "role": "user", "is_active": "true"}).text
@@ -136,7 +138,7 @@ def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Brows
     assert admin.call("GET", here).status_code == 404
 
 
-def test_ones_own_account_is_not_changed_here(admin: Browser) -> None:
+def test_admins_cannot_change_their_own_account_here(admin: Browser) -> None:
     me = admin.call("GET", "/api/users/me").json()["id"]
     page = admin.call("GET", f"/admin/people/{me}").text
     assert "Delete account" not in page
@@ -161,7 +163,9 @@ def test_a_role_is_given_and_loses_permissions(muster: Muster, admin: Browser) -
     assert always == ["on"], "the administrators keep what they need"
 
 
-def test_a_role_whose_name_has_a_question_mark_is_not_the_one_before_it(muster: Muster, admin: Browser) -> None:
+def test_a_role_with_a_question_mark_in_its_name_is_distinct_from_the_one_without(
+    muster: Muster, admin: Browser
+) -> None:
     for name in ("ranger", "ranger?"):
         new_role(muster, name, "me")
     assert post(admin, "/admin/roles/ranger%3F", me="on", chat="on").status_code == 303
@@ -188,7 +192,7 @@ def test_apps_are_added_changed_and_removed(admin: Browser) -> None:
     assert post(admin, "/admin/apps/notes/remove").status_code == 404
 
 
-def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Browser, looker: Browser) -> None:
+def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Browser, read_only_admin: Browser) -> None:
     account = muster.new_account()
     started = muster.client.post("/api/jobs/statement", json={}, headers=account.tokens().bearer).json()
     here, retry = page_of(account), f"/admin/jobs/{started['id']}/retry"
@@ -198,8 +202,8 @@ def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Brows
     for path in (here, "/admin/jobs"):
         page = admin.call("GET", path).text
         assert ("It broke." in page, retry in page) == (True, True)
-        assert retry not in looker.call("GET", path).text
-    assert post(looker, retry, next=here).status_code in {403, 404}
+        assert retry not in read_only_admin.call("GET", path).text
+    assert post(read_only_admin, retry, next=here).status_code in {403, 404}
     assert post(admin, retry, next="//evil.example").headers["location"] == "/admin/jobs?done=retried"
     again = post(admin, retry, next=here)
     assert again.status_code == 409

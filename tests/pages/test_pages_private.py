@@ -9,7 +9,7 @@ import pytest
 
 from app.models.period import Period
 from app.pages.jobs_and_chat import named_period
-from tests.accounts.test_links import made
+from tests.accounts.test_email_tokens import made
 from tests.http.test_cookies import let_pass
 from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
@@ -52,7 +52,7 @@ def test_a_sample_is_loaded_once_however_often_the_button_is_pressed(browser: Br
     assert '<span class="count">52</span>' in browser.call("GET", "/operations").text
 
 
-def test_a_workbook_is_told_from_a_table(browser: Browser) -> None:
+def test_a_workbook_is_recognized(browser: Browser) -> None:
     refused = post(browser, "/operations/import", key="a-workbook", lines="PK\x03\x04 and so on")
     assert refused.status_code == 415
     assert "This is not a CSV file." in refused.text
@@ -161,7 +161,7 @@ def test_the_name_changes(browser: Browser) -> None:
     assert post(browser, "/account/name", name="a" * 101).status_code == 422
 
 
-def test_the_password_changes_and_this_browser_stays(muster: Muster) -> None:
+def test_the_password_changes_and_this_browser_stays_signed_in(muster: Muster) -> None:
     account = muster.new_account()
     browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
     wrong = post(browser, "/account/password", current_password="wrong", new_password="copper-lantern-meadow")
@@ -194,7 +194,7 @@ def test_the_address_changes_by_the_link_and_a_password_is_reset_by_one(muster: 
     assert signed_in.status_code == 303
 
 
-def test_the_link_is_sent_again(muster: Muster, browser: Browser) -> None:
+def test_the_confirmation_link_is_sent_again(muster: Muster, browser: Browser) -> None:
     assert post(browser, "/account/verification").headers["location"] == "/account?done=verification"
     muster.mails(browser.call("GET", "/api/users/me").json()["email"], subject="Confirm")
 
@@ -214,7 +214,7 @@ def test_an_archive_of_everything_is_prepared_and_downloaded(muster: Muster, bro
     assert "/result" not in admin.call("GET", "/account").text
 
 
-def test_an_address_that_is_not_confirmed_is_recalled_on_every_page(muster: Muster, browser: Browser) -> None:
+def test_every_page_reminds_of_an_unconfirmed_address(muster: Muster, browser: Browser) -> None:
     confirmed = Browser(muster).sign_in(muster.new_account(is_verified=True))
     for path in ("/operations", "/account", "/devices"):
         assert "Confirm your address" in browser.call("GET", path).text
@@ -234,7 +234,7 @@ def invalid_fields(page: str) -> list[str | None]:
     return [attrs["name"] for tag, attrs in Elements(page).tags if tag == "input" and attrs.get("aria-invalid")]
 
 
-def test_a_new_password_is_judged_while_it_is_typed(browser: Browser) -> None:
+def test_a_new_password_is_checked_while_it_is_typed(browser: Browser) -> None:
     def judge(password: str) -> str:
         answer = post(browser, "/check-password", password=password, email="grace@example.com", name="Hopper Grace")
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
@@ -265,7 +265,7 @@ def test_a_failed_link_offers_a_new_one_and_shows_no_code(muster: Muster, browse
     assert 'href="/forgot-password"' in post(browser, "/reset-password", token="x", new_password="y").text
 
 
-def test_a_link_to_an_address_that_is_confirmed_says_so(muster: Muster) -> None:
+def test_a_link_to_a_confirmed_address_says_so(muster: Muster) -> None:
     account = muster.new_account()
     link = made(muster, account, "verification")
     reset = {"token": made(muster, account, "reset"), "new_password": "copper-lantern-meadow"}
@@ -300,7 +300,7 @@ def test_one_device_and_all_others_are_signed_out(muster: Muster) -> None:
     assert post(browser, "/devices/nothing/sign-out").status_code == 404
 
 
-def test_a_device_is_renamed_where_it_stands(browser: Browser) -> None:
+def test_a_device_is_renamed_in_the_list(browser: Browser) -> None:
     path = f"/devices/{claims_of(browser.token.access)['sid']}/name"
     refused = post(browser, path, device="https://example.com")
     assert refused.status_code == 422
@@ -338,7 +338,7 @@ def test_a_room_is_chosen_by_any_spelling_and_links_lead_nowhere_but_to_the_web(
 # ---- Statements ----
 
 
-def test_a_statement_is_made_read_and_downloaded(browser: Browser) -> None:
+def test_a_statement_is_created_read_and_downloaded(browser: Browser) -> None:
     post(browser, "/operations/new", **COURSE)
     assert post(browser, "/jobs", **{"from": "2023-01-01"}).headers["location"] == "/jobs?done=started"
 
@@ -396,11 +396,11 @@ def test_a_period_is_chosen_by_its_name(name: str, period: tuple[str, ...]) -> N
         (None, "0001-01-01T00:00:00Z", "Until 1"),
     ],
 )
-def test_a_period_is_told_in_words(since: str | None, until: str | None, words: str) -> None:
+def test_a_period_is_described_in_words(since: str | None, until: str | None, words: str) -> None:
     assert Period.model_validate({"from": since, "to": until}).in_words() == words
 
 
-def test_a_page_prolongs_the_cookie(muster: Muster, browser: Browser) -> None:
+def test_a_page_extends_the_cookie(muster: Muster, browser: Browser) -> None:
     let_pass(muster, browser, timedelta(days=16))
     before = browser.cookie
     assert browser.call("GET", "/operations").status_code == 200

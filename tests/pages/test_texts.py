@@ -149,7 +149,7 @@ def test_validation_messages_of_the_api_are_never_shown() -> None:
         ("86400", "24 hours"),
     ],
 )
-def test_a_wait_is_given_in_words(retry_after: str | None, wait: str) -> None:
+def test_a_wait_is_described_in_words(retry_after: str | None, wait: str) -> None:
     assert describe(refusal("too-many-requests", retry_after))[1] == f"Too many attempts. Try again in {wait}."
 
 

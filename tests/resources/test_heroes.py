@@ -15,7 +15,7 @@ from tests.support.sessions import connected
 WRITER = "heroes:read heroes:write"
 
 
-def test_a_hero_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens) -> None:
+def test_a_hero_is_created_read_changed_and_deleted(muster: Muster, admin: Tokens) -> None:
     body = {"name": unique("Deadpond"), "secret_name": "Dive Wilson", "age": 48}
     made = call(muster, admin, "POST", "/heroes", body)
     assert (made.status_code, made.json()) == (201, {**body, "id": made.json()["id"]})
@@ -31,7 +31,7 @@ def test_a_hero_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens) 
         assert_problem(call(muster, admin, method, path, {}), 404, "hero-not-found")
 
 
-def test_a_secret_name_is_absent_for_whoever_may_not_see_it(muster: Muster, admin: Tokens, reader: Tokens) -> None:
+def test_a_secret_name_is_absent_for_callers_who_may_not_see_it(muster: Muster, admin: Tokens, reader: Tokens) -> None:
     hero = new_hero(muster, admin)
     team = call(muster, admin, "POST", "/teams", {"name": unique("Preventers"), "headquarters": "Tower"}).json()
     call(muster, admin, "PUT", f"/heroes/{hero['id']}/teams/{team['id']}")
@@ -159,7 +159,9 @@ def test_an_invalid_id_is_a_404_or_a_422(muster: Muster, admin: Tokens, hero_id:
 # ---- The list ----
 
 
-def test_the_list_is_by_name_whole_and_without_repetition_while_it_changes(muster: Muster, admin: Tokens) -> None:
+def test_the_list_is_sorted_by_name_complete_and_without_duplicates_while_it_changes(
+    muster: Muster, admin: Tokens
+) -> None:
     mark = uuid4().hex
     # The last ones make the longest cursors: four bytes a character.
     names = [f"{mark}{end}" for end in ("B", "a", "b", "Ä", "z", "ß", "山", "\U0001f9b8" * 68)]
@@ -175,7 +177,7 @@ def test_the_list_is_by_name_whole_and_without_repetition_while_it_changes(muste
     assert [hero["name"] for hero in after] == seen[1:2]
 
 
-def test_a_cursor_is_for_its_own_list_alone(muster: Muster, admin: Tokens) -> None:
+def test_a_cursor_is_valid_for_its_own_list_alone(muster: Muster, admin: Tokens) -> None:
     for _ in range(2):
         new_hero(muster, admin)
     cursor = call(muster, admin, "GET", "/heroes?limit=1").links["next"]["url"].partition("after=")[2]

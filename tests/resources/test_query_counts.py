@@ -49,7 +49,7 @@ TWO_STATEMENTS |= {"/heroes/{hero}/teams", "/heroes/{alone}/teams", "/teams/{tea
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_a_read_is_one_statement_beside_authentication(
+def test_a_read_is_one_statement_besides_authentication(
     counting: Muster, admin: Tokens, names: dict[str, object], path: str
 ) -> None:
     answer = call(counting, admin, "GET", path.format(**names))

@@ -45,7 +45,7 @@ def history(muster: Muster, tokens: Tokens, task: dict[str, Any]) -> list[tuple[
     return [(row["changed_by"], row["previous_assignee_id"], row["new_assignee_id"]) for row in rows]
 
 
-def test_a_task_is_written_read_and_deleted(muster: Muster, ada: Tokens, bob: Tokens) -> None:
+def test_a_task_is_created_read_and_deleted(muster: Muster, ada: Tokens, bob: Tokens) -> None:
     made = call(muster, ada, "POST", "/tasks", {"title": "  Water the plants "})
     task = made.json()
     assert made.status_code == 201
@@ -184,7 +184,7 @@ def test_a_wrong_filter_is_refused_by_its_name(muster: Muster, ada: Tokens, quer
     assert answer.json()["errors"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
-def test_assignees_are_the_active_people_by_id(muster: Muster, ada: Tokens) -> None:
+def test_assignees_are_the_active_people_sorted_by_id(muster: Muster, ada: Tokens) -> None:
     name = f"Dan {uuid4().hex}"
     dan = muster.new_account(name=name).tokens()
     found = [person for page in pages(muster, ada, "/tasks/assignees?limit=200") for person in page]

@@ -14,7 +14,7 @@ from tests.support.servers import Muster, Tokens
 from tests.support.sessions import at_once, connected
 
 
-def test_a_team_is_made_read_changed_and_deleted(muster: Muster, admin: Tokens, reader: Tokens) -> None:
+def test_a_team_is_created_read_changed_and_deleted(muster: Muster, admin: Tokens, reader: Tokens) -> None:
     body = {"name": unique("Preventers"), "headquarters": "Sharp Tower"}
     made = call(muster, admin, "POST", "/teams", body)
     assert (made.status_code, made.json()) == (201, {**body, "id": made.json()["id"]})
@@ -55,7 +55,7 @@ def test_a_wrong_field_is_refused_by_its_name(muster: Muster, admin: Tokens, wro
     assert call(muster, admin, "GET", path).json() == team
 
 
-def test_the_list_is_by_name_page_after_page(muster: Muster, admin: Tokens) -> None:
+def test_the_list_is_sorted_by_name_page_after_page(muster: Muster, admin: Tokens) -> None:
     names = {new_team(muster, admin)["name"] for _ in range(3)}
     seen = [team["name"] for page in pages(muster, admin, "/teams?limit=2") for team in page]
     assert seen == sorted(seen)
@@ -89,7 +89,7 @@ def test_joining_and_leaving_may_be_repeated(muster: Muster, admin: Tokens, read
         assert call(muster, admin, "GET", heroes).json() == []
 
 
-def test_a_hero_or_team_that_is_not_there_is_a_404_that_says_which(muster: Muster, admin: Tokens) -> None:
+def test_a_missing_hero_or_team_is_a_404_that_says_which(muster: Muster, admin: Tokens) -> None:
     hero, team, none = new_hero(muster, admin)["id"], new_team(muster, admin)["id"], 2**62
     for method in ("PUT", "DELETE"):
         assert_problem(call(muster, admin, method, f"/heroes/{none}/teams/{team}"), 404, "hero-not-found")
@@ -98,7 +98,7 @@ def test_a_hero_or_team_that_is_not_there_is_a_404_that_says_which(muster: Muste
     assert_problem(call(muster, admin, "GET", f"/teams/{none}/heroes"), 404, "team-not-found")
 
 
-def test_both_lists_of_members_are_by_name_page_after_page(muster: Muster, admin: Tokens) -> None:
+def test_both_lists_of_members_are_sorted_by_name_page_after_page(muster: Muster, admin: Tokens) -> None:
     heroes, teams = [new_hero(muster, admin) for _ in range(3)], [new_team(muster, admin) for _ in range(3)]
     new_hero(muster, admin)  # belongs to none
     for hero, team in [*((hero, teams[0]) for hero in heroes), *((heroes[0], team) for team in teams)]:

@@ -80,7 +80,7 @@ def test_without_a_network_the_audit_passes_with_one_line() -> None:
     assert line.startswith("audit: NONE of ")
 
 
-def test_an_ignored_rule_of_security_has_its_reason() -> None:
+def test_an_ignored_security_rule_has_a_reason() -> None:
     """Behind it, or in a comment on the line above."""
     bare = [
         f"{path.relative_to(ROOT)}: {line.strip()}"

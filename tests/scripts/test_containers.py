@@ -102,7 +102,7 @@ def test_compose_opens_ports_on_this_machine_alone_and_finds_its_files() -> None
             assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], volume
 
 
-def test_any_password_of_the_database_and_any_new_token_reaches_whom_it_concerns() -> None:
+def test_any_database_password_and_any_new_token_reach_the_containers_that_need_them() -> None:
     """A password is no part of a URL, where it would have to be escaped; and a changed variable makes compose start a
     container again, a changed file does not."""
     services = COMPOSE["services"]
@@ -121,7 +121,7 @@ def test_compose_builds_our_image_and_leaves_no_volume_behind() -> None:
     assert "test" not in services["worker"]["healthcheck"], "the image's own check knows workers"
 
 
-def test_prometheus_shows_the_token_that_the_service_asks_for_at_the_ports_it_has() -> None:
+def test_prometheus_presents_the_token_of_the_service_at_the_ports_of_the_service() -> None:
     token = COMPOSE["configs"]["metrics-token"]["content"]
     (scrape,) = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())["scrape_configs"]
     assert COMPOSE["services"]["api"]["environment"]["METRICS_TOKEN"] == token
@@ -153,7 +153,7 @@ def test_every_counter_and_gauge_has_a_place_on_the_dashboard() -> None:
     assert {name for name in ours if not re.search(rf"\b{name}\b", shown)} == set()
 
 
-def test_every_alert_says_what_it_is_and_where_to_read_on() -> None:
+def test_every_alert_has_a_summary_and_a_link_to_the_documentation() -> None:
     assert len({rule["alert"] for rule in ALERTS}) == len(ALERTS) >= 9
     for rule in ALERTS:
         page, _, anchor = rule["annotations"]["runbook"].partition("#")
@@ -172,7 +172,7 @@ def test_the_dashboard_asks_the_datasource_that_is_provisioned() -> None:
     assert provider["options"]["path"] in mounted
 
 
-def test_render_yaml_refers_to_what_it_has_and_sets_settings_that_exist() -> None:
+def test_render_yaml_refers_to_what_it_defines_and_sets_settings_that_exist() -> None:
     (group,) = BLUEPRINT["envVarGroups"]
     names = {service["name"] for service in BLUEPRINT["services"]}
     databases = {database["name"] for database in BLUEPRINT["databases"]}

@@ -149,7 +149,7 @@ def test_a_backup_of_an_older_release_comes_back_with_higher_ids(folder: Path, p
             check_ids(restored, restored.new_account().tokens())
 
 
-def test_what_pg_restore_alone_has_filled_is_finished_by_a_command_of_its_own(
+def test_a_database_that_pg_restore_alone_has_filled_is_finished_by_a_command_of_its_own(
     folder: Path, postgres: str, tmp_path: Path
 ) -> None:
     """As with compose, whose image has no pg_restore."""

@@ -23,7 +23,7 @@ def analyze() -> str:
     return program
 
 
-def test_systemd_takes_the_units_and_finds_them_well_closed(analyze: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units_and_rates_them_well_sandboxed(analyze: str, tmp_path: Path) -> None:
     for unit in UNITS:
         (tmp_path / unit.name).write_text(unit.read_text().replace("/srv/muster", str(ROOT)))
     units = [str(tmp_path / unit.name) for unit in UNITS]
@@ -35,7 +35,7 @@ def test_systemd_takes_the_units_and_finds_them_well_closed(analyze: str, tmp_pa
     assert done.returncode == 0, done.stdout
 
 
-def test_what_a_unit_writes_is_its_own_and_can_be_written_nowhere_else() -> None:
+def test_a_unit_can_write_only_to_its_data_folder() -> None:
     assert [unit.stem for unit in SERVICES] == ["muster-backup", "muster-worker", "muster"]
     for unit in SERVICES:
         lines = unit.read_text().splitlines()

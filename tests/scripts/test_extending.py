@@ -17,9 +17,9 @@ OF_ALL = (ROUTES, "tests/http/test_openapi.py", MIGRATIONS)
 TOKENS, SETTINGS = "tests/oauth2/test_token_endpoint.py", "tests/scripts/test_settings.py"
 TOUCHED = (
     "tests/ledger/test_operations_csv.py",
-    f"{TOKENS}::test_a_password_grant_answers_a_pair_of_tokens",
+    f"{TOKENS}::test_a_password_grant_returns_a_pair_of_tokens",
     f"{TOKENS}::test_a_sign_in_gets_the_scopes_it_asked_for_as_far_as_its_role_has_them",
-    f"{TOKENS}::test_a_token_of_one_kind_is_no_token_of_another",
+    f"{TOKENS}::test_a_token_of_one_kind_is_not_accepted_as_another",
     "tests/pages/test_pages.py",
     "tests/pages/test_texts.py",
     "tests/resources",
@@ -64,7 +64,7 @@ def test_the_recipes_are_enough(tmp_path: Path) -> None:
     copy.test(*ADDED, "tests/jobs/test_archived_notes.py", *OF_ALL, *TOUCHED, "-k", which)
 
 
-def test_a_resource_has_a_name_that_is_none_of_pythons_own(
+def test_a_resource_cannot_have_a_name_that_python_reserves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["new_resource", "class"])

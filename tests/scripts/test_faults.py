@@ -37,7 +37,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(
     assert status == 0, capfd.readouterr().out
 
 
-def test_what_is_lost_or_doubled_is_counted(serve: Callable[..., Muster], folder: Path) -> None:
+def test_lost_and_doubled_writes_are_counted(serve: Callable[..., Muster], folder: Path) -> None:
     crowd = Crowd(serve(), folder, 1)
     client = crowd.clients[0]
     for _ in range(7):

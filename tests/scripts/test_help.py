@@ -76,7 +76,7 @@ def test_a_path_without_tests_is_refused(project: Path, path: str) -> None:
     assert done.stderr.startswith(f"muster: there is no {path}. Usage: ./scripts/test ")
 
 
-def test_a_file_that_cannot_be_written_is_one_line() -> None:
+def test_a_file_that_cannot_be_written_is_reported_in_one_line() -> None:
     program = "import scripts.command_line; raise PermissionError(13, 'Permission denied', 'app/models/note.py')"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "muster: app/models/note.py: Permission denied\n")

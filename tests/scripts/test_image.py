@@ -140,7 +140,7 @@ def python_for(uid: int) -> str:
     pytest.skip("no Python 3.11 here that another user than root can run")
 
 
-def test_the_image_is_run_by_somebody_who_cannot_change_it(image: Image) -> None:
+def test_the_image_is_run_by_a_user_who_cannot_change_it(image: Image) -> None:
     assert image.user == "$UID:$UID"
     assert image.stop_signal == "SIGTERM"
     assert image.uid != 0
@@ -163,7 +163,9 @@ def test_the_image_serves_on_sqlite_with_no_setting_at_all(image: Image) -> None
     assert {path.name for path in (image.folder / "data").iterdir()} >= {"muster.db", "secret.key"}
 
 
-def test_what_compose_starts_works_together(image: Image, folder: Path, postgres: str, redis: RedisServer) -> None:
+def test_the_services_that_compose_starts_work_together(
+    image: Image, folder: Path, postgres: str, redis: RedisServer
+) -> None:
     """The pages, the API and a worker, each with its own settings of compose.yaml, on one data folder."""
     with fresh_database("postgresql", folder, postgres, migrated=False) as url:
         settings = {name: resolved(COMPOSE[name]["environment"]) for name in ("web", "api", "worker")}

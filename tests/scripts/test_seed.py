@@ -81,7 +81,7 @@ def test_ten_at_once_on_a_database_without_roles_make_each_role_once(database_ur
     assert {name: scopes for name, (_, scopes) in roles(database_url).items()} == ROLES
 
 
-def test_roles_go_by_name_and_only_update_gives_existing_ones_their_first_scopes(database_url: str) -> None:
+def test_roles_are_matched_by_name_and_only_update_gives_existing_ones_their_first_scopes(database_url: str) -> None:
     sql(database_url, "DELETE FROM role")
     sql(database_url, """INSERT INTO role (id, name, scopes) VALUES (71, 'guest', '["me"]'), (72, 'admin', '["me"]')""")
     assert seed(database_url)[0] == 0
@@ -215,7 +215,7 @@ def test_an_existing_account_becomes_an_admin_keeps_its_password_and_is_signed_o
     assert seed(muster.database_url, "--admin", ada.email) == (0, done)
 
 
-def test_an_address_that_nobody_verified_makes_no_admin(muster: Muster) -> None:
+def test_an_unverified_address_makes_no_admin(muster: Muster) -> None:
     stranger = muster.new_account()
     status, said = seed(muster.database_url, "--admin", stranger.email)
     assert status == 1
@@ -260,7 +260,7 @@ def test_the_first_admin_of_the_settings_is_made_at_the_start_and_only_while_the
     ],
 )
 @pytest.mark.one_database
-def test_a_first_admin_who_cannot_be_made_is_one_line_that_names_the_setting(
+def test_a_first_admin_who_cannot_be_made_is_reported_in_one_line_that_names_the_setting(
     database_url: str, email: str, password: str, line: str
 ) -> None:
     status, said = seed(database_url, ADMIN_EMAIL=email, ADMIN_PASSWORD=password)

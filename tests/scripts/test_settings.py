@@ -99,7 +99,7 @@ def test_a_file_that_is_not_utf_8_stops_the_start_with_one_line(
     assert refusal(set_) == "muster: .env cannot be read: save it in UTF-8"
 
 
-def test_a_name_that_is_almost_a_setting_stops_the_start_and_a_mark_at_the_beginning_does_not(
+def test_a_name_that_is_almost_a_setting_stops_the_start_and_a_byte_order_mark_does_not(
     set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
@@ -150,7 +150,7 @@ def test_durations_are_seconds_or_iso_8601(set_: Any, text: str, duration: timed
     ],
     ids=lambda url: f"from {url}",  # an id that begins with a database's name says what a test ran on
 )
-def test_database_urls_come_in_these_forms(
+def test_each_form_of_a_database_url_is_accepted(
     set_: Any, text: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # a relative path is relative to the project, not to the caller
@@ -365,7 +365,7 @@ def test_production_refuses_to_start_and_names_the_setting_to_fix(set_: Any, nam
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
 
 
-def test_without_local_accounts_there_has_to_be_a_provider(set_: Any) -> None:
+def test_without_local_accounts_a_provider_is_required(set_: Any) -> None:
     assert refusal(set_, LOCAL_ACCOUNTS="off").startswith("muster: OIDC_ISSUER: LOCAL_ACCOUNTS=off needs ")
     assert set_(LOCAL_ACCOUNTS="off", OIDC_ISSUER="https://provider.example").local_accounts == "off"
 

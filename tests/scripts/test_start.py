@@ -82,7 +82,7 @@ def test_the_banner_shows_where_everything_is_and_no_password(database_url: str,
         )
 
 
-def test_what_few_processes_need_is_imported_when_it_is_used_and_what_the_audit_ignores_never() -> None:
+def test_rarely_needed_packages_are_imported_on_use_and_those_that_the_audit_ignores_never() -> None:
     """Half a second of the start, and 27 MB; scripts/audit.py says what it ignores."""
     rare = {"alembic", "celery", "httpx", "jinja2", "psycopg", "redis", "zxcvbn"}
     code = f"import sys, scripts.start, app.main; print(*sorted({rare | {'ecdsa', 'rsa'}} & set(sys.modules)))"
@@ -115,7 +115,7 @@ def test_three_first_starts_at_once_all_serve(empty_database_url: str, folder: P
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_busy_port_is_one_line_that_names_it(folder: Path, workers: str) -> None:
+def test_a_busy_port_is_reported_in_one_line_that_names_it(folder: Path, workers: str) -> None:
     with socket.create_server(("127.0.0.1", free_port())) as other:
         port = str(other.getsockname()[1])
         line = expect_refusal(DATABASE_URL=f"sqlite:///{folder}/busy-{port}.db", PORT=port, WORKERS=workers)
@@ -125,7 +125,7 @@ def test_a_busy_port_is_one_line_that_names_it(folder: Path, workers: str) -> No
     assert int(port) < int(advised[1]) < int(port) + 100
 
 
-def test_a_database_that_cannot_be_used_is_one_line_without_its_password(tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_reported_in_one_line_without_its_password(tmp_path: Path) -> None:
     no_database = tmp_path / "no-database"
     no_database.write_text("a letter to a friend, " * 100)
     for url in (
@@ -177,7 +177,7 @@ def has_ipv6() -> bool:
     return True
 
 
-def test_with_the_settings_of_env_alone_it_serves_from_its_own_folder_and_reload_restarts_it(tmp_path: Path) -> None:
+def test_a_start_with_an_env_file_alone_serves_from_its_own_folder_and_reload_restarts_it(tmp_path: Path) -> None:
     port = free_port()
     project = project_in(tmp_path)
     (project / ".env").write_text(f"HOST=0.0.0.0\nPORT={port}\n")
@@ -198,7 +198,7 @@ def test_with_the_settings_of_env_alone_it_serves_from_its_own_folder_and_reload
     assert [path for path in written if path.stat().st_mode & 0o077] == []  # its owner's alone
 
 
-def test_a_data_folder_that_cannot_be_written_is_one_line_that_names_it(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_written_is_reported_in_one_line_that_names_it(tmp_path: Path) -> None:
     project = project_in(tmp_path)
     (project / "data").write_text("a file")
     assert refused_in(project) == f"muster: {project}/data cannot be used: File exists\n"

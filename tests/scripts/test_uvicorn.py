@@ -77,7 +77,7 @@ def test_an_unavailable_database_does_not_end_the_start(tmp_path: Path) -> None:
         assert statuses(address) == (200, 503)
 
 
-def test_fastapis_command_says_in_one_line_what_to_type() -> None:
+def test_the_fastapi_command_says_in_one_line_what_to_type() -> None:
     command = Path(sys.executable).parent / "fastapi"
     done = subprocess.run([command, "dev"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")

@@ -128,7 +128,7 @@ def test_a_verification_link_works_once(muster: Muster) -> None:
     assert_problem(verify(muster, token), 409, "already-confirmed")
 
 
-def test_a_link_to_confirm_is_recognized_after_a_reset_however_old_it_is(muster: Muster) -> None:
+def test_a_confirmation_link_is_recognized_after_a_reset_however_old_it_is(muster: Muster) -> None:
     account, other = muster.new_account(), muster.new_account()
     links = [made(muster, account, "verification", age=timedelta(hours=hours)) for hours in (30, 0)]
     assert reset(muster, made(muster, account, "reset")).status_code == 204
