@@ -1,23 +1,30 @@
-"""Completes the OpenAPI document with each route's errors and scope, and an example for every parameter."""
+"""Completes the OpenAPI document with each route's errors and scope, and an example for every parameter; and serves
+Swagger UI, which shows it."""
 
 import json
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic.json_schema import models_json_schema
 
 from app.core import errors
 from app.core.oauth_errors import OAUTH_PATHS
 from app.core.scopes import SCOPES
-from app.core.settings import get_settings
+from app.core.settings import ROOT, get_settings
 from app.http.middleware import ANY_VERSION_PATHS
 from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 
+# As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
+DOCS_POLICY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+}
 _BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make `app.openapi()` return the complete document."""
+    """Make `app.openapi()` return the complete document, and add Swagger UI."""
     build = app.openapi
 
     def complete() -> dict[str, Any]:
@@ -26,6 +33,17 @@ def install_openapi(app: FastAPI) -> None:
         return build()
 
     app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_api_route("/", _home, include_in_schema=False)
+    app.add_api_route("/api/docs", _docs, include_in_schema=False)
+
+
+async def _home() -> RedirectResponse:
+    return RedirectResponse("/api/docs")
+
+
+async def _docs() -> HTMLResponse:
+    """Swagger UI from local files, so that it works without Internet access."""
+    return HTMLResponse((ROOT / "app" / "static" / "docs.html").read_text(), headers=DOCS_POLICY)
 
 
 def _complete(schema: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
-"""Health checks, metrics, and the Swagger UI."""
+"""Health checks and metrics."""
 
 import logging
 from itertools import product
 from typing import get_args
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import case, func
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +16,6 @@ from app.core.concurrency import in_thread
 from app.core.database import Database
 from app.core.dialects import reason
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable, found
-from app.core.settings import ROOT
 from app.http.monitoring import Health, check_scraper
 from app.http.openapi import operation_id, problems
 from app.models.job import Job, JobKind, JobState
@@ -24,12 +23,6 @@ from app.models.user import Role
 from app.services import services_of
 
 log = logging.getLogger("muster.error")
-
-# As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
-DOCS_POLICY = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-}
 
 router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 
@@ -81,14 +74,3 @@ def _measure(database: Database) -> metrics.DatabaseMetrics:
     except SQLAlchemyError:
         return metrics.DatabaseMetrics(None)
     return metrics.DatabaseMetrics(_NO_JOBS | {(kind, state): number for kind, state, number in rows})
-
-
-@router.get("/", include_in_schema=False)
-async def home() -> RedirectResponse:
-    return RedirectResponse("/api/docs")
-
-
-@router.get("/api/docs", include_in_schema=False)
-async def docs() -> HTMLResponse:
-    """Swagger UI from local files, so that it works without Internet access."""
-    return HTMLResponse((ROOT / "app" / "static" / "docs.html").read_text(), headers=DOCS_POLICY)
