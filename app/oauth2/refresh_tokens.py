@@ -109,9 +109,9 @@ def read_identity(session: Session, issuer: str, subject: str) -> SessionSnapsho
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
     """The scopes in force of each of these sessions and identities that is still live."""
-    rows = [*session.connection().execute(_SESSIONS.where(col(RefreshToken.id).in_(ids))).mappings()]
+    rows = read_rows(session, _SESSIONS.where(col(RefreshToken.id).in_(ids)), {})
     if others := set(ids).difference(row["id"] for row in rows):
-        rows += session.connection().execute(_IDENTITIES.where(col(Identity.id).in_(others))).mappings()
+        rows += read_rows(session, _IDENTITIES.where(col(Identity.id).in_(others)), {})
     snapshots = [SessionSnapshot(**row) for row in rows]
     return {snapshot.id: snapshot.scopes() for snapshot in snapshots if snapshot.is_live(now)}
 
@@ -162,10 +162,8 @@ def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: 
 def compare_and_swap(session: Session, read: SessionSnapshot, **changes: Any) -> bool:
     """Change the row if it is still as it was read. After False, read it and decide again."""
     known = {"id_": read.id, "generation_": read.generation, "confirmed_": read.confirmed}
-    return (
-        session.connection().execute(_compare_and_swap_statement(frozenset(changes)), {**known, **changes}).rowcount
-        == 1
-    )
+    statement, as_is = _compare_and_swap_statement(frozenset(changes)), {"synchronize_session": False}
+    return session.exec(statement, params={**known, **changes}, execution_options=as_is).rowcount == 1
 
 
 @cache  # a statement built for each request takes 1 ms, this one 0.2
