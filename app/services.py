@@ -25,7 +25,7 @@ MAX_IMPORTS, IMPORTS_OF_ONE = 5, 2
 
 
 class Services:
-    """Everything that lives as long as the application, built on its event loop."""
+    """The objects that live as long as the application, built on its event loop."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings, self.database = settings, database

@@ -70,7 +70,7 @@ def say_ready(**_: Any) -> None:
 
 
 def release_jobs(**_: Any) -> None:
-    """At SIGTERM, before Celery waits for running tasks."""
+    """Release the running jobs at SIGTERM, before Celery waits for them."""
     celery.jobs.stop()
 
 

@@ -78,8 +78,11 @@ def _authenticate(
 
 
 def _binding(user: User, kind: LinkKind, epoch: int) -> bytes:
-    """Every new password raises the epoch. A confirmation depends on nothing else that a reset changes: then its link
-    can still be recognized, and answered by AlreadyConfirmed."""
+    """The state of the account that a token is bound to: another state makes it invalid.
+
+    Every new password raises the epoch. A confirmation depends on nothing else that a reset changes: then its link can
+    still be recognized, and answered by AlreadyConfirmed.
+    """
     if kind == "verification":
         return f"{epoch}\0{user.email}".encode()
     return f"{user.password_hash}\0{epoch}\0{user.email}\0{user.link_recipient(kind)}".encode()

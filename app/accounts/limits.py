@@ -86,5 +86,5 @@ class AccountLimits:
 
 
 def _account_key(account: str) -> str:
-    """A hash: addresses stay out of Redis, and a dump of it names nobody."""
+    """The hash under which an account is counted: addresses stay out of Redis, and a dump of it names nobody."""
     return "login/" + hashlib.sha256(account.encode()).hexdigest()[:32]

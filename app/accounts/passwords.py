@@ -32,7 +32,7 @@ _DECOY = f"$argon2id$v=19$m={_MEMORY},t={_PASSES},p=1${'A' * 22}${'A' * 43}"
 
 
 def normalize(password: str) -> str:
-    """NFKC, so that the same keys on another phone give the same password (NIST SP 800-63B section 3.1.1.2).
+    """The password in NFKC, so that the same keys on another phone give the same one (NIST SP 800-63B section 3.1.1.2).
 
     Bounded before and after, because one character may become eighteen. The policy accepts no password of that length.
     """
@@ -40,7 +40,7 @@ def normalize(password: str) -> str:
 
 
 def hash_password(password: str) -> str:
-    """Argon2id; takes 25 to 35 ms."""
+    """The Argon2id hash of a password. Takes 25 to 35 ms."""
     return str(_context.hash(normalize(password)))
 
 

@@ -34,7 +34,8 @@ log = logging.getLogger("muster.chat")
 
 CHAT_SCOPE = "chat"
 BATCH = 200  # messages that one statement reads
-CATCH_UP_BATCH = MAX_BACKLOG // 2  # or reads for a room's subscribers: those who read at once take them before the next
+# Messages per read while catching up: half a backlog, so that a subscriber that keeps up is never closed as too slow.
+CATCH_UP_BATCH = MAX_BACKLOG // 2
 POLL_INTERVAL = 1.0  # seconds between polls of the rooms' counters
 SESSION_CHECK_INTERVAL = 15.0  # seconds between checks of the subscribers' sessions
 MAX_PER_USER, MAX_PER_NETWORK, MAX_SUBSCRIBERS = 50, 1_000, 5_000  # in a process

@@ -1,8 +1,8 @@
 """The chat's store: messages as rows, numbered within each room in the order of their commits.
 
 Writing a message increments the counter of its room, which stays locked until the commit
-(docs/decisions/0009-chat.md). This is one of the three places that read columns instead of entities: 50 messages take
-650 µs of CPU until they are JSON, and as entities 1,030. The fields of ChatMessagePublic name the columns.
+(docs/decisions/0009-chat.md). This is one of the three places that go past the session to Core: 50 messages take 650 µs
+of CPU until they are JSON, and as entities 1,030. The fields of ChatMessagePublic name the columns.
 """
 
 from collections.abc import Collection
@@ -101,7 +101,7 @@ def _next_number(session: Session, room: str, now: datetime) -> int:
 def read_messages(
     session: Session, room: str, *, limit: int, after: int | None = None, before: int | None = None
 ) -> list[Message]:
-    """In ascending order: the first messages after a number, or else the latest, optionally before a number."""
+    """Read messages in ascending order: the first after a number, or else the latest, optionally before a number."""
     statement = _MESSAGES.where(col(ChatMessage.room) == room).limit(limit)
     if before is not None:
         statement = statement.where(col(ChatMessage.number) < before)

@@ -27,7 +27,7 @@ class PubSub:
         self._pending: Queue[str] = Queue(MAX_PENDING)
 
     def publish(self, text: str) -> None:
-        """Return at once and never fail."""
+        """Queue a message for publishing. Returns at once and never fails."""
         if self._pending.full():
             metrics.count("relay_failures")
         else:
@@ -67,4 +67,4 @@ class PubSub:
                     self._on_subscribed()
                 elif event["type"] == "message":
                     self._on_message(event["data"])
-                    await anyio.sleep(0)  # many may have arrived at once: who reads takes each before the next
+                    await anyio.sleep(0)  # many may have arrived at once: subscribers take each before the next

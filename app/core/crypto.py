@@ -151,7 +151,7 @@ def public_jwk(key: RSAPublicKey) -> dict[str, str]:
 
 
 def _base64url_uint(number: int) -> str:
-    """RFC 7518 section 2."""
+    """An integer as Base64urlUInt (RFC 7518 section 2)."""
     return base64url(number.to_bytes((number.bit_length() + 7) // 8))
 
 

@@ -135,7 +135,8 @@ def _make_slots(count: int) -> anyio.Semaphore:
 
 
 class Database:
-    """Both sides. On PostgreSQL they share their slots; on SQLite the writer has one and the readers the rest."""
+    """The read side and the write side. On PostgreSQL they share their slots; on SQLite the writer has one, and the
+    readers have the rest."""
 
     def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
         self._portal, self._file = portal, settings.sqlite_file if settings.on_sqlite else None

@@ -168,7 +168,8 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
 
 
 def reason(error: Exception) -> str:
-    """What a log may say of a failure: the words of the database if it is out of service, never a row's values."""
+    """The text that a log may contain of a failure: the words of the database if it is out of service, never a row's
+    values."""
     is_outage = isinstance(error, exc.SQLAlchemyError | OSError) and isinstance(as_app_error(error), Unavailable)
     return str(getattr(error, "orig", error)).partition("\n")[0] if is_outage else type(error).__name__
 

@@ -198,7 +198,7 @@ class TooManyRequests(AppError, status=429, title="Too many requests"):
 
 
 class Internal(AppError, status=500, title="Internal error"):
-    """The server failed. The ticket names the log line."""
+    """The server failed. The ticket identifies the log entry."""
 
 
 class Unavailable(AppError, status=503, title="Temporarily unavailable"):

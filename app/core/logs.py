@@ -13,7 +13,7 @@ from uuid import UUID
 from app.core.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
-# Who sent the request, and from where, for the audit log. Scripts and jobs have neither.
+# The sender of the request and their address, for the audit log. Scripts and jobs have neither.
 client_host: ContextVar[str] = ContextVar("client_host", default="")
 actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
 

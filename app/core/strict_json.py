@@ -31,7 +31,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) < len(pairs):
         _refuse("a name is repeated in an object")
     if not "".join(members).isascii() and any("\ud800" <= letter <= "\udfff" for name in members for letter in name):
-        _refuse("a name holds half a surrogate pair")
+        _refuse("a name contains half a surrogate pair")
     return members
 
 

@@ -98,4 +98,4 @@ def _unexpected(connection: HTTPConnection, error: Exception) -> Internal:
     ticket = token_hex(6)
     method, route = connection.scope.get("method", "socket"), route_template(connection.scope)
     log.error("ticket %s: %s %s", ticket, method, route, exc_info=error)
-    return Internal(f"The server failed. The ticket {ticket} names the log line.", ticket=ticket)
+    return Internal(f"The server failed. The ticket {ticket} identifies the log entry.", ticket=ticket)

@@ -25,7 +25,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 class Mistake(SQLModel):
-    """What is wrong with one field."""
+    """A mistake in one field."""
 
     loc: list[str] = Field(description="Where: the part of the request, then the names or numbers that lead to it.")
     msg: str = Field(description="Why: a sentence for a person.")
@@ -33,7 +33,7 @@ class Mistake(SQLModel):
 
 
 class Problem(SQLModel):
-    """RFC 9457."""
+    """An error as a problem document (RFC 9457)."""
 
     type: str = Field(
         description="Stable: programs decide by it.", schema_extra={"json_schema_extra": {"format": "uri-reference"}}
@@ -51,7 +51,7 @@ class Problem(SQLModel):
 
 
 class OAuthError(SQLModel):
-    """RFC 6749 section 5.2."""
+    """An error of an OAuth endpoint (RFC 6749 section 5.2)."""
 
     error: str = Field(description="The code of RFC 6749: programs decide by it.")
     error_description: str = Field(description="A sentence for a developer.")

@@ -85,7 +85,7 @@ def read_batch(
 def list_query(
     owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None, limit: int
 ) -> tuple[Select[Any], dict[str, Any]]:
-    """Operations by date, then id, the newest first. `after` is the `position` of the last one that the caller has."""
+    """Operations by date, then id, newest first. `after` is the `position` of the last one that the caller has."""
     values = filters.model_dump(exclude_none=True)
     statement = _list_statement(frozenset(values), continued=after is not None)
     values |= {"owner_id": owner_id, "limit": limit}
@@ -140,7 +140,7 @@ def _change(row: RowMapping) -> Change:
 
 
 def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> list[Total]:
-    """Totals of the operations that match, by type, instrument type and month (UTC), the latest month first."""
+    """Totals of the operations that match, by type, instrument type and month (UTC), latest month first."""
     connection, values = session.connection(), filters.model_dump(exclude_none=True)
     on_sqlite = connection.dialect.name == "sqlite"
     # A connection's time zone is UTC (app/core/dialects.py).

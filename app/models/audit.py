@@ -39,7 +39,7 @@ class AuditEventBase(SQLModel):
 
 
 class AuditEvent(AuditEventBase, table=True):
-    """It has no foreign keys, since events outlive the accounts that they name."""
+    """An event of the audit log. It has no foreign keys, since events outlive the accounts that they name."""
 
     __tablename__ = "audit_event"
     __table_args__ = (Index(None, "user_id", "id"), Index(None, "actor_id", "id"), Index(None, "event", "id"))

@@ -48,7 +48,8 @@ class JobBase(SQLModel):
 
 
 class Job(JobBase, table=True):
-    """`name` is unique: it keeps a job from being created twice. `sent_at` is set once the back end has the job.
+    """A background job. `name` is unique: it keeps a job from being created twice. `sent_at` is set once the back end
+    has the job.
 
     `result` is a zip archive of files and may be large: lists defer it.
     """

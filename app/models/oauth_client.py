@@ -20,7 +20,7 @@ _LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?(?=[/?
 
 
 def _redirect_uri(value: str) -> str:
-    """RFC 8252 sections 7.1 to 7.3: https, a scheme of the app's own, or http on the device itself."""
+    """A redirect URI (RFC 8252 sections 7.1 to 7.3): https, an app's own scheme, or http on the device itself."""
     scheme = value.partition(":")[0]
     if not _URI.fullmatch(value):
         raise ValueError("this is not an absolute URI in ASCII, without a fragment")

@@ -46,8 +46,8 @@ class OperationBase(SQLModel):
 
 
 class Operation(OperationBase, table=True):
-    """`revision` is the owner's revision that last changed the row, negative while an import stages the row. A row with
-    `deleted_at` is a tombstone."""
+    """An operation of the ledger. `revision` is the owner's revision that last changed it, negative while an import
+    stages it. A row with `deleted_at` is a tombstone."""
 
     __table_args__ = (
         Index(None, "owner_id", "revision"),

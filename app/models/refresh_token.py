@@ -21,7 +21,7 @@ from app.models.user import User
 
 
 class RotationAction(Enum):
-    """The authorization server's answer to a genuine refresh token, by the token's generation."""
+    """The authorization server's answer to a verified refresh token, by the token's generation."""
 
     ROTATE = auto()  # the newest token: issue its successor
     REPEAT = auto()  # its parent, within the grace: a retry or a second process, which gets the same successor
@@ -59,7 +59,8 @@ class SessionBase(SQLModel):
 
 
 class RefreshToken(SessionBase, table=True):
-    """`generation` numbers the newest token issued, `parent_generation` the token that it was issued for.
+    """A session on one device. `generation` numbers the newest token issued, `parent_generation` the one before it,
+    for which it was issued.
 
     Generation 0 is an authorization code: the session is no device until the code is redeemed.
     """

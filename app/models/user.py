@@ -199,7 +199,7 @@ class PasswordChange(Body):
 
 
 class AccountDeletion(Body):
-    """`current_password` is left out by accounts that have no password here."""
+    """The body that deletes one's own account. Accounts that have no password here leave `current_password` out."""
 
     current_password: Secret | MISSING = Field(default=MISSING)
 

@@ -95,7 +95,7 @@ class AuthorizationServer(ResourceServer):
         return self._rotate(session, presented, asked, now)
 
     def refresh(self, session: Session, asked: RotationRequest, now: datetime) -> TokenPair:
-        """RFC 6749 section 6 with the rotation of RFC 9700 section 4.14.2."""
+        """Issue the next token pair (RFC 6749 section 6), by the rotation of RFC 9700 section 4.14.2."""
         presented = parse_signed(asked.token)
         if presented is None or not presented.number:
             raise InvalidGrant
@@ -193,7 +193,7 @@ class AuthorizationServer(ResourceServer):
     def _pair(
         self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, *, in_cookie: bool
     ) -> TokenPair:
-        """A browser receives only the access token, in a cookie that lives until the session is idle for too long."""
+        """Mint a token pair. Browsers get only the access token, in a cookie that lives as long as an idle session."""
         ttl = self._settings.refresh_idle_ttl if in_cookie else self._settings.access_token_ttl
         expires_at = min(now + ttl, snapshot.absolute_expires_at)
         claims = AccessClaims.of(snapshot, generation, scopes, now, expires_at)

@@ -1,6 +1,6 @@
 """Sessions in the database: the authentication query, and the functions that list, insert, change and revoke sessions.
 
-The authentication query is one of the three places that read columns instead of entities: with three entities it takes
+The authentication query is one of the three places that go past the session to Core: with three entities it takes
 165 µs instead of 85, and every request makes it. The fields of SessionSnapshot name its columns.
 """
 

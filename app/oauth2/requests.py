@@ -40,7 +40,7 @@ class CodeTokenForm(_CodeAndRefresh):
 
 
 class TokenForm(_CodeAndRefresh):
-    """The same with those of the password grant (RFC 6749 section 4.3.2) and a device label."""
+    """The parameters of a token request, with those of the password grant (RFC 6749 section 4.3.2)."""
 
     grant_type: Literal["authorization_code", "refresh_token", "password"] = described("How to get tokens.", "password")
     username: Username | MISSING = MISSING
@@ -77,7 +77,7 @@ def parse_form(body: bytes) -> dict[str, str]:
     if len(names) != len(set(names)):
         raise InvalidRequest("A parameter is repeated.")
     if any("\0" in name + value for name, value in pairs):
-        raise InvalidRequest("A parameter holds a NUL character.")
+        raise InvalidRequest("A parameter contains a NUL character.")
     return {name: value for name, value in pairs if name in PARAMETERS and value}
 
 

@@ -1,4 +1,4 @@
-"""The pages of administration: people, what happened, roles, jobs, the apps that sign people in, and what runs."""
+"""The pages of administration: people, the audit log, roles, jobs, the apps that sign people in, and health."""
 
 from asyncio import gather
 from typing import Annotated, Any
@@ -92,12 +92,12 @@ async def delete_person(request: Request, user_id: UUID, form: PersonForm) -> Re
     return redirect("/admin", done="person-deleted")
 
 
-# ---- What happened ----
+# ---- The audit log ----
 
 
 @router.get("/history")
 async def history(request: Request) -> Response:
-    """What happened to accounts, roles and apps."""
+    """The audit log of accounts, roles and apps."""
     return await page(request, "admin-history.html", events=await read_list(request, AUDIT))
 
 

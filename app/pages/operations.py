@@ -73,7 +73,7 @@ async def new_operation(request: Request) -> Response:
 def _add_key(request: Request) -> Response | None:
     """A redirect to this page with its form's idempotency key in the address, if there is none. The key is the same
     when a person goes back and sends the form again: browsers restore what was typed, but load the page again."""
-    if "key" in request.query_params or not is_signed_in(request):  # who is signed out is sent to the sign-in
+    if "key" in request.query_params or not is_signed_in(request):  # people who are signed out go to the sign-in
         return None
     url = request.url.include_query_params(key=uuid4())
     return redirect(f"{url.path}?{url.query}")

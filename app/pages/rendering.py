@@ -76,7 +76,7 @@ def show_on_error(request: Request, form: Form, show: Page) -> Form:
 
 
 async def _person(request: Request) -> Any:
-    """Who is signed in, for the header; None if the API cannot tell, which is no reason to refuse the page."""
+    """The person who is signed in, for the header; None if the API cannot tell, which must not fail the page."""
     try:
         return getattr(request.state, "me", None) or (await get_json(request, ME) if is_signed_in(request) else None)
     except (ApiError, AppError):

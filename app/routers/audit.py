@@ -19,7 +19,7 @@ router = Router(prefix="/api", tags=["audit"])
 def list_audit_events(
     filters: Annotated[AuditFilter, Query()], session: SessionDep, page: PageDep
 ) -> list[AuditEventPublic]:
-    """What happened to accounts, roles and clients, the newest first. Kept for a year."""
+    """Audit events of accounts, roles and clients, newest first. They are kept for a year."""
     statement = select(AuditEvent).where(*equal(AuditEvent, filters))
     events = page.read(session, statement, col(AuditEvent.id), newest_first=True)
     people = {person for event in events for person in (event.actor_id, event.user_id)}
@@ -36,6 +36,6 @@ def list_audit_events(
 
 @router.get("/users/me/audit")
 def list_my_audit_events(me: CurrentUser, session: SessionDep, page: PageDep) -> list[OwnAuditEvent]:
-    """What happened to your account, the newest first: sign-ins, refused ones, and changes by you or an admin."""
+    """Audit events of your account, newest first: sign-ins, refused ones, and changes by you or an admin."""
     statement = select(AuditEvent).where(AuditEvent.user_id == me.user_id)
     return [OwnAuditEvent.of(event) for event in page.read(session, statement, col(AuditEvent.id), newest_first=True)]

@@ -61,7 +61,7 @@ def create_message(
 
 @router.get("/rooms")
 def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRoomPublic]:
-    """The rooms in which somebody has written, the one with the latest message first."""
+    """The rooms in which somebody has written, latest message first."""
     order = (col(ChatRoom.last_message_at), col(ChatRoom.name))
     rooms = select(ChatRoom).order_by(*(column.desc() for column in order)).limit(page.limit + 1)
     if page.position:

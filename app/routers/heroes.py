@@ -171,7 +171,7 @@ def join_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
 
 @router.delete("/heroes/{hero_id}/teams/{team_id}", status_code=204, dependencies=WRITE, responses=NEITHER)
 def leave_team(hero_id: RowId, team_id: RowId, session: SessionDep) -> None:
-    """Take a hero out of a team. It is fine if the hero is not in it."""
+    """Take a hero out of a team. Succeeds even if the hero is not in it."""
     _lock_both(session, hero_id, team_id)
     session.exec(delete(HeroTeamLink).where(col(HeroTeamLink.hero_id) == hero_id, col(HeroTeamLink.team_id) == team_id))
 

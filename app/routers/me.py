@@ -158,7 +158,7 @@ def _parties(request: Request, user: User) -> tuple[str, ...]:
 
 @router.get("/sessions", tags=["sessions"])
 def list_my_sessions(me: CurrentUser, session: SessionDep, page: PageDep) -> list[SessionPublic]:
-    """Your signed-in devices, the latest sign-in first."""
+    """Your signed-in devices, latest sign-in first."""
     return page_of_sessions(session, page, me.user_id, current=me.session_id)
 
 

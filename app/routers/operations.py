@@ -52,7 +52,7 @@ async def list_operations(
     page: PageDep,
     if_none_match: IfNoneMatch = None,
 ) -> list[OperationPublic] | Response:
-    """Your operations, the newest first. The ETag covers the whole ledger: every change of yours changes it."""
+    """Your operations, newest first. The ETag covers the whole ledger: every change of yours changes it."""
     tag = etags.etag(me.user_id, me.session.operations_revision)
     if not etags.if_none_match(if_none_match, tag):
         return _not_modified(tag)  # read with the session of the token: a phone that is up to date costs no query
@@ -79,8 +79,8 @@ def create_operation(
 def list_changes(
     request: Request, response: Response, me: OperationsReader, session: SessionDep, query: ChangesParameters
 ) -> Changes:
-    """What changed after the revision `since`, in the order of the changes: each operation as it is now, or the
-    tombstone of a deleted one. Apply them in this order, store `next`, and continue from there, at once while `more`
+    """The changes after the revision `since`, in their order: each operation as it is now, or the tombstone of a
+    deleted one. Apply them in this order, store `next`, and continue from there, at once while `more`
     is true.
 
     410 means that your copy cannot be brought up to date: empty it, and fill it with `full=true` from `since=0` until
@@ -102,7 +102,7 @@ def summarize_operations(
     filters: OperationFilters,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Totals of the operations that match, by type, instrument type and month (UTC), the latest month first."""
+    """Totals of the operations that match, by type, instrument type and month (UTC), latest month first."""
     owner_id, revision = me.user_id, me.session.operations_revision
     tag = etags.etag(owner_id, revision)
     if not etags.if_none_match(if_none_match, tag):

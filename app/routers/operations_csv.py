@@ -26,7 +26,7 @@ CSV = "text/csv"
 SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn; the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _TEXT = {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}
-_EXPORT: Responses = {200: {"description": "The operations, the newest first.", "content": _TEXT}}
+_EXPORT: Responses = {200: {"description": "The operations, newest first.", "content": _TEXT}}
 # Bytes come first, because generated clients can send them: in Dart they send text/csv as JSON, in Kotlin and Swift
 # they cannot send it at all.
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -38,7 +38,7 @@ router = Router(prefix="/api/operations", tags=["operations"])
 
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORT)
 def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
-    """All your operations as CSV, the newest first. A cell that a spreadsheet would evaluate as a formula is prefixed
+    """All your operations as CSV, newest first. A cell that a spreadsheet would evaluate as a formula is prefixed
     with an apostrophe, which the import removes."""
     headers = {"Content-Disposition": 'attachment; filename="operations.csv"'}
     return StreamingResponse(_stream(me, filters, services), media_type=CSV, headers=headers)

@@ -44,7 +44,7 @@ NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTas
 
 @router.get("", dependencies=ANYBODY)
 def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter, Query()]) -> list[TaskPublic]:
-    """Everybody's tasks, the newest first."""
+    """Everybody's tasks, newest first."""
     tasks = page.read(session, select(Task).where(*filters.conditions()), col(Task.id), newest_first=True)
     return [TaskPublic.model_validate(task) for task in tasks]
 
@@ -65,7 +65,7 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 # Before /{task_id}, which would take "assignees" for an id.
 @router.get("/assignees", dependencies=ANYBODY)
 def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
-    """Users to whom a task can be assigned: all active accounts, the oldest first."""
+    """Users to whom a task can be assigned: all active accounts, oldest first."""
     people = page.read(session, select(User).where(User.is_active), col(User.id))
     return [AssigneePublic.model_validate(person) for person in people]
 
@@ -105,7 +105,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
 
 @router.get("/{task_id}/history", dependencies=ANYBODY, responses=NOT_FOUND)
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
-    """The changes of the task's assignee, the oldest first."""
+    """The changes of the task's assignee, oldest first."""
     found(session.get(Task, task_id), TaskNotFound)
     changes = page.read(session, select(TaskHistory).where(TaskHistory.task_id == task_id), col(TaskHistory.id))
     return [TaskHistoryPublic.model_validate(change) for change in changes]

@@ -32,7 +32,7 @@ NameInPath = Annotated[RoleName, Path(description="The role's name.")]
 
 @router.get("/users", dependencies=READ)
 def list_users(filters: Annotated[UserFilter, Query()], session: SessionDep, page: PageDep) -> list[UserPublic]:
-    """Accounts, the oldest first: all of them, or those that the filters select."""
+    """Accounts, oldest first: all of them, or those that the filters select."""
     rows = page.read(session, users.USERS.where(*filters.conditions()), col(User.id))
     return [UserPublic.of(user) for user in rows]
 
@@ -73,7 +73,7 @@ def delete_user(user_id: UserId, session: SessionDep) -> None:
 
 @router.get("/users/{user_id}/sessions", dependencies=READ, responses=NO_USER)
 def list_sessions(user_id: UserId, session: SessionDep, page: PageDep) -> list[SessionPublic]:
-    """The signed-in devices of an account, the latest sign-in first."""
+    """The signed-in devices of an account, latest sign-in first."""
     users.get_user(session, user_id)
     return page_of_sessions(session, page, user_id)
 

@@ -18,7 +18,7 @@ router = Router(prefix="/.well-known")
 
 @router.get("/jwks.json", include_in_schema=False)
 async def read_jwks(services: ServicesDep) -> Response:
-    """The public keys of our access tokens, the newest first: none without JWT_PRIVATE_KEY_FILES."""
+    """The public keys of our access tokens, newest first: none without JWT_PRIVATE_KEY_FILES."""
     return JSONResponse({"keys": services.signers.access.public_jwks}, headers=CACHED)
 
 

@@ -171,7 +171,7 @@ def test_every_route_has_a_description_that_names_its_scope_and_a_documented_tag
 
 def test_a_summary_is_what_the_route_does_and_a_collection_comes_before_what_is_in_it(schema: dict[str, Any]) -> None:
     paths = list(schema["paths"])
-    assert schema["paths"]["/api/operations"]["get"]["summary"] == "Your operations, the newest first"
+    assert schema["paths"]["/api/operations"]["get"]["summary"] == "Your operations, newest first"
     assert paths.index("/api/operations") < paths.index("/api/operations/export")
 
 
