@@ -106,7 +106,7 @@ def test_a_room_groups_days_and_authors_and_takes_several_lines(muster: Muster, 
     with chromium.visitor(muster, timezone_id="Europe/Berlin") as visitor:
         visitor.sign_in(account.email)
         page = visitor.open("/chat")
-        page.get_by_text("Other room").click()
+        page.get_by_text("Another room").click()
         page.get_by_label("Name of the room").fill(room.upper())
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("status")).to_have_text("connected")
