@@ -77,7 +77,7 @@ def pytest_runtestloop() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Modules and tests are never garbage: to walk them each time took seconds of every worker."""
+    """Exclude modules and tests from garbage collection: walking them each time took seconds of every worker."""
     gc.disable()
     try:
         return (yield)
@@ -100,7 +100,7 @@ def _databases_of(metafunc: pytest.Metafunc) -> tuple[str, ...]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not in the quick lane, and say how much that is; else begin with what takes longest."""
+    """Leave out what is not in the quick lane, and say how many tests that is; otherwise begin with the longest."""
     if config.option.quick:
         left_out = [item for item in items if not _is_quick(item)]
         config.hook.pytest_deselected(items=left_out)
@@ -111,7 +111,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     """Each worker is given a part of the list, in this order, and begins with one of what takes minutes: those that
-    share a browser, and the modules named. Else one of them could be started when the others have ended."""
+    share a browser, and the modules named. Otherwise one of them could be started when the others have ended."""
     long = [[item for item in items if "chromium" in getattr(item, "fixturenames", ())]]
     long += [[item for item in items if item.path.stem == name] for name in LONG_MODULES]
     rest = [item for item in items if not any(item in group for group in long)]

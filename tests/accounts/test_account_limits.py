@@ -1,4 +1,4 @@
-"""Limits of an account: wrong passwords by network and from everywhere, and mails. A signed-in device works on."""
+"""Limits of an account: wrong passwords by network and from everywhere, and mails. A signed-in device keeps working."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ CEILING = 20  # of tests.support.apps.low_ceiling
 
 @pytest.fixture(scope="module")
 def strict(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    """An instance that takes three wrong passwords; each test has accounts of its own."""
+    """An instance that accepts three wrong passwords for an account; each test has accounts of its own."""
     settings = {"LIMIT_LOGIN_ACCOUNT": "3/5minute", "TRUSTED_PROXIES": "127.0.0.1"}
     with (
         fresh_database(kind, folder, postgres) as url,
@@ -142,7 +142,7 @@ def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict
 def test_strangers_on_all_networks_share_a_ceiling_that_the_owner_neither_raises_nor_reaches(strict: Muster) -> None:
     assert (ACCOUNT_CEILING.amount, ACCOUNT_CEILING.get_expiry()) == (100, 3600), "of the service itself"
     account = strict.new_account()
-    account.sign_in()  # from 127.0.0.1, where a session lives then
+    account.sign_in()  # from 127.0.0.1, a network with a live session from now on
     for numbers in (range(CEILING // 2), range(CEILING // 2, CEILING)):
         with ThreadPoolExecutor(8) as pool:
             answers = pool.map(lambda number: _attack(strict, account.email, f"192.0.2.{number}"), numbers)

@@ -1,4 +1,4 @@
-"""Accounts: registering, changing one's own, and its end."""
+"""Accounts: registering, changing and deleting an account."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

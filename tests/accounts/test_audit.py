@@ -1,4 +1,4 @@
-"""The audit log: who did what to which account, from where, and what stays of it."""
+"""The audit log: who did what to which account, from where, and what it keeps of a deleted account."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ def id_of(tokens: Tokens) -> str:
 
 
 def events_of(muster: Muster, admin: Tokens, user_id: str, more: str = "") -> list[dict[str, Any]]:
-    """As admins see them, the oldest first."""
+    """The events of an account as admins see them, oldest first."""
     answer = call(muster, admin, "GET", f"/audit?user_id={user_id}{more}")
     assert answer.status_code == 200, answer.text
     return list(reversed(answer.json()))

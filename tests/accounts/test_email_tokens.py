@@ -50,7 +50,7 @@ def forgotten(muster: Muster, account: Account) -> str:
 
 
 def moving(muster: Muster, tokens: Tokens) -> tuple[str, str]:
-    """A new address that was asked for, and the token of the link to it."""
+    """A requested new address, and the token of the link mailed to it."""
     email = f"{uuid4().hex}@example.com"
     assert change_email(muster, tokens, email).status_code == 202
     return email, muster.link_token(email, subject=CONFIRM_NEW)
@@ -191,7 +191,7 @@ def test_an_address_registered_by_someone_else_in_the_meantime_is_not_taken_over
 def made(
     muster: Muster, account: Account, kind: LinkKind, *, age: timedelta = timedelta(0), new_email: str = ""
 ) -> str:
-    """The token that the service would have mailed so long ago."""
+    """The token that the service would have mailed that long ago."""
     with Session(muster.engine) as session:
         user = find_user_by_email(session, account.email)
         assert user is not None
@@ -212,7 +212,7 @@ def test_a_link_works_for_one_hour(muster: Muster, link: LinkKind, minutes: int,
 
 
 def pending(muster: Muster) -> tuple[Account, Tokens]:
-    """Somebody who can have a link of each kind: an unverified account with a pending change of address."""
+    """An account that can have a link of each kind: unverified, with a pending change of address."""
     account, email = muster.new_account(), f"{uuid4().hex}@example.com"
     muster.sql('UPDATE "user" SET new_email = :new WHERE email = :email', new=email, email=account.email)
     return account, account.tokens()

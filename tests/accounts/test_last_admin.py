@@ -1,4 +1,4 @@
-"""Somebody can always administer: the last admin stays, also when two admins remove each other at once."""
+"""The last admin cannot be removed, not even when two admins remove each other at once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,14 +30,14 @@ def id_of(tokens: Tokens) -> str:
 
 @pytest.fixture(scope="module")
 def alone(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    """An instance whose admins are those of these tests."""
+    """An instance whose only admins are those of these tests."""
     with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as served:
         yield served
 
 
 @pytest.fixture
 def muster(alone: Muster) -> Muster:
-    """Without an admin."""
+    """The same instance, without an admin."""
     alone.sql("UPDATE \"user\" SET role_id = (SELECT id FROM role WHERE name = 'user')")
     return alone
 
@@ -45,7 +45,7 @@ def muster(alone: Muster) -> Muster:
 def test_the_last_admin_cannot_be_deleted_disabled_or_demoted(muster: Muster) -> None:
     account, other = muster.admin(), muster.admin()
     admin = account.tokens()
-    call(muster, admin, "PATCH", id_of(other.tokens()), {"is_active": False})  # who is disabled does not count
+    call(muster, admin, "PATCH", id_of(other.tokens()), {"is_active": False})  # a disabled admin does not count
     attempts = [(method, id_of(admin), body) for method, body in REMOVALS.values()]
     for method, target, body in [*attempts, ("DELETE", "me", {"current_password": PASSWORD})]:
         assert_problem(call(muster, admin, method, target, body), 409, "last-admin")

@@ -1,4 +1,4 @@
-"""Mail by a real SMTP server: over TLS that is checked, after the answer, and never in the way of the service."""
+"""Mail through a real SMTP server: over verified TLS, after the response, and without ever holding up the service."""
 
 import re
 import ssl
@@ -36,7 +36,7 @@ MAILS: dict[str, dict[str, str]] = tomllib.loads((ROOT / "app/email/messages.tom
 
 
 class Inbox:
-    """Keeps what arrives; refuses who is told to be refused."""
+    """Keeps the mails that arrive; refuses recipients whose address says so."""
 
     def __init__(self) -> None:
         self.mails: list[Envelope] = []
@@ -68,7 +68,7 @@ class Inbox:
 
 
 class Server(Controller):
-    """Stops once its clients are gone: asyncio warns of a connection that is dropped under way."""
+    """Stops once its clients have disconnected: asyncio warns about connections that are dropped while in use."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.connections: list[SMTP] = []
@@ -156,19 +156,19 @@ def test_a_mail_says_the_same_in_text_and_html_and_its_button_names_the_page_it_
     mail = compose_mail(uuid4(), values, person, settings, Signers(("a secret",), PUBLIC_URL))
     assert mail is not None
     text, page = text_of(mail), text_of(mail, "html")
-    told = {name: sentence.format_map(values) for name, sentence in MAILS[template].items()}
-    for sentence in (told["opening"], told["closing"], told.get("button", ""), "Muster, muster.example"):
+    words = {name: sentence.format_map(values) for name, sentence in MAILS[template].items()}
+    for sentence in (words["opening"], words["closing"], words.get("button", ""), "Muster, muster.example"):
         assert (sentence in text, sentence in page) == (True, True), sentence
-    assert page.index(told["preview"]) < page.index("<h1")
-    is_own = template not in {"verification", "email_change"}  # an address that nobody has confirmed learns no name
+    assert page.index(words["preview"]) < page.index("<h1")
+    is_own = template not in {"verification", "email_change"}  # a mail to an unconfirmed address contains no name
     assert text.startswith("Hello Ada <3,\n" if is_own else "Hello,\n")
     assert ("Hello Ada &lt;3," in page, "Ada" in page) == (is_own, is_own)
-    if "page" in told:
-        assert text.count(f"{PUBLIC_URL}/{told['page']}") == 1
-        template_of_page = (ROOT / f"app/templates/pages/{told['page']}.html").read_text()
+    if "page" in words:
+        assert text.count(f"{PUBLIC_URL}/{words['page']}") == 1
+        template_of_page = (ROOT / f"app/templates/pages/{words['page']}.html").read_text()
         heading = re.search("<h1>(.+)</h1>", template_of_page)
         assert heading
-        assert heading[1].lower() in told["button"].lower()
+        assert heading[1].lower() in words["button"].lower()
 
 
 # ---- By SMTP ----

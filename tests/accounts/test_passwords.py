@@ -1,4 +1,4 @@
-"""Passwords: which are good enough, and how they are kept."""
+"""Passwords: which ones are accepted, and how they are stored."""
 
 import json
 from uuid import uuid4
@@ -84,8 +84,8 @@ def test_a_password_is_refused_with_the_reason_and_never_repeated(
     error = answer.json()["errors"][0]
     assert (error["loc"], error["type"]) == (["body", "password"], reason)
     assert not password or str(password) not in json.dumps(answer.json(), ensure_ascii=False)
-    judged = check(muster, password, email, "Grace Brewster")
-    assert judged.json()["errors"] == answer.json()["errors"]
+    checked = check(muster, password, email, "Grace Brewster")
+    assert checked.json()["errors"] == answer.json()["errors"]
 
 
 def check(muster: Muster, password: object, *related: str) -> httpx.Response:

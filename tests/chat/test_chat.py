@@ -1,4 +1,4 @@
-"""Chat over HTTP: what is written, what of it is read, and what is refused."""
+"""Chat over HTTP: sending messages, reading them, and what is refused."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -222,7 +222,7 @@ def test_a_long_poll_ends_with_the_next_message_or_empty(muster: Muster, reader:
 
 
 def followed(muster: Muster, tokens: Tokens, room: str) -> None:
-    """Once the questions asked before this one have arrived."""
+    """Return once the long polls sent before this call have arrived."""
     with Socket(muster, tokens, room=room) as socket:
         socket.ready()
 

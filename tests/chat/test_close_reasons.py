@@ -1,4 +1,4 @@
-"""How following the chat ends: by the token, by the session, by reading too slowly, by the end of the service."""
+"""How a chat connection ends: with its token, with its session, for reading too slowly, or with the service."""
 
 import signal
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_an_expired_token_ends_its_sockets_streams_and_long_polls(serve: Callabl
 def test_sockets_of_a_person_signed_out_or_without_the_scope_close_within_30_seconds(
     muster: Muster, admin: Tokens
 ) -> None:
-    """All at once, since each would wait for the same look at the sessions."""
+    """All cases at once, since each would wait for the same check of the sessions."""
     accounts = [muster.new_account() for _ in range(5)]
     pairs = [account.tokens() for account in accounts]
     ids = [muster.me(tokens).json()["id"] for tokens in pairs]
@@ -85,7 +85,7 @@ def _stored(muster: Muster, user_id: str) -> str:
 
 
 def slow_readers_ended(muster: Muster) -> float:
-    """How many have been ended for reading too slowly."""
+    """The number of connections ended for reading too slowly."""
     return number(scrape(muster), "muster_readers_ended_total", ending="slow")
 
 
@@ -118,7 +118,7 @@ def test_slow_subscribers_are_disconnected_can_resume_and_delay_nobody(muster: M
 
 
 def flood(muster: Muster, other: Socket, *, slow: int) -> list[Json]:
-    """What was sent until so many slow readers were ended: more than a queue and all buffers on the way hold.
+    """The messages sent until `slow` slow readers were disconnected: more than a queue and all buffers on the way hold.
 
     Each message reaches the other reader at once.
     """
@@ -176,7 +176,7 @@ def test_a_client_that_disconnects_does_not_affect_the_others(muster: Muster, re
 
 
 def test_disconnecting_before_the_responses_arrive_logs_no_error(muster: Muster, reader: Tokens) -> None:
-    """Messages and answers to refused frames are under way together: whichever is sent second meets a closed socket."""
+    """Messages and answers to refused frames are in flight together: whichever is sent second meets a closed socket."""
     room, size = new_room(), muster.log_file.stat().st_size
     with Socket(muster, reader, room=room) as other:
         other.ready()

@@ -1,4 +1,4 @@
-"""Nothing is lost and nothing doubled for whoever resumes from the last number that they saw: over all three
+"""No message is lost or doubled for a client that resumes from the last number that it saw: over all three
 transports, on one process and on two, with Redis, without it, and while it is killed."""
 
 import asyncio
@@ -45,7 +45,7 @@ WAYS: list[Way] = [by_socket, by_stream, by_poll]
 
 @contextmanager
 def writing(room: str, *writers: tuple[Muster, Tokens]) -> Iterator[Callable[[], None]]:
-    """Messages keep coming, from each in a thread of its own; the call ends that."""
+    """Each writer sends messages in a thread of its own, until the function that this yields is called."""
     enough = Event()
 
     def write(muster: Muster, tokens: Tokens) -> None:
@@ -122,7 +122,7 @@ def test_a_prompt_reader_is_not_too_slow_for_many_messages_of_another_process(mu
 
 @pytest.fixture(scope="module")
 def over_redis(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[tuple[Muster, Muster]]:
-    """Two instances on one database, that hear of each other over Redis."""
+    """Two instances on one database that hear of each other over Redis."""
     settings = {**ONE, "REDIS_URL": redis.url}
     with (
         fresh_database(kind, folder, postgres) as url,
@@ -134,7 +134,7 @@ def over_redis(kind: str, folder: Path, postgres: str, redis: RedisServer) -> It
 
 @pytest.fixture(params=["redis", "database"])
 def two(request: pytest.FixtureRequest) -> tuple[Muster, Muster]:
-    """Two instances on one database, that hear of each other over Redis, or by looking at it."""
+    """Two instances on one database that hear of each other over Redis, or by polling the database."""
     if request.param == "redis":
         pair: tuple[Muster, Muster] = request.getfixturevalue("over_redis")
         return pair
@@ -175,8 +175,8 @@ def test_a_notification_over_redis_is_delivered_before_the_next_poll(
         socket.ready()
         first = post(muster, tokens, "Hello", room)
         assert socket.message() == first
-        told = wait_for(lambda: heard.get_message(timeout=1), what="the message")
-        assert json.loads(told["data"]) == first
+        notification = wait_for(lambda: heard.get_message(timeout=1), what="the message")
+        assert json.loads(notification["data"]) == first
         for nonsense in ("", "{", "[]", "7", '{"room": 7}', json.dumps({"room": room, "number": "a"})):
             redis.client.publish("muster/chat", nonsense)
         not_stored = {**first, "number": 2, "text": "from another process"}

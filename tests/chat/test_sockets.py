@@ -162,7 +162,7 @@ def test_a_frame_that_breaks_the_protocol_closes_the_socket(muster: Muster, read
                 socket.ready()
                 with suppress(ConnectionClosed):
                     send(socket)
-                # Who goes on sending may lose the code to the reset that ends the connection.
+                # A client that goes on sending may lose the code to the reset that ends the connection.
                 assert socket.closed() in ({code, 1006} if code in {1008, 1009} else {code})
         other.say("Hello")
         assert other.message()["text"] == "Hello"

@@ -1,4 +1,4 @@
-"""Migrations on both databases: every step down and up keeps the rows, and ends at what the models say."""
+"""Migrations on both databases: every step down and up keeps the rows, and the head matches the models."""
 
 import os
 import re
@@ -54,7 +54,7 @@ def config(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 @pytest.fixture
 def migrated(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Of a copy of a database that was migrated from nothing to the head, without a row."""
+    """The configuration for a copy of a database migrated from nothing to the head, without a row."""
     with engine_for(database_url).begin() as connection:
         connection.execute(text("DELETE FROM role"))
     return configure(database_url, monkeypatch)

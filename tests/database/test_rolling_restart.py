@@ -83,7 +83,7 @@ def two(serve: Callable[..., Muster], redis: RedisServer) -> list[Muster]:
 
 
 def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
-    """Writes and reads until it is told to stop; how many operations were answered as created."""
+    """Writes and reads until it is told to stop; returns the number of operations answered as created."""
     created = 0
     while not stopping.wait(0.25):
         headers = {**tokens.bearer, "Idempotency-Key": uuid4().hex}

@@ -1,4 +1,4 @@
-"""Rows read on the event loop: only what takes a moment is read there."""
+"""Rows read on the event loop: only queries that take a moment are run there."""
 
 import asyncio
 from datetime import timedelta
@@ -42,7 +42,7 @@ def test_a_query_that_takes_long_is_left_to_a_session(kind: str, folder: Path, p
 
 
 def test_a_column_that_a_migration_widens_is_read_by_the_release_before(folder: Path, postgres: str) -> None:
-    """What its connections have prepared is of no use then: at worst one answer asks to try again."""
+    """The statements that its connections have prepared are invalid then: at worst one response asks to try again."""
     with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder, DB_SLOTS="1") as muster:
         admin = muster.admin().tokens()
 

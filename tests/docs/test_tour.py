@@ -41,7 +41,7 @@ def test_each_conversation_goes_as_the_document_says(
 
 
 def here(typed: str, muster: Muster) -> str:
-    """With the addresses of this instance. Mail goes out after the answer: a busy machine needs more than `sleep 1`."""
+    """The block with the addresses of this instance. Mail is sent after the response, so `sleep 1` may be too short."""
     mail_is_there = f"until grep -qs 'reset-password#token=' {muster.outbox}/*.eml; do sleep 0.1; done"
     typed = re.sub(r"^sleep 1$", mail_is_there, typed, flags=re.MULTILINE)
     return typed.replace("http://localhost:8000", muster.url).replace("data/outbox", str(muster.outbox))

@@ -1,4 +1,4 @@
-"""Apps below the lowest supported version are told so everywhere, but can sign out."""
+"""Apps below the lowest supported version are refused with a 426 everywhere, but can sign out."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The cookie transport: signing in and out, prolonging while it is used, and what it never falls back from (B5)."""
+"""The cookie transport: signing in and out, renewal while it is used, and no fallback from a header to it (B5)."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -18,7 +18,7 @@ REGISTER = "/api/auth/register"
 
 @pytest.fixture(scope="module")
 def ada(muster: Muster) -> Tokens:
-    """An admin: whoever may most is refused as well."""
+    """An admin: even the account with the most scopes is refused."""
     return muster.admin().tokens()
 
 
@@ -83,7 +83,7 @@ def test_a_hostile_name_in_an_address_is_refused(muster: Muster, ada: Tokens, na
 def test_a_trailing_slash_is_a_404_and_not_a_redirect_to_the_host_behind_the_proxy(
     muster: Muster, ada: Tokens, target: str
 ) -> None:
-    """It is a page of the pages that answers outside of the API."""
+    """Outside of the API, the 404 is a page."""
     assert muster.client.get(target, headers=ada.bearer).status_code == 404
 
 
@@ -213,7 +213,7 @@ def test_device_and_user_agent_are_stored_printable_and_truncated(muster: Muster
 
 
 def chunked(path: str, content_type: str, size: int, **more: str) -> bytes:
-    """A body whose length no header tells."""
+    """A body whose length no header announces."""
     headers = {"Content-Type": content_type, "Transfer-Encoding": "chunked", **more}
     chunk = b"10000\r\n" + SECRET.encode().ljust(0x10000, b"a") + b"\r\n"
     return head("POST", path, **headers) + chunk * (size // 0x10000) + b"0\r\n\r\n"

@@ -139,7 +139,7 @@ def test_a_forwarded_address_from_a_stranger_is_not_trusted(serve: Serve) -> Non
 
 
 def test_a_trusted_proxy_names_the_client(narrow: Muster) -> None:
-    # What a client puts there itself stands to the left of what the proxy saw.
+    # An address that the client itself sends stands to the left of the one that the proxy saw.
     same = ["198.51.100.1", "203.0.113.9, 198.51.100.1", "203.0.113.8, 198.51.100.1, 10.0.0.1"]
     assert [register(narrow, address).status_code for address in same] == [201, 201, 429]
     networks = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:1::3", "2001:db8:0:2::1"]  # a household's /64

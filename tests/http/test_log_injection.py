@@ -1,4 +1,4 @@
-"""Whatever a client sends, a log line stays one line that says what happened, and a mail keeps its head."""
+"""Whatever a client sends, a log line stays one line that says what happened, and a mail gets no header from it."""
 
 import json
 import re
@@ -163,12 +163,12 @@ def send_everywhere(muster: Muster, email: str, tokens: Tokens, text: str, reque
 
 
 def as_header(text: str) -> bytes:
-    """What a client of good manners can send of it; `raw` has none."""
+    """The text without the bytes that a well-behaved client never sends in a header; `raw` sends them."""
     return re.sub(rb"[\x00-\x1f\x7f]", b"", text.encode()).strip()
 
 
 def test_client_input_cannot_add_a_mail_header(muster: Muster) -> None:
-    """The address is the one thing that a client writes into the head; the device's name stands in the text."""
+    """The address is the only client input in the headers of a mail; the device's name is in the text."""
     bcc = "\r\nBcc: somebody@example.com\r\n\r\nA text of my own"
     for email in (
         f"a@example.com{bcc}",

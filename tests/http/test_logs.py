@@ -49,7 +49,7 @@ start.serve(settings, reload=False)
 
 @pytest.fixture(scope="module")
 def served(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
-    """In production, which needs an SMTP server that no test here asks for anything."""
+    """An instance in production, which needs an SMTP server that no test here uses."""
     settings = {
         "ENVIRONMENT": "production",
         "SECRET_KEYS": token_urlsafe(48),

@@ -127,7 +127,7 @@ def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
 
 
 def test_jobs_of_every_kind_and_state_are_counted_from_zero(muster: Muster) -> None:
-    """Else the first one that fails would be no change, and alerts tell of changes."""
+    """Otherwise the first job that fails would not be a change, and alerts watch for changes."""
     text = muster.client.get("/metrics").text
     for kind, state in product(get_args(JobKind), (*get_args(JobState), "retrying")):
         assert f'muster_jobs{{kind="{kind}",state="{state}"}} ' in text

@@ -1,4 +1,4 @@
-"""No answer says what it was made with: neither the server's, nor the frameworks', nor their versions."""
+"""No response names the server, the frameworks or their versions."""
 
 import re
 from importlib.metadata import version
@@ -48,8 +48,8 @@ REQUESTS = {
 def test_a_response_does_not_name_software_or_versions(on_sqlite: Muster, what: str) -> None:
     answer = raw(on_sqlite, REQUESTS[what])
     assert not TELLTALE & set(answer.headers)
-    told = f"{answer.headers}" if what in ("metrics", "static") else f"{answer.headers} {answer.text}"
-    assert not MADE_WITH.search(told), told[:2000]
+    response = f"{answer.headers}" if what in ("metrics", "static") else f"{answer.headers} {answer.text}"
+    assert not MADE_WITH.search(response), response[:2000]
 
 
 def test_an_internal_error_does_not_name_software_or_versions(on_sqlite: Muster) -> None:

@@ -121,7 +121,7 @@ NOT_TRIED = {"/api/auth/reset-password", "/api/auth/renew-link", "/api/auth/veri
 
 @pytest.mark.slow
 def test_a_body_that_swagger_ui_suggests_works_as_it_stands(muster: Muster, document: Schema) -> None:
-    """But where something exists already, or nothing has the id in the path."""
+    """Except where something exists already, or nothing has the id in the path."""
     refused = {}
     for path, methods in document["paths"].items():
         for method, described in methods.items():
@@ -141,7 +141,7 @@ def test_a_body_that_swagger_ui_suggests_works_as_it_stands(muster: Muster, docu
 
 
 def suggested(schema: Schema, document: Schema) -> Any:
-    """What Swagger UI makes of a schema, or of the content of a body."""
+    """The example that Swagger UI makes of a schema, or of the content of a body."""
     match schema:
         case {"example": example} | {"examples": [example, *_]} | {"default": example} | {"enum": [example, *_]}:
             return example

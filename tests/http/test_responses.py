@@ -35,7 +35,7 @@ def browsed(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 @contextmanager
 def broken(muster: Muster) -> Iterator[None]:
-    """While a table is missing, so that a sign-in fails inside."""
+    """An instance where a table is missing, so that a sign-in is an internal error."""
     muster.sql("ALTER TABLE refresh_token RENAME TO hidden")
     try:
         yield
@@ -49,7 +49,7 @@ def sign_in(muster: Muster, email: str, **headers: str) -> httpx.Response:
 
 
 def errors(muster: Muster, **headers: str) -> Iterator[httpx.Response]:
-    """One answer of each kind that can be had without much ado."""
+    """One response of each kind of error that is easy to provoke."""
     client, big = muster.client, b"x" * (1024 * 1024 + 1)
     yield client.get("/api/users/me", headers=headers)
     yield client.get("/api/nowhere", headers=headers)
@@ -182,7 +182,7 @@ def test_static_files_are_compressed_once(browsed: Muster) -> None:
 
 @pytest.mark.slow
 def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
-    """Without its body, even where that would be a stream without an end; monitors ask so."""
+    """Without its body, even where that would be a stream without an end; monitors send it."""
     bearer = browsed.new_account().sign_in().bearer
     paths = ("/health/live", "/health/ready", "/api/users/me", "/api/operations", "/api/operations/export", "/sign-in")
     for path in (*paths, "/api/nowhere", "/api/chat/events", "/static/muster.css", "/.well-known/jwks.json"):

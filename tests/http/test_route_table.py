@@ -1,4 +1,4 @@
-"""Every route: who may call it. Derived from OpenAPI, then called by those who may and by those who may not.
+"""Every route: who may call it. Derived from OpenAPI, then called by people who may and by people who may not.
 
 A route is public, or it needs the scope that is named after its resource. Nothing has to be added here for a new
 resource that follows this; a failing test says what to write if one does not.
@@ -90,7 +90,7 @@ def secured(muster: Muster) -> dict[Route, str]:
 def call(
     muster: Muster, route: Route, tokens: Tokens | None = None, part: str = "", body: Any = None
 ) -> httpx.Response:
-    """Without a body nothing happens where one is needed; `part` fills what is in braces."""
+    """Call a route; without a body nothing happens where one is needed. `part` replaces the parameters of the path."""
     method, path = route
     part = part or str(uuid4())
     headers = tokens.bearer if tokens else {}
@@ -147,7 +147,7 @@ def test_nobody_calls_a_secured_route_with_a_made_up_token(muster: Muster, secur
 
 @pytest.mark.parametrize("route", [*PUBLIC, *[("GET", page) for page in PAGES]], ids=" ".join)
 def test_a_public_route_needs_no_token(muster: Muster, route: Route) -> None:
-    """A body is missing where one is needed, or what says that a page is ours; no answer asks for a token."""
+    """It may refuse a missing body, or a request that comes from no page of ours; no response asks for a token."""
     answer = call(muster, route)
     assert answer.status_code in ({200} if route[0] == "GET" else {403} if "/cookie/" in route[1] else {400, 422})
     assert "www-authenticate" not in answer.headers
@@ -183,7 +183,7 @@ def test_another_persons_resource_is_a_404_like_an_unknown_one_and_stays_unchang
     for route, scope in secured.items():
         if "{" not in route[1] or scope in ADMINISTRATIVE | SHARED:
             continue
-        me = muster.new_account() if "job" in route[1] else muster.admin()  # who reads users sees all jobs
+        me = muster.new_account() if "job" in route[1] else muster.admin()  # a caller who reads users sees all jobs
         mine, theirs = me.tokens(), muster.new_account().tokens()
         collection = route[1].partition("/{")[0]
         thing = MADE.get(collection, _made(collection, examples))(muster, theirs)

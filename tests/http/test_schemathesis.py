@@ -1,4 +1,4 @@
-"""Generated requests that OpenAPI allows, with a fixed seed: what is invalid by it is refused, what is valid is taken.
+"""Generated requests that OpenAPI allows, with a fixed seed: invalid requests are refused, valid ones accepted.
 
 ./scripts/fuzz sends many more, with random seeds, on both databases and in both roles.
 """
@@ -15,7 +15,7 @@ from tests.support.servers import Muster
 
 pytestmark = pytest.mark.slow
 
-ROLE = "admin"  # who may do everything
+ROLE = "admin"  # the role that may do everything
 EXAMPLES = 3
 SEED = 20_261_124
 

@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose: while they are held open the others are served, and afterward all is whole.
+"""Clients that are slow on purpose: while they are held open the others are served, and afterward nothing is broken.
 
 A slow client here sends a little and then keeps still, until the others have been served: what a byte a second does to
 a service is what a byte at a time does, so nothing waits for seconds to pass.
@@ -89,7 +89,7 @@ def assert_others_are_served(muster: Muster, tokens: Tokens) -> None:
 
 @contextmanager
 def connections(muster: Muster, number: int) -> Iterator[list[socket.socket]]:
-    """So many at once, closed at the end."""
+    """That many connections at once, closed at the end."""
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < number + 200:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(number + 200, most), most))
@@ -162,8 +162,8 @@ def test_a_body_that_never_ends_holds_no_slot_and_no_thread(
     ids=["headers", "a header", "empty headers", "an address", "trailers"],
 )
 def test_a_head_that_never_ends_is_refused(muster: Muster, tokens: Tokens, start: bytes, more: bytes) -> None:
-    """A client could fill the memory otherwise: what has not ended is kept until it does. Who goes on sending may lose
-    the 400 to the reset that ends the connection."""
+    """A client could fill the memory otherwise: an unfinished head is kept until it ends. A client that goes on sending
+    may lose the 400 to the reset that ends the connection."""
     with connections(muster, 1) as [endless]:
         endless.sendall(start)
         with suppress(ConnectionResetError, BrokenPipeError):

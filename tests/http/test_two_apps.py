@@ -111,7 +111,7 @@ def test_a_422_is_the_form_again_or_a_problem(served: Served) -> None:
 
 def test_429_counts_the_person_and_not_the_pages(served: Served) -> None:
     """From addresses of their own, so that the other tests are not counted; apart, the API believes what the pages say
-    of them only because they are a trusted proxy of its."""
+    of them only because it trusts them as a proxy."""
     answers = [post(served, "/forgot-password", email="a@example.com") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     seconds = answers[-1].headers["retry-after"]

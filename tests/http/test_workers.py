@@ -135,7 +135,7 @@ def me(muster: Muster, tokens: Tokens) -> int:
 
 
 def answers(muster: Muster, tokens: Tokens) -> int | None:
-    """One, once it answers: until the killed one's place is taken, its part of the connections is refused."""
+    """One response, retried: until the killed process is replaced, its share of the connections is refused."""
     try:
         return 1 if me(muster, tokens) == 200 else None
     except httpx.TransportError:
@@ -154,8 +154,8 @@ def folder_of(worker: psutil.Process) -> Path:
 
 
 def has_swept(worker: psutil.Process) -> bool:
-    """Whether it has taken a slot, as the sweep of a process that has started does at once. One that still imports the
-    application is stopped by uvicorn alone, which reports a second interrupt with a traceback."""
+    """Whether the process has taken a slot, as the sweep does as soon as a process has started. One that still imports
+    the application is stopped by uvicorn alone, which reports a second interrupt with a traceback."""
     return any(b"muster_slots_used" in file.read_bytes() for file in folder_of(worker).glob(f"gauge_*_{worker.pid}.db"))
 
 

@@ -1,4 +1,4 @@
-"""Jobs without Redis, in the service's own process: who sees them, what they leave, what outlives a kill."""
+"""Jobs without Redis, in the service's own process: who sees them, what remains of them, and what survives a kill."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def board(muster: Muster) -> Board:
 
 @pytest.fixture
 def registered(muster: Muster) -> Board:
-    """Of somebody to whom a mail is on its way."""
+    """The jobs of a new account, to which a mail is on its way."""
     return Board(muster, muster.register())
 
 
@@ -107,7 +107,7 @@ def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, 
     last = board.write()
     board.wait(last)
     assert {board.read(job_id)["state"] for job_id in (running, waiting)} == {"cancelled"}
-    assert board.read(waiting)["from"] == "2026-01-01T00:00:00.000000Z", "which one it was is still told"
+    assert board.read(waiting)["from"] == "2026-01-01T00:00:00.000000Z", "its period is still shown"
     assert board.effects() == [last]
 
 
@@ -149,7 +149,7 @@ def test_a_job_that_failed_or_was_canceled_starts_again_with_fresh_attempts(
 
 
 def test_a_mail_that_was_given_up_is_sent_when_an_admin_starts_it_again(muster: Muster) -> None:
-    """One by address, whose job has no owner who would know it: failed jobs keep it."""
+    """A mail to an address without an owner: nobody else knows the address, so a failed job keeps it."""
     account, admin = muster.new_account(), muster.admin().tokens()
     mail = Job(kind="mail", queue="high", state="running", attempts=8, started_at=utcnow(), heartbeat_at=LONG_AGO)
     mail.arguments = {"template": "reset", "to": account.email}
@@ -186,7 +186,7 @@ def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, reg
         return [str(row.arguments) for row in muster.sql("SELECT arguments FROM job WHERE kind = 'mail'")]
 
     wait_for(lambda: "@" not in "".join(arguments()), what="the addresses' end")
-    assert any("reset" in told for told in arguments())
+    assert any("reset" in each for each in arguments())
 
 
 def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, registered: Board) -> None:

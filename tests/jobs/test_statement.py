@@ -1,4 +1,4 @@
-"""Statements: the operations of a period as a table and as a page, to download and by mail."""
+"""Statements: the operations of a period as a table and as a document, to download and by mail."""
 
 import csv
 import re

@@ -28,7 +28,7 @@ def test_a_sweep_reads_no_finished_jobs(kind: str, folder: Path, postgres: str) 
         with database.thread_scope(write=True) as session:
             done = [Job(kind="mail", queue="high", state="done", finished_at=utcnow()) for _ in range(1000)]
             session.connection().execute(insert(Job), [job.model_dump() for job in done])
-        if kind == "postgresql":  # SQLite is never told to count its rows
+        if kind == "postgresql":  # SQLite never counts its rows
             with database.thread_scope(write=True) as session:
                 session.connection().exec_driver_sql("ANALYZE job")
         queue = JobQueue(database, None)

@@ -1,4 +1,4 @@
-"""Real worker processes that are killed, stopped, missing, or several; and what they take first."""
+"""Real worker processes that are killed, stopped, missing, or several; and which jobs they take first."""
 
 import os
 import signal
@@ -65,9 +65,12 @@ def test_a_job_whose_worker_is_killed_stopped_or_frozen_ends_once(muster: Muster
 
 
 def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
-    """SIGSTOP. In the midst of a transaction it would keep its lock, on PostgreSQL for the 60 s of
-    idle_in_transaction_session_timeout, on SQLite while it is stopped: then let it go on, and stop it again. That the
-    job is taken back is no sign of it: that may have come just before the stop."""
+    """Freeze the worker with SIGSTOP until its job is taken back.
+
+    A worker that is stopped inside a transaction would keep its lock, on PostgreSQL for the 60 s of
+    idle_in_transaction_session_timeout, on SQLite while it is stopped: then let it continue, and stop it again. The job
+    that is taken back does not prove that no lock is held: it may have been taken back just before the stop.
+    """
 
     def taken_back() -> bool:
         os.kill(worker.process.pid, signal.SIGSTOP)

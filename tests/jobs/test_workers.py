@@ -1,4 +1,4 @@
-"""Jobs by way of a real Redis and a real worker process: what fails, what gets lost on the way, what is canceled."""
+"""Jobs through a real Redis and a real worker process: failures, jobs lost on the way, and cancellation."""
 
 import time
 from collections.abc import Iterator

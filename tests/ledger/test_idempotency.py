@@ -20,7 +20,7 @@ def keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-def told(answer: httpx.Response) -> tuple[object, ...]:
+def outcome_of(answer: httpx.Response) -> tuple[object, ...]:
     return answer.status_code, answer.content, answer.headers.get("location"), answer.headers.get("etag")
 
 
@@ -32,9 +32,9 @@ def test_the_same_request_again_gives_the_first_answer_and_no_second_row(ada: Le
         ada.post(headers=keyed('"a-key"')),
         ada.call("POST", "", keyed("a-key"), json=dict(reversed({**COURSE, "quantity": "1e1"}.items()))),
     ):
-        assert told(again) == told(first)
+        assert outcome_of(again) == outcome_of(first)
     ada.patch(first.json()["id"], figi="other")
-    assert told(ada.post(headers=keyed("a-key"))) == told(first)
+    assert outcome_of(ada.post(headers=keyed("a-key"))) == outcome_of(first)
     assert (len(ada.all()), ada.revision) == (1, 2)
 
 
@@ -57,7 +57,7 @@ def test_an_idempotency_key_is_scoped_to_its_owner(ada: Ledger) -> None:
 def test_50_posts_of_one_key_at_once_give_one_row_and_50_equal_answers(ada: Ledger) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: ada.post(headers=keyed("race")), range(50)))
-    assert len({told(answer) for answer in answers}) == 1
+    assert len({outcome_of(answer) for answer in answers}) == 1
     assert answers[0].status_code == 201
     assert (len(ada.all()), ada.revision) == (1, 1)
 
@@ -76,7 +76,7 @@ def test_an_expired_key_can_be_used_again(ada: Ledger) -> None:
     second = ada.post(headers=keyed("old"), figi="other")
     assert second.status_code == 201
     assert second.json()["id"] != first.json()["id"]
-    assert told(ada.post(headers=keyed("old"), figi="other")) == told(second)
+    assert outcome_of(ada.post(headers=keyed("old"), figi="other")) == outcome_of(second)
 
 
 @pytest.mark.parametrize("key", ["", '""', "a b", "é", "a" * 256, "a\tb", '"' + "a" * 256 + '"'], ids=ascii)

@@ -16,7 +16,7 @@ def ada(muster: Muster) -> Ledger:
 
 @pytest.fixture(scope="module")
 def shared(muster: Muster) -> Ledger:
-    """For tests that only look, or are refused."""
+    """A ledger for tests that only read, or whose writes are refused."""
     return Ledger(muster)
 
 

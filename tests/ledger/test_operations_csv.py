@@ -1,4 +1,4 @@
-"""CSV out and in: what one writes the other reads, any number of rows, all or nothing, and no spreadsheet's code."""
+"""CSV export and import: each reads what the other writes, any number of rows, all or nothing, and no formulas."""
 
 import csv
 import gzip
@@ -424,7 +424,7 @@ def test_a_few_of_many_concurrent_imports_wait_two_for_each_person_and_the_other
 
 @contextmanager
 def export_that_breaks_off(ada: Ledger) -> Iterator[None]:
-    """Inside, a slow reader has the beginning of a long export. Afterward the rest must not pass for all there is."""
+    """Inside, a slow reader has the beginning of a long export. Afterward the part must not pass for the whole."""
     long = "x" * 50
     ada.copy(ada.add(type=long, instrument_type=long, figi=long), 10_000)
     with closing(HTTPConnection("127.0.0.1", ada.muster.port)) as client:

@@ -1,4 +1,4 @@
-"""The lists of the ledger: order, pages, filters; and what each read costs in statements and in rows looked at."""
+"""The lists of the ledger: order, pages, filters; and what each read costs in statements and in rows scanned."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ from tests.support.sessions import at_once, row_of
 pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 TOKEN = "/api/auth/token"
-# What a phone does that is killed when the server has recorded its operation, and the answer has not arrived.
+# What a phone does if it is killed after the server recorded its operation and before the response arrived.
 KILLED = """
 import os, signal, sys
 from pathlib import Path

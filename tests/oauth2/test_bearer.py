@@ -1,4 +1,4 @@
-"""Bearer use (RFC 6750) and the JWT behind it (RFC 8725, RFC 9068): what passes, and all that does not."""
+"""Bearer use (RFC 6750) and the JWT behind it (RFC 8725, RFC 9068): what is accepted, and all that is refused."""
 
 import hashlib
 import hmac

@@ -43,7 +43,7 @@ def app(muster: Muster) -> App:
 
 
 def as_session(code: str) -> Tokens:
-    """For helpers that find a row by its access token's session."""
+    """The code in the form that the helpers expect, which find a row by the session of an access token."""
     presented = parse_signed(code)
     assert presented is not None
     return Tokens(session_id=presented.id)
@@ -361,8 +361,8 @@ def test_a_code_is_not_accepted_as_a_token_nor_a_token_as_a_code(app: App, ada: 
     assert app.muster.client.get("/api/users/me", headers={"Authorization": f"Bearer {code}"}).status_code == 401
     introspector = app.muster.admin().tokens()
     for _ in range(2):  # also once it was redeemed
-        told = app.muster.client.post("/api/auth/introspect", data={"token": code}, headers=introspector.bearer)
-        assert told.json() == {"active": False}
+        state = app.muster.client.post("/api/auth/introspect", data={"token": code}, headers=introspector.bearer)
+        assert state.json() == {"active": False}
         assert app.exchange(code).status_code == 200
     assert_lives(app.muster, tokens)
 

@@ -1,4 +1,4 @@
-"""Introspection (RFC 7662): what a live token is, `{"active": false}` for all else; asking uses nothing up."""
+"""Introspection (RFC 7662): a live token is described, all else is `{"active": false}`; asking uses nothing up."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -35,12 +35,12 @@ def introspect(muster: Muster, service: Tokens | None, **form: str) -> httpx.Res
     return muster.client.post(INTROSPECT, data=form, headers=service.bearer if service else {})
 
 
-def told(muster: Muster, service: Tokens, token: str) -> dict[str, Any]:
+def introspected(muster: Muster, service: Tokens, token: str) -> dict[str, Any]:
     answer = introspect(muster, service, token=token)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json"), answer.text
     assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
-    told: dict[str, Any] = answer.json()
-    return told
+    state: dict[str, Any] = answer.json()
+    return state
 
 
 def test_introspection_requires_its_scope(muster: Muster, service: Tokens, ada: Account) -> None:
@@ -56,7 +56,7 @@ def test_introspection_requires_its_scope(muster: Muster, service: Tokens, ada: 
 
 def test_a_live_access_token_is_described(muster: Muster, service: Tokens, ada: Account) -> None:
     phone = ada.sign_in(scope="me jobs", client_id="ios")
-    claims, answer = claims_of(phone.access), told(muster, service, phone.access)
+    claims, answer = claims_of(phone.access), introspected(muster, service, phone.access)
     assert answer == {
         "active": True,
         "scope": "me jobs",
@@ -73,7 +73,7 @@ def test_an_expired_token_is_inactive_to_the_second(muster: Muster, service: Tok
     claims = signer.verify(ada.tokens().access, None)
     over = signer.mint(claims.model_copy(update={"expires_at": int(datetime.now(UTC).timestamp()) - 5}))
     assert muster.me(Tokens(access_token=over)).status_code == 200
-    assert told(muster, service, over) == INACTIVE
+    assert introspected(muster, service, over) == INACTIVE
 
 
 def test_a_token_that_is_not_live_is_only_reported_as_inactive(muster: Muster, service: Tokens, ada: Account) -> None:
@@ -83,7 +83,7 @@ def test_a_token_that_is_not_live_is_only_reported_as_inactive(muster: Muster, s
     others = ["x", "a.b.c", "A" * 72, phone.access[:-2], phone.refresh[:-1], expired(muster, phone)]
     others += [phone.refresh, tablet.access, tablet.refresh, muster.link_token(ada.email, subject="Reset")]
     for token in others:
-        assert told(muster, service, token) == INACTIVE, token[:10]
+        assert introspected(muster, service, token) == INACTIVE, token[:10]
     for hint in ("access_token", "refresh_token", "anything"):
         assert introspect(muster, service, token=phone.access, token_type_hint=hint).json()["active"]
 
@@ -97,8 +97,8 @@ def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
     second = Tokens(muster.refresh(first.refresh).json())  # lost's answer never arrived: it is dead
     before = row_of(muster, second)
     for token in (lost.access, lost.refresh):
-        assert told(muster, service, token) == INACTIVE
-    assert told(muster, service, second.access)["active"]
+        assert introspected(muster, service, token) == INACTIVE
+    assert introspected(muster, service, second.access)["active"]
     assert row_of(muster, second) == before, "nothing was confirmed, consumed or revoked"
     assert muster.me(second).status_code == 200
 
@@ -106,20 +106,20 @@ def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
 def test_scopes_are_those_in_force_now(muster: Muster, service: Tokens) -> None:
     boss, admin = muster.admin(), muster.admin().tokens()
     tokens = boss.tokens()
-    assert "users:write" in told(muster, service, tokens.access)["scope"].split()
+    assert "users:write" in introspected(muster, service, tokens.access)["scope"].split()
     user_id = claims_of(tokens.access)["sub"]
     change = {"role": "user"}
     assert muster.client.patch(f"/api/users/{user_id}", json=change, headers=admin.bearer).status_code == 200
-    assert "users:write" not in told(muster, service, tokens.access)["scope"].split()
+    assert "users:write" not in introspected(muster, service, tokens.access)["scope"].split()
     assert muster.client.patch(f"/api/users/{user_id}", json={"is_active": False}, headers=admin.bearer).is_success
-    assert told(muster, service, tokens.access) == INACTIVE
+    assert introspected(muster, service, tokens.access) == INACTIVE
 
 
 def test_introspection_has_a_higher_limit_than_other_routes(serve: Callable[..., Muster]) -> None:
     muster = serve(LIMIT_DEFAULT="3/minute", LIMIT_INTROSPECT="5/minute")
     service = muster.admin().tokens()
     for _ in range(5):
-        assert told(muster, service, "x") == INACTIVE
+        assert introspected(muster, service, "x") == INACTIVE
     answer = introspect(muster, service, token="x")
     assert_limited(answer, "request", "q=5;w=60")
     for _ in range(3):

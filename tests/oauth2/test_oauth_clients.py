@@ -47,7 +47,7 @@ def ada(issuer: Muster) -> Account:
 
 
 def discovered(issuer: str) -> dict[str, Any]:
-    """RFC 8414 section 3, knowing nothing but the issuer. Authlib judges what it is told."""
+    """RFC 8414 section 3, knowing nothing but the issuer. Authlib validates the document."""
     answer = httpx.get(f"{issuer}/.well-known/oauth-authorization-server", verify=NO_TLS)
     metadata = AuthorizationServerMetadata(answer.raise_for_status().json())
     assert metadata["issuer"] == issuer
@@ -129,7 +129,7 @@ def app(issuer: Muster) -> App:
 
 
 def of(app: App, source: str) -> str:
-    """With the addresses and the name of this instance and this app instead of the document's."""
+    """The code with the addresses and the name of this instance and this app instead of the document's."""
     source = source.replace("https://muster.example.com", f"http://localhost:{app.muster.port}")
     return re.sub("ledger-(app|web)", app.id, source).replace("com.example.app:/signed-in", app.redirect_uri)
 
@@ -153,21 +153,21 @@ def test_the_documented_typescript_signs_in(app: App, ada: Account, tmp_path: Pa
     source = tmp_path / "sign_in.ts"
     source.write_text(of(app, shown("ts")[0]))
     (line,) = run_script("web_flow.mjs", str(source), app.redirect_uri, signed_in(ada).cookie).splitlines()
-    told = json.loads(line)
-    assert app.muster.me(Tokens(told["pair"])).json()["email"] == ada.email
-    assert told["left"] == {}
-    assert told["refused"] == ["not ours", "not ours", "access_denied"]
+    result = json.loads(line)
+    assert app.muster.me(Tokens(result["pair"])).json()["email"] == ada.email
+    assert result["left"] == {}
+    assert result["refused"] == ["not ours", "not ours", "access_denied"]
 
 
 def introspected(issuer: Muster, metadata: dict[str, Any], token: str) -> dict[str, Any]:
-    """As a service asks: a client of its own, whose own access token has the scope."""
+    """The token as a service introspects it, with an access token of its own that has the scope."""
     service = issuer.admin().sign_in(scope="tokens:introspect")
     own = {"access_token": service.access, "token_type": "Bearer"}
     with OAuth2Session(token=own) as client:
         answer = client.introspect_token(metadata["introspection_endpoint"], token, auth=client.token_auth)
     assert answer.ok
-    told: dict[str, Any] = answer.json()
-    return told
+    state: dict[str, Any] = answer.json()
+    return state
 
 
 def test_a_service_in_another_language_verifies_by_the_published_keys(issuer: Muster, ada: Account) -> None:

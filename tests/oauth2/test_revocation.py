@@ -1,4 +1,4 @@
-"""Revocation (RFC 7009): any token of a session ends it at once, and nobody learns whether it was one."""
+"""Revocation (RFC 7009): any token of a session ends it at once, and no response says whether it was valid."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from uuid import uuid4
@@ -24,7 +24,7 @@ def assert_accepted(answer: httpx.Response) -> None:
 
 
 def is_signed_in(muster: Muster, tokens: Tokens) -> bool:
-    """By the access token and the refresh token alike; the latter is used up by asking."""
+    """Whether both the access token and the refresh token work; asking uses the latter up."""
     used, refreshed = muster.me(tokens), muster.refresh(tokens.refresh)
     assert {used.status_code, refreshed.status_code} in ({200}, {401, 400})
     return used.status_code == 200

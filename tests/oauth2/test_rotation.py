@@ -1,4 +1,4 @@
-"""Refresh tokens, one request after the other: lost answers, theft, time limits (rows R2 to R7 and R9)."""
+"""Refresh tokens, one request after the other: lost responses, theft, time limits (rows R2 to R7 and R9)."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -142,7 +142,7 @@ def test_rotations_within_a_second_keep_their_order(muster: Muster, ada: Account
 def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_reports_it(serve: Callable[..., Muster]) -> None:
     muster = serve()
     ada = muster.register()
-    ada.confirm()  # an address that may be a stranger's is told of "a device"
+    ada.confirm()  # a mail to an address that may be a stranger's says only "a device"
     phone = ada.sign_in(device="Ada's phone")
     pairs = [phone, second := refreshed(muster, phone), refreshed(muster, second)]
     assert is_refused(muster.refresh(phone.refresh))

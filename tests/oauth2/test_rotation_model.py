@@ -100,7 +100,7 @@ class Holder:
 
 
 class Fate(Enum):
-    """What becomes of an answer."""
+    """What happens to a response."""
 
     STORED = auto()
     LOST = auto()
@@ -267,7 +267,7 @@ class Sessions(RuleBasedStateMachine):
         return device.newest
 
     def _has_ended(self, device: Device, answer: httpx.Response) -> None:
-        """Refused, like all else of the session. Only if two parties have used it: nobody is signed out by himself."""
+        """Refused, like all else of the session. Only if two parties have used it: a sole user is never signed out."""
         assert is_refused(answer), answer.text
         assert sum(holder.acted for holder in device.holders) > 1
         if not device.ended:

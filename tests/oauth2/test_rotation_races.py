@@ -105,7 +105,7 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
 
 @contextmanager
 def sessions_locked(muster: Muster) -> Iterator[None]:
-    """The service's requests for sessions wait."""
+    """Inside, the service's requests for sessions wait."""
     on_sqlite = muster.database_url.startswith("sqlite")
     with connected(muster) as connection:
         connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))
@@ -162,14 +162,14 @@ def kill_while_redeeming(muster: Muster, app: App, codes: list[str]) -> dict[str
 
 
 def generations(muster: Muster) -> int:
-    """The changes of rows so far: each is one more."""
+    """The number of changes of rows so far: each adds one to a generation."""
     return int(muster.sql("SELECT sum(generation) AS sum FROM refresh_token")[0].sum or 0)
 
 
 def kill_at_a_change(muster: Muster, running: Sequence[Future[Any]], answered: Callable[[], int]) -> None:
-    """Kill the service when a row has changed and the answer to that has not left, or when all have ended.
+    """Kill the service when a row has changed and the response to that was not sent yet, or when all calls have ended.
 
-    It is stopped again and again to look: what it has sent by then arrives while it stands still.
+    It is stopped again and again to look: what it has sent by then arrives while it is stopped.
     """
     assert muster.process is not None
     while not all(one.done() for one in running):
@@ -241,7 +241,7 @@ def test_a_login_that_races_a_password_change_leaves_nothing_alive(muster: Muste
         with ThreadPoolExecutor() as pool:
             change = pool.submit(change_password, muster, ada, tablet)
             # One hash at a time, in order: once this one is answered, the change is about to hash the new password,
-            # and most of the sign-ins that come now have read the old one and are judged when it is gone.
+            # and most of the sign-ins that come now have read the old one and are decided when it is gone.
             muster.token(**old)
             answers = at_once(*[partial(muster.token, **old)] * 7)  # with the change one network's share
         handed_out = [Tokens(answer.json()) for answer in answers if answer.status_code == 200]

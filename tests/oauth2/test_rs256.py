@@ -1,4 +1,4 @@
-"""RS256: what is published (rows M1), what is no token of ours (J1), and keys that change while tokens live (R13)."""
+"""RS256: the published keys (rows M1), tokens that are not ours (J1), and keys that change while tokens live (R13)."""
 
 import hmac
 import json
@@ -74,17 +74,17 @@ def test_nothing_is_published_while_tokens_are_hs256(on_sqlite: Muster) -> None:
 def test_the_metadata_names_the_endpoints_and_what_they_support(issuer: Muster, tokens: Tokens) -> None:
     answer = issuer.client.get(METADATA)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    told = answer.json()
-    assert told["issuer"] == claims_of(tokens.access)["iss"]
-    assert told["response_types_supported"] == ["code"]
-    assert set(told["grant_types_supported"]) == {"authorization_code", "password", "refresh_token"}
-    assert told["token_endpoint_auth_methods_supported"] == ["none"]
-    assert set(tokens["scope"].split()) <= set(told["scopes_supported"])
+    metadata = answer.json()
+    assert metadata["issuer"] == claims_of(tokens.access)["iss"]
+    assert metadata["response_types_supported"] == ["code"]
+    assert set(metadata["grant_types_supported"]) == {"authorization_code", "password", "refresh_token"}
+    assert metadata["token_endpoint_auth_methods_supported"] == ["none"]
+    assert set(tokens["scope"].split()) <= set(metadata["scopes_supported"])
     for name in ("token_endpoint", "revocation_endpoint", "introspection_endpoint"):
-        path = told[name].removeprefix(told["issuer"])
+        path = metadata[name].removeprefix(metadata["issuer"])
         assert issuer.client.post(path, data={"a": "b"}).status_code in {400, 401}, path
     for name in ("jwks_uri", "service_documentation"):
-        assert issuer.client.get(told[name].removeprefix(told["issuer"]), follow_redirects=True).is_success
+        assert issuer.client.get(metadata[name].removeprefix(metadata["issuer"]), follow_redirects=True).is_success
 
 
 # ---- What is no token of ours: J1 ----
@@ -160,7 +160,7 @@ def test_another_rsa_key_is_refused_also_when_the_token_brings_it(issuer: Muster
 
 
 def test_tokens_signed_with_the_secret_are_accepted_beside_rs256(issuer: Muster, tokens: Tokens) -> None:
-    """Else everybody were signed out when the first key file is named, and no cookie would work."""
+    """Otherwise everybody would be signed out when the first key file is named, and no cookie would work."""
     assert use(issuer, f"Bearer {signed(OWN_HEADER, claims_of(tokens.access))}").status_code == 200
 
 
@@ -200,7 +200,7 @@ def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) 
 
 @pytest.mark.slow
 def test_the_first_key_file_may_arrive_process_by_process(serve: Callable[..., Muster], folder: Path) -> None:
-    """A process that knows a file and does not sign with it yet serves beside one that does."""
+    """A process that knows a file but does not sign with it yet can serve beside one that does."""
     file = key_file(folder, "first")
     waiting = serve(JWT_PRIVATE_KEY_FILES=f"HS256,{file}", SECRET_KEYS=SECRET_KEY)
     signing = serve(JWT_PRIVATE_KEY_FILES=str(file), PUBLIC_URL=f"http://localhost:{waiting.port}")

@@ -1,4 +1,4 @@
-"""The main job: a phone registers, signs in, reads itself, loses an answer, refreshes, is signed out elsewhere."""
+"""The main job: a phone registers, signs in, reads its account, loses a response, refreshes, and is signed out."""
 
 import httpx
 

@@ -132,5 +132,5 @@ def test_a_key_file_makes_access_tokens_of_known_sessions_and_nothing_that_outli
 
 
 def test_workers_take_json_alone() -> None:
-    """A pickle in a queue would run whatever who wrote it likes."""
+    """A pickle in a queue would run whatever its author likes."""
     assert make_celery("redis://localhost:1").conf.accept_content == ("json",)

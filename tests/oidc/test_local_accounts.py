@@ -1,4 +1,4 @@
-"""LOCAL_ACCOUNTS=off: the identity provider alone is in charge, and what has a password here sleeps until it is on."""
+"""LOCAL_ACCOUNTS=off: password accounts are suspended, and only the identity provider signs people in."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

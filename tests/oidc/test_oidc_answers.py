@@ -54,10 +54,12 @@ def id_token(keycloak: Keycloak, nonce: object, *, key: SigningKey | None = None
     return keycloak.token(key=key, **{**claims, **changes})
 
 
-def sign_in(browser: httpx.Client, keycloak: Keycloak, told: Callable[[str], Any], *, to: str = "") -> httpx.Response:
-    """Come back with a code, for which the token endpoint answers what `told` makes of the nonce."""
+def sign_in(
+    browser: httpx.Client, keycloak: Keycloak, respond: Callable[[str], Any], *, to: str = ""
+) -> httpx.Response:
+    """Return from the provider with a code, for which the token endpoint answers what `respond` makes of the nonce."""
     asked = parse_qs(urlsplit(browser.get(LOGIN, params={"next": to}).headers["location"]).query)
-    keycloak.answers["token"] = told(asked["nonce"][0])
+    keycloak.answers["token"] = respond(asked["nonce"][0])
     return browser.get("/api/auth/oidc/callback", params={"state": asked["state"][0], "code": "the-code"})
 
 
@@ -90,9 +92,9 @@ GOOD: dict[str, Callable[[Keycloak, str], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("told", GOOD)
-def test_an_id_token_for_us_signs_in(browser: httpx.Client, keycloak: Keycloak, told: str) -> None:
-    answer = sign_in(browser, keycloak, lambda nonce: GOOD[told](keycloak, nonce))
+@pytest.mark.parametrize("good", GOOD)
+def test_an_id_token_for_us_signs_in(browser: httpx.Client, keycloak: Keycloak, good: str) -> None:
+    answer = sign_in(browser, keycloak, lambda nonce: GOOD[good](keycloak, nonce))
     assert answer.headers["location"] == "/operations"
     assert browser.get("/api/users/me").status_code == 200
 
@@ -144,8 +146,8 @@ ODD: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("odd", ODD)
 def test_an_invalid_response_is_shown_as_a_page(browser: httpx.Client, keycloak: Keycloak, odd: str) -> None:
-    told, where = ODD[odd]
-    answer = sign_in(browser, keycloak, lambda _: told)
+    response, where = ODD[odd]
+    answer = sign_in(browser, keycloak, lambda _: response)
     assert (answer.status_code, answer.headers["location"]) == (303, where)
 
 
@@ -203,12 +205,12 @@ def test_an_access_token_of_somebody_else_signs_nobody_in(browser: httpx.Client,
     assert answer.headers["location"] == FAILED
 
 
-@pytest.mark.parametrize("told", [{}, {"email": "nobody"}])
+@pytest.mark.parametrize("userinfo", [{}, {"email": "nobody"}])
 def test_without_an_address_there_is_no_account(
-    browser: httpx.Client, keycloak: Keycloak, told: dict[str, Any]
+    browser: httpx.Client, keycloak: Keycloak, userinfo: dict[str, Any]
 ) -> None:
     subject = str(uuid4())
-    keycloak.answers["userinfo"] = {"sub": subject, **told}
+    keycloak.answers["userinfo"] = {"sub": subject, **userinfo}
     answer = sign_in(browser, keycloak, lambda nonce: tokens(id_token(keycloak, nonce, sub=subject, email=ABSENT)))
     assert answer.headers["location"] == "/sign-in?problem=email-missing"
 
@@ -233,7 +235,7 @@ def test_sign_in_returns_to_pages_at_another_origin(
     assert answer.headers["location"] == location
     origin = location.partition("/")[0] and "https://pages.example"
     asked = parse_qs(urlsplit(browser.get(LOGIN, params={"next": wanted}).headers["location"]).query)
-    browser.cookies.clear()  # even of an attempt that this browser has forgotten
+    browser.cookies.clear()  # even for an attempt that this browser has forgotten
     answer = browser.get("/api/auth/oidc/callback", params={"state": asked["state"][0], "code": "x"})
     assert answer.headers["location"] == origin + STALE
 
@@ -253,8 +255,8 @@ def test_limits_and_outages_of_the_sign_in_are_shown_on_a_page(folder: Path, pos
     settings["CORS_ORIGINS"] = pages
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, **settings) as muster:
         answers = [muster.client.get(path) for path in [LOGIN] * 3 + ["/api/auth/oidc/callback"] * 3]
-        told = [answer.headers["location"].removeprefix("/sign-in?problem=") for answer in answers]
-        assert told == [
+        problems = [answer.headers["location"].removeprefix("/sign-in?problem=") for answer in answers]
+        assert problems == [
             *["provider-unavailable", "provider-unavailable", "too-many-requests"],
             *["sign-in-stale", "sign-in-stale", "too-many-requests"],
         ]

@@ -1,4 +1,4 @@
-"""An identity provider that rotates its keys, is slow, broken or away; and strangers who want it to be asked often."""
+"""An identity provider that rotates its keys, is slow, broken or away; and strangers who try to have it asked often."""
 
 import asyncio
 from collections.abc import Callable
@@ -135,7 +135,7 @@ async def _verify(keycloak: Keycloak, token: str) -> str:
 
 
 def let_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on keys are too old as soon as they are there, and nothing delays the next fetch."""
+    """Make keys expire as soon as they are fetched, and let nothing delay the next fetch."""
     for name in ("MAX_AGE", "COOLDOWN"):
         monkeypatch.setattr(f"app.oidc.provider.{name}", 0)
 
@@ -157,8 +157,8 @@ def test_a_withdrawn_key_expires_within_the_hour(
         keycloak.answers["jwks"] = {"keys": answers[left]}
         let_keys_expire(monkeypatch)
         tokens = [token, *(keycloak.token(**claims) for _ in range(5))]
-        told = await asyncio.gather(*(provider.verify(each, utcnow()) for each in tokens), return_exceptions=True)
-        assert [type(each) for each in told] == [refusal] * len(tokens)
+        results = await asyncio.gather(*(provider.verify(each, utcnow()) for each in tokens), return_exceptions=True)
+        assert [type(each) for each in results] == [refusal] * len(tokens)
         await provider.close()
 
     with Keycloak() as keycloak:
@@ -179,7 +179,7 @@ def test_known_keys_stay_valid_during_an_outage_and_one_fetch_is_awaited(monkeyp
                 await asyncio.sleep(0.01)
         assert not looking.done()
         assert await looking
-        assert await asyncio.wait_for(provider.verify(token, utcnow()), TIMEOUT / 2)  # a look is under way
+        assert await asyncio.wait_for(provider.verify(token, utcnow()), TIMEOUT / 2)  # a fetch is in progress
         await provider.close()
 
     with Keycloak() as keycloak:
@@ -226,7 +226,7 @@ def test_a_provider_with_malformed_responses_is_unavailable(name: str) -> None:
         for what, answer in BROKEN[name].items():
             is_document = what == "discovery" and isinstance(answer, dict)
             keycloak.answers[what] = (
-                {key: named.get(told, told) for key, told in answer.items()} if is_document else answer
+                {key: named.get(value, value) for key, value in answer.items()} if is_document else answer
             )
         with pytest.raises(ProviderUnavailable):
             asyncio.run(_verify(keycloak, token))

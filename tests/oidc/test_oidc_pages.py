@@ -63,7 +63,7 @@ def changed(url: str, **changes: str) -> str:
 
 
 def assert_signed_out(browser: httpx.Client, answer: httpx.Response, where: str) -> None:
-    """Sent to a page that says why; the login is over, and no session began."""
+    """The browser is sent to a page that says why; the login is over, and no session began."""
     assert (answer.status_code, answer.headers["location"]) == (303, where), answer.text
     assert answer.headers["cache-control"] == "no-store"
     assert [cookie.split("=")[0] for cookie in answer.headers.get_list("set-cookie")] in ([KEPT], [])

@@ -104,13 +104,13 @@ def test_userinfo_supplies_what_the_token_lacks(external: Muster, keycloak: Keyc
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("told", ["nothing", "refused", "nonsense", "another"])
-def test_no_account_is_created_without_an_email_address(external: Muster, keycloak: Keycloak, told: str) -> None:
-    email = None if told == "nothing" else "no address"
+@pytest.mark.parametrize("userinfo", ["nothing", "refused", "nonsense", "another"])
+def test_no_account_is_created_without_an_email_address(external: Muster, keycloak: Keycloak, userinfo: str) -> None:
+    email = None if userinfo == "nothing" else "no address"
     claims = keycloak.claims(email=email)
     sub = claims["sub"]
     answers = {"nothing": {"sub": sub}, "nonsense": {"sub": sub, "email": ["x"]}, "refused": 403}
-    keycloak.people[sub] = answers.get(told, {"sub": "another", "email": f"{sub}@example.com"})
+    keycloak.people[sub] = answers.get(userinfo, {"sub": "another", "email": f"{sub}@example.com"})
     asked = keycloak.asked["userinfo"]
     for _ in range(3):
         assert_problem(use(external, keycloak.token(**claims)), 403, "email-missing")

@@ -1,4 +1,4 @@
-"""Access tokens of an identity provider as bearer tokens: what passes, and all that does not (RFC 8725, RFC 9068)."""
+"""Access tokens of an identity provider as bearer tokens: those accepted and those refused (RFC 8725, RFC 9068)."""
 
 import hmac
 import json
@@ -153,7 +153,7 @@ def test_other_tokens_of_the_realm_give_no_access(external: Muster, keycloak: Ke
 
 
 def test_the_providers_public_key_is_not_accepted_as_an_hmac_secret(external: Muster, keycloak: Keycloak) -> None:
-    """HS256 with the key that everybody knows, in each form somebody may take it for."""
+    """HS256 with the key that everybody knows, in each form in which it could be mistaken for a secret."""
     key = keycloak.keys[0]
     forms = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]
     secrets = [key.private.public_key().public_bytes(*form) for form in forms] + [json.dumps(key.public).encode()]

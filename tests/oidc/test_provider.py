@@ -1,4 +1,4 @@
-"""The provider of the tests is a real one: what Muster's own tests take from it is as the specifications have it."""
+"""The provider of the tests is a real one: what Muster's own tests rely on is as the specifications say."""
 
 import pytest
 

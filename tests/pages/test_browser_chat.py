@@ -1,4 +1,4 @@
-"""Two browsers chat while one of them loses its connection; and what a person is told when it does not work."""
+"""Two browsers chat while one of them loses its connection; and what a person sees when it does not work."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ LINKED = "noreferrer noopener"
 
 @pytest.fixture
 def serve_limited(folder: Path, postgres: str) -> Iterator[Muster]:
-    """Four messages in four seconds."""
+    """An instance that takes four messages in four seconds."""
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, LIMIT_CHAT="4/4seconds") as served:
         yield served
 
@@ -34,7 +34,7 @@ def say(page: Page, text: str) -> None:
 
 
 def heard(page: Page, mark: str) -> list[str]:
-    """What is shown of the messages that hold `mark`; those of other tests are in the same room."""
+    """The shown messages that contain `mark`; those of other tests are in the same room."""
     return [text.strip() for text in page.locator(".messages .text").all_inner_texts() if mark in text]
 
 

@@ -112,7 +112,7 @@ def cancel_signs_nobody_in(page: Page, account: Account) -> None:
 
 
 def authorize(page: Page) -> None:
-    """As somebody who is signed in to the pages."""
+    """Authorize as somebody who is signed in to the pages."""
     popup, dialog = begin_authorizing(page)
     expect(popup.get_by_text("API documentation wants to:")).to_be_visible()
     with popup.expect_event("close"):

@@ -38,7 +38,7 @@ class Silent(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def other_pages(folder: Path) -> Iterator[dict[str, str]]:
-    """Two sites with a page each: one that the API befriends, and one that it does not know."""
+    """Two sites with a page each: one that the API allows, and one that it does not know."""
     site = folder / "site"
     site.mkdir(exist_ok=True)
     (site / "index.html").write_text("<!doctype html><title>Elsewhere</title>")

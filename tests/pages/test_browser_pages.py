@@ -1,4 +1,4 @@
-"""How the pages look and answer, in a real browser: accessible, steady, usable by keyboard, honest about trouble."""
+"""The pages in a real browser: accessible, without layout shifts, usable by keyboard, and honest about trouble."""
 
 import re
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ UNSAFE_IMAGE = """() => new Promise((done) => {
 
 @pytest.fixture(scope="module")
 def account(on_sqlite: Muster) -> Account:
-    """Somebody with something to look at."""
+    """An account with something to show on every page."""
     account = on_sqlite.new_account(name="Ada, Countess of Lovelace", role="admin")
     on_sqlite.new_account(name="Grace").sign_in()
     tokens: Tokens = account.sign_in(device="Ada's phone")
@@ -159,7 +159,7 @@ def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Acc
 
 
 def visit(visitor: Visitor, path: str) -> None:
-    """Opened on a wide screen, which becomes that of a tablet, and on a phone."""
+    """Open a page on a wide screen, which is narrowed to that of a tablet, and on a phone."""
     visitor.page.set_viewport_size(WIDE)
     check_layout(visitor.open(path), path)
     visitor.page.set_viewport_size(TABLET)
@@ -169,7 +169,7 @@ def visit(visitor: Visitor, path: str) -> None:
 
 
 def check(page: Page, path: str) -> None:
-    """A page that was opened on a phone: everything in dark; then on a wide screen everything in light, and the
+    """Check a page that was opened on a phone: everything in dark; then on a wide screen everything in light, and the
     contrast in dark."""
     check_layout(page, path)
     page.evaluate("loadAxe()")
@@ -308,7 +308,7 @@ def test_text_that_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromi
 
 
 def test_nothing_is_painted_before_the_script_that_changes_it(visitor: Visitor, account: Account) -> None:
-    """Else it would jump, and a click could come before what it is for."""
+    """Otherwise it would jump, and a click could come before the code that handles it."""
 
     def come_late(script: Route) -> None:
         visitor.page.evaluate("() => new Promise((done) => setTimeout(done, 300))")  # time enough to paint the rest
@@ -345,7 +345,7 @@ def test_a_password_typed_before_the_script_has_loaded_is_checked(on_sqlite: Mus
 
 
 def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chromium: Chromium) -> None:
-    """A lost connection, a 429, and a session that ended elsewhere. What has not changed keeps the focus."""
+    """A lost connection, a 429, and a session that ended elsewhere. An unchanged element keeps the focus."""
     account = on_sqlite.new_account()
     with chromium.visitor(on_sqlite) as visitor:
         visitor.sign_in(account.email)

@@ -48,7 +48,7 @@ def pages(request: pytest.FixtureRequest, settings: dict[str, str], folder: Path
 
 
 def sign_in(page: Page, name: str | None) -> None:
-    """From where the button is, by what the provider shows."""
+    """Sign in by the button on this page and the forms of the provider."""
     page.get_by_role("link", name=BUTTON).click()
     if name:
         page.get_by_label("Name").fill(name)
@@ -56,7 +56,7 @@ def sign_in(page: Page, name: str | None) -> None:
 
 
 def check_once(page: Page, pages: Muster) -> None:
-    """Where the API is apart, the pages are of the same templates."""
+    """Check the page only once: where the API is apart, the pages are of the same templates."""
     if "API_URL" not in pages.settings:
         check(page, page.url)
 
@@ -65,7 +65,7 @@ def test_a_person_signs_in_and_out_and_deletes_the_account(pages: Muster, chromi
     name = f"ada-{uuid4().hex}"
     with chromium.visitor(pages, viewport=NARROW) as visitor:
         visitor.context.add_init_script(AXE)
-        page = visitor.open("/devices")  # which sends whoever is signed out to the sign-in
+        page = visitor.open("/devices")  # which sends signed-out visitors to the sign-in
         check_once(page, pages)
         expect(page.get_by_label("Password")).to_have_count(0)
         sign_in(page, name)

@@ -31,14 +31,14 @@ def add_operation(page: Page, *, month: str, quantity: str = "10") -> None:
 
 
 def bar_of(page: Page, month: str) -> str:
-    """What the chart says of a month."""
+    """The chart's label of a month."""
     title = page.locator("svg title", has_text=month)
     expect(title).to_have_count(1)
     return str(title.text_content())
 
 
 def test_from_registering_to_a_new_password(muster: Muster, chromium: Chromium) -> None:
-    """One story, since signing up and adding operations take longer than what is looked at."""
+    """One story, since registering and adding operations take longer than the checks."""
     email = f"{uuid4().hex}@example.com"
     with chromium.visitor(muster) as laptop, chromium.visitor(muster) as phone:
         page = laptop.open("/")
@@ -153,7 +153,7 @@ def a_password_is_reset_by_the_link_in_the_outbox(visitor: Visitor, muster: Must
 
 
 def test_a_history_is_imported_filtered_copied_and_edited(muster: Muster, chromium: Chromium) -> None:
-    """On a phone in Berlin: a sample, a file with a mistake, filters, a copy, and a change that somebody was before."""
+    """On a phone in Berlin: a sample, a file with a mistake, filters, a copy, and a change that another preceded."""
     account = muster.new_account(name="Ada")
     phone = {"viewport": {"width": 360, "height": 780}, "timezone_id": "Europe/Berlin"}
     with chromium.visitor(muster, **phone) as visitor:

@@ -1,4 +1,4 @@
-"""The pages over HTTP, as a browser without JavaScript meets them."""
+"""The pages over HTTP, as a browser without JavaScript sees them."""
 
 import re
 from datetime import timedelta

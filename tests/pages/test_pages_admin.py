@@ -1,4 +1,4 @@
-"""The pages of administration, as an administrator, a person who may only look, and everybody else meet them."""
+"""The administration pages as an admin, a read-only admin and everybody else see them."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def admin(muster: Muster) -> Browser:
 
 @pytest.fixture
 def read_only_admin(muster: Muster) -> Browser:
-    """Whose role only reads other accounts."""
+    """A person whose role only reads other accounts."""
     return signed_in(muster, new_role(muster, "support", "me", "jobs", "users:read"))
 
 

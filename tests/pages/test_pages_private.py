@@ -1,4 +1,4 @@
-"""The pages of who is signed in: account, devices, operations, statements; without JavaScript."""
+"""The pages of a signed-in person: account, devices, operations, statements; without JavaScript."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -235,14 +235,14 @@ def invalid_fields(page: str) -> list[str | None]:
 
 
 def test_a_new_password_is_checked_while_it_is_typed(browser: Browser) -> None:
-    def judge(password: str) -> str:
+    def check(password: str) -> str:
         answer = post(browser, "/check-password", password=password, email="grace@example.com", name="Hopper Grace")
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
         return answer.text
 
-    assert judge("copper-lantern-meadow") == ""
-    assert judge("tiny") == "The password needs at least 8 characters."
-    assert "easy to guess" in judge("hopper grace")
+    assert check("copper-lantern-meadow") == ""
+    assert check("tiny") == "The password needs at least 8 characters."
+    assert "easy to guess" in check("hopper grace")
     foreign = browser.call(
         "POST", "/check-password", data={"password": "x"}, headers={"Origin": "https://evil.example"}
     )

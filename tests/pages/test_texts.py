@@ -67,10 +67,10 @@ def kinds(error: type[AppError] = AppError) -> Iterator[str]:
 
 
 def sentences() -> Iterator[tuple[str, str]]:
-    """Everything that a person can read, with where it stands."""
+    """Every text that a person can read, with its place."""
     for name, table in TEXTS.items():
-        for key, told in table.items():
-            yield from ((f"{name}.{key}", text) for text in ([told] if isinstance(told, str) else told))
+        for key, entry in table.items():
+            yield from ((f"{name}.{key}", text) for text in ([entry] if isinstance(entry, str) else entry))
     yield from (("in Python", text) for text in (CORRECT_FIELDS, OTHER_ADDRESS))
     for script in (ROOT / "app" / "static").glob("[!d]*.js"):  # docs.js is for developers
         literals = re.findall(r'"([^"\n]*)"|`([^`]*)`', script.read_text())
@@ -87,9 +87,9 @@ def refusal(kind: str, retry_after: str | None = None, **members: Any) -> ApiErr
 
 
 def test_every_problem_that_reaches_a_page_has_a_sentence() -> None:
-    told = TEXTS["problems"].keys() | TEXTS["sign-in"].keys()
-    assert set(kinds()) - told == API_ONLY | {"sign-in-failed"}, "sign-in-failed is what sign-in.other tells"
-    assert told - set(kinds()) == {"other"}
+    worded = TEXTS["problems"].keys() | TEXTS["sign-in"].keys()
+    assert set(kinds()) - worded == API_ONLY | {"sign-in-failed"}, "the text of sign-in-failed is sign-in.other"
+    assert worded - set(kinds()) == {"other"}
     for kind in {*TEXTS["problems"], "unheard-of"}:
         heading, sentence = describe(refusal(kind, ticket="0123456789ab"))
         assert re.fullmatch(r"[A-Z][^{}]+[^.{}]", heading), kind
@@ -172,16 +172,16 @@ FORMS: list[tuple[str, dict[str, str]]] = [
 @pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda each: each if isinstance(each, str) else "")
 def test_an_invalid_form_says_what_to_enter(on_sqlite: Muster, path: str, form: dict[str, str]) -> None:
     browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
-    assert_told(post(browser, path, **form), form)
+    assert_fields_explained(post(browser, path, **form), form)
 
 
 def test_an_invalid_filter_says_what_to_enter(on_sqlite: Muster) -> None:
     browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
     filters = {"type": LONG, "instrument_type": LONG, "figi": LONG, "from": "x", "to": "x"}
-    assert_told(browser.call("GET", "/operations", params=filters), filters)
+    assert_fields_explained(browser.call("GET", "/operations", params=filters), filters)
 
 
-def assert_told(response: Any, form: dict[str, str]) -> None:
+def assert_fields_explained(response: Any, form: dict[str, str]) -> None:
     assert response.status_code == 422
     errors = re.findall(r'<p class="error" id="(?:\w+-)?(\w+)-error">(.*?)</p>', response.text)
     assert {name: unescape(text) for name, text in errors} == {name: TEXTS["fields"][name] for name in form}

@@ -1,4 +1,4 @@
-"""Heroes: who sees and changes what, in which order, and what no body and no address can break."""
+"""Heroes: who sees and changes them, the order of the list, and invalid bodies, ids and cursors."""
 
 from typing import Any
 from unicodedata import normalize
@@ -131,7 +131,7 @@ def test_a_wrong_field_is_refused_by_its_name_and_changes_nothing(
 def test_an_empty_patch_writes_nothing(muster: Muster, admin: Tokens) -> None:
     hero = new_hero(muster, admin)
     with connected(muster) as connection:
-        # Both tell of a write by somebody else: of the row's version, or of any at all.
+        # Any write changes SQLite's data_version; PostgreSQL's xmin is the version of this row.
         on_sqlite = connection.dialect.name == "sqlite"
         row = f"SELECT xmin FROM hero WHERE id = {hero['id']}"  # noqa: S608  # a number of ours
         version = text("PRAGMA data_version" if on_sqlite else row)

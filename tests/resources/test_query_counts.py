@@ -29,7 +29,7 @@ def admin(counting: Muster) -> Tokens:
 
 @pytest.fixture(scope="module")
 def names(counting: Muster, admin: Tokens) -> dict[str, object]:
-    """Some rows of each kind, and what stands for which of them in an address."""
+    """The ids of some rows of each kind, by their names in the paths of LISTS."""
     ids: dict[str, object] = {}
     ids["me"] = counting.me(admin).json()["id"]
     heroes, teams = [new_hero(counting, admin) for _ in range(4)], [new_team(counting, admin) for _ in range(4)]

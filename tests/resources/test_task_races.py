@@ -1,4 +1,4 @@
-"""Changes of one task that meet: the history stays a chain, and what may be done is judged when it is done."""
+"""Concurrent changes of one task: the history stays a chain, and permissions are checked when the change is made."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,7 +26,7 @@ def people(muster: Muster) -> list[Tokens]:
 
 
 def assert_chain(muster: Muster, tokens: Tokens, task: dict[str, Any]) -> int:
-    """Each entry goes on where the last one ended, and the last one is what the task says; how many there are."""
+    """Each entry begins where the last one ended, and the last one names the task's assignee. Returns their number."""
     entries = [entry for page in pages(muster, tokens, f"/tasks/{task['id']}/history") for entry in page]
     ends = [None, *(entry["new_assignee_id"] for entry in entries)]
     assert [entry["previous_assignee_id"] for entry in entries] == ends[:-1]
@@ -118,7 +118,7 @@ def test_a_user_deleted_while_the_request_waits_is_signed_out(muster: Muster, me
 
 
 def test_an_account_is_deleted_while_its_tasks_are_handed_on(muster: Muster, people: list[Tokens]) -> None:
-    """Also whom a task is taken from: nothing waits in a circle, and nothing refers to nobody."""
+    """Also the account that a task is taken from: no deadlock, and no reference to a deleted account."""
     admin, author = muster.admin().tokens(), people[0]
     for _ in range(3):
         gone = muster.new_account().tokens()

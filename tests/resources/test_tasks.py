@@ -39,7 +39,7 @@ def cyd(people: list[Tokens]) -> Tokens:
 
 
 def history(muster: Muster, tokens: Tokens, task: dict[str, Any]) -> list[tuple[str | None, str | None, str | None]]:
-    """Who gave it, from whom, to whom."""
+    """Each entry as the person who reassigned the task, the former assignee, and the new one."""
     rows = [row for page in pages(muster, tokens, f"/tasks/{task['id']}/history?limit=2") for row in page]
     assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
     return [(row["changed_by"], row["previous_assignee_id"], row["new_assignee_id"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Teams, and who belongs to them: idempotent, also when changes of the same pair meet."""
+"""Teams and their members: joining and leaving are idempotent, also when concurrent."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime

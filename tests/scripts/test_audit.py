@@ -1,5 +1,5 @@
-"""The audit of the lock files: its reading of what pip-audit 2.10 printed, and what it does when nobody answers; and
-that nobody switches a rule about security off without a reason."""
+"""The audit of the lock files: how it reads the output of pip-audit 2.10, and what it does when no server answers. And
+a security rule that is switched off has a reason."""
 
 import os
 import re
@@ -81,7 +81,7 @@ def test_without_a_network_the_audit_passes_with_one_line() -> None:
 
 
 def test_an_ignored_security_rule_has_a_reason() -> None:
-    """Behind it, or in a comment on the line above."""
+    """After the code, or in a comment on the line above."""
     bare = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for folder in ("app", "migrations", "scripts", "tests")

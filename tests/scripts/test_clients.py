@@ -1,4 +1,4 @@
-"""Clients that others' generators make from the OpenAPI description: they compile, and do what an app does."""
+"""Clients that third-party generators make from the OpenAPI description: they compile, and do what an app does."""
 
 import re
 import shutil

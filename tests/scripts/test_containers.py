@@ -103,8 +103,8 @@ def test_compose_opens_ports_on_this_machine_alone_and_finds_its_files() -> None
 
 
 def test_any_database_password_and_any_new_token_reach_the_containers_that_need_them() -> None:
-    """A password is no part of a URL, where it would have to be escaped; and a changed variable makes compose start a
-    container again, a changed file does not."""
+    """A password is not part of a URL, where it would have to be escaped; and compose restarts a container when a
+    variable has changed, not when a file has."""
     services = COMPOSE["services"]
     variables = [services[name]["environment"] for name in OURS]
     assert {each["DATABASE_URL"] for each in variables} == {"postgresql://muster@db/muster"}
@@ -127,7 +127,7 @@ def test_prometheus_presents_the_token_of_the_service_at_the_ports_of_the_servic
     assert COMPOSE["services"]["api"]["environment"]["METRICS_TOKEN"] == token
     assert len(token.partition(":-")[2].rstrip("}")) >= 16
     assert COMPOSE["services"]["prometheus"]["configs"][0]["target"] == scrape["authorization"]["credentials_file"]
-    (named,) = scrape["static_configs"]  # by name: what is found in the DNS vanishes with the container
+    (named,) = scrape["static_configs"]  # by name: a target found by DNS vanishes with its container
     serving = [name for name in OURS if "ports" in COMPOSE["services"][name]]
     assert named["targets"] == [f"{name}:{COMPOSE['services'][name]['environment']['PORT']}" for name in serving]
 

@@ -1,4 +1,4 @@
-"""scripts/backup, scripts/restore and scripts/to_postgres as the commands that they are, on real databases."""
+"""scripts/backup, scripts/restore and scripts/to_postgres, run as commands on real databases."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 @contextmanager
 def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
-    """Somebody records operations from before to after, and none fails."""
+    """Inside, somebody records operations all the time, and none fails."""
     begun, enough = Event(), Event()
 
     def write() -> int:
@@ -104,14 +104,14 @@ def muster_url(muster: Muster) -> str:
 
 
 def check_ids(restored: Muster, phone: Tokens) -> None:
-    """None was issued before the restore, also in tables that were empty in the backup."""
+    """Check that no new id was issued before the restore, not even in tables that were empty in the backup."""
     for path, body in [("operations", OPERATION), ("tasks", TASK), ("chat/messages", MESSAGE)]:
         answer = restored.client.post(f"/api/{path}", json=body, headers=phone.bearer)
         assert answer.json()["id"] > 2**32, path
 
 
 def check_one_moment(restored: Muster) -> None:
-    """Each operation came with its revision in one transaction: so many rows, so high the revision."""
+    """Check that the copy is of one moment: each operation raises the revision by one, so both numbers are equal."""
     (count, highest) = restored.sql("SELECT count(*), max(revision) FROM operation")[0]
     revision = restored.sql('SELECT max(operations_revision) FROM "user"')[0][0] - 2**32
     assert count == highest == revision
@@ -203,7 +203,7 @@ def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> No
 
 
 def test_a_backup_that_is_stopped_or_killed_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A killed one until the next."""
+    """What a killed one leaves, the next one deletes."""
     tools, place = tmp_path / "tools", tmp_path / "backups"
     for folder in (tools, place):
         folder.mkdir()
@@ -268,7 +268,7 @@ def test_a_move_to_postgresql_begins_with_empty_files_after_one_that_was_interru
 
 
 def fill(muster: Muster) -> Tokens:
-    """A row at least in every table: of a resource without more ado, whatever the examples of its POST make."""
+    """Insert at least one row into every table. Most resources take the examples of their POST."""
     admin = muster.admin().tokens()
 
     def post(path: str, body: Any, **headers: str) -> Any:
@@ -300,7 +300,7 @@ TEAM = {"name": "Preventers", "headquarters": "Sharp Tower"}
 
 
 def rows(url: str) -> dict[str, list[Any]]:
-    """Of every table, each with at least one."""
+    """The rows of every table, each of which has at least one."""
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
     with engine.connect() as connection:
         found = {table.name: sorted(map(repr, connection.execute(select(table)).all())) for table in all_tables()}

@@ -1,4 +1,4 @@
-"""--demo: data that look like some months of use, loaded once and whole, and never in production."""
+"""--demo: data that look like some months of use, loaded once and completely, and never in production."""
 
 import re
 from pathlib import Path

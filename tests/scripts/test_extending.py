@@ -11,9 +11,9 @@ pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 ADDED = ("tests/resources/test_notes.py", "tests/jobs/test_census.py", "tests/pages/test_help.py")
 ROUTES, MIGRATIONS = "tests/http/test_route_table.py", "tests/database/test_migrations.py"
-# What looks at every route, model and migration, and not only at the new ones.
+# The tests that check every route, model and migration, and not only the new ones.
 OF_ALL = (ROUTES, "tests/http/test_openapi.py", MIGRATIONS)
-# What a field, a removed part or another name reaches.
+# The tests that a field, a removed part or another name affects.
 TOKENS, SETTINGS = "tests/oauth2/test_token_endpoint.py", "tests/scripts/test_settings.py"
 TOUCHED = (
     "tests/ledger/test_operations_csv.py",
@@ -28,7 +28,7 @@ TOUCHED = (
     f"{SETTINGS}::test_the_example_can_be_used_as_it_is",
     f"{SETTINGS}::test_production_starts_once_all_is_set",
 )
-# What no recipe reaches, and takes seconds.
+# The tests that no recipe affects and that take seconds.
 NOT_THESE = (
     "another_site",
     "others_write",

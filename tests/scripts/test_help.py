@@ -30,7 +30,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(project: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """It has to end by itself and leave nothing behind."""
+    """Run a script, which has to end by itself and leave nothing behind."""
     before = sorted(project.iterdir())
     done = subprocess.run(
         [project / script, *arguments],

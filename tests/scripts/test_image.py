@@ -97,7 +97,7 @@ class Image:
 
     @contextmanager
     def started(self, service: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-        """As compose starts it; ended by the signal that it names, in time and without complaint."""
+        """The process as compose starts it; ended by the signal that compose sends, in time and without an error."""
         command = COMPOSE[service].get("command", self.commands["CMD"])
         with subprocess.Popen(
             command, cwd=self.folder, env=self.environment(**settings), user=self.uid, group=self.uid
@@ -129,7 +129,7 @@ def image(folder: Path) -> Image:
 
 
 def python_for(uid: int) -> str:
-    """One that this user can run: our own may be in root's home."""
+    """A Python that this user can run: our own may be in root's home."""
     fits = "import sys; sys.exit(sys.version_info < (3, 11))"
     for program in (os.path.realpath(sys.executable), "/usr/local/bin/python3", "/usr/bin/python3"):
         try:
@@ -194,7 +194,7 @@ def test_the_services_that_compose_starts_work_together(
 
 
 def resolved(environment: dict[str, str]) -> dict[str, str]:
-    """With the defaults that compose fills in."""
+    """The value with the defaults that compose fills in."""
     return {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in environment.items()}
 
 

@@ -1,4 +1,4 @@
-"""scripts/keys: whoever does what it prints, step by step, signs nobody out; and no private key is ever shown."""
+"""scripts/keys: following its steps signs nobody out; and no private key is ever shown."""
 
 import re
 import stat
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.one_database
 
 
 def steps(output: str, setting: str) -> list[str]:
-    """What the setting is to be, step by step."""
+    """The values that the script wants the setting to have, step by step."""
     found = re.findall(rf"^  \d\. .*?{setting}=(\S+)$", output, re.MULTILINE)
     assert len(found) == 3, output
     return found
@@ -61,7 +61,7 @@ def test_the_script_makes_the_first_secret_of_production_too() -> None:
 
 @pytest.mark.slow
 def test_settings_that_are_wrong_are_named_and_no_secret_is_made() -> None:
-    """It would look as if it were the first one, and sign everybody out."""
+    """A new secret would look as if it were the first one, and sign everybody out."""
     made = fork("keys", "secret", ENVIRONMENT="production", PUBLIC_URL="https://muster.example", MAIL_URL="outbox")
     assert (made.returncode, made.stdout) == (1, "")
     assert "MAIL_URL" in made.stderr

@@ -32,7 +32,7 @@ def settings_for(url: str, **more: str) -> dict[str, str]:
 
 
 def seed(url: str, *arguments: str, answer: str = "", folder: Path = ROOT, **settings: str) -> tuple[int, str]:
-    """Its exit status, and what it said."""
+    """The exit status and the output of scripts/seed.py."""
     environment = settings_for(url, **settings)
     return fork_script(SCRIPT, *arguments, environment=environment, folder=folder, answer=answer)
 
@@ -43,7 +43,7 @@ def sql(url: str, statement: str) -> None:
 
 
 def roles(url: str) -> Roles:
-    """By name: the id and the scopes."""
+    """The id and the scopes of each role, by its name."""
     with engine_for(url).begin() as connection:
         found = connection.execute(text("SELECT name, id, scopes FROM role ORDER BY id")).all()
     return {name: (id_, json.loads(scopes) if isinstance(scopes, str) else scopes) for name, id_, scopes in found}

@@ -1,4 +1,4 @@
-"""Settings: documented each, refused with one line that names them, and the development secret is made once."""
+"""Every setting is documented, and a wrong value is refused in one line. The development secret is made once."""
 
 import os
 import re
@@ -39,7 +39,7 @@ PRODUCTION = {
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither the environment nor a .env of whoever runs the tests has a say."""
+    """Ignore the environment and the .env file of whoever runs the tests."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)

@@ -1,4 +1,4 @@
-"""scripts/start.py as the process that it is: what it says, what it refuses, and that it can be started again."""
+"""scripts/start.py run as a process: what it prints, what it refuses, and that it can be started again."""
 
 import ctypes
 import os
@@ -30,14 +30,14 @@ START = [sys.executable, "-m", "scripts.start"]
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Of the caller's own only what is no setting."""
+    """The caller's environment without settings of Muster, plus these settings."""
     ours = {name.upper() for name in Settings.model_fields}
     rest = {name: value for name, value in os.environ.items() if name.upper() not in ours}
     return {**rest, **settings}
 
 
 def expect_refusal(*options: str, **settings: str) -> str:
-    """A start that ends by itself: the one line that it says."""
+    """The one line that a refused start prints before it ends."""
     settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(free_port()), **settings}
     done = fork_module("scripts.start", *options, environment=environment(**settings))
     assert done.returncode != 0
@@ -48,7 +48,7 @@ def expect_refusal(*options: str, **settings: str) -> str:
 
 @contextmanager
 def started(command: list[str], *, folder: Path, port: int, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Started by other means than `Muster` starts it, and ready."""
+    """A ready process that was started by other means than `Muster` uses."""
     pipe, same = subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(command, cwd=folder, env=environment(**settings), stdout=pipe, stderr=same) as process:
         try:
@@ -229,7 +229,7 @@ def project_in(folder: Path) -> Path:
 
 
 def refused_in(project: Path) -> str:
-    """What a start there says before it ends, as a user whom file permissions bind, even where the tests are root."""
+    """What a refused start there prints, as a user bound by file permissions, even where the tests run as root."""
     done = subprocess.run(
         START,
         cwd=project,

@@ -47,7 +47,7 @@ class Visitor:
         return self.page
 
     def sign_in(self, email: str, password: str = PASSWORD, *, path: str = "/sign-in") -> Page:
-        """`path`: what sends whoever is signed out to the sign-in."""
+        """`path` is a page that sends signed-out visitors to the sign-in."""
         page = self.open(path)
         page.get_by_label("E-mail").fill(email)
         page.get_by_label("Password").fill(password)

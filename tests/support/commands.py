@@ -1,4 +1,4 @@
-"""The shell scripts as the commands that they are, and in less time without their shell."""
+"""The shell scripts, run as commands, or in less time without their shell."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ CLIENTS = max(Path(str(file.locate())).parent for file in files("pixeltable-pgse
 def run(
     command: str, *arguments: str | Path, folder: Path = ROOT.parent, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """As typed into a shell, in another folder than the project's."""
+    """Run a script as typed into a shell, in another folder than the project's."""
     return subprocess.run(
         [ROOT / "scripts" / command, *arguments],
         env=_environment(settings),
@@ -31,7 +31,7 @@ def run(
 def fork(
     command: str, *arguments: str | Path, folder: Path = ROOT.parent, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """The same, but for what each script does first, see scripts/common.sh: its last line alone, in a fork."""
+    """Run only the last line of a script, in a fork, without what scripts/common.sh does first."""
     words = shlex.split((ROOT / "scripts" / command).read_text().splitlines()[-1])
     assert words[:3] == ["exec", ".venv/bin/python", "-m"]
     assert words[-1] == "$@"

@@ -117,10 +117,10 @@ def _handler(keycloak: Keycloak) -> type[BaseHTTPRequestHandler]:
             what = PATHS.get(self.path.removeprefix("/realms/muster"), "nothing")
             keycloak.asked[what] += 1
             keycloak.go.wait(60)
-            told = keycloak.answer(what, self.headers.get("Authorization", "").removeprefix("Bearer "))
-            body = told if isinstance(told, bytes) else json.dumps(told).encode()
-            self.send_response(told if isinstance(told, int) else 200)
-            if told == 302:
+            answer = keycloak.answer(what, self.headers.get("Authorization", "").removeprefix("Bearer "))
+            body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(answer if isinstance(answer, int) else 200)
+            if answer == 302:
                 self.send_header("Location", f"{keycloak.issuer}/certs")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -26,7 +26,7 @@ def secret_of(client: str) -> str:
 
 
 class OidcProvider(Startable):
-    """Keeps nothing: who had signed in has not when it is started again. The keys stay, until `rotate_keys`."""
+    """Keeps nothing: after a restart nobody is signed in there. The keys stay, until `rotate_keys`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class OidcProvider(Startable):
         self._process.communicate(timeout=STARTUP)
 
     def rotate_keys(self) -> None:
-        """From the next start on."""
+        """Sign with other keys from the next start on."""
         self._keys = self._folder / f"provider-{uuid4().hex}.json"
 
     @cached_property
@@ -84,8 +84,8 @@ class OidcProvider(Startable):
         return Tokens(answer.json())
 
     def visit(self, url: str, name: str | None) -> str:
-        """What a person's browser does who opens `url`, an authorization request, and signs in as `name`, or refuses:
-        the address that the provider sends it back to, which is not opened."""
+        """Open `url`, an authorization request, as a person's browser does, and sign in as `name`, or refuse. Returns
+        the address that the provider sends the browser back to, which is not opened."""
         with httpx.Client(timeout=STARTUP, verify=NO_TLS) as browser:
             answer = browser.get(url)
             answer = browser.get(self._next(answer))

@@ -76,7 +76,7 @@ class Ledger:
         return rows
 
     def follow(self, answer: httpx.Response) -> httpx.Response:
-        """What its Link header calls next."""
+        """The page that its Link header calls next."""
         return self.muster.client.get(answer.links["next"]["url"], headers=self.tokens.bearer)
 
     @property
@@ -85,7 +85,7 @@ class Ledger:
         return int(row[0].operations_revision)
 
     def copy(self, model: dict[str, Any], count: int) -> None:
-        """So many more of an operation, minute by minute; by SQL, for tests that need thousands."""
+        """Insert that many copies of an operation, a minute apart; by SQL, for tests that need thousands."""
         later = "strftime('%Y-%m-%d %H:%M:%f000', date, n || ' minutes')"
         if "sqlite" not in self.muster.database_url:
             later = "date + n * interval '1 minute'"
@@ -143,7 +143,7 @@ class Network(LossyTransport):
         return answer
 
     def sent(self, method: str, path: str) -> int:
-        """How many such requests it carried."""
+        """The number of such requests that it carried."""
         return Counter((request.method, request.url.path) for request in self.carried)[method, path]
 
 
@@ -179,7 +179,7 @@ class Device:
         self.open()
 
     def pull(self, pages: int) -> None:
-        """Sync, on a network that goes after so many pages."""
+        """Sync, on a network that is lost after that many pages."""
         self.network.pages = pages
         try:
             self.phone.sync()

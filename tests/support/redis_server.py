@@ -46,7 +46,7 @@ class RedisServer(Startable):
         self._process.wait(STARTUP)
 
     def freeze(self) -> None:
-        """It keeps its connections, and answers nothing."""
+        """SIGSTOP: it keeps its connections, and answers nothing."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

@@ -70,8 +70,8 @@ def _convention(kind: str, table: str, parts: Sequence[str | None]) -> str:
 
 
 def reflect(connection: Connection) -> list[Table]:
-    """The tables that there are, those that others refer to first. The functions below take them from a caller that
-    has them: reflecting takes longer than what they do."""
+    """The tables of the database, those that others refer to first. The functions below take them from a caller that
+    has them: reflecting takes longer than their own work."""
     metadata = MetaData()
     metadata.reflect(connection)
     return [table for table in metadata.sorted_tables if table.name != "alembic_version"]
@@ -86,7 +86,7 @@ def rows(connection: Connection, tables: list[Table] | None = None) -> dict[str,
 
 
 def fill(connection: Connection, tables: list[Table] | None = None) -> None:
-    """Three rows in every table, whatever tables there are; the third leaves out what may be null."""
+    """Insert three rows into every table that exists; the third leaves out those that may be null."""
     values: dict[Column[Any], list[Any]] = {}
     for table in tables or reflect(connection):
         choices = _choices(table)

@@ -79,7 +79,7 @@ def free_port() -> int:
 
 
 class Tokens(dict[str, Any]):
-    """An answer of the token endpoint."""
+    """A response of the token endpoint."""
 
     @property
     def access(self) -> str:
@@ -106,11 +106,11 @@ class Account:
         assert self.muster.client.post("/api/auth/verify-email", json={"token": token}).status_code == 204
 
     def tokens(self) -> Tokens:
-        """Those of a new session, where signing in is not what is tested: no password is hashed."""
+        """The tokens of a new session, for tests of something other than signing in: no password is hashed."""
         return Tokens(self._start(in_cookie=False).model_dump())
 
     def cookie(self) -> str:
-        """That of a browser's new session, likewise."""
+        """The cookie of a browser's new session, likewise."""
         return f"muster={self._start(in_cookie=True).access_token}"
 
     def _start(self, *, in_cookie: bool) -> TokenPair:
@@ -184,7 +184,7 @@ class Muster(Startable):
             self.process = None
 
     def kill(self) -> None:
-        """SIGKILL: nothing can be finished or tidied up."""
+        """SIGKILL: nothing can be finished or cleaned up."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(STARTUP)
@@ -206,7 +206,7 @@ class Muster(Startable):
         return self.log_file.read_text()
 
     def log_after(self, size: int) -> str:
-        """What was written since the file had that size: that of a shared instance is long by and by."""
+        """The log since the file had that size: the log of a shared instance grows long."""
         with self.log_file.open("rb") as file:
             file.seek(size)
             return file.read().decode()
@@ -297,7 +297,7 @@ hash_of = cache(hash_password)
 
 @cache
 def authorization_server(environment: frozenset[tuple[str, str]]) -> AuthorizationServer:
-    """That of an instance with these settings, in the test's own process."""
+    """The AuthorizationServer of an instance with these settings, in the test's own process."""
     with patch.dict(os.environ, dict(environment)):
         settings = Settings()
     signers = Signers(settings.secret_keys, settings.public_url, settings.jwt_private_key_files)

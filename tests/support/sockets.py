@@ -18,7 +18,7 @@ LARGE = "\x01" * 4096  # 24 KiB in JSON
 
 
 def slow_connection(muster: Muster) -> socket.socket:
-    """One that buffers little between here and there, as on a slow network.
+    """A connection that buffers little on the way, as on a slow network.
 
     By the size of the segments, agreed on when connecting, the system chooses how much it buffers for the sender.
     """
@@ -48,7 +48,7 @@ class Socket:
         headers: dict[str, str] | None = None,
         small: bool = False,
     ) -> None:
-        """`small`: the buffers hold little, so that one who does not read is soon a slow one."""
+        """`small`: the buffers hold little, so that a client that does not read soon counts as slow."""
         asked = f"room={room}" + ("" if after is None else f"&after={after}") + query
         sent = headers or (tokens.bearer if tokens else {})
         plain = slow_connection(muster) if small else socket.create_connection(("127.0.0.1", muster.port), STARTUP)

@@ -25,7 +25,7 @@ ENDED = {"done", "failed", "cancelled"}
 
 @contextmanager
 def service_with_probes(kind: str, folder: Path, postgres: str, **settings: str) -> Iterator[Muster]:
-    """An instance whose statement jobs wait or fail as a test says."""
+    """An instance whose statement jobs wait or fail as a test asks."""
     with (
         fresh_database(kind, folder, postgres) as url,
         Muster(url, folder, app=SERVICE_WITH_PROBES, **settings) as served,
@@ -47,7 +47,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What it runs is finished first. A test that failed may have left it with something that never ends."""
+        """Let the worker finish its jobs first. A test that failed may have left it with one that never ends."""
         if self.process.poll() is None:
             if kind is None:
                 self.process.terminate()
@@ -107,12 +107,12 @@ class Board:
         return jobs
 
     def forget(self, job_ids: Iterable[str]) -> None:
-        """Whether or not they have run."""
+        """Delete these jobs, whether or not they have run."""
         with connected(self.muster) as connection:
             connection.execute(delete(Job).where(col(Job.id).in_([UUID(job_id) for job_id in job_ids])))
 
     def write(self, **fields: Any) -> str:
-        """The id of a job that no engine has heard of, as it is left when a process dies right after its commit."""
+        """The id of a job that no back end knows of, as it is left when a process dies right after its commit."""
         return self.write_many(1, **fields)[0]
 
     def write_many(
@@ -123,7 +123,7 @@ class Board:
         state: JobState = "waiting",
         attempts: int = 0,
         due_in: timedelta = timedelta(0),
-        **told: Any,
+        **probe: Any,
     ) -> list[str]:
         jobs = [
             Job(
@@ -133,7 +133,7 @@ class Board:
                 attempts=attempts,
                 due_at=utcnow() + due_in,
                 owner_id=self.owner_id,
-                arguments={**STATEMENT, "told": told},
+                arguments={**STATEMENT, "probe": probe},
                 heartbeat_at=utcnow() if state == "running" else None,
             )
             for _ in range(count)
@@ -143,7 +143,7 @@ class Board:
         return [str(job.id) for job in jobs]
 
     def effects(self) -> list[str]:
-        """The jobs that were mailed in the transaction of their end, once for each mail."""
+        """The ids of the jobs that queued a mail in the transaction that ended them, once for each mail."""
         with Session(self.muster.engine) as session:
             mails = session.exec(select(Job.arguments).where(Job.kind == "mail"))
             return [arguments["job"] for arguments in mails if arguments["template"] == "statement"]

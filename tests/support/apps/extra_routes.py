@@ -15,7 +15,7 @@ router = Router(prefix="/test")
 
 @router.get("/held")
 def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
-    """A read that holds its slot and its connection for so long."""
+    """A read that holds its slot and its connection for that long."""
     session.connection().execute(text("SELECT 1"))
     time.sleep(seconds)
     return {"ok": True}
@@ -29,7 +29,7 @@ def held_by_me(_me: CurrentUser, session: SessionDep, seconds: float = 2) -> dic
 
 @router.post("/number")
 def add_one(session: SessionDep) -> dict[str, int]:
-    """Read, think, write, in one transaction: what loses updates wherever isolation is a hope."""
+    """Read, think, write, in one transaction: this loses updates wherever isolation is only hoped for."""
     connection = session.connection()
     read = "SELECT value FROM number WHERE id = 1"
     lock = " FOR UPDATE" if connection.dialect.name == "postgresql" else ""

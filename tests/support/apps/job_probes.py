@@ -1,5 +1,5 @@
-"""Short intervals, and statements that wait, fail or count when a test tells them to. Both the service and the worker
-of the tests load it; all else of them is as it is."""
+"""Short intervals, and statement jobs that wait or fail when a test asks for it. Both the service and the worker of the
+tests load this; everything else in them is unchanged."""
 
 import time
 from datetime import timedelta
@@ -13,19 +13,19 @@ MESSAGE = "a secret that no log may hold"
 
 class JobHandlers(handlers.JobHandlers):
     def statement(self, claimed: ClaimedJob) -> Outcome:
-        told = claimed.job.arguments.get("told")
-        if told is None:
+        probe = claimed.job.arguments.get("probe")
+        if probe is None:
             return super().statement(claimed)
-        while told.get("until") and not Path(told["until"]).exists():
+        while probe.get("until") and not Path(probe["until"]).exists():
             claimed.report_progress(0.5)
             time.sleep(0.01)
-        if told.get("fails"):
+        if probe.get("fails"):
             raise RuntimeError(MESSAGE)
         return Outcome()
 
 
 def load(module: object) -> None:
-    """Into app.main or app.worker."""
+    """Load the probes into app.main or app.worker."""
     vars(module)["JobHandlers"] = JobHandlers
     queue.SWEEP_INTERVAL = 0.2
     claim.HEARTBEAT_INTERVAL = 0.2

@@ -51,8 +51,11 @@ class Counting:
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told = {"statements": str(next(statements)), "plans": "; ".join(plans)}
-                message["headers"] = [*message["headers"], *((name.encode(), told[name].encode()) for name in told)]
+                headers = {"statements": str(next(statements)), "plans": "; ".join(plans)}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), headers[name].encode()) for name in headers),
+                ]
             await send(message)
 
         await self.app(scope, receive, tell if scope["type"] == "http" else send)
