@@ -119,7 +119,7 @@ def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
     session.flush()
 
 
-def end_session(session: Session, user_id: UUID, session_id: UUID, *, reason: str) -> None:
+def end_session(session: Session, *, user_id: UUID, session_id: UUID, reason: str) -> None:
     """Revoke one session of a user, or SessionNotFound."""
     one = (col(RefreshToken.user_id) == user_id, col(RefreshToken.id) == session_id)
     if revoke_sessions(session, *one, reason=reason, now=utcnow()) == 0:

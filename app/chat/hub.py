@@ -91,7 +91,7 @@ class ChatHub:
     # ---- Reading ----
 
     @asynccontextmanager
-    async def subscribe(self, me: Caller, network: str, room: str, after: int | None) -> AsyncIterator[Subscriber]:
+    async def subscribe(self, me: Caller, network: str, *, room: str, after: int | None) -> AsyncIterator[Subscriber]:
         """A subscriber to the messages after the number `after`, or without it to new messages only, for as long as the
         access token is valid."""
         self.admit(me, network)

@@ -52,7 +52,7 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
 
     @classmethod
     def of(
-        cls, session: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, expires_at: datetime
+        cls, session: SessionSnapshot, generation: int, scopes: frozenset[str], *, now: datetime, expires_at: datetime
     ) -> Self:
         """The claims of a new token of one of our sessions."""
         return cls(

@@ -40,7 +40,7 @@ class AuthorizationServer(ResourceServer):
         idle = self._idle_limit(now, absolute)
         row = insert_session(session, sign_in, now, idle_expires_at=idle, absolute_expires_at=absolute)
         if sign_in.method:
-            self._record_sign_in(session, row.user_id, row.id, sign_in.method)
+            self._record_sign_in(session, sign_in.method, user_id=row.user_id, session_id=row.id)
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
@@ -56,7 +56,7 @@ class AuthorizationServer(ResourceServer):
         return self._pair(snapshot, caller.claims.generation, snapshot.scopes(), now, in_cookie=True)
 
     def issue_code(
-        self, session: Session, sign_in: SignIn, binding: CodeBinding, authenticated_at: datetime, now: datetime
+        self, session: Session, sign_in: SignIn, binding: CodeBinding, *, authenticated_at: datetime, now: datetime
     ) -> str:
         """An authorization code (RFC 6749 section 4.1.2): the token of generation 0 of a session that begins with it.
 
@@ -132,12 +132,12 @@ class AuthorizationServer(ResourceServer):
     def _count(self, session: Session, before: SessionSnapshot, changes: dict[str, Any]) -> None:
         if before.generation == 0:
             metrics.count("logins", result="ok")
-            self._record_sign_in(session, before.user_id, before.id, "code")
+            self._record_sign_in(session, "code", user_id=before.user_id, session_id=before.id)
         else:
             metrics.count("rotations" if changes else "lost_answers")
 
     @staticmethod
-    def _record_sign_in(session: Session, user_id: UUID, session_id: UUID, method: str) -> None:
+    def _record_sign_in(session: Session, method: str, *, user_id: UUID, session_id: UUID) -> None:
         record(session, "sign-in", user_id=user_id, actor_id=user_id, session_id=session_id, method=method)
 
     # ---- Revocation: RFC 7009 section 2 ----
@@ -196,7 +196,7 @@ class AuthorizationServer(ResourceServer):
         """Mint a token pair. Browsers get only the access token, in a cookie that lives as long as an idle session."""
         ttl = self._settings.refresh_idle_ttl if in_cookie else self._settings.access_token_ttl
         expires_at = min(now + ttl, snapshot.absolute_expires_at)
-        claims = AccessClaims.of(snapshot, generation, scopes, now, expires_at)
+        claims = AccessClaims.of(snapshot, generation, scopes, now=now, expires_at=expires_at)
         if in_cookie:
             claims = claims.model_copy(update={"in_cookie": True})
         return TokenPair(

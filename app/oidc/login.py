@@ -68,7 +68,7 @@ class LoginFlow:
 
     # ---- The authentication request: section 3.1.2.1 ----
 
-    async def begin(self, origin: str, path: str, passed_on: Mapping[str, str], now: datetime) -> tuple[str, str]:
+    async def begin(self, *, origin: str, path: str, passed_on: Mapping[str, str], now: datetime) -> tuple[str, str]:
         """The provider's URL to redirect to, and the cookie that stores the pending login.
 
         `passed_on` has the parameters that the pages set: `prompt` and `login_hint` (section 3.1.2.1).
@@ -97,7 +97,7 @@ class LoginFlow:
         value = self._signer.verify(state, "login state")
         return str(value["origin"]) if value else ""
 
-    def resume(self, cookie: str, state: str, now: datetime) -> PendingLogin:
+    def resume(self, cookie: str, *, state: str, now: datetime) -> PendingLogin:
         """The pending login of this browser, if the response belongs to it; else SignInStale."""
         login = PendingLogin(**found(self._signer.verify(cookie, "login"), SignInStale))
         is_expired = now.timestamp() > login.started_at + LOGIN_TTL.total_seconds()
@@ -119,7 +119,7 @@ class LoginFlow:
         match await self._exchange(response.get("code", ""), login.code_verifier):
             case {"id_token": str(id_token), "access_token": str(access_token)}:
                 try:
-                    return await self._validate(id_token, access_token, login.nonce, now), access_token
+                    return await self._validate(id_token, access_token, nonce=login.nonce, now=now), access_token
                 except InvalidToken:
                     security_event("ID token rejected")
                     raise SignInFailed from None
@@ -141,10 +141,10 @@ class LoginFlow:
             del form["client_id"]
         return await self.provider.request("token_endpoint", headers, form)
 
-    async def _validate(self, id_token: str, access_token: str, nonce: str, now: datetime) -> ProviderClaims:
+    async def _validate(self, id_token: str, access_token: str, *, nonce: str, now: datetime) -> ProviderClaims:
         """The claims of the ID token, with the role of the access token: Keycloak names realm roles only there."""
         jwt = parse_jwt(id_token)
-        claims = id_token_claims(jwt, self.provider.issuer, self._settings, nonce, access_token)
+        claims = id_token_claims(jwt, self.provider.issuer, self._settings, nonce=nonce, access_token=access_token)
         keys = await self.provider.keys_for(jwt.header)
         if not claims.access.is_current(now) or not any(key.has_signed(id_token) for key in keys):
             raise InvalidToken

@@ -68,7 +68,7 @@ def access_token_claims(jwt: Jwt, issuer: str, settings: Settings) -> ProviderCl
     return _claims(payload, issuer, client, scope, _role(payload, settings.oidc_role_map))
 
 
-def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, nonce: str, access_token: str) -> ProviderClaims:
+def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, *, nonce: str, access_token: str) -> ProviderClaims:
     """The claims of an ID token for our pages (OpenID Connect Core section 3.1.3.7); else InvalidToken.
     The signature is not verified here."""
     payload, audiences, client = jwt.payload, _audiences(jwt.payload), settings.oidc_client_id[0]

@@ -37,7 +37,8 @@ _REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
     hasher, parties = services.password_hasher, (*networks(client_address(request)), body.email)
-    password_hash = await hasher.hash_new(body.password, [body.email, body.name or ""], "password", parties)
+    related = [body.email, body.name or ""]
+    password_hash = await hasher.hash_new(body.password, related=related, field="password", parties=parties)
     user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
     return user
@@ -54,7 +55,7 @@ def _register(session: Session, services: Services, body: UserCreate, password_h
 async def check_password(request: Request, body: PasswordCheck, services: ServicesDep) -> None:
     """Judge a new password while it is typed, by the rule of registration: 204, or a 422 that says what is wrong."""
     hasher, parties = services.password_hasher, networks(client_address(request))
-    await hasher.check(body.password, body.related, "password", parties)
+    await hasher.check(body.password, related=body.related, field="password", parties=parties)
 
 
 # ---- The token endpoint ----
@@ -150,7 +151,8 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
     hasher, parties = services.password_hasher, (*networks(client_address(request)), str(user.id))
-    password_hash = await hasher.hash_new(body.new_password, user.guessable_words, "new_password", parties)
+    related = user.guessable_words
+    password_hash = await hasher.hash_new(body.new_password, related=related, field="new_password", parties=parties)
 
     def reset(session: Session) -> None:
         now = utcnow()

@@ -49,7 +49,7 @@ async def login(request: Request, services: ServicesDep) -> Response:
     origin = request.state.pages
     path = local_path(wanted.removeprefix(origin))
     passed_on = {name: text for name in ("prompt", "login_hint") if (text := request.query_params.get(name))}
-    url, pending_login = await _flow(services).begin(origin, path, passed_on, utcnow())
+    url, pending_login = await _flow(services).begin(origin=origin, path=path, passed_on=passed_on, now=utcnow())
     cookie = set_cookie(settings, pending_login, int(LOGIN_TTL.total_seconds()), LOGIN_COOKIE)
     return RedirectResponse(url, 303, {**NO_STORE, "Set-Cookie": cookie})
 
@@ -61,7 +61,7 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     flow, query, now = _flow(services), request.query_params, utcnow()
     request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # even if this fails: it is valid once
     pending_login = request.cookies.get(cookie_name(settings, LOGIN_COOKIE), "")
-    login = flow.resume(pending_login, query.get("state", ""), now)
+    login = flow.resume(pending_login, state=query.get("state", ""), now=now)
     claims, access_token = await flow.finish(login, query, now)
     caller = await caller_of(services.database, flow.provider, access_token, claims)
 

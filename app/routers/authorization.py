@@ -80,5 +80,5 @@ async def _issue_code(
     device = device_of(request, {"client_id": asked.client.id})
     device = replace(device, device=f"{asked.client.name}, {device.device}"[:100])
     sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
-    issue = services.authorization_server.issue_code
-    return await services.database.write(request, issue, sign_in, asked.binding, me.session.authenticated_at, utcnow())
+    issue, since = services.authorization_server.issue_code, me.session.authenticated_at
+    return await services.database.write(request, issue, sign_in, asked.binding, authenticated_at=since, now=utcnow())

@@ -93,7 +93,7 @@ async def list_messages(
 async def _next_messages(request: Request, services: Services, me: Caller, query: HistoryQuery) -> list[Message]:
     """The first messages that arrive within the wait, or none if the client leaves or the service stops."""
     messages: list[Message] = []
-    async with services.chat.subscribe(me, by_network(request), query.room, query.after or 0) as subscriber:
+    async with services.chat.subscribe(me, by_network(request), room=query.room, after=query.after or 0) as subscriber:
         with anyio.move_on_after(query.wait):
             while not (messages or subscriber.close_reason or await request.is_disconnected()):
                 messages = (await services.chat.next_messages(subscriber, idle=1))[: query.limit]
@@ -122,7 +122,7 @@ async def follow_messages(
 async def _events(
     services: Services, request: Request, me: Caller, room: str, after: int | None
 ) -> AsyncIterator[bytes]:
-    async with services.chat.subscribe(me, by_network(request), room, after) as subscriber:
+    async with services.chat.subscribe(me, by_network(request), room=room, after=after) as subscriber:
         yield f": the last number is {subscriber.start}\n\n".encode()
         while subscriber.close_reason is None:
             messages = await services.chat.next_messages(subscriber, idle=PING_INTERVAL)

@@ -74,7 +74,7 @@ async def _serve(websocket: WebSocket) -> int | None:
     """Serve the socket until it ends, and return the close code unless the client has closed it."""
     services = services_of(websocket)
     query, caller = await _open(websocket, services)
-    async with services.chat.subscribe(caller, by_network(websocket), query.room, query.after) as subscriber:
+    async with services.chat.subscribe(caller, by_network(websocket), room=query.room, after=query.after) as subscriber:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_send_messages, websocket, services.chat, subscriber)

@@ -89,8 +89,8 @@ async def change_password(
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     user = await _read_account(request, services, me)
     await _verify_password(request, services, user, body.current_password)
-    hasher, words = services.password_hasher, user.guessable_words
-    password_hash = await hasher.hash_new(body.new_password, words, "new_password", _parties(request, user))
+    hasher, related, parties = services.password_hasher, user.guessable_words, _parties(request, user)
+    password_hash = await hasher.hash_new(body.new_password, related=related, field="new_password", parties=parties)
     pair = await services.database.write(request, _change_password, request, services, me, user, password_hash)
     if not me.claims.in_cookie:
         return pair
@@ -185,4 +185,4 @@ def rename_my_session(
 @router.delete("/sessions/{session_id}", status_code=204, tags=["sessions"], responses=problems(SessionNotFound))
 def revoke_my_session(session_id: SessionId, me: CurrentUser, session: SessionDep) -> None:
     """Sign out one device, at once."""
-    users.end_session(session, me.user_id, session_id, reason="revoked-by-owner")
+    users.end_session(session, user_id=me.user_id, session_id=session_id, reason="revoked-by-owner")

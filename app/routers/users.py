@@ -91,7 +91,7 @@ def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
 )
 def revoke_session(user_id: UserId, session_id: SessionId, session: SessionDep) -> None:
     """Sign out one device of an account, at once."""
-    users.end_session(session, user_id, session_id, reason="revoked-by-admin")
+    users.end_session(session, user_id=user_id, session_id=session_id, reason="revoked-by-admin")
 
 
 @router.get("/roles", dependencies=READ)

@@ -73,7 +73,7 @@ class App:
             user = find_user_by_email(session, account.email)
             assert user is not None
             sign_in, now = SignIn(user.id, user.auth_epoch, device), utcnow()
-            codes = [server.issue_code(session, sign_in, binding, now, now) for _ in range(number)]
+            codes = [server.issue_code(session, sign_in, binding, authenticated_at=now, now=now) for _ in range(number)]
             session.commit()
         return codes
 
