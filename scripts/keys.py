@@ -83,7 +83,7 @@ def create_secret() -> None:
         f"after {in_words(lifetime)} (twice REFRESH_IDLE_TTL: every token signed with the old secret has expired):"
         f" SECRET_KEYS={new}",
     )
-    print("OLD is the present value, or the content of data/secret.key if SECRET_KEYS is not set.")
+    print("OLD is the current value, or the content of data/secret.key if SECRET_KEYS is not set.")
     print("If a secret has leaked, remove it at once instead. Everybody has to sign in again.")
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     message = parser.parse_args().message
     with tempfile.TemporaryDirectory(prefix="muster-migrate-") as folder:
         path = write_migration(f"sqlite:///{folder}/scratch.db", message)
-    print(f"Written: {path.relative_to(ROOT)}" if path else "The migrations already give what the models say.")
+    print(f"Written: {path.relative_to(ROOT)}" if path else "The migrations already match the models.")
     if path:
         print("Read it, then check it on both databases: ./scripts/check")
 
@@ -58,7 +58,7 @@ def write_migration(url: str, message: str) -> Path | None:
             downgrade.ops[:0] = [Call("scopes", "revoke_scope", scope) for scope in missing]
             for column in unfilled_columns(upgrade):
                 rows = f"rows that exist have no value for {column}"
-                print(f"muster: {rows}: give it a server_default in the migration", file=sys.stderr)
+                print(f"muster: {rows}: add a server_default in the migration", file=sys.stderr)
             if upgrade.is_empty():
                 scripts.clear()
 

@@ -49,16 +49,16 @@ def main() -> None:
 def parse() -> Namespace:
     parser = Parser(prog="./scripts/new_resource", description=__doc__)
     parser.add_argument("name", metavar="NAME", help="one word in the singular, such as note")
-    parser.add_argument("--scope", help="the scope that its routes need, made if it is new (default: the plural)")
+    parser.add_argument("--scope", help="the scope that its routes need, created if it is new (default: the plural)")
     parser.add_argument("--plural", metavar="NAMES", help="if it is not NAME with an s, such as stories")
     options = parser.parse_args()
     options.plural = options.plural or f"{options.name}s"
     options.scope = options.scope or options.plural
     for word in (options.name, options.plural):
         if not WORD.fullmatch(word) or iskeyword(word):
-            parser.error(f"{word}: use one word of at most 18 small letters, and none of Python's own")
+            parser.error(f"{word}: use one word of at most 18 lowercase letters that is not a Python keyword")
     if not re.fullmatch(r"[a-z]+(:[a-z]+)?", options.scope):
-        parser.error(f"--scope: {options.scope}: use small letters, such as notes")
+        parser.error(f"--scope: {options.scope}: use lowercase letters, such as notes")
     return options
 
 
@@ -88,7 +88,7 @@ def insert(path: Path, start: str, text: str, *, last: str = "") -> Path:
     """Insert the text after `start`, or in front of the first `last` behind it."""
     before, found, after = path.read_text().partition(start)
     if not found:
-        sys.exit(f"muster: {path.relative_to(ROOT)} has no {start.strip()!r} any more: add {text.strip()!r} by hand")
+        sys.exit(f"muster: {path.relative_to(ROOT)} no longer has {start.strip()!r}: add {text.strip()!r} by hand")
     inside, end, rest = after.partition(last) if last else ("", "", after)
     path.write_text(before + found + inside + text + end + rest)
     return path

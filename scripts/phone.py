@@ -28,7 +28,7 @@ def parse() -> argparse.Namespace:
     parser = Parser(
         prog="./scripts/phone.py", description="A reference client: read it, or see it at work with --demo."
     )
-    parser.add_argument("--demo", action="store_true", help="sign in, go offline, lose answers, sync")
+    parser.add_argument("--demo", action="store_true", help="sign in, go offline, lose responses, sync")
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the running service (default: %(default)s)")
     options = parser.parse_args()
     if not options.demo:

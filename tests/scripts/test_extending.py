@@ -54,7 +54,7 @@ def test_the_recipes_are_enough(tmp_path: Path) -> None:
     copy = Copy(tmp_path / "muster")
     add_a_resource_fields_a_job_a_setting_and_a_page(copy)
     remove_heroes_tasks_and_the_chat(copy)
-    assert "already give" in copy.run("scripts.migrate", "nothing is missing or left over")
+    assert "already match" in copy.run("scripts.migrate", "nothing is missing or left over")
     copy.check()
     copy.run("importlinter.cli", "lint", "--no-cache")
     rename(copy)
@@ -70,7 +70,7 @@ def test_a_resource_cannot_have_a_name_that_python_reserves(
     monkeypatch.setattr("sys.argv", ["new_resource", "class"])
     with pytest.raises(SystemExit):
         parse()
-    assert "none of Python's own" in capsys.readouterr().err
+    assert "not a Python keyword" in capsys.readouterr().err
 
 
 def add_a_resource_fields_a_job_a_setting_and_a_page(copy: Copy) -> None:
