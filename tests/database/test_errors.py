@@ -19,7 +19,7 @@ from app.core.dialects import as_app_error, make_engine
 from app.core.errors import Conflict, Unavailable
 from app.core.settings import get_settings
 from app.models.user import Role
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.servers import Muster
 
 
@@ -64,7 +64,7 @@ def test_a_full_disk_is_a_503_and_fails_readiness(folder: Path, tmp_path: Path) 
             phone = muster.new_account().sign_in()
 
             def write() -> httpx.Response:
-                return muster.client.post("/api/operations", json=COURSE, headers=phone.bearer)
+                return muster.client.post("/api/operations", json=OPERATION, headers=phone.bearer)
 
             assert write().status_code == 201
             with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:

@@ -9,7 +9,7 @@ import pytest
 from app.models.user import User
 from tests.pages.test_pages import Elements
 from tests.support.databases import ROOT
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.servers import Muster
 
 ASVS, SECURITY = ROOT / "docs" / "asvs.md", ROOT / "SECURITY.md"
@@ -69,7 +69,7 @@ def test_everything_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.slow
 def test_every_kind_of_content_names_its_type_and_charset(on_sqlite: Muster) -> None:
     client, bearer = on_sqlite.client, on_sqlite.new_account().tokens().bearer
-    client.post("/api/operations", json=COURSE, headers=bearer)
+    client.post("/api/operations", json=OPERATION, headers=bearer)
     for path, kind in {
         "/": "text/html; charset=utf-8",
         "/nowhere": "text/html; charset=utf-8",

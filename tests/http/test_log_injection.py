@@ -13,7 +13,7 @@ import pytest
 from tests.scripts.test_start import environment
 from tests.support.databases import fresh_database
 from tests.support.hostile import head, raw
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.processes import fork_script
 from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
 from tests.support.sockets import Socket, new_room
@@ -137,7 +137,7 @@ def send_everywhere(muster: Muster, email: str, tokens: Tokens, text: str, reque
         ("PATCH", "/api/users/me", {"json": {"name": text}}),
         ("PUT", "/api/users/me/email", {"json": {"email": text, "current_password": PASSWORD}}),
         ("PATCH", f"/api/roles/{address}", {"json": {"scopes": [text]}}),
-        ("POST", "/api/operations", {"json": {**COURSE, "figi": text}}),
+        ("POST", "/api/operations", {"json": {**OPERATION, "figi": text}}),
         ("POST", "/api/operations/import", {"content": text.encode(), "headers": [(b"Content-Type", b"text/csv")]}),
         ("POST", "/api/tasks", {"json": {"title": text}}),
         ("POST", "/api/chat/messages", {"json": {"text": text, "room": "lobby", "client_message_id": text}}),

@@ -13,7 +13,7 @@ import pytest
 from app.jobs.export import exported_lists
 from app.models.base import all_tables
 from tests.support.assertions import assert_problem
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.servers import PASSWORD, Muster, Tokens, hash_of
 from tests.support.workers import Board
 
@@ -41,7 +41,7 @@ def board(muster: Muster) -> Board:
     other = muster.new_account()
     for who, tokens in ((str(board.owner_id), board.tokens), (None, other.tokens())):
         kept, deleted = [
-            muster.client.post("/api/operations", json=COURSE, headers=tokens.bearer).json() for _ in range(2)
+            muster.client.post("/api/operations", json=OPERATION, headers=tokens.bearer).json() for _ in range(2)
         ]
         assert kept["id"] != deleted["id"]
         muster.client.delete(f"/api/operations/{deleted['id']}", headers=tokens.bearer)

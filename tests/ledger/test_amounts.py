@@ -9,7 +9,7 @@ import pytest
 
 from app.core.dialects import ExactSum
 from tests.support.assertions import assert_problem
-from tests.support.phones import COURSE, Ledger
+from tests.support.phones import OPERATION, Ledger
 from tests.support.servers import Muster
 
 
@@ -20,7 +20,7 @@ def ada(muster: Muster) -> Ledger:
 
 def raw(number: str) -> bytes:
     """The example body with a quantity exactly as it is written here."""
-    return json.dumps({**COURSE, "quantity": "?"}).replace('"?"', number).encode()
+    return json.dumps({**OPERATION, "quantity": "?"}).replace('"?"', number).encode()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from scripts.phone import Offline
-from tests.support.phones import COURSE, Device, Ledger
+from tests.support.phones import OPERATION, Device, Ledger
 from tests.support.servers import Muster, wait_for
 from tests.support.sessions import at_once
 
@@ -126,7 +126,7 @@ class Convergence(RuleBasedStateMachine):
             with suppress(KeyError):  # a sync has taken it away meanwhile
                 match act:
                     case "add":
-                        phone.add(**{**COURSE, "figi": name})
+                        phone.add(**{**OPERATION, "figi": name})
                     case "edit":
                         phone.edit(target, quantity=str(number + 1))
                     case "delete":

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.phones import COURSE, Ledger
+from tests.support.phones import OPERATION, Ledger
 from tests.support.servers import Muster
 
 
@@ -30,7 +30,7 @@ def test_the_same_request_again_gives_the_first_answer_and_no_second_row(ada: Le
     for again in (
         ada.post(headers=keyed("a-key")),
         ada.post(headers=keyed('"a-key"')),
-        ada.call("POST", "", keyed("a-key"), json=dict(reversed({**COURSE, "quantity": "1e1"}.items()))),
+        ada.call("POST", "", keyed("a-key"), json=dict(reversed({**OPERATION, "quantity": "1e1"}.items()))),
     ):
         assert outcome_of(again) == outcome_of(first)
     ada.patch(first.json()["id"], figi="other")

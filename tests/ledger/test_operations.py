@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.phones import COURSE, FIELDS, PATH, Ledger
+from tests.support.phones import FIELDS, OPERATION, PATH, Ledger
 from tests.support.servers import Muster
 
 
@@ -104,7 +104,7 @@ REFUSED: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("field", "value"), REFUSED, ids=lambda value: ascii(value)[:30])
 def test_an_invalid_value_is_a_422_that_names_its_field_on_every_route(shared: Ledger, field: str, value: Any) -> None:
     operation_id, before = _one(shared), shared.revision
-    content = {**COURSE, field: value}
+    content = {**OPERATION, field: value}
     for answer in (
         shared.call("POST", json=content),
         shared.call("PUT", operation_id, json=content),
@@ -123,7 +123,7 @@ def _one(ledger: Ledger) -> int:
 
 @pytest.mark.parametrize("field", ["type", "figi", "quantity", "date"])
 def test_a_missing_field_is_rejected_except_by_patch(shared: Ledger, field: str) -> None:
-    body = {name: value for name, value in COURSE.items() if name != field}
+    body = {name: value for name, value in OPERATION.items() if name != field}
     for answer in (shared.call("POST", json=body), shared.call("PUT", _one(shared), json=body)):
         assert_problem(answer, 422, "invalid")
 
@@ -131,14 +131,14 @@ def test_a_missing_field_is_rejected_except_by_patch(shared: Ledger, field: str)
 @pytest.mark.parametrize("operation_id", ["0", "-1", str(2**63), "1.5", "x", "٣"])
 def test_an_invalid_id_is_rejected(shared: Ledger, operation_id: str) -> None:
     for method in ("GET", "PUT", "PATCH", "DELETE"):
-        answer = shared.call(method, operation_id, json=COURSE)
+        answer = shared.call(method, operation_id, json=OPERATION)
         assert_problem(answer, 422, "invalid")
 
 
 def test_an_unknown_id_and_another_persons_operation_are_the_same_404(ada: Ledger, shared: Ledger) -> None:
     theirs = shared.add()
     for method in ("GET", "PUT", "PATCH", "DELETE"):
-        foreign, unknown = (ada.call(method, each, json=COURSE) for each in (theirs["id"], 2**63 - 1))
+        foreign, unknown = (ada.call(method, each, json=OPERATION) for each in (theirs["id"], 2**63 - 1))
         assert_problem(foreign, 404, "operation-not-found")
         assert foreign.json() == unknown.json()
     assert shared.get(theirs["id"]).json() == theirs
@@ -174,7 +174,7 @@ def test_an_update_without_changes_writes_nothing(ada: Ledger) -> None:
         ada.patch(row["id"]),
         ada.patch(row["id"], type=" SELL "),
         ada.patch(row["id"], quantity="1e-1", date="2023-10-26T10:29:31.139+02:00"),
-        ada.call("PUT", row["id"], json={**COURSE, "quantity": "0.1"}),
+        ada.call("PUT", row["id"], json={**OPERATION, "quantity": "0.1"}),
     ):
         assert (answer.status_code, answer.json(), answer.headers["etag"]) == (200, row, f'"{ada.owner_id}.1"')
     assert ada.revision == 1
@@ -185,7 +185,7 @@ def test_a_deleted_operation_is_gone_and_stays_a_tombstone(ada: Ledger) -> None:
     answer = ada.delete(row["id"])
     assert (answer.status_code, answer.content) == (204, b"")
     for method in ("GET", "PUT", "PATCH", "DELETE"):
-        assert_problem(ada.call(method, row["id"], json=COURSE), 404, "operation-not-found")
+        assert_problem(ada.call(method, row["id"], json=OPERATION), 404, "operation-not-found")
     assert ada.all() == [other]
     assert ada.revision == 3
     assert len(ada.muster.sql("SELECT id FROM operation WHERE id = :id AND revision = 3", id=row["id"])) == 1

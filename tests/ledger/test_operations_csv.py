@@ -31,7 +31,7 @@ from app.services import IMPORTS_OF_ONE, MAX_IMPORTS
 from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_problem
 from tests.support.hostile import head
-from tests.support.phones import COURSE, FIELDS, Ledger
+from tests.support.phones import FIELDS, OPERATION, Ledger
 from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
 from tests.support.sockets import slow_connection
@@ -182,7 +182,7 @@ def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
     assert_problem(import_csv(ada, b"PK\x03\x04workbook"), 415, "unsupported-media-type")
     for answer in (
         import_csv(ada, content, **{"Content-Encoding": "gzip"}),
-        ada.call("POST", "", {"Content-Encoding": "br"}, json=COURSE),
+        ada.call("POST", "", {"Content-Encoding": "br"}, json=OPERATION),
     ):
         assert_problem(answer, 415, "unsupported-media-type")
         assert answer.headers["accept-encoding"] == "identity"
@@ -281,7 +281,7 @@ def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: 
     assert_problem(import_csv(ada, many * 3), 413, "content-too-large")
     chunks = (many.encode() for _ in range(3))
     assert_problem(ada.call("POST", "import", content=chunks), 413, "content-too-large")
-    assert_problem(ada.call("POST", json={**COURSE, "figi": "x" * 3000}), 413, "content-too-large")
+    assert_problem(ada.call("POST", json={**OPERATION, "figi": "x" * 3000}), 413, "content-too-large")
 
 
 # ---- Any number of rows ----

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.phones import COURSE, Device, Ledger, device_of
+from tests.support.phones import OPERATION, Device, Ledger, device_of
 from tests.support.servers import Muster
 
 
@@ -158,7 +158,7 @@ def test_the_list_is_not_sent_again_while_nothing_has_changed(ada: Ledger) -> No
 
 
 def _change(ada: Ledger, method: str, operation_id: int, if_match: str) -> httpx.Response:
-    body = None if method == "DELETE" else {**COURSE, "figi": method}
+    body = None if method == "DELETE" else {**OPERATION, "figi": method}
     return ada.call(method, operation_id, {"If-Match": if_match}, json=body)
 
 

@@ -19,7 +19,7 @@ from scripts.phone import PATH, VERSION, Offline, Phone, SignedOut, TooOld
 from scripts.phone_demo import DEMO_CREDENTIALS
 from tests.support.codes import App
 from tests.support.databases import ROOT
-from tests.support.phones import COURSE, Device, Ledger, device_of
+from tests.support.phones import OPERATION, Device, Ledger, device_of
 from tests.support.processes import fork_script
 from tests.support.servers import Muster, Tokens, free_port, wait_for
 from tests.support.sessions import at_once, row_of
@@ -92,7 +92,7 @@ def test_a_phone_that_is_killed_before_its_answer_arrives_makes_one_row(device: 
 
 def test_queued_writes_are_shown_at_once_and_their_temporary_ids_stay_valid(device: Device) -> None:
     phone = device.phone
-    first, second, third = (phone.add(**{**COURSE, "figi": figi}) for figi in "abc")
+    first, second, third = (phone.add(**{**OPERATION, "figi": figi}) for figi in "abc")
     phone.edit(first, quantity="3")
     phone.delete(second)
     assert {number: (row["figi"], row["quantity"]) for number, row in phone.rows.items()} == {
@@ -118,7 +118,7 @@ def test_queued_writes_are_shown_at_once_and_their_temporary_ids_stay_valid(devi
 @pytest.mark.both_databases
 def test_each_write_whose_response_was_lost_is_applied_once(device: Device, row: int) -> None:
     phone, ledger = device.phone, device.ledger
-    phone.add(**COURSE)
+    phone.add(**OPERATION)
     lose(device, 0)
     device.reopen()
     phone = device.phone
@@ -173,7 +173,7 @@ def test_in_a_conflict_the_other_devices_version_stands_and_ours_is_listed(devic
     phone.edit(row, quantity="3")
     phone.delete(edited)
     phone.edit(deleted, quantity="3")
-    device.phone.add(**{**COURSE, "quantity": "0"})
+    device.phone.add(**{**OPERATION, "quantity": "0"})
     phone.edit(-phone.waiting[-1].number, quantity="1")
     ledger.patch(row, quantity="4")
     ledger.patch(edited, figi="theirs")
@@ -199,7 +199,7 @@ def test_another_operation_with_the_same_id_is_neither_changed_nor_deleted(devic
     )
     device.phone.sync()
     assert [write.method for write in device.phone.refused] == ["PATCH", "DELETE"]
-    assert device.ledger.get(row).json()["quantity"] == COURSE["quantity"]
+    assert device.ledger.get(row).json()["quantity"] == OPERATION["quantity"]
 
 
 def test_an_operation_deleted_on_both_sides_stays_deleted(device: Device, row: int) -> None:
@@ -214,7 +214,7 @@ def test_a_copy_that_cannot_be_brought_up_to_date_is_filled_again_and_the_queue_
     ledger, phone = device.ledger, device.phone
     device.ledger.copy(ledger.get(row).json(), 8)
     device.pull(1)
-    phone.add(**COURSE)
+    phone.add(**OPERATION)
     ledger.delete(row)
     ledger.purge()
     lose(device, 2)  # of the create, the 410, and the first page
@@ -392,7 +392,7 @@ def test_a_long_retry_after_leaves_the_copy_and_the_session_alone(serve: Callabl
         assert [ledger.muster.refresh("nothing").status_code for _ in range(2)] == [400, 400]
         for _ in range(2):
             stale = device.expire()
-            device.phone.add(**COURSE)
+            device.phone.add(**OPERATION)
             with pytest.raises(Offline, match="429"):
                 device.phone.refresh(stale)
             assert device.phone.access == stale

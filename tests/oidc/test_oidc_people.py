@@ -12,7 +12,7 @@ import pytest
 from tests.accounts.test_email_tokens import made, reset
 from tests.support.assertions import assert_oauth_error, assert_problem
 from tests.support.keycloak import ABSENT, SCOPE, Keycloak, bearer
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for
 from tests.support.sessions import at_once
 from tests.support.sockets import Socket, new_room
@@ -44,7 +44,7 @@ def test_many_first_requests_of_a_person_make_one_account(external: Muster, keyc
     first, second = keycloak.token(**claims), keycloak.token(**{**claims, "email": "second." + claims["email"]})
 
     def work(token: str, method: str) -> Callable[[], httpx.Response]:
-        body = COURSE if method == "POST" else None
+        body = OPERATION if method == "POST" else None
         path = "/api/operations" if body else ME
         return lambda: external.client.request(method, path, json=body, headers=bearer(token))
 

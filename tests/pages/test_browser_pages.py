@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Route, ViewportSize, expect
 from tests.support.chromium import Chromium, Visitor
 from tests.support.codes import App
 from tests.support.databases import ROOT
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.servers import Account, Muster, Tokens
 
 pytestmark = pytest.mark.one_database
@@ -99,10 +99,10 @@ def account(on_sqlite: Muster) -> Account:
     on_sqlite.new_account(name="Grace").sign_in()
     tokens: Tokens = account.sign_in(device="Ada's phone")
     for day in range(1, 30):
-        body = {**COURSE, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
+        body = {**OPERATION, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
         on_sqlite.client.post("/api/operations", json=body, headers=tokens.bearer)
     widest = {"type": "t" * 50, "instrument_type": "i" * 50, "figi": "F" * 50, "quantity": "999999999999.12345678"}
-    on_sqlite.client.post("/api/operations", json={**COURSE, **widest}, headers=tokens.bearer).raise_for_status()
+    on_sqlite.client.post("/api/operations", json={**OPERATION, **widest}, headers=tokens.bearer).raise_for_status()
     for kind in ("statement", "export"):
         on_sqlite.client.post(f"/api/jobs/{kind}", json={}, headers=tokens.bearer)
     return account

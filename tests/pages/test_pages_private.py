@@ -17,7 +17,13 @@ from tests.support.servers import PASSWORD, Muster, claims_of, wait_for
 
 pytestmark = pytest.mark.one_database
 
-COURSE = {"type": "sell", "instrument_type": "BTC", "figi": "string", "quantity": "10", "date": "2023-10-26T08:29:31"}
+OPERATION = {
+    "type": "sell",
+    "instrument_type": "BTC",
+    "figi": "string",
+    "quantity": "10",
+    "date": "2023-10-26T08:29:31",
+}
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def browser(muster: Muster) -> Browser:
 
 def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser: Browser) -> None:
     form = Elements(browser.call("GET", browser.call("GET", "/operations/new").headers["location"]).text)
-    answers = [post(browser, "/operations/new", **COURSE, key=form.value("key")) for _ in range(2)]
+    answers = [post(browser, "/operations/new", **OPERATION, key=form.value("key")) for _ in range(2)]
     assert [answer.headers["location"] for answer in answers] == ["/operations?done=added"] * 2
     (row,) = browser.call("GET", "/api/operations").json()
     assert (row["quantity"], row["instrument_type"], row["date"]) == ("10", "btc", "2023-10-26T08:29:31.000000Z")
@@ -63,7 +69,7 @@ def test_a_workbook_is_recognized(browser: Browser) -> None:
     [("quantity", "-1"), ("quantity", ""), ("date", "yesterday"), ("date", ""), ("type", ""), ("figi", "a\x00b")],
 )
 def test_errors_are_shown_beside_their_fields(browser: Browser, field: str, value: str) -> None:
-    answer = post(browser, "/operations/new", **{**COURSE, field: value})
+    answer = post(browser, "/operations/new", **{**OPERATION, field: value})
     assert answer.status_code == 422
     page = Elements(answer.text)
     invalid = [attrs["name"] for tag, attrs in page.tags if tag == "input" and attrs.get("aria-invalid")]
@@ -74,11 +80,11 @@ def test_errors_are_shown_beside_their_fields(browser: Browser, field: str, valu
 
 def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: Browser) -> None:
     headers = {"Origin": browser.origin}
-    exact = {**COURSE, "date": "2023-10-26T08:29:31.123456Z"}
+    exact = {**OPERATION, "date": "2023-10-26T08:29:31.123456Z"}
     made = browser.call("POST", "/api/operations", json=exact, headers=headers).json()
     path = f"/operations/{made['id']}"
     page = Elements(browser.call("GET", path).text)
-    form = {name: page.value(name) for name in (*COURSE, "etag", "original_date")}
+    form = {name: page.value(name) for name in (*OPERATION, "etag", "original_date")}
     assert form["date"] == "2023-10-26T08:29:31.123"
     assert post(browser, path, **{**form, "quantity": "11"}).headers["location"] == "/operations?done=changed"
     current = browser.call("GET", f"/api{path}")
@@ -339,7 +345,7 @@ def test_a_room_is_chosen_by_any_spelling_and_links_lead_nowhere_but_to_the_web(
 
 
 def test_a_statement_is_created_read_and_downloaded(browser: Browser) -> None:
-    post(browser, "/operations/new", **COURSE)
+    post(browser, "/operations/new", **OPERATION)
     assert post(browser, "/jobs", **{"from": "2023-01-01"}).headers["location"] == "/jobs?done=started"
 
     def result() -> str | None:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.support.phones import COURSE
+from tests.support.phones import OPERATION
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of
 
 JSON = "application/json"
@@ -37,9 +37,9 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/api/users/me/email"): {"email": "", "current_password": PASSWORD},
     ("PATCH", "/api/users/{user_id}"): {"name": "Ada", "role": "user", "is_active": True},
     ("PATCH", "/api/roles/{name}"): {"scopes": ["me"]},
-    ("POST", "/api/operations"): COURSE,
-    ("PUT", "/api/operations/{operation_id}"): COURSE,
-    ("PATCH", "/api/operations/{operation_id}"): COURSE,
+    ("POST", "/api/operations"): OPERATION,
+    ("PUT", "/api/operations/{operation_id}"): OPERATION,
+    ("PATCH", "/api/operations/{operation_id}"): OPERATION,
     ("POST", "/api/heroes"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
     ("PATCH", "/api/heroes/{hero_id}"): {"name": "", "secret_name": "Dive Wilson", "age": 48},
     ("PATCH", "/api/tasks/{task_id}"): {"title": "Water the plants", "closed": True},
@@ -99,7 +99,7 @@ def targets(muster: Muster) -> list[Target]:
     """Every route that takes JSON, as an admin of its own, who does not mind what happens to the account."""
     admin = muster.admin().tokens()
     other = muster.me(muster.new_account().tokens()).json()["id"]
-    operation = muster.client.post("/api/operations", json=COURSE, headers=admin.bearer).json()["id"]
+    operation = muster.client.post("/api/operations", json=OPERATION, headers=admin.bearer).json()["id"]
     session = claims_of(admin.access)["sid"]
     parts = {"user_id": other, "session_id": session, "name": "nobody", "operation_id": operation}
     return [

@@ -17,8 +17,8 @@ from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
 from tests.support.sessions import sign_access
 
 PATH = "/api/operations"
-# The example body of an operation.
-COURSE: dict[str, Any] = {
+# The example body of an operation, with a time as JavaScript writes it.
+OPERATION: dict[str, Any] = {
     "quantity": "10",
     "figi": "string",
     "instrument_type": "BTC",
@@ -52,7 +52,7 @@ class Ledger:
         return self.call("GET", path, headers, params=query or None)
 
     def post(self, *, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
-        return self.call("POST", "", headers, json={**COURSE, **fields})
+        return self.call("POST", "", headers, json={**OPERATION, **fields})
 
     def add(self, **fields: Any) -> dict[str, Any]:
         answer = self.post(**fields)
