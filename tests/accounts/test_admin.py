@@ -19,7 +19,7 @@ def id_of(tokens: Tokens) -> str:
     return str(claims_of(tokens.access)["sub"])
 
 
-# ---- Who may ----
+# ---- Required scopes ----
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def id_of(tokens: Tokens) -> str:
         ("PATCH", "/roles/user", "users:write"),
     ],
 )
-def test_other_accounts_need_a_scope_of_the_admin(muster: Muster, method: str, path: str, scope: str) -> None:
+def test_other_accounts_and_roles_require_an_admin_scope(muster: Muster, method: str, path: str, scope: str) -> None:
     body = {"scopes": ["me"]} if "roles" in path else {}
     user = muster.new_account().tokens()
     admin = muster.admin().sign_in(scope="me users:read" if scope == "users:write" else "me users:write")

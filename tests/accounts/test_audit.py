@@ -34,7 +34,7 @@ def names(events: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_happens_to_an_account_is_in_the_audit_log(muster: Muster) -> None:
+def test_events_of_an_account_are_in_the_audit_log(muster: Muster) -> None:
     boss = muster.admin()
     admin, account = boss.tokens(), muster.register()
     phone, tablet = account.sign_in(), account.sign_in()

@@ -185,7 +185,7 @@ def test_an_address_registered_by_someone_else_in_the_meantime_is_not_taken_over
     assert muster.me(tokens).json()["email"] != email
 
 
-# ---- All of them ----
+# ---- Every kind of link ----
 
 
 def made(

@@ -118,7 +118,7 @@ def register(muster: Muster, name: str = "") -> str:
     return email
 
 
-# ---- What a mail is ----
+# ---- The content of a mail ----
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def test_mail_is_sent_in_the_clear_only_if_the_settings_say_so(serve: Serve) -> 
         assert len(inbox.mails) == 1
 
 
-# ---- When it fails ----
+# ---- Failures ----
 
 
 def test_an_untrusted_server_receives_neither_password_nor_mail(serve: Serve, certificate: Path) -> None:

@@ -100,7 +100,7 @@ def test_twenty_concurrent_repeats_of_a_message_store_one(muster: Muster, reader
 
 
 @pytest.mark.slow
-def test_racing_messages_have_one_order_for_all(muster: Muster) -> None:
+def test_concurrent_messages_have_the_same_order_for_everybody(muster: Muster) -> None:
     room, people = new_room(), [muster.new_account().tokens() for _ in range(4)]
     with Socket(muster, people[0], room=room) as early, events(muster, people[1], room, 0) as stream:
         early.ready()

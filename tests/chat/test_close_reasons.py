@@ -132,7 +132,7 @@ def flood(muster: Muster, other: Socket, *, slow: int) -> list[Json]:
     return sent
 
 
-def test_subscribers_are_limited_by_person_by_network_and_in_all(database_url: str, folder: Path) -> None:
+def test_subscribers_are_limited_by_person_by_network_and_in_total(database_url: str, folder: Path) -> None:
     few = "tests.support.apps.few_subscribers:app"
     with Muster(database_url, folder, app=few, TRUSTED_PROXIES="127.0.0.1") as muster:
         phone, other = (muster.new_account().tokens() for _ in range(2))

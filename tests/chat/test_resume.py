@@ -225,7 +225,7 @@ def test_no_message_is_lost_when_redis_is_killed_and_comes_back(
         pass_on("it is", "back")
 
 
-# ---- Many ----
+# ---- Many sockets ----
 
 
 @pytest.mark.parametrize("processes", [1, 2])

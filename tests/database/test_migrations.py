@@ -98,7 +98,7 @@ def test_down_to_nothing_and_up_again_gives_the_same_schema(migrated: Config, da
         assert constraint_names(connection) == before
 
 
-def test_the_migrations_give_what_the_models_say(migrated: Config, database_url: str) -> None:
+def test_the_migrations_produce_the_schema_of_the_models(migrated: Config, database_url: str) -> None:
     command.check(migrated)
     with engine_for(database_url).begin() as connection:
         connection.execute(text("ALTER TABLE role ADD COLUMN forgotten INTEGER"))

@@ -20,7 +20,7 @@ _UP_TO = _NUMBERS.union_all(
 COUNT = select((func.count() + 0).label("count")).select_from(_UP_TO)  # takes as long as one likes
 
 
-def test_a_query_that_takes_long_is_left_to_a_session(kind: str, folder: Path, postgres: str) -> None:
+def test_a_slow_query_is_left_to_a_session(kind: str, folder: Path, postgres: str) -> None:
     left: list[int] = []
 
     async def in_a_session(_: Select[Any], parameters: dict[str, Any]) -> Rows:

@@ -104,7 +104,7 @@ def test_a_stalled_body_is_a_408(serve: Callable[..., Muster], path: str) -> Non
         assert ("temporarily_unavailable" in answer.text) == path.endswith("token")
 
 
-def test_one_network_sends_only_so_many_bodies_at_once(muster: Muster) -> None:
+def test_the_number_of_bodies_that_one_network_sends_at_once_is_limited(muster: Muster) -> None:
     unfinished = head("POST", REGISTER, **{"Content-Type": JSON, "Content-Length": str(MB)}) + b" " * 1000
     whole = head("POST", REGISTER, **{"Content-Type": JSON, "Content-Length": "2"}) + b"{}"
     with ExitStack() as stack:

@@ -27,7 +27,7 @@ def tokens(served: Muster) -> Tokens:
 
 
 @pytest.mark.parametrize("version", ["ios/1.4.0", "ios/1.4", "ios/1.10.0", "IOS/2", "android/2.10.1", "web/0.1", None])
-def test_a_version_that_is_not_too_old_is_served(served: Muster, tokens: Tokens, version: str | None) -> None:
+def test_a_supported_version_is_served(served: Muster, tokens: Tokens, version: str | None) -> None:
     headers = tokens.bearer | ({"Client-Version": version} if version else {})
     assert served.client.get("/api/users/me", headers=headers).status_code == 200
 

@@ -79,7 +79,7 @@ def nullable(muster: Muster) -> set[str]:
 
 
 @pytest.mark.both_databases
-def test_a_body_made_of_examples_is_one_that_its_route_accepts(muster: Muster) -> None:
+def test_each_route_accepts_a_body_made_of_its_examples(muster: Muster) -> None:
     """The tests below alter these bodies: a body that is refused anyway would prove nothing."""
     made = {route: body for route, body in bodies(muster).items() if route not in BODIES}
     admin = muster.admin().tokens()

@@ -130,7 +130,7 @@ def test_health_has_no_limit(narrow: Muster) -> None:
     assert {narrow.client.get("/health/ready").status_code for _ in range(10)} == {200}
 
 
-# ---- Whose address ----
+# ---- The address of the client ----
 
 
 def test_a_forwarded_address_from_a_stranger_is_not_trusted(serve: Serve) -> None:
@@ -167,7 +167,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def test_processes_count_together_in_redis_and_alone_without_it(serve: Serve, redis: RedisServer) -> None:
+def test_processes_share_their_counts_in_redis_and_count_alone_without_it(serve: Serve, redis: RedisServer) -> None:
     settings = {"REDIS_URL": redis.url, "LIMIT_LOGIN_ACCOUNT": "2/5minute", "LIMIT_REGISTER": "3/hour"}
     first, second = serve(**settings), serve(**settings)
     emails = [register(muster).json()["email"] for muster in (first, second, first)]

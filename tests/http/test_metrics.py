@@ -45,7 +45,7 @@ def number(found: dict[str, dict[Labels, float]], name: str, **labels: str) -> f
     return found.get(name, {}).get(frozenset(labels.items()), 0)
 
 
-# ---- Who may read ----
+# ---- Access ----
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_in_production_nobody_may_read_without_a_token() -> None:
         check_scraper(request, production)
 
 
-# ---- What it counts ----
+# ---- Counts ----
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
 
 
 @pytest.mark.slow
-def test_every_series_is_one_that_is_listed(muster: Muster) -> None:
+def test_every_exported_series_is_listed(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
     ours = {name for name in scrape(muster) if name.startswith(("muster_", "http_")) and not name.endswith("_created")}

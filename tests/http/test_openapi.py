@@ -149,7 +149,7 @@ def other_than(scope: str) -> str:
     return "me" if scope != "me" else "jobs"
 
 
-# ---- What each route says of itself ----
+# ---- The description of each route ----
 
 
 def test_operation_ids_are_unique_short_and_in_camel_case(operations: list[Operation]) -> None:
@@ -169,7 +169,9 @@ def test_every_route_has_a_description_that_names_its_scope_and_a_documented_tag
         assert set(each.description["tags"]) <= tags, f"{each.name}: describe its tag in app/http/openapi.toml"
 
 
-def test_a_summary_is_what_the_route_does_and_a_collection_comes_before_what_is_in_it(schema: dict[str, Any]) -> None:
+def test_a_summary_says_what_the_route_does_and_a_collection_comes_before_its_other_routes(
+    schema: dict[str, Any],
+) -> None:
     paths = list(schema["paths"])
     assert schema["paths"]["/api/operations"]["get"]["summary"] == "Your operations, newest first"
     assert paths.index("/api/operations") < paths.index("/api/operations/export")

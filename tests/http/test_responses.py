@@ -90,13 +90,13 @@ def test_an_unknown_address_is_a_problem(muster: Muster, path: str) -> None:
     assert_problem(muster.client.get(path), 404, "not-found")
 
 
-def test_a_method_that_is_not_allowed_names_those_that_are(muster: Muster) -> None:
+def test_a_405_names_the_methods_that_are_allowed(muster: Muster) -> None:
     assert_problem(answer := muster.client.put("/api/users/me"), 405, "method-not-allowed")
     assert answer.headers["allow"]
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", "null", "7", '"x"', "{}", '{"email": "a@example.com"}', "\x00"])
-def test_an_invalid_body_is_refused_with_place_and_reason(muster: Muster, body: str) -> None:
+def test_the_refusal_of_an_invalid_body_names_the_place_and_the_reason(muster: Muster, body: str) -> None:
     answer = muster.client.post("/api/auth/register", content=body, headers=JSON)
     assert_problem(answer, 422, "invalid")
     found = answer.json()["errors"]
@@ -225,7 +225,7 @@ def test_a_preflight_of_an_allowed_origin_passes_and_of_a_foreign_one_fails(brow
     assert passed.headers["x-request-id"] != refused.headers["x-request-id"]
 
 
-def test_without_a_list_no_origin_is_allowed(muster: Muster) -> None:
+def test_without_cors_origins_no_other_origin_is_allowed(muster: Muster) -> None:
     answer = muster.client.get("/health/live", headers={"Origin": ORIGIN})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 

@@ -109,7 +109,7 @@ def test_a_422_is_the_form_again_or_a_problem(served: Served) -> None:
     assert_problem(served.api.client.post("/api/auth/register", json=body), 422, "invalid")
 
 
-def test_429_counts_the_person_and_not_the_pages(served: Served) -> None:
+def test_a_429_counts_the_person_and_not_the_pages(served: Served) -> None:
     """From addresses of their own, so that the other tests are not counted; apart, the API believes what the pages say
     of them only because it trusts them as a proxy."""
     answers = [post(served, "/forgot-password", email="a@example.com") for _ in range(4)]
@@ -145,7 +145,7 @@ def test_a_socket_at_a_page_is_refused_and_breaks_nothing(served: Served) -> Non
     assert refused.value.response.status_code == 403
 
 
-# ---- A visit ----
+# ---- The applications together ----
 
 
 def test_signing_in_and_out(served: Served) -> None:

@@ -51,7 +51,7 @@ def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
     return [job["id"] for job in answer.json()]
 
 
-# ---- Who sees what ----
+# ---- Visibility ----
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_mail_that_was_given_up_is_sent_when_an_admin_starts_it_again(muster: 
     assert len(muster.mails(account.email)) == 1
 
 
-# ---- What is left ----
+# ---- Deletion, and mails ----
 
 
 def test_deleting_the_account_deletes_its_jobs(muster: Muster, board: Board) -> None:
@@ -250,7 +250,7 @@ def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Must
     assert ([job.state for job in newest], waits) == (["waiting"] * 2, [2, 1])
 
 
-# ---- What outlives a kill ----
+# ---- Kills and stops ----
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ def test_purging_tombstones_raises_the_floor_and_older_copies_need_a_resync(must
     assert floor(muster, ada) == 4
 
 
-def test_the_purge_deletes_what_a_killed_import_has_staged(muster: Muster) -> None:
+def test_the_purge_deletes_the_rows_that_a_killed_import_has_staged(muster: Muster) -> None:
     ada = Ledger(muster)
     kept, lately, old = (ada.add()["id"] for _ in range(3))
     for operation_id in (lately, old):

@@ -121,7 +121,7 @@ def test_the_job_says_what_its_statement_covers(board: Board) -> None:
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("end", ["2026-01-31", "2026-02-01"])
-def test_a_period_that_ends_before_it_begins_is_refused_at_its_end(board: Board, end: str) -> None:
+def test_a_period_that_ends_before_it_begins_is_refused_with_an_error_at_its_end(board: Board, end: str) -> None:
     period, headers = {"from": "2026-02-01", "to": end}, board.tokens.bearer
     started = board.muster.client.post("/api/jobs/statement", json=period, headers=headers)
     listed = board.muster.client.get("/api/operations", params=period, headers=headers)

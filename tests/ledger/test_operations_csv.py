@@ -55,10 +55,10 @@ def fields(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in FIELDS} for row in rows]
 
 
-# ---- There and back ----
+# ---- Export and import ----
 
 
-def test_an_empty_ledger_is_a_header(ada: Ledger) -> None:
+def test_an_empty_ledger_is_exported_as_a_header_alone(ada: Ledger) -> None:
     answer = ada.get("export")
     assert (answer.status_code, answer.text) == (200, f"{HEADER}\r\n")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -114,14 +114,14 @@ def test_columns_may_be_in_any_order_and_a_byte_order_mark_and_plain_line_breaks
     ]
 
 
-def test_an_export_takes_the_filters_of_the_list(ada: Ledger) -> None:
+def test_an_export_accepts_the_filters_of_the_list(ada: Ledger) -> None:
     ada.add(figi="one", type="buy")
     ada.add(figi="two")
     lines = ada.get("export", type=" BUY ").text.splitlines()
     assert [line.split(",")[2] for line in lines] == ["figi", "one"]
 
 
-# ---- What spreadsheets save ----
+# ---- Files of spreadsheets ----
 
 CASES = {
     "excel": (
@@ -189,7 +189,7 @@ def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
     assert ada.all() == []
 
 
-# ---- What is refused ----
+# ---- Refusals ----
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_an_import_repeats_its_answer_to_the_same_key(ada: Ledger) -> None:
 
 
 @pytest.mark.slow
-def test_only_the_import_takes_more_than_max_body_and_it_has_a_limit_too(serve: Callable[..., Muster]) -> None:
+def test_only_the_import_accepts_more_than_max_body_and_it_has_a_limit_too(serve: Callable[..., Muster]) -> None:
     ada = Ledger(serve(MAX_BODY="2048", IMPORT_MAX_BODY="100000"))
     many = "\n".join([HEADER, *[ROW] * 1000])
     assert import_csv(ada, many).json() == {"created": 1000, "revision": 1000}

@@ -81,7 +81,7 @@ def test_an_invalid_filter_is_refused(ada: Ledger, query: str) -> None:
         assert_problem(ada.get(f"{path}?{query}"), 422, "invalid")
 
 
-# ---- What it costs ----
+# ---- Costs ----
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_read_is_one_statement_besides_authentication_and_the_floor(ada: Ledge
     assert (answer.status_code, int(answer.headers["statements"])) == (200, statements)
 
 
-def test_a_304_takes_the_authentication_query_alone(ada: Ledger) -> None:
+def test_a_304_costs_the_authentication_query_alone(ada: Ledger) -> None:
     tag = {"If-None-Match": ada.get().headers["etag"]}
     for path in ("", "?type=buy&limit=3", "summary"):
         answer = ada.get(path, headers=tag)

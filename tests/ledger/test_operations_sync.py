@@ -193,7 +193,7 @@ def test_if_match_with_an_asterisk_changes_any_version(ada: Ledger, method: str)
 
 
 @pytest.mark.slow
-def test_changes_of_different_fields_at_once_both_survive(ada: Ledger) -> None:
+def test_concurrent_changes_of_different_fields_both_survive(ada: Ledger) -> None:
     for number in range(5):
         row = ada.add()
         changes: list[dict[str, Any]] = [{"figi": f"f{number}"}, {"type": f"t{number}"}, {"quantity": "7"}]

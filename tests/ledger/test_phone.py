@@ -67,7 +67,7 @@ def lose(device: Device, *answers: int) -> None:
         device.phone.sync()
 
 
-# ---- What is on disk ----
+# ---- The file on disk ----
 
 
 def test_the_file_is_the_owners_alone(device: Device) -> None:

@@ -146,7 +146,7 @@ def test_the_redirect_goes_to_the_uri_that_was_sent(muster: Muster, ada: Account
 
 
 @pytest.mark.one_database
-def test_an_app_on_this_device_is_compared_with_the_port_that_it_used(muster: Muster, ada: Account) -> None:
+def test_the_code_of_an_app_on_this_device_is_bound_to_the_port_that_it_used(muster: Muster, ada: Account) -> None:
     app = App(muster, redirect_uri="http://127.0.0.1/cb")
     answer = _continue(signed_in(ada), app.request(redirect_uri="http://127.0.0.1:1/cb"))
     code = answer.headers["location"].partition("code=")[2].partition("&")[0]
@@ -156,7 +156,7 @@ def test_an_app_on_this_device_is_compared_with_the_port_that_it_used(muster: Mu
 # ---- The page ----
 
 
-def test_the_page_says_who_asks_for_what_and_as_whom(app: App, ada: Account) -> None:
+def test_the_page_names_the_app_the_account_and_the_scopes(app: App, ada: Account) -> None:
     answer = signed_in(ada).call("GET", app.request(scope="me operations:read users:write"))
     text = unescape(answer.text)
     assert answer.status_code == 200
@@ -317,7 +317,7 @@ def test_a_code_whose_successor_was_used_is_theft_after_the_grace(
     assert_lives(app.muster, other)
 
 
-# ---- What does not belong to the code: P3 ----
+# ---- Codes with wrong parameters: P3 ----
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_code_whose_successor_was_used_is_theft_after_the_grace(
     ids=str,
 )
 @pytest.mark.parametrize("redeemed", [False, True], ids=["new", "redeemed"])
-def test_a_valid_code_with_another_parameter_changed_ends_the_session(
+def test_a_valid_code_with_a_wrong_parameter_ends_the_session(
     app: App, ada: Account, change: dict[str, str], redeemed: bool
 ) -> None:
     code = app.code(ada)
@@ -376,7 +376,7 @@ def test_a_missing_parameter_revokes_nothing(app: App, ada: Account, name: str) 
     assert app.exchange(code).status_code == 200
 
 
-# ---- What happens between Continue and the exchange: P5 ----
+# ---- Changes between Continue and the exchange: P5 ----
 
 
 def test_a_code_is_refused_once_the_account_is_disabled_or_its_password_changed(app: App, ada: Account) -> None:
@@ -402,7 +402,7 @@ def test_a_code_is_refused_once_its_app_is_removed(app: App, ada: Account) -> No
     assert_lives(app.muster, tokens)
 
 
-def test_an_unredeemed_code_is_not_shown_as_a_device_and_is_purged_once_expired(app: App, ada: Account) -> None:
+def test_an_unredeemed_code_is_not_shown_as_a_device_and_expires_early(app: App, ada: Account) -> None:
     code, tokens = app.code(ada), ada.tokens()
     assert str(as_session(code)["session_id"]) not in [each["id"] for each in sessions_of(app.muster, tokens)]
     row = app.muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=as_session(code)["session_id"].hex)[0]

@@ -113,14 +113,14 @@ def test_a_client_library_signs_in_by_code(issuer: Muster, ada: Account) -> None
 
 
 @pytest.mark.parametrize("library", ["openid-client", "appauth"])
-def test_a_library_of_another_language_signs_in_by_code(issuer: Muster, ada: Account, library: str) -> None:
+def test_a_library_in_another_language_signs_in_by_code(issuer: Muster, ada: Account, library: str) -> None:
     app, name = App(issuer, redirect_uri="http://127.0.0.1/signed-in"), f"http://localhost:{issuer.port}"
     cookie = signed_in(ada).cookie
     (line,) = run_script("code_flow.mjs", library, name, app.id, "http://127.0.0.1:4000/signed-in", cookie).splitlines()
     assert json.loads(line) == {"scope": "me", "rotated": True, "before": 200, "after": 401}
 
 
-# ---- What docs/clients.md shows ----
+# ---- The code in docs/clients.md ----
 
 
 @pytest.fixture

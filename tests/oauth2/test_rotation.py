@@ -90,7 +90,7 @@ def test_answers_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -
 # ---- Theft: R4 to R7 ----
 
 
-def test_using_a_parent_after_its_successor_is_accepted_for_a_moment_and_then_theft(
+def test_using_a_parent_after_its_successor_is_accepted_for_a_moment_and_then_is_theft(
     muster: Muster, ada: Account
 ) -> None:
     phone, tablet = ada.tokens(), ada.tokens()
@@ -164,7 +164,7 @@ def test_after_a_theft_nothing_brings_the_session_back_and_one_mail_reports_it(s
 # ---- The generation that an access token was made for ----
 
 
-def test_access_tokens_of_the_parent_and_older_live_and_confirm_nothing(muster: Muster, ada: Account) -> None:
+def test_access_tokens_of_the_parent_and_older_ones_work_and_confirm_nothing(muster: Muster, ada: Account) -> None:
     pairs = [ada.tokens()]
     for _ in range(3):
         pairs.append(refreshed(muster, pairs[-1]))
@@ -174,7 +174,7 @@ def test_access_tokens_of_the_parent_and_older_live_and_confirm_nothing(muster: 
     assert row_of(muster, pairs[0]).confirmed
 
 
-def test_an_access_token_ahead_of_the_row_lives_and_confirms_nothing(muster: Muster, ada: Account) -> None:
+def test_an_access_token_ahead_of_the_row_works_and_confirms_nothing(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
     lost = refreshed(muster, phone)
     for generation in (3, 2**31):

@@ -98,7 +98,7 @@ def test_a_session_goes_on_from_a_token_ahead_of_a_restored_database(muster: Mus
     assert_signed_out(muster, phone, ahead, successor, newest)
 
 
-# ---- What a dump gives away: R12 ----
+# ---- Dumps and logs: R12 ----
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def dump_redis(url: str) -> bytes:
 
 @pytest.mark.one_database
 @pytest.mark.slow
-def test_tokens_live_while_their_key_is_in_the_list(serve: Callable[..., Muster]) -> None:
+def test_tokens_are_valid_while_their_key_is_in_the_list(serve: Callable[..., Muster]) -> None:
     old, new = SECRET_KEY, SECRET_KEY[::-1]
     muster = serve()
     ada = muster.new_account()

@@ -56,7 +56,7 @@ def published(muster: Muster) -> list[dict[str, Any]]:
     return keys
 
 
-# ---- What is published: M1 ----
+# ---- Published keys: M1 ----
 
 
 def test_public_keys_are_published_and_nothing_private(issuer: Muster, tokens: Tokens) -> None:
@@ -87,7 +87,7 @@ def test_the_metadata_names_the_endpoints_and_what_they_support(issuer: Muster, 
         assert issuer.client.get(metadata[name].removeprefix(metadata["issuer"]), follow_redirects=True).is_success
 
 
-# ---- What is no token of ours: J1 ----
+# ---- Tokens that are not ours: J1 ----
 
 
 def sign(header: dict[str, Any], claims: dict[str, Any], key: RSAPrivateKey, *, pss: bool = False) -> str:
@@ -178,7 +178,7 @@ def test_cookie_tokens_are_signed_with_the_secret_and_not_with_the_published_key
 # ---- Keys that change: R13 ----
 
 
-def test_key_files_change_and_nobody_is_signed_out(folder: Path, postgres: str) -> None:
+def test_nobody_is_signed_out_when_key_files_change(folder: Path, postgres: str) -> None:
     old, new = key_file(folder, "old"), key_file(folder, "new")
     with (
         fresh_database("sqlite", folder, postgres) as url,

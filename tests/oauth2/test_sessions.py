@@ -6,7 +6,7 @@ from tests.support.assertions import assert_problem
 from tests.support.servers import Muster, Tokens, claims_of
 
 
-def test_a_phone_lives_through_a_lost_answer_until_it_is_signed_out(muster: Muster) -> None:
+def test_a_phone_survives_a_lost_response_and_is_signed_out_by_a_tablet(muster: Muster) -> None:
     ada = muster.new_account(name="Ada")
     phone = ada.sign_in(device="Ada's phone")
     assert muster.me(phone).json()["name"] == "Ada"

@@ -131,6 +131,6 @@ def test_a_key_file_makes_access_tokens_of_known_sessions_and_nothing_that_outli
         assert muster.refresh(phone.refresh).status_code == 200
 
 
-def test_workers_take_json_alone() -> None:
+def test_workers_accept_json_alone() -> None:
     """A pickle in a queue would run whatever its author likes."""
     assert make_celery("redis://localhost:1").conf.accept_content == ("json",)

@@ -34,7 +34,7 @@ def sign_in_form(muster: Muster, **fields: str) -> dict[str, str]:
     return {"grant_type": "password", "username": muster.new_account().email, "password": PASSWORD, **fields}
 
 
-# ---- What it grants ----
+# ---- Grants ----
 
 
 def test_a_password_grant_returns_a_pair_of_tokens(muster: Muster) -> None:
@@ -97,7 +97,7 @@ def test_a_refresh_names_the_client_that_signed_in_or_none(muster: Muster) -> No
     assert muster.refresh(pair.refresh).status_code == 200
 
 
-# ---- How it refuses ----
+# ---- Refusals ----
 
 
 @pytest.mark.one_database

@@ -41,7 +41,7 @@ def off(muster: Muster, provider: OidcProvider, folder: Path) -> Iterator[Muster
         yield served
 
 
-# ---- What is not there ----
+# ---- Routes, grants and pages that do not exist ----
 
 
 @pytest.mark.parametrize("route", GONE, ids=" ".join)
@@ -127,7 +127,7 @@ def without_local_accounts(url: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_the_settings_create_no_admin_because_it_would_have_a_password(serve: Callable[..., Muster]) -> None:
+def test_the_settings_create_no_admin_because_that_admin_would_have_a_password(serve: Callable[..., Muster]) -> None:
     muster = serve(**OFF, ADMIN_EMAIL="first@example.com", ADMIN_PASSWORD="violet-tandem-harbor")
     assert muster.client.get("/sign-in").status_code == 200
     assert admins(muster.database_url) == []

@@ -206,7 +206,7 @@ def test_an_access_token_of_somebody_else_signs_nobody_in(browser: httpx.Client,
 
 
 @pytest.mark.parametrize("userinfo", [{}, {"email": "nobody"}])
-def test_without_an_address_there_is_no_account(
+def test_no_account_is_created_without_an_address(
     browser: httpx.Client, keycloak: Keycloak, userinfo: dict[str, Any]
 ) -> None:
     subject = str(uuid4())

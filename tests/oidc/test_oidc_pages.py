@@ -71,7 +71,7 @@ def assert_signed_out(browser: httpx.Client, answer: httpx.Response, where: str)
     assert 'role="alert"' in browser.get(where).text
 
 
-# ---- There and back ----
+# ---- To the provider and back ----
 
 
 def test_the_request_has_state_nonce_and_a_challenge_of_its_own(
@@ -97,7 +97,7 @@ def test_in_production_no_other_host_can_set_the_cookie() -> None:
     assert cookie == "__Host-muster-sign-in=x; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
 
 
-def test_a_person_signs_in_and_is_the_same_the_next_time(
+def test_a_person_signs_in_and_has_the_same_account_the_next_time(
     served: Muster, browser: httpx.Client, provider: OidcProvider
 ) -> None:
     name = f"Ada-{uuid4().hex}"
@@ -120,7 +120,7 @@ def test_a_person_signs_in_and_is_the_same_the_next_time(
     assert code not in served.log
 
 
-def test_a_bearer_of_the_provider_is_the_same_person(
+def test_a_bearer_token_of_the_provider_belongs_to_the_same_person(
     served: Muster, browser: httpx.Client, provider: OidcProvider
 ) -> None:
     name = f"phone-{uuid4().hex}"
@@ -181,7 +181,7 @@ def test_an_app_has_the_person_sign_in_afresh_at_the_provider_and_gets_its_code(
     assert served.me(tokens).json()["email"] == hint
 
 
-# ---- What signs nobody in ----
+# ---- Failed sign-ins ----
 
 
 def test_canceling_at_the_provider_shows_our_own_message(browser: httpx.Client, provider: OidcProvider) -> None:

@@ -36,7 +36,7 @@ def accounts_of(external: Muster, email: str) -> int:
     return int(external.sql('SELECT count(*) FROM "user" WHERE email = :email', email=email)[0][0])
 
 
-# ---- First sight ----
+# ---- The first request of a person ----
 
 
 def test_many_first_requests_of_a_person_make_one_account(external: Muster, keycloak: Keycloak) -> None:

@@ -28,7 +28,7 @@ def encode(raw: bytes) -> str:
     return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-# ---- What passes ----
+# ---- Accepted tokens ----
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["RS256", "ES256"])
@@ -83,7 +83,7 @@ def test_provider_tokens_are_unknown_to_revocation_introspection_and_the_cookie(
     assert_refused(cookie, INVALID_TOKEN)
 
 
-# ---- What does not ----
+# ---- Refused tokens ----
 
 NOW = int(time())
 WRONG: dict[str, list[Any]] = {

@@ -127,7 +127,7 @@ def test_a_room_groups_days_and_authors_and_takes_several_lines(muster: Muster, 
         expect(page.get_by_role("navigation", name="Rooms").locator("[aria-current]")).to_contain_text(room)
 
 
-def test_without_javascript_it_is_a_page_with_a_form(muster: Muster, chromium: Chromium) -> None:
+def test_without_javascript_the_chat_is_a_page_with_a_form(muster: Muster, chromium: Chromium) -> None:
     account, mark = muster.new_account(name="<i>Ada</i>"), uuid4().hex
     with chromium.visitor(muster, java_script_enabled=False) as visitor:
         visitor.sign_in(account.email)

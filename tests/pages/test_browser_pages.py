@@ -115,7 +115,9 @@ def visitor(on_sqlite: Muster, chromium: Chromium) -> Iterator[Visitor]:
         yield visitor
 
 
-def test_every_page_is_accessible_steady_and_fits(visitor: Visitor, account: Account, tmp_path: Path) -> None:
+def test_every_page_is_accessible_stable_and_fits_the_screen(
+    visitor: Visitor, account: Account, tmp_path: Path
+) -> None:
     for path in SIGNED_OUT:
         visit(visitor, path)
     page = visitor.open("/reset-password#token=of-no-use")

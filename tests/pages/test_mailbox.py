@@ -81,6 +81,6 @@ def test_the_outbox_is_not_served_elsewhere(muster: Muster) -> None:
         ("test", "outbox", False),
     ],
 )
-def test_the_mailbox_needs_the_outbox_and_development(environment: str, mail_url: str, has_mailbox: bool) -> None:
+def test_the_mailbox_requires_the_outbox_and_development(environment: str, mail_url: str, has_mailbox: bool) -> None:
     values = {"environment": environment, "mail_url": mail_url, "secret_keys": ["a secret"]}
     assert Settings.model_validate(values).has_mailbox is has_mailbox

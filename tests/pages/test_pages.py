@@ -50,7 +50,7 @@ def browser(muster: Muster) -> Browser:
     return Browser(muster).sign_in(muster.new_account())
 
 
-# ---- In, out and where to ----
+# ---- Signing in and out ----
 
 
 def test_registering_signs_in(muster: Muster) -> None:
@@ -126,7 +126,7 @@ def test_a_form_of_another_site_is_refused(muster: Muster, browser: Browser, pat
     assert browser.call("GET", "/api/users/me").json()["name"] is None
 
 
-# ---- What a person typed ----
+# ---- Text that a person typed ----
 
 
 @pytest.mark.slow

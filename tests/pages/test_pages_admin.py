@@ -145,7 +145,7 @@ def test_admins_cannot_change_their_own_account_here(admin: Browser) -> None:
     assert '<a href="/account">Account</a>' in page
 
 
-def test_a_role_is_given_and_loses_permissions(muster: Muster, admin: Browser) -> None:
+def test_a_role_gains_and_loses_permissions(muster: Muster, admin: Browser) -> None:
     new_role(muster, "guest", "me")
     page = admin.call("GET", "/admin/roles").text
     assert "Read and write chat messages" in page

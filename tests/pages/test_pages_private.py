@@ -159,7 +159,7 @@ def test_the_list_is_filtered_and_goes_on_by_cursor(browser: Browser) -> None:
 # ---- The account ----
 
 
-def test_the_name_changes(browser: Browser) -> None:
+def test_the_name_is_changed(browser: Browser) -> None:
     assert post(browser, "/account/name", name="Ada").headers["location"] == "/account?done=name"
     assert browser.call("GET", "/api/users/me").json()["name"] == "Ada"
     assert post(browser, "/account/name", name="").status_code == 303
@@ -167,7 +167,7 @@ def test_the_name_changes(browser: Browser) -> None:
     assert post(browser, "/account/name", name="a" * 101).status_code == 422
 
 
-def test_the_password_changes_and_this_browser_stays_signed_in(muster: Muster) -> None:
+def test_the_password_is_changed_and_this_browser_stays_signed_in(muster: Muster) -> None:
     account = muster.new_account()
     browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
     wrong = post(browser, "/account/password", current_password="wrong", new_password="copper-lantern-meadow")
@@ -182,7 +182,7 @@ def test_the_password_changes_and_this_browser_stays_signed_in(muster: Muster) -
     assert other.call("GET", "/account").status_code == 303
 
 
-def test_the_address_changes_by_the_link_and_a_password_is_reset_by_one(muster: Muster) -> None:
+def test_one_link_changes_the_address_and_another_resets_the_password(muster: Muster) -> None:
     account = muster.new_account()
     browser, new = Browser(muster).sign_in(account), f"new.{account.email}"
     assert post(browser, "/account/email", email=new, current_password=PASSWORD).status_code == 303

@@ -100,7 +100,7 @@ def test_a_taken_name_is_a_conflict_that_names_the_field(muster: Muster, admin: 
 # ---- Bodies and addresses ----
 
 
-def test_a_whole_number_may_be_written_with_a_point(muster: Muster, admin: Tokens) -> None:
+def test_a_whole_number_may_be_written_with_a_decimal_point(muster: Muster, admin: Tokens) -> None:
     changed = call(muster, admin, "PATCH", f"/heroes/{new_hero(muster, admin)['id']}", {"age": 8.0})
     assert (changed.status_code, changed.json()["age"]) == (200, 8)
 
@@ -116,7 +116,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: ascii(wrong)[:40])
-def test_a_wrong_field_is_refused_by_its_name_and_changes_nothing(
+def test_a_wrong_field_is_refused_and_named_and_changes_nothing(
     muster: Muster, admin: Tokens, wrong: dict[str, Any]
 ) -> None:
     hero = new_hero(muster, admin)

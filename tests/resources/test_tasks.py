@@ -120,7 +120,7 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: ascii(wrong)[:40])
-def test_a_wrong_field_is_refused_by_its_name_and_changes_nothing(
+def test_a_wrong_field_is_refused_and_named_and_changes_nothing(
     muster: Muster, ada: Tokens, wrong: dict[str, Any]
 ) -> None:
     task = new_task(muster, ada)
@@ -178,7 +178,7 @@ def test_the_list_is_newest_first_and_filtered_page_after_page(muster: Muster, b
 @pytest.mark.parametrize(
     "query", ["author=x", "assignee=1", "open=perhaps", "open=", "author=%00", "after=A", "limit=0"]
 )
-def test_a_wrong_filter_is_refused_by_its_name(muster: Muster, ada: Tokens, query: str) -> None:
+def test_a_wrong_filter_is_refused_and_named(muster: Muster, ada: Tokens, query: str) -> None:
     answer = call(muster, ada, "GET", f"/tasks?{query}")
     assert_problem(answer, 422, "invalid")
     assert answer.json()["errors"][0]["loc"] == ["query", query.partition("=")[0]]

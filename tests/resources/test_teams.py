@@ -45,7 +45,7 @@ WRONG: list[dict[str, Any]] = [{"name": None}, {"name": ""}, {"headquarters": No
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=ascii)
-def test_a_wrong_field_is_refused_by_its_name(muster: Muster, admin: Tokens, wrong: dict[str, Any]) -> None:
+def test_a_wrong_field_is_refused_and_named(muster: Muster, admin: Tokens, wrong: dict[str, Any]) -> None:
     team = new_team(muster, admin)
     body = {"name": unique("Wrong"), "headquarters": "x", **wrong}
     path = f"/teams/{team['id']}"
@@ -62,7 +62,7 @@ def test_the_list_is_sorted_by_name_page_after_page(muster: Muster, admin: Token
     assert names <= set(seen)
 
 
-# ---- Who belongs to which ----
+# ---- Memberships ----
 
 
 def test_joining_and_leaving_may_be_repeated(muster: Muster, admin: Tokens, reader: Tokens) -> None:

@@ -73,7 +73,7 @@ def test_compose_yaml_follows_the_schema_of_compose_files() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_image_says_what_it_is() -> None:
+def test_the_image_has_its_labels() -> None:
     labels = re.findall(r"org\.opencontainers\.image\.(\w+)=", (ROOT / "Dockerfile").read_text())
     assert labels == ["title", "description", "licenses"]
 

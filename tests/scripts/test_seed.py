@@ -67,7 +67,7 @@ def test_seed_creates_the_roles_from_any_folder_and_a_repeat_changes_nothing(dat
     assert roles(database_url) == first
 
 
-def test_ten_at_once_on_a_database_without_roles_make_each_role_once(database_url: str) -> None:
+def test_ten_concurrent_runs_on_a_database_without_roles_create_each_role_once(database_url: str) -> None:
     sql(database_url, "DELETE FROM role")
     settings = Settings(environment="test", database_url=database_url, secret_keys=(SECRET_KEY,))
     start = Barrier(10)
@@ -141,7 +141,7 @@ def test_the_password_of_a_new_admin_comes_from_the_environment_or_from_a_pipe(m
 
 
 @pytest.mark.one_database
-def test_on_a_terminal_it_asks_twice_and_shows_nothing_of_the_password(
+def test_on_a_terminal_the_password_is_asked_for_twice_and_never_shown(
     muster: Muster, email: str, tmp_path: Path
 ) -> None:
     status, shown = on_terminal(muster.database_url, email, [PASSWORD, "another-" + PASSWORD], tmp_path)

@@ -172,7 +172,7 @@ def test_folders_may_have_any_name(set_: Any, tmp_path: Path, monkeypatch: pytes
     assert settings.sqlite_file.is_file()
 
 
-def test_a_postgresql_url_keeps_what_it_says(set_: Any, postgres: str) -> None:
+def test_a_postgresql_url_keeps_its_options(set_: Any, postgres: str) -> None:
     sign = "&" if "?" in postgres else "?"
     url = f"{postgres}{sign}application_name=ada&options=-c%20search_path%3Dapp"
     engine = make_engine(set_(DATABASE_URL=url, PREPARED_STATEMENTS="off"))

@@ -101,7 +101,7 @@ def test_a_second_start_goes_on_where_the_first_one_ended(empty_database_url: st
 
 
 @pytest.mark.both_databases
-def test_three_first_starts_at_once_all_serve(empty_database_url: str, folder: Path) -> None:
+def test_three_concurrent_first_starts_all_serve(empty_database_url: str, folder: Path) -> None:
     three = [Muster(empty_database_url, folder, PUBLIC_URL="http://localhost:8000") for _ in range(3)]
     try:
         with ThreadPoolExecutor(3) as threads:

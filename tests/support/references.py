@@ -59,7 +59,7 @@ class Prose:
     is_code: bool = False
 
 
-# ---- What mentions something ----
+# ---- Texts that mention something ----
 
 
 def documents() -> list[Path]:
@@ -118,7 +118,7 @@ def _parsed(path: Path) -> _Parsed:
     )
 
 
-# ---- What exists ----
+# ---- Files and names that exist ----
 
 
 @cache
@@ -160,7 +160,7 @@ def _functions(path: Path) -> set[str]:
     return set(re.findall(r"^(?:async )?def (\w+)\(", path.read_text(), re.MULTILINE))
 
 
-# ---- What is missing ----
+# ---- Mentions of something missing ----
 
 
 def missing(said: Prose) -> Iterator[str]:
