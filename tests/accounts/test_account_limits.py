@@ -106,7 +106,7 @@ def test_password_confirmations_are_counted_by_person_whatever_their_outcome(str
 
     assert [prove(number).status_code for number in range(3)] == [202, 202, 202]
     assert_limited(prove(4), "password", "q=3;w=300")
-    account.sign_in()  # which is counted by itself
+    account.sign_in()  # which is counted separately
 
 
 @pytest.mark.slow

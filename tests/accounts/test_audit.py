@@ -44,7 +44,7 @@ def test_events_of_an_account_are_in_the_audit_log(muster: Muster) -> None:
         browser.post("/api/auth/cookie/login", data=form, headers={"Origin": muster.url}).raise_for_status()
     app = App(muster)
     (code,) = app.codes(account, 1)
-    for _ in range(2):  # as after a lost response, which is no second sign-in
+    for _ in range(2):  # as after a lost response: it is not a second sign-in
         app.exchange(code).raise_for_status()
     muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})
     muster.client.post("/api/auth/revoke", data={"token": tablet.refresh})

@@ -21,7 +21,7 @@ from tests.support.sockets import Json, Socket, events, history, new_room, post
 
 ONE = {"PUBLIC_URL": "http://localhost"}  # for clients, instances that share it are one service
 
-# How one reads a few messages after a number, and leaves.
+# How a client of each transport reads a few messages after a number, and disconnects.
 Way = Callable[[Muster, Tokens, str, int, int], list[Json]]
 
 

@@ -70,7 +70,7 @@ def test_the_number_of_new_sockets_is_limited(serve: Callable[..., Muster]) -> N
                 socket.ready()
         with Socket(muster, phone) as socket:
             assert socket.closed() == 1013
-    for query, code in (("", 4401), ("&after=x", 1008), ("", 1013)):  # of nobody, by the network
+    for query, code in (("", 4401), ("&after=x", 1008), ("", 1013)):  # nobody is signed in: counted by network
         with Socket(muster, query=query, headers={"Authorization": "Bearer made.up.token"}) as socket:
             assert socket.closed() == code
 

@@ -127,7 +127,7 @@ def test_the_highest_id_is_not_issued_again_once_its_row_is_deleted(database_url
     assert len(tables) > 1
     with engine_for(database_url).begin() as connection:
         fill(connection)
-        for table in reversed(tables):  # what refers to a row goes before it
+        for table in reversed(tables):  # a row that refers to another is deleted first
             if table.name != "role":  # its ids stay inside
                 first, second = issue_two_ids(connection, table)
                 assert second > first, table.name

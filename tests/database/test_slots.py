@@ -84,7 +84,7 @@ def test_slots_and_pool_are_intact_after_100_clients_vanished_while_waiting(extr
             with closing(socket.create_connection(("127.0.0.1", extra.port))) as client:
                 client.sendall(b"GET /test/held?seconds=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait(holders)
-    # Had the vanished been served, 100 seconds of queries would stand in front of this.
+    # If the vanished clients were still served, 100 seconds of queries would wait in front of this request.
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(_get, extra, "/test/held?seconds=0").result(timeout=30).status_code == 200
     _assert_all_slots_are_free(extra, slots=16)

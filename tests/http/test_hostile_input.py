@@ -1,4 +1,4 @@
-"""Hostile bodies and values: each is refused with a sentence, repeats no secret, and harms nobody."""
+"""Hostile bodies and values: each is refused with a sentence, without repeating a secret or affecting others."""
 
 import gzip
 import json
@@ -26,10 +26,9 @@ from tests.support.servers import PASSWORD, Muster, Tokens
 pytestmark = [pytest.mark.usefixtures("unharmed"), pytest.mark.one_database, pytest.mark.slow]
 
 DEEP = 10_000
-# In at least one body.
 LISTS = ("/api/users/me/sessions", "/api/users", "/api/users/{user_id}/sessions")
 
-# In each, %s is the secret: it stands in what is refused.
+# In each, %s is replaced by the secret, so that the refused input contains it.
 MALFORMED = {
     "a raw NUL": b'{"email": "a\x00b", "password": "%s"}',
     "a raw lone surrogate": b'{"email": "\xed\xa0\x80", "password": "%s"}',

@@ -278,7 +278,7 @@ def test_trailers_of_a_chunked_body_are_not_taken_for_headers(muster: Muster, ad
 
 
 def test_a_second_request_behind_a_refused_one_is_answered_too(muster: Muster) -> None:
-    """Pipelined: what the first request was is no reason to lose the second."""
+    """Pipelined: a refusal of the first request must not lose the second."""
     body = gzip.compress(SECRET.encode())
     first = head("POST", REGISTER, **{"Content-Type": JSON, "Content-Length": str(len(body))}) + body
     second = head("GET", "/health/live", **{"X-Request-ID": uuid4().hex, "Connection": "close"})

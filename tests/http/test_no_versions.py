@@ -53,7 +53,7 @@ def test_a_response_does_not_name_software_or_versions(on_sqlite: Muster, what: 
 
 
 def test_an_internal_error_does_not_name_software_or_versions(on_sqlite: Muster) -> None:
-    """A ticket, and nothing else: the place in the code stands in the log alone."""
+    """A ticket, and nothing else: the place in the code is in the log alone."""
     on_sqlite.sql("ALTER TABLE operation RENAME TO hidden")
     try:
         answer = on_sqlite.client.get("/api/operations", headers=on_sqlite.new_account().tokens().bearer)

@@ -53,7 +53,7 @@ SCOPES_OF = {
 }
 # These reach other people's things on purpose: that is what their scopes are for.
 ADMINISTRATIVE = {"users:read", "users:write"}
-# And these open what belongs to everybody who has them.
+# And these open what belongs to everybody who has the scope.
 SHARED = {"heroes:read", "heroes:write", "tasks", "chat"}
 
 
@@ -65,7 +65,7 @@ def _job(muster: Muster, tokens: Tokens) -> str:
     return str(muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer).json()["id"])
 
 
-# How a thing of one's own comes to be where it is not by a POST to its collection; returns its name in an address.
+# How to create a resource of one's own where a POST to its collection does not; returns its name in an address.
 MADE: dict[str, Callable[[Muster, Tokens], str]] = {"/api/users/me/sessions": _session, "/api/jobs": _job}
 
 

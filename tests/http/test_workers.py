@@ -71,11 +71,11 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
     assert list(counted.iterdir())
     shutil.rmtree(counted)  # only an orderly end removes it
     size = muster.log_file.stat().st_size
-    muster.launch = PlainProcess  # what is forked tidies nothing up at its end
+    muster.launch = PlainProcess  # a forked process cleans nothing up when it ends
     muster.start()
     assert number(scrape(muster), "http_requests_total", **ROUTE) == 0
 
-    # Two interrupts, as a terminal sends them to all processes, stop the service quietly, and it tidies up.
+    # Two interrupts, as a terminal sends them to all processes, stop the service quietly, and it cleans up.
     everyone = processes_of(muster)
     counted = folder_of(everyone[1])
     wait_for(lambda: all(has_swept(worker) for worker in everyone[1:]), what="workers that have started")

@@ -123,7 +123,7 @@ def test_a_high_job_starts_before_default_ones_that_waited_longer(
     with Worker(muster, *one_job):
         assert started_before_a_high_one(board, redis, tmp_path / "first", workers=1) == 0
         with Worker(muster, *one_job):
-            # The other one takes default jobs until the high one has begun: some, where without an order it were all.
+            # The other one takes default jobs until the high one has begun: some of them, and all without an order.
             assert started_before_a_high_one(board, redis, tmp_path / "second", workers=2) < 10
 
 

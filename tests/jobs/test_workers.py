@@ -127,7 +127,7 @@ def test_an_outage_of_redis_in_the_middle_of_many_jobs_loses_none(board: Board, 
 
 
 def test_a_worker_outlasts_a_redis_that_refuses_its_commands(board: Board, redis: RedisServer, worker: Worker) -> None:
-    redis.client.replicaof("127.0.0.1", 1)  # of nobody: read-only, as after a failover
+    redis.client.replicaof("127.0.0.1", 1)  # a replica without a primary: read-only, as after a failover
     wait_for(lambda: "read only replica" in worker.log, what="a command that was refused")
     job_id = board.start()
     redis.client.replicaof("NO", "ONE")

@@ -29,7 +29,7 @@ Fate = tuple[str, int]  # of a sync
 which = st.integers(0, 20)
 own_act = st.tuples(st.sampled_from(["add", "edit", "delete"]), which)
 acts = st.lists(st.tuples(st.sampled_from(["add", "edit", "delete", "import"]), which), min_size=1, max_size=4)
-# A sync gets through, or its network goes after so many pages, or the answer with this number is lost.
+# A sync gets through, or its network is lost after that many pages, or the response with this number is lost.
 fates = st.tuples(st.just("through"), st.just(0))
 fates |= st.tuples(st.just("pages"), st.integers(0, 3)) | st.tuples(st.just("lost"), st.integers(0, 6))
 

@@ -101,7 +101,7 @@ def test_an_export_is_imported_as_new_operations_whatever_its_text(ada: Ledger) 
 
 def test_columns_may_be_in_any_order_and_a_byte_order_mark_and_plain_line_breaks_are_accepted(ada: Ledger) -> None:
     body = '\ufeffdate,quantity,figi,type\n"2024-01-01T00:00:00+01:00",1e1,"a ""b""\tc"," Buy "\n\n'
-    assert_problem(import_csv(ada, body.encode()), 422, "invalid")  # a tab inside is no text
+    assert_problem(import_csv(ada, body.encode()), 422, "invalid")  # a tab inside is not text
     assert import_csv(ada, body.replace("\t", "").encode()).json() == {"created": 1, "revision": 1}
     assert fields(ada.all()) == [
         {
@@ -315,7 +315,7 @@ def staged(muster: Muster) -> list[int]:
 
 
 def take_write_lock(connection: Connection) -> None:
-    """Without a pause: SQLite's own wait is so long that all of an import passes it by."""
+    """Try without a pause: SQLite's own wait is so long that a whole import would be over meanwhile."""
     connection.execute(text("PRAGMA busy_timeout=0"))
     while True:
         with suppress(OperationalError):
@@ -369,7 +369,7 @@ def test_an_import_that_fails_in_the_middle_leaves_nothing_behind(ada: Ledger) -
 def test_other_threads_run_while_the_rows_of_an_import_are_sorted() -> None:
     times = (datetime.fromtimestamp(number * 7919 % 100_003, UTC) for number in range(100_000))
     rows = [("buy", None, "X", Decimal(1), time) for time in times]
-    turns = [process_time()]  # of this process alone: what a busy machine takes from it is no one's turn
+    turns = [process_time()]  # of this process alone: time that a busy machine takes away is not counted
     with ThreadPoolExecutor(1) as pool:
         ordered = pool.submit(by_date, rows)
         while not ordered.done():

@@ -122,7 +122,7 @@ def test_a_client_ahead_of_the_server_or_behind_the_floor_must_sync_from_scratch
 def test_a_fill_that_follows_its_links_learns_of_a_purge_that_hides_a_delete(ada: Ledger) -> None:
     rows = [ada.add() for _ in range(4)]
     ada.delete(rows[3]["id"])
-    ada.purge()  # before the fill begins: harms nobody
+    ada.purge()  # before the fill begins: it does no harm
     first = ada.get("changes", since=0, limit=1, full=True)
     second = ada.follow(first)
     assert [page.json()["changes"] for page in (first, second)] == [[rows[0]], [rows[1]]]

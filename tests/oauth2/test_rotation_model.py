@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(eq=False)
 class Device:
-    """A session, as whoever watched everything would know it."""
+    """A session, as an observer of everything would know it."""
 
     pairs: list[Pair]
     holders: "list[Holder]" = field(default_factory=list)  # the owner first

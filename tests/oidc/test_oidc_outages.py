@@ -96,7 +96,7 @@ def test_unknown_key_ids_cause_no_load_on_the_provider(external: Muster, keycloa
     unavailable = [answer for answer in answers if answer.status_code == 503]
     assert (
         len(unavailable) >= len(tokens) - 10 * fetches
-    )  # only those that waited for a fetch know that it is no new key
+    )  # only those that waited for a fetch know that it is not a new key
     for answer in unavailable:
         assert_unavailable(answer)
     assert use(external, keycloak.token()).status_code == 200

@@ -139,7 +139,7 @@ def test_without_javascript_the_chat_is_a_page_with_a_form(muster: Muster, chrom
 
 
 def test_a_limited_message_shows_a_notice_and_is_sent_later(serve_limited: Muster, chromium: Chromium) -> None:
-    """Eight that were written offline are sent at once; the notice stands until the browser's time goes on."""
+    """Eight messages written offline are sent at once; the notice stays until the browser's clock is advanced."""
     sent: Counter[str] = Counter()
     with chromium.visitor(serve_limited) as visitor:
         visitor.sign_in(serve_limited.new_account().email)

@@ -1,4 +1,4 @@
-"""Swagger UI, used by a person: Authorize leads to our pages and back, a session goes on by itself, Logout ends it."""
+"""Swagger UI, used by a person: Authorize leads to our pages and back, a session refreshes itself, Logout ends it."""
 
 from urllib.parse import parse_qs
 

@@ -172,7 +172,7 @@ def test_the_list_is_sorted_by_name_complete_and_without_duplicates_while_it_cha
     assert [name for name in seen if name.startswith(mark)] == sorted(names)
 
     first = call(muster, admin, "GET", "/heroes?limit=1")
-    call(muster, admin, "DELETE", f"/heroes/{first.json()[0]['id']}")  # the row that the cursor stands on
+    call(muster, admin, "DELETE", f"/heroes/{first.json()[0]['id']}")  # the row that the cursor names
     after = muster.client.get(first.links["next"]["url"], headers=admin.bearer).json()
     assert [hero["name"] for hero in after] == seen[1:2]
 

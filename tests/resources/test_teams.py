@@ -109,7 +109,7 @@ def test_both_lists_of_members_are_sorted_by_name_page_after_page(muster: Muster
         assert [row["name"] for page in found for row in page] == sorted(row["name"] for row in expected)
     behind = call(muster, admin, "GET", f"/teams/{teams[0]['id']}/heroes?limit=2").links["next"]["url"]
     call(muster, admin, "DELETE", f"/heroes/{max(heroes, key=lambda hero: str(hero['name']))['id']}")
-    assert muster.client.get(behind, headers=admin.bearer).json() == []  # nobody is left there, which is no 404
+    assert muster.client.get(behind, headers=admin.bearer).json() == []  # nobody is left, which is not a 404
 
 
 def test_deleting_a_hero_or_team_ends_its_memberships_and_no_others(muster: Muster, admin: Tokens) -> None:

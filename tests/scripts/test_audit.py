@@ -29,7 +29,7 @@ SKIPPED = (
     '{"dependencies": [{"name": "alembic", "skip_reason": "Dependency not found on PyPI and could not be audited:'
     ' alembic (1.20.1)"}, {"name": "anyio", "version": "4.16.0", "vulns": []}], "fixes": []}\n'
 )
-# The end of a run without a network, and of one with a lock file that is none.
+# The last lines of a run without a network, and of one whose lock file is not one.
 NO_NETWORK = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='advisories.example', port=443): refused"
 NO_LOCK = (
     "ERROR:pip_audit._cli:requirement file bad.txt contains invalid specifier at line 1: Invalid requirement: :"

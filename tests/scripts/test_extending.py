@@ -50,7 +50,7 @@ def test_the_archive_has_notes_as_the_api_shows_them() -> None:
 
 
 def test_the_recipes_are_enough(tmp_path: Path) -> None:
-    """One after the other in one copy, as somebody who starts from it goes on: types and tests are checked once."""
+    """One after the other in one copy, as in a project that starts from it: types and tests are checked once."""
     copy = Copy(tmp_path / "muster")
     add_a_resource_fields_a_job_a_setting_and_a_page(copy)
     remove_heroes_tasks_and_the_chat(copy)

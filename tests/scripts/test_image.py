@@ -121,7 +121,7 @@ def image(folder: Path) -> Image:
     place, tools = Path(tempfile.mkdtemp(prefix="image-", dir=folder)), folder / "image-tools"
     place.chmod(0o755)
     tools.mkdir(exist_ok=True)
-    # With uv, which the image has not, the libraries come from its cache.
+    # With uv, which the image does not have, the libraries come from its cache.
     for name, program in (("python3", python_for(uid)), ("uv", Path(sys.executable).with_name("uv"))):
         with suppress(FileExistsError):  # another worker of the run may have been quicker
             (tools / name).symlink_to(program)

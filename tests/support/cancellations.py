@@ -11,7 +11,7 @@ from typing import Any
 from app.core.settings import get_settings
 from app.main import create_api
 
-STEP = 0.0002  # seconds: a request is under way for a few ms
+STEP = 0.0002  # seconds: a request takes a few ms
 MOMENTS = [*(number * STEP for number in range(100)), *[30.0] * 6]  # the last ones are never cut, however slow it is
 
 
@@ -33,7 +33,7 @@ async def main(token: str) -> None:
 
 
 async def cancel_after(app: Any, seconds: float, method: str, path: str, token: str) -> bool:
-    """Whether the request was still under way after so long, and was canceled then."""
+    """Whether the request was still in progress after that many seconds, and was then canceled."""
     body = b'{"name": "Ada"}'
     scope = {
         "type": "http",

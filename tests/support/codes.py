@@ -53,7 +53,7 @@ class App:
         return self.received(browser.call("POST", self.request(**changes), data={"decision": decision}))
 
     def received(self, answer: httpx.Response) -> dict[str, str]:
-        """The parameters of a redirect to the app; each stands there once."""
+        """The parameters of a redirect to the app; each occurs once."""
         assert answer.status_code == 303, answer.text
         where = answer.headers["location"]
         assert where.startswith(self.redirect_uri), where

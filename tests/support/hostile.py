@@ -16,8 +16,8 @@ from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
-PAGE = "/a/page"  # what `raw` notes of an address that is none of the API's
-SECRET = "harbor-tandem-violet-7391"  # stands wherever a password is refused: nothing may repeat it
+PAGE = "/a/page"  # the path that `raw` notes for an address outside of the API
+SECRET = "harbor-tandem-violet-7391"  # used wherever a password is refused: nothing may repeat it
 OAUTH = ("/api/auth/token", "/api/auth/revoke", "/api/auth/introspect")
 OF_THE_API = re.compile(rb"[A-Z]+ /(api|\.well-known|health)(?![^/? %])")
 

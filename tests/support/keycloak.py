@@ -124,7 +124,7 @@ def _handler(keycloak: Keycloak) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Location", f"{keycloak.issuer}/certs")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(OSError):  # whoever asked has gone
+            with suppress(OSError):  # the client has disconnected
                 self.wfile.write(body)
 
         def do_POST(self) -> None:

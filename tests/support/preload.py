@@ -37,7 +37,7 @@ LIBRARIES = [
     "uvicorn.protocols.http.auto",
     "zxcvbn",
 ]
-# The packages that read no setting, and those that stand on them.
+# The packages that read no setting, and those that depend on them.
 PACKAGES = ["core", "models", "oauth2", "accounts", "ledger", "email", "oidc", "chat", "jobs"]
 READERS = ["http", "routers", "pages"]
 

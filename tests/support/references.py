@@ -137,7 +137,7 @@ def tails() -> set[str]:
 
 @cache
 def words() -> set[str]:
-    """The identifiers of the code, the words in its strings, and those of other files that are no documents."""
+    """The identifiers of the code, the words in its strings, and those of other files that are not documents."""
     found = {name for names in FOREIGN.values() for name in names}
     others = (path for path in ROOT.iterdir() if path.is_file() and path.name not in _GENERATED)
     for path in [*files(), *others]:

@@ -11,7 +11,7 @@ from tests.support.servers import Muster, Tokens, wait_for
 
 
 def call(muster: Muster, tokens: Tokens, method: str, path: str, body: Any = None) -> httpx.Response:
-    content = None if body is None else json.dumps(body)  # escapes what is no text, where httpx gives up
+    content = None if body is None else json.dumps(body)  # escapes lone surrogates, which httpx cannot encode
     headers = {"Content-Type": "application/json", **tokens.bearer}
     return muster.client.request(method, f"/api{path}", content=content, headers=headers)
 

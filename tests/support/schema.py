@@ -99,7 +99,7 @@ def fill(connection: Connection, tables: list[Table] | None = None) -> None:
 
 def empty(connection: Connection, tables: list[Table]) -> None:
     """Delete all rows of these tables."""
-    for table in reversed(tables):  # what refers to a row goes before it
+    for table in reversed(tables):  # a row that refers to another is deleted first
         connection.execute(table.delete())
 
 

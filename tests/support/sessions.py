@@ -85,12 +85,12 @@ def sign_refresh(row: Any, generation: int, *, session: UUID | None = None) -> s
 
 
 def sign_cookie(tokens: Tokens, *, age: int) -> str:
-    """The access token of a browser's cookie, made so many seconds earlier."""
+    """The access token of a browser's cookie, made that many seconds earlier."""
     return sign_access(tokens, claims_of(tokens.access)["gen"], age=age)
 
 
 def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None, age: int = 0) -> str:
-    """The access token of this pair, but of another generation, and made so many seconds earlier."""
+    """The access token of this pair, but of another generation, and made that many seconds earlier."""
     claims = claims_of(tokens.access)
     signer = AccessTokenSigner([SECRET_KEY], claims["iss"])
     return signer.mint(
