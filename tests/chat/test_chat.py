@@ -217,8 +217,8 @@ def test_a_long_poll_ends_with_the_next_message_or_empty(muster: Muster, reader:
         assert not ahead.done()
         second = post(muster, reader, "two", room)
         assert ahead.result() == [second]
-    assert history(muster, reader, room, wait=25) == [first, second], "what is there is not waited for"
-    assert history(muster, reader, room, wait=25, before=1) == [], "nothing will ever come before"
+    assert history(muster, reader, room, wait=25) == [first, second], "a message that exists is not waited for"
+    assert history(muster, reader, room, wait=25, before=1) == [], "no earlier message can ever arrive"
 
 
 def followed(muster: Muster, tokens: Tokens, room: str) -> None:

@@ -110,7 +110,10 @@ def test_slow_subscribers_are_disconnected_can_resume_and_delay_nobody(muster: M
                 seen.append(slow.message()["number"])
         assert slow.connection.close_code == 1013
         assert 0 < len(seen) < len(sent)
-        wait_for(lambda: not descriptor.is_symlink() or descriptor.readlink() != opened, what="the dead one's end")
+        wait_for(
+            lambda: not descriptor.is_symlink() or descriptor.readlink() != opened,
+            what="the end of the dead connection",
+        )
     assert seen == [message["number"] for message in sent[: len(seen)]]
     with Socket(muster, reader, room=room, after=seen[-1]) as again:
         assert again.ready() == len(sent)
@@ -147,7 +150,7 @@ def test_subscribers_are_limited_by_person_by_network_and_in_total(database_url:
             refused = muster.client.get("/api/chat/events", headers=phone.bearer)
             assert_problem(refused, 429, "too-many-requests")
             assert refused.headers["retry-after"] == "60"
-            assert history(muster, phone, "lobby") == [], "who does not wait takes no place"
+            assert history(muster, phone, "lobby") == [], "a poll that does not wait takes no place"
             assert follow(other).ready() == 0
             assert follow(other).closed() == 1013
             assert_problem(muster.client.get("/api/chat/events", headers=other.bearer), 429, "too-many-requests")
@@ -158,7 +161,7 @@ def test_subscribers_are_limited_by_person_by_network_and_in_total(database_url:
                 assert_problem(full, 503, "unavailable")
                 assert full.headers["retry-after"] == "10"
         url = "/api/chat/messages?wait=0.1"
-        wait_for(lambda: muster.client.get(url, headers=phone.bearer).status_code == 200, what="a place that is free")
+        wait_for(lambda: muster.client.get(url, headers=phone.bearer).status_code == 200, what="a free place")
 
 
 @pytest.mark.both_databases
@@ -203,7 +206,7 @@ def test_every_subscriber_is_notified_when_the_service_stops(serve: Callable[...
     ):
         socket.ready()
         poll = pool.submit(history, muster, tokens, room, wait=25)
-        wait_for(lambda: number(scrape(muster), "muster_readers") == 3, what="all three to follow")
+        wait_for(lambda: number(scrape(muster), "muster_readers") == 3, what="all three subscribers")
         process = muster.process
         assert process is not None
         kill(process.pid, signal.SIGTERM)

@@ -161,4 +161,6 @@ def test_an_open_socket_survives_a_restart_of_postgresql(cluster: Cluster, muste
         for socket in (speaker, listener):
             message = socket.message()
             assert (message["text"], message["number"]) == ("back again", 1)
-    assert muster.log.count("the chat could not") <= 2, "each of its two looks says it once, however long it takes"
+    assert muster.log.count("the chat could not") <= 2, (
+        "each of its two polls logs it once, however long the outage lasts"
+    )

@@ -63,10 +63,10 @@ class Balancer:
 
     def restart(self, instance: Muster) -> None:
         """Out of rotation, SIGTERM while requests are under way, start, and back once it is ready."""
-        wait_for(lambda: self._under_way[instance.url] > 0, what="a request that is under way")
+        wait_for(lambda: self._under_way[instance.url] > 0, what="a request in flight")
         with self._lock:
             self._rotation.remove(instance)
-        wait_for(lambda: self._unsent[instance.url] == 0, what="what was on its way")
+        wait_for(lambda: self._unsent[instance.url] == 0, what="the requests that were being sent")
         instance.stop()
         wait_for(lambda: self._under_way[instance.url] == 0, what="threads to take their answers")
         self._clients[instance.url].close()

@@ -230,7 +230,7 @@ def test_no_request_fails_when_redis_does(serve: Serve, redis: RedisServer) -> N
 
     def answer_more() -> None:
         goal = answers.total() + 50
-        wait_for(lambda: answers.total() > goal, what="some answers")
+        wait_for(lambda: answers.total() > goal, what="some responses")
 
     with ThreadPoolExecutor(8) as pool:
         users = [pool.submit(use) for _ in range(8)]

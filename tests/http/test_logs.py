@@ -105,7 +105,7 @@ def of_request(muster: Muster, request_id: str, of: str = "status") -> dict[str,
 def test_health_checks_and_scrapes_do_not_fill_the_log(served: Muster) -> None:
     for path in ("/health/live", "/health/ready", "/metrics"):
         served.client.get(path, headers={"X-Request-ID": path.rpartition("/")[2]})
-    line = wait_for(lambda: of_request(served, "metrics"), what="the line of what was refused")
+    line = wait_for(lambda: of_request(served, "metrics"), what="the line of the refused scrape")
     assert line["status"] == 403
     assert (of_request(served, "live"), of_request(served, "ready")) == (None, None)
 

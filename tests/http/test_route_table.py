@@ -81,7 +81,7 @@ def secured(muster: Muster) -> dict[Route, str]:
                 f"{shown(route)} needs {needed}: give it one scope, dependencies=[requires(…)], or add it to PUBLIC"
             )
             refuses = {"401", "403"}.issubset(operation["responses"])
-            assert refuses == bool(needed) or path == "/metrics", "its token is no account's"
+            assert refuses == bool(needed) or path == "/metrics", "its token belongs to no account"
             assert bool(needed) == bool(operation.get("security")), "signed in, but without a scope"
             described |= {route: needed[0]} if needed else {}
     return described

@@ -47,7 +47,7 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
     # They count together.
     assert signed_in >= 1
     assert [me(muster, tokens) for _ in range(40)] == [200] * 40
-    wait_for(lambda: number(scrape(muster), "http_requests_total", **ROUTE) == 40, what="40 that are counted")
+    wait_for(lambda: number(scrape(muster), "http_requests_total", **ROUTE) == 40, what="40 counted requests")
 
     # One that is killed is replaced, and what it counted stays.
     supervisor, first, second = processes_of(muster)

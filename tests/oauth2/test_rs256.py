@@ -195,7 +195,7 @@ def test_nobody_is_signed_out_when_key_files_change(folder: Path, postgres: str)
         restart(muster, JWT_PRIVATE_KEY_FILES=str(new))
         assert muster.me(phone).status_code == 200
         assert_refused(muster.me(tablet), INVALID_TOKEN)
-        assert muster.refresh(tablet.refresh).status_code == 200, "refresh tokens hang on SECRET_KEYS alone"
+        assert muster.refresh(tablet.refresh).status_code == 200, "refresh tokens depend on SECRET_KEYS alone"
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_a_slow_provider_delays_no_other_request(serve: Callable[..., Muster]) -
         keycloak.go.clear()
         with ThreadPoolExecutor(SLOW) as pool:
             waiting = [pool.submit(use, muster, unknown) for _ in range(SLOW)]
-            wait_for(lambda: keycloak.asked["discovery"] > asked, what="a question to the provider")
+            wait_for(lambda: keycloak.asked["discovery"] > asked, what="a request to the provider")
             assert use(muster, known).status_code == 200
             headers = tokens.bearer
             assert muster.client.patch("/api/users/me", json={"name": "Ada"}, headers=headers).status_code == 200
@@ -203,9 +203,9 @@ def test_a_cached_token_still_ends_a_minute_after_its_expiry() -> None:
 BROKEN: dict[str, dict[str, Any]] = {
     "another issuer": {"discovery": {"issuer": "https://attacker.example", "jwks_uri": "JWKS"}},
     "no issuer": {"discovery": {"jwks_uri": "JWKS"}},
-    "no keys' address": {"discovery": {"issuer": "ISSUER"}},
+    "no address of the keys": {"discovery": {"issuer": "ISSUER"}},
     "an address without HTTP": {"discovery": {"issuer": "ISSUER", "jwks_uri": "ftp://127.0.0.1/certs"}},
-    "an address that is none": {"discovery": {"issuer": "ISSUER", "jwks_uri": "http://127.0.0.1:x/"}},
+    "an invalid address": {"discovery": {"issuer": "ISSUER", "jwks_uri": "http://127.0.0.1:x/"}},
     "an address of another kind": {"discovery": {"issuer": "ISSUER", "jwks_uri": 7}},
     "a redirect": {"discovery": 302},
     "an error": {"jwks": 500},

@@ -127,7 +127,7 @@ def test_concurrent_first_requests_create_one_account(external: Muster, keycloak
     keycloak.go.clear()
     with ThreadPoolExecutor(5) as pool:
         first_sights = [pool.submit(use, external, keycloak.keys[0].sign(claims)) for _ in range(5)]
-        wait_for(lambda: keycloak.asked["userinfo"] > asked, what="a question to the provider")
+        wait_for(lambda: keycloak.asked["userinfo"] > asked, what="a request to the provider")
         keycloak.go.set()
         answers = [each.result() for each in first_sights]
     assert {answer.status_code for answer in answers} == {200}

@@ -152,7 +152,7 @@ def test_the_list_is_filtered_and_goes_on_by_cursor(browser: Browser) -> None:
     bad = browser.call("GET", "/operations?from=yesterday&to=2023-01-01")
     assert bad.status_code == 422
     assert Elements(bad.text).value("to") == "2023-01-01"
-    assert not re.search("No operations|<svg viewBox=.0 -", bad.text), "nothing is known of them"
+    assert not re.search("No operations|<svg viewBox=.0 -", bad.text), "an invalid filter shows no result"
     assert browser.call("GET", "/operations?after=nonsense").status_code == 422
 
 
