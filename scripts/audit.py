@@ -1,7 +1,8 @@
 """Fail if pip-audit, which queries PyPI, knows a vulnerability in one of the versions that the lock files pin.
 
-Without a network the check passes, with one line that counts the pins that were not audited. The npm packages of
-tests/support/node are left out, since no request ever reaches them.
+Without a network the check passes, with one line that counts the pins that were not audited. The packages of the
+tests' Node programs, of the generators of clients and of the benchmarks' peers are left out, since no request to the
+service ever reaches them.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The database: a read side, a write side, and the slots in front of them.
 
 The database itself keeps the read side read-only, and it runs in AUTOCOMMIT; the write side commits. At most DB_SLOTS
-sessions are open in a process; SQLite has one slot for writing.
+requests have a session in a process; on SQLite one more writes. The chat and health checks have sessions of their own.
 docs/decisions/0002-sync-sessions-two-sides-slots.md says why.
 """
 
@@ -30,7 +30,7 @@ from app.core.logs import actor
 from app.core.row_reader import CONNECTIONS, PostgresRowReader, RowReader, Rows, SqliteRowReader, read_rows
 from app.core.settings import Settings
 
-OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS)  # of each process on PostgreSQL, beside two for every slot
+OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS) + 1  # of each process on PostgreSQL, beside two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
 
 P = ParamSpec("P")
@@ -135,8 +135,8 @@ def _make_slots(count: int) -> anyio.Semaphore:
 
 
 class Database:
-    """The read side and the write side. On PostgreSQL they share their slots; on SQLite the writer has one, and the
-    readers have the rest."""
+    """The read side and the write side. On PostgreSQL they share DB_SLOTS; on SQLite the readers have them, and the
+    writer has one of its own."""
 
     def __init__(self, settings: Settings, portal: BlockingPortal) -> None:
         self._portal, self._file = portal, settings.sqlite_file if settings.on_sqlite else None

@@ -191,7 +191,8 @@ class JobQueue:
             else:
                 was_held = claimed.finish(session, "failed", *conditions, error=error)
                 if was_held and job.kind in REQUESTABLE:
-                    self.mail(session, "job-failed", owner_id=job.owner_id, failed_kind=job.kind, ticket=ticket)
+                    name = "archive" if job.kind == "export" else job.kind  # as the pages call it
+                    self.mail(session, "job-failed", owner_id=job.owner_id, failed_kind=name, ticket=ticket)
         if was_held:
             metrics.count("jobs_ended", kind=job.kind, result="retried" if retry else "failed")
             attempt = f"attempt {job.attempts} of {max_attempts}"

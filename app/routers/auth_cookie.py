@@ -30,8 +30,8 @@ FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials,
 async def cookie_login(request: Request, response: Response, services: ServicesDep) -> None:
     """Sign in as at the token endpoint, with the token in an HttpOnly cookie instead of the response.
 
-    The cookie is renewed while it is used. Only pages of this origin, of PUBLIC_URL's and of CORS_ORIGINS may request
-    it. The browser's previous session is revoked.
+    The cookie is renewed while it is used. Only pages of PUBLIC_URL and of CORS_ORIGINS may request it; outside
+    production, also those of the request's own origin. The browser's previous session is revoked.
     """
     require_own_origin(request, settings, others=BY_PASSWORD)
     try:

@@ -154,7 +154,7 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     )
     said, slots = done.stdout.splitlines()
     assert said == (
-        "muster: DB_SLOTS: lowered from 16 to 1: WORKERS=20 could open 960 connections, and PostgreSQL allows 397"
+        "muster: DB_SLOTS: lowered from 16 to 1: WORKERS=20 could open 980 connections, and PostgreSQL allows 397"
     )
     assert slots == "1"
 
@@ -163,6 +163,6 @@ def test_a_configured_number_of_slots_that_does_not_fit_stops_the_start(folder: 
     with fresh_database("postgresql", folder, postgres) as url:
         said = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
     assert said == (
-        "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 864 connections, "
+        "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 868 connections, "
         "and PostgreSQL allows 397. At most 41 fits\n"
     )

@@ -96,12 +96,18 @@ def assert_not_locked(board: Board, job_id: str) -> None:
 
 def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster, board: Board) -> None:
     often, once = board.write(state="running", attempts=4), board.write(state="running", attempts=1)
+    archive = board.write(kind="export", state="running", attempts=4)
     job = board.wait(often, "failed")
     ticket = job["error"].partition("ticket ")[2][:12]
     wait_for(lambda: ticket in muster.log, what="the ticket in the log")  # it is written after the row
     assert board.wait(once, "waiting")["attempts"] == 1
-    waiting = muster.sql("SELECT arguments FROM job WHERE kind = 'mail' AND state = 'waiting'")
-    assert any("job-failed" in str(row.arguments) for row in waiting)
+    board.wait(archive, "failed")
+    rows = muster.sql("SELECT arguments FROM job WHERE kind = 'mail' AND state = 'waiting'")
+    waiting = [str(row.arguments) for row in rows if "job-failed" in str(row.arguments)]
+    assert [name for name in ("statement", "archive") if any(name in arguments for arguments in waiting)] == [
+        "statement",
+        "archive",
+    ]
 
 
 @pytest.mark.one_database

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert
 from sqlmodel import Session, col, select
 
 from app.models.base import utcnow
-from app.models.job import Job, JobState, QueueName
+from app.models.job import Job, JobKind, JobState, QueueName
 from tests.support.databases import fresh_database
 from tests.support.servers import STARTUP, Account, Muster, wait_for
 from tests.support.sessions import connected
@@ -119,6 +119,7 @@ class Board:
         self,
         count: int,
         *,
+        kind: JobKind = "statement",
         queue: QueueName = "default",
         state: JobState = "waiting",
         attempts: int = 0,
@@ -127,7 +128,7 @@ class Board:
     ) -> list[str]:
         jobs = [
             Job(
-                kind="statement",
+                kind=kind,
                 queue=queue,
                 state=state,
                 attempts=attempts,
