@@ -42,8 +42,8 @@ class AccountLimits:
         """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
         self._require(self._windows.test, ACCOUNT_CEILING, _account_key(account), "all", kind="password")
 
-    def count_proof(self, user_id: UUID) -> None:
-        """Count a proof of the current password by somebody who is signed in; nothing gives it back."""
+    def count_confirmation(self, user_id: UUID) -> None:
+        """Count a confirmation of the current password by somebody who is signed in; nothing gives it back."""
         self._hit(_account_key(f"proof/{user_id}"), kind="password")
 
     def count_failure(self, account: str) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from app.pages.api_client import call_api, get_json
-from app.pages.forms import Form, judging
+from app.pages.forms import Form, checking_password
 from app.pages.rendering import LATEST, ME, form_of, page, read_list, redirect
 
 router = APIRouter()
@@ -37,7 +37,7 @@ async def change_name(request: Request, form: AccountForm) -> Response:
 
 @local_accounts.post("/account/password")
 async def change_password(request: Request, form: AccountForm) -> Response:
-    async with judging(request, form, "new_password"):
+    async with checking_password(request, form, "new_password"):
         await call_api(request, "PUT", f"{ME}/password", json=form.required("current_password", "new_password"))
     return redirect("/account", done="password")
 

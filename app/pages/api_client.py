@@ -84,5 +84,5 @@ def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     if token := cookie_token(request, settings):
         headers.append((b"cookie", f"{cookie_name(settings)}={token}".encode()))
     headers += [(b"x-request-id", request_id.get().encode()), (b"accept-encoding", b"identity")]
-    # call_api judges the origin, by the address that the browser knows: the API may have another one.
+    # call_api checks the origin, by the address that the browser knows: the API may have another one.
     return [*headers, (b"sec-fetch-site", b"same-origin")]

@@ -111,19 +111,19 @@ def _wait(retry_after: str | None) -> str:
 
 
 @asynccontextmanager
-async def judging(request: Request, form: Form, field: str) -> AsyncIterator[None]:
+async def checking_password(request: Request, form: Form, field: str) -> AsyncIterator[None]:
     """If the API rejects another field of the form, also mark a new password that it would reject next."""
     try:
         yield
     except ApiError as error:
         if error.status < 429:  # else there is nothing to correct
             with suppress(ApiError):
-                await judge_password(request, form, field)
+                await check_new_password(request, form, field)
         raise
 
 
-async def judge_password(request: Request, form: Form, field: str) -> None:
-    """Mark the field if the API would reject the password in it; ApiError if the API does not judge it now."""
+async def check_new_password(request: Request, form: Form, field: str) -> None:
+    """Mark the field if the API would reject the password in it; ApiError if the API does not check it now."""
     related = [form[name][:254] for name in ("email", "username", "name")]
     try:
         await call_api(request, "POST", "/api/auth/check-password", json={"password": form[field], "related": related})

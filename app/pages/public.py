@@ -8,7 +8,7 @@ from fastapi.responses import PlainTextResponse
 
 from app.oidc.login import local_path
 from app.pages.api_client import ApiError, call_api
-from app.pages.forms import TEXTS, Form, PlainForm, judge_password, judging
+from app.pages.forms import TEXTS, Form, PlainForm, check_new_password, checking_password
 from app.pages.rendering import form_of, is_signed_in, page, redirect
 
 router = APIRouter()
@@ -65,7 +65,7 @@ async def _log_in(request: Request, email: str, password: str) -> None:
 @local_accounts.post("/check-password")
 async def check_password(request: Request, form: PlainForm) -> Response:
     """For static/page.js, while a new password is typed: a sentence if it would be rejected, else nothing."""
-    await judge_password(request, form, "password")
+    await check_new_password(request, form, "password")
     return PlainTextResponse(form.errors.get("password", ""), headers={"Cache-Control": "no-store"})
 
 
@@ -78,7 +78,7 @@ async def sign_out(request: Request) -> Response:
 @local_accounts.post("/register")
 async def register(request: Request, form: FormOfPath) -> Response:
     body = form.required("email", "password") | form.optional("name")
-    async with judging(request, form, "password"):
+    async with checking_password(request, form, "password"):
         await call_api(request, "POST", "/api/auth/register", json=body)
     await _log_in(request, form["email"], form["password"])
     return redirect("/operations")

@@ -139,7 +139,7 @@ async def _read_account(request: Request, services: Services, me: Caller) -> Use
 async def _verify_password(request: Request, services: Services, user: User, password: str) -> None:
     """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
     password_hash = found(user.password_hash, PasswordElsewhere)
-    await in_thread(services.account_limits.count_proof, user.id)
+    await in_thread(services.account_limits.count_confirmation, user.id)
     matches, _ = await services.password_hasher.verify(password, password_hash, _parties(request, user))
     if not matches:
         await in_thread(services.account_limits.count_failure, user.email)

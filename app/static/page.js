@@ -1,5 +1,5 @@
 // On every page: times in the reader's own zone, relative while they are recent; menus that close by themselves; passwords
-// that can be shown and are judged while they are typed; and the focus in the first field that has to be corrected.
+// that can be shown and are checked while they are typed; and the focus in the first field that has to be corrected.
 const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR; // seconds
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
@@ -58,7 +58,7 @@ function showable(field) {
 }
 
 // Below a new password, what the server says of it during a pause: by the same rule that it applies to what is sent.
-function judged(field) {
+function checkWhileTyping(field) {
   const verdict = document.createElement("p");
   verdict.className = "hint verdict";
   verdict.ariaLive = "polite";
@@ -69,11 +69,11 @@ function judged(field) {
   const wait = () => {
     clearTimeout(pause);
     verdict.textContent = "";
-    if (field.value) pause = setTimeout(judge, 600); // ms
+    if (field.value) pause = setTimeout(check, 600); // ms
   };
   field.addEventListener("input", wait);
   wait(); // for what was typed before this script was there
-  async function judge() {
+  async function check() {
     const form = new FormData(field.form), password = field.value;
     const body = new URLSearchParams({ password });
     for (const name of ["email", "username", "name"]) body.set(name, form.get(name) ?? "");
@@ -89,7 +89,7 @@ function judged(field) {
 
 showLocalTimes(document);
 document.querySelectorAll("input[type=password]").forEach(showable);
-document.querySelectorAll("[autocomplete=new-password]").forEach(judged);
+document.querySelectorAll("[autocomplete=new-password]").forEach(checkWhileTyping);
 (document.querySelector("[aria-invalid]") ?? document.querySelector("form:has(> .alert) :invalid"))?.focus();
 document.querySelectorAll("input[data-utc]").forEach(localField);
 
