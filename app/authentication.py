@@ -32,7 +32,7 @@ class StrictBearer(OAuth2):
     Without the header, the browser's cookie is used. With one, valid or not, the cookie is ignored.
     """
 
-    async def __call__(self, request: HTTPConnection) -> str | Caller:  # type: ignore[override]  # see resolve_token
+    async def __call__(self, request: HTTPConnection) -> str:
         headers = request.headers.getlist("authorization")
         if not headers:
             return _token_from_cookie(request)
@@ -41,26 +41,16 @@ class StrictBearer(OAuth2):
         match = _BEARER.fullmatch(headers[0].strip())
         if len(headers) > 1 or match is None:
             raise InvalidToken
-        return await resolve_token(request, match[1])
-
-
-async def resolve_token(connection: HTTPConnection, token: str) -> str | Caller:
-    """The token itself if Muster issued it, or the caller behind a token of the identity provider.
-
-    Requests to the provider are made here, before a session is opened, so that nobody waits for it holding a slot.
-    """
-    services = services_of(connection)
-    if services.provider is None or not services.provider.issued(token):
-        return token
-    claims = await services.provider.verify(token, utcnow())
-    return await accounts.caller_of(services.database, services.provider, token, claims)
+        return match[1]
 
 
 def _token_from_cookie(connection: HTTPConnection) -> str:
-    settings = services_of(connection).settings
+    settings, provider = services_of(connection).settings, services_of(connection).provider
     token = found(cookie_token(connection, settings), Unauthenticated)
     if connection.scope.get("method") not in SAFE_METHODS:
         require_own_origin(connection, settings)
+    if provider is not None and provider.issued(token):
+        raise InvalidToken  # a browser's session has a token of ours
     return token
 
 
@@ -80,13 +70,10 @@ def _flows() -> OAuthFlows:
 bearer = StrictBearer(flows=_flows(), scheme_name="muster", description="No scope ticked means all of yours.")
 
 
-BearerToken = Annotated[str | Caller, Depends(bearer)]
-
-
 # ---- Dependencies: the authenticated caller ----
 
 
-async def current_user(request: Request, required: SecurityScopes, token: BearerToken) -> Caller:
+async def current_user(request: Request, required: SecurityScopes, token: Annotated[str, Depends(bearer)]) -> Caller:
     """The caller, authenticated before the route's own session begins."""
     return await authenticate(request, token, required.scopes)
 
@@ -94,9 +81,9 @@ async def current_user(request: Request, required: SecurityScopes, token: Bearer
 # ---- Authentication ----
 
 
-async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: Sequence[str]) -> Caller:
+async def authenticate(connection: HTTPConnection, token: str, scopes: Sequence[str]) -> Caller:
     """The caller of a request or socket, who has these scopes."""
-    caller = token if isinstance(token, Caller) else await _verify(connection, token)
+    caller = await _verify(connection, token)
     connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
     connection.state.scopes = caller.scopes
     actor.set(caller.user_id)
@@ -105,8 +92,11 @@ async def authenticate(connection: HTTPConnection, token: str | Caller, scopes: 
 
 
 async def _verify(connection: HTTPConnection, token: str) -> Caller:
+    """The caller behind a token of ours or of the identity provider, which is asked while no session is open."""
     services, now = services_of(connection), utcnow()
-    server, database = services.authorization_server, services.database
+    server, database, provider = services.authorization_server, services.database, services.provider
+    if provider is not None and provider.issued(token):
+        return await accounts.caller_of(database, provider, token, await provider.verify(token, now))
     claims = services.signers.access.verify(token, now)
     rows = await database.session_rows.all(SESSION_QUERY, {"id": claims.session_id})
     caller = server.caller(claims, snapshot(rows), now)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
-from app.authentication import authenticate, bearer, resolve_token
+from app.authentication import authenticate, bearer
 from app.chat.hub import CHAT_SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
@@ -96,16 +96,16 @@ async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Ca
     return query, caller
 
 
-async def _token(websocket: WebSocket) -> str | Caller:
-    """The access token from the header, the cookie or the first frame; or the caller, if the provider issued it."""
+async def _token(websocket: WebSocket) -> str:
+    """The access token from the header, the cookie or the first frame."""
     if "authorization" in websocket.headers or cookie_token(websocket, services_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
     with anyio.move_on_after(TOKEN_TIMEOUT), suppress(ValueError, KeyError):
         frame = parse((await websocket.receive_text()).encode())
-    if not isinstance(frame, dict) or not isinstance(frame.get("token"), str):
+    if not isinstance(frame, dict) or not isinstance(token := frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')
-    return await resolve_token(websocket, frame["token"])
+    return token
 
 
 async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscriber) -> None:
