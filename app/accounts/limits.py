@@ -11,7 +11,6 @@ from app.core import metrics
 from app.core.addresses import networks
 from app.core.logs import security_event
 from app.core.moving_windows import LocalStorage, SharedStorage, refusal
-from app.core.redis import CLIENT_OPTIONS
 
 # Wrong passwords of one account, however many networks they come from.
 ACCOUNT_CEILING = RateLimitItemPerHour(100)
@@ -30,7 +29,7 @@ class AccountLimits:
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
-        storage = SharedStorage(redis_url, **CLIENT_OPTIONS) if redis_url else LocalStorage()
+        storage = SharedStorage(redis_url) if redis_url else LocalStorage()
         self._windows = MovingWindowRateLimiter(storage)
 
     def count_attempt(self, account: str, address: str, kind: str = "password") -> None:

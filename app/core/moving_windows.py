@@ -13,7 +13,7 @@ from limits.storage import MemoryStorage, RedisStorage
 
 from app.core import metrics
 from app.core.errors import TooManyRequests
-from app.core.redis import circuit_breaker
+from app.core.redis import CLIENT_OPTIONS, circuit_breaker
 
 _SWEEP = 60  # seconds between two removals of expired entries from this process's memory
 
@@ -44,8 +44,8 @@ class SharedStorage(RedisStorage):
 
     STORAGE_SCHEME = ["redis", "rediss"]  # noqa: RUF012  # the same; slowapi finds it under the scheme of REDIS_URL
 
-    def __init__(self, uri: str, **options: Any) -> None:
-        super().__init__(uri, **options)
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, **CLIENT_OPTIONS)
         self._local, self._breaker = LocalStorage(), circuit_breaker(uri)
 
     def acquire_entry(self, *arguments: Any, **options: Any) -> bool:

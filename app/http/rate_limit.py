@@ -13,7 +13,6 @@ from starlette.requests import HTTPConnection
 
 from app.core.addresses import network, networks, parse_address
 from app.core.moving_windows import refusal
-from app.core.redis import CLIENT_OPTIONS
 from app.core.settings import get_settings
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -46,12 +45,7 @@ def by_person(request: HTTPConnection) -> str:
 
 
 _settings = get_settings()
-_windows = Limiter(
-    key_func=by_session,
-    strategy="moving-window",
-    storage_uri=_settings.redis_url or "local://",
-    storage_options=CLIENT_OPTIONS if _settings.redis_url else {},
-).limiter
+_windows = Limiter(key_func=by_session, strategy="moving-window", storage_uri=_settings.redis_url or "local://").limiter
 
 
 def is_storage_available() -> bool:
