@@ -35,11 +35,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _integer(text: str) -> int:
-    return int(text) if len(text) <= _MAX_DIGITS else _refuse("a number has too many digits")
-
-
-def _fraction(text: str) -> Decimal | int:
+def _number(text: str) -> Decimal | int:
     number = Decimal(text) if len(text) <= _MAX_DIGITS else _refuse("a number has too many digits")
     if abs(number.adjusted()) > _MAX_EXPONENT:
         _refuse("a number is out of range")
@@ -52,7 +48,7 @@ def _refuse(reason: str) -> NoReturn:
 
 _decoder = json.JSONDecoder(
     object_pairs_hook=_object,
-    parse_int=_integer,
-    parse_float=_fraction,
+    parse_int=_number,
+    parse_float=_number,
     parse_constant=lambda name: _refuse(f"{name} is not a JSON number"),
 )
