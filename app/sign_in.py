@@ -1,21 +1,18 @@
 """Signing in over HTTP: OAuth form parameters, the password grant (RFC 6749 section 4.3), and browser sessions."""
 
-import asyncio
 import re
 from base64 import b64decode
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from app.accounts.users import find_user_by_email, upgrade_hash
 from app.core import metrics
 from app.core.addresses import network, networks
 from app.core.concurrency import in_thread
-from app.core.errors import AppError, TooManyRequests
+from app.core.errors import TooManyRequests
 from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
 from app.http.rate_limit import client_address
@@ -27,8 +24,6 @@ from app.models.user import User
 from app.oauth2.refresh_tokens import Device, SignIn, live_addresses
 from app.oauth2.requests import PARAMETERS, parse_form, parse_scope, scope_at_login
 from app.services import Services
-
-_noting: set[asyncio.Task[None]] = set()
 
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
@@ -85,7 +80,8 @@ async def password_grant(
     try:
         return await _verify_and_start(request, form, email, services, in_cookie=in_cookie)
     except (InvalidGrant, TooManyRequests) as refusal:
-        await note_refusal(services, email, "locked" if isinstance(refusal, TooManyRequests) else "password")
+        reason = "locked" if isinstance(refusal, TooManyRequests) else "password"
+        await in_thread(note_refusal, services, email, reason)
         raise
 
 
@@ -119,20 +115,13 @@ async def _verify_and_start(
     return pair
 
 
-async def note_refusal(services: Services, email: str, reason: str) -> None:
-    """Record that an account's password was refused, at most once an hour for each reason.
+def note_refusal(services: Services, email: str, reason: str) -> None:
+    """Record that an account's password was refused, at most once an hour for each reason. For worker threads only.
 
     The response does not wait for it, since a known address would then take longer than an unknown one.
     """
-    if await in_thread(services.account_limits.is_new_refusal, email, reason):
-        noting = asyncio.create_task(_record_refusal(services, email, reason))
-        _noting.add(noting)  # the event loop keeps no reference of its own
-        noting.add_done_callback(_noting.discard)
-
-
-async def _record_refusal(services: Services, email: str, reason: str) -> None:
-    with suppress(AppError, SQLAlchemyError):  # there is nobody to tell
-        await services.database.write(None, _add_refusal, email, reason)
+    if services.account_limits.is_new_refusal(email, reason):
+        services.database.write_later(_add_refusal, email, reason)
 
 
 def _add_refusal(session: Session, email: str, reason: str) -> None:

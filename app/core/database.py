@@ -170,6 +170,10 @@ class Database:
         with self._portal.wrap_async_context_manager(side.slot()), side.transaction() as session:
             yield session
 
+    def write_later(self, function: Callable[Concatenate[Session, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run `function(session, …)` on the write side without waiting for it. A failure is dropped: nobody waits."""
+        self._portal.start_task_soon(lambda: self.write(None, function, *args, **kwargs))
+
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""
         if self._file is None:
