@@ -94,7 +94,7 @@ async def _verify_and_start(
     if network(device.ip) not in map(network, addresses):  # the owner is not locked out where they have a session
         await in_thread(services.account_limits.check_ceiling, email)
     matches, stronger_hash = await services.password_hasher.verify(
-        form["password"], user.password_hash if user else None, (*networks(device.ip), email)
+        form["password"], user.password_hash if user else None, parties_of(request, email)
     )
     if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")
@@ -113,6 +113,12 @@ async def _verify_and_start(
     await in_thread(services.account_limits.forget_attempts, email, device.ip)
     metrics.count("logins", result="ok")
     return pair
+
+
+def parties_of(request: Request, account: str) -> tuple[str, ...]:
+    """The networks and the account whose shares of PasswordHasher's queue a request uses. Strangers who try to sign in
+    use the share of the account's address, so the owner, once known, is counted by the account's id instead."""
+    return *networks(client_address(request)), account
 
 
 def note_refusal(services: Services, email: str, reason: str) -> None:

@@ -10,6 +10,7 @@ from passlib.context import CryptContext
 from app.core.concurrency import Bulkhead, in_thread
 from app.core.errors import Invalid
 from app.core.settings import get_settings
+from app.models.user import UserBase
 
 MAX_LENGTH = 128
 # Far above every password that the policy accepts. Normalizing sorts combining characters in quadratic time: a body
@@ -91,9 +92,9 @@ class PasswordHasher:
         # Each works alone. A second hash at once would more than double the p99 of all other requests (measured).
         self._policy, self._hash = _bulkhead(), _bulkhead()
 
-    async def hash_new(self, password: str, *, related: Sequence[str], field: str, parties: Sequence[str]) -> str:
-        """The hash of a new password; Invalid at `field` if the policy rejects it."""
-        await self.check(password, related=related, field=field, parties=parties)
+    async def hash_new(self, password: str, person: UserBase, *, field: str, parties: Sequence[str]) -> str:
+        """The hash of a person's new password; Invalid at `field` if the policy rejects it."""
+        await self.check(password, related=[person.email, person.name or ""], field=field, parties=parties)
         async with self._hash.enter(*parties):
             return await in_thread(hash_password, password)
 

@@ -98,11 +98,6 @@ class User(UserBase, table=True):
         }
         return recipients[kind] if self.is_active else None
 
-    @property
-    def guessable_words(self) -> list[str]:
-        """Words that a password must not be made from."""
-        return [self.email, self.name or ""]
-
 
 class IdentityBase(SQLModel):
     id: UUID = Field(default_factory=uuid7, primary_key=True)

@@ -20,7 +20,7 @@ from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, User, UserCreate, UserPublic
 from app.oauth2.requests import CodeBinding, CodeTokenForm, RevocationForm, RotationRequest, TokenForm
 from app.services import Services
-from app.sign_in import OAuthForm, password_grant, require
+from app.sign_in import OAuthForm, parties_of, password_grant, require
 
 router = Router(prefix="/api/auth", tags=["auth"])
 local_accounts = Router(prefix="/api/auth", tags=["auth"])  # removed by LOCAL_ACCOUNTS=off (app/main.py)
@@ -36,9 +36,8 @@ _REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
 @RouteLimit(settings.limit_register)
 async def register(request: Request, response: Response, body: UserCreate, services: ServicesDep) -> UserPublic:
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
-    hasher, parties = services.password_hasher, (*networks(client_address(request)), body.email)
-    related = [body.email, body.name or ""]
-    password_hash = await hasher.hash_new(body.password, related=related, field="password", parties=parties)
+    hasher, parties = services.password_hasher, parties_of(request, body.email)
+    password_hash = await hasher.hash_new(body.password, body, field="password", parties=parties)
     user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
     return user
@@ -150,9 +149,8 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
     user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
-    hasher, parties = services.password_hasher, (*networks(client_address(request)), str(user.id))
-    related = user.guessable_words
-    password_hash = await hasher.hash_new(body.new_password, related=related, field="new_password", parties=parties)
+    hasher, parties = services.password_hasher, parties_of(request, str(user.id))
+    password_hash = await hasher.hash_new(body.new_password, user, field="new_password", parties=parties)
 
     def reset(session: Session) -> None:
         now = utcnow()

@@ -6,7 +6,6 @@ from sqlmodel import Session, col
 
 from app.accounts import users
 from app.authentication import send_cookie
-from app.core.addresses import networks
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound, found
 from app.dependencies import CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
@@ -20,7 +19,7 @@ from app.models.user import AccountDeletion, EmailChange, PasswordChange, User, 
 from app.oauth2.refresh_tokens import Device, SignIn, live_sessions, revoke_sessions
 from app.oauth2.resource_server import Caller
 from app.services import Services
-from app.sign_in import note_refusal
+from app.sign_in import note_refusal, parties_of
 
 router = Router(prefix="/api/users/me")
 local_accounts = Router(prefix="/api/users/me")
@@ -89,8 +88,8 @@ async def change_password(
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     user = await _read_account(request, services, me)
     await _verify_password(request, services, user, body.current_password)
-    hasher, related, parties = services.password_hasher, user.guessable_words, _parties(request, user)
-    password_hash = await hasher.hash_new(body.new_password, related=related, field="new_password", parties=parties)
+    hasher, parties = services.password_hasher, parties_of(request, str(user.id))
+    password_hash = await hasher.hash_new(body.new_password, user, field="new_password", parties=parties)
     pair = await services.database.write(request, _change_password, request, services, me, user, password_hash)
     if not me.claims.in_cookie:
         return pair
@@ -140,17 +139,12 @@ async def _verify_password(request: Request, services: Services, user: User, pas
     """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
     password_hash = found(user.password_hash, PasswordElsewhere)
     await in_thread(services.account_limits.count_confirmation, user.id)
-    matches, _ = await services.password_hasher.verify(password, password_hash, _parties(request, user))
+    parties = parties_of(request, str(user.id))
+    matches, _ = await services.password_hasher.verify(password, password_hash, parties)
     if not matches:
         await in_thread(services.account_limits.count_failure, user.email)
         await in_thread(note_refusal, services, user.email, "current-password")
         raise WrongPassword
-
-
-def _parties(request: Request, user: User) -> tuple[str, ...]:
-    """The networks and the person whose shares of PasswordHasher's queue this request uses. Strangers who try to sign
-    in to the account use the share of its e-mail address instead."""
-    return *networks(client_address(request)), str(user.id)
 
 
 # ---- Sessions: the signed-in devices ----
