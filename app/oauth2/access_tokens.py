@@ -45,7 +45,7 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
     auth_time: NumericDate
     issued_at: Annotated[NumericDate, Field(alias="iat")]
     expires_at: Annotated[NumericDate, Field(alias="exp")]
-    not_before: Annotated[NumericDate, Field(alias="nbf")]
+    not_before: Annotated[NumericDate, Field(alias="nbf")] = 0
     token_id: Annotated[str, Field(alias="jti")]
     # Minted for a browser's cookie, which may be renewed. A bearer token never is.
     in_cookie: Annotated[bool, Field(alias="cookie")] = False
@@ -64,15 +64,14 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
             auth_time=int(session.authenticated_at.timestamp()),
             issued_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),
-            not_before=int(now.timestamp()),
             token_id=secrets.token_urlsafe(12),
         )
 
     @classmethod
     def parse(cls, payload: dict[str, Any]) -> Self:
-        """The claims in a payload, or InvalidToken. Without `nbf`, a token is valid from `iat` on."""
+        """The claims in a payload, or InvalidToken."""
         try:
-            return cls.model_validate({"nbf": payload.get("iat"), **payload})
+            return cls.model_validate(payload)
         except ValidationError as error:
             raise InvalidToken from error
 
@@ -125,7 +124,7 @@ class AccessTokenSigner:
         return str(jws.sign(self.payload(claims), key.signing, headers=headers, algorithm=key.algorithm))
 
     def payload(self, claims: AccessClaims) -> dict[str, Any]:
-        own = claims.model_dump(mode="json", by_alias=True, exclude={"not_before"}, exclude_defaults=True)
+        own = claims.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {"iss": self.issuer, "aud": AUDIENCE, **own}
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:

@@ -173,7 +173,7 @@ class AuthorizationServer(ResourceServer):
         # No clock skew here: whoever introspects a token relies on our clock.
         if caller.session.is_superseded(claims.generation) or claims.expires_at <= now.timestamp():
             return Introspection(active=False)
-        described = {**self._signers.access.payload(claims), "nbf": claims.not_before, "token_type": "Bearer"}
+        described = {**self._signers.access.payload(claims), "nbf": claims.issued_at, "token_type": "Bearer"}
         return Introspection.model_validate({**described, "active": True, "scope": " ".join(in_order(caller.scopes))})
 
     # ---- The session of a token ----

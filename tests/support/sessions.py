@@ -103,7 +103,6 @@ def sign_access(tokens: Tokens, generation: int, *, session: UUID | None = None,
             auth_time=claims["auth_time"],
             issued_at=claims["iat"] - age,
             expires_at=claims["exp"] - age,
-            not_before=claims["iat"] - age,
             token_id=uuid4().hex,
             in_cookie=claims.get("cookie", False),
         )
