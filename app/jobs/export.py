@@ -3,17 +3,15 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
-from operator import eq
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from sqlalchemy import inspect
-from sqlmodel import SQLModel, case, col, select
+from sqlmodel import SQLModel, bindparam, case, col, select
 
 from app.accounts.users import get_user
 from app.core.templating import render
@@ -41,23 +39,24 @@ class _SessionRecord(SessionBase):
 
 
 class _List(NamedTuple):
-    """The rows of a table that meet `owned`: those columns that the schema shows, some of them replaced."""
+    """The rows of a table that are of ME: those columns that the schema shows, some of them replaced."""
 
     table: Any
     schema: type[SQLModel]
-    owned: Callable[[UUID], Any]
+    is_mine: Any
     replaced: Mapping[str, Any] = {}
 
 
+ME: Any = bindparam("me")  # the owner of the archive
 # As in OwnAuditEvent: where an admin was is not shown.
 _OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
 _LISTS = {  # the lists that `exported_lists` cannot derive from the tables
-    "sessions": _List(RefreshToken, _SessionRecord, lambda me: col(RefreshToken.user_id) == me),
-    "identities": _List(Identity, IdentityBase, lambda me: col(Identity.user_id) == me),
-    "events": _List(AuditEvent, AuditEventBase, lambda me: col(AuditEvent.user_id) == me, {"address": _OWN_ADDRESS}),
-    "tasks": _List(Task, TaskPublic, lambda me: (col(Task.author_id) == me) | (col(Task.assignee_id) == me)),
-    "messages": _List(ChatMessage, ChatMessagePublic, lambda me: col(ChatMessage.author_id) == me),
-    "jobs": _List(Job, JobBase, lambda me: (col(Job.owner_id) == me) & col(Job.kind).in_(REQUESTABLE)),
+    "sessions": _List(RefreshToken, _SessionRecord, col(RefreshToken.user_id) == ME),
+    "identities": _List(Identity, IdentityBase, col(Identity.user_id) == ME),
+    "events": _List(AuditEvent, AuditEventBase, col(AuditEvent.user_id) == ME, {"address": _OWN_ADDRESS}),
+    "tasks": _List(Task, TaskPublic, (col(Task.author_id) == ME) | (col(Task.assignee_id) == ME)),
+    "messages": _List(ChatMessage, ChatMessagePublic, col(ChatMessage.author_id) == ME),
+    "jobs": _List(Job, JobBase, (col(Job.owner_id) == ME) & col(Job.kind).in_(REQUESTABLE)),
 }
 
 
@@ -69,7 +68,7 @@ def exported_lists() -> dict[str, _List]:
     for table in tables - {Operation, *(listed.table for listed in _LISTS.values())}:
         schema = getattr(sys.modules[table.__module__], f"{table.__name__}Public", None)
         if schema and "owner_id" in table.model_fields:
-            every[table.__tablename__] = _List(table, schema, partial(eq, col(table.owner_id)))
+            every[table.__tablename__] = _List(table, schema, col(table.owner_id) == ME)
     return every
 
 
@@ -95,12 +94,12 @@ def _read(claimed: ClaimedJob, listed: _List, shown: Sequence[str]) -> Iterator[
     """Read each batch in a short session of its own, in the order of the ids."""
     row_id = listed.table.id
     columns = [listed.replaced.get(name, getattr(listed.table, name)).label(name) for name in shown]
-    statement = select(*columns).where(listed.owned(claimed.owner_id)).order_by(row_id).limit(BATCH)
+    statement = select(*columns).where(listed.is_mine).order_by(row_id).limit(BATCH)
     rows: Sequence[Any] | None = None
     while rows is None or len(rows) == BATCH:
         after = statement.where(row_id > rows[-1]["id"]) if rows else statement
         with claimed.database.thread_scope() as session:
-            rows = session.exec(after).mappings().all()
+            rows = session.exec(after, params={"me": claimed.owner_id}).mappings().all()
         yield [listed.schema.model_construct(**row) for row in rows]
         claimed.report_progress(0.0)
 
