@@ -136,8 +136,6 @@ class JobQueue:
         claim = update(Job).where(*waiting, is_due).values(attempts=col(Job.attempts) + 1, **started).returning(Job)
         with self._database.thread_scope(write=True) as session:
             job = session.exec(claim).scalar_one_or_none()
-            if job is None:  # not due yet by this clock: the next sweep sends it again
-                session.exec(update(Job).where(*waiting).values(sent_at=None))
         return self._claimed(job) if job else None
 
     def _claimed(self, job: Job) -> ClaimedJob:
