@@ -12,7 +12,7 @@ from sqlmodel import Session, col, update
 from app.core import metrics
 from app.core.database import Database
 from app.models.base import utcnow
-from app.models.job import Job, JobState
+from app.models.job import Job
 
 HEARTBEAT_INTERVAL = 1.0  # seconds; each records the progress too, which people watch
 
@@ -86,7 +86,3 @@ class ClaimedJob:
         attempt = (col(Job.attempts) == self.job.attempts, col(Job.started_at) == self.job.started_at)
         held = (col(Job.id) == self.job.id, col(Job.state) == "running", *attempt)
         return session.exec(update(Job).where(*held, *conditions).values(**values)).rowcount == 1
-
-    def finish(self, session: Session, state: JobState, *conditions: Any, **values: Any) -> bool:
-        """Update the row for the last time, to a final state, if the claim still holds."""
-        return self.update(session, *conditions, **values, state=state, finished_at=utcnow())

@@ -161,8 +161,8 @@ class JobQueue:
         """Store the outcome, and mail it if its owner has asked for that."""
         job = claimed.job
         with self._database.thread_scope(write=True) as session:
-            arguments = job.lasting_arguments | outcome.facts
-            if not claimed.finish(session, "done", result=outcome.result, progress=1.0, arguments=arguments):
+            kept = {"result": outcome.result, "arguments": job.lasting_arguments | outcome.facts}
+            if not claimed.update(session, state="done", finished_at=utcnow(), progress=1.0, **kept):
                 raise ClaimLost
             if job.arguments.get("mail"):
                 self.mail(session, job.kind, owner_id=job.owner_id, job=str(job.id))
@@ -183,14 +183,12 @@ class JobQueue:
         retry = job.attempts < max_attempts
         error = f"{shown} (ticket {ticket})."
         with self._database.thread_scope(write=True) as session:
-            if retry:
-                later = {"state": "waiting", "due_at": utcnow() + delay, "sent_at": None}
-                was_held = claimed.update(session, *conditions, error=error, **later)
-            else:
-                was_held = claimed.finish(session, "failed", *conditions, error=error)
-                if was_held and job.kind in REQUESTABLE:
-                    name = "archive" if job.kind == "export" else job.kind  # as the pages call it
-                    self.mail(session, "job-failed", owner_id=job.owner_id, failed_kind=name, ticket=ticket)
+            later = {"state": "waiting", "due_at": utcnow() + delay, "sent_at": None}
+            for_good = {"state": "failed", "finished_at": utcnow()}
+            was_held = claimed.update(session, *conditions, error=error, **(later if retry else for_good))
+            if was_held and not retry and job.kind in REQUESTABLE:
+                name = "archive" if job.kind == "export" else job.kind  # as the pages call it
+                self.mail(session, "job-failed", owner_id=job.owner_id, failed_kind=name, ticket=ticket)
         if was_held:
             metrics.count("jobs_ended", kind=job.kind, result="retried" if retry else "failed")
             attempt = f"attempt {job.attempts} of {max_attempts}"
