@@ -5,7 +5,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from sqlmodel import Session
 
 from app.accounts.users import find_user_by_email, upgrade_hash
@@ -15,6 +15,7 @@ from app.core.concurrency import in_thread
 from app.core.errors import TooManyRequests
 from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest
 from app.http.cookies import cookie_token
+from app.http.error_handlers import NO_STORE
 from app.http.rate_limit import client_address
 from app.models.audit import record
 from app.models.base import utcnow
@@ -30,8 +31,12 @@ _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Sa
 _UNPRINTABLE = re.compile(rf"[{CONTROLS}\ud800-\udfff]")
 
 
-async def oauth_form(request: Request) -> dict[str, str]:
-    """The parameters of an OAuth request, each sent once and not empty. Mistakes are RFC 6749's errors, never a 422."""
+async def oauth_form(request: Request, response: Response) -> dict[str, str]:
+    """The parameters of an OAuth request, each sent once and not empty. Mistakes are RFC 6749's errors, never a 422.
+
+    No cache may store the response (section 5.1).
+    """
+    response.headers.update(NO_STORE)
     _refuse_client_authentication(request.headers.get("authorization"))
     if PARAMETERS.intersection(request.query_params):
         raise InvalidRequest("Parameters belong in the body, never in the URL.")

@@ -11,7 +11,6 @@ from app.core.errors import AlreadyConfirmed, Conflict, EmailTaken, InvalidLink,
 from app.core.oauth_errors import UnsupportedGrantType
 from app.core.settings import get_settings
 from app.dependencies import ServicesDep, SessionDep, requires
-from app.http.error_handlers import NO_STORE
 from app.http.openapi import OAUTH_ERRORS, form_body, located, problems
 from app.http.rate_limit import RouteLimit, by_session, client_address
 from app.http.routing import Router
@@ -64,14 +63,13 @@ async def check_password(request: Request, body: PasswordCheck, services: Servic
 @RouteLimit(
     settings.limit_login_ip, scope="sign-in", exempt_when=lambda request: request.state.grant_type != "password"
 )
-async def token(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> TokenPair:
+async def token(request: Request, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
 
     The refresh token rotates at each use: store the new pair before using it, run one refresh at a time, and if a
     response is lost, repeat the same request, however late. 429, 503 and network errors never mean that you are signed
     out; only `invalid_grant` does. A refresh may request fewer scopes; the next one without `scope` returns all again.
     """
-    response.headers.update(NO_STORE)
     require(form, "grant_type")
     match form["grant_type"]:
         case grant if grant not in GRANTS:
@@ -99,28 +97,26 @@ async def _refresh_grant(request: Request, form: dict[str, str], services: Servi
 
 
 @router.post("/revoke", openapi_extra=ONE_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
-def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> Response:
+def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
     """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
 
     Takes effect at once, on access tokens too. The response is 200 for unknown and used tokens as well.
     """
     require(form, "token")
     services.authorization_server.revoke(session, form["token"], utcnow())
-    return Response(headers=NO_STORE)
 
 
 @router.post(
     "/introspect", openapi_extra=ONE_TOKEN, responses=OAUTH_ERRORS, dependencies=[requires("tokens:introspect")]
 )
 @RouteLimit(settings.limit_introspect, key=by_session)
-async def introspect(request: Request, response: Response, form: OAuthForm, services: ServicesDep) -> Introspection:
+async def introspect(request: Request, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 
     A token that is expired, revoked, superseded, unknown or no access token is `{"active": false}`. Introspection does
     not count as a use.
     """
     require(form, "token")
-    response.headers.update(NO_STORE)
     server = services.authorization_server
     return await services.database.read(request, server.introspect, form["token"], utcnow())
 

@@ -35,7 +35,7 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
     """
     require_own_origin(request, settings, others=BY_PASSWORD)
     try:
-        form = await oauth_form(request)
+        form = await oauth_form(request, response)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}
         pair = await password_grant(request, {**own, "client_id": "browser"}, services, in_cookie=True)
     except InvalidGrant:
@@ -44,13 +44,11 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
         raise BadRequest(error.detail) from None
     await end_browser_session(request, services)
     send_cookie(request, pair.access_token, pair.expires_in)
-    response.headers["Cache-Control"] = "no-store"
 
 
 @router.post("/logout", **NO_CONTENT, responses=problems(ForeignOrigin))
-async def cookie_logout(request: Request, response: Response, services: ServicesDep) -> None:
+async def cookie_logout(request: Request, services: ServicesDep) -> None:
     """Sign this browser out at once. Without a valid cookie there is nothing to do."""
     require_own_origin(request, settings)
     await end_browser_session(request, services)
     send_cookie(request, "", 0)
-    response.headers["Cache-Control"] = "no-store"
