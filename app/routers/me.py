@@ -9,6 +9,7 @@ from app.authentication import send_cookie
 from app.core.concurrency import in_thread
 from app.core.errors import AppError, Conflict, Invalid, InvalidToken, LastAdmin, SessionNotFound, found
 from app.dependencies import CurrentUser, PageDep, ServicesDep, SessionDep, SessionId, page_of_sessions
+from app.http.error_handlers import NO_STORE
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import client_address
 from app.http.routing import Router
@@ -83,7 +84,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, se
 
 @local_accounts.put("/password", tags=["account"], response_model=TokenPair, responses=BY_PASSWORD | NEW_COOKIE)
 async def change_password(
-    request: Request, body: PasswordChange, me: CurrentUser, services: ServicesDep
+    request: Request, response: Response, body: PasswordChange, me: CurrentUser, services: ServicesDep
 ) -> TokenPair | Response:
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     user = await _read_account(request, services, me)
@@ -92,6 +93,7 @@ async def change_password(
     password_hash = await hasher.hash_new(body.new_password, user, field="new_password", parties=parties)
     pair = await services.database.write(request, _change_password, request, services, me, user, password_hash)
     if not me.claims.in_cookie:
+        response.headers.update(NO_STORE)  # RFC 6749 section 5.1: of every response that contains tokens
         return pair
     send_cookie(request, pair.access_token, pair.expires_in)
     return Response(status_code=204)

@@ -157,7 +157,7 @@ def test_a_new_password_ends_every_session_and_gives_this_device_a_new_pair(must
     account = muster.new_account()
     phone, tablet = account.sign_in(device="phone", client_id="ios", scope="me jobs"), account.tokens()
     answer = change_password(phone, muster)
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
     pair = Tokens(answer.json())
     assert_signed_out(muster, phone, tablet)
     sessions = muster.client.get("/api/users/me/sessions", headers=pair.bearer).json()
