@@ -53,8 +53,7 @@ def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
         return None
     if not snapshot.is_active:
         raise InvalidToken
-    access = claims.access.model_copy(update={"subject": snapshot.user_id, "session_id": snapshot.id})
-    return Caller(snapshot, access, snapshot.scopes() & access.scope)
+    return Caller(snapshot, claims.access, snapshot.scopes() & claims.access.scope)
 
 
 def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime) -> None:

@@ -18,7 +18,8 @@ from app.oauth2.jwts import Jwt
 _CLIENT = ("azp", "client_id", "cid")  # claims that name the client: RFC 9068 and most providers, Okta
 # Of ID tokens (OpenID Connect Core sections 2 and 3) and logout tokens.
 _NEVER_IN_ACCESS_TOKENS = {"nonce", "at_hash", "c_hash", "s_hash", "events"}
-_NO_ID = UUID(int=0)
+# Of claims that only our own access tokens have. Nothing reads these: a caller's session and user are in the database.
+_PLACEHOLDERS = {"sub": UUID(int=0), "sid": UUID(int=0), "gen": 0, "client_id": "", "jti": ""}
 
 
 def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -42,8 +43,8 @@ class ProviderClaims:
     """The claims of a token of the provider.
 
     `role` is the person's role here by OIDC_ROLE_MAP; None if that is not set, or if an ID token names no realm roles.
-    `access` holds the others in the form of our own access tokens. Its ids are set once the account is found; its
-    auth_time is 0 if the provider does not say when the person signed in.
+    `access` holds the others in the form of our own access tokens. Its auth_time is 0 if the provider does not say when
+    the person signed in.
     """
 
     issuer: str
@@ -65,7 +66,7 @@ def access_token_claims(jwt: Jwt, issuer: str, settings: Settings) -> ProviderCl
         raise InvalidToken
     names = _names(payload.get(settings.oidc_scope_claim, ""))
     scope = frozenset(name.removeprefix(settings.oidc_scope_prefix) for name in names)
-    return _claims(payload, issuer, client, scope, _role(payload, settings.oidc_role_map))
+    return _claims(payload, issuer, scope, _role(payload, settings.oidc_role_map))
 
 
 def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, *, nonce: str, access_token: str) -> ProviderClaims:
@@ -78,18 +79,15 @@ def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, *, nonce: str, ac
     if payload.get("nonce") != nonce or payload.get("at_hash", at_hash) != at_hash:
         raise InvalidToken
     role = _role(payload, settings.oidc_role_map) if "realm_access" in payload else None
-    return _claims(payload, issuer, client, frozenset(), role)
+    return _claims(payload, issuer, frozenset(), role)
 
 
-def _claims(
-    payload: dict[str, Any], issuer: str, client: str, scope: frozenset[str], role: str | None
-) -> ProviderClaims:
+def _claims(payload: dict[str, Any], issuer: str, scope: frozenset[str], role: str | None) -> ProviderClaims:
     subject = payload.get("sub")
     if payload.get("iss") != issuer or not _is_subject(subject):
         raise InvalidToken
     times: dict[str, Any] = {name: payload[name] for name in ("exp", "iat", "nbf", "auth_time") if name in payload}
-    own = {"sub": _NO_ID, "sid": _NO_ID, "gen": 0, "client_id": client, "scope": scope, "jti": ""}
-    access = AccessClaims.parse({"auth_time": 0, **times, **own})
+    access = AccessClaims.parse({"auth_time": 0, **times, **_PLACEHOLDERS, "scope": scope})
     return ProviderClaims(issuer, subject, role, Profile.model_validate(payload), access)
 
 
