@@ -42,7 +42,7 @@ class Problem(SQLModel):
     status: int = Field(ge=400, le=599, description="The status code of the response.")
     detail: str = Field(description="A sentence for a person.")
     errors: list[Mistake] | MISSING = Field(default=MISSING, description="With 422: where and why, never the input.")
-    field: str | MISSING = Field(default=MISSING, description="With 409: the field whose value is taken.")
+    field: str | MISSING = Field(default=MISSING, description="With 409 or wrong-password: the field at fault.")
     scope: str | MISSING = Field(default=MISSING, description="With insufficient-scope: what is required.")
     renewable: bool | MISSING = Field(default=MISSING, description="With invalid-link: a new one can be mailed.")
     platform: str | MISSING = Field(default=MISSING, description="With app-too-old: the platform of the app.")

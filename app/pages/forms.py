@@ -26,7 +26,6 @@ TEXTS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("texts
 CORRECT_FIELDS = "Please correct the highlighted fields and try again."
 # The API words these for people: what a password needs, in numbers, and where a period ends.
 _WORDED_BY_API = {"password_too_short", "password_too_long", "password_too_common", "period_backwards"}
-_FIELD_OF_PROBLEM = {"wrong-password": "current_password"}
 
 
 @dataclass
@@ -91,7 +90,7 @@ def describe_fields(error: ApiError) -> dict[str, str]:
         name = str(mistake["loc"][:2][-1])  # "body" or "query" stands before it
         is_worded = mistake["type"] in _WORDED_BY_API
         errors.setdefault(name, mistake["msg"] if is_worded else sentences.get(name, sentences["other"]))
-    if field := _FIELD_OF_PROBLEM.get(error.type, problem.get("field")):
+    if field := problem.get("field"):
         errors[field] = describe(error)[1]
     return errors
 

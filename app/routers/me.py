@@ -26,7 +26,7 @@ router = Router(prefix="/api/users/me")
 local_accounts = Router(prefix="/api/users/me")
 
 
-class WrongPassword(AppError, status=403, title="The current password is wrong"):
+class WrongPassword(AppError, status=403, title="The current password is wrong", field="current_password"):
     """The current password is wrong."""
 
 
