@@ -12,10 +12,9 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import col, select, tuple_
 
-from app.chat.hub import CHAT_SCOPE
 from app.chat.messages import Message, read_messages
 from app.chat.subscribers import CloseReason
-from app.core.errors import IdempotencyKeyReused, InsufficientScope, InvalidToken
+from app.core.errors import IdempotencyKeyReused, InvalidToken
 from app.dependencies import LIMIT_CHAT, ChatUser, PageDep, ServicesDep, SessionDep, next_page
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
@@ -91,7 +90,8 @@ async def list_messages(
 
 
 async def _next_messages(request: Request, services: Services, me: Caller, query: HistoryQuery) -> list[Message]:
-    """The first messages that arrive within the wait, or none if the client leaves or the service stops."""
+    """The first messages that arrive within the wait, or none if the client leaves, the service stops or the session
+    has lost the scope."""
     messages: list[Message] = []
     async with services.chat.subscribe(me, by_network(request), room=query.room, after=query.after or 0) as subscriber:
         with anyio.move_on_after(query.wait):
@@ -99,8 +99,6 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
                 messages = (await services.chat.next_messages(subscriber, idle=1))[: query.limit]
     if subscriber.close_reason is CloseReason.SIGNED_OUT:
         raise InvalidToken
-    if subscriber.close_reason is CloseReason.FORBIDDEN:
-        raise InsufficientScope(CHAT_SCOPE)
     return messages
 
 
