@@ -18,7 +18,6 @@ COLUMNS = tuple(OperationCreate.model_fields)
 _OPTIONAL = {"instrument_type"}
 MAX_FAULTY = 20  # lines that one refusal names
 _FORMULA = re.compile(r"[=+\-@\t\r']")
-_ESCAPED = re.compile(r"'[=+\-@\t\r']")
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")  # gzip; zip and the workbooks of spreadsheets
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # Excel's own
 _MISTAKES = {"string_too_short": "this is empty", "string_too_long": f"use at most {MAX_TEXT} characters"}
@@ -119,7 +118,7 @@ def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tupl
     if len(cells) < len(names) or any(cells[len(names) :]):
         raise _invalid(line, f"the line has {len(cells)} cells, but there are {len(names)} columns")
     fields = {
-        name: cell[1:] if _ESCAPED.match(cell) else cell
+        name: cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell
         for name, cell in zip(names, cells, strict=False)
         if cell or name not in _OPTIONAL
     }
