@@ -29,7 +29,7 @@ LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,:;!?')\]}])")  # as in static/
 async def statements(request: Request) -> Response:
     jobs = await read_list(request, JOBS, kind="statement")
     for job in jobs.rows:
-        job["period"] = Period.model_validate({"from": job["from"], "to": job["to"]}).in_words()
+        job["period"] = Period.model_validate(job).in_words()
     return await page(request, "jobs.html", jobs=jobs)
 
 

@@ -20,7 +20,6 @@ OPERATIONS = "/api/operations"
 SUMMARY, IMPORT = f"{OPERATIONS}/summary", f"{OPERATIONS}/import"
 FILTERS = ("type", "instrument_type", "figi", "from", "to")
 SAMPLE = ("share,BBG000B9XRY4", "etf,BBG000BDTBL9", "bond,BBG00DL8NMV2")
-MILLISECONDS = len("2023-10-26T08:29:31.139")  # the part of a time that a datetime-local field accepts
 
 
 @router.get("/operations")
@@ -178,4 +177,5 @@ def _body(form: Form) -> dict[str, str]:
 
 
 def _shown_date(date: str) -> str:
-    return date.removesuffix("Z")[:MILLISECONDS]
+    """The part of a time that a datetime-local field accepts."""
+    return date.removesuffix("Z")[: len("2023-10-26T08:29:31.139")]
