@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from fastapi.openapi.models import OAuthFlowAuthorizationCode, OAuthFlowPassword, OAuthFlows
+from fastapi.openapi.models import HTTPBearer, OAuthFlowAuthorizationCode, OAuthFlowPassword, OAuthFlows
 from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
@@ -68,6 +68,8 @@ def _flows() -> OAuthFlows:
 
 
 bearer = StrictBearer(flows=_flows(), scheme_name="muster", description="No scope ticked means all of yours.")
+if get_settings().docs_grant is None:
+    bearer.model = HTTPBearer(bearerFormat="JWT", description=f"Paste an access token of {get_settings().oidc_issuer}.")
 
 
 # ---- Dependencies: the authenticated caller ----

@@ -20,7 +20,6 @@ DOCS_POLICY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 }
-_BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
 def install_openapi(app: FastAPI) -> None:
@@ -47,7 +46,7 @@ async def _docs() -> HTMLResponse:
 
 
 def _complete(schema: dict[str, Any]) -> None:
-    settings, components = get_settings(), schema["components"]
+    schemas = schema["components"]["schemas"]
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             _complete_operation(path, method, operation)
@@ -55,17 +54,14 @@ def _complete(schema: dict[str, Any]) -> None:
     # A collection comes before its members, whichever route is tried first.
     schema["paths"] = dict(sorted(schema["paths"].items(), key=lambda item: item[0].count("/")))
     for unused in ("HTTPValidationError", "ValidationError"):
-        components["schemas"].pop(unused, None)
+        schemas.pop(unused, None)
     paths = str(schema["paths"])
     used = [model for model in SHARED if f"#/components/schemas/{model.__name__}'" in paths]
     _, shared = models_json_schema(
         [(model, "validation") for model in used], ref_template="#/components/schemas/{model}"
     )
-    components["schemas"] |= shared["$defs"]
+    schemas |= shared["$defs"]
     simplify(schema)
-    if settings.docs_grant is None:
-        words = f"Paste an access token of {settings.oidc_issuer}."
-        components["securitySchemes"]["muster"] = _BEARER | {"description": words}
 
 
 def _describe_api(schema: dict[str, Any]) -> None:
