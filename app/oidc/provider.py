@@ -98,8 +98,7 @@ class Provider:
         """The response of an endpoint, None if it refuses the request; ProviderUnavailable for anything else."""
         url = await self.endpoint(endpoint)
         try:
-            with anyio.fail_after(TIMEOUT):
-                return await self._request_json(url, headers, form)
+            return await self._request_json(url, headers, form)
         except Exception as error:  # whatever the provider does wrong
             status = getattr(getattr(error, "response", None), "status_code", 0)
             log.warning("the identity provider's %s failed: %s", endpoint, status or type(error).__name__)
@@ -111,7 +110,8 @@ class Provider:
         self, url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
     ) -> dict[str, Any]:
         """The JSON object that `url` returns to a GET, or to a POST of `form`; an exception for anything else."""
-        response = await self._http.request("POST" if form else "GET", url, headers=headers, data=form)
+        with anyio.fail_after(TIMEOUT):  # in all: the client's own timeout is one for each part
+            response = await self._http.request("POST" if form else "GET", url, headers=headers, data=form)
         response.raise_for_status()  # redirects are not followed either
         value = parse(response.content)
         if not isinstance(value, dict):
@@ -179,12 +179,11 @@ class Provider:
             self._ended_at = monotonic()
 
     async def _published(self) -> tuple[dict[str, Any], list[VerifyingKey]]:
-        with anyio.fail_after(TIMEOUT):
-            url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
-            metadata = await self._request_json(url)
-            if metadata["issuer"] != self.issuer:
-                raise ValueError("its metadata names another issuer than OIDC_ISSUER")
-            return metadata, parse_jwks(await self._request_json(metadata["jwks_uri"]))
+        url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
+        metadata = await self._request_json(url)
+        if metadata["issuer"] != self.issuer:
+            raise ValueError("its metadata names another issuer than OIDC_ISSUER")
+        return metadata, parse_jwks(await self._request_json(metadata["jwks_uri"]))
 
 
 @lru_cache(maxsize=2048)  # every bearer token is parsed for it, our own included
