@@ -43,7 +43,6 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
     user.is_verified = True
     event: EventName = "email-changed" if user.email != former else "email-verified"
     record(session, event, user_id=user.id, actor_id=user.id)
-    session.flush()
     return user, former
 
 

@@ -116,7 +116,6 @@ def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
     """Revoke every session of a locked user, with sign-ins in progress, mailed links and a pending new address."""
     user.auth_epoch, user.new_email = user.auth_epoch + 1, None
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=utcnow())
-    session.flush()
 
 
 def end_session(session: Session, *, user_id: UUID, session_id: UUID, reason: str) -> None:

@@ -75,5 +75,4 @@ def create_account(session: Session, claims: ProviderClaims, profile: Profile, i
     user = User(email=profile.email, name=profile.name, is_verified=profile.is_verified)
     create_user(session, user, claims.role or USER)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=issued_at))
-    session.flush()
     record(session, "identity-added", user_id=user.id)
