@@ -11,10 +11,11 @@ from typing import Annotated, Any, Self
 from uuid import UUID
 
 from jose import jwk, jws
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, public_jwk, read_private_key
 from app.core.errors import InvalidToken, found
+from app.core.scopes import in_order
 from app.models.refresh_token import SessionSnapshot
 from app.models.user import LINK_KINDS
 from app.oauth2.jwts import VerifyingKey, parse_jwt
@@ -26,14 +27,6 @@ ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
 NumericDate = Annotated[int, Field(ge=0, le=253_402_300_799)]
 
 
-def _split(scope: object) -> object:
-    return frozenset(scope.split()) if isinstance(scope, str) else scope
-
-
-def _joined(scope: frozenset[str]) -> str:
-    return " ".join(sorted(scope))
-
-
 class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
     """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
 
@@ -41,7 +34,7 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
     session_id: Annotated[UUID, Field(alias="sid", strict=False)]
     generation: Annotated[int, Field(alias="gen")]
     client_id: str
-    scope: Annotated[frozenset[str], BeforeValidator(_split), PlainSerializer(_joined)]
+    scope: str
     auth_time: NumericDate
     issued_at: Annotated[NumericDate, Field(alias="iat")]
     expires_at: Annotated[NumericDate, Field(alias="exp")]
@@ -60,7 +53,7 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
             session_id=session.id,
             generation=generation,
             client_id=session.client_id,
-            scope=scopes,
+            scope=" ".join(in_order(scopes)),
             auth_time=int(session.authenticated_at.timestamp()),
             issued_at=int(now.timestamp()),
             expires_at=int(expires_at.timestamp()),

@@ -200,6 +200,6 @@ class AuthorizationServer(ResourceServer):
         return TokenPair(
             access_token=self._signers.access.mint(claims),
             expires_in=claims.expires_at - claims.issued_at,
-            scope=" ".join(in_order(scopes)),
+            scope=claims.scope,
             refresh_token=self._signers.refresh.sign(snapshot.id, generation, snapshot.secret),
         )

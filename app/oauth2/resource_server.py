@@ -73,7 +73,7 @@ class ResourceServer:
         `caller.needs_confirmation`."""
         if snapshot is None or snapshot.user_id != claims.subject or not snapshot.is_live(now):
             raise InvalidToken
-        return Caller(snapshot, claims, snapshot.scopes() & claims.scope)
+        return Caller(snapshot, claims, snapshot.scopes().intersection(claims.scope.split()))
 
     def confirm_use(self, session: Session, caller: Caller, now: datetime) -> None:
         """Commit that the client has received this generation. If it is superseded, two parties hold the session, which

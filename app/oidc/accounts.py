@@ -53,7 +53,7 @@ def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
         return None
     if not snapshot.is_active:
         raise InvalidToken
-    return Caller(snapshot, claims.access, snapshot.scopes() & claims.access.scope)
+    return Caller(snapshot, claims.access, snapshot.scopes().intersection(claims.access.scope.split()))
 
 
 def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime) -> None:

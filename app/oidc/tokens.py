@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 
 from app.core.crypto import sha256_base64url
 from app.core.errors import InvalidToken
-from app.core.scopes import USER
+from app.core.scopes import USER, in_order
 from app.core.settings import Settings
 from app.models.types import Email, Name
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims
@@ -65,8 +65,8 @@ def access_token_claims(jwt: Jwt, issuer: str, settings: Settings) -> ProviderCl
     if not isinstance(client, str) or (clients and client not in clients):
         raise InvalidToken
     names = _names(payload.get(settings.oidc_scope_claim, ""))
-    scope = frozenset(name.removeprefix(settings.oidc_scope_prefix) for name in names)
-    return _claims(payload, issuer, scope, _role(payload, settings.oidc_role_map))
+    scopes = {name.removeprefix(settings.oidc_scope_prefix) for name in names}
+    return _claims(payload, issuer, scopes, _role(payload, settings.oidc_role_map))
 
 
 def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, *, nonce: str, access_token: str) -> ProviderClaims:
@@ -79,15 +79,15 @@ def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, *, nonce: str, ac
     if payload.get("nonce") != nonce or payload.get("at_hash", at_hash) != at_hash:
         raise InvalidToken
     role = _role(payload, settings.oidc_role_map) if "realm_access" in payload else None
-    return _claims(payload, issuer, frozenset(), role)
+    return _claims(payload, issuer, set(), role)
 
 
-def _claims(payload: dict[str, Any], issuer: str, scope: frozenset[str], role: str | None) -> ProviderClaims:
+def _claims(payload: dict[str, Any], issuer: str, scopes: set[str], role: str | None) -> ProviderClaims:
     subject = payload.get("sub")
     if payload.get("iss") != issuer or not _is_subject(subject):
         raise InvalidToken
     times: dict[str, Any] = {name: payload[name] for name in ("exp", "iat", "nbf", "auth_time") if name in payload}
-    access = AccessClaims.parse({"auth_time": 0, **times, **_PLACEHOLDERS, "scope": scope})
+    access = AccessClaims.parse({"auth_time": 0, **times, **_PLACEHOLDERS, "scope": " ".join(in_order(scopes))})
     return ProviderClaims(issuer, subject, role, Profile.model_validate(payload), access)
 
 

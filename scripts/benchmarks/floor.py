@@ -43,7 +43,7 @@ async def me(request: Request) -> Response:
     session = await read_session(claims.session_id)
     if session is None or session.user_id != claims.subject or not session.is_live(now):
         return Response(status_code=401)
-    if "me" not in session.scopes() & claims.scope:
+    if "me" not in session.scopes().intersection(claims.scope.split()):
         return Response(status_code=403)
     account = {
         "email": session.email,
