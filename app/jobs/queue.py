@@ -7,7 +7,7 @@ dispatches what was lost and requeues jobs whose heartbeat has stopped.
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from threading import Event, Thread
@@ -32,7 +32,6 @@ log = logging.getLogger("muster.jobs")
 STALE_AFTER = timedelta(seconds=60)  # a running job without a heartbeat for this long is requeued
 SWEEP_INTERVAL = 30.0  # seconds
 LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago and is in no queue is sent again
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
 FAILED = "The attempt failed"  # all that the job's owner may know
@@ -225,11 +224,11 @@ class JobQueue:
             insert_missing(session, Job, **job.model_dump())
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
-        lost_before = now - LOST_AFTER
-        if oldest := self._backend.oldest(queue):
-            sent = self._read(select(func.max(Job.sent_at)).where(Job.id == oldest))
-            lost_before = min(lost_before, sent[0] or LONG_AGO)
-        unsent = col(Job.sent_at).is_(None) | (col(Job.sent_at) < lost_before)
+        is_lost = col(Job.sent_at) < now - LOST_AFTER
+        if oldest := self._backend.oldest(queue):  # without a row, it tells nothing about the others
+            sent_before = select(Job.sent_at).where(Job.id == oldest).correlate(None).scalar_subquery()
+            is_lost &= col(Job.sent_at) < sent_before
+        unsent = col(Job.sent_at).is_(None) | is_lost
         waiting = (_UNFINISHED, Job.state == "waiting", Job.queue == queue, Job.due_at <= now, unsent)
         for job_id in self._read(select(Job.id).where(*waiting).order_by(col(Job.id)).limit(BATCH)):
             self._backend.send(job_id, queue)
