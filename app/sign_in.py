@@ -189,4 +189,4 @@ async def end_browser_session(request: Request, services: Services) -> None:
     """Revoke the session of the browser's cookie, which nobody can do after the response has replaced the cookie."""
     token = cookie_token(request, services.settings)
     if token:
-        await services.database.write(request, services.authorization_server.revoke, token, utcnow())
+        await services.database.write(request, services.authorization_server.revoke, token)

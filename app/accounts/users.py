@@ -1,7 +1,6 @@
 """Accounts: finding and creating users, replacing passwords, and keeping one admin."""
 
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from app.core.dialects import lift_statement_timeout
 from app.core.errors import Conflict, LastAdmin, RolesMissing, SessionNotFound, UserNotFound, found
 from app.core.scopes import ADMIN, USER
 from app.models.audit import PasswordEvent, record, record_deletion
-from app.models.base import utcnow
 from app.models.refresh_token import RefreshToken
 from app.models.types import NO_MAILBOX
 from app.models.user import Role, User
@@ -102,26 +100,24 @@ def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
         _apply_if_unchanged(session, user, update(User).values(password_hash=stronger_hash))
 
 
-def replace_password(
-    session: Session, user: User, password_hash: str, *, reason: PasswordEvent, now: datetime, **also: Any
-) -> None:
+def replace_password(session: Session, user: User, password_hash: str, *, reason: PasswordEvent, **also: Any) -> None:
     """Set the hash and end all sessions; or raise Conflict if the account has changed since it was read."""
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
     _apply_if_unchanged(session, user, update(User).where(col(User.is_active)).values(values))
-    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=now)
+    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason)
     record(session, reason, user_id=user.id, actor_id=user.id)
 
 
 def end_all_sessions(session: Session, user: User, *, reason: str) -> None:
     """Revoke every session of a locked user, with sign-ins in progress, mailed links and a pending new address."""
     user.auth_epoch, user.new_email = user.auth_epoch + 1, None
-    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason, now=utcnow())
+    revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason)
 
 
 def end_session(session: Session, *, user_id: UUID, session_id: UUID, reason: str) -> None:
     """Revoke one session of a user, or SessionNotFound."""
     one = (col(RefreshToken.user_id) == user_id, col(RefreshToken.id) == session_id)
-    if revoke_sessions(session, *one, reason=reason, now=utcnow()) == 0:
+    if revoke_sessions(session, *one, reason=reason) == 0:
         raise SessionNotFound
     record(session, "session-revoked", user_id=user_id, session_id=session_id)
 

@@ -140,7 +140,7 @@ class AuthorizationServer(ResourceServer):
 
     # ---- Revocation: RFC 7009 section 2 ----
 
-    def revoke(self, session: Session, token: str, now: datetime) -> None:
+    def revoke(self, session: Session, token: str) -> None:
         """Revoke the session of a refresh token of any age, or of an access token, even an expired one.
 
         Unknown tokens are ignored.
@@ -155,7 +155,7 @@ class AuthorizationServer(ResourceServer):
                 session_id, user_id = claims.session_id, claims.subject
         except (InvalidGrant, InvalidToken):
             return
-        if revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out", now=now):
+        if revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out"):
             record(session, "sign-out", user_id=user_id, actor_id=user_id, session_id=session_id)
 
     # ---- Introspection: RFC 7662 section 2.2 ----

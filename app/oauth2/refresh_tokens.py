@@ -18,6 +18,7 @@ from sqlmodel import Session, bindparam, col, func, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core.row_reader import Rows, read_rows
+from app.models.base import utcnow
 from app.models.refresh_token import Principal, RefreshToken, SessionSnapshot
 from app.models.user import Identity, Role, User
 
@@ -177,8 +178,8 @@ def _compare_and_swap_statement(changed: frozenset[str]) -> Update:
     return update(RefreshToken).where(*unchanged).values(dict.fromkeys(changed))
 
 
-def revoke_sessions(session: Session, *conditions: Any, reason: str, now: datetime) -> int:
+def revoke_sessions(session: Session, *conditions: Any, reason: str) -> int:
     """Revoke the matching sessions that are not revoked yet, and return their number."""
     live = (col(RefreshToken.revoked_at).is_(None), *conditions)
-    revoked = update(RefreshToken).where(*live).values(revoked_at=now, revoke_reason=reason)
+    revoked = update(RefreshToken).where(*live).values(revoked_at=utcnow(), revoke_reason=reason)
     return session.exec(revoked).rowcount

@@ -61,7 +61,7 @@ class Caller:
 
 class ResourceServer:
     """Verifies access tokens, and revokes the session of a token that two parties hold. Methods take a database session
-    and the time; only `confirm_use` and the revocation commit."""
+    and, if a rule depends on it, the time; only `confirm_use` and the revocation commit."""
 
     def __init__(
         self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]

@@ -103,7 +103,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
     Takes effect at once, on access tokens too. The response is 200 for unknown and used tokens as well.
     """
     require(form, "token")
-    services.authorization_server.revoke(session, form["token"], utcnow())
+    services.authorization_server.revoke(session, form["token"])
 
 
 @router.post(
@@ -149,9 +149,8 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     password_hash = await hasher.hash_new(body.new_password, user, field="new_password", parties=parties)
 
     def reset(session: Session) -> None:
-        now = utcnow()
         try:
-            users.replace_password(session, user, password_hash, reason="password-reset", now=now, is_verified=True)
+            users.replace_password(session, user, password_hash, reason="password-reset", is_verified=True)
         except Conflict:
             raise InvalidLink from None
         services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)

@@ -102,8 +102,7 @@ async def change_password(
 def _change_password(
     session: Session, request: Request, services: Services, me: Caller, user: User, password_hash: str
 ) -> TokenPair:
-    now = utcnow()
-    users.replace_password(session, user, password_hash, reason="password-changed", now=now)
+    users.replace_password(session, user, password_hash, reason="password-changed")
     row = session.get_one(RefreshToken, me.session_id)
     if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
         raise InvalidToken
@@ -111,7 +110,7 @@ def _change_password(
     device = Device(row.client_id, row.device, client_address(request), row.user_agent)
     epoch, in_cookie = user.auth_epoch + 1, me.claims.in_cookie
     sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=in_cookie)
-    return services.authorization_server.start_session(session, sign_in, now)
+    return services.authorization_server.start_session(session, sign_in, utcnow())
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)
@@ -163,7 +162,7 @@ def revoke_my_other_sessions(me: CurrentUser, session: SessionDep) -> None:
     """Sign out every other device, at once."""
     users.lock_user(session, me.user_id)
     others = (col(RefreshToken.user_id) == me.user_id, col(RefreshToken.id) != me.session_id)
-    if count := revoke_sessions(session, *others, reason="revoked-by-owner", now=utcnow()):
+    if count := revoke_sessions(session, *others, reason="revoked-by-owner"):
         record(session, "sessions-revoked", user_id=me.user_id, sessions=str(count))
 
 
