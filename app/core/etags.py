@@ -14,16 +14,8 @@ def etag(owner_id: UUID, revision: int) -> str:
     return f'"{owner_id}.{revision}"'
 
 
-def if_match(sent: Sequence[str] | None, current: str) -> bool:
-    """Whether If-Match holds (section 13.1.1). Malformed tags match nothing."""
-    return sent is None or _names(sent, current)
-
-
-def if_none_match(sent: Sequence[str] | None, current: str) -> bool:
-    """Whether If-None-Match holds (section 13.1.2)."""
-    return sent is None or not _names(sent, current)
-
-
-def _names(sent: Sequence[str], current: str) -> bool:
-    field = ", ".join(sent).strip()
+def names(sent: Sequence[str] | None, current: str) -> bool:
+    """Whether If-Match or If-None-Match was sent and names this tag (sections 13.1.1 and 13.1.2). Malformed tags name
+    nothing."""
+    field = ", ".join(sent or ()).strip()
     return field == "*" or current.strip('"') in _LISTED.findall(field)

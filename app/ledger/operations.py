@@ -20,9 +20,9 @@ from sqlalchemy import select as select_columns
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, bindparam, col, delete, func, insert, literal_column, select, tuple_, update
 
+from app.core import etags
 from app.core.dialects import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, found
-from app.core.etags import if_match
 from app.core.row_reader import read_rows
 from app.models.base import from_rows
 from app.models.operation import (
@@ -180,7 +180,7 @@ def locked_operation(
     """The operation, locked until the transaction ends. `only_if` is If-Match, which is evaluated under the lock."""
     lock_owner(session, owner_id)
     current = read_operation(session, owner_id, operation_id)
-    if not if_match(only_if, current.etag):
+    if only_if is not None and not etags.names(only_if, current.etag):
         raise PreconditionFailed
     return current
 

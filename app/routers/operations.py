@@ -54,7 +54,7 @@ async def list_operations(
 ) -> list[OperationPublic] | Response:
     """Your operations, newest first. The ETag covers the whole ledger: every change of yours changes it."""
     tag = etags.etag(me.user_id, me.session.operations_revision)
-    if not etags.if_none_match(if_none_match, tag):
+    if etags.names(if_none_match, tag):
         return _not_modified(tag)  # read with the session of the token: a phone that is up to date costs no query
     response.headers["ETag"] = tag
     query = operations.list_query(me.user_id, filters, page.position, page.limit + 1)
@@ -105,7 +105,7 @@ def summarize_operations(
     """Totals of the operations that match, by type, instrument type and month (UTC), latest month first."""
     owner_id, revision = me.user_id, me.session.operations_revision
     tag = etags.etag(owner_id, revision)
-    if not etags.if_none_match(if_none_match, tag):
+    if etags.names(if_none_match, tag):
         return _not_modified(tag)
 
     def summarize() -> bytes:
@@ -122,8 +122,8 @@ def read_operation(
 ) -> Response:
     """One operation, with an ETag of its own."""
     operation = operations.read_operation(session, me.user_id, operation_id)
-    is_new = etags.if_none_match(if_none_match, operation.etag)
-    return _with_etag(operation) if is_new else _not_modified(operation.etag)
+    is_known = etags.names(if_none_match, operation.etag)
+    return _not_modified(operation.etag) if is_known else _with_etag(operation)
 
 
 @router.put("/{operation_id}", response_model=OperationPublic, responses=_CHANGE)
