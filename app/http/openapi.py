@@ -63,7 +63,6 @@ SHARED: list[type[BaseModel]] = [Problem, OAuthError]
 _HEADERS_OF_STATUS = {
     401: ["WWW-Authenticate"],
     403: ["WWW-Authenticate"],
-    405: ["Allow"],
     429: ["Retry-After", "RateLimit-Policy", "RateLimit"],
     503: ["Retry-After"],
 }
