@@ -95,7 +95,6 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
 # Examples by format or type, for parameters that have none of their own.
 _EXAMPLES = {
     "integer": 1,
-    "number": 0.5,
     "boolean": True,
     "uuid": "01935b0e-7c1a-7000-8000-0123456789ab",
     "date-time": "2026-11-24T12:00:00Z",
@@ -160,7 +159,6 @@ def _add_errors(path: str, method: str, operation: dict[str, Any], scopes: list[
 
 
 _NULL = {"type": "null"}
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 def simplify(node: Any) -> None:
@@ -180,7 +178,7 @@ def _simplify(schema: dict[str, Any]) -> None:
         case [{"type": str(kind)} as only, *others] if others in ([], [_NULL]):
             del schema["anyOf"]
             schema |= only | schema | {"type": [kind, "null"] if others else kind}
-    for bound in _BOUNDS:
+    for bound in ("minimum", "maximum"):
         if isinstance(value := schema.get(bound), float) and value.is_integer():
             # As a float, 2^63 - 1 is 2^63, which is no integer of 64 bits.
             schema[bound] = min(int(value), 2**63 - 1)
