@@ -4,7 +4,6 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fastapi.routing import APIRoute
 from pydantic import MISSING, BaseModel
 from sqlmodel import Field, SQLModel
 
@@ -16,12 +15,6 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 Kind: TypeAlias = type[AppError] | AppError
 
 TEXTS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-
-def operation_id(route: APIRoute) -> str:
-    """The name of a route in generated clients: its function's name in camel case."""
-    first, *others = route.name.split("_")
-    return first + "".join(word.capitalize() for word in others)
 
 
 class Mistake(SQLModel):

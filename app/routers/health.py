@@ -4,8 +4,9 @@ import logging
 from itertools import product
 from typing import get_args
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import case, func
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,14 +18,15 @@ from app.core.database import Database
 from app.core.dialects import reason
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable, found
 from app.http.monitoring import Health, check_scraper
-from app.http.openapi import operation_id, problems
+from app.http.openapi import problems
+from app.http.routing import Router
 from app.models.job import Job, JobKind, JobState
 from app.models.user import Role
 from app.services import services_of
 
 log = logging.getLogger("muster.error")
 
-router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
+router = Router(tags=["health"], route_class=APIRoute)  # monitoring has no rate limit
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
