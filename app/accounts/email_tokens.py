@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from app.accounts.users import find_user, lock_user
 from app.core.crypto import parse_signed
-from app.core.errors import AlreadyConfirmed, InvalidLink
+from app.core.errors import AlreadyConfirmed, InvalidLink, found
 from app.models.audit import EventName, record
 from app.models.user import LINK_KINDS, LinkKind, User
 from app.oauth2.access_tokens import Signers
@@ -58,10 +58,8 @@ def _authenticate(
 
     `now=None` skips the expiry check.
     """
-    presented = parse_signed(token)
-    user = (lock_user if lock else find_user)(session, presented.id) if presented else None
-    if presented is None or user is None:
-        raise InvalidLink
+    presented = found(parse_signed(token), InvalidLink)
+    user = found((lock_user if lock else find_user)(session, presented.id), InvalidLink)
     for kind in kinds:
         if user.link_recipient(kind) and signers.links[kind].verify(presented, _binding(user, kind, user.auth_epoch)):
             is_newest = presented.number >= getattr(user, f"newest_{kind}")

@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 
 from app.core import metrics
 from app.core.crypto import SignedToken, parse_signed
-from app.core.errors import InvalidToken
+from app.core.errors import InvalidToken, found
 from app.core.oauth_errors import InvalidGrant, UnsupportedGrantType
 from app.core.scopes import in_order
 from app.models.audit import record
@@ -79,9 +79,9 @@ class AuthorizationServer(ResourceServer):
 
         A valid code presented with the wrong binding was stolen: its session is revoked.
         """
-        presented = parse_signed(asked.token)
-        row = session.get(RefreshToken, presented.id) if presented else None
-        if presented is None or presented.number or row is None or row.created_at + CODE_TTL <= now:
+        presented = found(parse_signed(asked.token), InvalidGrant)
+        row = found(session.get(RefreshToken, presented.id), InvalidGrant)
+        if presented.number or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
         if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime
             raise InvalidGrant
@@ -94,8 +94,8 @@ class AuthorizationServer(ResourceServer):
 
     def refresh(self, session: Session, asked: RotationRequest, now: datetime) -> TokenPair:
         """Issue the next token pair (RFC 6749 section 6), by the rotation of RFC 9700 section 4.14.2."""
-        presented = parse_signed(asked.token)
-        if presented is None or not presented.number:
+        presented = found(parse_signed(asked.token), InvalidGrant)
+        if presented.number == 0:  # a code
             raise InvalidGrant
         return self._rotate(session, presented, asked, now)
 

@@ -10,7 +10,7 @@ import pydantic
 from pydantic import MISSING, SecretStr
 from sqlmodel import Field, Session, SQLModel
 
-from app.core.errors import UnknownClient
+from app.core.errors import UnknownClient, found
 from app.core.oauth_errors import InvalidRequest, InvalidScope, OAuthError, UnsupportedResponseType, oauth_error
 from app.core.scopes import SCOPES, in_order
 from app.models.base import described
@@ -154,9 +154,7 @@ class AuthorizationRequest:
         """Raise the OAuthError to redirect with if a parameter is not valid."""
         if self.is_repeating:
             raise InvalidRequest("A parameter is repeated.")
-        response_type = self.parameters.get("response_type")
-        if response_type is None:
-            raise InvalidRequest("response_type is missing.")
+        response_type = found(self.parameters.get("response_type"), InvalidRequest("response_type is missing."))
         if response_type != "code":
             raise UnsupportedResponseType
         method, challenge = (self.parameters.get(name, "") for name in ("code_challenge_method", "code_challenge"))

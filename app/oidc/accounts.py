@@ -11,7 +11,7 @@ from sqlmodel import Session, col, update
 
 from app.accounts.users import change_role, create_user, free_address, get_role, lock_user
 from app.core.database import Database
-from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable
+from app.core.errors import EmailMissing, InvalidToken, ProviderUnavailable, found
 from app.core.scopes import USER
 from app.models.audit import record
 from app.models.user import Identity, User
@@ -68,11 +68,10 @@ def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime)
 def create_account(session: Session, claims: ProviderClaims, profile: Profile, issued_at: datetime) -> None:
     """Insert an account without a password. Unique constraints report a taken address and a concurrent request.
     An address that the provider has verified is not taken by an account that never verified it."""
-    if profile.email is None:
-        raise EmailMissing
+    email = found(profile.email, EmailMissing)
     if profile.is_verified:
-        free_address(session, profile.email)
-    user = User(email=profile.email, name=profile.name, is_verified=profile.is_verified)
+        free_address(session, email)
+    user = User(email=email, name=profile.name, is_verified=profile.is_verified)
     create_user(session, user, claims.role or USER)
     session.add(Identity(user_id=user.id, issuer=claims.issuer, subject=claims.subject, synced_at=issued_at))
     record(session, "identity-added", user_id=user.id)

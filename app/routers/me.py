@@ -108,8 +108,7 @@ def _change_password(
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
     device = Device(row.client_id, row.device, client_address(request), row.user_agent)
-    epoch, in_cookie = user.auth_epoch + 1, me.claims.in_cookie
-    sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=in_cookie)
+    sign_in = SignIn(user.id, user.auth_epoch + 1, device, row.scope, method=None, in_cookie=me.claims.in_cookie)
     return services.authorization_server.start_session(session, sign_in, utcnow())
 
 
