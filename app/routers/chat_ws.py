@@ -59,10 +59,10 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         await websocket.accept()
         code = await _serve(websocket)
         reason = _REASONS[code] if code else ""
-    except _GONE:
-        return
     except Exception as error:
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        if isinstance(first, _GONE):
+            return
         refusal = classify(websocket, first)
         code, reason = _CODES.get(refusal.status, CloseReason.SLOW), refusal.detail
     if code is not None:
@@ -118,15 +118,11 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscr
 
 async def _receive_messages(websocket: WebSocket, caller: Caller, room: str) -> None:
     """Store the client's messages until it leaves."""
-    with suppress(*_GONE):
-        while True:
-            received = await websocket.receive()
-            if received["type"] == "websocket.disconnect":
-                break
-            if received.get("text") is None:
-                raise UnsupportedMediaType("Send text frames only.")
-            if answer := await _post(websocket, caller, room, received["text"]):
-                await websocket.send_json(answer)
+    while (received := await websocket.receive())["type"] != "websocket.disconnect":
+        if received.get("text") is None:
+            raise UnsupportedMediaType("Send text frames only.")
+        if answer := await _post(websocket, caller, room, received["text"]):
+            await websocket.send_json(answer)
 
 
 async def _post(websocket: WebSocket, caller: Caller, room: str, text: str) -> dict[str, Any] | None:
