@@ -114,9 +114,8 @@ def next_page(request: Request, name: str, cursor: str) -> dict[str, str]:
 
 def next_link(request: Request, **query: object) -> str:
     """A Link header to the next page. It is a relative reference: a proxy may call this process by an internal name."""
-    sent = {name: value for name, value in request.query_params.multi_items() if name not in query}
     path = request.scope["raw_path"].decode()  # decoded, /api/tasks%0A would break the header
-    return f'<{path}?{urlencode(sent | query)}>; rel="next"'
+    return f'<{path}?{urlencode({**request.query_params, **query})}>; rel="next"'
 
 
 SessionId = Annotated[UUID, Path(description="The id of the session, from the list of sessions.")]
