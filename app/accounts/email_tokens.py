@@ -42,7 +42,7 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
         user.email, user.new_email = user.new_email, None
     user.is_verified = True
     event: EventName = "email-changed" if user.email != former else "email-verified"
-    record(session, event, user_id=user.id, actor_id=user.id)
+    record(session, event, user_id=user.id, by_owner=True)
     return user, former
 
 

@@ -105,7 +105,7 @@ def replace_password(session: Session, user: User, password_hash: str, *, reason
     values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
     _apply_if_unchanged(session, user, update(User).where(col(User.is_active)).values(values))
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason)
-    record(session, reason, user_id=user.id, actor_id=user.id)
+    record(session, reason, user_id=user.id, by_owner=True)
 
 
 def end_all_sessions(session: Session, user: User, *, reason: str) -> None:

@@ -56,15 +56,17 @@ def record(
     event: EventName,
     *,
     user_id: UUID | None = None,
-    actor_id: UUID | None = None,
     session_id: UUID | None = None,
+    by_owner: bool = False,
     **details: str,
 ) -> None:
     """Add an event to this transaction, and to the log once it is committed.
 
-    The actor is the authenticated caller of the request, unless `actor_id` says who has just proved to be somebody.
+    The actor is the authenticated caller of the request or, with `by_owner`, the account's owner, who has just proved
+    to be that by other means.
     """
-    ids: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id or actor.get()}
+    actor_id = user_id if by_owner else actor.get()
+    ids: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id}
     host = client_host.get()  # "" outside of requests
     address = parse_address(host) if host else ""
     session.add(AuditEvent(event=event, address=address, details=details, **ids))

@@ -6,7 +6,6 @@ docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks t
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from sqlmodel import Session, col
 
@@ -39,7 +38,7 @@ class AuthorizationServer(ResourceServer):
         idle, absolute = now + self._settings.refresh_idle_ttl, now + self._settings.refresh_absolute_ttl
         row = insert_session(session, sign_in, now, idle_expires_at=idle, absolute_expires_at=absolute)
         if sign_in.method:
-            self._record_sign_in(session, sign_in.method, user_id=row.user_id, session_id=row.id)
+            record(session, "sign-in", user_id=row.user_id, session_id=row.id, by_owner=True, method=sign_in.method)
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
@@ -130,13 +129,9 @@ class AuthorizationServer(ResourceServer):
     def _count(self, session: Session, before: SessionSnapshot, changes: dict[str, Any]) -> None:
         if before.generation == 0:
             metrics.count("logins", result="ok")
-            self._record_sign_in(session, "code", user_id=before.user_id, session_id=before.id)
+            record(session, "sign-in", user_id=before.user_id, session_id=before.id, by_owner=True, method="code")
         else:
             metrics.count("rotations" if changes else "lost_answers")
-
-    @staticmethod
-    def _record_sign_in(session: Session, method: str, *, user_id: UUID, session_id: UUID) -> None:
-        record(session, "sign-in", user_id=user_id, actor_id=user_id, session_id=session_id, method=method)
 
     # ---- Revocation: RFC 7009 section 2 ----
 
@@ -156,7 +151,7 @@ class AuthorizationServer(ResourceServer):
         except (InvalidGrant, InvalidToken):
             return
         if revoke_sessions(session, col(RefreshToken.id) == session_id, reason="signed-out"):
-            record(session, "sign-out", user_id=user_id, actor_id=user_id, session_id=session_id)
+            record(session, "sign-out", user_id=user_id, session_id=session_id, by_owner=True)
 
     # ---- Introspection: RFC 7662 section 2.2 ----
 
