@@ -163,9 +163,11 @@ def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> lis
 
 
 def lock_owner(session: Session, owner_id: UUID) -> None:
-    """Lock the owner's row, so that no other transaction changes this owner's operations until this one ends."""
-    if session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first() is None:
-        raise InvalidToken  # the account was deleted after the request was authenticated
+    """Lock the owner's row, so that no other transaction changes this owner's operations until this one ends.
+
+    Raises InvalidToken if the account was deleted after the request was authenticated.
+    """
+    found(session.connection().execute(_LOCK_OWNER, {"owner_id": owner_id}).first(), InvalidToken)
 
 
 def create_operation(session: Session, owner_id: UUID, body: OperationCreate, now: datetime) -> OperationPublic:
