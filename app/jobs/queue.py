@@ -68,6 +68,7 @@ class JobQueue:
             else ThreadBackend(lambda job_id, _: self.run(job_id))
         )
         self._handle: Handler
+        self._last_purge = ""
         self._stopping = Event()
         self._sweeper = Thread(target=self._sweep_forever, daemon=True, name="sweep")
 
@@ -218,10 +219,13 @@ class JobQueue:
             self._fail(self._claimed(job), "no heartbeat", *stale, delay=timedelta(0))
 
     def _schedule_purge(self, now: datetime) -> None:
-        """Enqueue one purge a day: the unique name lets the first sweep win. The others write nothing."""
-        job = Job(kind="purge", queue=POLICIES["purge"].queue, name=f"purge {now:%Y-%m-%d}")
-        with self._database.thread_scope(write=True) as session:
-            insert_missing(session, Job, **job.model_dump())
+        """Enqueue one purge a day: the unique name lets the first process win."""
+        name = f"purge {now:%Y-%m-%d}"
+        if name != self._last_purge:  # else every sweep would take SQLite's write lock
+            job = Job(kind="purge", queue=POLICIES["purge"].queue, name=name)
+            with self._database.thread_scope(write=True) as session:
+                insert_missing(session, Job, **job.model_dump())
+            self._last_purge = name
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
         is_lost = col(Job.sent_at) < now - LOST_AFTER
