@@ -147,7 +147,7 @@ def test_every_page_is_accessible_stable_and_fits_the_screen(
     page.get_by_role("button", name="Import").click()
     expect(page.get_by_text("Nothing was imported: these 20 lines, and perhaps more, are wrong.")).to_be_visible()
     check(page, "a refused import")
-    saved, link = tmp_path / "statement.html", visitor.open("/jobs").get_by_role("link", name="Read")
+    saved, link = tmp_path / "statement.html", visitor.open("/jobs").get_by_role("link", name="Read").first
     saved.write_bytes(visitor.context.request.get(f"{visitor.url}{link.get_attribute('href')}").body())
     page.goto(saved.as_uri())
     check(page, "a statement that was saved")
