@@ -123,7 +123,7 @@ function show(message) {
   add(isMine, isMine ? "You" : message.author || "Someone", message.created_at, message.text, message.author_id);
 }
 
-// Without `authorId` it is not sent yet, and no other message is grouped with it.
+// A message without `authorId` is not sent yet, and no other message is grouped with it.
 function add(isMine, author, moment, text, authorId = "") {
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
   const item = document.createElement("li");
@@ -150,7 +150,7 @@ function linkTo(address) {
   return Object.assign(document.createElement("a"), { href: address, textContent: address, target: "_blank", rel: "noreferrer noopener" });
 }
 
-// Above the first message of a day stands the day; within an hour an author's name stands once.
+// Shows the day above its first message, and an author's name once an hour.
 function arrange(item) {
   const previous = item.previousElementSibling;
   const [time, before] = [item, previous].map((each) => each?.querySelector("time")?.dateTime);
@@ -187,7 +187,7 @@ form.addEventListener("submit", (event) => {
 
 addEventListener("online", () => { if (!isReady) connect(); });
 addEventListener("offline", () => socket.close());
-list.querySelectorAll(".day").forEach((day) => day.remove()); // those of UTC
+list.querySelectorAll(".day").forEach((day) => day.remove()); // the server's day headings are in UTC
 list.querySelectorAll("li").forEach(arrange);
 document.querySelector(".rooms [aria-current]").scrollIntoView({ block: "nearest" });
 list.scrollTop = list.scrollHeight;

@@ -1,4 +1,4 @@
-// Hands the answer of /authorize to the Swagger UI that opened this window.
+// Passes the response of /authorize to the Swagger UI that opened this window.
 const { auth, state, redirectUrl, callback, errCb } = window.opener.swaggerUIRedirectOauth2;
 const answer = new URLSearchParams(location.search);
 if (answer.get("state") === state && answer.has("code")) {

@@ -11,7 +11,7 @@ const keepSession = {
           session = { ...given, expires: Date.now() + given.token.expires_in * 1000 };
           return original(given);
         },
-        // Where there are no pages. As a public client: by default it would send HTTP Basic, as if it had a secret.
+        // Used where there are no pages. Swagger UI would send HTTP Basic by default, as if this public client had a secret.
         authorizePassword: (original) => (given) => original({ ...given, passwordType: "request-body" }),
         logout: (original) => (names) => {
           revoke();
@@ -22,8 +22,8 @@ const keepSession = {
   },
 };
 
-// Errors that any route may answer with are described once, above all routes, and not under each of them. A body that is
-// a file or text is text, which comes with an example.
+// Removes the errors that any route may return from each route, since the page describes them once above all routes. Where
+// a body may be a file or text, only text remains, which has an example.
 const simplify = {
   statePlugins: {
     spec: {
@@ -79,7 +79,7 @@ async function requestInterceptor(request) {
 }
 
 addEventListener("pagehide", (event) => event.persisted || revoke());
-localStorage.removeItem("authorized"); // where the release before kept the password
+localStorage.removeItem("authorized"); // the previous release kept the password there
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);

@@ -1,5 +1,5 @@
-// A file that is chosen is shown before it is sent, and a line that is wrong is selected, to be corrected right there. Dates
-// without a time zone, as spreadsheets write them, are in the reader's own.
+// Shows a chosen file before it is sent, and selects a wrong line, to be corrected right there. Dates without a time zone,
+// as spreadsheets write them, are taken to be in the reader's own.
 const file = document.getElementById("file");
 const field = document.getElementById("lines");
 const DATE = /(?<=^|[,;\t"])(?:(\d{4})-(\d\d?)-(\d\d?)|(\d\d?)\.(\d\d?)\.(\d{4}))(?:[ T](\d\d?):(\d\d)(?::(\d\d))?)?(?=[,;\t"\r\n]|$)/gm;
@@ -14,7 +14,7 @@ function withZones(text) {
   });
 }
 
-// Old spreadsheets write the encoding of Windows.
+// Old spreadsheets save files in the Windows encoding.
 async function read(bytes) {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(await bytes);
@@ -28,10 +28,10 @@ async function show() {
 }
 
 file.addEventListener("change", show);
-if (!field.value) show(); // a file that was chosen before this script was there
+if (!field.value) show(); // for a file chosen before this script was loaded
 field.form.addEventListener("formdata", ({ formData }) => formData.set("lines", withZones(field.value)));
 const links = document.querySelectorAll("a[data-line]");
-if (links.length) scrollTo(0, 0); // the field has the focus, and what is wrong stands above it
+if (links.length) scrollTo(0, 0); // the field has the focus, and the errors are above it
 for (const link of links) {
   link.addEventListener("click", (event) => {
     event.preventDefault();

@@ -25,7 +25,7 @@ async function refresh() {
     } else {
       const seconds = Number(response.headers.get("Retry-After")) || 5;
       wait = 1000 * seconds;
-      notify(response.status === 429 ? `Too many attempts. Trying again in ${inWords(seconds)}.` : "The service is not available. Trying again.");
+      notify(response.status === 429 ? `The list cannot be refreshed right now. Trying again in ${inWords(seconds)}.` : "The service is not available. Trying again.");
     }
   } catch {
     wait = 2 * INTERVAL;

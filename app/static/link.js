@@ -5,5 +5,5 @@ if (token) {
   document.querySelector("[data-from-link]").hidden = true;
   history.replaceState(null, "", location.pathname);
 }
-// A second link opened in the same tab changes only what is behind the #: the page is loaded anew, since it may have no form.
+// A second link opened in the same tab changes only the part after the #. Reload the page, which may have no form now.
 addEventListener("hashchange", () => location.replace(`${location.pathname}?${location.hash}`));

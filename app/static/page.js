@@ -1,5 +1,5 @@
-// On every page: times in the reader's own zone, relative while they are recent; menus that close by themselves; passwords
-// that can be shown and are checked while they are typed; and the focus in the first field that has to be corrected.
+// Loaded on every page: times in the reader's own zone, relative while they are recent; menus that close by themselves;
+// passwords that can be shown and are checked while they are typed; and the focus in the first field that has to be corrected.
 const MINUTE = 60, HOUR = 60 * MINUTE, DAY = 24 * HOUR; // seconds
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
@@ -21,8 +21,8 @@ function localDay(moment) {
   return days > -2 ? relative.format(days, "day") : moment.toLocaleDateString("en", { dateStyle: "full" });
 }
 
-// Of every <time> in `root`; those with data-exact, such as the date of an operation, are never relative, and those with data-day
-// or data-clock are a part of the time.
+// Shows every <time> in `root` in the reader's zone. Those with data-exact, such as the date of an operation, are never
+// relative; those with data-day or data-clock show a part of the time.
 function showLocalTimes(root) {
   for (const time of root.querySelectorAll("time")) {
     const moment = new Date(time.dateTime);
@@ -34,7 +34,7 @@ function showLocalTimes(root) {
   for (const note of root.querySelectorAll("[data-utc-note]")) note.hidden = true;
 }
 
-// A field for a time in UTC shows the reader's own, and is sent in UTC again.
+// Shows a field's UTC time in the reader's own zone, and sends it in UTC.
 function localField(field) {
   const pad = (text) => text.padEnd(23, ":00.000".slice(text.length - 16));
   const toLocal = (date) => new Date(date - date.getTimezoneOffset() * 60000).toISOString();
@@ -57,7 +57,7 @@ function showable(field) {
   field.after(button);
 }
 
-// Below a new password, what the server says of it during a pause: by the same rule that it applies to what is sent.
+// Shows the server's verdict below a new password whenever typing pauses; the server applies the rule of registration.
 function checkWhileTyping(field) {
   const verdict = document.createElement("p");
   verdict.className = "hint verdict";
@@ -72,7 +72,7 @@ function checkWhileTyping(field) {
     if (field.value) pause = setTimeout(check, 600); // ms
   };
   field.addEventListener("input", wait);
-  wait(); // for what was typed before this script was there
+  wait(); // for a password typed before this script was loaded
   async function check() {
     const form = new FormData(field.form), password = field.value;
     const body = new URLSearchParams({ password });

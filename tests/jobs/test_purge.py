@@ -1,4 +1,4 @@
-"""The daily purge: rows that nothing can ask for any more are deleted once a day, and phones learn what they missed."""
+"""The daily purge: rows that nothing can ask for anymore are deleted once a day, and phones learn what they missed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

@@ -147,7 +147,7 @@ def let_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_withdrawn_key_expires_within_the_hour(
     monkeypatch: pytest.MonkeyPatch, left: str, refusal: type[Exception]
 ) -> None:
-    """The first uses after that time wait for what the provider says, also if it has no key any more."""
+    """The first uses after that time wait for what the provider says, also if it has no key anymore."""
     unfit = {**SigningKey("RS256").public, "use": "enc"}
     answers = {"another": [SigningKey("ES256").public], "none": [], "unfit": [unfit]}
 
