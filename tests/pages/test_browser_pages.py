@@ -374,7 +374,9 @@ def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chro
         expect(page.get_by_role("button", name="Cancel")).to_be_focused()
         page.evaluate("document.getElementById('jobs').dataset.unfinished = ''")
         page.evaluate("refresh()")
-        expect(page.get_by_role("alert")).to_have_text("The list cannot be refreshed right now. Trying again in 4 seconds.")
+        expect(page.get_by_role("alert")).to_have_text(
+            "The list cannot be refreshed right now. Trying again in 4 seconds."
+        )
         page.clock.run_for("04")
         expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
         page.clock.run_for("04")
