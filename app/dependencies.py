@@ -52,7 +52,7 @@ LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="m
 # ---- Pages of lists, ids, filters, idempotency keys ----
 
 
-_NEXT_PAGE = "The cursor of the next page, from the header Next-Cursor."
+_NEXT_PAGE = "The cursor of the next page, from the Next-Cursor header."
 Cursor = Annotated[str | None, Query(max_length=2000, description=_NEXT_PAGE, examples=["dGhlIGN1cnNvcg"])]
 
 
@@ -66,7 +66,7 @@ class Page:
         if after:
             self.position = self._signer.verify(after, request.scope["path"])
             if self.position is None:
-                message = "This is not a cursor of this list. Take it from the header Next-Cursor."
+                message = "This cursor does not belong to this list. Take it from the Next-Cursor header."
                 raise Invalid.at("query", "after", message=message, kind="cursor")
 
     def read(

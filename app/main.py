@@ -86,7 +86,7 @@ def create_api() -> FastAPI:
     # Routes are tried in this order: the most used come first, and CSV before operations, where /export would be an id.
     for router in (me.router, operations_csv.router, operations.router, *routers):
         api.router.routes += router.routes  # include_router() would match each twice: a tenth of the CPU
-    add_shared_parts(api, settings, error_response, headers={}, cors=True)
+    add_static_files_and_middleware(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
     install_openapi(api)
     return api
@@ -110,7 +110,7 @@ def create_web(api: FastAPI | None) -> FastAPI:
         routers += [page_health.router]
     for router in routers:
         web.include_router(router)
-    add_shared_parts(web, settings, answer_page, headers=page_headers(), cors=False)
+    add_static_files_and_middleware(web, settings, answer_page, headers=page_headers(), cors=False)
     return web
 
 
@@ -160,7 +160,7 @@ async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def add_shared_parts(
+def add_static_files_and_middleware(
     app: FastAPI, settings: Settings, handle_error: ErrorHandler, *, headers: dict[str, str], cors: bool
 ) -> None:
     """Add static files, the handler of all errors, and the middleware to the API or the pages.

@@ -43,7 +43,7 @@ class AccountLimits:
 
     def count_confirmation(self, user_id: UUID) -> None:
         """Count a confirmation of the current password by somebody who is signed in; nothing gives it back."""
-        self._hit(_account_key(f"proof/{user_id}"), kind="password")
+        self._hit(_account_key(f"confirmation/{user_id}"), kind="password")
 
     def count_failure(self, account: str) -> None:
         """Count a wrong password toward the ceiling."""

@@ -24,12 +24,12 @@ USERS = select(User).options(joinedload(User.role, innerjoin=True))  # type: ign
 
 
 def find_user(session: Session, user_id: UUID) -> User | None:
-    """The user with their role."""
+    """The user with this id, with their role; None if there is none."""
     return session.exec(USERS.where(User.id == user_id)).one_or_none()
 
 
 def find_user_by_email(session: Session, email: str) -> User | None:
-    """The user with their role."""
+    """The user with this address, with their role; None if there is none."""
     return session.exec(USERS.where(User.email == email)).one_or_none()
 
 

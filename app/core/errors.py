@@ -102,8 +102,8 @@ class MetricsRefused(AppError, status=403, title="Metrics are not public"):
 
 
 # A person's first token creates their account, which needs an address.
-class EmailMissing(AppError, status=403, title="The identity provider names no e-mail address"):
-    """The identity provider names no valid e-mail address for you. Request the scope email."""
+class EmailMissing(AppError, status=403, title="The identity provider supplied no e-mail address"):
+    """The identity provider did not supply a valid e-mail address for you. Request the scope `email`."""
 
 
 class NotFound(AppError, status=404, title="Not found"):
@@ -148,7 +148,7 @@ class ResyncRequired(AppError, status=410, title="The copy must be filled again"
     """The server no longer knows these changes. Empty the copy and fill it from since=0 with full=true."""
 
 
-# RFC 9110 section 13.1.1: protects another change from being overwritten.
+# If-Match (RFC 9110 section 13.1.1) protects another change from being overwritten.
 class PreconditionFailed(AppError, status=412, title="Changed in the meantime"):
     """The operation has changed since the version that If-Match names. Read it again and repeat the change."""
 
@@ -176,7 +176,7 @@ class IdempotencyKeyReused(AppError, status=422, title="The Idempotency-Key belo
 
 
 class AlreadyConfirmed(AppError, status=409, title="Already confirmed"):
-    """The e-mail address of this link is confirmed already."""
+    """The e-mail address in this link is already confirmed."""
 
 
 # A reset, verification or e-mail change token that was used, has expired or was not issued here.

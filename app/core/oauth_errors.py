@@ -4,8 +4,6 @@ from typing import Any
 
 from app.core.errors import AppError, InsufficientScope, InvalidToken, Unauthenticated
 
-OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
-
 
 class OAuthError(AppError, status=400, title="The token request failed"):
     """The token request failed."""

@@ -68,7 +68,7 @@ def _recipient(arguments: Mapping[str, str], user: User) -> str | None:
 # ---- Sending ----
 
 TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
-# For the operator. The first that fits counts; a server's own words are left out, since they may repeat the address.
+# The words for the operator: those of the first that fits. A server's own are left out: they may repeat the address.
 _FAILURES: list[tuple[type[Exception], str]] = [
     (smtplib.SMTPAuthenticationError, "The mail server refused the user name or the password of MAIL_URL"),
     (smtplib.SMTPRecipientsRefused, "The mail server refused the recipient"),

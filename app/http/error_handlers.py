@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from app.core import errors, metrics
 from app.core.dialects import as_app_error, reason
 from app.core.errors import AppError, Internal, Invalid, Unavailable
-from app.core.oauth_errors import OAUTH_PATHS, oauth_error
+from app.core.oauth_errors import oauth_error
 from app.http.middleware import route_template
 
 log = logging.getLogger("muster.error")
@@ -23,6 +23,7 @@ log = logging.getLogger("muster.error")
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 MAX_ERRORS = 20  # in one response
+OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
 

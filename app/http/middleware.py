@@ -31,7 +31,7 @@ ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # Any other method is counted as OTHER: a client could make up methods, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-# Requested every few seconds, or many times for each page.
+# Paths that are requested every few seconds, or many times for each page.
 _UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics", "/static/{path}"})
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.

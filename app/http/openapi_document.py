@@ -9,9 +9,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic.json_schema import models_json_schema
 
 from app.core import errors
-from app.core.oauth_errors import OAUTH_PATHS
 from app.core.scopes import SCOPES
 from app.core.settings import ROOT, get_settings
+from app.http.error_handlers import OAUTH_PATHS
 from app.http.middleware import ANY_VERSION_PATHS
 from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 

@@ -48,7 +48,7 @@ class _List(NamedTuple):
 
 
 ME: Any = bindparam("me")  # the owner of the archive
-# As in OwnAuditEvent: where an admin was is not shown.
+# Admins' addresses are left out, as in OwnAuditEvent.
 _OWN_ADDRESS = case((col(AuditEvent.actor_id) != col(AuditEvent.user_id), ""), else_=col(AuditEvent.address))
 _LISTS = {  # the lists that `exported_lists` cannot derive from the tables
     "sessions": _List(RefreshToken, _SessionRecord, col(RefreshToken.user_id) == ME),

@@ -96,7 +96,7 @@ def _rows(file: StringIO) -> list[tuple[Any, ...]]:
     except csv.Error:
         faulty.append(_invalid(line, "this is not CSV as defined by RFC 4180"))
     if faulty:
-        raise _together(faulty)
+        raise _combined(faulty)
     return rows
 
 
@@ -128,7 +128,7 @@ def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tupl
     except ValidationError as error:
         mistakes = error.errors(include_input=False, include_url=False)
         faults = [_invalid(line, _in_words(e["type"], e["msg"]), str(e["loc"][0])) for e in mistakes]
-        raise _together(faults) from None
+        raise _combined(faults) from None
     return tuple(getattr(row, name) for name in COLUMNS)
 
 
@@ -161,7 +161,7 @@ def _invalid(line: int, message: str, column: str | None = None) -> Invalid:
     return Invalid(f"In {place}: {message}.", errors=[error], line=line)
 
 
-def _together(mistakes: list[Invalid]) -> Invalid:
-    """One error for all of them, in the words of the first."""
+def _combined(mistakes: list[Invalid]) -> Invalid:
+    """One error that lists the mistakes of all; its detail is that of the first."""
     errors = [error for mistake in mistakes for error in mistake.members["errors"]]
     return Invalid(mistakes[0].detail, errors=errors, line=mistakes[0].members["line"])

@@ -63,7 +63,7 @@ def record(
     """Add an event to this transaction, and to the log once it is committed.
 
     The actor is the authenticated caller of the request or, with `by_owner`, the account's owner, who has just proved
-    to be that by other means.
+    their identity otherwise, such as by a password or a mailed link.
     """
     actor_id = user_id if by_owner else actor.get()
     ids: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "actor_id": actor_id}

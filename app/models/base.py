@@ -75,7 +75,7 @@ SortedName = String(100).with_variant(String(100, collation="C"), "postgresql")
 SortedAddress = String(254).with_variant(String(254, collation="C"), "postgresql")
 
 
-# Of every relationship: reading one that the query has not loaded is an error, never another query.
+# The options of every relationship: reading one that the query has not loaded is an error, never another query.
 NEVER_LAZY = {"lazy": "raise"}
 
 

@@ -96,7 +96,7 @@ def _deliverable(value: str) -> str:
     return value
 
 
-# Not validated again when it is read.
+# An address is not validated again when it is read.
 StoredEmail = Annotated[str, text_schema("The e-mail address.", "ada@example.com", format="email", maxLength=MAX_EMAIL)]
 Email = Annotated[StoredEmail, AfterValidator(email_address), AfterValidator(_deliverable)]
 NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their address (app/accounts/users.py)

@@ -72,13 +72,13 @@ class AuthorizationServer(ResourceServer):
         )
         return self._signers.code.sign(row.id, 0, row.secret)
 
-    def redeem(self, session: Session, asked: RotationRequest, binding: CodeBinding, now: datetime) -> TokenPair:
+    def redeem(self, session: Session, rotation: RotationRequest, binding: CodeBinding, now: datetime) -> TokenPair:
         """Exchange a code (RFC 6749 section 4.1.3). This is the first rotation, from generation 0 to 1, so a client can
         repeat it if the response was lost.
 
         A valid code presented with the wrong binding was stolen: its session is revoked.
         """
-        presented = found(parse_signed(asked.token), InvalidGrant)
+        presented = found(parse_signed(rotation.token), InvalidGrant)
         row = found(session.get(RefreshToken, presented.id), InvalidGrant)
         if presented.number or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
@@ -89,25 +89,25 @@ class AuthorizationServer(ResourceServer):
             snapshot = self._verified_session(session, presented)
             if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
                 raise InvalidGrant
-        return self._rotate(session, presented, asked, now)
+        return self._rotate(session, presented, rotation, now)
 
-    def refresh(self, session: Session, asked: RotationRequest, now: datetime) -> TokenPair:
+    def refresh(self, session: Session, rotation: RotationRequest, now: datetime) -> TokenPair:
         """Issue the next token pair (RFC 6749 section 6), by the rotation of RFC 9700 section 4.14.2."""
-        presented = found(parse_signed(asked.token), InvalidGrant)
+        presented = found(parse_signed(rotation.token), InvalidGrant)
         if presented.number == 0:  # a code
             raise InvalidGrant
-        return self._rotate(session, presented, asked, now)
+        return self._rotate(session, presented, rotation, now)
 
-    def _rotate(self, session: Session, presented: SignedToken, asked: RotationRequest, now: datetime) -> TokenPair:
+    def _rotate(self, session: Session, presented: SignedToken, rotation: RotationRequest, now: datetime) -> TokenPair:
         """The successor of a verified code or refresh token, or the one issued already, if this is a retry."""
         while True:
             snapshot = self._verified_session(session, presented)
             if snapshot.is_suspended:
                 raise UnsupportedGrantType  # the client keeps its token, which may be accepted again later
-            if asked.client_id not in {None, snapshot.client_id} or not snapshot.is_live(now):
+            if rotation.client_id not in {None, snapshot.client_id} or not snapshot.is_live(now):
                 raise InvalidGrant
-            granted, grace = scope_of_pair(snapshot, asked.scope), self._settings.refresh_grace
-            match snapshot.rotation_action(presented.number, arrived=asked.arrived, grace=grace):
+            granted, grace = scope_of_pair(snapshot, rotation.scope), self._settings.refresh_grace
+            match snapshot.rotation_action(presented.number, arrived=rotation.arrived, grace=grace):
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
                 case RotationAction.ROTATE:

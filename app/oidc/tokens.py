@@ -16,9 +16,9 @@ from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims
 from app.oauth2.jwts import Jwt
 
 _CLIENT = ("azp", "client_id", "cid")  # claims that name the client: RFC 9068 and most providers, Okta
-# Of ID tokens (OpenID Connect Core sections 2 and 3) and logout tokens.
+# Claims of ID tokens (OpenID Connect Core sections 2 and 3) and logout tokens.
 _NEVER_IN_ACCESS_TOKENS = {"nonce", "at_hash", "c_hash", "s_hash", "events"}
-# Of claims that only our own access tokens have. Nothing reads these: a caller's session and user are in the database.
+# Placeholders for claims that only our own access tokens have. Nothing reads them: the database has session and user.
 _PLACEHOLDERS = {"sub": UUID(int=0), "sid": UUID(int=0), "gen": 0, "client_id": "", "jti": ""}
 
 

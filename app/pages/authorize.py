@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from app.core.scopes import SCOPES
 from app.pages.api_client import ApiError, call_api
-from app.pages.forms import PlainForm
+from app.pages.forms import TEXTS, PlainForm
 from app.pages.rendering import page, page_headers, redirect, to_sign_in
 
 router = APIRouter()
@@ -47,8 +47,8 @@ async def _refused(request: Request, address: str) -> Response:
     its policy to all redirects that follow, and would block this one, so a page leads on to the app instead."""
     if request.headers.get("sec-fetch-site") != "same-origin":
         return RedirectResponse(address, 303, HEADERS)
-    detail = "It asks for something that your account may not do."
-    answer = await page(request, "error.html", title="Not signed in to the app", detail=detail, app_address=address)
+    title, detail = TEXTS["authorize"]["refused"]
+    answer = await page(request, "error.html", title=title, detail=detail, app_address=address)
     answer.headers.update(HEADERS | {"Refresh": f"0; url={address}"})
     return answer
 

@@ -51,7 +51,7 @@ def _register(session: Session, services: Services, body: UserCreate, password_h
 @local_accounts.post("/check-password", status_code=204)
 @RouteLimit(settings.limit_login_ip)
 async def check_password(request: Request, body: PasswordCheck, services: ServicesDep) -> None:
-    """Judge a new password while it is typed, by the rule of registration: 204, or a 422 that says what is wrong."""
+    """Check a new password while it is typed, by the rule of registration: 204, or a 422 that says what is wrong."""
     hasher, parties = services.password_hasher, networks(client_address(request))
     await hasher.check(body.password, related=body.related, field="password", parties=parties)
 
@@ -85,15 +85,15 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
 async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "code", "redirect_uri", "client_id", "code_verifier")
     binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
-    asked, server = RotationRequest(form["code"], request.state.arrived), services.authorization_server
-    return await services.database.write(request, lambda session: server.redeem(session, asked, binding, utcnow()))
+    rotation, server = RotationRequest(form["code"], request.state.arrived), services.authorization_server
+    return await services.database.write(request, lambda session: server.redeem(session, rotation, binding, utcnow()))
 
 
 async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "refresh_token")
-    asked = RotationRequest(form["refresh_token"], request.state.arrived, form.get("client_id"), form.get("scope"))
+    rotation = RotationRequest(form["refresh_token"], request.state.arrived, form.get("client_id"), form.get("scope"))
     server = services.authorization_server
-    return await services.database.write(request, lambda session: server.refresh(session, asked, utcnow()))
+    return await services.database.write(request, lambda session: server.refresh(session, rotation, utcnow()))
 
 
 @router.post("/revoke", openapi_extra=ONE_TOKEN, response_class=Response, responses=OAUTH_ERRORS)

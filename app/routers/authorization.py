@@ -55,30 +55,31 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
     If somebody else has signed in since the question was shown, they are asked again.
     """
     issuer = services.settings.public_url
-    asked = await services.database.read(request, read_request, request.url.query)
+    oauth_request = await services.database.read(request, read_request, request.url.query)
     try:
-        asked.check()
+        oauth_request.check()
         me = await authenticate(request, await bearer(request), [])
         if not me.claims.in_cookie:
             raise Unauthenticated
-        scope = scope_at_login(asked.parameters.get("scope"), me.session.role_scopes)
+        scope = scope_at_login(oauth_request.parameters.get("scope"), me.session.role_scopes)
         if decision is not None and decision.email in {"", me.session.email}:
-            code = await _issue_code(request, services, asked, me, scope, decision)
-            return Authorization(redirect=asked.redirect(issuer, code=code))
+            require_own_origin(request, services.settings, others=False)
+            if not decision.consent:
+                raise AccessDenied
+            code = await _issue_code(request, services, oauth_request, me, scope)
+            return Authorization(redirect=oauth_request.redirect(issuer, code=code))
     except OAuthError as error:
-        return Authorization(redirect=asked.error_redirect(error, issuer))
+        return Authorization(redirect=oauth_request.error_redirect(error, issuer))
     scopes = in_order(frozenset(me.session.role_scopes)) if scope is None else scope.split()
-    return Authorization(client=asked.client.name, scopes=scopes, email=me.session.email)
+    return Authorization(client=oauth_request.client.name, scopes=scopes, email=me.session.email)
 
 
 async def _issue_code(
-    request: Request, services: Services, asked: AuthorizationRequest, me: Caller, scope: str | None, decision: Decision
+    request: Request, services: Services, oauth_request: AuthorizationRequest, me: Caller, scope: str | None
 ) -> str:
-    require_own_origin(request, services.settings, others=False)
-    if not decision.consent:
-        raise AccessDenied
-    device = device_of(request, {"client_id": asked.client.id})
-    device = replace(device, device=f"{asked.client.name}, {device.device}"[:100])
+    device = device_of(request, {"client_id": oauth_request.client.id})
+    device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:100])
     sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
-    issue, since = services.authorization_server.issue_code, me.session.authenticated_at
-    return await services.database.write(request, issue, sign_in, asked.binding, authenticated_at=since, now=utcnow())
+    issue, binding = services.authorization_server.issue_code, oauth_request.binding
+    since = me.session.authenticated_at
+    return await services.database.write(request, issue, sign_in, binding, authenticated_at=since, now=utcnow())

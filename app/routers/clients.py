@@ -62,6 +62,6 @@ def update_client(client_id: IdInPath, body: OAuthClientUpdate, session: Session
 
 @router.delete("/{client_id}", status_code=204, dependencies=WRITE, responses=NO_CLIENT)
 def delete_client(client_id: IdInPath, session: SessionDep) -> None:
-    """Remove an app: nobody can sign in with it any more. Existing sessions continue."""
+    """Remove an app: nobody can sign in with it anymore. Existing sessions continue."""
     session.delete(found(session.get(OAuthClient, client_id), ClientNotFound))
     record(session, "client-removed", client_id=client_id)
