@@ -35,7 +35,7 @@ class Services:
         self.account_limits = AccountLimits(settings.limit_login_account, settings.redis_url)
         self.jobs = JobQueue(database, settings.redis_url)
         self.cache = Cache(settings.redis_url)
-        self.import_bulkhead = Bulkhead("imports", MAX_IMPORTS, IMPORTS_OF_ONE, retry_after=10)
+        self.import_bulkhead = Bulkhead("imports", capacity=MAX_IMPORTS, share=IMPORTS_OF_ONE, retry_after=10)
         self.chat = ChatHub(database, settings.redis_url)
         self.provider = Provider(settings.oidc_issuer, settings) if settings.oidc_issuer else None
 

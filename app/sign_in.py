@@ -86,7 +86,7 @@ async def password_grant(
         return await _verify_and_start(request, form, email, services, in_cookie=in_cookie)
     except (InvalidGrant, TooManyRequests) as refusal:
         reason = "locked" if isinstance(refusal, TooManyRequests) else "password"
-        await in_thread(note_refusal, services, email, reason)
+        await in_thread(note_refusal, services, email=email, reason=reason)
         raise
 
 
@@ -126,16 +126,16 @@ def parties_of(request: Request, account: str) -> tuple[str, ...]:
     return *networks(client_address(request)), account
 
 
-def note_refusal(services: Services, email: str, reason: str) -> None:
+def note_refusal(services: Services, *, email: str, reason: str) -> None:
     """Record that an account's password was refused, at most once an hour for each reason. For worker threads only.
 
     The response does not wait for it, since a known address would then take longer than an unknown one.
     """
     if services.account_limits.is_new_refusal(email, reason):
-        services.database.write_later(_add_refusal, email, reason)
+        services.database.write_later(_add_refusal, email=email, reason=reason)
 
 
-def _add_refusal(session: Session, email: str, reason: str) -> None:
+def _add_refusal(session: Session, *, email: str, reason: str) -> None:
     user = find_user_by_email(session, email)
     if user is not None:
         record(session, "sign-in-refused", user_id=user.id, reason=reason)

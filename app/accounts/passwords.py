@@ -111,4 +111,4 @@ class PasswordHasher:
 
 
 def _bulkhead() -> Bulkhead:
-    return Bulkhead("sign-ins", QUEUE, SHARE, retry_after=2)
+    return Bulkhead("sign-ins", capacity=QUEUE, share=SHARE, retry_after=2)

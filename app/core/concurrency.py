@@ -27,7 +27,7 @@ class Bulkhead:
     for people, such as imports.
     """
 
-    def __init__(self, work: str, capacity: int, share: int, *, retry_after: int) -> None:
+    def __init__(self, work: str, *, capacity: int, share: int, retry_after: int) -> None:
         self._working = anyio.Lock()
         self._capacity, self._share = capacity, share
         self._entered: Counter[str] = Counter()

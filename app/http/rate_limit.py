@@ -102,7 +102,7 @@ def network_check(endpoint: Callable[..., Any]) -> Check:
 
     def check(request: HTTPConnection) -> None:
         for item, scope in windows:
-            _require(_windows.test, item, by_network(request), scope)
+            _require(_windows.test, item, key=by_network(request), scope=scope)
 
     return check
 
@@ -117,7 +117,7 @@ def counter(name: str, *limits: RouteLimit) -> Check:
             if limit.exempt_when is None or not limit.exempt_when(request):
                 keys = networks(client_address(request)) if limit.key is by_network else [limit.key(request)]
                 for item, key in zip(sizes, keys, strict=False):
-                    _require(_windows.hit, item, key, scope, limit.kind)
+                    _require(_windows.hit, item, key=key, scope=scope, kind=limit.kind)
 
     return check
 
@@ -127,7 +127,7 @@ def _sizes(item: RateLimitItem) -> list[RateLimitItem]:
     return [type(item)(item.amount * times, item.multiples) for times in (1, 4, 16)]
 
 
-def _require(is_free: Callable[..., bool], item: RateLimitItem, key: str, scope: str, kind: str = "request") -> None:
+def _require(is_free: Callable[..., bool], item: RateLimitItem, *, key: str, scope: str, kind: str = "request") -> None:
     """Raise TooManyRequests unless there is room in a window. The path's parameters make no windows of their own."""
     if not is_free(item, "muster", key, scope):
         raise refusal(item, _windows.get_window_stats(item, "muster", key, scope).reset_time, kind)

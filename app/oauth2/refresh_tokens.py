@@ -103,7 +103,7 @@ def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
     return snapshot(read_rows(session, SESSION_QUERY, {"id": session_id}))
 
 
-def read_identity(session: Session, issuer: str, subject: str) -> SessionSnapshot | None:
+def read_identity(session: Session, *, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
     return snapshot(read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject}))
 

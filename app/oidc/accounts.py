@@ -48,7 +48,7 @@ async def caller_of(database: Database, provider: Provider, token: str, claims: 
 
 def find_caller(session: Session, claims: ProviderClaims) -> Caller | None:
     """The caller with this identity, from one query; None before their first sign-in."""
-    snapshot = read_identity(session, claims.issuer, claims.subject)
+    snapshot = read_identity(session, issuer=claims.issuer, subject=claims.subject)
     if snapshot is None:
         return None
     if not snapshot.is_active:

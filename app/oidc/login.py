@@ -92,16 +92,16 @@ class LoginFlow:
 
     # ---- The authentication response: sections 3.1.2.5 to 3.1.3.7 ----
 
-    def origin_of(self, state: str) -> str:
+    def origin_of(self, login_state: str) -> str:
         """The origin of the page that began a login, known even if the browser lost the cookie. Proves nothing else."""
-        value = self._signer.verify(state, "login state")
+        value = self._signer.verify(login_state, "login state")
         return str(value["origin"]) if value else ""
 
-    def resume(self, cookie: str, *, state: str, now: datetime) -> PendingLogin:
+    def resume(self, cookie: str, *, login_state: str, now: datetime) -> PendingLogin:
         """The pending login of this browser, if the response belongs to it; else SignInStale."""
         login = PendingLogin(**found(self._signer.verify(cookie, "login"), SignInStale))
         is_expired = now.timestamp() > login.started_at + LOGIN_TTL.total_seconds()
-        if is_expired or not hmac.compare_digest(login.state.encode(), state.encode()):
+        if is_expired or not hmac.compare_digest(login.state.encode(), login_state.encode()):
             raise SignInStale
         return login
 

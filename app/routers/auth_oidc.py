@@ -61,7 +61,7 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     flow, query, now = _flow(services), request.query_params, utcnow()
     request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # even if this fails: it is valid once
     pending_login = request.cookies.get(cookie_name(settings, LOGIN_COOKIE), "")
-    login = flow.resume(pending_login, state=query.get("state", ""), now=now)
+    login = flow.resume(pending_login, login_state=query.get("state", ""), now=now)
     claims, access_token = await flow.finish(login, query, now)
     caller = await caller_of(services.database, flow.provider, access_token, claims)
 

@@ -120,11 +120,11 @@ async def _receive_messages(websocket: WebSocket, caller: Caller, room: str) -> 
     """Store the client's messages until it leaves."""
     while (received := await websocket.receive())["type"] != "websocket.disconnect":
         text = found(received.get("text"), UnsupportedMediaType("Send text frames only."))
-        if answer := await _post(websocket, caller, room, text):
+        if answer := await _post(websocket, caller, room=room, text=text):
             await websocket.send_json(answer)
 
 
-async def _post(websocket: WebSocket, caller: Caller, room: str, text: str) -> dict[str, Any] | None:
+async def _post(websocket: WebSocket, caller: Caller, *, room: str, text: str) -> dict[str, Any] | None:
     """Store a message. Returns a frame for its sender if it was refused, or had been stored before."""
     services, frame = services_of(websocket), None
     try:

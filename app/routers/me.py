@@ -143,7 +143,7 @@ async def _verify_password(request: Request, services: Services, user: User, pas
     matches, _ = await services.password_hasher.verify(password, password_hash, parties)
     if not matches:
         await in_thread(services.account_limits.count_failure, user.email)
-        await in_thread(note_refusal, services, user.email, "current-password")
+        await in_thread(note_refusal, services, email=user.email, reason="current-password")
         raise WrongPassword
 
 
