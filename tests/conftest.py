@@ -70,7 +70,7 @@ def _new_folder(*, quick: bool) -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """Before the first test, wait for the template databases, which are made while the workers start and collect."""
+    """Wait before the first test for the template databases, which are made while the workers start and collect."""
     for made in _templates:
         made.result()
 
@@ -153,7 +153,7 @@ def _kept(folder: Path) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-    """How many tests ran on each database, and where the servers' logs of a run that failed are."""
+    """Print how many tests ran on each database, and where the servers' logs of a failed run are."""
     passed = terminalreporter.stats.get("passed", [])
     names = [match[1] for report in passed if (match := re.search(r"[\[-](sqlite|postgresql)\b", report.nodeid))]
     counts = Counter(names)

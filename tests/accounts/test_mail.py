@@ -68,7 +68,7 @@ class Inbox:
 
 
 class Server(Controller):
-    """Stops once its clients have disconnected: asyncio warns about connections that are dropped while in use."""
+    """A server that stops once its clients have disconnected: asyncio warns about connections dropped while in use."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.connections: list[SMTP] = []

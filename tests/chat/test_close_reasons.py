@@ -1,4 +1,4 @@
-"""How a chat connection ends: with its token, with its session, for reading too slowly, or with the service."""
+"""The ends of a chat connection: with its token, with its session, for reading too slowly, or with the service."""
 
 import signal
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_an_expired_token_ends_its_sockets_streams_and_long_polls(serve: Callabl
 def test_sockets_of_a_person_signed_out_or_without_the_scope_close_within_30_seconds(
     muster: Muster, admin: Tokens
 ) -> None:
-    """All cases at once, since each would wait for the same check of the sessions."""
+    """All cases are tested at once, since each would wait for the same check of the sessions."""
     accounts = [muster.new_account() for _ in range(5)]
     pairs = [account.tokens() for account in accounts]
     ids = [muster.me(tokens).json()["id"] for tokens in pairs]

@@ -122,7 +122,7 @@ def test_constraint_names_are_those_of_the_convention_and_of_the_models(database
 @pytest.mark.slow
 @pytest.mark.usefixtures("migrated")
 def test_the_highest_id_is_not_issued_again_once_its_row_is_deleted(database_url: str) -> None:
-    """In every table whose ids reach clients: an offline phone would change another row."""
+    """Checked in every table whose ids reach clients: an offline phone would change another row."""
     tables = [table for table in SQLModel.metadata.sorted_tables if table.autoincrement_column is not None]
     assert len(tables) > 1
     with engine_for(database_url).begin() as connection:
@@ -237,7 +237,7 @@ def test_on_sqlite_the_first_to_use_a_migrated_file_waits_for_the_process_that_h
 
 
 def throw_away(config: Config, folder: Path, *, upgrade: str, downgrade: str = "pass") -> None:
-    """Lets Alembic write one more migration, into a copy of ours."""
+    """Let Alembic write one more migration, into a copy of ours."""
     location = folder / "migrations"
     shutil.copytree(ROOT / "migrations", location)
     config.set_main_option("script_location", str(location))

@@ -83,7 +83,7 @@ def begin(empty_database_url: str) -> Begin:
 
 
 def rename(connection: Connection, old: str, new: str) -> None:
-    """As in a migration: SQLite does not enforce foreign keys meanwhile."""
+    """Rename the table as a migration does: SQLite does not enforce foreign keys meanwhile."""
     rename_table(Operations(MigrationContext.configure(connection)), old, new)
 
 

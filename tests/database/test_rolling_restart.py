@@ -62,7 +62,7 @@ class Balancer:
         wait_for(lambda: self.answers.total() >= enough, what=f"{answers} more answers")
 
     def restart(self, instance: Muster) -> None:
-        """Out of rotation, SIGTERM while requests are under way, start, and back once it is ready."""
+        """Take it out of rotation, send SIGTERM while requests are under way, start it, and put it back when ready."""
         wait_for(lambda: self._under_way[instance.url] > 0, what="a request in flight")
         with self._lock:
             self._rotation.remove(instance)
@@ -83,7 +83,7 @@ def two(serve: Callable[..., Muster], redis: RedisServer) -> list[Muster]:
 
 
 def load(balancer: Balancer, tokens: Tokens, stopping: Event) -> int:
-    """Writes and reads until it is told to stop; returns the number of operations answered as created."""
+    """Write and read until `stopping` is set; return the number of operations answered as created."""
     created = 0
     while not stopping.wait(0.25):
         headers = {**tokens.bearer, "Idempotency-Key": uuid4().hex}

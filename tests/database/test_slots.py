@@ -91,7 +91,7 @@ def test_slots_and_pool_are_intact_after_100_clients_vanished_while_waiting(extr
 
 
 def _assert_all_slots_are_free(muster: Muster, *, slots: int) -> None:
-    """As many reads as there are slots run side by side."""
+    """Check that as many reads as there are slots run side by side."""
     with ThreadPoolExecutor(slots) as pool:
         answers = list(pool.map(lambda _: _get(muster, "/test/held?seconds=0.1"), range(slots)))
     assert {answer.status_code for answer in answers} == {200}

@@ -10,7 +10,7 @@ from tests.support.servers import PASSWORD, Muster, Tokens
 
 @pytest.fixture
 def unharmed(muster: Muster, ada: Tokens) -> Iterator[None]:
-    """After each test: nothing broke, no secret is in the log, and the module's `ada` is still served."""
+    """Check after each test that nothing broke, no secret is in the log, and the module's `ada` is still served."""
     before = muster.log_file.stat().st_size
     yield
     log = muster.log_after(before)

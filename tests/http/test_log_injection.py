@@ -55,7 +55,7 @@ RECORDS = 5  # of each text
 
 @pytest.fixture(scope="module", params=["development", "production"])
 def served(request: pytest.FixtureRequest, folder: Path, postgres: str) -> Iterator[Muster]:
-    """With a mail server that is away: each mail is a failed attempt in the log. Tests are a trusted proxy."""
+    """An instance whose mail server is away, so each mail is a failed attempt in the log; tests are a trusted proxy."""
     settings = {
         "ENVIRONMENT": request.param,
         "SECRET_KEYS": token_urlsafe(48),

@@ -81,7 +81,7 @@ class Operation:
 
     @cached_property
     def url(self) -> str:
-        """With values in place of the path's parameters."""
+        """The path with a value in place of each parameter."""
         return re.sub(r"\{\w+\}", str(UUID(int=7)), self.path)
 
 
@@ -195,7 +195,7 @@ def test_every_parameter_field_header_and_error_has_an_example(
 
 
 def has_example(field: dict[str, Any]) -> bool:
-    """Swagger UI makes one for the formats by itself, and takes a default for one."""
+    """Whether Swagger UI shows an example: the field's own, its default, or one made from the format."""
     inner = field.get("anyOf", [field])[0]
     shown = {"examples", "enum", "const", "default", "$ref"} & (inner.keys() | field.keys())
     by_type = inner.get("type") == "boolean" or inner.get("format") in {"uuid", "date-time", "password"}

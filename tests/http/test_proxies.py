@@ -61,7 +61,7 @@ def test_messages_of_a_socket_and_a_stream_pass_without_delay(behind: Muster, pr
     room = new_room()
 
     async def talk() -> None:
-        """In one thread, because OpenSSL can lose what one thread writes while another reads."""
+        """Send and receive in one thread, because OpenSSL can lose what one thread writes while another reads."""
         address = f"wss://localhost:{proxy.port}/api/chat/ws?room={room}"
         async with (
             connect(address, ssl=proxy.tls, additional_headers=tokens.bearer, compression=None) as socket,

@@ -182,7 +182,7 @@ def test_static_files_are_compressed_once(browsed: Muster) -> None:
 
 @pytest.mark.slow
 def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
-    """Without its body, even where that would be a stream without an end; monitors send it."""
+    """HEAD has no body, even where that of GET is a stream without an end; monitors send it."""
     bearer = browsed.new_account().sign_in().bearer
     paths = ("/health/live", "/health/ready", "/api/users/me", "/api/operations", "/api/operations/export", "/sign-in")
     for path in (*paths, "/api/nowhere", "/api/chat/events", "/static/muster.css", "/.well-known/jwks.json"):

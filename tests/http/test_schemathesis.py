@@ -30,7 +30,7 @@ THERE = ("/api/heroes/{hero_id}", "/api/teams/{team_id}")
 
 @pytest.fixture
 def muster(folder: Path, postgres: str) -> Iterator[Muster]:
-    """On PostgreSQL, which refuses more values than SQLite does."""
+    """An instance on PostgreSQL, which refuses more values than SQLite does."""
     with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder, **SETTINGS) as served:
         yield served
 

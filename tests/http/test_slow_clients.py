@@ -56,7 +56,7 @@ def tokens(muster: Muster) -> Tokens:
 
 @pytest.fixture(autouse=True)
 def whole(muster: Muster, tokens: Tokens) -> Iterator[None]:
-    """After each test every socket is closed again, every kind of request is served, and nothing broke."""
+    """Check that after each test every socket is closed again, every kind of request is served, and nothing broke."""
     assert muster.process is not None
     process = psutil.Process(muster.process.pid)
     assert_others_are_served(muster, tokens)
@@ -77,7 +77,7 @@ def clients_of(muster: Muster, process: psutil.Process) -> list[Any]:
 
 
 def assert_others_are_served(muster: Muster, tokens: Tokens) -> None:
-    """By every part of the service: the loop, the reading and the writing slots, the threads, the hashing; each on a
+    """Call every part of the service: the loop, the reading and the writing slots, the threads, the hashing; each on a
     connection of its own, as from another machine."""
     with muster.another_client() as client:
         assert client.get("/health/ready", headers={"Connection": "close"}).status_code == 200
@@ -89,7 +89,7 @@ def assert_others_are_served(muster: Muster, tokens: Tokens) -> None:
 
 @contextmanager
 def connections(muster: Muster, number: int) -> Iterator[list[socket.socket]]:
-    """That many connections at once, closed at the end."""
+    """This number of connections, all open at once and closed at the end."""
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < number + 200:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(number + 200, most), most))

@@ -24,7 +24,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @dataclass(frozen=True)
 class Served:
-    """Where the API is, and where the pages are; one of each, together or apart."""
+    """The instance that serves the API and the instance that serves the pages, which may be the same."""
 
     api: Muster
     pages: Muster
@@ -110,8 +110,8 @@ def test_a_422_is_the_form_again_or_a_problem(served: Served) -> None:
 
 
 def test_a_429_counts_the_person_and_not_the_pages(served: Served) -> None:
-    """From addresses of their own, so that the other tests are not counted; apart, the API believes what the pages say
-    of them only because it trusts them as a proxy."""
+    """The requests come from addresses of their own, so that the other tests are not counted; apart, the API believes
+    what the pages say of them only because it trusts them as a proxy."""
     answers = [post(served, "/forgot-password", email="a@example.com") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     seconds = answers[-1].headers["retry-after"]

@@ -129,7 +129,7 @@ def test_a_second_signal_inside_the_handler_of_the_first_does_not_force_the_shut
 
 
 def me(muster: Muster, tokens: Tokens) -> int:
-    """On a connection of its own, so that any process may answer."""
+    """The status of reading one's account, on a new connection, so that any process may respond."""
     headers = {**tokens.bearer, "Connection": "close"}
     return httpx.get(f"{muster.url}/api/users/me", headers=headers, verify=NO_TLS).status_code
 

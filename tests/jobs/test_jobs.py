@@ -283,7 +283,7 @@ def test_a_stopping_service_releases_its_running_jobs(muster: Muster, board: Boa
 
 
 def stop_by_sigterm_and_ctrl_c(muster: Muster) -> None:
-    """The second would make uvicorn exit at once, without closing anything."""
+    """Send both signals: the second would make uvicorn exit at once, without closing anything."""
     assert muster.process is not None
     with connection_to(muster) as idle:  # it is waited for, so there is time for both
         answer_on(idle)

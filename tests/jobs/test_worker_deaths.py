@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterator[Muster]:
-    """Without a worker: each test starts its own."""
+    """An instance without a worker: each test starts its own."""
     with service_with_probes(kind, folder, postgres, REDIS_URL=redis.url) as served:
         yield served
 
@@ -134,7 +134,7 @@ def test_a_high_job_starts_before_default_ones_that_waited_longer(
 
 
 def started_before_a_high_one(board: Board, redis: RedisServer, go_on: Path, *, workers: int) -> int:
-    """How many of 30 default jobs that waited while each worker was busy."""
+    """The number of default jobs that started before a high one, of 30 that waited while each worker was busy."""
     for job_id in board.write_many(workers, until=str(go_on)):
         board.wait(job_id, "running")
     waiting = set(board.write_many(30))

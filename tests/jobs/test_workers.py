@@ -27,7 +27,7 @@ def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterat
 
 @pytest.fixture(scope="module")
 def worker(muster: Muster) -> Iterator[Worker]:
-    """One for all of these tests."""
+    """One worker for all tests of this module."""
     with Worker(muster) as started:
         yield started
 

@@ -146,7 +146,7 @@ class Convergence(RuleBasedStateMachine):
         network.pages, network.lost = None, set()
 
     def teardown(self) -> None:
-        """In the end the network is good, and nobody writes."""
+        """Sync over a good network while nobody writes: the phone has everything."""
         phone = self.device.phone
         phone.sync()
         assert self.device.has_all()

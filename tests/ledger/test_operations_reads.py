@@ -16,7 +16,7 @@ FEW = ("1", "2", "3", "4", "5", "6", "7")
 
 @pytest.fixture(scope="module")
 def ada(counting: Muster) -> Ledger:
-    """With operations of two types on seven days, two on each; and a token that has been used before."""
+    """A ledger with operations of two types, one of each on each of seven days; its token has been used before."""
     ledger = Ledger(counting)
     for day in FEW:
         date = f"2024-01-0{day}T12:00:00Z"
@@ -142,7 +142,7 @@ PLANS = {
 
 @pytest.fixture(scope="module")
 def many(counting: Muster) -> Ledger:
-    """With so many operations that PostgreSQL does not just read them all."""
+    """A ledger with so many operations that PostgreSQL does not just read them all."""
     ledger = Ledger(counting)
     ledger.copy(ledger.add(), 2000)
     counting.sql("ANALYZE operation")

@@ -468,7 +468,7 @@ def test_without_the_password_grant_the_pages_still_sign_in(serve: Callable[...,
 
 
 def refuse_every_password(muster: Muster, account: Account) -> None:
-    """At the token endpoint, whatever the request calls itself."""
+    """Check that the token endpoint refuses passwords, whatever grant type the request names."""
     credentials = {"username": account.email, "password": account.password}
     unsupported = ["password", "PASSWORD", "password ", "password\n", "client_credentials", "implicit"]
     for grant_type in (*unsupported, "urn:ietf:params:oauth:grant-type:password"):

@@ -163,7 +163,7 @@ class Sessions(RuleBasedStateMachine):
     def somebody_asks_again_for_an_answer_that_a_thief_caught(
         self, who: int, delay: timedelta, thief_goes_on: bool
     ) -> None:
-        """Random steps come too seldom in this order."""
+        """This order of steps is a rule of its own, since random steps seldom come in it."""
         asking = self.phone.holder(who)
         self._refresh(asking, MINUTES, Fate.CAUGHT)
         thief = self.phone.holders[-1]
@@ -190,7 +190,7 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: not any(holder.pair.is_code for holder in self.phone.holders))
     @rule(first=someone, uses_at_once=st.booleans())
     def everybody_goes_on(self, first: int, uses_at_once: bool) -> None:
-        """All who hold it, each beyond the grace of the one before."""
+        """Everybody with a pair of the phone's session refreshes, each after the grace period of the one before."""
         phone = self.phone
         parties = [phone.holder(first + turn) for turn in range(len(phone.holders))]
         for party in parties:

@@ -145,7 +145,7 @@ def test_a_service_killed_while_it_redeems_codes_redeems_them_again(serve: Calla
 
 
 def kill_while_redeeming(muster: Muster, app: App, codes: list[str]) -> dict[str, Tokens]:
-    """The pairs that arrived before the service was killed."""
+    """Kill the service while codes are redeemed; return the pairs that arrived before."""
     answered: dict[str, Tokens] = {}
     before = generations(muster)
 
@@ -298,7 +298,7 @@ def test_a_service_killed_at_any_moment_leaves_whole_rows_and_every_retry_works(
 
 
 def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
-    """What each phone had stored last when the service was killed."""
+    """Kill the service while phones refresh; return the tokens that each phone had stored last."""
     answered: list[Tokens] = []
     before = generations(muster)
 

@@ -31,7 +31,7 @@ def ada(muster: Muster) -> Account:
 
 
 def credentials(muster: Muster, account: Account) -> User:
-    """As a stolen database shows them."""
+    """The credentials in a stolen database."""
     (row,) = muster.sql('SELECT * FROM "user" WHERE email = :email', email=account.email)
     known = {name: getattr(row, name) for name in ("email", "name", "password_hash", "auth_epoch")}
     return User(id=UUID(str(row.id)), **known)

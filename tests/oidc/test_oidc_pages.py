@@ -32,7 +32,7 @@ FAILED = "/sign-in?problem=sign-in-failed"
 
 @pytest.fixture(scope="module")
 def served(provider: OidcProvider, folder: Path, postgres: str) -> Iterator[Muster]:
-    """With local accounts, too."""
+    """An instance with local accounts as well as the provider."""
     settings = {"OIDC_ISSUER": provider.issuer, "OIDC_CLIENT_ID": f"{CLIENT},{PHONE}"}
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database("sqlite", folder, postgres))
@@ -48,7 +48,7 @@ def browser(served: Muster) -> Iterator[httpx.Client]:
 
 
 def begin(browser: httpx.Client, **query: str) -> str:
-    """The provider's address, to which the browser is sent."""
+    """Start the sign-in, and return the address at the provider to which the browser is sent."""
     answer = browser.get(LOGIN, params=query)
     assert (answer.status_code, answer.headers["cache-control"]) == (303, "no-store")
     return answer.headers["location"]

@@ -1,4 +1,4 @@
-"""People of an identity provider: the first token creates an account without a password; and what the provider decides."""
+"""People of an identity provider: the first token creates an account without a password; what the provider decides."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -324,7 +324,7 @@ def test_nothing_is_painted_before_the_script_that_changes_it(visitor: Visitor, 
 
 
 def test_a_password_typed_before_the_script_has_loaded_is_checked(on_sqlite: Muster, chromium: Chromium) -> None:
-    """In a browser that does not wait for scripts before it paints."""
+    """The browser does not wait for scripts before it paints."""
 
     def paint_at_once(document: Route) -> None:
         answer = document.fetch()

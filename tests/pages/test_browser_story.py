@@ -87,7 +87,7 @@ def test_from_registering_to_a_new_password(muster: Muster, chromium: Chromium) 
 
 
 def register(page: Page, email: str) -> None:
-    """With a password that is refused at first."""
+    """Register with a password that is refused at first."""
     page.get_by_role("link", name="Create an account").click()
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Name").fill("Ada")
@@ -153,7 +153,7 @@ def a_password_is_reset_by_the_link_in_the_outbox(visitor: Visitor, muster: Must
 
 
 def test_a_history_is_imported_filtered_copied_and_edited(muster: Muster, chromium: Chromium) -> None:
-    """On a phone in Berlin: a sample, a file with a mistake, filters, a copy, and a change that another preceded."""
+    """A phone in Berlin: a sample, a file with a mistake, filters, a copy, and a change that another preceded."""
     account = muster.new_account(name="Ada")
     phone = {"viewport": {"width": 360, "height": 780}, "timezone_id": "Europe/Berlin"}
     with chromium.visitor(muster, **phone) as visitor:
@@ -202,7 +202,7 @@ def test_a_history_is_imported_filtered_copied_and_edited(muster: Muster, chromi
 
 
 def go_back_and_send_again(page: Page) -> None:
-    """What was sent is recorded once; what was changed since is recorded too, once the person insists."""
+    """Send a form again from the history: unchanged, it records nothing; changed, it does once the person insists."""
     page.get_by_role("link", name="Add an operation").click()
     for label, text in (("Type", "fee"), ("FIGI", "EUR"), ("Quantity", "1"), ("Date and time", "2026-02-01T10:00")):
         page.get_by_label(label).fill(text)

@@ -73,7 +73,7 @@ def test_a_reader_changes_nothing(muster: Muster, reader: Tokens, method: str, p
 
 
 def decomposed(name: str) -> str:
-    """The same text, one code point longer."""
+    """The name in Unicode form NFD, one code point longer."""
     assert normalize("NFD", name) != name
     return normalize("NFD", name)
 

@@ -118,7 +118,7 @@ def test_a_user_deleted_while_the_request_waits_is_signed_out(muster: Muster, me
 
 
 def test_an_account_is_deleted_while_its_tasks_are_handed_on(muster: Muster, people: list[Tokens]) -> None:
-    """Also the account that a task is taken from: no deadlock, and no reference to a deleted account."""
+    """The account may also be the one that a task is taken from: no deadlock, and no reference to a deleted account."""
     admin, author = muster.admin().tokens(), people[0]
     for _ in range(3):
         gone = muster.new_account().tokens()

@@ -81,7 +81,7 @@ def test_without_a_network_the_audit_passes_with_one_line() -> None:
 
 
 def test_an_ignored_security_rule_has_a_reason() -> None:
-    """After the code, or in a comment on the line above."""
+    """The reason stands after the code, or in a comment on the line above."""
     bare = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for folder in ("app", "migrations", "scripts", "tests")

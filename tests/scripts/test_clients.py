@@ -35,7 +35,7 @@ def run(command: list[str | Path], folder: Path) -> None:
 
 
 def test_typescript_clients_compile_and_do_what_an_app_does(muster: Muster, tmp_path: Path) -> None:
-    """Both, and what docs/clients.md shows."""
+    """Both generated clients, and the code that docs/clients.md shows."""
     client, _ = made("typescript", tmp_path)
     shutil.copytree(PROGRAMS, client, ignore=shutil.ignore_patterns("*.py"), dirs_exist_ok=True)
     sign_in, *sync = shown("ts")

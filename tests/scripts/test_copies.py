@@ -99,7 +99,7 @@ def test_a_backup_under_load_comes_back_with_its_sessions(
 
 
 def muster_url(muster: Muster) -> str:
-    """The issuer of its tokens."""
+    """The address that is the issuer of this instance's tokens."""
     return f"http://localhost:{muster.port}"
 
 
@@ -152,7 +152,7 @@ def test_a_backup_of_an_older_release_comes_back_with_higher_ids(folder: Path, p
 def test_a_database_that_pg_restore_alone_has_filled_is_finished_by_a_command_of_its_own(
     folder: Path, postgres: str, tmp_path: Path
 ) -> None:
-    """As with compose, whose image has no pg_restore."""
+    """Compose needs that command: its image has no pg_restore."""
     finish = ("restore", "--after-pg-restore")
     with fresh_database("postgresql", folder, postgres) as url, Muster(url, folder) as muster:
         muster.new_account()
@@ -203,7 +203,7 @@ def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> No
 
 
 def test_a_backup_that_is_stopped_or_killed_leaves_nothing_behind(tmp_path: Path) -> None:
-    """What a killed one leaves, the next one deletes."""
+    """The files that a killed backup leaves are deleted by the next one."""
     tools, place = tmp_path / "tools", tmp_path / "backups"
     for folder in (tools, place):
         folder.mkdir()

@@ -115,7 +115,7 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(folder: Path) -> Image:
-    """Its user is another than root; PostgreSQL's own where that listens on a socket for itself alone."""
+    """The image with a user other than root: PostgreSQL's own where that listens on a socket for itself alone."""
     server = folder / "postgres"
     uid = os.getuid() or (server.stat().st_uid if server.exists() else 0) or 10_001
     place, tools = Path(tempfile.mkdtemp(prefix="image-", dir=folder)), folder / "image-tools"

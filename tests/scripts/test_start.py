@@ -229,7 +229,7 @@ def project_in(folder: Path) -> Path:
 
 
 def refused_in(project: Path) -> str:
-    """What a refused start there prints, as a user bound by file permissions, even where the tests run as root."""
+    """The output of a refused start in `project`, bound by file permissions even where the tests run as root."""
     done = subprocess.run(
         START,
         cwd=project,

@@ -38,7 +38,7 @@ class Visitor:
         self.page: Page = context.new_page()
 
     def _note(self, message: ConsoleMessage) -> None:
-        """A blocked script or style is an error there too."""
+        """Keep the console's errors, among which are blocked scripts and styles."""
         if message.type == "error" and not message.text.startswith(_EXPECTED):
             self.errors.append(message.text)
 
@@ -47,7 +47,7 @@ class Visitor:
         return self.page
 
     def sign_in(self, email: str, password: str = PASSWORD, *, path: str = "/sign-in") -> Page:
-        """`path` is a page that sends signed-out visitors to the sign-in."""
+        """Sign in at `path`, a page that sends signed-out visitors to the sign-in."""
         page = self.open(path)
         page.get_by_label("E-mail").fill(email)
         page.get_by_label("Password").fill(password)
@@ -62,7 +62,7 @@ class Chromium:
 
     @contextmanager
     def visitor(self, muster: Muster | str, **options: Any) -> Iterator[Visitor]:
-        """Ends with the assertion that nothing went wrong in the browser."""
+        """A new visitor; the block ends with the assertion that nothing went wrong in the browser."""
         context = self._browser.new_context(**options)
         try:
             visitor = Visitor(context, muster if isinstance(muster, str) else muster.url)

@@ -30,7 +30,7 @@ class Cluster:
         self._server.ensure_postgres_running()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open, and nothing answers."""
+        """Stop the server by SIGSTOP: connections stay open, and it does not respond."""
         for process in self._processes():
             process.suspend()
 

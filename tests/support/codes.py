@@ -49,7 +49,7 @@ class App:
         return f"/authorize?{urlencode({name: value for name, value in query.items() if value is not None})}"
 
     def decide(self, browser: Browser, decision: str = "continue", **changes: str | None) -> dict[str, str]:
-        """What the app receives once the person has clicked."""
+        """Click a button of the consent page, and return the parameters that the app receives."""
         return self.received(browser.call("POST", self.request(**changes), data={"decision": decision}))
 
     def received(self, answer: httpx.Response) -> dict[str, str]:
@@ -65,7 +65,7 @@ class App:
         return self.decide(signed_in(account), "continue", **changes)["code"]
 
     def codes(self, account: Account, number: int) -> list[str]:
-        """Codes without a browser, as the page would issue them."""
+        """Codes like those that the page issues, made without a browser."""
         server = authorization_server(frozenset(self.muster.settings.items()))
         device = Device(client_id=self.id, device="Ledger", ip="127.0.0.1", user_agent="python-httpx")
         binding = CodeBinding(self.id, self.redirect_uri, sha256_base64url(self.verifier))

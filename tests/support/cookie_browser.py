@@ -28,7 +28,7 @@ class Browser:
     def call(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, **request: object
     ) -> httpx.Response:
-        """With `headers` instead of the Origin, if there are any."""
+        """Send a request with the cookie and the Origin, or with `headers` in place of the Origin."""
         sent = {"Origin": self.origin} if headers is None else headers
         if self.cookie:
             sent = {"Cookie": self.cookie, **sent}

@@ -54,7 +54,7 @@ class Copy:
                 path.write_text(text.replace(old, new) if text else new)
 
     def check(self, *files: str | Path) -> None:
-        """What ./scripts/check says of the whole, and mypy of these files."""
+        """Check the form of the whole copy as ./scripts/check does, and the types of these files."""
         self.check_form()
         self.run("mypy", "--no-error-summary", *files)
 

@@ -33,7 +33,7 @@ def start_postgres(folder: Path) -> str:
 
 
 def migrate(url: str) -> None:
-    """As ./scripts/serve does before it serves."""
+    """Migrate the database as ./scripts/serve does before it serves."""
     environment = {**os.environ, "DATABASE_URL": url, "SECRET_KEYS": SECRET_KEY}
     code = "from scripts.start import get_settings, prepare; prepare(get_settings())"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -87,7 +87,7 @@ def _example(schema: dict[str, Any], described: dict[str, Any]) -> dict[str, Any
 
 
 def _value(field: dict[str, Any]) -> list[Any]:
-    """Empty, if the field has neither an example nor a default."""
+    """The example or the default of a field in a list, which is empty if there is neither."""
     inner = field.get("anyOf", [field])[0]
     examples = field.get("examples") or inner.get("examples") or inner.get("enum") or []
     if not examples and inner.get("type") == "array":

@@ -133,7 +133,7 @@ def _handler(keycloak: Keycloak) -> type[BaseHTTPRequestHandler]:
             self.do_GET()
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     return Handler
 

@@ -43,7 +43,7 @@ READERS = ["http", "routers", "pages"]
 
 
 def adopt_settings() -> None:
-    """In a fork, which has an environment of its own by now: make its settings those of the preloaded modules."""
+    """Give the preloaded modules the settings of this fork, which has an environment of its own by now."""
     get_settings.cache_clear()
     try:
         own = get_settings()

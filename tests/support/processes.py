@@ -1,4 +1,4 @@
-"""How instances are started: by the system, or in less time by forking a process that has imported most of it already.
+"""Processes of instances: started by the system, or in less time forked from one that has imported most of it already.
 
 A fork runs the same module with the same arguments, environment and log as `python -m` would, in a process of its own;
 tests/support/preload.py says what is in memory already. Tests fork; benchmarks start their instances the plain way.
@@ -116,13 +116,13 @@ def _server() -> ForkServerContext:
 def _run(
     module: list[str], environment: dict[str, str], output: Path, errors: Path | None = None, folder: Path = ROOT
 ) -> None:
-    """In the new process: become what `python -m` would be."""
+    """Run a module in the new process, as `python -m` would."""
     _become(module, environment, folder, output, errors)
     runpy.run_module(module[0], run_name="__main__", alter_sys=True)
 
 
 def _run_script(command: list[str], environment: dict[str, str], folder: Path, keyboard: Path, screen: Path) -> None:
-    """In the new process: become what `python` with a file would be."""
+    """Run a file in the new process, as `python` would."""
     with keyboard.open("rb") as answer:
         os.dup2(answer.fileno(), 0)
     sys.stdin = os.fdopen(0)

@@ -46,7 +46,7 @@ class RedisServer(Startable):
         self._process.wait(STARTUP)
 
     def freeze(self) -> None:
-        """SIGSTOP: it keeps its connections, and answers nothing."""
+        """Stop the server by SIGSTOP: it keeps its connections, and does not respond."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

@@ -71,7 +71,7 @@ def sources() -> list[Path]:
 
 
 def document(path: Path) -> Iterator[Prose]:
-    """All but diffs, which tests/scripts/test_extending.py applies."""
+    """The lines of a document except its diffs, which tests/scripts/test_extending.py applies."""
     block = ""
     for number, text in enumerate(path.read_text().splitlines(), start=1):
         if text.startswith("```"):

@@ -110,7 +110,7 @@ class Account:
         return Tokens(self._start(in_cookie=False).model_dump())
 
     def cookie(self) -> str:
-        """The cookie of a browser's new session, likewise."""
+        """The cookie of a browser's new session, for which no password is hashed either."""
         return f"muster={self._start(in_cookie=True).access_token}"
 
     def _start(self, *, in_cookie: bool) -> TokenPair:
@@ -125,7 +125,7 @@ class Account:
         return started
 
     def sign_in(self, **form: str) -> Tokens:
-        """By the password grant."""
+        """Sign in by the password grant."""
         answer = self.muster.token(grant_type="password", username=self.email, password=self.password, **form)
         assert answer.status_code == 200, answer.text
         return Tokens(answer.json())
@@ -175,7 +175,7 @@ class Muster(Startable):
             return False
 
     def stop(self) -> None:
-        """SIGTERM, and wait for the end, which an idle connection of ours would put off for a second."""
+        """Send SIGTERM, and wait for the end, which an idle connection of ours would put off for a second."""
         self.close()
         self.__dict__.pop("client", None)
         if self.process is not None:
@@ -184,7 +184,7 @@ class Muster(Startable):
             self.process = None
 
     def kill(self) -> None:
-        """SIGKILL: nothing can be finished or cleaned up."""
+        """Send SIGKILL: nothing can be finished or cleaned up."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(STARTUP)
@@ -192,13 +192,13 @@ class Muster(Startable):
 
     @cached_property
     def client(self) -> httpx.Client:
-        """It keeps no cookies: one test's sign-in as a browser would be another test's."""
+        """An HTTP client that keeps no cookies: one test's sign-in as a browser would be another test's."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         return httpx.Client(base_url=self.url, timeout=STARTUP, limits=limits, verify=NO_TLS, cookies=no_cookies)
 
     def another_client(self) -> httpx.Client:
-        """With connections of its own, as if from another machine."""
+        """A client with connections of its own, as if from another machine."""
         return httpx.Client(base_url=self.url, timeout=2 * STARTUP, verify=NO_TLS)
 
     @property
@@ -249,8 +249,8 @@ class Muster(Startable):
 
     @cached_property
     def engine(self) -> Engine:
-        """For looking at the database beside the service. On PostgreSQL, where connecting takes longer than what most
-        tests do then, it keeps a connection."""
+        """An engine for looking at the database beside the service. On PostgreSQL it keeps a connection: connecting
+        takes longer than what most tests do then."""
         if self.database_url.startswith("sqlite"):
             return create_engine(self.database_url, poolclass=NullPool, connect_args={"timeout": 30})
         url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -15,7 +15,7 @@ class Startable(ABC):
         """Stop; `start` may be called again."""
 
     def close(self) -> None:  # noqa: B027  # not every server has something
-        """After the last stop: what it leaves open by itself."""
+        """Close what remains open after the last stop."""
 
     def __enter__(self) -> Self:
         try:

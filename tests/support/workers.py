@@ -56,7 +56,7 @@ class Worker:
             self.process.wait(STARTUP)
 
     def kill(self) -> None:
-        """SIGKILL, in the midst of whatever it does."""
+        """Send SIGKILL, in the midst of whatever the worker does."""
         self.process.kill()
         self.process.wait(STARTUP)
 
@@ -100,7 +100,7 @@ class Board:
         )
 
     def all(self) -> list[dict[str, Any]]:
-        """The newest 200."""
+        """The newest 200 jobs."""
         answer = self.muster.client.get("/api/jobs?limit=200", headers=self.tokens.bearer)
         assert answer.status_code == 200, answer.text
         jobs: list[dict[str, Any]] = answer.json()

@@ -15,7 +15,7 @@ router = Router(prefix="/test")
 
 @router.get("/held")
 def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
-    """A read that holds its slot and its connection for that long."""
+    """A read that holds its slot and its connection for `seconds`."""
     session.connection().execute(text("SELECT 1"))
     time.sleep(seconds)
     return {"ok": True}
@@ -23,7 +23,7 @@ def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
 
 @router.get("/held/mine")
 def held_by_me(_me: CurrentUser, session: SessionDep, seconds: float = 2) -> dict[str, bool]:
-    """The same for a person."""
+    """A read that holds a slot in a person's share."""
     return held(session, seconds)
 
 
@@ -45,14 +45,14 @@ def read_number(session: SessionDep) -> dict[str, int]:
 
 @router.post("/number/refused")
 def add_one_and_refuse(session: SessionDep) -> None:
-    """Writes, then answers an error: nothing of it may stay."""
+    """A write that ends in an error, so nothing of it may remain."""
     add_one(session)
     raise NotFound
 
 
 @router.get("/write")
 def write_in_a_safe_method(session: SessionDep) -> None:
-    """The database itself must refuse this."""
+    """A write in a GET, which the database itself must refuse."""
     session.connection().execute(text("UPDATE number SET value = 0"))
 
 

@@ -32,7 +32,7 @@ def _count() -> None:
 
 
 class CountingReader:
-    """SQLAlchemy has no event for what is read on the event loop."""
+    """Counts the reads on the event loop, for which SQLAlchemy has no event."""
 
     async def all(self, *query: Any) -> Rows:
         _count()
