@@ -50,28 +50,28 @@ class Outcome:
         return "\n".join(lines)
 
 
-class Answer(NamedTuple):
+class ObservedResponse(NamedTuple):
     status: int
     seconds: float
     at: float  # on the clock of time.monotonic
 
 
 class WatchedTransport(httpx.HTTPTransport):
-    """Notes every answer, also those that the phone deals with by itself."""
+    """Notes every response, also those that the phone deals with by itself."""
 
-    def __init__(self, answers: list[Answer]) -> None:
+    def __init__(self, responses: list[ObservedResponse]) -> None:
         super().__init__()
-        self._answers = answers
+        self._responses = responses
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         started, status = time.monotonic(), DROPPED
         try:
-            answer = super().handle_request(request)
-            status = answer.status_code
-            return answer
+            response = super().handle_request(request)
+            status = response.status_code
+            return response
         finally:
             now = time.monotonic()
-            self._answers.append(Answer(status, now - started, now))
+            self._responses.append(ObservedResponse(status, now - started, now))
 
 
 @dataclass
@@ -114,14 +114,14 @@ class Crowd:
 
     def __init__(self, muster: Muster, folder: Path, size: int) -> None:
         self.muster = muster
-        self.answers: list[Answer] = []
+        self.responses: list[ObservedResponse] = []
         self._stopped = Event()
         with ThreadPoolExecutor(8) as pool:
             self.clients = list(pool.map(lambda _: self._client(folder), range(size)))
 
     def _client(self, folder: Path) -> Client:
         account = self.muster.new_account()
-        transport = WatchedTransport(self.answers)
+        transport = WatchedTransport(self.responses)
         phone = Phone(self.muster.url, folder / f"{uuid4().hex}.db", transport=transport, sleep=self._pause)
         phone.sign_in(account.email, account.password)
         return Client(account, phone)
@@ -152,8 +152,8 @@ class Crowd:
             if not client.deliver():
                 self._pause(0.5)
 
-    def settle(self) -> None:
-        """Everything is back: each phone delivers what it has queued, and fetches what is new."""
+    def sync_all(self) -> None:
+        """Sync every phone, once everything is back: it delivers what it has queued, and fetches what is new."""
         for client in self.clients:
             wait_for(client.deliver, what="a phone that delivers what it has queued", seconds=PATIENCE)
 
@@ -167,22 +167,22 @@ class Crowd:
             client.acknowledged = {figi: stored[figi][0] for figi in client.acknowledged if figi in stored}
             client.last = None
 
-    def answers_since(self, moment: float) -> list[Answer]:
-        return [answer for answer in self.answers if answer.at >= moment]
+    def responses_since(self, moment: float) -> list[ObservedResponse]:
+        return [response for response in self.responses if response.at >= moment]
 
     def slowest(self, since: float = 0) -> float:
-        return max((answer.seconds for answer in self.answers_since(since)), default=0)
+        return max((response.seconds for response in self.responses_since(since)), default=0)
 
     def outcome(self, name: str, figures: str, *also_expected: int) -> Outcome:
         """Compare what was acknowledged with the database and with the copies. An unexpected status is a trouble."""
-        self.settle()
+        self.sync_all()
         stored = self._stored()
         acknowledged = self.acknowledged()
         lost = sum(stored.get(figi, [Decimal(0)])[0] != quantity for figi, quantity in acknowledged.items())
         doubled = sum(len(stored.get(figi, [])) > 1 for figi in acknowledged)
-        statuses = Counter(answer.status for answer in self.answers)
+        statuses = Counter(response.status for response in self.responses)
         troubles = [
-            f"{count} answers of status {status}"
+            f"{count} responses of status {status}"
             for status, count in statuses.items()
             if status not in USUAL.union(also_expected)
         ]
@@ -193,7 +193,7 @@ class Crowd:
             troubles += [f"a write was refused: {write.refused}" for write in client.phone.refused]
             client.phone.close()
         shown = ", ".join(f"{count} of {status or 'no status'}" for status, count in sorted(statuses.items()))
-        return Outcome(name, len(acknowledged), lost, doubled, troubles, f"{figures}; answers: {shown}")
+        return Outcome(name, len(acknowledged), lost, doubled, troubles, f"{figures}; responses: {shown}")
 
     def _stored(self) -> dict[str, list[Decimal]]:
         """The quantities of every operation in the database, by figi."""

@@ -29,7 +29,9 @@ def full_disk(testbed: Testbed, kind: str) -> Iterator[Outcome]:
             crowd = Crowd(muster, testbed.folder, testbed.clients)
             with crowd.traffic(testbed.seconds):
                 _fill(disk / "ballast")
-                wait_for(lambda: any(each.status >= 500 for each in list(crowd.answers)), what="a write without space")
+                wait_for(
+                    lambda: any(each.status >= 500 for each in list(crowd.responses)), what="a write without space"
+                )
                 time.sleep(testbed.seconds)
                 ready = muster.client.get("/health/ready").status_code
                 (disk / "ballast").unlink()

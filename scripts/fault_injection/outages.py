@@ -67,7 +67,7 @@ def _interrupt(
     *,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> str:
-    """An outage in the midst of traffic; how slow the answers were, and how soon there was one afterward."""
+    """An outage in the midst of traffic; how slow the responses were, and how soon there was one afterward."""
     with crowd.traffic(testbed.seconds):
         before = crowd.slowest()
         down()
@@ -78,8 +78,10 @@ def _interrupt(
         finally:
             up()
         back = time.monotonic()
-    first = min((answer.at for answer in crowd.answers_since(back) if answer.status < 300), default=float("inf"))
+    first = min(
+        (response.at for response in crowd.responses_since(back) if response.status < 300), default=float("inf")
+    )
     return (
-        f"{testbed.seconds:g} s, slowest answer {before:.1f} s before and {crowd.slowest(gone):.1f} s since, "
+        f"{testbed.seconds:g} s, slowest response {before:.1f} s before and {crowd.slowest(gone):.1f} s since, "
         f"served again after {first - back:.1f} s"
     )

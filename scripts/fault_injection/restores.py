@@ -22,7 +22,7 @@ def restore(testbed: Testbed, kind: str) -> Iterator[Outcome]:
         with crowd.traffic(testbed.seconds):
             before = crowd.acknowledged()
             _command("backup", file, muster)
-        crowd.settle()
+        crowd.sync_all()
         after = crowd.acknowledged()
         muster.stop()
         _command("restore", file, muster, "--force")

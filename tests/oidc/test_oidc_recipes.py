@@ -30,15 +30,15 @@ ID_TOKEN = {"nonce": "n-0S6_WzA2Mj", "at_hash": "MTIzNDU2Nzg5MDEyMzQ1Ng", "email
 BY_DEFAULT = {"typ": "JWT"}
 
 
-class Shape(NamedTuple):
+class Recipe(NamedTuple):
     settings: dict[str, str]
     access: dict[str, Any]  # beside COMMON
     id: dict[str, Any]
     header: dict[str, Any] = BY_DEFAULT
 
 
-SHAPES = {
-    "Auth0": Shape(
+RECIPES = {
+    "Auth0": Recipe(
         {"OIDC_AUDIENCE": "https://muster.example.com", "OIDC_CLIENT_ID": "tM5l", "OIDC_TOKEN_MARK": "scope"},
         {
             "aud": ["https://muster.example.com", "https://tenant.eu.auth0.com/userinfo"],
@@ -47,7 +47,7 @@ SHAPES = {
         },
         {"aud": "tM5l", "sid": "s", "nickname": "ada"},
     ),
-    "Auth0 with permissions": Shape(
+    "Auth0 with permissions": Recipe(
         {
             "OIDC_AUDIENCE": "https://muster.example.com",
             "OIDC_TOKEN_MARK": "permissions",
@@ -61,7 +61,7 @@ SHAPES = {
         },
         {"aud": "tM5l", "sid": "s", "nickname": "ada"},
     ),
-    "Entra ID": Shape(
+    "Entra ID": Recipe(
         {"OIDC_AUDIENCE": GUID, "OIDC_CLIENT_ID": GUID, "OIDC_TOKEN_MARK": "scp", "OIDC_SCOPE_CLAIM": "scp"},
         {
             "aud": GUID,
@@ -75,7 +75,7 @@ SHAPES = {
         },
         {"aud": GUID, "oid": "690222be-ff1a-4d56-abd1-7e4f7d38e474", "tid": "fabrikam", "ver": "2.0"},
     ),
-    "Okta": Shape(
+    "Okta": Recipe(
         {
             "OIDC_AUDIENCE": "api://default",
             "OIDC_CLIENT_ID": "0oabcd",
@@ -93,7 +93,7 @@ SHAPES = {
         {"ver": 1, "jti": "ID.4eAW", "aud": "0oabcd", "amr": ["pwd"], "idp": "00o1"},
         {"typ": ABSENT},
     ),
-    "ZITADEL": Shape(
+    "ZITADEL": Recipe(
         {
             "OIDC_AUDIENCE": "252699754973135882",
             "OIDC_CLIENT_ID": "253084@muster",
@@ -114,7 +114,7 @@ SHAPES = {
             "urn:zitadel:iam:org:project:roles": {"me": {"25": "xyz.io"}},
         },
     ),
-    "authentik": Shape(
+    "authentik": Recipe(
         {
             "OIDC_AUDIENCE": "9Zbj",
             "OIDC_CLIENT_ID": "9Zbj",
@@ -131,7 +131,7 @@ SHAPES = {
         },
         {"aud": "9Zbj", "acr": "goauthentik.io/providers/oauth2/default", "sid": "s", "muster_scopes": ["me"]},
     ),
-    "Cognito": Shape(
+    "Cognito": Recipe(
         {
             "OIDC_AUDIENCE": "57cbishk4j24pabc1234567890",
             "OIDC_CLIENT_ID": "57cbishk4j24pabc1234567890",
@@ -150,62 +150,62 @@ SHAPES = {
         {"typ": ABSENT},
     ),
 }
-on_each_shape = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+on_each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
-def token(keycloak: Keycloak, shape: Shape, claims: dict[str, Any]) -> str:
+def token(keycloak: Keycloak, recipe: Recipe, claims: dict[str, Any]) -> str:
     common = {name: value for name, value in keycloak.claims().items() if name in COMMON}
-    return keycloak.keys[0].sign({**common, **claims}, **shape.header)
+    return keycloak.keys[0].sign({**common, **claims}, **recipe.header)
 
 
-def verify(keycloak: Keycloak, shape: Shape, claims: dict[str, Any]) -> ProviderClaims:
-    settings = Settings.model_validate({name.lower(): value for name, value in shape.settings.items()})
+def verify(keycloak: Keycloak, recipe: Recipe, claims: dict[str, Any]) -> ProviderClaims:
+    settings = Settings.model_validate({name.lower(): value for name, value in recipe.settings.items()})
 
     async def verified() -> ProviderClaims:
         provider = Provider(keycloak.issuer, settings)
         try:
-            return await provider.verify(token(keycloak, shape, claims), datetime.now(UTC))
+            return await provider.verify(token(keycloak, recipe, claims), datetime.now(UTC))
         finally:
             await provider.close()
 
     return asyncio.run(verified())
 
 
-@on_each_shape
-def test_an_access_token_of_this_provider_is_accepted_with_its_scopes(keycloak: Keycloak, shape: Shape) -> None:
-    assert {"me", "operations:read"} <= set(verify(keycloak, shape, shape.access).access.scope.split())
+@on_each_recipe
+def test_an_access_token_of_this_provider_is_accepted_with_its_scopes(keycloak: Keycloak, recipe: Recipe) -> None:
+    assert {"me", "operations:read"} <= set(verify(keycloak, recipe, recipe.access).access.scope.split())
 
 
-@on_each_shape
-def test_an_id_token_is_refused_with_and_without_optional_claims(keycloak: Keycloak, shape: Shape) -> None:
-    for claims in (shape.id, {**shape.id, **ID_TOKEN}, {**shape.access, **ID_TOKEN}):
+@on_each_recipe
+def test_an_id_token_is_refused_with_and_without_optional_claims(keycloak: Keycloak, recipe: Recipe) -> None:
+    for claims in (recipe.id, {**recipe.id, **ID_TOKEN}, {**recipe.access, **ID_TOKEN}):
         with pytest.raises(InvalidToken):
-            verify(keycloak, shape, claims)
+            verify(keycloak, recipe, claims)
 
 
-@on_each_shape
-def test_a_token_for_another_audience_or_client_is_refused(keycloak: Keycloak, shape: Shape) -> None:
-    audience = shape.settings.get("OIDC_AUDIENCE_CLAIM", "aud")
-    client = next(name for name in ("azp", "client_id", "cid") if name in shape.access)
-    others = [audience, client] if "OIDC_CLIENT_ID" in shape.settings else [audience]
+@on_each_recipe
+def test_a_token_for_another_audience_or_client_is_refused(keycloak: Keycloak, recipe: Recipe) -> None:
+    audience = recipe.settings.get("OIDC_AUDIENCE_CLAIM", "aud")
+    client = next(name for name in ("azp", "client_id", "cid") if name in recipe.access)
+    others = [audience, client] if "OIDC_CLIENT_ID" in recipe.settings else [audience]
     for claim in others:
         with pytest.raises(InvalidToken):
-            verify(keycloak, shape, {**shape.access, claim: "another"})
+            verify(keycloak, recipe, {**recipe.access, claim: "another"})
 
 
-@on_each_shape
-def test_without_its_settings_no_token_of_a_provider_is_accepted(keycloak: Keycloak, shape: Shape) -> None:
+@on_each_recipe
+def test_without_its_settings_no_token_of_a_provider_is_accepted(keycloak: Keycloak, recipe: Recipe) -> None:
     names = ("OIDC_AUDIENCE", "OIDC_CLIENT_ID", "OIDC_AUDIENCE_CLAIM")
-    strict = shape._replace(settings={name: shape.settings[name] for name in names if name in shape.settings})
+    strict = recipe._replace(settings={name: recipe.settings[name] for name in names if name in recipe.settings})
     with pytest.raises(InvalidToken):
-        verify(keycloak, strict, shape.access)
+        verify(keycloak, strict, recipe.access)
 
 
 def test_the_documented_recipes_are_these_settings() -> None:
     text = (ROOT / "docs" / "identity-provider.md").read_text()
-    for name, shape in SHAPES.items():
+    for name, recipe in RECIPES.items():
         for setting in ("OIDC_TOKEN_MARK", "OIDC_SCOPE_CLAIM", "OIDC_SCOPE_PREFIX", "OIDC_AUDIENCE_CLAIM"):
-            value = shape.settings.get(setting)
+            value = recipe.settings.get(setting)
             assert value is None or f"`{setting}={value}`" in text, (name, setting)
 
 
@@ -219,14 +219,14 @@ def test_a_service_with_these_settings_accepts_the_providers_people(
     serve: Callable[..., Muster], keycloak: Keycloak
 ) -> None:
     """The address comes from userinfo, as these access tokens name none."""
-    shape = SHAPES["Cognito"]
-    muster = serve(OIDC_ISSUER=keycloak.issuer, **shape.settings)
+    recipe = RECIPES["Cognito"]
+    muster = serve(OIDC_ISSUER=keycloak.issuer, **recipe.settings)
     keycloak.people["ada"] = {"sub": "ada", "email": "ada.cognito@example.com", "email_verified": "true"}
     me = {"sub": "ada"}
 
     def use(claims: dict[str, Any]) -> httpx.Response:
-        return muster.client.get("/api/users/me", headers=bearer(token(keycloak, shape, {**claims, **me})))
+        return muster.client.get("/api/users/me", headers=bearer(token(keycloak, recipe, {**claims, **me})))
 
-    assert use(shape.access).json()["email"] == "ada.cognito@example.com"
-    assert_refused(use({**shape.id, **ID_TOKEN}), INVALID_TOKEN)
-    assert use({**shape.access, "scope": "another/me"}).json()["type"] == "/problems/insufficient-scope"
+    assert use(recipe.access).json()["email"] == "ada.cognito@example.com"
+    assert_refused(use({**recipe.id, **ID_TOKEN}), INVALID_TOKEN)
+    assert use({**recipe.access, "scope": "another/me"}).json()["type"] == "/problems/insufficient-scope"
