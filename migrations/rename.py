@@ -1,7 +1,7 @@
 """Rename a table, and everything that is named after it, in place on both databases: no row is copied.
 
-The naming convention of app/models/__init__.py puts table names into constraint names, and the application recognizes
-a violated constraint by its name. Call `rename_table(op, "hero", "champion")`, and the reverse in the downgrade.
+The `naming_convention` in app/models/base.py puts table names into constraint names, and the application recognizes a
+violated constraint by its name. Call `rename_table(op, "hero", "champion")`, and the reverse in the downgrade.
 """
 
 import re
