@@ -76,7 +76,7 @@ class Proxy:
         if program is None:
             pytest.skip(f"{name} is not installed")
         self.folder = muster.folder / name
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)  # of one that served other tests of this module before
         self.http_port, self.port = free_port(), free_port()
         self.url = f"https://localhost:{self.port}"
         self.tls = ssl.create_default_context(cafile=certificate)
