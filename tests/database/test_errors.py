@@ -82,7 +82,7 @@ def test_a_full_disk_is_a_503_and_fails_readiness(folder: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_disk_that_the_kernel_stopped_after_an_error_fails_readiness(folder: Path, tmp_path: Path) -> None:
-    """It still counts as mounted for writing, and what is in memory can still be read."""
+    """The disk still counts as mounted for writing, and what is in memory can still be read."""
     image = tmp_path / "image"
     image.write_bytes(bytes(16 * 1024 * 1024))
     if not shutil.which("mkfs.ext4") or subprocess.run(["mkfs.ext4", "-q", str(image)], check=False).returncode != 0:

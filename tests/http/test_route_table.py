@@ -147,7 +147,7 @@ def test_nobody_calls_a_secured_route_with_a_made_up_token(muster: Muster, secur
 
 @pytest.mark.parametrize("route", [*PUBLIC, *[("GET", page) for page in PAGES]], ids=" ".join)
 def test_a_public_route_needs_no_token(muster: Muster, route: Route) -> None:
-    """It may refuse a missing body, or a request that comes from no page of ours; no response asks for a token."""
+    """The route may refuse a missing body, or a request from no page of ours; no response asks for a token."""
     answer = call(muster, route)
     assert answer.status_code in ({200} if route[0] == "GET" else {403} if "/cookie/" in route[1] else {400, 422})
     assert "www-authenticate" not in answer.headers

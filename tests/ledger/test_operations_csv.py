@@ -315,7 +315,7 @@ def staged(muster: Muster) -> list[int]:
 
 
 def take_write_lock(connection: Connection) -> None:
-    """Try without a pause: SQLite's own wait is so long that a whole import would be over meanwhile."""
+    """Begin to write, trying without a pause: SQLite's own wait is so long that an import would be over meanwhile."""
     connection.execute(text("PRAGMA busy_timeout=0"))
     while True:
         with suppress(OperationalError):
@@ -424,7 +424,7 @@ def test_a_few_of_many_concurrent_imports_wait_two_for_each_person_and_the_other
 
 @contextmanager
 def export_that_breaks_off(ada: Ledger) -> Iterator[None]:
-    """Inside, a slow reader has the beginning of a long export. Afterward the part must not pass for the whole."""
+    """A block in which a slow reader has the beginning of a long export. The part must not pass for the whole then."""
     long = "x" * 50
     ada.copy(ada.add(type=long, instrument_type=long, figi=long), 10_000)
     with closing(HTTPConnection("127.0.0.1", ada.muster.port)) as client:

@@ -61,7 +61,7 @@ def row(device: Device) -> int:
 
 
 def lose(device: Device, *answers: int) -> None:
-    """Sync, while these answers get lost."""
+    """Sync while the responses of these numbers get lost."""
     device.network.lost = set(answers)
     with pytest.raises(Offline):
         device.phone.sync()

@@ -54,7 +54,7 @@ def use(muster: Muster, *authorization: str) -> httpx.Response:
 
 
 def assert_refused(answer: httpx.Response, challenge: str, *, status: int = 401) -> None:
-    """RFC 6750 section 3, with a problem document that says the same to a program."""
+    """The response is a refusal by RFC 6750 section 3, with a problem document that says the same to a program."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     assert answer.headers["www-authenticate"] == challenge
     assert answer.json()["status"] == status

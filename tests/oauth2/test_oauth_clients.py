@@ -47,7 +47,7 @@ def ada(issuer: Muster) -> Account:
 
 
 def discovered(issuer: str) -> dict[str, Any]:
-    """RFC 8414 section 3, knowing nothing but the issuer. Authlib validates the document."""
+    """The metadata document (RFC 8414 section 3), found by the issuer alone and validated by Authlib."""
     answer = httpx.get(f"{issuer}/.well-known/oauth-authorization-server", verify=NO_TLS)
     metadata = AuthorizationServerMetadata(answer.raise_for_status().json())
     assert metadata["issuer"] == issuer

@@ -46,7 +46,7 @@ def ada(muster: Muster) -> Account:
 
 
 def rounds(muster: Muster, number: int, *, on_sqlite: int = 1) -> range:
-    """`number` of them on PostgreSQL: where a session may end, enough for 200 races in all. SQLite carries out one
+    """`number` rounds on PostgreSQL: where a session may end, enough for 200 races in all. SQLite carries out one
     transaction that writes after the other, so one round finds any that did not begin as one that writes."""
     return range(on_sqlite if muster.database_url.startswith("sqlite") else number)
 
@@ -75,7 +75,7 @@ def test_twenty_late_retries_at_once_all_get_one_new_successor(muster: Muster, a
 
 
 def same_answer(answers: list[httpx.Response]) -> Tokens:
-    """The pair that all of them got."""
+    """The token pair that is in all of these responses."""
     assert [answer.status_code for answer in answers] == [200] * len(answers)
     assert len({answer.json()["refresh_token"] for answer in answers}) == 1
     return Tokens(answers[-1].json())
@@ -105,7 +105,7 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
 
 @contextmanager
 def sessions_locked(muster: Muster) -> Iterator[None]:
-    """Inside, the service's requests for sessions wait."""
+    """A block in which the service's requests for sessions wait."""
     on_sqlite = muster.database_url.startswith("sqlite")
     with connected(muster) as connection:
         connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))

@@ -76,7 +76,7 @@ def test_a_stolen_database_with_its_secret_keys_gives_full_access(muster: Muster
 
 
 def test_a_stolen_access_token_cannot_take_over_the_account(muster: Muster, ada: Account) -> None:
-    """It reads, writes and signs devices out. Anything that would lock the owner out requires the password."""
+    """The token reads, writes and signs devices out. Anything that would lock the owner out requires the password."""
     stolen, device = ada.tokens(), ada.tokens()
     for method, path, body in (
         ("PUT", "/api/users/me/password", {"new_password": NEW_PASSWORD}),
@@ -100,7 +100,7 @@ def test_a_new_password_ends_whatever_was_stolen(muster: Muster, ada: Account) -
 
 
 def test_a_stolen_cookie_works_for_the_thief_until_its_session_is_ended(muster: Muster, ada: Account) -> None:
-    """Nothing rotates, so nothing shows it: the list of devices is where its owner finds and ends it."""
+    """No token rotates, so the theft does not show: the owner finds and ends the session in the list of devices."""
     browser, phone = Browser(muster).sign_in(ada), ada.tokens()
     assert muster.me(browser.token).status_code == 200, "also without a browser, as a bearer token"
     assert browser.call("GET", "/api/users/me").status_code == 200

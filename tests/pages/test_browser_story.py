@@ -202,7 +202,7 @@ def test_a_history_is_imported_filtered_copied_and_edited(muster: Muster, chromi
 
 
 def go_back_and_send_again(page: Page) -> None:
-    """Send a form again from the history: unchanged, it records nothing; changed, it does once the person insists."""
+    """Go back and send a form again: unchanged, it records nothing; changed, it does once the person insists."""
     page.get_by_role("link", name="Add an operation").click()
     for label, text in (("Type", "fee"), ("FIGI", "EUR"), ("Quantity", "1"), ("Date and time", "2026-02-01T10:00")):
         page.get_by_label(label).fill(text)

@@ -161,7 +161,7 @@ def test_the_list_is_newest_first_and_filtered_page_after_page(muster: Muster, b
         call(muster, author, "PATCH", f"/tasks/{task['id']}", {"closed": closed})
 
     def found(query: str) -> list[int]:
-        """Which of the tasks, as positions in the list above; a page holds two."""
+        """The tasks that the query finds, as positions in the list above; a page holds two."""
         rows = [row for page in pages(muster, bob, f"/tasks?limit=2&{query}") for row in page]
         ids = [task["id"] for task in tasks]
         return [ids.index(row["id"]) for row in rows if row["id"] in ids]

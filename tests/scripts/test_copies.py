@@ -44,7 +44,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 @contextmanager
 def writing(muster: Muster, phone: Tokens) -> Iterator[None]:
-    """Inside, somebody records operations all the time, and none fails."""
+    """A block in which somebody records operations all the time, and none fails."""
     begun, enough = Event(), Event()
 
     def write() -> int:

@@ -164,7 +164,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def on_terminal(url: str, email: str, answers: list[str], folder: Path) -> tuple[int, str]:
-    """Run it as the only process of a terminal, whose keyboard and screen are ours."""
+    """Run scripts/seed.py as the only process of a terminal, whose keyboard and screen are ours."""
     start = folder / "start.py"
     start.write_text(AS_ITS_SESSION)
     ours, theirs = os.openpty()

@@ -17,7 +17,7 @@ def assert_problem(answer: httpx.Response, status: int, kind: str) -> None:
 
 
 def assert_oauth_error(answer: httpx.Response, status: int, error: str) -> None:
-    """RFC 6749 section 5.2, and the headers of section 5.1."""
+    """The response is an error by RFC 6749 section 5.2, with the headers of section 5.1."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     body = answer.json()
     assert body["error"] == error
@@ -27,7 +27,8 @@ def assert_oauth_error(answer: httpx.Response, status: int, error: str) -> None:
 
 
 def assert_limited(answer: httpx.Response, kind: str, policy: str) -> None:
-    """429 in the endpoint's own form, with Retry-After and the RateLimit fields; `policy` is such as "q=2;w=60"."""
+    """The response is a 429 in the endpoint's own form, with Retry-After and the RateLimit fields; `policy` is such as
+    "q=2;w=60"."""
     if answer.url.path in {"/api/auth/token", "/api/auth/introspect"}:
         assert_oauth_error(answer, 429, "temporarily_unavailable")
     else:

@@ -40,7 +40,7 @@ class Ledger:
     def call(
         self, method: str, path: str | int = "", headers: dict[str, str] | None = None, **more: Any
     ) -> httpx.Response:
-        """`json` is sent in ASCII, so that it may contain what UTF-8 cannot encode."""
+        """Call the ledger. `json` is sent in ASCII, so that it may contain what UTF-8 cannot encode."""
         url = f"{PATH}/{path}" if str(path)[:1] not in {"", "?"} else f"{PATH}{path}"
         sent = {**self.tokens.bearer, **(headers or {})}
         if "json" in more:
