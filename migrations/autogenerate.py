@@ -1,4 +1,4 @@
-"""What ./scripts/migrate writes beyond what Alembic's autogenerate knows."""
+"""Additions to Alembic's autogenerate that ./scripts/migrate writes."""
 
 from typing import Any, Literal
 
@@ -35,20 +35,20 @@ def render_item(kind: str, item: Any, context: AutogenContext) -> str | Literal[
 
 
 def complete(context: MigrationContext, upgrade: UpgradeOps, downgrade: DowngradeOps) -> None:
-    """Add what Alembic does not compare or know."""
+    """Add the operations for changes that Alembic does not compare or know."""
     _never_reuse_ids(upgrade)
     _change_checks(context, upgrade, downgrade)
 
 
 def _never_reuse_ids(upgrade: UpgradeOps) -> None:
-    """After a new table with generated ids: migrations/ids.py says why."""
+    """Add a call of `never_reuse_ids` after new tables with generated ids: migrations/ids.py says why."""
     tables = [operation.to_table() for operation in upgrade.ops if isinstance(operation, CreateTableOp)]
     if generated := [table.name for table in tables if table.autoincrement_column is not None]:
         upgrade.ops.append(Call("ids", "never_reuse_ids", *generated))
 
 
 def _change_checks(context: MigrationContext, upgrade: UpgradeOps, downgrade: DowngradeOps) -> None:
-    """Check constraints by their text, which SQLite keeps as it was written; PostgreSQL rewrites it."""
+    """Compare check constraints by their text, which SQLite keeps as it was written; PostgreSQL rewrites it."""
     if context.connection is None or context.dialect.name != "sqlite":
         return
     inspector = inspect(context.connection)

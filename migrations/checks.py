@@ -4,7 +4,7 @@ from sqlalchemy import Connection, text
 
 
 def change_check(connection: Connection, table: str, name: str, old: str, new: str) -> None:
-    """The condition of ck_<table>_<name> becomes `new`. SQLite can only be told by editing the CREATE statement:
+    """Make `new` the condition of ck_<table>_<name>. SQLite can only be told by editing the CREATE statement:
     https://www.sqlite.org/lang_altertable.html#otheralter"""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA writable_schema=ON")

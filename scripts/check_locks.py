@@ -93,7 +93,7 @@ def compare(pins: list[Pin], wanted: list[str]) -> None:
 
 
 def compare_locks(pins: list[Pin], dev_pins: list[Pin]) -> None:
-    """Both lock files have to pin the same versions, so that the tests run what is served."""
+    """Check that both lock files pin the same versions, so that the tests run what is served."""
     held = [(pin.name, pin.version, pin.hashes) for pin in dev_pins]
     for pin in pins:
         if (pin.name, pin.version, pin.hashes) not in held:

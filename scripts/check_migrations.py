@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _difference(url: str) -> str | None:
-    """What `alembic revision --autogenerate` would still change, or None."""
+    """The changes that `alembic revision --autogenerate` would still make, or None."""
     os.environ.update(DATABASE_URL=url, ENVIRONMENT="test", SECRET_KEYS=SECRET_KEY)
     get_settings.cache_clear()
     config = Config(ROOT / "alembic.ini", stdout=StringIO())

@@ -76,7 +76,7 @@ Mend the net; Check the first-aid kits; Choose a new motto; Reply to three appli
 
 
 def refuse_demo_account(settings: Settings) -> None:
-    """Everybody knows its password."""
+    """Exit where the demo account, whose password everybody knows, is forbidden or could not work."""
     if settings.environment == "production":
         sys.exit("muster: ENVIRONMENT: there is no demo account in production, because everybody knows its password")
     if settings.local_accounts == "off":
@@ -114,7 +114,7 @@ def _load(session: Session, password_hash: str, now: datetime) -> None:
 
 
 def _load_heroes(session: Session, now: datetime) -> None:
-    """Heroes and teams that exist already, by name, stay as they are."""
+    """Insert heroes and teams, by name; those that exist already stay as they are."""
     heroes = LONERS | {name: known for _, members in TEAMS.values() for name, known in members.items()}
     for name, (secret_name, age) in heroes.items():
         insert_missing(session, Hero, name=name, secret_name=secret_name, age=age)

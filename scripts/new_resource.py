@@ -72,7 +72,7 @@ def add_router(names: str) -> Path:
 
 
 def add_scope(scope: str, names: str) -> Path:
-    """For both roles: admins have every scope."""
+    """Add the scope to SCOPES and to the role `user`; admins have every scope."""
     path = ROOT / "app" / "core" / "scopes.py"
     insert(path, "SCOPES: dict[str, str] = {\n", f'    "{scope}": "Read and change your own {names}",\n', last="}\n")
     return insert(path, "    USER: [", f', "{scope}"', last="]")

@@ -103,7 +103,7 @@ def account(url: str, device: Phone) -> tuple[str, str]:
 
 
 def sign_in(url: str, device: Phone, email: str, password: str, *, name: str) -> None:
-    """By the password, or by code where the service takes no passwords from apps (PASSWORD_GRANT=off)."""
+    """Sign in by password, or by code where the service takes no passwords from apps (PASSWORD_GRANT=off)."""
     metadata = httpx.get(f"{url}/.well-known/oauth-authorization-server").raise_for_status().json()
     if "password" in metadata["grant_types_supported"]:
         device.sign_in(email, password, device=name)
@@ -112,7 +112,7 @@ def sign_in(url: str, device: Phone, email: str, password: str, *, name: str) ->
 
 
 def sign_in_by_code(url: str, device: Phone, email: str, password: str, *, issuer: str) -> None:
-    """As the client of Swagger UI. A phone opens the page in its browser; here the demonstration is the browser too."""
+    """Sign in by code as Swagger UI's client. A phone opens the page in its browser; here the demo is the browser."""
     verifier, redirect_uri = secrets.token_urlsafe(48), f"{issuer}/static/docs-signed-in.html"
     query = {
         "response_type": "code",

@@ -1,4 +1,4 @@
-"""What scripts that keep running say: in the terminal, or in production as lines of the log, which are JSON."""
+"""Terminal output of scripts that keep running; in production, JSON log lines."""
 
 import logging
 

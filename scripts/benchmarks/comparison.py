@@ -68,14 +68,14 @@ def _say(what: str) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, as functions for each request and contender. `database` is PostgreSQL's first process."""
+    """The runs of a comparison, by request and contender. `database` is PostgreSQL's first process."""
 
     testbed: Testbed
     database: psutil.Process | None = None
     logins: list[tuple[int, float]] = field(default_factory=list)
 
     def loads(self, muster: MusterContender, floor: Muster, others: Sequence[Contender]) -> dict[tuple[str, str], Run]:
-        """Whatever is compared stands side by side, so that the same disturbance meets both."""
+        """The runs in order: those that are compared are neighbors, so that the same disturbance affects both."""
         everybody = (muster, *others)
         runs = {("unchanged", muster.name): self._load(muster.served, muster.unchanged)}
         runs |= {("me", contender.name): self._load(contender.served, contender.me) for contender in everybody}

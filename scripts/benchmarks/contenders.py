@@ -1,4 +1,4 @@
-"""What is measured side by side, with the same people and rows, and the requests that each of them is sent."""
+"""The contenders of the comparison, with the same people and rows, and the requests they are sent."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,7 +61,7 @@ class Contender:
         return answer
 
     def check(self) -> None:
-        """Stop unless it answers as the others do."""
+        """Stop unless this contender responds as the others do."""
         rows = len(self.get(self.page().path, self.tokens[-1]).json())
         if not self.get(self.me().path, self.tokens[-1]).json() or rows != PAGE:
             raise SystemExit(f"muster: {self.name} has {rows} rows on a page of {PAGE}")
@@ -69,12 +69,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class MusterContender(Contender):
-    """Muster, which answers two requests more than the others do."""
+    """Muster, which is sent two more requests than the others."""
 
     database_url: str
 
     def unchanged(self) -> Load:
-        """The same list for those who have it already: 304."""
+        """The list with If-None-Match: 304."""
         requests = [[bearer(token), f"If-None-Match: {self._tag(token)}"] for token in self.tokens]
         return Load(self.page().path, requests)
 
@@ -90,7 +90,7 @@ class MusterContender(Contender):
             raise SystemExit(f"muster: an unchanged list is a {answer.status_code}, not a 304")
 
     def refresh(self) -> Load:
-        """As phones do: each presents the refresh token that it received last. Each load has sessions of its own."""
+        """Refreshes as phones send them: each presents the token that it received last, in sessions of this load."""
         pairs = start_sessions(self.database_url, people=OWNERS)
         bodies = [f"grant_type=refresh_token&refresh_token={pair.refresh_token}" for pair in pairs]
         return Load(f"{self.prefix}/auth/token", [[_FORM, body] for body in bodies], method="POST", refreshes=True)

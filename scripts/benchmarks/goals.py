@@ -9,7 +9,7 @@ from scripts.benchmarks.load import Sample, ratios
 
 @dataclass(frozen=True)
 class Start:
-    """From the start of a process to its first 200: seconds and CPU seconds; then its memory at rest, in MiB."""
+    """A process from its start to its first 200, in seconds and CPU seconds, and its memory at rest, in MiB."""
 
     seconds: float
     cpu: float
@@ -18,7 +18,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on one database: rounds by request and contender, starts by contender."""
+    """The measurements on one database: rounds by request and contender, starts by contender."""
 
     samples: Mapping[tuple[str, str], Sequence[Sample]]
     starts: Mapping[str, Sequence[Start]]

@@ -142,7 +142,7 @@ def _ratio(own: Sequence[Sample], base: Sequence[Sample], field: str) -> str:
 
 
 def ratios(own: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Round by round; infinite where the base is nothing, or too little to be measured."""
+    """The ratios round by round; infinite where the base is nothing, or too little to be measured."""
     return [a / b if b and isfinite(a) else inf for a, b in zip(own, base, strict=True)]
 
 

@@ -38,7 +38,7 @@ logging.getLogger("muster").addHandler(logging.NullHandler())  # 500 new session
 
 @dataclass(frozen=True)
 class Testbed:
-    """Where a run of scenarios takes place, and how long it measures: `rounds` of `seconds` each."""
+    """The databases and instances of a run of scenarios, and how long it measures: `rounds` of `seconds` each."""
 
     folder: Path
     postgres: str

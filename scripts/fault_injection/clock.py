@@ -24,7 +24,7 @@ def clock(testbed: Testbed, kind: str) -> Iterator[Outcome]:
 
 
 def move(file: Path, seconds: float) -> None:
-    """At once: a request that reads a file while it is written would find half a number."""
+    """Replace the file in one step: a request that reads it while it is written would find half a number."""
     draft = file.with_suffix(".new")
     draft.write_text(str(seconds))
     draft.replace(file)

