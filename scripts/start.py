@@ -105,7 +105,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
 
 
 class Worker(multiprocess.Process):
-    """One of WORKERS, whose end is noticed at once, also while the supervisor waits for its first answer."""
+    """One of WORKERS, whose end is noticed at once, also while the supervisor waits for its first response."""
 
     def start(self) -> None:
         super().start()

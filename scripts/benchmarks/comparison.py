@@ -28,7 +28,7 @@ Run = Callable[[], Sample]
 
 
 def peers(testbed: Testbed) -> None:
-    """Beside fastapi-users and tutorial code, which are installed for it, with the goals (only when it is named)"""
+    """Muster beside fastapi-users and tutorial code, installed for it, with the goals (only when it is named)"""
     peer_python()
     print(f"{_machine()}; {testbed.rounds} interleaved rounds of {testbed.seconds} s, {CONNECTIONS} connections")
     figures: dict[str, Figures] = {}

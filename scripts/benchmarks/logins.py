@@ -66,7 +66,7 @@ def _timed(sign_in: SignIn) -> tuple[int, float]:
 
 
 def logins_beside_reads(testbed: Testbed) -> None:
-    """What 4 logins a second do to the latency of 32 connections that read"""
+    """The latency of 32 connections that read while 4 people a second sign in"""
     for kind in testbed.databases:
         with testbed.database(kind) as url, testbed.muster(url) as served:
             wrk = Wrk(testbed.folder, reads("/api/users/me", testbed.access_tokens(url)))

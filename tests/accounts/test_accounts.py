@@ -97,7 +97,7 @@ def test_an_invalid_email_address_is_rejected(muster: Muster, email: object) -> 
     assert [error["loc"] for error in answer.json()["errors"]] == [["body", "email"]]
 
 
-def test_without_roles_the_answer_names_the_command_that_loads_them(serve: Callable[..., Muster]) -> None:
+def test_without_roles_the_response_names_the_command_that_loads_them(serve: Callable[..., Muster]) -> None:
     muster = serve()
     muster.sql("DELETE FROM role")
     answer = register(muster, email=fresh_address())

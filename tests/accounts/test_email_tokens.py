@@ -68,7 +68,9 @@ def assert_dead(answer: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("what", ["forgot-password", "request-verification"])
-def test_the_answer_is_the_same_for_every_address_and_only_an_open_account_gets_mail(muster: Muster, what: str) -> None:
+def test_the_response_is_the_same_for_every_address_and_only_an_open_account_gets_mail(
+    muster: Muster, what: str
+) -> None:
     known, disabled = muster.register(), muster.register()
     unknown = Account(muster, f"{uuid4().hex}@example.com", PASSWORD)
     everybody = (disabled, unknown, known)  # mails are sent in order: once the last one has come, the others have not

@@ -179,7 +179,7 @@ def test_a_client_that_disconnects_does_not_affect_the_others(muster: Muster, re
 
 
 def test_disconnecting_before_the_responses_arrive_logs_no_error(muster: Muster, reader: Tokens) -> None:
-    """Messages and answers to refused frames are in flight together: whichever is sent second meets a closed socket."""
+    """Messages and responses to refused frames are in flight together: whichever is second meets a closed socket."""
     room, size = new_room(), muster.log_file.stat().st_size
     with Socket(muster, reader, room=room) as other:
         other.ready()

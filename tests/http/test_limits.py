@@ -187,7 +187,7 @@ def test_processes_share_their_counts_in_redis_and_count_alone_without_it(serve:
     redis.start()
     for muster in (first, second):
         wait_for(lambda muster=muster: counts_in(redis, muster), what="its return to Redis")  # type: ignore[misc]
-    # The first slow answer of Redis would make one of them count by itself once more.
+    # The first slow reply of Redis would make one of them count by itself once more.
     wait_for(lambda: count_together(first, second), what="counting together again")
 
 
@@ -278,7 +278,7 @@ def test_one_call_waits_for_an_unavailable_redis_and_the_next_ones_skip_it(monke
     assert attempts == 2
 
 
-def test_two_slow_answers_of_redis_in_a_row_count_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_slow_replies_of_redis_in_a_row_count_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker, now = CircuitBreaker(), 1000.0
     monkeypatch.setattr("app.core.redis.monotonic", lambda: now)
 

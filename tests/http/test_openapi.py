@@ -1,4 +1,4 @@
-"""The contract as it is published: every route with its answers and its scope, every kind of problem documented."""
+"""The contract as it is published: every route with its responses and its scope, every kind of problem documented."""
 
 import json
 import pkgutil
@@ -222,7 +222,7 @@ def test_a_parameter_and_a_route_without_a_description_break_nothing(monkeypatch
     }
 
 
-def test_every_answer_with_a_body_has_a_schema(operations: list[Operation]) -> None:
+def test_every_response_with_a_body_has_a_schema(operations: list[Operation]) -> None:
     for each in operations:
         successes = [answer for code, answer in each.description["responses"].items() if code in {"200", "201"}]
         for answer in successes:

@@ -247,7 +247,7 @@ def test_the_first_and_the_last_time_are_formatted_as_they_were_read(text: str) 
     assert format_time(datetime.fromisoformat(text)) == text
 
 
-def test_every_time_in_an_answer_has_the_same_form(muster: Muster, document: Schema) -> None:
+def test_every_time_in_a_response_has_the_same_form(muster: Muster, document: Schema) -> None:
     """Whole seconds, other offsets and deletions included, in JSON and CSV."""
     ledger = Ledger(muster)
     bearer = ledger.tokens.bearer

@@ -198,7 +198,7 @@ def test_head_is_answered_wherever_get_is(browsed: Muster) -> None:
 
 
 @pytest.mark.slow
-def test_an_allowed_origin_reads_every_answer_and_a_foreign_one_none(browsed: Muster) -> None:
+def test_an_allowed_origin_reads_every_response_and_a_foreign_one_none(browsed: Muster) -> None:
     tokens = browsed.register().sign_in()
     for answer in [
         browsed.client.get("/api/users/me", headers=tokens.bearer | {"Origin": ORIGIN}),

@@ -164,7 +164,7 @@ def test_signing_in_and_out(served: Served) -> None:
     assert (after.status_code, after.headers["location"]) == (303, "/sign-in?next=%2Fdevices&done=expired")
 
 
-def test_a_request_has_one_id_in_both_logs_and_in_the_answer(served: Served) -> None:
+def test_a_request_has_one_id_in_both_logs_and_in_the_response(served: Served) -> None:
     answer = served.pages.client.get("/operations", headers={"X-Request-ID": "from-the-client"})
     assert answer.headers["x-request-id"] == "from-the-client"
 

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request again gives the first answer and no second row, also when both race."""
+"""Idempotency-Key: the same request again gives the first response and no second row, also when both race."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ def outcome_of(answer: httpx.Response) -> tuple[object, ...]:
     return answer.status_code, answer.content, answer.headers.get("location"), answer.headers.get("etag")
 
 
-def test_the_same_request_again_gives_the_first_answer_and_no_second_row(ada: Ledger) -> None:
+def test_the_same_request_again_gives_the_first_response_and_no_second_row(ada: Ledger) -> None:
     first = ada.post(headers=keyed("a-key"))
     assert first.status_code == 201
     for again in (
@@ -54,7 +54,7 @@ def test_an_idempotency_key_is_scoped_to_its_owner(ada: Ledger) -> None:
 
 
 @pytest.mark.slow
-def test_50_posts_of_one_key_at_once_give_one_row_and_50_equal_answers(ada: Ledger) -> None:
+def test_50_posts_of_one_key_at_once_give_one_row_and_50_equal_responses(ada: Ledger) -> None:
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: ada.post(headers=keyed("race")), range(50)))
     assert len({outcome_of(answer) for answer in answers}) == 1

@@ -263,7 +263,7 @@ def test_a_refusal_names_every_mistake_of_up_to_20_lines(ada: Ledger) -> None:
     assert (ada.all(), ada.revision) == ([], 0)
 
 
-def test_an_import_repeats_its_answer_to_the_same_key(ada: Ledger) -> None:
+def test_an_import_repeats_its_response_to_the_same_key(ada: Ledger) -> None:
     key = {"Idempotency-Key": "import-1"}
     first, again = (import_csv(ada, f"{HEADER}\n{ROW}", **key) for _ in "12")
     assert (

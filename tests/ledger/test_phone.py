@@ -74,7 +74,7 @@ def test_the_file_is_the_owners_alone(device: Device) -> None:
     assert device.file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_phone_that_is_killed_before_its_answer_arrives_makes_one_row(device: Device, tmp_path: Path) -> None:
+def test_a_phone_that_is_killed_before_its_response_arrives_makes_one_row(device: Device, tmp_path: Path) -> None:
     device.phone.close()
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
@@ -112,7 +112,7 @@ def test_queued_writes_are_shown_at_once_and_their_temporary_ids_stay_valid(devi
             phone.edit(gone, type="sell")
 
 
-# ---- Lost answers ----
+# ---- Lost responses ----
 
 
 @pytest.mark.both_databases
@@ -133,7 +133,7 @@ def test_each_write_whose_response_was_lost_is_applied_once(device: Device, row:
     assert (len(ledger.all()), ledger.revision) == (1, 4)
 
 
-def test_an_edit_whose_answer_was_lost_does_not_undo_what_another_device_did_since(device: Device, row: int) -> None:
+def test_an_edit_whose_response_was_lost_does_not_undo_what_another_device_did_since(device: Device, row: int) -> None:
     device.phone.edit(row, quantity="3")
     lose(device, 0)
     device.ledger.patch(row, quantity="4")
@@ -250,7 +250,7 @@ def test_ten_threads_whose_token_has_expired_make_one_refresh(device: Device) ->
     assert row_of(device.ledger.muster, Tokens(access_token=phone.access)).generation == 2
 
 
-def test_a_refresh_whose_answer_was_lost_is_made_again_with_the_same_token(device: Device) -> None:
+def test_a_refresh_whose_response_was_lost_is_made_again_with_the_same_token(device: Device) -> None:
     device.expire()
     lose(device, 1)  # after the 401
     device.reopen()
@@ -301,7 +301,7 @@ def test_a_sign_out_while_offline_takes_effect_at_once_and_reaches_the_server_la
     assert device.network.sent("POST", "/api/auth/revoke") == 1
 
 
-def test_a_phone_signs_in_by_code_and_repeats_it_when_the_answer_was_lost(device: Device, row: int) -> None:
+def test_a_phone_signs_in_by_code_and_repeats_it_when_the_response_was_lost(device: Device, row: int) -> None:
     account, phone = device.ledger.account, device.phone
     app = App(account.muster)
     phone.sign_out()

@@ -270,7 +270,7 @@ def test_the_same_code_again_gives_the_same_successor(app: App, ada: Account) ->
     code = app.code(ada)
     first, again = (Tokens(app.exchange(code).json()) for _ in range(2))
     assert first.refresh == again.refresh
-    make_older(app.muster, first, age=BEYOND_GRACE)  # beyond the grace, and the answer was lost
+    make_older(app.muster, first, age=BEYOND_GRACE)  # beyond the grace, and the response was lost
     third = Tokens(app.exchange(code).json())
     assert (third.refresh == first.refresh, claims_of(third.access)["gen"]) == (False, 2)
     assert_lives(app.muster, third)

@@ -94,7 +94,7 @@ def test_superseded_tokens_are_inactive_and_introspecting_them_revokes_nothing(
     first = ada.tokens()
     lost = Tokens(muster.refresh(first.refresh).json())
     make_older(muster, first, age=BEYOND_GRACE)
-    second = Tokens(muster.refresh(first.refresh).json())  # lost's answer never arrived: it is dead
+    second = Tokens(muster.refresh(first.refresh).json())  # the response with `lost` never arrived: it is dead
     before = row_of(muster, second)
     for token in (lost.access, lost.refresh):
         assert introspected(muster, service, token) == INACTIVE

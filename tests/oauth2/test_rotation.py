@@ -41,7 +41,7 @@ def assert_theft(muster: Muster, use: Callable[[], httpx.Response], *handed_out:
     assert_lives(muster, other)
 
 
-# ---- Lost answers: R2, R3 ----
+# ---- Lost responses: R2, R3 ----
 
 
 def test_a_retry_within_seconds_gets_the_same_successor(muster: Muster, ada: Account) -> None:
@@ -79,7 +79,7 @@ def test_using_a_replaced_pair_revokes_the_session(muster: Muster, ada: Account,
     assert_theft(muster, lambda: use(muster, lost[which]), phone, *lost, newest, other=tablet)
 
 
-def test_answers_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -> None:
+def test_responses_may_be_lost_any_number_of_times(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
     for _ in range(5):
         refreshed(muster, phone)
@@ -211,7 +211,7 @@ def test_refreshing_often_does_not_outlive_the_absolute_limit(muster: Muster, ad
     assert_signed_out(muster, phone)
 
 
-def test_lost_answers_do_not_extend_the_idle_time(muster: Muster, ada: Account) -> None:
+def test_lost_responses_do_not_extend_the_idle_time(muster: Muster, ada: Account) -> None:
     phone = ada.tokens()
     lost = [refreshed(muster, phone)]
     for _ in range(5):

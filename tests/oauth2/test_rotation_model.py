@@ -1,4 +1,4 @@
-"""Owners and thieves play against the service (row R14): lost answers, copied tokens, any delay, in any order.
+"""Owners and thieves play against the service (row R14): lost responses, copied tokens, any delay, in any order.
 
 A phone's first pair is an authorization code, which can be lost, copied, replayed and raced like any other; it is
 no bearer token, it dies by itself after a minute, and whoever presents it without its verifier ends the session.
@@ -41,7 +41,7 @@ IDLE_LIMIT, ABSOLUTE_LIMIT = timedelta(days=29), timedelta(days=179)  # a day be
 
 @dataclass(eq=False)
 class Pair:
-    """An answer of the token endpoint. A retry's answer is the same pair once more."""
+    """A response of the token endpoint. The response to a retry is the same pair once more."""
 
     tokens: Tokens
     handed_out_for: "Pair | None" = None

@@ -225,7 +225,7 @@ def test_a_refresh_that_races_a_password_change_leaves_nothing_alive(muster: Mus
 
 
 def change_password(muster: Muster, account: Account, tokens: Tokens) -> list[Tokens]:
-    """The pair that the change answers with."""
+    """The pair in the response to the change."""
     old, account.password = account.password, f"{PASSWORD}-{random.random()}"  # noqa: S311  # no secret
     body = {"current_password": old, "new_password": account.password}
     answer = muster.client.put("/api/users/me/password", json=body, headers=tokens.bearer)
@@ -264,7 +264,7 @@ def test_a_refresh_that_races_the_first_uses_of_its_pair_is_not_confirmed_by_the
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_a_late_retry_and_the_use_of_the_answer_it_replaces_never_both_continue(
+def test_a_late_retry_and_the_use_of_the_response_it_replaces_never_both_continue(
     muster: Muster, ada: Account, use: Use
 ) -> None:
     first = ada.tokens()
@@ -319,7 +319,7 @@ def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
 
 
 def answer_was_lost(muster: Muster, phone: Tokens) -> bool:
-    """Whether the service changed the row and its answer never came; the row is whole either way."""
+    """Whether the service changed the row and its response never came; the row is whole either way."""
     row, held = row_of(muster, phone), claims_of(phone.access)["gen"]
     rotated_at, idle_expires_at = (datetime.fromisoformat(str(at)) for at in (row.rotated_at, row.idle_expires_at))
     assert row.generation in {held, held + 1}

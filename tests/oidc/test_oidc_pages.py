@@ -192,7 +192,7 @@ def test_canceling_at_the_provider_shows_our_own_message(browser: httpx.Client, 
 
 
 def test_a_response_to_another_browser_is_stale(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
-    """Login CSRF: a visitor's browser is led to the answer that an attacker's began."""
+    """Login CSRF: a visitor's browser is led to the response to an attacker's sign-in."""
     back = provider.visit(begin(browser), "mallory")
     with served.another_client() as victim:
         assert_signed_out(victim, victim.get(back), STALE)  # that has no cookie at all
@@ -243,7 +243,9 @@ def test_a_malformed_callback_breaks_nothing(browser: httpx.Client, provider: Oi
     assert_signed_out(browser, answer, FAILED)
 
 
-def test_an_answer_with_another_nonce_or_of_another_issuer_fails(browser: httpx.Client, provider: OidcProvider) -> None:
+def test_a_response_with_another_nonce_or_of_another_issuer_fails(
+    browser: httpx.Client, provider: OidcProvider
+) -> None:
     back = provider.visit(changed(begin(browser), nonce="another-nonce-of-the-tests"), "ada")
     assert_signed_out(browser, browser.get(back), FAILED)
     for issuer in ("https://evil.example", ""):

@@ -65,7 +65,7 @@ def test_only_one_of_two_concurrent_handovers_by_the_assignee_succeeds(muster: M
 
 
 def while_held(muster: Muster, statement: str, **request: Any) -> httpx.Response:
-    """The answer to a request that has to wait for this change of somebody else, which is committed meanwhile."""
+    """The response to a request that has to wait for this change of somebody else, which is committed meanwhile."""
     with ThreadPoolExecutor(1) as thread:
         with connected(muster) as connection:
             if connection.dialect.name == "sqlite":

@@ -95,7 +95,7 @@ def test_roles_are_matched_by_name_and_only_update_gives_existing_ones_their_fir
     assert roles(database_url) == {**before, ADMIN: (72, ROLES[ADMIN])}
 
 
-def test_without_roles_nobody_can_register_and_the_answer_names_the_command(serve: Callable[..., Muster]) -> None:
+def test_without_roles_nobody_can_register_and_the_response_names_the_command(serve: Callable[..., Muster]) -> None:
     muster = serve()
     muster.sql("DELETE FROM role")
     body = {"email": "ada@example.com", "password": PASSWORD}

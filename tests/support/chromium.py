@@ -20,8 +20,8 @@ PATIENCE = 60_000.0  # ms; what is waited for is a condition, this only ends a w
 
 expect.set_options(timeout=PATIENCE)
 
-# A browser says so of every answer above 399: the tests know which of those they meant. The last is about scripts that
-# Playwright adds, also to a frame that has none.
+# Chromium reports every response above 399: the tests know which of those they meant. The last message is about scripts
+# that Playwright adds, also to a frame that has none.
 _EXPECTED = ("Failed to load resource", "WebSocket connection to", "Blocked script execution in")
 
 

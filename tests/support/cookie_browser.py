@@ -44,7 +44,7 @@ class Browser:
 
 
 def cookie_of(answer: httpx.Response) -> dict[str, str]:
-    """The only cookie of an answer: its name, its value and its attributes."""
+    """The only cookie of a response: its name, its value and its attributes."""
     (header,) = answer.headers.get_list("set-cookie")
     ((name, morsel),) = SimpleCookie(header).items()
     return {"name": name, "value": morsel.value, **{key: str(value) for key, value in morsel.items() if value}}

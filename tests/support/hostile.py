@@ -132,7 +132,7 @@ def assert_refused(answer: httpx.Response, *statuses: int) -> None:
 
 
 def raw(muster: Muster, request: bytes) -> httpx.Response:
-    """The answer to these very bytes, as they are, on a connection of their own."""
+    """The response to these very bytes, as they are, on a connection of their own."""
     with closing(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP)) as connection:
         connection.sendall(request)
         answer = HTTPResponse(connection)

@@ -125,7 +125,7 @@ class Network(LossyTransport):
         self.carried: list[httpx.Request] = []
         self.revisions: list[int] = []  # of the changes that arrived
         self.pages: int | None = None  # how many more of them it carries; None: all
-        self.lost: set[int] = set()  # which answers from now on get lost: 0 is the next one
+        self.lost: set[int] = set()  # which responses from now on get lost: 0 is the next one
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         asks_for_changes = request.url.path.endswith("/changes")
