@@ -133,9 +133,13 @@ OperationFilters = Annotated[OperationFilter, Query()]
 RowId = Annotated[int, Path(ge=1, le=MAX_ID, description="The id of the row.", examples=[7])]
 
 
+def _unquoted(value: str) -> str:
+    """The key, which may be quoted like a string of RFC 9651."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
 _REPEATED = "Repeating a request with the same key returns the first response and does nothing twice."
 IdempotencyKey = Annotated[
-    # It may be quoted like a string of RFC 9651.
-    Annotated[str, BeforeValidator(lambda key: key.strip('"')), StringConstraints(pattern="^[!-~]{1,255}$")] | None,
+    Annotated[str, BeforeValidator(_unquoted), StringConstraints(pattern="^[!-~]{1,255}$")] | None,
     Header(description=_REPEATED, examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]),
 ]

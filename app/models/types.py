@@ -119,11 +119,9 @@ def _amount(value: object) -> Decimal:
 
 
 def format_amount(amount: Decimal) -> str:
-    """The shortest exact notation without an exponent, such as "10" or "0.1".
-
-    Decimal keeps 28 digits, which the sum of 100 million of the largest amounts still has.
-    """
-    return f"{amount.normalize():f}"
+    """The shortest exact notation without an exponent, such as "10" or "0.1"."""
+    digits = f"{amount:f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 Amount = Annotated[

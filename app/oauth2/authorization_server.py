@@ -35,7 +35,8 @@ class AuthorizationServer(ResourceServer):
 
         If the password has changed since it was verified, the session is not live and the grant is invalid.
         """
-        idle, absolute = now + self._settings.refresh_idle_ttl, now + self._settings.refresh_absolute_ttl
+        absolute = now + self._settings.refresh_absolute_ttl
+        idle = self._idle_limit(now, absolute)
         row = insert_session(session, sign_in, now, idle_expires_at=idle, absolute_expires_at=absolute)
         if sign_in.method:
             record(session, "sign-in", user_id=row.user_id, session_id=row.id, by_owner=True, method=sign_in.method)
@@ -46,8 +47,9 @@ class AuthorizationServer(ResourceServer):
         return self._pair(snapshot, snapshot.generation, scopes, now, in_cookie=sign_in.in_cookie)
 
     def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> TokenPair:
-        """Extend the idle limit, and mint an access token that expires when the session does."""
-        snapshot, idle = caller.session, now + self._settings.refresh_idle_ttl
+        """Extend the idle limit, never past the absolute one, and mint an access token that expires with it."""
+        snapshot = caller.session
+        idle = self._idle_limit(now, snapshot.absolute_expires_at)
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._read_caller(session, caller.claims, now).session
         return self._pair(snapshot, caller.claims.generation, snapshot.scopes(), now, in_cookie=True)
@@ -112,7 +114,7 @@ class AuthorizationServer(ResourceServer):
                     return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
                 case RotationAction.ROTATE:
                     generation = presented.number + 1
-                    idle = now + self._settings.refresh_idle_ttl
+                    idle = self._idle_limit(now, snapshot.absolute_expires_at)
                     changes = {"parent_generation": presented.number, "idle_expires_at": idle}
                 case RotationAction.REPLACE:
                     generation = snapshot.generation + 1
@@ -198,3 +200,6 @@ class AuthorizationServer(ResourceServer):
             scope=claims.scope,
             refresh_token=self._signers.refresh.sign(snapshot.id, generation, snapshot.secret),
         )
+
+    def _idle_limit(self, now: datetime, absolute_limit: datetime) -> datetime:
+        return min(now + self._settings.refresh_idle_ttl, absolute_limit)
