@@ -39,7 +39,8 @@ class _SessionRecord(SessionBase):
 
 
 class _List(NamedTuple):
-    """The rows of a table that are of ME: those columns that the schema shows, some of them replaced."""
+    """A list of the archive: the rows of a table that belong to its owner, with the columns that the schema shows, some
+    of them replaced."""
 
     table: Any
     schema: type[SQLModel]

@@ -69,8 +69,9 @@ def publish_operations(session: Session, owner_id: UUID, staged: range) -> Impor
     last = take_revisions(session, owner_id, len(staged))
     published = {"revision": col(Operation.revision) + (last - staged[-1])}
     publish = update(Operation).where(*_staged(owner_id, staged)).values(**published)
-    as_is = {"synchronize_session": False}  # else the session would ask for all the ids while others wait
-    if session.exec(publish, execution_options=as_is).rowcount != len(staged):
+    # Otherwise the session would ask for all the ids, to update its own objects, while others wait.
+    publish = publish.execution_options(synchronize_session=False)
+    if session.exec(publish).rowcount != len(staged):
         raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # the purge was first
     return Imported(created=len(staged), revision=last)
 

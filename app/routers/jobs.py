@@ -148,8 +148,10 @@ def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
 def retry_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
     """Start a job that failed or was canceled again, with fresh attempts. With `users:write` anybody's."""
     visible = _visible(me, "users:write")
-    _read(session, job_id, visible)
-    job = found(services.jobs.retry(session, col(Job.id) == job_id, *visible), JobNotEnded)
+    job = services.jobs.retry(session, col(Job.id) == job_id, *visible)
+    if job is None:
+        _read(session, job_id, visible)
+        raise JobNotEnded
     _record(session, "job-retried", me, job)
     return _started(job, response)
 
