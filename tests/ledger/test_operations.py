@@ -23,7 +23,7 @@ def shared(muster: Muster) -> Ledger:
 # ---- One operation ----
 
 
-def test_the_body_of_the_course_is_recorded_and_read_back(ada: Ledger) -> None:
+def test_the_example_body_is_recorded_and_read_back(ada: Ledger) -> None:
     answer = ada.post()
     row = answer.json()
     assert answer.status_code == 201
