@@ -79,7 +79,7 @@ class ChatHub:
         """Store a message, and publish it after the commit. Returns it and whether it is new. Called in a thread."""
         public, is_new = store(session, me.user_id, me.session.name, body, utcnow())
         if is_new:
-            metrics.count("messages")
+            metrics.count("chat_messages")
             after_commit(session, partial(self._loop.call_soon_threadsafe, self._publish, Message.of(public)))
         return public, is_new
 
@@ -131,7 +131,7 @@ class ChatHub:
     def _remove(self, subscriber: Subscriber, room: Room) -> None:
         reason = subscriber.close_reason
         metrics.subscribers.dec()
-        metrics.count("readers_ended", ending=reason.name.lower() if reason else "left")
+        metrics.count("chat_subscribers_ended", ending=reason.name.lower() if reason else "left")
         room.subscribers.discard(subscriber)
         if not room.subscribers:
             self._rooms.pop(room.name, None)
@@ -159,7 +159,7 @@ class ChatHub:
             fields = json.loads(text)
             message = Message(str(fields["room"]), int(fields["number"]), text)
         except (ValueError, TypeError, KeyError):  # not one of ours: raising would interrupt the subscription
-            metrics.count("relay_failures")
+            metrics.count("pubsub_failures")
         else:
             self._deliver(message)
 

@@ -29,7 +29,7 @@ class PubSub:
     def publish(self, text: str) -> None:
         """Queue a message for publishing. Returns at once and never fails."""
         if self._pending.full():
-            metrics.count("relay_failures")
+            metrics.count("pubsub_failures")
         else:
             self._pending.put_nowait(text)
 
@@ -49,14 +49,14 @@ class PubSub:
             try:
                 await self._redis.publish(CHANNEL, text)
             except Exception:  # Redis is unavailable: the other processes find the message in the database
-                metrics.count("relay_failures")
+                metrics.count("pubsub_failures")
 
     async def _stay_subscribed(self) -> None:
         while True:
             try:
                 await self._subscribe()
             except Exception:  # Redis is unavailable, or its response is malformed
-                metrics.count("relay_failures")
+                metrics.count("pubsub_failures")
             await anyio.sleep(TIMEOUT)
 
     async def _subscribe(self) -> None:

@@ -6,6 +6,7 @@ docs/decisions/0002-sync-sessions-two-sides-slots.md says why.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,11 +25,13 @@ from sqlmodel import Session
 
 from app.core import metrics
 from app.core.concurrency import in_thread
-from app.core.dialects import CHAT_SLOTS, make_engine
+from app.core.dialects import CHAT_SLOTS, make_engine, reason
 from app.core.errors import Unavailable
 from app.core.logs import actor
 from app.core.row_reader import CONNECTIONS, PostgresRowReader, RowReader, Rows, SqliteRowReader, read_rows
 from app.core.settings import Settings
+
+log = logging.getLogger("muster.database")
 
 OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS) + 1  # of each process on PostgreSQL, beside two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
@@ -171,8 +174,15 @@ class Database:
             yield session
 
     def write_later(self, function: Callable[Concatenate[Session, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run `function(session, …)` on the write side without waiting for it. A failure is dropped: nobody waits."""
-        self._portal.start_task_soon(lambda: self.write(None, function, *args, **kwargs))
+        """Run `function(session, …)` on the write side without waiting for it. A failure is logged."""
+
+        async def write() -> None:
+            try:
+                await self.write(None, function, *args, **kwargs)
+            except Exception as error:
+                log.warning("a write in the background failed: %s", reason(error))
+
+        self._portal.start_task_soon(write)
 
     def can_write(self) -> bool:
         """Whether the disk under SQLite has room and is not read-only. PostgreSQL has to be watched where it runs."""

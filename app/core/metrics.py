@@ -25,18 +25,18 @@ _counters = {
         ("clients_gone", "", "Clients that left before their response."),
         ("logins", "result", "Sign-ins by password or code: ok or refused."),
         ("rotations", "", "Refresh tokens rotated."),
-        ("lost_answers", "", "Refreshes repeated because the first response was lost."),
+        ("lost_responses", "", "Refreshes repeated because the first response was lost."),
         ("thefts", "", "Sessions revoked because a refresh token was reused."),
         ("slot_waits", "", "Database sessions that waited for a slot."),
         ("slot_timeouts", "", "Requests refused because no slot became free in time."),
         ("limit_hits", "kind", "Requests, password attempts and mails refused by a rate limit."),
         ("limit_storage_failures", "", "Rate limits counted in this process because Redis was unavailable."),
         ("cache_failures", "", "Results computed because Redis was unavailable."),
-        ("messages", "", "Chat messages stored."),
-        ("readers_ended", "ending", "Chat sockets, streams and long polls that ended, by reason; left: by the client."),
+        ("chat_messages", "", "Chat messages stored."),
+        ("chat_subscribers_ended", "ending", "Chat subscribers that ended, by reason; left: by the client."),
         ("chat_gaps", "", "Gaps in a chat room that were filled from the database."),
         ("chat_failures", "", "Failed database reads of the chat, which are retried."),
-        ("relay_failures", "", "Chat messages that Redis lost between processes; the database fills the gap."),
+        ("pubsub_failures", "", "Chat messages that Redis lost between processes; the database fills the gap."),
         ("jobs_ended", "kind result", "Job attempts run by this process: done, retried or failed."),
         ("dispatch_failures", "", "Messages to the workers that Redis did not accept; the sweep sends them again."),
         ("sweep_failures", "", "Job sweeps that failed."),
@@ -45,7 +45,7 @@ _counters = {
 }
 _SUMMED: dict[str, Any] = {"registry": registry, "multiprocess_mode": "livesum"}
 slots_used = Gauge("muster_slots_used", "Open database sessions, by side.", ["side"], **_SUMMED)
-subscribers = Gauge("muster_readers", "Open sockets, streams and long polls of the chat.", **_SUMMED)
+subscribers = Gauge("muster_chat_subscribers", "Chat subscribers: open sockets, streams and long polls.", **_SUMMED)
 _requests = Counter("http_requests", "Requests served.", ["method", "route", "status"], registry=registry)
 _seconds = Histogram(
     "http_request_duration_seconds",

@@ -133,7 +133,7 @@ class AuthorizationServer(ResourceServer):
             metrics.count("logins", result="ok")
             record(session, "sign-in", user_id=before.user_id, session_id=before.id, by_owner=True, method="code")
         else:
-            metrics.count("rotations" if changes else "lost_answers")
+            metrics.count("rotations" if changes else "lost_responses")
 
     # ---- Revocation: RFC 7009 section 2 ----
 

@@ -84,9 +84,9 @@ def _stored(muster: Muster, user_id: str) -> str:
     return user_id.replace("-", "") if muster.database_url.startswith("sqlite") else user_id
 
 
-def slow_readers_ended(muster: Muster) -> float:
+def slow_subscribers_ended(muster: Muster) -> float:
     """The number of connections ended for reading too slowly."""
-    return number(scrape(muster), "muster_readers_ended_total", ending="slow")
+    return number(scrape(muster), "muster_chat_subscribers_ended_total", ending="slow")
 
 
 def test_slow_subscribers_are_disconnected_can_resume_and_delay_nobody(muster: Muster, reader: Tokens) -> None:
@@ -126,8 +126,8 @@ def flood(muster: Muster, other: Socket, *, slow: int) -> list[Json]:
     Each message reaches the other reader at once.
     """
     sent: list[Json] = []
-    before = slow_readers_ended(muster)
-    while slow_readers_ended(muster) < before + slow:
+    before = slow_subscribers_ended(muster)
+    while slow_subscribers_ended(muster) < before + slow:
         assert len(sent) < 200
         for _ in range(10):
             other.say(LARGE)
@@ -206,7 +206,7 @@ def test_every_subscriber_is_notified_when_the_service_stops(serve: Callable[...
     ):
         socket.ready()
         poll = pool.submit(history, muster, tokens, room, wait=25)
-        wait_for(lambda: number(scrape(muster), "muster_readers") == 3, what="all three subscribers")
+        wait_for(lambda: number(scrape(muster), "muster_chat_subscribers") == 3, what="all three subscribers")
         process = muster.process
         assert process is not None
         kill(process.pid, signal.SIGTERM)
