@@ -1,6 +1,6 @@
 """The dependencies in the routes' signatures: sessions, callers with a scope, pages of lists, idempotency keys.
 
-The limit of chat messages stands here too, since two routers share it.
+The limit of chat messages is here too, since two routers share it.
 """
 
 from collections.abc import Callable, Sequence
@@ -78,8 +78,8 @@ class Page:
         newest_first: bool = False,
         value: Callable[[Entity], Any] | None = None,
     ) -> list[Entity]:
-        """The rows of this page in the order of `key`, a column that no two rows share a value of. Ids, also UUIDs of
-        version 7, are in order of time. If the key is a joined table's, `value` reads it from a row."""
+        """The rows of this page in the order of `key`, a column that no two rows share a value of. Ids are in order of
+        time, UUIDs of version 7 too. If the key is a joined table's, `value` reads it from a row."""
         value = value or attrgetter(key.key)
         if self.position:
             last = key.type.python_type(self.position[0])
@@ -98,7 +98,7 @@ class Page:
 async def get_page(
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many rows at most.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="The maximum number of rows.")] = 50,
     after: Cursor = None,
 ) -> Page:
     return Page(request, response, limit, after)

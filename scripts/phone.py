@@ -179,7 +179,7 @@ class Phone:
                 raise
 
     def sign_out(self) -> None:
-        """Sign out at once, also offline: the session is revoked when the server can be reached, at the latest by the
+        """Sign out at once, even offline: the session is revoked when the server can be reached, at the latest by the
         next `sync` or `sign_in`. The copy and the queue stay for the same person; for another one, delete the file once
         `sync` raises SignedOut, not Offline."""
         with self._refreshing:

@@ -1,4 +1,4 @@
-"""Take the pictures of docs/images: the pages with the data of the demo, in the system's Chromium."""
+"""Retake the pictures of docs/images: the pages with the data of the demo, in the system's Chromium."""
 
 # First, so that Ctrl-C leaves no traceback from here on.
 from scripts.command_line import Parser

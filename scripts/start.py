@@ -105,7 +105,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
 
 
 class Worker(multiprocess.Process):
-    """One of WORKERS, whose end is noticed at once, also while the supervisor waits for its first response."""
+    """One of WORKERS, whose end is noticed at once, even while the supervisor waits for its first response."""
 
     def start(self) -> None:
         super().start()
@@ -204,8 +204,10 @@ def fit_connections(settings: Settings) -> Settings:
         return settings
     needed = settings.workers * (2 * settings.db_slots + OTHER_CONNECTIONS)
     why = f"WORKERS={settings.workers} could open {needed} connections, and PostgreSQL allows {available}"
-    if "db_slots" in settings.model_fields_set or most < 1:
-        sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too many: {why}. At most {max(most, 0)} fits")
+    if most < 1:
+        sys.exit(f"muster: WORKERS: {settings.workers} is too many: {why}. Lower WORKERS, or raise max_connections")
+    if "db_slots" in settings.model_fields_set:
+        sys.exit(f"muster: DB_SLOTS: {settings.db_slots} is too many: {why}. At most {most} fits")
     say(settings, f"muster: DB_SLOTS: lowered from {settings.db_slots} to {most}: {why}")
     os.environ["DB_SLOTS"] = str(most)
     get_settings.cache_clear()

@@ -94,7 +94,7 @@ def copy_table(table: Table, old: Connection, new: Connection) -> int:
 
 
 def advance_sequences(table: Table, old: Connection, new: Connection) -> None:
-    """Move the sequences past the ids that SQLite has issued, also those whose rows are deleted."""
+    """Move the sequences past the ids that SQLite has issued, including those whose rows are deleted."""
     for column in table.primary_key.columns:
         sequence = new.execute(
             text("SELECT pg_get_serial_sequence(quote_ident(:table), :column)"),

@@ -33,7 +33,7 @@ from app.core.settings import Settings
 
 log = logging.getLogger("muster.database")
 
-OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS) + 1  # of each process on PostgreSQL, beside two for every slot
+OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS) + 1  # of each process on PostgreSQL, besides two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
 
 P = ParamSpec("P")

@@ -1,7 +1,7 @@
 """The errors of the API, one class per problem type (RFC 9457). app/http/error_handlers.py turns them into responses.
 
 A class's name is its problem type, and its docstring is the sentence that the client receives as `detail`.
-Errors that only one resource raises may stand in its router, as in app/routers/heroes.py.
+Errors that only one resource raises may be in its router, as in app/routers/heroes.py.
 """
 
 import re
@@ -98,7 +98,8 @@ class InsufficientScope(AppError, status=403, title="The access token lacks a sc
 
 
 class MetricsRefused(AppError, status=403, title="Metrics are not public"):
-    """Without METRICS_TOKEN, metrics are available on this machine only, and never through a proxy."""
+    """In production, set METRICS_TOKEN. Elsewhere metrics are available without it, on this machine and never through
+    a proxy."""
 
 
 # A person's first token creates their account, which needs an address.

@@ -29,7 +29,7 @@ _counters = {
         ("thefts", "", "Sessions revoked because a refresh token was reused."),
         ("slot_waits", "", "Database sessions that waited for a slot."),
         ("slot_timeouts", "", "Requests refused because no slot became free in time."),
-        ("limit_hits", "kind", "Requests, password attempts and mails refused by a rate limit."),
+        ("limit_hits", "kind", "Requests, password attempts and e-mails refused by a rate limit."),
         ("limit_storage_failures", "", "Rate limits counted in this process because Redis was unavailable."),
         ("cache_failures", "", "Results computed because Redis was unavailable."),
         ("chat_messages", "", "Chat messages stored."),

@@ -120,7 +120,7 @@ class PostgresRowReader:
         connection = self._idle.pop() if self._idle else await self._connect()
         try:
             rows = await (await connection.execute(sql, parameters)).fetchall()
-        except BaseException:  # also when canceled in mid-query: the next query would read this one's response
+        except BaseException:  # even when canceled in mid-query: the next query would read this one's response
             await connection.close()
             raise
         self._idle.append(connection)

@@ -1,7 +1,7 @@
 """The scopes of the API (RFC 6749 section 3.3), and the scopes that the two roles have at first."""
 
 SCOPES: dict[str, str] = {
-    "me": "Read and change your own account and sessions",
+    "me": "Read and change your own account and devices",
     "operations:read": "Read your own operations",
     "operations:write": "Add, change and delete your own operations",
     "heroes:read": "Read heroes and teams",
@@ -12,7 +12,7 @@ SCOPES: dict[str, str] = {
     "jobs": "Start and watch your own jobs",
     "users:read": "Read other accounts, the roles and all jobs",
     "users:write": "Change other accounts and the roles",
-    "tokens:introspect": "Ask whether a token is live (RFC 7662)",
+    "tokens:introspect": "Check whether other people's sign-ins are still valid",
 }
 
 ADMIN = "admin"

@@ -48,7 +48,7 @@ def compose_mail(
     message["From"], message["To"], message["Subject"] = settings.mail_from, ascii_address(recipient), texts["subject"]
     message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
-    # 7bit keeps a link on one line, also for someone who greps the outbox, where base64 hides its copy in the HTML.
+    # 7bit keeps a link on one line, even for someone who greps the outbox, where base64 hides its copy in the HTML.
     text = render("mail.txt", **texts)
     message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     message.add_alternative(render("mail.html", **texts), subtype="html", cte="base64")

@@ -17,12 +17,12 @@ Kind: TypeAlias = type[AppError] | AppError
 TEXTS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-class Mistake(SQLModel):
-    """A mistake in one field."""
+class FieldError(SQLModel):
+    """An error in one field."""
 
     loc: list[str] = Field(description="Where: the part of the request, then the names or numbers that lead to it.")
     msg: str = Field(description="Why: a sentence for a person.")
-    type: str = Field(description="The kind of mistake: programs decide by it.")
+    type: str = Field(description="The kind of error: programs decide by it.")
 
 
 class Problem(SQLModel):
@@ -34,13 +34,13 @@ class Problem(SQLModel):
     title: str = Field(description="What this type of problem is.")
     status: int = Field(ge=400, le=599, description="The status code of the response.")
     detail: str = Field(description="A sentence for a person.")
-    errors: list[Mistake] | MISSING = Field(default=MISSING, description="With 422: where and why, never the input.")
+    errors: list[FieldError] | MISSING = Field(default=MISSING, description="With 422: where and why, never the input.")
     field: str | MISSING = Field(default=MISSING, description="With 409 or wrong-password: the field at fault.")
     scope: str | MISSING = Field(default=MISSING, description="With insufficient-scope: what is required.")
     renewable: bool | MISSING = Field(default=MISSING, description="With invalid-link: a new one can be mailed.")
     platform: str | MISSING = Field(default=MISSING, description="With app-too-old: the platform of the app.")
     minimum_version: str | MISSING = Field(default=MISSING, description="With app-too-old: its lowest version.")
-    ticket: str | MISSING = Field(default=MISSING, description="With internal: also in the server's log.")
+    ticket: str | MISSING = Field(default=MISSING, description="With internal: identifies the log entry.")
 
 
 class OAuthError(SQLModel):

@@ -15,7 +15,7 @@ from app.http.error_handlers import OAUTH_PATHS
 from app.http.middleware import ANY_VERSION_PATHS
 from app.http.openapi import ANY, GENERAL, SHARED, TEXTS, headers, problems
 
-# As strict as the pages' own policy, but for Swagger UI's icons, which are data: images.
+# As strict as the pages' own policy, except for Swagger UI's icons, which are data: images.
 DOCS_POLICY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -1,6 +1,6 @@
 """Rate limits of routes and sockets, by slowapi: whose requests are counted, and how a route gets a limit of its own.
 
-Wrong passwords and mails are counted beside it, in app/accounts/limits.py.
+Wrong passwords and mails are counted in app/accounts/limits.py.
 """
 
 from collections.abc import Callable
@@ -55,10 +55,10 @@ def is_storage_available() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RouteLimit:
-    """A decorator that gives a route a limit such as "20/minute", beside LIMIT_DEFAULT or, by session, instead of it.
+    """A decorator that gives a route a limit such as "20/minute", besides LIMIT_DEFAULT or, by session, instead of it.
 
     Routes whose limits have the same `scope` count together. `kind` is the limit's name, for clients and in metrics.
-    slowapi's own decorators would count on the event loop, also in Redis: this one leaves a note on the function, and
+    slowapi's own decorators would count on the event loop, even in Redis: this one leaves a note on the function, and
     app/http/routing.py counts in the route's thread.
     """
 

@@ -106,7 +106,7 @@ class JobQueue:
         return job
 
     def retry(self, session: Session, *conditions: Any) -> Job | None:
-        """Start a job again that failed or was canceled, with fresh attempts; None if there is no such job."""
+        """Restart a failed or canceled job, with fresh attempts; None if there is no such job."""
         fresh: dict[str, Any] = {"state": "waiting", "attempts": 0, "progress": 0.0, "due_at": utcnow()}
         fresh |= dict.fromkeys(("error", "sent_at", "started_at", "finished_at"))
         ended = update(Job).where(col(Job.state).in_(("failed", "cancelled")), *conditions)

@@ -108,7 +108,7 @@ def _names(line: int, cells: list[str]) -> list[str]:
     columns = ", ".join(COLUMNS)
     if unknown := next((name for name in names if name not in COLUMNS), None):
         shown = unknown if _HARMLESS.fullmatch(unknown) else "?"
-        raise _invalid(line, f"the column {shown} is not known, the columns are {columns}")
+        raise _invalid(line, f"there is no column {shown}; the columns are {columns}")
     if len(set(names)) != len(names) or not set(COLUMNS) - _OPTIONAL <= set(names):
         raise _invalid(line, f"the first line must name the columns {columns}, each of them once")
     return names

@@ -27,7 +27,9 @@ class _Sum:
 
 
 class _Sums(dict[tuple[str, str], _Sum]):
-    """Sums by two names: exact, but only for the first MAX_ROWS pairs of names."""
+    """Sums by two names: exact, but only for the first MAX_ROWS pairs of names, after which `is_cut` is true."""
+
+    is_cut = False
 
     def add(self, operation: OperationPublic, first: str, second: str | None, sign: int = 1) -> None:
         key = (first, second or "")
@@ -35,6 +37,8 @@ class _Sums(dict[tuple[str, str], _Sum]):
             total = self.setdefault(key, _Sum())
             total.count += 1
             total.quantity += sign * operation.quantity
+        else:
+            self.is_cut = True
 
 
 def make_statement(

@@ -101,9 +101,9 @@ class AuditEventPublic(AuditEventBase):
     """An event, as admins see it."""
 
     actor_id: UUID | None = Field(description=_ACTOR)
-    actor_email: StoredEmail | None = Field(description="Their present address; null also once they are deleted.")
+    actor_email: StoredEmail | None = Field(description="Their current address; null once the account is deleted.")
     user_id: UUID | None = Field(description="Whose account it concerns.")
-    user_email: StoredEmail | None = Field(description="Their present address.")
+    user_email: StoredEmail | None = Field(description="The account's current address.")
 
 
 class OwnAuditEvent(AuditEventBase):

@@ -101,5 +101,5 @@ class HistoryQuery(RoomQuery):
     """The query parameters that select a part of a room's history."""
 
     before: Number | None = Field(default=None, description="Only messages before this number, the nearest ones.")
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The number of rows at most.")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of rows.")
     wait: float = described("Seconds to wait for a message if there is none yet.", 25, default=0, ge=0, le=MAX_WAIT)

@@ -83,7 +83,7 @@ class JobPublic(JobBase):
     since: UtcTime | None = Field(alias="from", description="The beginning of a statement's period.")
     until: UtcTime | None = Field(alias="to", description="The end of a statement's period.")
     count: Count | None = Field(description="How many operations the result has.")
-    size: Count | None = Field(description="The bytes of its table.")
+    size: Count | None = Field(description="The size of its CSV file in bytes.")
 
     @classmethod
     def of(cls, job: Job) -> "JobPublic":

@@ -33,7 +33,7 @@ def _redirect_uri(value: str) -> str:
     return value
 
 
-_URIS = "Where codes may be sent: compared exactly, but for the port of the device itself."
+_URIS = "Where codes may be sent: compared exactly, except for the port of a loopback address."
 _SOME_URIS = ["com.example.app:/signed-in"]
 RedirectUri = Annotated[
     str,

@@ -181,7 +181,7 @@ class Imported(SQLModel):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """The response to a request that may be repeated. `status`, and headers beside the body in `answer`, are for
+    """The response to a request that may be repeated. `status`, and the headers in `answer`, are for
     processes of the release before."""
 
     __tablename__ = "idempotency_key"

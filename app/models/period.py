@@ -27,7 +27,7 @@ class Period(SQLModel):
         return until
 
     def in_words(self) -> str:
-        """The period as a person would say it, in UTC. It ends with its last day: before 1 February is January."""
+        """The period as a person would say it, in UTC. It ends with its last day: before February 1 is January."""
         style, back = self._style()
         start = self.since and self.since.strftime(style)
         end = self.until and (max(self.until, _SECOND_DAY) - back).strftime(style)
@@ -39,7 +39,7 @@ class Period(SQLModel):
         """The shortest format that is exact for these bounds, and how far before the end the last day is."""
         bounds = [bound for bound in (self.since, self.until) if bound]
         if any(bound.time() != time() for bound in bounds):
-            return "%-d %B %Y, %H:%M", timedelta()
+            return "%B %-d, %Y, %H:%M", timedelta()
         if any(bound.day > 1 for bound in bounds):
-            return "%-d %B %Y", _DAY
+            return "%B %-d, %Y", _DAY
         return ("%B %Y" if any(bound.month > 1 for bound in bounds) else "%Y"), _DAY

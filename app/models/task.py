@@ -90,7 +90,7 @@ def _person(description: str) -> Any:
 class TaskHistoryBase(SQLModel):
     changed_by: UUID | None = _person("Who changed the assignee; null if the account was deleted.")
     previous_assignee_id: UUID | None = _person("Who had the task before; null: nobody, or a deleted account.")
-    new_assignee_id: UUID | None = _person("Who has it since; null: nobody, or a deleted account.")
+    new_assignee_id: UUID | None = _person("Who has had it since; null: nobody, or a deleted account.")
     changed_at: UtcTime = Field(default_factory=utcnow, description="When it was changed.")
 
 

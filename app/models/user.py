@@ -18,7 +18,7 @@ from app.models.types import Email, Name, Plain, StoredEmail, UtcTime, line, tex
 Secret = Annotated[
     str,
     pydantic.Field(max_length=1024, pattern=r"^[^\x00]*$"),
-    text_schema("The present password.", "violet-tandem-harbor", maxLength=1024),
+    text_schema("Your current password.", "violet-tandem-harbor", maxLength=1024),
 ]
 NewSecret = Annotated[Secret, text_schema("The new password.", "copper-lantern-meadow", maxLength=1024)]
 

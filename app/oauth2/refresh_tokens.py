@@ -37,7 +37,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A person who has signed in, on a device, with a scope (None: all of the role's, also those added later).
+    """A person who has signed in, on a device, with a scope (None: all of the role's, including those added later).
 
     `auth_epoch` was read together with the verified password. `method` is for the audit log; None is no sign-in, but
     a session in place of another one. `in_cookie`: a browser keeps the access token in a cookie, and gets no other.

@@ -18,6 +18,7 @@ from app.models.oauth_client import CLIENT_ID, OAuthClient
 from app.models.refresh_token import SessionSnapshot
 
 _MAX_PARAMETERS = 50
+_CLIENT_ID = "Code grant: the app's id. Refresh grant: as at the sign-in, or none. Password grant: any label."
 
 Username = Annotated[str, pydantic.Field(description="Your e-mail address.", examples=["ada@example.com"])]
 DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of sessions.", examples=["Ada's phone"])]
@@ -25,12 +26,12 @@ DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of 
 
 class _CodeAndRefresh(SQLModel):
     # An empty example keeps Swagger UI from sending an optional parameter.
-    code: str | MISSING = described("Code grant.", "", default=MISSING)
-    redirect_uri: str | MISSING = described("Code grant.", "", default=MISSING)
-    code_verifier: str | MISSING = described("Code grant.", "", default=MISSING)
-    refresh_token: str | MISSING = described("Refresh grant.", "", default=MISSING)
+    code: str | MISSING = described("Code grant: the code in the redirect.", "", default=MISSING)
+    redirect_uri: str | MISSING = described("Code grant: as in the authorization request.", "", default=MISSING)
+    code_verifier: str | MISSING = described("Code grant: the secret behind code_challenge.", "", default=MISSING)
+    refresh_token: str | MISSING = described("Refresh grant: the newest one that you have.", "", default=MISSING)
     scope: str | MISSING = described("Separated by spaces. Left out: all of yours.", "", default=MISSING)
-    client_id: str | MISSING = described("A label of the session.", "app", default=MISSING, max_length=100)
+    client_id: str | MISSING = described(_CLIENT_ID, "app", default=MISSING, max_length=100)
 
 
 class CodeTokenForm(_CodeAndRefresh):
@@ -44,7 +45,7 @@ class TokenForm(_CodeAndRefresh):
 
     grant_type: Literal["authorization_code", "refresh_token", "password"] = described("How to get tokens.", "password")
     username: Username | MISSING = MISSING
-    password: SecretStr | MISSING = described("Password grant.", "violet-tandem-harbor", default=MISSING)
+    password: SecretStr | MISSING = described("Password grant: your password.", "violet-tandem-harbor", default=MISSING)
     device: DeviceName | MISSING = MISSING
 
 

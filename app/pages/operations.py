@@ -90,7 +90,7 @@ async def _record_once(request: Request, path: str, form: Form, **sent: Any) -> 
 
 
 def _values(operation: dict[str, Any]) -> dict[str, str]:
-    """The values of the form's fields, but for the date."""
+    """The values of the form's fields, except for the date."""
     return {name: operation[name] for name in ("type", "instrument_type", "figi", "quantity") if operation[name]}
 
 

@@ -67,8 +67,9 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
     """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
 
     The refresh token rotates at each use: store the new pair before using it, run one refresh at a time, and if a
-    response is lost, repeat the same request, however late. 429, 503 and network errors never mean that you are signed
-    out; only `invalid_grant` does. A refresh may request fewer scopes; the next one without `scope` returns all again.
+    response is lost, repeat the same request, even days later. 429, 503 and network errors never mean that you are
+    signed out; only `invalid_grant` does. A refresh may request fewer scopes; the next one without `scope` returns all
+    again.
     """
     require(form, "grant_type")
     match form["grant_type"]:

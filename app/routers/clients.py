@@ -42,7 +42,7 @@ def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
     "", status_code=201, dependencies=WRITE, responses=problems(ClientIdTaken) | located("/api/clients/ledger-app")
 )
 def create_client(body: OAuthClientCreate, session: SessionDep, response: Response) -> OAuthClientPublic:
-    """Register an app. Its redirect URIs are compared exactly, but for the port of http://127.0.0.1 and http://[::1]."""
+    """Register an app. Its redirect URIs are compared exactly, except for the port of loopback addresses."""
     client = OAuthClient.model_validate(body)
     session.add(client)
     record(session, "client-registered", client_id=client.id)

@@ -67,7 +67,7 @@ def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPubl
 
 @router.post("/heroes", status_code=201, responses=problems(HeroNameTaken) | located("/api/heroes/7"))
 def create_hero(body: HeroCreate, me: Writer, session: SessionDep, response: Response) -> HeroPublic:
-    """Add a hero, whose name no other hero has."""
+    """Add a hero. Names are unique."""
     hero = Hero.model_validate(body)
     session.add(hero)
     session.flush()  # generates the id
@@ -93,7 +93,7 @@ def update_hero(hero_id: RowId, body: HeroUpdate, me: Writer, session: SessionDe
 
 @router.delete("/heroes/{hero_id}", status_code=204, dependencies=WRITE, responses=NO_HERO)
 def delete_hero(hero_id: RowId, session: SessionDep) -> None:
-    """Delete a hero, who thereby leaves every team."""
+    """Delete a hero and its team memberships."""
     hero = found(session.get(Hero, hero_id, with_for_update=True), HeroNotFound)
     session.delete(hero)
 
@@ -110,7 +110,7 @@ def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
 
 @router.post("/teams", status_code=201, dependencies=WRITE, responses=problems(TeamNameTaken) | located("/api/teams/7"))
 def create_team(body: TeamCreate, session: SessionDep, response: Response) -> TeamPublic:
-    """Add a team, whose name no other team has."""
+    """Add a team. Names are unique."""
     team = Team.model_validate(body)
     session.add(team)
     session.flush()  # generates the id

@@ -146,7 +146,7 @@ def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
 @router.post("/{job_id}/retry", status_code=202, responses=_STARTED | problems(JobNotFound, JobNotEnded))
 @RouteLimit(settings.limit_jobs, key=by_person, exempt_when=lambda request: "users:write" in request.state.scopes)
 def retry_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
-    """Start a job that failed or was canceled again, with fresh attempts. With `users:write` anybody's."""
+    """Restart a failed or canceled job, with fresh attempts. With `users:write` anybody's."""
     visible = _visible(me, "users:write")
     job = services.jobs.retry(session, col(Job.id) == job_id, *visible)
     if job is None:

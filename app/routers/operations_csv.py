@@ -38,8 +38,10 @@ router = Router(prefix="/api/operations", tags=["operations"])
 
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORT)
 def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
-    """All your operations as CSV, newest first. A cell that a spreadsheet would evaluate as a formula is prefixed
-    with an apostrophe, which the import removes."""
+    """Your operations as CSV, newest first: all of them, or those that the filters select.
+
+    A cell that a spreadsheet would evaluate as a formula is prefixed with an apostrophe, which the import removes.
+    """
     headers = {"Content-Disposition": 'attachment; filename="operations.csv"'}
     return StreamingResponse(_stream(me, filters, services), media_type=CSV, headers=headers)
 

@@ -35,6 +35,7 @@ async function refresh() {
 }
 
 function inWords(seconds) {
+  if (seconds < 10) return "a moment";
   return seconds <= 90 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`;
 }
 

@@ -113,7 +113,7 @@ def cpu_seconds(served: Served) -> float:
 
 
 def cpu_seconds_of_tree(process: psutil.Process) -> float:
-    """User and kernel time of a process and its children, also of those that have ended."""
+    """User and kernel time of a process and its children, including those that have ended."""
     seconds = 0.0
     for member in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # it has ended by now, and counts as its parent's

@@ -57,7 +57,7 @@ class ObservedResponse(NamedTuple):
 
 
 class WatchedTransport(httpx.HTTPTransport):
-    """A transport that notes every response, also those that the phone deals with by itself."""
+    """A transport that notes every response, even those that the phone deals with by itself."""
 
     def __init__(self, responses: list[ObservedResponse]) -> None:
         super().__init__()

@@ -159,10 +159,15 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     assert slots == "1"
 
 
-def test_a_configured_number_of_slots_that_does_not_fit_stops_the_start(folder: Path, postgres: str) -> None:
+def test_more_connections_than_postgresql_allows_stop_the_start(folder: Path, postgres: str) -> None:
     with fresh_database("postgresql", folder, postgres) as url:
-        said = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
-    assert said == (
+        too_many_slots = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
+        too_many_processes = expect_refusal(DATABASE_URL=url, WORKERS="50")
+    assert too_many_slots == (
         "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 868 connections, "
         "and PostgreSQL allows 397. At most 41 fits\n"
+    )
+    assert too_many_processes == (
+        "muster: WORKERS: 50 is too many: WORKERS=50 could open 2450 connections, "
+        "and PostgreSQL allows 397. Lower WORKERS, or raise max_connections\n"
     )

@@ -153,10 +153,7 @@ def test_an_import_reads_what_spreadsheets_save(content: bytes, quantities: list
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        (
-            "type,figi,quantity,date,fee",
-            "In line 1: the column fee is not known, the columns are type, instrument_type",
-        ),
+        ("type,figi,quantity,date,fee", "In line 1: there is no column fee; the columns are type, instrument_type"),
         (f'{HEADER}\nbuy,,X,"1,500",D', "In line 2, quantity: 1,500 could be 1.5 or 1500: write it in one of these"),
         (f"{HEADER}\nbuy,,X,1.500,D".replace(",", ";"), "In line 2, quantity: 1.500 could be 1.5 or 1500: write it"),
         (f"{HEADER}\nbuy,,,2,2026-01-02T10:30:00Z", "In line 2, figi: this is empty."),
@@ -200,7 +197,7 @@ def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
         ("type,figi,quantity", 1, "columns"),
         (f"{HEADER},id", 1, "columns"),
         (f"{HEADER},date", 1, "columns"),
-        (f"sep=;\n{HEADER}", 2, "column ? is not known"),
+        (f"sep=;\n{HEADER}", 2, "there is no column ?"),
         (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
         (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
         (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),

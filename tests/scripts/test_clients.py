@@ -78,7 +78,7 @@ DECLARED = {
             "val refreshToken: kotlin.String",
             "val expiresIn: kotlin.Long",
         ],
-        "Problem.kt": ["val detail: kotlin.String,", "val status: kotlin.Int,", "List<Mistake>? = null"],
+        "Problem.kt": ["val detail: kotlin.String,", "val status: kotlin.Int,", "List<FieldError>? = null"],
     },
     "swift": {
         "OperationPublic.swift": ["var id: Int64\n", "var quantity: String\n", "var date: Date\n"],
@@ -86,7 +86,7 @@ DECLARED = {
         "Change.swift": ["var revision: Int64\n", "var deletedAt: Date?\n"],
         "Changes.swift": ["var changes: [Change]\n", "var next: Int64\n", "var more: Bool\n"],
         "TokenPair.swift": ["var accessToken: String\n", "var refreshToken: String\n", "var expiresIn: Int64\n"],
-        "Problem.swift": ["var detail: String\n", "var status: Int\n", "var errors: [Mistake]?\n"],
+        "Problem.swift": ["var detail: String\n", "var status: Int\n", "var errors: [FieldError]?\n"],
     },
     "dart": {
         "operation_public.dart": [" int id;", " String quantity;", " DateTime date;"],
@@ -94,7 +94,7 @@ DECLARED = {
         "change.dart": [" int revision;", " DateTime? deletedAt;"],
         "changes.dart": [" List<Change> changes;", " int next;", " bool more;"],
         "token_pair.dart": [" String accessToken;", " String refreshToken;", " int expiresIn;"],
-        "problem.dart": [" String detail;", " int status;", " List<Mistake> errors;"],
+        "problem.dart": [" String detail;", " int status;", " List<FieldError> errors;"],
     },
 }
 # The import takes a file, which these generators send as it is.
