@@ -34,6 +34,19 @@ Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.p
 
     NOTHING_OF_OURS=1 other-program
 """
+CHANGELOG = """# Changelog
+
+## Unreleased
+
+- `READ_DATABASE_URL` is gone. Metrics: `muster_readers` is `muster_chat_subscribers`.
+- The class is `app.main:Protocol`, formerly of `app.server`.
+- `muster_messages_total` is
+  `muster_chat_messages_total`; LIMIT_NOTHING_THERE limits it.
+
+## 0.1.0
+
+- `READ_DATABASE_URL` is read by app/server.py.
+"""
 
 
 @pytest.mark.slow
@@ -54,6 +67,16 @@ def test_a_mistake_is_reported_with_its_place(tmp_path: Path, sentence: str) -> 
     page.write_text(f"# A page\n\n{sentence}\n")
     found = [found for said in document(page) for found in missing(said)]
     assert f"page.md:3: no such {MISTAKES[sentence]}" in found
+
+
+def test_the_changelog_may_name_what_is_gone(tmp_path: Path) -> None:
+    page = tmp_path / "CHANGELOG.md"
+    page.write_text(CHANGELOG)
+    found = [found for said in document(page) for found in missing(said)]
+    assert found == [
+        "CHANGELOG.md:6: no such name: app.main:Protocol",
+        "CHANGELOG.md:8: no such name: LIMIT_NOTHING_THERE",
+    ]
 
 
 def test_a_true_mention_is_not_reported(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ The rules are precise, so that a report is always a mistake. A path begins with 
 .md. A setting or a constant is written in capitals with an underscore. Any other name is a code span that is one
 identifier, such as `SessionDep` or `Database.read`; it exists if code of ours contains it, not only prose or a test.
 Where a line says in which file a name is, such as `Side` in `app/core/database.py`, that file must contain it.
+
+The changelog names what no longer exists. About the next release it says so, as in "X is gone", "X is Y" or "formerly
+X", and is checked without that. About releases that are out, only its links are checked.
 """
 
 import ast
@@ -11,7 +14,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -47,16 +50,21 @@ _MODULE = re.compile(r"(?<![\w/.])(app(?:\.\w+)*\.\w+)(?::(\w+))?(?= |`|$|,|\))"
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _WRITTEN_BY_THE_READER = re.compile(r"(\b|_)notes?\.py$|\bNote[A-Z]\w+$")
 _DECISION = re.compile(r"\b(?:ADR|[Dd]ecision) (\d{1,4})\b")
+_GONE = re.compile(r"`[^`]+`(?= is(?: gone| `|$))|formerly .*")
 
 
 @dataclass(frozen=True)
 class Prose:
-    """A line of a document, of a docstring or of a comment. `is_code`: in a code block, where names may be foreign."""
+    """A line of a document, of a docstring or of a comment.
+
+    `is_code`: in a code block, where names may be foreign. `is_past`: about a release that is out.
+    """
 
     path: Path
     line: int
     text: str
     is_code: bool = False
+    is_past: bool = False
 
 
 # ---- Texts that mention something ----
@@ -72,12 +80,13 @@ def sources() -> list[Path]:
 
 def document(path: Path) -> Iterator[Prose]:
     """The lines of a document except its diffs, which tests/scripts/test_extending.py applies."""
-    block = ""
+    block, is_past = "", False
     for number, text in enumerate(path.read_text().splitlines(), start=1):
         if text.startswith("```"):
             block = "" if block else text
+        is_past |= re.match(r"## \d", text) is not None
         if block != "```diff":
-            yield Prose(path, number, text, is_code=bool(block) or text.startswith("    "))
+            yield Prose(path, number, text, is_code=bool(block) or text.startswith("    "), is_past=is_past)
 
 
 def prose(path: Path) -> Iterator[Prose]:
@@ -167,8 +176,9 @@ def missing(said: Prose) -> Iterator[str]:
     """The things that this line mentions but that do not exist, with their place: `README.md:12: no such file: …`."""
     rules = [_paths, _modules, _decisions, _links]
     rules += [] if said.is_code else [_names, _names_in_files]
-    if said.path.name == "CHANGELOG.md":  # it names what is gone
-        rules = [_links]
+    if said.path.name == "CHANGELOG.md":
+        said = replace(said, text=_GONE.sub("", said.text))
+        rules = [_links] if said.is_past else rules
     place = said.path.relative_to(ROOT) if said.path.is_relative_to(ROOT) else said.path.name
     for rule in rules:
         for what in rule(said):
