@@ -13,12 +13,12 @@ from app.core.errors import InvalidToken, Unauthenticated, found
 from app.core.logs import actor
 from app.core.scopes import SCOPES
 from app.core.settings import get_settings
-from app.http.cookies import cookie_token, require_own_origin, set_cookie
+from app.http.cookies import SAFE_METHODS, cookie_token, require_own_origin, set_cookie
 from app.models.base import utcnow
 from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
 from app.oauth2.resource_server import Caller
 from app.oidc import accounts
-from app.services import SAFE_METHODS, services_of
+from app.services import services_of
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
 
@@ -100,7 +100,7 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
     if provider is not None and provider.issued(token):
         return await accounts.caller_of(database, provider, token, await provider.verify(token, now))
     claims = services.signers.access.verify(token, now)
-    rows = await database.session_rows.all(SESSION_QUERY, {"id": claims.session_id})
+    rows = await database.authentication_reader.all(SESSION_QUERY, {"id": claims.session_id})
     caller = server.caller(claims, snapshot(rows), now)
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.

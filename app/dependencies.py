@@ -16,20 +16,38 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from app.authentication import current_user
 from app.chat.hub import CHAT_SCOPE
+from app.core.database import Side
 from app.core.errors import Invalid
+from app.core.scopes import SCOPES
 from app.core.settings import get_settings
+from app.http.cookies import SAFE_METHODS
 from app.http.rate_limit import RouteLimit, by_person
+from app.http.routing import RequestDependency
 from app.models.base import MAX_ID, MAX_PAGE, utcnow
 from app.models.operation import OperationFilter
 from app.models.refresh_token import RefreshToken, SessionPublic
 from app.oauth2.refresh_tokens import live_sessions
 from app.oauth2.resource_server import Caller
-from app.services import ServicesDep, SessionDep, services_of
-
-__all__ = ["ServicesDep", "SessionDep"]
+from app.services import Services, services_of
 
 Row = TypeVar("Row")
 Entity = TypeVar("Entity", bound=SQLModel)
+
+
+# ---- The services and the session ----
+
+
+ServicesDep = Annotated[Services, RequestDependency(services_of)]
+
+
+def side_of(request: Request) -> Side:
+    """The side of the database that serves the request: safe methods read, all others write."""
+    database = services_of(request).database
+    return database.read if request.method in SAFE_METHODS else database.write
+
+
+# app/http/routing.py runs the route with a session of that side, and commits before the response is sent.
+SessionDep = Annotated[Session, RequestDependency(side_of)]
 
 
 # ---- The caller, and the scope that a route requires ----
@@ -37,6 +55,8 @@ Entity = TypeVar("Entity", bound=SQLModel)
 
 def requires(scope: str) -> Any:
     """The dependency of a route that needs a scope: `dependencies=[requires("users:read")]`."""
+    if scope not in SCOPES:
+        raise ValueError(f"app/core/scopes.py has no scope {scope}")
     return Security(current_user, scopes=[scope])
 
 

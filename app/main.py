@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 from app.core.database import Database
 from app.core.dialects import CHAT_SLOTS
 from app.core.logs import configure_logging
-from app.core.processes import install_shutdown_handlers
 from app.core.settings import ROOT, Settings, get_settings
+from app.core.shutdown import install_shutdown_handlers
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
@@ -30,7 +30,7 @@ from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, authorize, jobs_and_chat, mailbox, public
 from app.pages import health as page_health
 from app.pages import operations as operation_pages
-from app.pages.rendering import answer_page, page_headers
+from app.pages.rendering import error_page_response, page_headers
 from app.routers import (
     audit,
     auth,
@@ -92,13 +92,13 @@ def create_api() -> FastAPI:
     return api
 
 
-def create_web(api: FastAPI | None) -> FastAPI:
+def create_pages(api: FastAPI | None) -> FastAPI:
     """The pages, in front of `api` in the same process, or on their own in front of API_URL."""
     settings = get_settings()
     if api is None and settings.api_url is None:
         sys.exit("muster: API_URL: the pages alone need the URL where the API runs, such as http://localhost:8000")
-    web = FastAPI(title="Muster's pages", openapi_url=None, redirect_slashes=False, lifespan=web_lifespan)
-    web.state.api = api
+    pages = FastAPI(title="Muster's pages", openapi_url=None, redirect_slashes=False, lifespan=pages_lifespan)
+    pages.state.api = api
     routers = [public.router, account.router, operation_pages.router, jobs_and_chat.router, admin.router]
     if settings.local_accounts == "on":
         routers += [public.local_accounts, account.local_accounts]
@@ -109,9 +109,9 @@ def create_web(api: FastAPI | None) -> FastAPI:
     if api is None:
         routers += [page_health.router]
     for router in routers:
-        web.include_router(router)
-    add_static_files_and_middleware(web, settings, answer_page, headers=page_headers(), cors=False)
-    return web
+        pages.include_router(router)
+    add_static_files_and_middleware(pages, settings, error_page_response, headers=page_headers(), cors=False)
+    return pages
 
 
 class CombinedApplication:
@@ -119,12 +119,12 @@ class CombinedApplication:
 
     API_PATHS = ("api", ".well-known", "health", "metrics")
 
-    def __init__(self, api: FastAPI, web: FastAPI) -> None:
-        self.api, self.web = api, web
+    def __init__(self, api: FastAPI, pages: FastAPI) -> None:
+        self.api, self.pages = api, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         first = scope.get("path", "/api").removeprefix("/").partition("/")[0]
-        await (self.api if first in self.API_PATHS else self.web)(scope, receive, send)
+        await (self.api if first in self.API_PATHS else self.pages)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -150,13 +150,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def web_lifespan(web: FastAPI) -> AsyncIterator[None]:
+async def pages_lifespan(pages: FastAPI) -> AsyncIterator[None]:
     """The connections to the API, for pages that run on their own."""
     import httpx  # noqa: PLC0415  # as in app/pages/api_client.py
 
     install_shutdown_handlers()
     async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=100, keepalive_expiry=2)) as transport:
-        web.state.transport = transport
+        pages.state.transport = transport
         yield
 
 
@@ -191,9 +191,9 @@ def add_static_files_and_middleware(
 def __getattr__(name: str) -> FastAPI:
     """Create `web`, the pages on their own, only when somebody imports it, since it needs API_URL."""
     if name == "web":
-        return create_web(None)
+        return create_pages(None)
     raise AttributeError(name)
 
 
 api = create_api()
-app = CombinedApplication(api, create_web(api))
+app = CombinedApplication(api, create_pages(api))

@@ -1,8 +1,7 @@
-"""The services of a running application, built once by the lifespan, and the dependencies that give routes access."""
+"""The services of a running application, built once by the lifespan."""
 
-from typing import Annotated, cast
+from typing import cast
 
-from fastapi import Request
 from sqlmodel import Session
 from starlette.requests import HTTPConnection
 
@@ -11,9 +10,8 @@ from app.accounts.passwords import PasswordHasher
 from app.chat.hub import ChatHub
 from app.core.cache import Cache
 from app.core.concurrency import Bulkhead
-from app.core.database import Database, Side
+from app.core.database import Database
 from app.core.settings import Settings
-from app.http.routing import RequestDependency
 from app.jobs.queue import JobQueue
 from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import Signers
@@ -46,19 +44,3 @@ class Services:
 def services_of(connection: HTTPConnection) -> Services:
     """The services of the application that serves this request or socket."""
     return cast("Services", connection.app.state.services)
-
-
-ServicesDep = Annotated[Services, RequestDependency(services_of)]
-
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
-
-
-def side_of(request: Request) -> Side:
-    """The side of the database that serves the request: safe methods read, all others write."""
-    database = services_of(request).database
-    return database.read if request.method in SAFE_METHODS else database.write
-
-
-# app/http/routing.py runs the route with a session of that side, and commits before the response is sent.
-SessionDep = Annotated[Session, RequestDependency(side_of)]

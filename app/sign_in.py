@@ -19,7 +19,7 @@ from app.http.error_handlers import NO_STORE
 from app.http.rate_limit import client_address
 from app.models.audit import record
 from app.models.base import utcnow
-from app.models.refresh_token import TokenPair, without_links
+from app.models.refresh_token import MAX_LABEL, MAX_USER_AGENT, TokenPair, without_links
 from app.models.types import CONTROLS, email_address
 from app.models.user import User
 from app.oauth2.refresh_tokens import Device, SignIn, live_addresses
@@ -28,6 +28,7 @@ from app.services import Services
 
 _SYSTEMS = ("iPhone", "iPad", "Android", "Windows", "Mac OS X", "Linux")
 _BROWSERS = (("Edg", "Edge"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+_LOCAL_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 _UNPRINTABLE = re.compile(rf"[{CONTROLS}\ud800-\udfff]")
 
 
@@ -159,12 +160,12 @@ def _as_email(username: str) -> str:
 
 def device_of(request: Request, form: dict[str, str]) -> Device:
     """The client, as the list of sessions describes it."""
-    user_agent = _printable(request.headers.get("user-agent", ""), 255)
+    user_agent = _printable(request.headers.get("user-agent", ""), MAX_USER_AGENT)
     client_id = form.get("client_id", "app")
-    if client_id != _printable(client_id, 100):
-        raise InvalidRequest("client_id is longer than 100 characters or not printable.")
+    if client_id != _printable(client_id, MAX_LABEL):
+        raise InvalidRequest(f"client_id is longer than {MAX_LABEL} characters or not printable.")
     names = (form.get("device", ""), _device_label(user_agent), "unknown device")
-    label = next(filter(None, (without_links(_printable(name, 100)) for name in names)))
+    label = next(filter(None, (without_links(_printable(name, MAX_LABEL)) for name in names)))
     return Device(client_id=client_id, device=label, ip=client_address(request), user_agent=user_agent)
 
 
@@ -183,6 +184,11 @@ def _printable(text: str, length: int) -> str:
 
 
 # ---- Browsers ----
+
+
+def local_path(path: str, otherwise: str = "/operations") -> str:
+    """`path` if it stays on this host, else `otherwise`. Anybody can forge a link that says where to go next."""
+    return path if _LOCAL_PATH.fullmatch(path) else otherwise
 
 
 async def end_browser_session(request: Request, services: Services) -> None:

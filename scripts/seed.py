@@ -52,7 +52,7 @@ from app.accounts.passwords import check_policy, hash_password, is_password
 from app.accounts.users import create_user, end_all_sessions, get_role, lock_user
 from app.core.dialects import insert_missing, make_engine
 from app.core.errors import Invalid
-from app.core.schema import reason_not_to_start
+from app.core.migrations import reason_not_to_start
 from app.core.scopes import ADMIN, ROLES
 from app.core.settings import Settings, get_settings
 from app.models.audit import record

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Table, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.core.dialects import make_engine
-from app.core.schema import newest_revision, schema_revision
+from app.core.migrations import newest_revision, schema_revision
 from app.core.settings import Settings, get_settings
 from app.models.base import all_tables
 from scripts.errors import refuse_in_use

@@ -26,7 +26,7 @@ def make_link_token(signers: Signers, user: User, kind: LinkKind, now: datetime)
     return signers.links[kind].sign(user.id, expires_at, _binding(user, kind, user.auth_epoch))
 
 
-def redeem_reset(session: Session, signers: Signers, token: str, now: datetime) -> User:
+def verify_reset(session: Session, signers: Signers, token: str, now: datetime) -> User:
     """The account whose password this token resets, or InvalidLink."""
     return _authenticate(session, signers, token, now, "reset")[1]
 
@@ -46,7 +46,7 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
     return user, former
 
 
-def find_renewable(session: Session, signers: Signers, token: str) -> tuple[LinkKind, User]:
+def verify_renewable(session: Session, signers: Signers, token: str) -> tuple[LinkKind, User]:
     """The kind and the account of a link that a new one may replace, however old it is; else InvalidLink."""
     return _authenticate(session, signers, token, None, *LINK_KINDS)
 

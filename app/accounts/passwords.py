@@ -10,12 +10,9 @@ from passlib.context import CryptContext
 from app.core.concurrency import Bulkhead, in_thread
 from app.core.errors import Invalid
 from app.core.settings import get_settings
-from app.models.user import UserBase
+from app.models.user import MAX_PASSWORD_INPUT, UserBase
 
 MAX_LENGTH = 128
-# Far above every password that the policy accepts. Normalizing sorts combining characters in quadratic time: a body
-# full of them would block the process for minutes.
-MAX_INPUT = 1024
 # At 25 to 35 ms a hash, the last in the queue waits about a second. Beyond that, a 503 serves the client better. One
 # network or account has a quarter of the places, so that it does not keep everybody else from signing in.
 QUEUE, SHARE = 32, 8
@@ -35,9 +32,10 @@ _DECOY = f"$argon2id$v=19$m={_MEMORY},t={_PASSES},p=1${'A' * 22}${'A' * 43}"
 def normalize(password: str) -> str:
     """The password in NFKC, so that the same keys on another phone give the same one (NIST SP 800-63B section 3.1.1.2).
 
-    Bounded before and after, because one character may become eighteen. The policy accepts no password of that length.
+    Bounded before and after: one character may become eighteen, and normalizing sorts combining characters in quadratic
+    time, minutes for a body full of them. The policy accepts no password of that length.
     """
-    return unicodedata.normalize("NFKC", password[:MAX_INPUT])[:MAX_INPUT]
+    return unicodedata.normalize("NFKC", password[:MAX_PASSWORD_INPUT])[:MAX_PASSWORD_INPUT]
 
 
 def hash_password(password: str) -> str:
@@ -111,4 +109,4 @@ class PasswordHasher:
 
 
 def _bulkhead() -> Bulkhead:
-    return Bulkhead("sign-ins", capacity=QUEUE, share=SHARE, retry_after=2)
+    return Bulkhead("passwords to check", capacity=QUEUE, share=SHARE, retry_after=2)

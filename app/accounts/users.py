@@ -77,7 +77,8 @@ def find_role(session: Session, name: str) -> Role | None:
 
 def get_role(session: Session, name: str) -> Role:
     """The role, or RolesMissing: without roles in the database nobody can register."""
-    return found(find_role(session, name), RolesMissing(retry_after=60))
+    missing = f"There is no role {name}. The operator runs ./scripts/seed.py, or corrects OIDC_ROLE_MAP."
+    return found(find_role(session, name), RolesMissing(missing, retry_after=60))
 
 
 def change_role(session: Session, user: User, role: Role, **details: Any) -> None:
@@ -100,12 +101,17 @@ def upgrade_hash(session: Session, user: User, stronger_hash: str) -> None:
         _apply_if_unchanged(session, user, update(User).values(password_hash=stronger_hash))
 
 
-def replace_password(session: Session, user: User, password_hash: str, *, reason: PasswordEvent, **also: Any) -> None:
-    """Set the hash and end all sessions; or raise Conflict if the account has changed since it was read."""
-    values = {"password_hash": password_hash, "auth_epoch": user.auth_epoch + 1, "new_email": None, **also}
+def replace_password(session: Session, user: User, password_hash: str, *, reason: PasswordEvent, **also: Any) -> int:
+    """Set the hash and end all sessions; or raise Conflict if the account has changed since it was read.
+
+    Returns the new auth_epoch.
+    """
+    epoch = user.auth_epoch + 1
+    values = {"password_hash": password_hash, "auth_epoch": epoch, "new_email": None, **also}
     _apply_if_unchanged(session, user, update(User).where(col(User.is_active)).values(values))
     revoke_sessions(session, col(RefreshToken.user_id) == user.id, reason=reason)
     record(session, reason, user_id=user.id, by_owner=True)
+    return epoch
 
 
 def end_all_sessions(session: Session, user: User, *, reason: str) -> None:

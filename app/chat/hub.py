@@ -211,7 +211,7 @@ class ChatHub:
             subscribers = self._subscribers()
             with self._outlasting_outages("check"):
                 ids = {subscriber.session_id for subscriber in subscribers}
-                live = await self._read(None, live_scopes, ids, utcnow())
+                live = await self._read(None, live_scopes, ids, utcnow()) if ids else {}
                 for subscriber in subscribers:
                     if CHAT_SCOPE not in live.get(subscriber.session_id, ()):
                         is_live = subscriber.session_id in live

@@ -151,12 +151,12 @@ class Database:
         self.chat_read = replace(self.read, slots=chat_slots)
         self.chat_write = self.write if settings.on_sqlite else replace(self.write, slots=chat_slots)
         reader = SqliteRowReader if settings.on_sqlite else PostgresRowReader
-        self.session_rows: RowReader = reader(settings, self._rows)
-        self.rows: RowReader = reader(settings, self._rows)  # so that authentication does not wait for lists
+        self.authentication_reader: RowReader = reader(settings, self._rows)
+        self.list_reader: RowReader = reader(settings, self._rows)  # so that authentication does not wait for lists
 
     async def close(self) -> None:
-        await self.session_rows.close()
-        await self.rows.close()
+        await self.authentication_reader.close()
+        await self.list_reader.close()
         self.read.engine.dispose()
         self.write.engine.dispose()
 

@@ -8,7 +8,7 @@ from email import errors, policy
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from limits import parse_many
 from pydantic import AfterValidator, BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
@@ -68,10 +68,14 @@ def _redis_url(text: str) -> str | None:
     return None
 
 
+def tls_mode(mail_url: SplitResult) -> str:
+    return parse_qs(mail_url.query).get("tls", ["starttls"])[0]
+
+
 @_must_be("outbox, outbox:///a/folder or smtp://user:password@host:port?tls=starttls (or implicit, or none)")
 def _mail_url(text: str) -> str | None:
     url = urlsplit(text)
-    has_tls_mode = parse_qs(url.query).get("tls", ["starttls"])[0] in {"starttls", "implicit", "none"}
+    has_tls_mode = tls_mode(url) in {"starttls", "implicit", "none"}
     is_url = url.scheme in {"outbox", "smtp"} and has_tls_mode and url.port != 0
     return text if is_url or text == "outbox" else None
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 _MAX_DIGITS = 40  # more than any number needs; parsing thousands of digits takes quadratic time
 _MAX_EXPONENT = 308  # the range of a double (RFC 8259 section 6)
-_MAX_MEMBERS = 500  # members and array items in all: each may cause an error, and no body needs more than twelve
+_MAX_MEMBERS = 500  # members and array items in all: each may cause an error, and no body needs more than some twenty
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
@@ -30,7 +30,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         _refuse("a name is repeated in an object")
-    if not "".join(members).isascii() and any("\ud800" <= letter <= "\udfff" for name in members for letter in name):
+    if not "".join(members).isascii() and any("\ud800" <= char <= "\udfff" for name in members for char in name):
         _refuse("a name contains half a surrogate pair")
     return members
 

@@ -12,11 +12,12 @@ from email.message import EmailMessage
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from uuid import UUID, uuid4
 
 from app.accounts.email_tokens import make_link_token
 from app.core.settings import Settings
+from app.core.settings_types import tls_mode
 from app.core.templating import render
 from app.models.base import utcnow
 from app.models.types import NO_MAILBOX, ascii_address
@@ -96,7 +97,7 @@ def describe_failure(error: Exception) -> str:
 
 def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
     """Send to smtp://user:password@host:port?tls=starttls|implicit|none, by default with STARTTLS (RFC 3207)."""
-    tls = parse_qs(url.query).get("tls", ["starttls"])[0]
+    tls = tls_mode(url)
     context = ssl.create_default_context()
     host, port = url.hostname or "localhost", url.port or (465 if tls == "implicit" else 587)
     connect = partial(smtplib.SMTP_SSL, context=context) if tls == "implicit" else smtplib.SMTP

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from app.core.errors import ForeignOrigin
 from app.core.settings import Settings
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 section 9.2.1
 _OWN = re.compile(rb'(?:^|;)[ \t]*((?:__Host-)?muster[a-z-]*=[^;"\\]*+)(?=;|$)')
 
 
@@ -36,15 +37,18 @@ def cookie_token(connection: HTTPConnection, settings: Settings) -> str | None:
     return connection.cookies.get(cookie_name(settings))
 
 
-def require_own_origin(connection: HTTPConnection, settings: Settings, *, others: bool = True) -> None:
-    """Raise ForeignOrigin unless a request comes from our own pages or, with `others`, from those of CORS_ORIGINS: any
-    other site may have sent it with its visitor's cookie. A request that names no origin is rejected: only browsers
-    send cookies by themselves, and all of them name the origin."""
+def require_own_origin(connection: HTTPConnection, settings: Settings, *, allow_cors_origins: bool = True) -> None:
+    """Raise ForeignOrigin unless a request comes from our own pages or from those of CORS_ORIGINS: any other site may
+    have sent it with its visitor's cookie. A request that names no origin is rejected: only browsers send cookies by
+    themselves, and all of them name the origin.
+
+    Without `allow_cors_origins`, one of CORS_ORIGINS counts only if the browser says that our pages are there.
+    """
     origins = connection.headers.getlist("origin")
     is_same = connection.headers.getlist("sec-fetch-site") == ["same-origin"]
     if is_same and origins in ([], ["null"]):  # a page with the referrer policy no-referrer sends "null"
         return
-    ours = {settings.public_url, *(settings.cors_origins if others or is_same else ())}
+    ours = {settings.public_url, *(settings.cors_origins if allow_cors_origins or is_same else ())}
     if settings.environment != "production":  # in production any Host may be sent, and proxies use plain HTTP
         scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
         ours.add(f"{scheme}://{connection.headers.get('host')}")

@@ -90,7 +90,7 @@ def _place(part: str | int) -> str:
 
 
 def _of_http_exception(error: HTTPException) -> AppError:
-    """The errors that FastAPI and Starlette raise themselves: the first kind with this status is the general one."""
+    """The errors that FastAPI and Starlette raise themselves: never a 403, and the first kind with a status fits."""
     kind = next((kind for kind in AppError.__subclasses__() if kind.status == error.status_code), errors.BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
 

@@ -18,7 +18,7 @@ from app.core.concurrency import in_thread
 from app.core.database import ClientGone
 from app.core.errors import AppTooOld, BadRequest, ContentTooLarge, HeadTooLarge, NotFound, UnsupportedMediaType
 from app.core.logs import actor, client_host, request_id
-from app.core.schema import reason_not_to_start
+from app.core.migrations import reason_not_to_start
 from app.core.settings import Settings
 from app.core.settings_types import parse_client_version
 from app.http.bodies import announced_length, max_body
@@ -36,7 +36,8 @@ _UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics", "/static/{pa
 _MAX_HEAD = 32 * 1024  # bytes of the address and all headers
 # An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
-_TOO_LARGE_ID = re.compile(r"[0-9]{20}")  # ids have at most 19 digits, and Python's int() rejects 5,000
+# Ids have at most 19 digits, except those of clients, and Python's int() rejects 5,000.
+_TOO_LARGE_ID = re.compile(r"(?!/api/clients/|/admin/apps/).*[0-9]{20}", re.DOTALL)
 # An app that is too old can still sign out, and monitoring is served whatever version it names.
 ANY_VERSION_PATHS = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
 
@@ -192,7 +193,7 @@ def _check_head(scope: Scope, settings: Settings) -> None:
     size = len(scope["raw_path"]) + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEAD:
         raise HeadTooLarge
-    if _AMBIGUOUS.search(scope["raw_path"]) or _TOO_LARGE_ID.search(scope["path"]):
+    if _AMBIGUOUS.search(scope["raw_path"]) or _TOO_LARGE_ID.match(scope["path"]):
         raise NotFound
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):

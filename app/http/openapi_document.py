@@ -79,7 +79,7 @@ def _describe_api(schema: dict[str, Any]) -> None:
 
 
 def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> None:
-    scopes = [scope for requirement in operation.get("security", []) for scope in requirement["muster"]]
+    scopes = [scope for requirement in operation.get("security", []) for scope in requirement.get("muster", ())]
     words = operation.setdefault("description", operation["summary"])
     # Swagger UI shows the summary in its list: the docstring's first sentence, without Markdown.
     operation["summary"] = " ".join(words.split()).partition(". ")[0].removesuffix(".").replace("`", "")
@@ -120,8 +120,8 @@ def _add_headers(path: str, operation: dict[str, Any]) -> None:
     sent = {parameter["name"]: parameter["schema"]["examples"][0] for parameter in operation.get("parameters", [])}
     for status, response in operation["responses"].items():
         declared = {}
-        if status == "200" and "limit" in sent:
-            cursor = "after" if "after" in sent else "since"
+        cursor = next((name for name in ("after", "since") if name in sent), None)
+        if status == "200" and "limit" in sent and cursor:
             link = f'<{path.format_map(sent)}?{cursor}={sent[cursor]}>; rel="next"'
             declared["Link"] = TEXTS["headers"]["Link"] | {"example": link}
             if cursor == "after":

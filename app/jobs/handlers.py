@@ -46,8 +46,8 @@ class JobHandlers:
         job, arguments = claimed.job, claimed.job.arguments
         with claimed.database.thread_scope(write=True) as session:  # a new link makes older ones invalid
             user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
-            statement = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
-            archive = statement.result if statement else None
+            attached = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
+            archive = attached.result if attached else None
             message = compose_mail(job.id, arguments, user, self.settings, self.signers) if user else None
             if message and job.attempts == 1 and not self.may_mail(message["To"], arguments["template"]):
                 session.rollback()  # so that the link mailed last stays valid
@@ -106,9 +106,9 @@ class JobHandlers:
     def _delete(self, claimed: ClaimedJob, model: Any, condition: Any) -> None:
         """Delete in batches. Rows locked by another transaction are skipped, so that there is no deadlock."""
         batch = select(model.id).where(condition).limit(BATCH).with_for_update(skip_locked=True)
-        statement = delete(model).where(col(model.id).in_(batch)).execution_options(synchronize_session=False)
+        deletion = delete(model).where(col(model.id).in_(batch)).execution_options(synchronize_session=False)
         deleted = BATCH
         while deleted >= BATCH:
             with claimed.database.thread_scope(write=True) as session:
-                deleted = session.exec(statement).rowcount
+                deleted = session.exec(deletion).rowcount
             claimed.report_progress(0.1)

@@ -44,16 +44,16 @@ T = TypeVar("T")
 Handler = Callable[[ClaimedJob], Outcome]
 
 
-class RetryPolicy(NamedTuple):
+class JobPolicy(NamedTuple):
     queue: QueueName
     max_attempts: int
 
 
-POLICIES: dict[JobKind, RetryPolicy] = {
-    "mail": RetryPolicy("high", 8),
-    "statement": RetryPolicy("default", 4),
-    "export": RetryPolicy("default", 4),
-    "purge": RetryPolicy("default", 4),
+POLICIES: dict[JobKind, JobPolicy] = {
+    "mail": JobPolicy("high", 8),
+    "statement": JobPolicy("default", 4),
+    "export": JobPolicy("default", 4),
+    "purge": JobPolicy("default", 4),
 }
 
 

@@ -78,7 +78,9 @@ def _rows(file: StringIO) -> list[tuple[Any, ...]]:
     first = file.readline()
     declared = _SEPARATOR_LINE.fullmatch(first)
     separator = declared[1] if declared else max(",;\t", key=first.count)
-    before = 1 if declared else file.seek(0)  # lines
+    if not declared:
+        file.seek(0)
+    before = 1 if declared else 0  # lines
     reader = csv.reader(file, delimiter=separator, strict=True)
     line = before + 1
     rows: list[tuple[Any, ...]] = []

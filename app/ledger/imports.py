@@ -21,12 +21,12 @@ from app.models.operation import Imported, Operation
 from app.models.user import User
 
 # Rows of a file, each as the values of COLUMNS: objects would take twice the memory.
-Rows = Sequence[tuple[Any, ...]]
+FileRows = Sequence[tuple[Any, ...]]
 BATCH = 1000  # rows in one statement and, when they are staged, in one transaction
 _DATE = itemgetter(COLUMNS.index("date"))
 
 
-def by_date(rows: Rows) -> list[tuple[Any, ...]]:
+def by_date(rows: FileRows) -> list[tuple[Any, ...]]:
     """Sort rows by date: writing neighbors in the indexes together takes a third of the time.
 
     They are sorted in pieces. One sort of 660,000 rows would keep all other threads of the process waiting for seconds.
@@ -35,14 +35,14 @@ def by_date(rows: Rows) -> list[tuple[Any, ...]]:
     return list(merge(*pieces, key=_DATE))
 
 
-def import_operations(session: Session, owner_id: UUID, rows: Rows, now: datetime) -> Imported:
+def import_operations(session: Session, owner_id: UUID, rows: FileRows, now: datetime) -> Imported:
     """Create operations in the order of `rows`, each with a revision of its own."""
     last = take_revisions(session, owner_id, len(rows))
     _insert_rows(session, owner_id, rows, now, range(last - len(rows) + 1, last + 1))
     return Imported(created=len(rows), revision=last)
 
 
-def _insert_rows(session: Session, owner_id: UUID, rows: Rows, now: datetime, revisions: range) -> None:
+def _insert_rows(session: Session, owner_id: UUID, rows: FileRows, now: datetime, revisions: range) -> None:
     common = {"owner_id": owner_id, "created_at": now, "updated_at": now}
     for start in range(0, len(rows), BATCH):
         batch = [
@@ -58,7 +58,7 @@ def staged_revisions(count: int) -> range:
     return range(first, first + count)
 
 
-def stage_operations(session: Session, owner_id: UUID, rows: Rows, now: datetime, revisions: range) -> None:
+def stage_operations(session: Session, owner_id: UUID, rows: FileRows, now: datetime, revisions: range) -> None:
     """Insert operations with provisional revisions. Nobody can read them until they are published."""
     lock_owner(session, owner_id)
     _insert_rows(session, owner_id, rows, now, revisions)

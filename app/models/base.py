@@ -15,6 +15,8 @@ from pydantic import MISSING, BaseModel, ConfigDict
 from sqlalchemy import ColumnElement
 from sqlmodel import BigInteger, Field, Integer, SQLModel, String, Table, col
 
+from app.models.types import MAX_EMAIL
+
 # Set before the first table is defined. A violated constraint is recognized by its name on both databases.
 SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
@@ -72,7 +74,7 @@ Id = Annotated[int, pydantic.Field(description="Its id.", examples=[7])]
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 # Ordered by code point on both databases, whatever their locale, so that a list and its cursors agree everywhere.
 SortedName = String(100).with_variant(String(100, collation="C"), "postgresql")
-SortedAddress = String(254).with_variant(String(254, collation="C"), "postgresql")
+SortedAddress = String(MAX_EMAIL).with_variant(String(MAX_EMAIL, collation="C"), "postgresql")
 
 
 # The options of every relationship: reading one that the query has not loaded is an error, never another query.

@@ -16,7 +16,7 @@ JobKind = Literal["mail", "statement", "export", "purge"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 QueueName = Literal["high", "default"]
 Reason = Annotated[str, pydantic.Field(examples=["The attempt failed (ticket 1f0c3ba5d27e)."])]
-Address = Annotated[str, pydantic.Field(examples=["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"])]
+ResultUrl = Annotated[str, pydantic.Field(examples=["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"])]
 Count = Annotated[int, pydantic.Field(examples=[12])]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
 REQUESTABLE = ("statement", "export")
@@ -79,7 +79,7 @@ class Job(JobBase, table=True):
 
 class JobPublic(JobBase):
     mail: str | None = described("Which e-mail it sends.", "verification")
-    result: Address | None = Field(description="The address of the result, once there is one.")
+    result: ResultUrl | None = Field(description="The address of the result, once there is one.")
     since: UtcTime | None = Field(alias="from", description="The beginning of a statement's period.")
     until: UtcTime | None = Field(alias="to", description="The end of a statement's period.")
     count: Count | None = Field(description="How many operations the result has.")

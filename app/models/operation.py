@@ -70,7 +70,7 @@ class OperationCreate(Body, OperationBase):
     pass
 
 
-class OperationChanges(SQLModel):
+class PartialOperation(SQLModel):
     """The fields of an operation, any of which may be missing."""
 
     type: OperationType | MISSING = Field(default=MISSING)
@@ -80,7 +80,7 @@ class OperationChanges(SQLModel):
     date: Timestamp | MISSING = Field(default=MISSING, description=_DATE)
 
 
-class OperationUpdate(Body, OperationChanges):
+class OperationUpdate(Body, PartialOperation):
     """Fields that are left out keep their values."""
 
 
@@ -96,7 +96,7 @@ class OperationPublic(OperationBase):
         return etag(self.owner_id, self.revision)
 
 
-class Change(OperationChanges):
+class Change(PartialOperation):
     """A changed operation with all its fields as they are now or, if it was deleted, `deleted_at` instead of them."""
 
     id: Id

@@ -44,15 +44,18 @@ def _label(name: str) -> str:
     return label
 
 
+MAX_LABEL, MAX_USER_AGENT = 100, 255  # characters; of a client_id, and of a device's name
 _CLIENT_ID = "The label that the client sent at sign-in."
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class SessionBase(SQLModel):
-    client_id: str = described(_CLIENT_ID, "app", max_length=100)
-    device: str = described("The device's name.", "Ada's phone", max_length=100)
+    client_id: str = described(_CLIENT_ID, "app", max_length=MAX_LABEL)
+    device: str = described("The device's name.", "Ada's phone", max_length=MAX_LABEL)
     ip: str = described("The address that the device signed in from.", "192.0.2.7", max_length=45)
-    user_agent: str = described("The User-Agent header at sign-in.", "Muster/1.0 (iPhone; iOS 20)", max_length=255)
+    user_agent: str = described(
+        "The User-Agent header at sign-in.", "Muster/1.0 (iPhone; iOS 20)", max_length=MAX_USER_AGENT
+    )
     scope: str | None = described("null: all scopes of the role.", "me operations:read", max_length=1000)
     created_at: UtcTime = Field(description="When the device signed in.")
     last_used_at: UtcTime = Field(description="When it was last used; of a browser, to the day.")
@@ -191,7 +194,7 @@ class SessionPublic(SessionBase):
 class SessionUpdate(Body):
     """The new name of a device, without what a mail program would take for a link."""
 
-    device: Annotated[str, *line(100, "Ada's phone", "The device's name."), AfterValidator(_label)]
+    device: Annotated[str, *line(MAX_LABEL, "Ada's phone", "The device's name."), AfterValidator(_label)]
 
 
 class TokenPair(SQLModel):

@@ -12,15 +12,18 @@ from sqlmodel import JSON, BigInteger, Field, Relationship, SQLModel, UniqueCons
 
 from app.core.scopes import SCOPES
 from app.models.base import NEVER_LAZY, OPAQUE_EXAMPLE, Body, SortedAddress, SortedName, described, equal, utcnow, uuid7
-from app.models.types import Email, Name, Plain, StoredEmail, UtcTime, line, text_schema
+from app.models.types import MAX_EMAIL, Email, Name, Plain, StoredEmail, UtcTime, line, text_schema
 
-# The policy in app/accounts/passwords.py decides about length; this bound only rejects absurd input.
-Secret = Annotated[
+# Far above every password that the policy in app/accounts/passwords.py accepts.
+MAX_PASSWORD_INPUT = 1024
+Password = Annotated[
     str,
-    pydantic.Field(max_length=1024, pattern=r"^[^\x00]*$"),
-    text_schema("Your current password.", "violet-tandem-harbor", maxLength=1024),
+    pydantic.Field(max_length=MAX_PASSWORD_INPUT, pattern=r"^[^\x00]*$"),
+    text_schema("Your current password.", "violet-tandem-harbor", maxLength=MAX_PASSWORD_INPUT),
 ]
-NewSecret = Annotated[Secret, text_schema("The new password.", "copper-lantern-meadow", maxLength=1024)]
+NewPassword = Annotated[
+    Password, text_schema("The new password.", "copper-lantern-meadow", maxLength=MAX_PASSWORD_INPUT)
+]
 
 
 def _known_scope(value: str) -> str:
@@ -31,7 +34,7 @@ def _known_scope(value: str) -> str:
 
 Scope = Annotated[str, AfterValidator(_known_scope), WithJsonSchema({"type": "string", "enum": list(SCOPES)})]
 RoleName = Annotated[Plain, StringConstraints(max_length=50), text_schema("The role's name.", "user", maxLength=50)]
-Search = Annotated[str, *line(254, "ada", "Only accounts whose address or name begins with this, in any case.")]
+Search = Annotated[str, *line(MAX_EMAIL, "ada", "Only accounts whose address or name begins with this, in any case.")]
 _SCOPES, _SOME_SCOPES = "What the role allows.", ["me", "operations:read"]
 
 
@@ -55,7 +58,7 @@ class RoleUpdate(Body):
 
 
 class UserBase(SQLModel):
-    email: Email = Field(max_length=254, sa_type=SortedAddress)
+    email: Email = Field(max_length=MAX_EMAIL, sa_type=SortedAddress)
     name: Name | None = Field(default=None, max_length=100)
 
 
@@ -72,7 +75,7 @@ class User(UserBase, table=True):
     auth_epoch: int = Field(default=1)
     is_active: bool = True
     is_verified: bool = False
-    new_email: str | None = Field(default=None, max_length=254)
+    new_email: str | None = Field(default=None, max_length=MAX_EMAIL)
     created_at: datetime = Field(default_factory=utcnow)
     # For searches, computed by the database. SQLite computes it on reading, and folds ASCII letters only.
     folded_name: str | None = Field(
@@ -119,7 +122,7 @@ class Identity(IdentityBase, table=True):
 
 
 class UserCreate(Body, UserBase):
-    password: Secret = Field(description="A password of your choice.")
+    password: Password = Field(description="A password of your choice.")
 
 
 class UserUpdate(Body):
@@ -175,12 +178,12 @@ class EmailBody(Body):
 
 
 class EmailChange(EmailBody):
-    current_password: Secret
+    current_password: Password
 
 
 class PasswordCheck(Body):
-    password: NewSecret
-    related: list[Annotated[Plain, StringConstraints(max_length=254)]] = described(
+    password: NewPassword
+    related: list[Annotated[Plain, StringConstraints(max_length=MAX_EMAIL)]] = described(
         "What it must not be made from, such as the person's address and name.",
         ["ada@example.com", "Ada"],
         min_length=1,
@@ -189,14 +192,14 @@ class PasswordCheck(Body):
 
 
 class PasswordChange(Body):
-    current_password: Secret
-    new_password: NewSecret
+    current_password: Password
+    new_password: NewPassword
 
 
 class AccountDeletion(Body):
     """The body that deletes one's own account. Accounts that have no password here leave `current_password` out."""
 
-    current_password: Secret | MISSING = Field(default=MISSING)
+    current_password: Password | MISSING = Field(default=MISSING)
 
 
 class MailedToken(Body):
@@ -204,4 +207,4 @@ class MailedToken(Body):
 
 
 class PasswordReset(MailedToken):
-    new_password: NewSecret
+    new_password: NewPassword

@@ -1,7 +1,6 @@
 """Access tokens as signed JWTs (RFC 9068, RFC 8725)."""
 
 import hashlib
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +14,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, public_jwk, read_private_key
 from app.core.errors import InvalidToken, found
-from app.core.scopes import in_order
-from app.models.refresh_token import SessionSnapshot
 from app.models.user import LINK_KINDS
 from app.oauth2.jwts import VerifyingKey, parse_jwt
 
@@ -42,23 +39,6 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
     token_id: Annotated[str, Field(alias="jti")]
     # Minted for a browser's cookie, which may be renewed. A bearer token never is.
     in_cookie: Annotated[bool, Field(alias="cookie")] = False
-
-    @classmethod
-    def of(
-        cls, session: SessionSnapshot, generation: int, scopes: frozenset[str], *, now: datetime, expires_at: datetime
-    ) -> Self:
-        """The claims of a new token of one of our sessions."""
-        return cls(
-            subject=session.user_id,
-            session_id=session.id,
-            generation=generation,
-            client_id=session.client_id,
-            scope=" ".join(in_order(scopes)),
-            auth_time=int(session.authenticated_at.timestamp()),
-            issued_at=int(now.timestamp()),
-            expires_at=int(expires_at.timestamp()),
-            token_id=secrets.token_urlsafe(12),
-        )
 
     @classmethod
     def parse(cls, payload: dict[str, Any]) -> Self:

@@ -5,7 +5,7 @@ docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks t
 """
 
 from datetime import datetime, timedelta
-from typing import Any
+from secrets import token_urlsafe
 
 from sqlmodel import Session, col
 
@@ -87,7 +87,7 @@ class AuthorizationServer(ResourceServer):
         if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime
             raise InvalidGrant
         known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
-        while binding != known:
+        while binding != known:  # until the session is revoked, here or by another request
             snapshot = self._verified_session(session, presented)
             if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
                 raise InvalidGrant
@@ -109,7 +109,8 @@ class AuthorizationServer(ResourceServer):
             if rotation.client_id not in {None, snapshot.client_id} or not snapshot.is_live(now):
                 raise InvalidGrant
             granted, grace = scope_of_pair(snapshot, rotation.scope), self._settings.refresh_grace
-            match snapshot.rotation_action(presented.number, arrived=rotation.arrived, grace=grace):
+            action = snapshot.rotation_action(presented.number, arrived=rotation.arrived, grace=grace)
+            match action:
                 case RotationAction.REPEAT:
                     return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
                 case RotationAction.ROTATE:
@@ -125,15 +126,16 @@ class AuthorizationServer(ResourceServer):
                     continue
             times = {"rotated_at": now, "last_used_at": now}
             if compare_and_swap(session, snapshot, generation=generation, confirmed=False, **times, **changes):
-                self._count(session, snapshot, changes)
+                self._note_rotation(session, snapshot, action)
                 return self._pair(snapshot, generation, granted, now, in_cookie=False)
 
-    def _count(self, session: Session, before: SessionSnapshot, changes: dict[str, Any]) -> None:
+    def _note_rotation(self, session: Session, before: SessionSnapshot, action: RotationAction) -> None:
+        """Count the rotation. Redeeming a code is a sign-in, which the audit log has too."""
         if before.generation == 0:
             metrics.count("logins", result="ok")
             record(session, "sign-in", user_id=before.user_id, session_id=before.id, by_owner=True, method="code")
         else:
-            metrics.count("rotations" if changes else "lost_responses")
+            metrics.count("rotations" if action is RotationAction.ROTATE else "lost_responses")
 
     # ---- Revocation: RFC 7009 section 2 ----
 
@@ -191,9 +193,18 @@ class AuthorizationServer(ResourceServer):
         """Mint a token pair. Browsers get only the access token, in a cookie that lives as long as an idle session."""
         ttl = self._settings.refresh_idle_ttl if in_cookie else self._settings.access_token_ttl
         expires_at = min(now + ttl, snapshot.absolute_expires_at)
-        claims = AccessClaims.of(snapshot, generation, scopes, now=now, expires_at=expires_at)
-        if in_cookie:
-            claims = claims.model_copy(update={"in_cookie": True})
+        claims = AccessClaims(
+            subject=snapshot.user_id,
+            session_id=snapshot.id,
+            generation=generation,
+            client_id=snapshot.client_id,
+            scope=" ".join(in_order(scopes)),
+            auth_time=int(snapshot.authenticated_at.timestamp()),
+            issued_at=int(now.timestamp()),
+            expires_at=int(expires_at.timestamp()),
+            token_id=token_urlsafe(12),
+            in_cookie=in_cookie,
+        )
         return TokenPair(
             access_token=self._signers.access.mint(claims),
             expires_in=claims.expires_at - claims.issued_at,

@@ -47,7 +47,7 @@ class SignIn:
     auth_epoch: int
     device: Device
     scope: str | None = None
-    method: Literal["password", "cookie", "provider"] | None = "password"
+    method: Literal["password", "cookie", "provider"] | None = None
     in_cookie: bool = False
 
 
@@ -175,8 +175,8 @@ def _compare_and_swap_statement(changed: frozenset[str]) -> Update:
         col(RefreshToken.confirmed) == bindparam("confirmed_"),
         col(RefreshToken.revoked_at).is_(None),
     )
-    swap = update(RefreshToken).where(*unchanged).values(dict.fromkeys(changed))
-    return swap.execution_options(synchronize_session=False)
+    change = update(RefreshToken).where(*unchanged).values(dict.fromkeys(changed))
+    return change.execution_options(synchronize_session=False)
 
 
 def revoke_sessions(session: Session, *conditions: Any, reason: str) -> int:

@@ -15,7 +15,7 @@ from app.core.oauth_errors import InvalidRequest, InvalidScope, OAuthError, Unsu
 from app.core.scopes import SCOPES, in_order
 from app.models.base import described
 from app.models.oauth_client import CLIENT_ID, OAuthClient
-from app.models.refresh_token import SessionSnapshot
+from app.models.refresh_token import MAX_LABEL, SessionSnapshot
 
 _MAX_PARAMETERS = 50
 _CLIENT_ID = "Code grant: the app's id. Refresh grant: as at the sign-in, or none. Password grant: any label."
@@ -31,7 +31,7 @@ class _CodeAndRefresh(SQLModel):
     code_verifier: str | MISSING = described("Code grant: the secret behind code_challenge.", "", default=MISSING)
     refresh_token: str | MISSING = described("Refresh grant: the newest one that you have.", "", default=MISSING)
     scope: str | MISSING = described("Separated by spaces. Left out: all of yours.", "", default=MISSING)
-    client_id: str | MISSING = described(_CLIENT_ID, "app", default=MISSING, max_length=100)
+    client_id: str | MISSING = described(_CLIENT_ID, "app", default=MISSING, max_length=MAX_LABEL)
 
 
 class CodeTokenForm(_CodeAndRefresh):
@@ -64,7 +64,7 @@ class RevocationForm(SQLModel):
     token_type_hint: str | MISSING = described("Not needed.", "refresh_token", default=MISSING)
 
 
-# The parameters that are read. All others are ignored.
+# The parameters that may not be repeated, nor stand in the URL. All others are ignored.
 PARAMETERS = frozenset({*TokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
 
 
@@ -180,7 +180,7 @@ class AuthorizationRequest:
         return f"{uri}{'&' if '?' in uri else '?'}{urlencode({**values, **state, 'iss': issuer})}"
 
 
-def read_request(session: Session, query: str) -> AuthorizationRequest:
+def read_authorization_request(session: Session, query: str) -> AuthorizationRequest:
     """The request in a query, or UnknownClient, after which no redirect is allowed (RFC 6749 section 4.1.2.1)."""
     sent = {name: values for name, values in parse_qs(query).items() if name in _AUTHORIZATION_PARAMETERS}
     parameters = {name: values[0] for name, values in sent.items() if len(values) == 1}

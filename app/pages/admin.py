@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.core.errors import InsufficientScope
 from app.core.scopes import SCOPES
-from app.oidc.login import local_path
 from app.pages.api_client import call_api, get_json
 from app.pages.forms import CORRECT_FIELDS, Form, PlainForm
 from app.pages.rendering import LATEST, ME, form_of, page, read_list, redirect
+from app.sign_in import local_path
 
 USERS, AUDIT, ROLES, JOBS, CLIENTS = "/api/users", "/api/audit", "/api/roles", "/api/jobs", "/api/clients"
 FILTERS = ("search", "role", "is_active")

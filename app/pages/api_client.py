@@ -44,7 +44,7 @@ async def call_api(
 
     # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
     if method != "GET":
-        require_own_origin(request, get_settings(), others=False)
+        require_own_origin(request, get_settings(), allow_cors_origins=False)
     base_url, transport = _transport(request)
     with_ours = [*_headers(request), *headers.items()]
     outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)
@@ -54,7 +54,7 @@ async def call_api(
     except httpx.TransportError:
         raise Unavailable(retry_after=5) from None
     if cookie := response.headers.get("set-cookie"):
-        request.state.set_cookie = cookie  # app/http/middleware.py adds it to the answer
+        request.state.set_cookie = cookie  # app/http/middleware.py adds it to the response
     if response.is_error:
         raise ApiError(response)
     return response
@@ -65,21 +65,25 @@ async def get_json(request: Request, path: str, **query: str) -> Any:
     return (await call_api(request, "GET", path, params=query)).json()
 
 
+def is_apart(request: Request) -> bool:
+    """Whether the API runs at API_URL, and not in this process."""
+    return request.app.state.api is None
+
+
 def _transport(request: Request) -> tuple[str, "httpx.AsyncBaseTransport"]:
     """The base URL and the transport: over the network, or straight into the other application of this process."""
     import httpx  # noqa: PLC0415  # the same
 
-    state = request.app.state
-    if state.api is None:
-        return get_settings().api_url or "", state.transport
-    transport = httpx.ASGITransport(state.api, client=(client_address(request), 0))
+    if is_apart(request):
+        return get_settings().api_url or "", request.app.state.transport
+    transport = httpx.ASGITransport(request.app.state.api, client=(client_address(request), 0))
     return f"{request.url.scheme}://localhost", transport
 
 
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     settings = get_settings()
     headers = [(name, text) for name, text in request.scope["headers"] if name == b"user-agent"]
-    if request.app.state.api is None:
+    if is_apart(request):
         headers.append((b"x-forwarded-for", client_address(request).encode()))
     if token := cookie_token(request, settings):
         headers.append((b"cookie", f"{cookie_name(settings)}={token}".encode()))

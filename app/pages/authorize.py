@@ -29,7 +29,7 @@ async def authorize(request: Request) -> Response:
         return await _refused(request, step["redirect"])
     if _wants_fresh_sign_in(request):
         return redirect("/sign-in", **_back(request))
-    answer = await page(
+    response = await page(
         request,
         "authorize.html",
         app=step["client"],
@@ -38,8 +38,8 @@ async def authorize(request: Request) -> Response:
         other=f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}",
         query=request.url.query,
     )
-    answer.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
-    return answer
+    response.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
+    return response
 
 
 async def _refused(request: Request, address: str) -> Response:
@@ -48,9 +48,9 @@ async def _refused(request: Request, address: str) -> Response:
     if request.headers.get("sec-fetch-site") != "same-origin":
         return RedirectResponse(address, 303, HEADERS)
     title, detail = TEXTS["authorize"]["refused"]
-    answer = await page(request, "error.html", title=title, detail=detail, app_address=address)
-    answer.headers.update(HEADERS | {"Refresh": f"0; url={address}"})
-    return answer
+    response = await page(request, "error.html", title=title, detail=detail, app_address=address)
+    response.headers.update(HEADERS | {"Refresh": f"0; url={address}"})
+    return response
 
 
 @router.post("/authorize")

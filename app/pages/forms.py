@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from fastapi import Depends, Request
 
 from app.core.errors import AppError, BadRequest
+from app.models.types import MAX_EMAIL
 from app.pages.api_client import ApiError, call_api
 
 MAX_FIELDS = 50
@@ -123,7 +124,7 @@ async def checking_password(request: Request, form: Form, field: str) -> AsyncIt
 
 async def check_new_password(request: Request, form: Form, field: str) -> None:
     """Mark the field if the API would reject the password in it; ApiError if the API does not check it now."""
-    related = [form[name][:254] for name in ("email", "username", "name")]
+    related = [form[name][:MAX_EMAIL] for name in ("email", "username", "name")]
     try:
         await call_api(request, "POST", "/api/auth/check-password", json={"password": form[field], "related": related})
     except ApiError as error:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
-from app.pages.api_client import ApiError, call_api, get_json
+from app.pages.api_client import ApiError, call_api, get_json, is_apart
 from app.pages.forms import Form, PlainForm
 from app.pages.rendering import ME, form_of, is_signed_in, page, pass_on, read_list, redirect, show_on_error
 
@@ -135,16 +135,16 @@ async def load_sample(request: Request, form: PlainForm) -> Response:
 async def export_operations(request: Request) -> Response:
     """Redirect to the API's stream or, if the API runs apart, pass it on."""
     query = _filter_form(request).optional(*FILTERS)
-    if request.app.state.api is not None:
-        return redirect(f"{OPERATIONS}/export", **query)
-    return await pass_on(request, f"{OPERATIONS}/export", **query)
+    if is_apart(request):
+        return await pass_on(request, f"{OPERATIONS}/export", **query)
+    return redirect(f"{OPERATIONS}/export", **query)
 
 
 @router.get("/operations/{operation_id:int}")
 async def edit_operation(request: Request) -> Response:
     """The operation as it is now, beside a change that came too late: saving again replaces this version."""
-    answer = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
-    current, etag = answer.json(), answer.headers["etag"]
+    response = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
+    current, etag = response.json(), response.headers["etag"]
     dates = {"original_date": current["date"], "date": _shown_date(current["date"])}
     form = Form(_values(current) | dates | {"etag": etag})
     return await page(request, "operation.html", form=form, theirs=current, their_etag=etag)

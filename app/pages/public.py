@@ -6,10 +6,10 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from app.oidc.login import local_path
 from app.pages.api_client import ApiError, call_api
 from app.pages.forms import TEXTS, Form, PlainForm, check_new_password, checking_password
 from app.pages.rendering import form_of, is_signed_in, page, redirect
+from app.sign_in import local_path
 
 router = APIRouter()
 local_accounts = APIRouter()  # main.py leaves these out with LOCAL_ACCOUNTS=off

@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
 from app.http.error_handlers import classify
-from app.pages.api_client import ApiError, call_api, get_json
+from app.pages.api_client import ApiError, call_api, get_json, is_apart
 from app.pages.forms import CORRECTABLE, TEXTS, Form, describe, read_form
 
 
@@ -41,7 +41,7 @@ async def page(request: Request, template: str, *, form: Form | None = None, **v
     """A rendered template. `form` is shown until the person sends one. If that is rejected, the page has its status."""
     form = getattr(request.state, "form", None) or form or Form()
     headers = {"Cache-Control": "private, no-store", **form.headers}
-    settings, is_apart = get_settings(), request.app.state.api is None
+    settings = get_settings()
     html = render(
         f"pages/{template}",
         form=form,
@@ -53,8 +53,8 @@ async def page(request: Request, template: str, *, form: Form | None = None, **v
         has_mailbox=settings.has_mailbox,
         texts=TEXTS,
         notice=TEXTS["notices"].get(request.query_params.get("done", "")),
-        api_url=(settings.api_url or "") if is_apart else "",
-        pages_url=str(request.base_url).rstrip("/") if is_apart else "",
+        api_url=(settings.api_url or "") if is_apart(request) else "",
+        pages_url=str(request.base_url).rstrip("/") if is_apart(request) else "",
         **values,
     )
     return HTMLResponse(html, form.status, headers)
@@ -70,7 +70,7 @@ def form_of(show: Page) -> Any:
 
 
 def show_on_error(request: Request, form: Form, show: Page) -> Form:
-    """Have `show` show the form again, instead of an error page, when the API rejects it (answer_page)."""
+    """Have `show` show the form again, instead of an error page, when the API rejects it (error_page_response)."""
     request.state.form, request.state.show = form, show
     return form
 
@@ -136,7 +136,7 @@ def _after(cursors: list[str]) -> dict[str, str]:
 # ---- Errors ----
 
 
-async def answer_page(request: Request, error: Exception) -> Response:
+async def error_page_response(request: Request, error: Exception) -> Response:
     """The response to any exception: the rejected form again, an error page, or a redirect to the sign-in.
 
     The API has counted and logged its own errors already.
@@ -153,7 +153,7 @@ async def answer_page(request: Request, error: Exception) -> Response:
         try:
             return await show(request)
         except Exception as failure:
-            return await answer_page(request, failure)
+            return await error_page_response(request, failure)
     return await _error_page(request, error)
 
 

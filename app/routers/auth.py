@@ -83,6 +83,9 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
             return await _code_grant(request, form, services)
 
 
+# Both take the time once they have a slot: a wait for it must not shorten the grace, which begins with the rotation.
+
+
 async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
     require(form, "code", "redirect_uri", "client_id", "code_verifier")
     binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
@@ -145,7 +148,7 @@ def request_verification(request: Request, body: EmailBody, services: ServicesDe
 @local_accounts.post("/reset-password", status_code=204, responses=problems(InvalidLink))
 async def reset_password(request: Request, body: PasswordReset, services: ServicesDep) -> None:
     """Set a new password with a mailed token. Revokes every session and marks the address as verified."""
-    user = await services.database.read(request, email_tokens.redeem_reset, services.signers, body.token, utcnow())
+    user = await services.database.read(request, email_tokens.verify_reset, services.signers, body.token, utcnow())
     hasher, parties = services.password_hasher, parties_of(request, str(user.id))
     password_hash = await hasher.hash_new(body.new_password, user, field="new_password", parties=parties)
 
@@ -166,7 +169,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
 @RouteLimit(settings.limit_register)
 def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Mail a new link in place of one that has expired or was replaced: an `invalid-link` that is `renewable`."""
-    kind, user = email_tokens.find_renewable(session, services.signers, body.token)
+    kind, user = email_tokens.verify_renewable(session, services.signers, body.token)
     services.account_limits.count_mail_request(user.email, client_address(request))
     services.jobs.mail(session, kind, owner_id=user.id)
 

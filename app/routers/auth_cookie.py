@@ -33,7 +33,7 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
     The cookie is renewed while it is used. Only pages of PUBLIC_URL and of CORS_ORIGINS may request it; outside
     production, also those of the request's own origin. The browser's previous session is revoked.
     """
-    require_own_origin(request, settings, others=BY_PASSWORD)
+    require_own_origin(request, settings, allow_cors_origins=BY_PASSWORD)
     try:
         form = await oauth_form(request, response)
         own = {name: value for name, value in form.items() if name in CookieForm.model_fields}

@@ -15,15 +15,15 @@ from app.http.routing import Router
 from app.models.base import utcnow
 from app.oauth2.refresh_tokens import SignIn
 from app.oidc.accounts import caller_of
-from app.oidc.login import LOGIN_TTL, LoginFlow, local_path
+from app.oidc.login import LOGIN_TTL, LoginFlow
 from app.oidc.provider import Provider
 from app.services import Services, services_of
-from app.sign_in import device_of, end_browser_session
+from app.sign_in import device_of, end_browser_session, local_path
 
 router = Router(prefix="/api/auth/oidc")
 settings = get_settings()
 MAX_NEXT = 2000  # characters of `next`: browsers drop a cookie of more than 4 KB, and the sign-in with it
-LOGIN_COOKIE = "-sign-in"  # appended to the name of the session's cookie
+LOGIN_SUFFIX = "-sign-in"  # appended to the name of the session's cookie
 
 
 # Both run before anything can fail, so that an error leads to a page of the origin where the person came from. An
@@ -50,7 +50,7 @@ async def login(request: Request, services: ServicesDep) -> Response:
     path = local_path(wanted.removeprefix(origin))
     passed_on = {name: text for name in ("prompt", "login_hint") if (text := request.query_params.get(name))}
     url, pending_login = await _flow(services).begin(origin=origin, path=path, passed_on=passed_on, now=utcnow())
-    cookie = set_cookie(settings, pending_login, int(LOGIN_TTL.total_seconds()), LOGIN_COOKIE)
+    cookie = set_cookie(settings, pending_login, int(LOGIN_TTL.total_seconds()), LOGIN_SUFFIX)
     return RedirectResponse(url, 303, {**NO_STORE, "Set-Cookie": cookie})
 
 
@@ -59,8 +59,8 @@ async def login(request: Request, services: ServicesDep) -> Response:
 async def callback(request: Request, services: ServicesDep) -> Response:
     """Receive the provider's response and start a session with a cookie, as the sign-in form does."""
     flow, query, now = _flow(services), request.query_params, utcnow()
-    request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_COOKIE)  # even if this fails: it is valid once
-    pending_login = request.cookies.get(cookie_name(settings, LOGIN_COOKIE), "")
+    request.state.set_cookie = set_cookie(settings, "", 0, LOGIN_SUFFIX)  # even if this fails: it is valid once
+    pending_login = request.cookies.get(cookie_name(settings, LOGIN_SUFFIX), "")
     login = flow.resume(pending_login, login_state=query.get("state", ""), now=now)
     claims, access_token = await flow.finish(login, query, now)
     caller = await caller_of(services.database, flow.provider, access_token, claims)

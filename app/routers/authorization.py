@@ -14,8 +14,9 @@ from app.dependencies import ServicesDep
 from app.http.cookies import require_own_origin
 from app.http.routing import Router
 from app.models.base import Body, utcnow
+from app.models.refresh_token import MAX_LABEL
 from app.oauth2.refresh_tokens import SignIn
-from app.oauth2.requests import AuthorizationRequest, read_request, scope_at_login
+from app.oauth2.requests import AuthorizationRequest, read_authorization_request, scope_at_login
 from app.oauth2.resource_server import Caller
 from app.services import Services
 from app.sign_in import device_of
@@ -52,10 +53,10 @@ async def answer_authorization(request: Request, body: Decision, services: Servi
 async def _answer(request: Request, services: Services, decision: Decision | None = None) -> Authorization:
     """Ask, act on the decision, or redirect to the client with its error. People sign in for valid requests only.
 
-    If somebody else has signed in since the question was shown, they are asked again.
+    If somebody else has signed in since the page named the person, they are asked again.
     """
     issuer = services.settings.public_url
-    oauth_request = await services.database.read(request, read_request, request.url.query)
+    oauth_request = await services.database.read(request, read_authorization_request, request.url.query)
     try:
         oauth_request.check()
         me = await authenticate(request, await bearer(request), [])
@@ -63,7 +64,7 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
             raise Unauthenticated
         scope = scope_at_login(oauth_request.parameters.get("scope"), me.session.role_scopes)
         if decision is not None and decision.email in {"", me.session.email}:
-            require_own_origin(request, services.settings, others=False)
+            require_own_origin(request, services.settings, allow_cors_origins=False)
             if not decision.consent:
                 raise AccessDenied
             code = await _issue_code(request, services, oauth_request, me, scope)
@@ -78,7 +79,7 @@ async def _issue_code(
     request: Request, services: Services, oauth_request: AuthorizationRequest, me: Caller, scope: str | None
 ) -> str:
     device = device_of(request, {"client_id": oauth_request.client.id})
-    device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:100])
+    device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:MAX_LABEL])
     sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
     issue, binding = services.authorization_server.issue_code, oauth_request.binding
     since = me.session.authenticated_at

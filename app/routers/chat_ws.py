@@ -35,6 +35,7 @@ router = Router(prefix="/api/chat", tags=["chat"])
 
 TOKEN_TIMEOUT = 10  # seconds
 BINARY, INVALID, INTERNAL, TOO_OLD = 1003, 1008, 1011, 4426
+TRY_AGAIN_LATER = 1013
 SIGNED_OUT, FORBIDDEN = CloseReason.SIGNED_OUT, CloseReason.FORBIDDEN
 _CODES: dict[int, int] = {401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 426: TOO_OLD, 500: INTERNAL}
 _CODES |= {400: INVALID, 415: BINARY, 422: INVALID}  # the client's mistakes
@@ -64,7 +65,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         if isinstance(first, _GONE):
             return
         refusal = classify(websocket, first)
-        code, reason = _CODES.get(refusal.status, CloseReason.SLOW), refusal.detail
+        code, reason = _CODES.get(refusal.status, TRY_AGAIN_LATER), refusal.detail
     if code is not None:
         with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))

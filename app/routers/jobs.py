@@ -110,7 +110,7 @@ def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDe
 
 
 @router.get("/{job_id}/result", response_class=Response, responses=_RESULT | problems(JobNotFound, ResultNotFound))
-def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Format = "csv") -> Response:
+def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, file_format: Format = "csv") -> Response:
     """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
@@ -124,7 +124,7 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, form: Form
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}
         return Response(archive, media_type="application/zip", headers=attached)
-    if form == "html":
+    if file_format == "html":
         return Response(read_file(archive, PAGE), media_type="text/html", headers=_SANDBOX)
     attached = {"Content-Disposition": f'attachment; filename="{CSV}"'}
     return Response(read_file(archive, CSV), media_type="text/csv", headers=attached)

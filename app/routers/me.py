@@ -38,7 +38,7 @@ class SignInAgain(AppError, status=403, title="Sign in again"):
     """This request needs a sign-in at the identity provider within the last five minutes."""
 
 
-BY_PASSWORD = problems(WrongPassword, PasswordElsewhere, Conflict)
+PASSWORD_PROBLEMS = problems(WrongPassword, PasswordElsewhere, Conflict)
 NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
 SIGN_IN_AGE = 5 * 60  # seconds
 
@@ -82,7 +82,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, se
         send_cookie(request, "", 0)
 
 
-@local_accounts.put("/password", tags=["account"], response_model=TokenPair, responses=BY_PASSWORD | NEW_COOKIE)
+@local_accounts.put("/password", tags=["account"], response_model=TokenPair, responses=PASSWORD_PROBLEMS | NEW_COOKIE)
 async def change_password(
     request: Request, response: Response, body: PasswordChange, me: CurrentUser, services: ServicesDep
 ) -> TokenPair | Response:
@@ -102,17 +102,17 @@ async def change_password(
 def _change_password(
     session: Session, request: Request, services: Services, me: Caller, user: User, password_hash: str
 ) -> TokenPair:
-    users.replace_password(session, user, password_hash, reason="password-changed")
+    epoch = users.replace_password(session, user, password_hash, reason="password-changed")
     row = session.get_one(RefreshToken, me.session_id)
     if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
         raise InvalidToken
     services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
     device = Device(row.client_id, row.device, client_address(request), row.user_agent)
-    sign_in = SignIn(user.id, user.auth_epoch + 1, device, row.scope, method=None, in_cookie=me.claims.in_cookie)
+    sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=me.claims.in_cookie)
     return services.authorization_server.start_session(session, sign_in, utcnow())
 
 
-@local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=BY_PASSWORD)
+@local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=PASSWORD_PROBLEMS)
 async def change_email(request: Request, body: EmailChange, me: CurrentUser, services: ServicesDep) -> None:
     """Request a change of your e-mail address. The link mailed to the new one completes it; the old one is notified."""
     user = await _read_account(request, services, me)

@@ -58,7 +58,7 @@ async def list_operations(
         return _not_modified(tag)  # read with the session of the token: a phone that is up to date costs no query
     response.headers["ETag"] = tag
     query = operations.list_query(me.user_id, filters, page.position, page.limit + 1)
-    rows = await services.database.rows.all(*query)  # short pages are read on the event loop
+    rows = await services.database.list_reader.all(*query)  # short pages are read on the event loop
     return page.cut(from_rows(OperationPublic, rows), operations.position)
 
 

@@ -28,7 +28,7 @@ class DatabaseState(SQLModel):
     migration: str = described("Its schema's revision.", "31915f03db38")
 
 
-class QueueState(SQLModel):
+class JobCount(SQLModel):
     queue: QueueName = Field(description="Where the jobs wait.")
     state: JobState = Field(description="Their state.")
     jobs: int = described("How many there are.", 3)
@@ -44,7 +44,7 @@ class SystemState(SQLModel):
     started_at: UtcTime = Field(description="When the process that answers started.")
     database: DatabaseState = Field(description="The database.")
     redis: Literal["none", "available", "unavailable"] = Field(description="none: REDIS_URL is not set.")
-    queues: list[QueueState] = described("Jobs by queue and state.", [{"queue": "high", "state": "waiting", "jobs": 3}])
+    queues: list[JobCount] = described("Jobs by queue and state.", [{"queue": "high", "state": "waiting", "jobs": 3}])
     backup: Backup = Field(description="The newest one in data/backups on the machine that answers.")
 
 
@@ -62,7 +62,7 @@ def read_system(request: Request, session: SessionDep, services: ServicesDep) ->
             migration=session.exec(_MIGRATION).one(),
         ),
         redis=_redis_state(settings.redis_url),
-        queues=[QueueState.model_validate(queue) for queue in session.exec(_QUEUES)],
+        queues=[JobCount.model_validate(queue) for queue in session.exec(_QUEUES)],
         backup=_newest_backup(),
     )
 

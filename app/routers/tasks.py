@@ -35,14 +35,14 @@ class NotYourTask(AppError, status=403, title="You may not change this task"):
     """Only the author and the assignee of a task may change it."""
 
 
-ANYBODY = [requires("tasks")]
+READ = [requires("tasks")]
 Me = Annotated[Caller, requires("tasks")]
 # The body that Swagger UI suggests. Without this, it would make up an assignee.
 SUGGESTED = {"requestBody": {"content": {"application/json": {"example": {"title": "Water the plants"}}}}}
 NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTask)
 
 
-@router.get("", dependencies=ANYBODY)
+@router.get("", dependencies=READ)
 def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter, Query()]) -> list[TaskPublic]:
     """Everybody's tasks, newest first."""
     tasks = page.read(session, select(Task).where(*filters.conditions()), col(Task.id), newest_first=True)
@@ -63,14 +63,14 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 
 
 # Before /{task_id}, which would take "assignees" for an id.
-@router.get("/assignees", dependencies=ANYBODY)
+@router.get("/assignees", dependencies=READ)
 def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
     """Users to whom a task can be assigned: all active accounts, oldest first."""
     people = page.read(session, select(User).where(User.is_active), col(User.id))
     return [AssigneePublic.model_validate(person) for person in people]
 
 
-@router.get("/{task_id}", dependencies=ANYBODY, responses=NOT_FOUND)
+@router.get("/{task_id}", dependencies=READ, responses=NOT_FOUND)
 def read_task(task_id: RowId, session: SessionDep) -> TaskPublic:
     """The task with this id."""
     return TaskPublic.model_validate(found(session.get(Task, task_id), TaskNotFound))
@@ -103,7 +103,7 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     session.delete(task)
 
 
-@router.get("/{task_id}/history", dependencies=ANYBODY, responses=NOT_FOUND)
+@router.get("/{task_id}/history", dependencies=READ, responses=NOT_FOUND)
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
     """The changes of the task's assignee, oldest first."""
     found(session.get(Task, task_id), TaskNotFound)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, inspect, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import SQLModel
 
-from app.core.schema import newest_revision
+from app.core.migrations import newest_revision
 from app.core.settings import get_settings
 from app.models.base import all_tables
 from migrations.checks import change_check

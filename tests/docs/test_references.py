@@ -1,9 +1,11 @@
 """Everything that documents, docstrings and comments mention exists: files, names, settings, tests, links, headings."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.support.databases import ROOT
 from tests.support.references import document, documents, missing, prose, sources
 
 pytestmark = pytest.mark.slow
@@ -77,6 +79,13 @@ def test_the_changelog_may_name_what_is_gone(tmp_path: Path) -> None:
         "CHANGELOG.md:6: no such name: app.main:Protocol",
         "CHANGELOG.md:8: no such name: LIMIT_NOTHING_THERE",
     ]
+
+
+def test_the_contract_on_http_names_every_package_of_the_domain() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers, domain = contracts[0]["layers"], contracts[2]["source_modules"]
+    packages = {name for layer in layers for name in layer.split(" | ") if (ROOT / "app" / name).is_dir()}
+    assert {f"app.{name}" for name in packages - {"http", "pages", "routers"}} == set(domain)
 
 
 def test_a_true_mention_is_not_reported(tmp_path: Path) -> None:

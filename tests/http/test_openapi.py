@@ -14,11 +14,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.security import HTTPBasic
 
 import app.routers
 from app.core.errors import AppError
 from app.core.scopes import SCOPES
+from app.dependencies import requires
 from app.http.openapi_document import install_openapi
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.servers import Muster
@@ -210,6 +212,10 @@ def test_a_parameter_and_a_route_without_a_description_break_nothing(monkeypatch
     def read_thing(thing_id: UUID, number: int, since: datetime, name: str, later: bool | None = None) -> None:
         pass
 
+    @bare.get("/things", dependencies=[Depends(HTTPBasic())])
+    def list_things(limit: int) -> None:
+        pass
+
     install_openapi(bare)
     operation = bare.openapi()["paths"]["/things/{thing_id}"]["get"]
     assert (operation["summary"], operation["description"]) == ("Read Thing", "Read Thing")
@@ -220,6 +226,11 @@ def test_a_parameter_and_a_route_without_a_description_break_nothing(monkeypatch
         "name": "Example: `name`",
         "later": "Example: `true`",
     }
+
+
+def test_a_route_cannot_require_a_scope_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="no scope tsaks"):
+        requires("tsaks")
 
 
 def test_every_response_with_a_body_has_a_schema(operations: list[Operation]) -> None:

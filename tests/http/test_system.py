@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.core.schema import newest_revision
+from app.core.migrations import newest_revision
 from app.core.settings import DATA
 from tests.support.redis_server import RedisServer
 from tests.support.resources import call

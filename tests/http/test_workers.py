@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from uvicorn import Config
 
-from app.core.processes import install_shutdown_handlers
+from app.core.shutdown import install_shutdown_handlers
 from scripts.start import Worker
 from tests.http.test_connections import assert_each_family_is_known_by_its_own_address, is_listening
 from tests.http.test_metrics import number, scrape

@@ -69,6 +69,13 @@ def test_an_admin_registers_lists_changes_and_removes_a_client(muster: Muster, a
         assert_problem(muster.client.request(method, where, json={}, headers=admin.bearer), 404, "client-not-found")
 
 
+def test_a_client_whose_id_is_a_long_number_can_be_changed_and_removed(muster: Muster, admin: Tokens) -> None:
+    where = f"/api/clients/{'7' * 100}"
+    muster.client.post("/api/clients", json=body(id="7" * 100), headers=admin.bearer).raise_for_status()
+    assert muster.client.patch(where, json={"name": "Ledger 2"}, headers=admin.bearer).json()["name"] == "Ledger 2"
+    assert muster.client.delete(where, headers=admin.bearer).status_code == 204
+
+
 @pytest.mark.parametrize("uri", BAD.values(), ids=BAD)
 def test_a_redirect_uri_that_others_could_receive_is_refused(muster: Muster, admin: Tokens, uri: str) -> None:
     answer = muster.client.post("/api/clients", json=body(redirect_uris=[uri]), headers=admin.bearer)

@@ -291,4 +291,6 @@ def test_realm_roles_set_the_role_and_an_older_token_restores_none(
 @pytest.mark.slow
 def test_a_mapped_role_that_does_not_exist_is_a_503(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
     muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_ROLE_MAP="muster-user=nobody")
-    assert_problem(use(muster, keycloak.token()), 503, "roles-missing")
+    answer = use(muster, keycloak.token())
+    assert_problem(answer, 503, "roles-missing")
+    assert "no role nobody" in answer.json()["detail"]

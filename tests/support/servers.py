@@ -119,7 +119,7 @@ class Account:
         with Session(self.muster.engine) as session:
             user = find_user_by_email(session, self.email)
             assert user is not None
-            sign_in = SignIn(user.id, user.auth_epoch, device, in_cookie=in_cookie)
+            sign_in = SignIn(user.id, user.auth_epoch, device, method="password", in_cookie=in_cookie)
             started = server.start_session(session, sign_in, utcnow())
             session.commit()
         return started

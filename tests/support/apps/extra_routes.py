@@ -5,10 +5,9 @@ import time
 from sqlalchemy import text
 
 from app.core.errors import NotFound
-from app.dependencies import CurrentUser
+from app.dependencies import CurrentUser, SessionDep
 from app.http.routing import Router
 from app.main import create_api
-from app.services import SessionDep
 
 router = Router(prefix="/test")
 

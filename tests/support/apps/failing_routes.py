@@ -28,6 +28,6 @@ def __getattr__(name: str) -> Any:
     api.include_router(broken_api)
     if name == "api":
         return api
-    web = main.create_web(api if name == "app" else None)
+    web = main.create_pages(api if name == "app" else None)
     web.include_router(broken_page)
     return main.CombinedApplication(api, web) if name == "app" else web
