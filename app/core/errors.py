@@ -57,6 +57,21 @@ class BadRequest(AppError, status=400, title="Bad request"):
     """The request could not be understood."""
 
 
+# A reset, verification or e-mail change token that was used, has expired or was not issued here.
+class InvalidLink(AppError, status=400, title="The link no longer works"):
+    """The link has been used, has expired or is incomplete. Request a new one."""
+
+
+# A redirect to a URI that the client did not register could lead to a thief (RFC 6749 section 4.1.2.1).
+class UnknownClient(AppError, status=400, title="The app is not known here"):
+    """The client_id or the redirect_uri is missing, repeated or not registered."""
+
+
+# The same text for every reason, so that it does not tell which addresses have an account. InvalidGrant does the same.
+class InvalidCredentials(AppError, status=400, title="Not signed in"):
+    """The e-mail address or the password is wrong."""
+
+
 # No credentials were sent: the challenge names no error (RFC 6750 section 3.1).
 class Unauthenticated(AppError, status=401, title="Sign in first", headers={"WWW-Authenticate": CHALLENGE}):
     """This request needs an access token in the Authorization header."""
@@ -69,16 +84,6 @@ class InvalidToken(
     headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
 ):
     """The access token is expired, revoked or malformed. Refresh it or sign in again."""
-
-
-# A redirect to a URI that the client did not register could lead to a thief (RFC 6749 section 4.1.2.1).
-class UnknownClient(AppError, status=400, title="The app is not known here"):
-    """The client_id or the redirect_uri is missing, repeated or not registered."""
-
-
-# The same text for every reason, so that it does not tell which addresses have an account. InvalidGrant does the same.
-class InvalidCredentials(AppError, status=400, title="Not signed in"):
-    """The e-mail address or the password is wrong."""
 
 
 # Another site's page could send this with the cookie of its visitor (RFC 6265 section 8.2).
@@ -144,6 +149,10 @@ class LastAdmin(Conflict, title="The last admin cannot be removed"):
     """Nobody would be left to administer the service. Make another account an admin first."""
 
 
+class AlreadyConfirmed(AppError, status=409, title="Already confirmed"):
+    """The e-mail address in this link is already confirmed."""
+
+
 # Changes alone cannot bring the client's copy up to date.
 class ResyncRequired(AppError, status=410, title="The copy must be filled again"):
     """The server no longer knows these changes. Empty the copy and fill it from since=0 with full=true."""
@@ -176,26 +185,17 @@ class IdempotencyKeyReused(AppError, status=422, title="The Idempotency-Key belo
     """This Idempotency-Key was already sent with another request. Generate a new key for each request."""
 
 
-class AlreadyConfirmed(AppError, status=409, title="Already confirmed"):
-    """The e-mail address in this link is already confirmed."""
-
-
-# A reset, verification or e-mail change token that was used, has expired or was not issued here.
-class InvalidLink(AppError, status=400, title="The link no longer works"):
-    """The link has been used, has expired or is incomplete. Request a new one."""
-
-
 # `platform` and `minimum_version` are for the app to show.
 class AppTooOld(AppError, status=426, title="This version of the app is no longer supported"):
     """This version of the app is no longer supported. Update the app."""
 
 
-class HeadTooLarge(AppError, status=431, title="The address or the headers are too large"):
-    """The address and the headers together are larger than this server accepts."""
-
-
 class TooManyRequests(AppError, status=429, title="Too many requests"):
     """Too many requests. Wait for the number of seconds in Retry-After."""
+
+
+class HeadTooLarge(AppError, status=431, title="The address or the headers are too large"):
+    """The address and the headers together are larger than this server accepts."""
 
 
 class Internal(AppError, status=500, title="Internal error"):

@@ -3,6 +3,7 @@
 import json
 import pkgutil
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -226,6 +227,10 @@ def test_a_parameter_and_a_route_without_a_description_break_nothing(monkeypatch
         "name": "Example: `name`",
         "later": "Example: `true`",
     }
+
+
+def test_the_version_is_that_of_the_project(schema: dict[str, Any]) -> None:
+    assert schema["info"]["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def test_a_route_cannot_require_a_scope_that_does_not_exist() -> None:
