@@ -6,6 +6,7 @@ import pytest
 
 from scripts.new_resource import parse
 from tests.support.copies import Copy, recipe
+from tests.support.servers import free_port
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
@@ -58,6 +59,8 @@ def test_the_recipes_are_enough(tmp_path: Path) -> None:
     copy.check()
     copy.run("importlinter.cli", "lint", "--no-cache")
     rename(copy)
+    mine, its = free_port(), "from tests.support.servers import free_port as port; print(*(port() for _ in range(50)))"
+    assert str(mine) not in copy.shell(f".venv/bin/python -c '{its}'").split()
     # The copy's quick lane leaves out none of what looks at every route and migration.
     copy.shell(f"sed -i.orig '/^@pytest.mark.slow$/d' {ROUTES} {MIGRATIONS}")
     which = " and ".join([f"({ONE_SCOPE})", *(f"not {name}" for name in NOT_THESE)])

@@ -60,9 +60,10 @@ def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = S
 
 
 def free_port() -> int:
-    """A port that no other test run on this machine gets while this process lives."""
+    """A port that no other test run on this machine gets while this process lives, not even that of a renamed copy: the
+    claim does not have the project's name."""
     for port in _ports:
-        claim = os.open(Path(tempfile.gettempdir()) / f"muster-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
+        claim = os.open(Path(tempfile.gettempdir()) / f"tests-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
         except OSError:
