@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,7 +15,8 @@ from websockets.sync.client import connect
 from tests.support.assertions import assert_problem
 from tests.support.databases import fresh_database
 from tests.support.processes import PlainProcess
-from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, wait_for
+from tests.support.proxies import CLIENT
+from tests.support.servers import NO_TLS, PASSWORD, STARTUP, Muster, free_port, wait_for
 
 pytestmark = pytest.mark.one_database
 
@@ -32,7 +34,8 @@ class Served:
 
 @pytest.fixture(scope="module", params=["together", "apart"])
 def served(request: pytest.FixtureRequest, folder: Path, postgres: str) -> Iterator[Served]:
-    settings = {"MAX_BODY": str(MAX_BODY), "LIMIT_REGISTER": "3/minute"}
+    # In development the log has a line for each request.
+    settings = {"MAX_BODY": str(MAX_BODY), "LIMIT_REGISTER": "3/minute", "ENVIRONMENT": "development"}
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database("sqlite", folder, postgres))
 
@@ -57,8 +60,9 @@ def assert_page(answer: httpx.Response, status: int) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def post(served: Served, path: str, **form: str) -> httpx.Response:
-    return served.pages.client.post(path, data=form, headers={"Origin": served.pages.url})
+def post(served: Served, path: str, *, client: httpx.Client | None = None, **form: str) -> httpx.Response:
+    """Send a form from our own page; `client` is that of another machine."""
+    return (client or served.pages.client).post(path, data=form, headers={"Origin": served.pages.url})
 
 
 # ---- Errors ----
@@ -110,14 +114,19 @@ def test_a_422_is_the_form_again_or_a_problem(served: Served) -> None:
 
 
 def test_a_429_counts_the_person_and_not_the_pages(served: Served) -> None:
-    """The requests come from addresses of their own, so that the other tests are not counted; apart, the API believes
-    what the pages say of them only because it trusts them as a proxy."""
-    answers = [post(served, "/forgot-password", email="a@example.com") for _ in range(4)]
+    """The person has an address of their own, and the pages have that of this machine. Apart, the API believes what the
+    pages say of the person only because it trusts them as a proxy."""
+    path, email = "/api/auth/forgot-password", "a@example.com"
+    transport = httpx.HTTPTransport(verify=NO_TLS, local_address=CLIENT)
+    with httpx.Client(base_url=served.pages.url, transport=transport, timeout=STARTUP) as person:
+        answers = [post(served, "/forgot-password", client=person, email=email) for _ in range(4)]
+        refused = person.post(served.api.url + path, json={"email": email})
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     seconds = answers[-1].headers["retry-after"]
     assert f"Try again in {seconds} seconds." in answers[-1].text
-    refused = served.api.client.post("/api/auth/forgot-password", json={"email": "a@example.com"})
     assert_problem(refused, 429, "too-many-requests")
+    assert served.api.client.post(path, json={"email": email}).status_code == 202
+    assert post(served, "/forgot-password", email=email).status_code == 200
 
 
 def test_a_500_is_a_page_or_a_problem(served: Served) -> None:
@@ -165,8 +174,12 @@ def test_signing_in_and_out(served: Served) -> None:
 
 
 def test_a_request_has_one_id_in_both_logs_and_in_the_response(served: Served) -> None:
-    answer = served.pages.client.get("/operations", headers={"X-Request-ID": "from-the-client"})
-    assert answer.headers["x-request-id"] == "from-the-client"
+    cookie, identifier = served.api.new_account().cookie(), uuid4().hex
+    answer = served.pages.client.get("/operations", headers={"X-Request-ID": identifier, "Cookie": cookie})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (200, identifier)
+    for muster, path in ((served.api, "/api/operations"), (served.pages, "/operations")):
+        line = f"[{identifier}] GET {path} 200 "
+        wait_for(lambda: line in muster.log, what=line)  # noqa: B023  # called at once
 
 
 @pytest.mark.slow
