@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_limited, assert_problem
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.support.sessions import at_once
@@ -247,8 +248,15 @@ def test_many_long_polls_do_not_delay_other_requests(serve: Callable[..., Muster
 @pytest.mark.one_database
 def test_an_abandoned_event_stream_is_unsubscribed(muster: Muster, reader: Tokens) -> None:
     room, size = new_room(), muster.log_file.stat().st_size
+    wait_for(lambda: subscribers(muster) == 0, what="the end of those of other tests")
     for _ in range(3):
         with events(muster, reader, room, 0) as stream:
             message = post(muster, reader, "Hello", room)
             wait_for(lambda: next(stream) == message, what="the message")  # noqa: B023  # called at once
+            assert subscribers(muster) > 0
+    wait_for(lambda: subscribers(muster) == 0, what="the end of the streams")
     assert "Traceback" not in muster.log_after(size)
+
+
+def subscribers(muster: Muster) -> float:
+    return number(scrape(muster), "muster_chat_subscribers")
