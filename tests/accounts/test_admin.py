@@ -245,9 +245,9 @@ def test_the_scopes_of_a_role_change_at_the_next_request(serve: Callable[..., Mu
         answer = call(muster, admin, "PATCH", "/roles/user", body)
         assert_problem(answer, 422, "invalid")
         assert "nonsense" not in answer.text
-    for name in ("king", "%00", "a%2Fb", "x" * 51):
+    for name, status in (("king", 404), ("%00", 404), ("a%2Fb", 404), ("x" * 51, 422)):
         answer = call(muster, admin, "PATCH", f"/roles/{name}", {"scopes": ["me"]})
-        assert answer.status_code in {404, 422}, answer.text
+        assert answer.status_code == status, (name, answer.text)
     for scopes in (["me"], ["me", "users:read"], ["users:write"]):
         assert_problem(call(muster, admin, "PATCH", "/roles/admin", {"scopes": scopes}), 409, "last-admin")
     assert call(muster, admin, "GET", "/users").status_code == 200
