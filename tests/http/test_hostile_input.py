@@ -180,15 +180,16 @@ def test_a_hostile_form_is_refused_as_rfc_6749_says(muster: Muster, admin: Token
     assert_refused(muster.client.post(path, content=body, headers={**admin.bearer, "Content-Type": FORM}), 400)
 
 
-@pytest.mark.parametrize("content_type", WRONG_TYPES, ids=lambda name: ascii(name)[:20])
+@pytest.mark.parametrize(
+    "content_type", [JSON, *(name for name in WRONG_TYPES if name != FORM)], ids=lambda name: ascii(name)[:20]
+)
 def test_a_form_of_another_type_is_refused(muster: Muster, admin: Tokens, content_type: str) -> None:
-    if content_type != FORM:
-        for path in OAUTH:
-            headers = {
-                b"Authorization": admin.bearer["Authorization"].encode(),
-                b"Content-Type": content_type.encode("latin-1"),
-            }
-            assert_refused(muster.client.post(path, content=b"token=a&grant_type=a", headers=headers), 400)
+    for path in OAUTH:
+        headers = {
+            b"Authorization": admin.bearer["Authorization"].encode(),
+            b"Content-Type": content_type.encode("latin-1"),
+        }
+        assert_refused(muster.client.post(path, content=b"token=a&grant_type=a", headers=headers), 400)
 
 
 @pytest.mark.parametrize("unit", ["a", "ﷺ", "\u0315\u0300"], ids=ascii)

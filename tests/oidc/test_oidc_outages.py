@@ -14,7 +14,7 @@ from app.core.errors import InvalidToken, ProviderUnavailable
 from app.core.settings import Settings
 from app.models.base import utcnow
 from app.oauth2.jwts import parse_jwks
-from app.oidc.provider import COOLDOWN, TIMEOUT, Provider
+from app.oidc.provider import COOLDOWN, MAX_AGE, TIMEOUT, Provider
 from tests.support.assertions import assert_problem
 from tests.support.keycloak import Keycloak, SigningKey, bearer
 from tests.support.servers import STARTUP, Muster, Tokens, wait_for
@@ -148,6 +148,7 @@ def test_a_withdrawn_key_expires_within_the_hour(
     monkeypatch: pytest.MonkeyPatch, left: str, refusal: type[Exception]
 ) -> None:
     """The first uses after that time wait for what the provider says, also if it has no key anymore."""
+    assert MAX_AGE <= 3600
     unfit = {**SigningKey("RS256").public, "use": "enc"}
     answers = {"another": [SigningKey("ES256").public], "none": [], "unfit": [unfit]}
 
