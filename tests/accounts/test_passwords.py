@@ -42,11 +42,11 @@ def test_any_8_to_128_characters_make_a_password(muster: Muster, password: str) 
     assert sign_in(muster, email, password).status_code == 200
 
 
-@pytest.mark.parametrize("password", ["a\tkV9#\ntq2L", "kV9#\0tq2L-owl"], ids=["tab", "nul"])
-def test_every_accepted_password_signs_in(muster: Muster, password: str) -> None:
-    email = f"{uuid4().hex}@example.com"
-    registered, signed_in = register(muster, email, password), sign_in(muster, email, password)
-    assert (registered.status_code, signed_in.status_code) in {(201, 200), (422, 400)}
+def test_a_password_may_have_tabs_and_line_breaks_but_no_nul(muster: Muster) -> None:
+    for password, statuses in (("a\tkV9#\ntq2L", (201, 200)), ("kV9#\0tq2L-owl", (422, 400))):
+        email = f"{uuid4().hex}@example.com"
+        registered, signed_in = register(muster, email, password), sign_in(muster, email, password)
+        assert (registered.status_code, signed_in.status_code) == statuses
 
 
 @pytest.mark.parametrize(
