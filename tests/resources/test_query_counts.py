@@ -1,10 +1,28 @@
 """The cost of a list: one or two statements besides authentication, for any number of rows, and no scan of a table."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
 import pytest
 from sqlalchemy import and_, select, text
-from sqlmodel import col
+from sqlmodel import Session, col
 
+from app.dependencies import Page, Row
+from app.ledger.operations import owners_of_tombstones
+from app.models.audit import AuditFilter
+from app.models.job import JobFilter
+from app.models.task import TaskFilter
 from app.models.user import User, UserFilter
+from app.oauth2.resource_server import Caller
+from app.routers.audit import list_audit_events, list_my_audit_events
+from app.routers.heroes import list_heroes, list_team_heroes, list_teams
+from app.routers.jobs import list_jobs
+from app.routers.tasks import list_task_history, list_tasks
+from tests.support.plans import plans
 from tests.support.resources import call, new_hero, new_task, new_team
 from tests.support.servers import Muster, Tokens
 from tests.support.sessions import connected
@@ -68,38 +86,112 @@ def test_a_mail_by_address_takes_the_same_statements_whether_or_not_there_is_an_
     assert answers[0].headers["statements"] == answers[1].headers["statements"]
 
 
-# The lists as SQL, each with what its plan has to name.
+class FirstPage(Page):
+    """The page of a list that a route reads without a cursor, or the one behind `position`."""
+
+    def __init__(self, position: str | None) -> None:
+        self.limit, self.position = 50, None if position is None else [position]
+
+    def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:  # noqa: ARG002  # as there
+        return list(rows[: self.limit])
+
+
+@dataclass(frozen=True)
+class List:
+    """A list as its route reads it: with the first page, the one behind `position`, and what the plan has to name."""
+
+    read: Callable[[Session, Page, Any], object]
+    position: str
+    index: str
+
+
+AN_ID, A_UUID = str(10**9), "ffffffff-0000-7000-8000-000000000000"
 PLANS = {
-    "SELECT name FROM hero WHERE name > 'a' ORDER BY name LIMIT 51": "uq_hero_name|sqlite_autoindex_hero_1",
-    "SELECT name FROM team WHERE name > 'a' ORDER BY name LIMIT 51": "uq_team_name|sqlite_autoindex_team_1",
-    "SELECT hero_id FROM hero_team_link WHERE team_id = 1": "ix_hero_team_link_team_id",
-    "SELECT title FROM task WHERE author_id = :me ORDER BY id DESC LIMIT 51": "ix_task_author_id_id",
-    "SELECT title FROM task WHERE assignee_id = :me ORDER BY id DESC LIMIT 51": "ix_task_assignee_id_id",
-    "SELECT title FROM task WHERE closed_at IS NULL ORDER BY id DESC LIMIT 51": "ix_task_id",
-    "SELECT id FROM task_history WHERE task_id = 1 ORDER BY id LIMIT 51": "ix_task_history_task_id_id",
-    "SELECT kind FROM job WHERE owner_id = :me ORDER BY id DESC LIMIT 51": "ix_job_owner_id_id",
-    "SELECT owner_id FROM operation WHERE deleted_at < '2020-01-01'": "ix_operation_deleted_at",
-    "SELECT at FROM audit_event ORDER BY id DESC LIMIT 51": "pk_audit_event|sqlite_autoindex_audit_event_1",
-    "SELECT at FROM audit_event WHERE user_id = :me ORDER BY id DESC LIMIT 51": "ix_audit_event_user_id_id",
-    "SELECT at FROM audit_event WHERE actor_id = :me ORDER BY id DESC LIMIT 51": "ix_audit_event_actor_id_id",
-    "SELECT at FROM audit_event WHERE event = 'sign-in' ORDER BY id DESC LIMIT 51": "ix_audit_event_event_id",
+    "heroes": List(
+        lambda session, page, me: list_heroes(me, session, page), "a", "uq_hero_name|sqlite_autoindex_hero_1"
+    ),
+    "teams": List(lambda session, page, _: list_teams(session, page), "a", "uq_team_name|sqlite_autoindex_team_1"),
+    "tasks of an author": List(
+        lambda session, page, me: list_tasks(session, page, TaskFilter.model_validate({"author": me.user_id})),
+        AN_ID,
+        "ix_task_author_id_id",
+    ),
+    "tasks of an assignee": List(
+        lambda session, page, me: list_tasks(session, page, TaskFilter.model_validate({"assignee": me.user_id})),
+        AN_ID,
+        "ix_task_assignee_id_id",
+    ),
+    "open tasks": List(
+        lambda session, page, _: list_tasks(session, page, TaskFilter.model_validate({"open": True})),
+        AN_ID,
+        "ix_task_id",
+    ),
+    "history of a task": List(
+        lambda session, page, me: list_task_history(me.task, session, page), "0", "ix_task_history_task_id_id"
+    ),
+    "own jobs": List(lambda session, page, me: list_jobs(me, session, page, JobFilter()), A_UUID, "ix_job_owner_id_id"),
+    "audit events": List(
+        lambda session, page, _: list_audit_events(AuditFilter(), session, page),
+        A_UUID,
+        "pk_audit_event|sqlite_autoindex_audit_event_1",
+    ),
+    "audit events of an account": List(
+        lambda session, page, me: list_audit_events(AuditFilter(user_id=me.user_id), session, page),
+        A_UUID,
+        "ix_audit_event_user_id_id",
+    ),
+    "own audit events": List(
+        lambda session, page, me: list_my_audit_events(me, session, page), A_UUID, "ix_audit_event_user_id_id"
+    ),
+    "audit events by an account": List(
+        lambda session, page, me: list_audit_events(AuditFilter(actor_id=me.user_id), session, page),
+        A_UUID,
+        "ix_audit_event_actor_id_id",
+    ),
+    "audit events of a kind": List(
+        lambda session, page, _: list_audit_events(AuditFilter(event="sign-in"), session, page),
+        A_UUID,
+        "ix_audit_event_event_id",
+    ),
 }
 
 
-@pytest.mark.parametrize("query", PLANS)
-def test_a_list_has_an_index_that_gives_its_order(counting: Muster, names: dict[str, object], query: str) -> None:
+@pytest.mark.parametrize("is_continued", [False, True], ids=["first page", "continued"])
+@pytest.mark.parametrize("listed", PLANS.values(), ids=PLANS)
+def test_a_list_has_an_index_that_gives_its_order(
+    counting: Muster, names: dict[str, object], listed: List, *, is_continued: bool
+) -> None:
+    me: Any = SimpleNamespace(user_id=UUID(str(names["me"])), scopes=frozenset({"jobs"}), **names)
+    page = FirstPage(listed.position if is_continued else None)
     with connected(counting) as connection:
-        on_sqlite = connection.dialect.name == "sqlite"
-        if not on_sqlite:
+        if connection.dialect.name != "sqlite":
             # So few rows are read faster without an index: ask what could be done.
             connection.execute(text("SET LOCAL enable_seqscan = off"))
             connection.execute(text("SET LOCAL enable_sort = off"))
-        explain = "EXPLAIN QUERY PLAN " if on_sqlite else "EXPLAIN "
-        values = {"me": str(names["me"])} if ":me" in query else {}
-        plan = "\n".join(str(row) for row in connection.execute(text(explain + query), values))
-    assert any(name in plan for name in PLANS[query].split("|")), plan
-    assert "TEMP B-TREE" not in plan
-    assert "Sort" not in plan
+        plan = "\n".join(plans(connection, lambda session: listed.read(session, page, me)))
+    assert any(name in plan for name in listed.index.split("|")), plan
+    assert "TEMP B-TREE" not in plan, plan
+    assert "Sort" not in plan, plan
+
+
+def test_the_heroes_of_a_team_are_found_by_an_index(counting: Muster, names: dict[str, object]) -> None:
+    """They are sorted by the name, which is in another table."""
+    team, me = int(str(names["team"])), cast("Caller", SimpleNamespace(scopes=frozenset()))
+    with connected(counting) as connection:
+        if connection.dialect.name != "sqlite":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        _, plan = plans(connection, lambda session: list_team_heroes(team, me, session, FirstPage(None)))
+    assert "ix_hero_team_link_team_id" in plan, plan
+    assert "SCAN" not in plan
+
+
+def test_the_purge_finds_old_tombstones_by_an_index(counting: Muster) -> None:
+    with connected(counting) as connection:
+        if connection.dialect.name != "sqlite":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        (plan,) = plans(connection, lambda session: owners_of_tombstones(session, datetime(2020, 1, 1, tzinfo=UTC)))
+    assert "ix_operation_deleted_at" in plan, plan
+    assert "SCAN" not in plan, plan
 
 
 def test_a_search_of_accounts_uses_the_index_of_the_address_and_that_of_the_name(counting: Muster) -> None:
