@@ -157,7 +157,7 @@ class SessionSnapshot(Principal):
         return role_scopes if self.scope is None else role_scopes.intersection(self.scope.split())
 
     def rotation_action(self, presented: int, *, arrived: datetime, grace: timedelta) -> RotationAction:
-        """The rotation table of ADR 0003, first row that fits; `presented` is the generation of the token presented.
+        """The rotation table of decision 3, first row that fits; `presented` is the generation of the token presented.
 
         A generation ahead of the row's, with a good MAC, means that the database was restored from a backup.
         """

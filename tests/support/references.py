@@ -49,7 +49,7 @@ _NAME_IN_FILE = re.compile(rf"{_PLACE} {_PLACED}|{_PLACED} in {_PLACE}")
 _MODULE = re.compile(r"(?<![\w/.])(app(?:\.\w+)*\.\w+)(?::(\w+))?(?= |`|$|,|\))")
 _LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _WRITTEN_BY_THE_READER = re.compile(r"(\b|_)notes?\.py$|\bNote[A-Z]\w+$")
-_DECISION = re.compile(r"\b(?:ADR|[Dd]ecision) (\d{1,4})\b")
+_DECISION = re.compile(r"\b[Dd]ecision (\d{1,4})\b")
 _GONE = re.compile(r"`[^`]+`(?= is(?: gone| `|$))|formerly .*")
 
 
