@@ -28,7 +28,7 @@ MISTAKES = {
 }
 TRUE = """
 See `app/core/errors.py`, errors.py, `docs/decisions/*.md` and docs/operating.md#alerts, or `./scripts/serve --demo`.
-Routes take `SessionDep`; `Database.read()` and `SECRET_KEYS`, LIMIT_DEFAULT, PT30S and `P30D` exist, as does decision 3.
+Routes take `SessionDep`; `Database.read()` and `SECRET_KEYS`, LIMIT_DEFAULT, PT30S and `P30D` exist, as in decision 3.
 So does `Side` in app/core/database.py, and `core/database.py` `Database.read()`.
 Start `app.main:web`, then [go on](#what-goes-on), as in `docs/test_references.py::test_a_true_mention_is_not_reported`.
 
