@@ -109,7 +109,6 @@ def test_password_confirmations_are_counted_by_person_whatever_their_outcome(str
     account.sign_in()  # which is counted separately
 
 
-@pytest.mark.slow
 def test_a_network_has_its_own_share_of_the_queue_and_never_takes_that_of_another(strict: Muster) -> None:
     others = [strict.new_account() for _ in range(5)]
     refused: Counter[int] = Counter()
@@ -138,7 +137,6 @@ def test_mails_to_an_address_are_limited_whether_or_not_an_account_exists(strict
     account.sign_in()
 
 
-@pytest.mark.slow
 def test_strangers_on_all_networks_share_a_ceiling_that_the_owner_neither_raises_nor_reaches(strict: Muster) -> None:
     assert (ACCOUNT_CEILING.amount, ACCOUNT_CEILING.get_expiry()) == (100, 3600), "of the service itself"
     account = strict.new_account()
@@ -172,7 +170,6 @@ def test_an_ipv6_customer_has_one_count_for_all_their_networks(strict: Muster) -
     assert [guess(strict, email, address=address).status_code for address in addresses] == [400, 400, 400, 429, 400]
 
 
-@pytest.mark.slow
 def test_right_passwords_do_not_count_toward_the_ceiling(strict: Muster) -> None:
     account = strict.new_account()
     for _ in range(CEILING + 1):

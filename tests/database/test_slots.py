@@ -36,7 +36,6 @@ def _get(muster: Muster, path: str) -> httpx.Response:
     return muster.client.get(path, timeout=120)
 
 
-@pytest.mark.slow
 def test_200_slow_reads_at_once_are_all_answered_while_health_answers(extra: Muster) -> None:
     with ThreadPoolExecutor(200) as pool, extra.another_client() as client:
         requests = [pool.submit(_get, extra, "/test/held?seconds=0.2") for _ in range(200)]
@@ -137,7 +136,6 @@ def test_an_unexpected_error_is_a_ticket_and_the_connection_lives_on(extra: Must
         assert again.extensions["network_stream"].get_extra_info("client_addr") == stream
 
 
-@pytest.mark.slow
 def test_slots_and_pool_are_intact_after_requests_were_canceled_at_every_moment(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     script = ROOT / "tests" / "support" / "cancellations.py"

@@ -51,7 +51,6 @@ CHANGELOG = """# Changelog
 """
 
 
-@pytest.mark.slow
 def test_everything_that_documents_mention_exists() -> None:
     found = [found for path in documents() for said in document(path) for found in missing(said)]
     assert not found, "\n".join(found)
@@ -62,7 +61,6 @@ def test_everything_that_docstrings_and_comments_mention_exists() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sentence", MISTAKES)
 def test_a_mistake_is_reported_with_its_place(tmp_path: Path, sentence: str) -> None:
     page = tmp_path / "page.md"

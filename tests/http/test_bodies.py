@@ -92,7 +92,6 @@ def test_a_response_lists_20_mistakes_and_commas_in_text_are_not_members(muster:
     assert muster.client.post("/api/chat/messages", json=body, headers=tokens.bearer).status_code == 201
 
 
-@pytest.mark.slow
 def test_an_unread_body_is_discarded_only_for_some_seconds(muster: Muster) -> None:
     began, received = monotonic(), b""
     with connected(muster, head("GET", "/health/live", **{"Content-Length": "900000"})) as connection:

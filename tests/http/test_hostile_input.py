@@ -136,7 +136,6 @@ def test_a_wrong_or_missing_content_type_is_refused_and_the_right_one_named(
         assert JSON in answer.json()["detail"]
 
 
-@pytest.mark.slow
 def test_compressed_bodies_are_refused_and_never_expanded(muster: Muster, every_target: list[Target]) -> None:
     """A bomb of 20 MB is 20 kB on the wire; nothing here expands what a client sends."""
     bomb = gzip.compress(b'{"email": "' + b" " * 20_000_000 + b'"}', mtime=0)

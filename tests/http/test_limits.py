@@ -212,7 +212,6 @@ def have_memory_again(redis: RedisServer) -> None:
     redis.client.config_set("maxmemory", 0)
 
 
-@pytest.mark.slow
 def test_no_request_fails_when_redis_does(serve: Serve, redis: RedisServer) -> None:
     muster = serve(REDIS_URL=redis.url)
     phone = muster.new_account().tokens()

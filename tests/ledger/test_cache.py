@@ -1,6 +1,6 @@
 """The cache of totals: by revision, made once, bounded, in memory or in a real Redis, and never needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -27,12 +27,6 @@ class Counted:
     def __call__(self) -> bytes:
         self.times += 1
         return self.value
-
-
-@pytest.fixture(scope="module")
-def redis(folder: Path) -> Iterator[RedisServer]:
-    with RedisServer(folder) as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.slow)])

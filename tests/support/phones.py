@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from scripts.phone import Offline, Phone
 from scripts.phone_demo import LossyTransport
@@ -181,12 +182,9 @@ class Device:
     def pull(self, pages: int) -> None:
         """Sync, on a network that is lost after that many pages."""
         self.network.pages = pages
-        try:
+        with pytest.raises(Offline):
             self.phone.sync()
-        except Offline:
-            pass
-        finally:
-            self.network.pages = None
+        self.network.pages = None
 
     def expire(self) -> str:
         """Put an access token that has expired in the place of the present one."""
