@@ -225,12 +225,9 @@ def test_no_message_is_lost_when_redis_is_killed_and_comes_back(
             sent = [post(muster, tokens, text, room) for text in said for muster in (here, there)]
             assert [socket.messages(len(sent)) for socket in sockets] == [sent, sent]
 
-        try:
-            pass_on("with Redis")
-            redis.stop()
+        pass_on("with Redis")
+        with redis.stopped():
             pass_on("without", "it")
-        finally:
-            redis.start()
         pass_on("it is", "back")
 
 

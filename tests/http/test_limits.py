@@ -178,13 +178,12 @@ def test_processes_share_their_counts_in_redis_and_count_alone_without_it(serve:
     assert keys
     assert not [key for key in keys if b"@" in key], "a dump of Redis names nobody"
 
-    redis.stop()
-    for muster in (first, second):
-        assert [wrong(muster, emails[1]) for _ in range(3)] == [400, 400, 429]
-        assert [register(muster).status_code for _ in range(4)] == [201, 201, 201, 429]
-        assert sign_in(muster, emails[2]).status_code == 200
-        assert "Redis is unavailable: ConnectionError" in muster.log
-    redis.start()
+    with redis.stopped():
+        for muster in (first, second):
+            assert [wrong(muster, emails[1]) for _ in range(3)] == [400, 400, 429]
+            assert [register(muster).status_code for _ in range(4)] == [201, 201, 201, 429]
+            assert sign_in(muster, emails[2]).status_code == 200
+            assert "Redis is unavailable: ConnectionError" in muster.log
     for muster in (first, second):
         wait_for(lambda muster=muster: counts_in(redis, muster), what="its return to Redis")  # type: ignore[misc]
     # The first slow reply of Redis would make one of them count by itself once more.
@@ -202,14 +201,6 @@ def counts_in(redis: RedisServer, muster: Muster) -> bool:
     redis.client.flushall()
     muster.client.post("/api/auth/verify-email", json={"token": "x"})
     return redis.client.dbsize() > 0
-
-
-def run_out_of_memory(redis: RedisServer) -> None:
-    redis.client.config_set("maxmemory", 1)
-
-
-def have_memory_again(redis: RedisServer) -> None:
-    redis.client.config_set("maxmemory", 0)
 
 
 def test_no_request_fails_when_redis_does(serve: Serve, redis: RedisServer) -> None:
@@ -233,21 +224,18 @@ def test_no_request_fails_when_redis_does(serve: Serve, redis: RedisServer) -> N
 
     with ThreadPoolExecutor(8) as pool:
         users = [pool.submit(use) for _ in range(8)]
-        for fail, recover in (
-            (RedisServer.stop, RedisServer.start),
-            (RedisServer.freeze, RedisServer.thaw),
-            (run_out_of_memory, have_memory_again),
-        ):
+        try:
+            for outage in (redis.stopped, redis.frozen, redis.out_of_memory):
+                answer_more()
+                before = storage_failures(muster)
+                with outage():
+                    wait_for(lambda before=before: storage_failures(muster) > before, what="a failure")  # type: ignore[misc]
+                    answer_more()
             answer_more()
-            before = storage_failures(muster)
-            fail(redis)
-            wait_for(lambda before=before: storage_failures(muster) > before, what="a failure")  # type: ignore[misc]
-            answer_more()
-            recover(redis)
-        answer_more()
-        enough.set()
-        for user in users:
-            user.result()
+        finally:
+            enough.set()
+            for user in users:
+                user.result()
     assert set(answers) == {200, 201, 400}
 
 

@@ -167,8 +167,12 @@ def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board
     command = [str(ROOT / "scripts" / "worker"), "--queues", "default"]
     job_id = board.start()
     with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **muster.settings}) as process:
-        board.wait(job_id)
-        process.terminate()
+        try:
+            board.wait(job_id)
+            process.terminate()
+            process.wait(STARTUP)
+        finally:
+            process.kill()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.jobs.backends import CeleryBackend
-from tests.support.apps.job_probes import MESSAGE
+from tests.support.apps.job_probes import MESSAGE, STALE_AFTER
 from tests.support.redis_server import RedisServer
 from tests.support.servers import STARTUP, Muster, text_of, wait_for
 from tests.support.workers import Board, Worker, service_with_probes
@@ -94,9 +94,8 @@ def test_a_duplicate_message_does_not_shorten_the_wait_before_a_retry(board: Boa
 
 @pytest.mark.usefixtures("worker")
 def test_a_dispatch_lost_before_the_broker_is_repeated_by_the_sweep(board: Board, redis: RedisServer) -> None:
-    redis.stop()
-    job_id = board.start()
-    redis.start()
+    with redis.stopped():
+        job_id = board.start()
     board.wait(job_id)
 
 
@@ -104,10 +103,9 @@ def test_a_dispatch_lost_before_the_broker_is_repeated_by_the_sweep(board: Board
 def test_a_service_killed_between_commit_and_dispatch_has_lost_nothing(
     muster: Muster, board: Board, redis: RedisServer
 ) -> None:
-    redis.stop()
-    job_id = board.start()
-    muster.kill()
-    redis.start()
+    with redis.stopped():
+        job_id = board.start()
+        muster.kill()
     muster.start()
     board.wait(job_id)
 
@@ -118,19 +116,18 @@ def test_an_outage_of_redis_in_the_middle_of_many_jobs_loses_none(board: Board, 
     jobs = board.write_many(20)
     jobs += [board.start() for _ in range(4)]
     wait_for(lambda: len(board.effects()) > before, what="some of them")
-    redis.stop()
-    time.sleep(4)  # the outage itself, longer than STALE_AFTER
-    redis.start()
+    with redis.stopped():
+        time.sleep(STALE_AFTER.total_seconds() + 1)  # the outage itself
     for job_id in jobs:
         board.wait(job_id)
     assert sorted(board.effects()) == sorted({*board.effects(), *jobs[:20]})
 
 
 def test_a_worker_outlasts_a_redis_that_refuses_its_commands(board: Board, redis: RedisServer, worker: Worker) -> None:
-    redis.client.replicaof("127.0.0.1", 1)  # a replica without a primary: read-only, as after a failover
-    wait_for(lambda: "read only replica" in worker.log, what="a command that was refused")
-    job_id = board.start()
-    redis.client.replicaof("NO", "ONE")
+    before = worker.log.count("read only replica")
+    with redis.read_only():
+        wait_for(lambda: worker.log.count("read only replica") > before, what="a command that was refused")
+        job_id = board.start()
     board.wait(job_id)
     assert worker.process.poll() is None
 

@@ -356,9 +356,11 @@ def test_an_import_that_fails_in_the_middle_leaves_nothing_behind(ada: Ledger) -
         "CREATE TRIGGER full_disk BEFORE INSERT ON operation WHEN NEW.figi = 'last'"
         " BEGIN SELECT raise(ABORT, 'as on a full disk'); END"
     )
-    rows = [*[ROW] * 2500, ROW.replace("string", "last").replace("2023", "2024")]
-    assert_problem(import_csv(ada, "\n".join([HEADER, *rows])), 409, "conflict")
-    ada.muster.sql("DROP TRIGGER full_disk")
+    try:
+        rows = [*[ROW] * 2500, ROW.replace("string", "last").replace("2023", "2024")]
+        assert_problem(import_csv(ada, "\n".join([HEADER, *rows])), 409, "conflict")
+    finally:
+        ada.muster.sql("DROP TRIGGER full_disk")
     assert (staged(ada.muster), ada.all(), ada.revision) == ([], [], 0)
 
 

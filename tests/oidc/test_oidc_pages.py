@@ -273,9 +273,6 @@ def test_a_disabled_account_cannot_sign_in(served: Muster, browser: httpx.Client
 
 def test_a_page_reports_that_the_provider_is_unavailable(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), "ada")
-    provider.stop()
-    try:
+    with provider.stopped():
         assert_signed_out(browser, browser.get(back), "/sign-in?problem=provider-unavailable")
-    finally:
-        provider.start()
     assert sign_in(browser, provider, "ada").headers["location"] == "/operations"

@@ -42,8 +42,7 @@ def test_other_keys_sign_after_a_rotation(provider: OidcProvider) -> None:
         return {key["kid"] for key in provider.client.get("/jwks").json()["keys"]}
 
     before = kids()
-    provider.stop()
-    provider.rotate_keys()
-    provider.start()
+    with provider.stopped():
+        provider.rotate_keys()
     assert len(before) == 2
     assert before.isdisjoint(kids())

@@ -1,6 +1,8 @@
 """A PostgreSQL server of a test's own, to stop, freeze and start again."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ class Cluster:
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
+
+    @contextmanager
+    def stopped(self, mode: str) -> Iterator[None]:
+        """A block in which the server is stopped. It runs again afterward, whatever happened."""
+        self.stop(mode)
+        try:
+            yield
+        finally:
+            self.start()
 
     def freeze(self) -> None:
         """Stop the server by SIGSTOP: connections stay open, and it does not respond."""

@@ -4,7 +4,8 @@ can be stopped, slowed and asked how often it was asked."""
 import json
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from threading import Event, Thread
@@ -59,7 +60,7 @@ class Keycloak(Startable):
         self.forms: list[dict[str, list[str]]] = []  # what was posted, and with which credentials
         self.credentials: list[str | None] = []
         self.go = Event()
-        self.go.set()  # cleared, it takes questions and answers none
+        self.go.set()
 
     def start(self) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
@@ -70,6 +71,15 @@ class Keycloak(Startable):
         self.go.set()
         self._server.shutdown()
         self._server.server_close()
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """A block in which it takes questions and answers none."""
+        self.go.clear()
+        try:
+            yield
+        finally:
+            self.go.set()
 
     def answer(self, what: str, token: str) -> Any:
         if what in self.answers:

@@ -4,7 +4,8 @@ import json
 import signal
 import subprocess
 from base64 import b64decode
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,32 @@ class RedisServer(Startable):
 
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    @contextmanager
+    def out_of_memory(self) -> Iterator[None]:
+        """A block in which the server refuses whatever would need memory."""
+        self.client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            self.client.config_set("maxmemory", 0)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """A block in which the server is a replica without a primary, as after a failover."""
+        self.client.replicaof("127.0.0.1", 1)
+        try:
+            yield
+        finally:
+            self.client.replicaof("NO", "ONE")
 
     def holds(self, queue: str) -> list[str]:
         """The jobs that wait in a queue. A message is an id and nothing else."""

@@ -1,6 +1,8 @@
 """Base class of test servers: started and stopped explicitly, or running for the length of a `with` block."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +15,15 @@ class Startable(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Stop; `start` may be called again."""
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """A block in which it is stopped. It runs again afterward, whatever happened: others may share it."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def close(self) -> None:  # noqa: B027  # not every server has something
         """Close what remains open after the last stop."""

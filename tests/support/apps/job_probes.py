@@ -9,6 +9,7 @@ from app.jobs import claim, handlers, queue
 from app.jobs.claim import ClaimedJob, Outcome
 
 MESSAGE = "a secret that no log may hold"
+STALE_AFTER = timedelta(seconds=3)
 
 
 class JobHandlers(handlers.JobHandlers):
@@ -29,6 +30,6 @@ def load(module: object) -> None:
     vars(module)["JobHandlers"] = JobHandlers
     queue.SWEEP_INTERVAL = 0.2
     claim.HEARTBEAT_INTERVAL = 0.2
-    queue.STALE_AFTER = timedelta(seconds=3)
+    queue.STALE_AFTER = STALE_AFTER
     queue.LOST_AFTER = timedelta(seconds=0.5)
     queue.FIRST_DELAY = timedelta(seconds=0.1)
