@@ -13,7 +13,7 @@ from email.message import EmailMessage
 from email.policy import default as email_policy
 from functools import cache, cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from itertools import count
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -41,9 +41,10 @@ PASSWORD = "violet-tandem-harbor"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without it each client of httpx reads all trusted certificates
 STARTUP = 120.0  # seconds; a condition is waited for, this only ends a wait that is lost
 
-# Every worker has a range of ports of its own, below those that the system hands out.
+# Below those that Linux hands out. Each worker looks first where the others do not; a lock makes a port its own.
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = count(20_000 + _worker * 1_000)
+_range = range(20_000, 32_768)
+_ports = chain(_range[_worker * 200 % len(_range) :], _range)
 
 T = TypeVar("T")
 
