@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import httpx
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
@@ -146,28 +147,48 @@ def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, p
 # ---- Connections to PostgreSQL ----
 
 
+OF_ONE_SLOT, OTHERS = 2, 17  # connections of a process: for each of its slots, and beside them
+
+
+def usable_connections(postgres: str) -> int:
+    """max_connections, less those that are kept for superusers and others."""
+    names = ["max_connections", "reserved_connections", "superuser_reserved_connections"]
+    with psycopg.connect(postgres) as server:
+        # Before version 16 there are two of them.
+        rows = server.execute("SELECT setting FROM pg_settings WHERE name = ANY(%s) ORDER BY name", [names])
+        most, *kept = (int(setting) for (setting,) in rows)
+    return most - sum(kept)
+
+
 def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(postgres: str) -> None:
+    usable = usable_connections(postgres)
+    workers = min(usable // (OF_ONE_SLOT + OTHERS), 256)  # WORKERS is at most 256
+    slots = (usable // workers - OTHERS) // OF_ONE_SLOT
     code = "from scripts.start import *; print(fit_connections(get_settings()).db_slots)"
-    settings = {"ENVIRONMENT": "test", "DATABASE_URL": postgres, "WORKERS": "20"}
+    settings = {"ENVIRONMENT": "test", "DATABASE_URL": postgres, "WORKERS": str(workers)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(**settings), capture_output=True, text=True, check=True
     )
-    said, slots = done.stdout.splitlines()
+    said, left = done.stdout.splitlines()
     assert said == (
-        "muster: DB_SLOTS: lowered from 16 to 1: WORKERS=20 could open 980 connections, and PostgreSQL allows 397"
+        f"muster: DB_SLOTS: lowered from 16 to {slots}: WORKERS={workers} could open {workers * 49} connections, "
+        f"and PostgreSQL allows {usable}"
     )
-    assert slots == "1"
+    assert left == str(slots)
 
 
 def test_more_connections_than_postgresql_allows_stop_the_start(folder: Path, postgres: str) -> None:
+    usable = usable_connections(postgres)
+    slots, workers = min(usable, 1000), usable // (OF_ONE_SLOT + OTHERS) + 1  # DB_SLOTS is at most 1000
     with fresh_database("postgresql", folder, postgres) as url:
-        too_many_slots = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS="100")
-        too_many_processes = expect_refusal(DATABASE_URL=url, WORKERS="50")
+        too_many_slots = expect_refusal(DATABASE_URL=url, WORKERS="4", DB_SLOTS=str(slots))
+        too_many_processes = expect_refusal(DATABASE_URL=url, WORKERS=str(workers))
+    needed, most = 4 * (OF_ONE_SLOT * slots + OTHERS), (usable // 4 - OTHERS) // OF_ONE_SLOT
     assert too_many_slots == (
-        "muster: DB_SLOTS: 100 is too many: WORKERS=4 could open 868 connections, "
-        "and PostgreSQL allows 397. At most 41 fits\n"
+        f"muster: DB_SLOTS: {slots} is too many: WORKERS=4 could open {needed} connections, "
+        f"and PostgreSQL allows {usable}. At most {most} fits\n"
     )
     assert too_many_processes == (
-        "muster: WORKERS: 50 is too many: WORKERS=50 could open 2450 connections, "
-        "and PostgreSQL allows 397. Lower WORKERS, or raise max_connections\n"
+        f"muster: WORKERS: {workers} is too many: WORKERS={workers} could open {workers * 49} connections, "
+        f"and PostgreSQL allows {usable}. Lower WORKERS, or raise max_connections\n"
     )
