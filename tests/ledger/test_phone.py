@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -362,26 +361,38 @@ def test_the_server_finds_the_phone_too_old(serve: Callable[..., Muster], tmp_pa
 
 def test_the_phone_waits_for_a_busy_database(serve: Callable[..., Muster], tmp_path: Path) -> None:
     muster = serve(app="tests.support.apps.extra_routes:app", DB_SLOTS="1", SLOT_TIMEOUT="0.5")
+    go_on = tmp_path / "go on"
     with ThreadPoolExecutor(1) as pool, device_of(Ledger(muster), tmp_path) as device:
 
         def until_it_is_free(_seconds: float) -> None:
+            go_on.touch()
             holder.result()
 
         device.sleep = until_it_is_free
-        holder = pool.submit(muster.client.get, "/test/held?seconds=5")
-        wait_for(lambda: muster.client.get("/test/held?seconds=0").status_code == 503, what="a busy database")
-        device.phone.sync()
+        holder = pool.submit(muster.client.get, "/test/held", params={"until": str(go_on)})
+        try:
+            wait_for(lambda: muster.client.get("/test/held?seconds=0").status_code == 503, what="a busy database")
+            device.phone.sync()
+        finally:
+            go_on.touch()
         assert [2 <= seconds < 3 for seconds in device.waits] == [True]  # Retry-After, and a little
 
 
 def test_the_phone_honors_retry_after(serve: Callable[..., Muster], tmp_path: Path) -> None:
-    ledger = Ledger(serve(LIMIT_DEFAULT="4/3seconds"))
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+
+    def pass_time(seconds: float) -> None:
+        clock.write_text(str(float(clock.read_text()) + seconds))
+
+    moved_clock = "tests.support.apps.moved_clock:app"
+    ledger = Ledger(serve(app=moved_clock, MOVED_CLOCK=str(clock), LIMIT_DEFAULT="4/minute"))
     ledger.copy(ledger.add(), 5)
-    with device_of(ledger, tmp_path, page=1, sleep=time.sleep) as device:
+    with device_of(ledger, tmp_path, page=1, sleep=pass_time) as device:
         device.phone.sync()
         assert len(device.phone.copy) == 6
         assert device.waits
-        assert all(1 <= seconds < 4 for seconds in device.waits)  # Retry-After, and a little
+        assert all(1 <= seconds < 61 for seconds in device.waits)  # Retry-After, and a little
 
 
 def test_a_long_retry_after_leaves_the_copy_and_the_session_alone(serve: Callable[..., Muster], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -109,17 +109,26 @@ def test_a_slow_provider_delays_no_other_request(serve: Callable[..., Muster]) -
         known, unknown = keycloak.token(), keycloak.token(key=SigningKey("RS256"))
         assert use(muster, known).status_code == 200
         tokens, asked = muster.new_account().tokens(), keycloak.asked["discovery"]
-        sleep(COOLDOWN)
-        keycloak.go.clear()
-        with ThreadPoolExecutor(SLOW) as pool:
-            waiting = [pool.submit(use, muster, unknown) for _ in range(SLOW)]
-            wait_for(lambda: keycloak.asked["discovery"] > asked, what="a request to the provider")
+
+        def has_asked() -> bool:
+            return keycloak.asked["discovery"] > asked
+
+        def refused_and_has_asked() -> bool:  # refused at once, as long as COOLDOWN lasts
+            assert_unavailable(use(muster, unknown))
+            return has_asked()
+
+        with ThreadPoolExecutor(SLOW) as pool, keycloak.silent():
+            first = pool.submit(wait_for, refused_and_has_asked, what="the end of the cooldown")
+            wait_for(has_asked, what="a request to the provider")
+            waiting = [pool.submit(use, muster, unknown) for _ in range(SLOW - 1)]
             assert use(muster, known).status_code == 200
             headers = tokens.bearer
             assert muster.client.patch("/api/users/me", json={"name": "Ada"}, headers=headers).status_code == 200
+            assert not first.done()
             assert not any(each.done() for each in waiting)
             for each in waiting:
                 assert_unavailable(each.result())
+            assert first.result()
         assert keycloak.asked["discovery"] == asked + 1
 
 

@@ -1,6 +1,7 @@
 """The application with routes that only tests need: a slow read, a counter, a failure. Served like the real one."""
 
 import time
+from pathlib import Path
 
 from sqlalchemy import text
 
@@ -13,17 +14,21 @@ router = Router(prefix="/test")
 
 
 @router.get("/held")
-def held(session: SessionDep, seconds: float = 2) -> dict[str, bool]:
-    """A read that holds its slot and its connection for `seconds`."""
+def held(session: SessionDep, seconds: float = 2, until: Path | None = None) -> dict[str, bool]:
+    """A read that holds its slot and its connection for `seconds`, or until this file exists."""
     session.connection().execute(text("SELECT 1"))
-    time.sleep(seconds)
+    if until is None:
+        time.sleep(seconds)
+    else:
+        while not until.exists():
+            time.sleep(0.01)
     return {"ok": True}
 
 
 @router.get("/held/mine")
-def held_by_me(_me: CurrentUser, session: SessionDep, seconds: float = 2) -> dict[str, bool]:
-    """A read that holds a slot in a person's share."""
-    return held(session, seconds)
+def held_by_me(_me: CurrentUser, session: SessionDep, until: Path | None = None) -> dict[str, bool]:
+    """A read that holds a slot in a person's share until this file exists."""
+    return held(session, 0, until)
 
 
 @router.post("/number")
