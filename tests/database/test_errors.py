@@ -1,5 +1,6 @@
 """Database errors as the client sees them."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -85,8 +86,10 @@ def test_a_disk_that_the_kernel_stopped_after_an_error_fails_readiness(folder: P
     """The disk still counts as mounted for writing, and what is in memory can still be read."""
     image = tmp_path / "image"
     image.write_bytes(bytes(16 * 1024 * 1024))
-    if not shutil.which("mkfs.ext4") or subprocess.run(["mkfs.ext4", "-q", str(image)], check=False).returncode != 0:
-        pytest.skip("this machine has no mkfs.ext4")
+    mkfs = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if mkfs is None:
+        pytest.skip("mkfs.ext4 is not installed")
+    subprocess.run([mkfs, "-q", str(image)], check=True)
     with mounted(tmp_path / "disk", "-o", "loop", str(image)) as disk:
         shutil.copy(folder / "template.db", disk / "muster.db")
         with Muster(f"sqlite:///{disk}/muster.db", folder) as muster:

@@ -1,5 +1,6 @@
 """nginx and Caddy as deploy/ sets them up, in front of a served instance, with a certificate of the test's own."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -72,7 +73,7 @@ class Proxy:
     """A real proxy between a client with an address of its own and an instance."""
 
     def __init__(self, name: str, muster: Muster, certificate: Path) -> None:
-        program = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/bin")
+        program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin:/usr/local/bin")
         if program is None:
             pytest.skip(f"{name} is not installed")
         self.folder = muster.folder / name
