@@ -1,5 +1,6 @@
 """/metrics: who may read it, and whether its numbers match the requests sent."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,14 +21,16 @@ from app.models.job import JobKind, JobState
 from tests.scripts.test_start import environment, expect_refusal
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT, fresh_database
-from tests.support.metrics import SERIES
-from tests.support.servers import NO_TLS, Muster
+from tests.support.metrics import FAMILIES
+from tests.support.servers import NO_TLS, Muster, wait_for
+from tests.support.sockets import Socket
 
 pytestmark = pytest.mark.one_database
 
 Serve = Callable[..., Muster]
 
 TOKEN = "a token of the one who scrapes"
+OURS = ("muster_", "http_")  # Prometheus' client exports more: of the process
 Labels = frozenset[tuple[str, str]]
 
 
@@ -118,13 +121,38 @@ def test_metric_labels_contain_no_client_input(muster: Muster) -> None:
     assert 'route="/api/operations/{operation_id}"' in text
 
 
+def documented() -> dict[str, set[str]]:
+    """{name: labels} of the table in docs/operating.md."""
+    section = (ROOT / "docs/operating.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    cells = "".join(re.findall(r"^\| (`.+?) \|", section, re.MULTILINE))
+    named = re.findall(r"`(\w+)(?:\{([\w,]+)\})?`", cells)
+    assert len(named) == len({name for name, _ in named})
+    return {name: set(labels.split(",")) - {""} for name, labels in named}
+
+
+def test_the_documented_metrics_are_those_that_exist() -> None:
+    existing = {family.name + ("_total" if family.type == "counter" else "") for family in FAMILIES}
+    assert {name for name in existing if name.startswith(OURS)} == {*documented()}
+
+
 @pytest.mark.slow
-def test_every_exported_series_is_listed(muster: Muster) -> None:
-    tokens = muster.new_account().tokens()
+def test_every_series_of_a_scrape_has_a_documented_name_and_its_labels(muster: Muster) -> None:
+    account, names = muster.new_account(), documented()
+    tokens = account.sign_in()
     muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
-    ours = {name for name in scrape(muster) if name.startswith(("muster_", "http_")) and not name.endswith("_created")}
-    assert ours <= SERIES
-    assert {"muster_jobs", "muster_slots_used", "http_requests_total"} <= ours
+    muster.client.get("/api/nowhere")
+    with Socket(muster, tokens) as socket:
+        socket.ready()
+    ended = 'muster_chat_subscribers_ended_total{ending="left"}'
+    wait_for(lambda: ended in muster.client.get("/metrics").text, what=ended)
+    seen = set()
+    for series, samples in scrape(muster).items():
+        if series.startswith(OURS) and not series.endswith("_created"):
+            name = series if series in names else re.sub("_(bucket|count|sum)$", "", series)
+            labels = {label for of_one in samples for label, _ in of_one} - ({"le"} if series != name else set())
+            assert (series, labels) == (series, names.get(name))
+            seen.add(name)
+    assert {*names} - seen <= {"muster_limit_hits_total", "muster_jobs_ended_total"}  # with labels that nothing has yet
 
 
 def test_jobs_of_every_kind_and_state_are_counted_from_zero(muster: Muster) -> None:
