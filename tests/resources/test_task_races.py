@@ -22,7 +22,14 @@ def id_of(tokens: Tokens) -> str:
 
 @pytest.fixture(scope="module")
 def people(muster: Muster) -> list[Tokens]:
-    return [muster.new_account().tokens() for _ in range(4)]
+    return [new_person(muster) for _ in range(4)]
+
+
+def new_person(muster: Muster) -> Tokens:
+    """Tokens that have been used: the first use of each is written too, and a test's lock would delay that."""
+    tokens = muster.new_account().tokens()
+    muster.me(tokens)
+    return tokens
 
 
 def assert_chain(muster: Muster, tokens: Tokens, task: dict[str, Any]) -> int:
@@ -99,7 +106,7 @@ def test_an_assignee_who_loses_the_task_while_waiting_cannot_change_it(
 def test_a_user_deleted_in_the_meantime_cannot_become_the_assignee(
     muster: Muster, people: list[Tokens], method: str
 ) -> None:
-    gone = muster.new_account().tokens()
+    gone = new_person(muster)
     path = "/tasks" if method == "POST" else f"/tasks/{new_task(muster, people[0])['id']}"
     delete = f"DELETE FROM \"user\" WHERE id = '{key(muster, gone)}'"  # noqa: S608  # our own words
     body = {"title": "x", "assignee_id": id_of(gone)}
@@ -110,7 +117,7 @@ def test_a_user_deleted_in_the_meantime_cannot_become_the_assignee(
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_a_user_deleted_while_the_request_waits_is_signed_out(muster: Muster, method: str) -> None:
-    gone = muster.new_account().tokens()
+    gone = new_person(muster)
     path = "/tasks" if method == "POST" else f"/tasks/{new_task(muster, gone)['id']}"
     delete = f"DELETE FROM \"user\" WHERE id = '{key(muster, gone)}'"  # noqa: S608  # our own words
     answer = while_held(muster, delete, tokens=gone, method=method, path=path, body={"title": "x"})
@@ -121,7 +128,7 @@ def test_an_account_is_deleted_while_its_tasks_are_handed_on(muster: Muster, peo
     """The account may also be the one that a task is taken from: no deadlock, and no reference to a deleted account."""
     admin, author = muster.admin().tokens(), people[0]
     for _ in range(3):
-        gone = muster.new_account().tokens()
+        gone = new_person(muster)
         tasks = [new_task(muster, author, assignee_id=id_of(gone)) for _ in range(4)]
         delete = partial(call, muster, admin, "DELETE", f"/users/{id_of(gone)}")
         whom = [id_of(people[1]), id_of(gone), None, id_of(people[2])]
