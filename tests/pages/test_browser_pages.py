@@ -203,7 +203,9 @@ def serious(page: Page, options: str) -> list[tuple[str, str, str]]:
     return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in violations]
 
 
-def test_every_page_can_be_used_by_keyboard_alone(on_sqlite: Muster, chromium: Chromium, account: Account) -> None:
+def test_a_person_signs_in_and_skips_to_the_content_by_keyboard_alone(
+    on_sqlite: Muster, chromium: Chromium, account: Account
+) -> None:
     with chromium.visitor(on_sqlite) as visitor:
         page = visitor.open("/sign-in")
         expect(page.get_by_label("E-mail")).to_be_focused()
