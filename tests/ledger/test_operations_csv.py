@@ -30,8 +30,10 @@ from app.models.types import format_amount
 from app.services import IMPORTS_OF_ONE, MAX_IMPORTS
 from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_problem
+from tests.support.databases import fresh_database
 from tests.support.hostile import head
 from tests.support.phones import FIELDS, OPERATION, Ledger
+from tests.support.resources import blocked, wait_until_blocked
 from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sessions import connected
 from tests.support.sockets import slow_connection
@@ -350,17 +352,72 @@ def test_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(mu
     assert staged(muster) == []
 
 
-@pytest.mark.one_database
+@pytest.mark.slow
+def test_on_postgresql_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(
+    folder: Path, postgres: str
+) -> None:
+    """There it is one transaction, for which the person's own writes wait."""
+    rows = 3 * BATCH
+    with (
+        fresh_database("postgresql", folder, postgres) as url,
+        Muster(url, folder) as muster,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        ada, bob = Ledger(muster), Ledger(muster)
+        before_the_last_row(muster, on_postgresql=f"PERFORM {ADVISORY_LOCK}")
+        with connected(muster) as connection:
+            connection.execute(text(f"SELECT {ADVISORY_LOCK}"))
+            answer = pool.submit(import_csv, ada, content_of(rows))
+            wait_until_blocked(muster)
+            assert (ada.all(), ada.get("summary").json(), ada.get("changes").json()["changes"]) == ([], [], [])
+            assert bob.add()["revision"] == 1
+            adding = pool.submit(ada.add)
+            wait_for(lambda: blocked(muster) == 2, what="the other write of this person")
+            assert not answer.done()
+        assert answer.result().json() == {"created": rows, "revision": rows}
+        assert adding.result()["revision"] == rows + 1
+        assert sum(total["count"] for total in ada.get("summary").json()) == rows + 1
+
+
+def content_of(rows: int) -> str:
+    """A file whose last row, also by its date, has the figi "last"."""
+    return "\n".join([HEADER, *[ROW] * (rows - 1), ROW.replace("string", "last").replace("2023", "2024")])
+
+
+ADVISORY_LOCK = "pg_advisory_xact_lock(7)"  # one that a test holds meanwhile
+
+
+def before_the_last_row(muster: Muster, *, on_postgresql: str, on_sqlite: str = "") -> None:
+    """Have the database execute a statement before it inserts an operation with the figi "last"."""
+    trigger = "CREATE TRIGGER last_row BEFORE INSERT ON operation"
+    if is_sqlite(muster):
+        muster.sql(f"{trigger} WHEN NEW.figi = 'last' BEGIN {on_sqlite}; END")
+    else:
+        muster.sql(
+            "CREATE OR REPLACE FUNCTION before_last_row() RETURNS trigger LANGUAGE plpgsql"
+            f" AS $$ BEGIN {on_postgresql}; RETURN NEW; END $$"
+        )
+        muster.sql(f"{trigger} FOR EACH ROW WHEN (NEW.figi = 'last') EXECUTE FUNCTION before_last_row()")
+
+
+def drop_trigger(muster: Muster) -> None:
+    muster.sql("DROP TRIGGER last_row" if is_sqlite(muster) else "DROP TRIGGER last_row ON operation")
+
+
+def is_sqlite(muster: Muster) -> bool:
+    return muster.database_url.startswith("sqlite")
+
+
 def test_an_import_that_fails_in_the_middle_leaves_nothing_behind(ada: Ledger) -> None:
-    ada.muster.sql(
-        "CREATE TRIGGER full_disk BEFORE INSERT ON operation WHEN NEW.figi = 'last'"
-        " BEGIN SELECT raise(ABORT, 'as on a full disk'); END"
+    before_the_last_row(
+        ada.muster,
+        on_sqlite="SELECT raise(ABORT, 'as on a full disk')",
+        on_postgresql="RAISE 'as on a full disk' USING ERRCODE = 'check_violation'",
     )
     try:
-        rows = [*[ROW] * 2500, ROW.replace("string", "last").replace("2023", "2024")]
-        assert_problem(import_csv(ada, "\n".join([HEADER, *rows])), 409, "conflict")
+        assert_problem(import_csv(ada, content_of(2501)), 409, "conflict")
     finally:
-        ada.muster.sql("DROP TRIGGER full_disk")
+        drop_trigger(ada.muster)
     assert (staged(ada.muster), ada.all(), ada.revision) == ([], [], 0)
 
 
@@ -379,23 +436,27 @@ def test_other_threads_run_while_the_rows_of_an_import_are_sorted() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.one_database
 def test_no_row_of_an_import_is_visible_when_the_process_is_killed_in_the_middle(serve: Callable[..., Muster]) -> None:
     muster, rows = serve(), 3 * BATCH
-    last = ROW.replace("string", "last").replace("2023", "2024")
-    ada, content, key = Ledger(muster), "\n".join([HEADER, *[ROW] * (rows - 1), last]), {"Idempotency-Key": "once"}
-    muster.sql(
-        "CREATE TRIGGER endless BEFORE INSERT ON operation WHEN NEW.figi = 'last'"
-        " BEGIN SELECT count(*) FROM operation a, operation b, operation c, operation d; END"
+    ada, content, key = Ledger(muster), content_of(rows), {"Idempotency-Key": "once"}
+    before_the_last_row(
+        muster,
+        on_sqlite="SELECT count(*) FROM operation a, operation b, operation c, operation d",  # endless
+        on_postgresql=f"PERFORM {ADVISORY_LOCK}",
     )
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        if not is_sqlite(muster):
+            stack.enter_context(connected(muster)).execute(text(f"SELECT {ADVISORY_LOCK}"))
         answer = pool.submit(import_csv, ada, content, **key)
-        wait_for(lambda: staged(muster), what="the first rows")
+        if is_sqlite(muster):
+            wait_for(lambda: staged(muster), what="the first rows")
+        else:
+            wait_until_blocked(muster)
         muster.kill()
         assert isinstance(answer.exception(), httpx.TransportError)
-    muster.sql("DROP TRIGGER endless")
+    drop_trigger(muster)
     muster.start()
-    assert staged(muster), "the import was not in the middle"
+    assert staged(muster) or not is_sqlite(muster), "the import was not in the middle"
     assert (ada.all(), ada.revision) == ([], 0)
     assert import_csv(ada, content, **key).json() == {"created": rows, "revision": rows}
     assert import_csv(ada, content, **key).json() == {"created": rows, "revision": rows}
