@@ -363,7 +363,7 @@ def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chro
             elif status == 401:
                 route.fulfill(status=303, headers={"Location": "/sign-in?done=expired"})
             else:
-                route.fulfill(status=status, headers={"Retry-After": "4"}, body=body, content_type="text/html")
+                route.fulfill(status=status, headers={"Retry-After": "40"}, body=body, content_type="text/html")
 
         page = visitor.page
         page.clock.install()
@@ -377,9 +377,9 @@ def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chro
         page.evaluate("document.getElementById('jobs').dataset.unfinished = ''")
         page.evaluate("refresh()")
         expect(page.get_by_role("alert")).to_have_text(
-            "The list cannot be refreshed right now. Trying again in 4 seconds."
+            "The list cannot be refreshed right now. Trying again in 40 seconds."
         )
-        page.clock.run_for("04")
+        page.clock.run_for("40")
         expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
         page.clock.run_for("04")
         expect(page).to_have_url(f"{on_sqlite.url}/sign-in?done=expired&next=/jobs")
