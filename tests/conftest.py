@@ -3,7 +3,7 @@
 A test that takes `muster` runs twice, against a served instance on SQLite and one on PostgreSQL, unless its module is
 marked `one_database`: its assertions do not depend on the database. Those that do, such as races or bytes that only
 PostgreSQL refuses, are marked `both_databases` there. `--quick` leaves out PostgreSQL, what is marked `slow`, and every
-test that needs a browser or a server beside the shared instance.
+test that takes one of HEAVY_FIXTURES.
 """
 
 import atexit
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.callers import forget_the_caller
 from tests.support.chromium import Chromium, launched
 from tests.support.databases import fresh_database, make_templates, start_postgres
 from tests.support.keycloak import Keycloak
@@ -29,7 +30,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, Tokens
 
 DATABASES = ("sqlite", "postgresql")
-# Fixtures that start a browser or a server beside the shared instance: a test that takes one is not in the quick lane.
+# They start a browser, a server of another kind, or an instance for one test alone. A test that serves an instance by
+# itself may be in the quick lane.
 HEAVY_FIXTURES = {"chromium", "redis", "provider", "keycloak", "proxy", "serve"}
 LONG_MODULES = ("test_extending", "test_schemathesis")
 _SHARED = "MUSTER_TEST_FOLDER"
@@ -43,11 +45,14 @@ Muster.launch = Fork
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="SQLite alone, without browsers, other servers and kills")
+    parser.addoption(
+        "--quick", action="store_true", help="SQLite alone, without browsers, Redis, providers, proxies and kills"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start PostgreSQL before the workers start, and begin to make the template databases: once a run."""
+    forget_the_caller()
     if not _runs_tests(config):
         return
     folder = _new_folder(quick=config.option.quick)

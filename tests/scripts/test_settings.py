@@ -38,12 +38,7 @@ PRODUCTION = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ignore the environment and the .env file of whoever runs the tests."""
-    for name in NAMES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+def _nothing_read_before() -> Iterator[None]:
     get_settings.cache_clear()
     yield
     get_settings.cache_clear()

@@ -17,7 +17,6 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from app.core.settings import Settings
 from tests.database.test_errors import small_disk
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import Fork, fork_module
@@ -30,10 +29,8 @@ START = [sys.executable, "-m", "scripts.start"]
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """The caller's environment without settings of Muster, plus these settings."""
-    ours = {name.upper() for name in Settings.model_fields}
-    rest = {name: value for name, value in os.environ.items() if name.upper() not in ours}
-    return {**rest, **settings}
+    """The environment of the tests, which has no setting of Muster but SECRET_KEYS, plus these settings."""
+    return {**os.environ, **settings}
 
 
 def expect_refusal(*options: str, **settings: str) -> str:
@@ -181,7 +178,7 @@ def test_a_start_with_an_env_file_alone_serves_from_its_own_folder_and_reload_re
     port = free_port()
     project = project_in(tmp_path)
     (project / ".env").write_text(f"HOST=0.0.0.0\nPORT={port}\n")
-    with started([*START, "--reload"], folder=project, port=port) as process:
+    with started([*START, "--reload"], folder=project, port=port, SECRET_KEYS="") as process:
         listening = psutil.Process(process.pid).net_connections("tcp4")
         everywhere = ("0.0.0.0", port)  # noqa: S104  # what the .env above asks for
         assert everywhere in [each.laddr for each in listening if each.status == psutil.CONN_LISTEN]
@@ -210,6 +207,7 @@ def test_a_data_folder_that_cannot_be_written_is_reported_in_one_line_that_names
 def test_a_full_disk_under_data_kills_no_process(tmp_path: Path, database_url: str) -> None:
     port, project = free_port(), project_in(tmp_path)
     settings = {"WORKERS": "2", "PORT": str(port), "DATABASE_URL": database_url, "ENVIRONMENT": "test"}
+    settings["SECRET_KEYS"] = ""  # the one in data/
     with small_disk(project / "data") as disk, started(START, folder=project, port=port, **settings) as process:
         workers = psutil.Process(process.pid).children()
         with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
@@ -233,7 +231,7 @@ def refused_in(project: Path) -> str:
     done = subprocess.run(
         START,
         cwd=project,
-        env=environment(PORT=str(free_port())),
+        env=environment(PORT=str(free_port()), SECRET_KEYS=""),
         capture_output=True,
         text=True,
         timeout=60,
