@@ -3,7 +3,7 @@
 The limit of chat messages is here too, since two routers share it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -82,37 +82,34 @@ class Page:
     def __init__(self, request: Request, response: Response, limit: int, after: str | None) -> None:
         self.limit = limit
         self.position: list[str] | None = None
-        self._request, self._response, self._signer = request, response, services_of(request).signers.cursor
+        self._request, self._response, self._path = request, response, request.scope["path"]
+        self._signer = services_of(request).signers.cursor
         if after:
-            self.position = self._signer.verify(after, request.scope["path"])
+            self.position = self._signer.verify(after, self._path)
             if self.position is None:
                 message = "This cursor does not belong to this list. Take it from the Next-Cursor header."
                 raise Invalid.at("query", "after", message=message, kind="cursor")
 
-    def read(
-        self,
-        session: Session,
-        statement: SelectOfScalar[Entity],
-        key: Any,
-        *,
-        newest_first: bool = False,
-        value: Callable[[Entity], Any] | None = None,
-    ) -> list[Entity]:
-        """The rows of this page in the order of `key`, a column that no two rows share a value of. Ids are in order of
-        time, UUIDs of version 7 too. If the key is a joined table's, `value` reads it from a row."""
-        value = value or attrgetter(key.key)
+    def of(
+        self, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False, value: str | None = None
+    ) -> SelectOfScalar[Entity]:
+        """The statement of this page, in the order of `key`, a column that no two rows share a value of. Ids are in
+        order of time, UUIDs of version 7 too. If the key is a joined table's, `value` is its path from a row."""
+        self._value = attrgetter(value or key.key)
         if self.position:
             last = key.type.python_type(self.position[0])
             statement = statement.where(key < last if newest_first else key > last)
-        rows = session.exec(statement.order_by(key.desc() if newest_first else key).limit(self.limit + 1)).all()
-        return self.cut(rows, lambda row: [str(value(row))])
+        return statement.order_by(key.desc() if newest_first else key).limit(self.limit + 1)
 
-    def cut(self, rows: Sequence[Row], position: Callable[[Row], list[str]]) -> list[Row]:
-        """The rows of this page. Read `limit + 1` rows: the extra one shows that there is a next page."""
-        if len(rows) > self.limit:
-            cursor = self._signer.sign(position(rows[self.limit - 1]), self._request.scope["path"])
+    def cut(self, rows: Iterable[Row], position: Callable[[Row], list[str]] | None = None) -> list[Row]:
+        """The rows of this page. The statement reads `limit + 1` rows: the extra one shows that there is a next page.
+        `position` is that of a row, if the statement is not one of `of`."""
+        page = list(rows)
+        if len(page) > self.limit:
+            last = page[self.limit - 1]
+            cursor = self._signer.sign(position(last) if position else [str(self._value(last))], self._path)
             self._response.headers.update(next_page(self._request, "after", cursor))
-        return list(rows[: self.limit])
+        return page[: self.limit]
 
 
 async def get_page(
@@ -143,8 +140,8 @@ SessionId = Annotated[UUID, Path(description="The id of the session, from the li
 
 def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID | None = None) -> list[SessionPublic]:
     """One page of a user's live sessions; `current` is the caller's own."""
-    rows = page.read(session, live_sessions(user_id, utcnow()), col(RefreshToken.id), newest_first=True)
-    return [SessionPublic.of(row, current=current) for row in rows]
+    rows = session.exec(page.of(live_sessions(user_id, utcnow()), col(RefreshToken.id), newest_first=True))
+    return [SessionPublic.of(row, current=current) for row in page.cut(rows)]
 
 
 OperationFilters = Annotated[OperationFilter, Query()]

@@ -21,7 +21,7 @@ def list_audit_events(
 ) -> list[AuditEventPublic]:
     """Audit events of accounts, roles and clients, newest first. They are kept for a year."""
     statement = select(AuditEvent).where(*equal(AuditEvent, filters))
-    events = page.read(session, statement, col(AuditEvent.id), newest_first=True)
+    events = page.cut(session.exec(page.of(statement, col(AuditEvent.id), newest_first=True)))
     people = {person for event in events for person in (event.actor_id, event.user_id)}
     emails: dict[UUID | None, str] = dict(
         session.exec(select(User.id, User.email).where(col(User.id).in_(people))).all()
@@ -38,4 +38,5 @@ def list_audit_events(
 def list_my_audit_events(me: CurrentUser, session: SessionDep, page: PageDep) -> list[OwnAuditEvent]:
     """Audit events of your account, newest first: sign-ins, refused ones, and changes by you or an admin."""
     statement = select(AuditEvent).where(AuditEvent.user_id == me.user_id)
-    return [OwnAuditEvent.of(event) for event in page.read(session, statement, col(AuditEvent.id), newest_first=True)]
+    events = session.exec(page.of(statement, col(AuditEvent.id), newest_first=True))
+    return [OwnAuditEvent.of(event) for event in page.cut(events)]

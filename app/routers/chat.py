@@ -65,7 +65,7 @@ def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRo
     rooms = select(ChatRoom).order_by(*(column.desc() for column in order)).limit(page.limit + 1)
     if page.position:
         rooms = rooms.where(tuple_(*order) < (datetime.fromisoformat(page.position[0]), page.position[1]))
-    rows = page.cut(session.exec(rooms).all(), lambda room: [room.last_message_at.isoformat(), room.name])
+    rows = page.cut(session.exec(rooms), lambda room: [room.last_message_at.isoformat(), room.name])
     return [ChatRoomPublic.model_validate(row) for row in rows]
 
 

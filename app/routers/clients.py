@@ -34,8 +34,8 @@ NO_CLIENT = problems(ClientNotFound)
 @router.get("", dependencies=[requires("users:read")])
 def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
     """The apps that may sign people in by authorization code, by id."""
-    clients = page.read(session, select(OAuthClient), col(OAuthClient.id))
-    return [OAuthClientPublic.model_validate(client) for client in clients]
+    clients = session.exec(page.of(select(OAuthClient), col(OAuthClient.id)))
+    return [OAuthClientPublic.model_validate(client) for client in page.cut(clients)]
 
 
 @router.post(

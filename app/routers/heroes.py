@@ -61,8 +61,8 @@ TEAM, HERO = contains_eager(HeroTeamLink.team), contains_eager(HeroTeamLink.hero
 @router.get("/heroes")
 def list_heroes(me: Reader, session: SessionDep, page: PageDep) -> list[HeroPublic]:
     """All heroes, by name."""
-    heroes = page.read(session, select(Hero), col(Hero.name))
-    return [HeroPublic.of(hero, me.scopes) for hero in heroes]
+    heroes = session.exec(page.of(select(Hero), col(Hero.name)))
+    return [HeroPublic.of(hero, me.scopes) for hero in page.cut(heroes)]
 
 
 @router.post("/heroes", status_code=201, responses=problems(HeroNameTaken) | located("/api/heroes/7"))
@@ -104,8 +104,8 @@ def delete_hero(hero_id: RowId, session: SessionDep) -> None:
 @router.get("/teams", dependencies=READ)
 def list_teams(session: SessionDep, page: PageDep) -> list[TeamPublic]:
     """All teams, by name."""
-    teams = page.read(session, select(Team), col(Team.name))
-    return [TeamPublic.model_validate(team) for team in teams]
+    teams = session.exec(page.of(select(Team), col(Team.name)))
+    return [TeamPublic.model_validate(team) for team in page.cut(teams)]
 
 
 @router.post("/teams", status_code=201, dependencies=WRITE, responses=problems(TeamNameTaken) | located("/api/teams/7"))
@@ -149,7 +149,7 @@ def list_hero_teams(hero_id: RowId, session: SessionDep, page: PageDep) -> list[
     """The teams of a hero, by name."""
     found(session.get(Hero, hero_id), HeroNotFound)
     links = select(HeroTeamLink).join(Team).options(TEAM).where(HeroTeamLink.hero_id == hero_id)
-    rows = page.read(session, links, col(Team.name), value=lambda link: link.team.name)
+    rows = page.cut(session.exec(page.of(links, col(Team.name), value="team.name")))
     return [TeamOfHero.model_validate(link.team, update={"joined_at": link.joined_at}) for link in rows]
 
 
@@ -158,7 +158,7 @@ def list_team_heroes(team_id: RowId, me: Reader, session: SessionDep, page: Page
     """The heroes of a team, by name."""
     found(session.get(Team, team_id), TeamNotFound)
     links = select(HeroTeamLink).join(Hero).options(HERO).where(HeroTeamLink.team_id == team_id)
-    rows = page.read(session, links, col(Hero.name), value=lambda link: link.hero.name)
+    rows = page.cut(session.exec(page.of(links, col(Hero.name), value="hero.name")))
     return [HeroOfTeam.of(link.hero, me.scopes, joined_at=link.joined_at) for link in rows]
 
 

@@ -96,8 +96,9 @@ def _started(job: Job, response: Response) -> JobPublic:
 @router.get("")
 def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters) -> list[JobPublic]:
     """Your jobs, newest first. With `users:read` everybody's, and those of the service."""
-    jobs = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *equal(Job, filters))
-    return [JobPublic.of(job) for job in page.read(session, jobs, col(Job.id), newest_first=True)]
+    statement = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *equal(Job, filters))
+    jobs = session.exec(page.of(statement, col(Job.id), newest_first=True))
+    return [JobPublic.of(job) for job in page.cut(jobs)]
 
 
 @router.get("/{job_id}", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)})

@@ -45,8 +45,8 @@ NOT_FOUND, NOT_YOURS = problems(TaskNotFound), problems(TaskNotFound, NotYourTas
 @router.get("", dependencies=READ)
 def list_tasks(session: SessionDep, page: PageDep, filters: Annotated[TaskFilter, Query()]) -> list[TaskPublic]:
     """Everybody's tasks, newest first."""
-    tasks = page.read(session, select(Task).where(*filters.conditions()), col(Task.id), newest_first=True)
-    return [TaskPublic.model_validate(task) for task in tasks]
+    tasks = session.exec(page.of(select(Task).where(*filters.conditions()), col(Task.id), newest_first=True))
+    return [TaskPublic.model_validate(task) for task in page.cut(tasks)]
 
 
 @router.post("", status_code=201, responses=located("/api/tasks/7"), openapi_extra=SUGGESTED)
@@ -66,8 +66,8 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
 @router.get("/assignees", dependencies=READ)
 def list_assignees(session: SessionDep, page: PageDep) -> list[AssigneePublic]:
     """Users to whom a task can be assigned: all active accounts, oldest first."""
-    people = page.read(session, select(User).where(User.is_active), col(User.id))
-    return [AssigneePublic.model_validate(person) for person in people]
+    people = session.exec(page.of(select(User).where(User.is_active), col(User.id)))
+    return [AssigneePublic.model_validate(person) for person in page.cut(people)]
 
 
 @router.get("/{task_id}", dependencies=READ, responses=NOT_FOUND)
@@ -107,8 +107,8 @@ def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
 def list_task_history(task_id: RowId, session: SessionDep, page: PageDep) -> list[TaskHistoryPublic]:
     """The changes of the task's assignee, oldest first."""
     found(session.get(Task, task_id), TaskNotFound)
-    changes = page.read(session, select(TaskHistory).where(TaskHistory.task_id == task_id), col(TaskHistory.id))
-    return [TaskHistoryPublic.model_validate(change) for change in changes]
+    changes = session.exec(page.of(select(TaskHistory).where(TaskHistory.task_id == task_id), col(TaskHistory.id)))
+    return [TaskHistoryPublic.model_validate(change) for change in page.cut(changes)]
 
 
 def _lock_people(session: Session, me: Caller, assignee_id: UUID | None, task_id: int | None = None) -> set[UUID]:

@@ -33,8 +33,8 @@ NameInPath = Annotated[RoleName, Path(description="The role's name.")]
 @router.get("/users", dependencies=READ)
 def list_users(filters: Annotated[UserFilter, Query()], session: SessionDep, page: PageDep) -> list[UserPublic]:
     """Accounts, oldest first: all of them, or those that the filters select."""
-    rows = page.read(session, users.USERS.where(*filters.conditions()), col(User.id))
-    return [UserPublic.of(user) for user in rows]
+    people = session.exec(page.of(users.USERS.where(*filters.conditions()), col(User.id)))
+    return [UserPublic.of(user) for user in page.cut(people)]
 
 
 @router.get("/users/{user_id}", dependencies=READ, responses=NO_USER)

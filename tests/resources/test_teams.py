@@ -3,12 +3,16 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
 
+from app.oauth2.resource_server import Caller
+from app.routers.heroes import list_team_heroes
 from tests.support.assertions import assert_problem
+from tests.support.plans import FirstPage, plans
 from tests.support.resources import call, new_hero, new_team, pages, unique, wait_until_blocked
 from tests.support.servers import Muster, Tokens
 from tests.support.sessions import at_once, connected
@@ -155,3 +159,14 @@ def test_joining_leaving_and_deleting_at_once_never_fails(muster: Muster, admin:
         assert {answer.status_code for answer in answers} <= {204, 404}
         assert answers[-1].status_code == 204
         assert call(muster, admin, "GET", f"/teams/{team}/heroes").json() == []
+
+
+def test_the_heroes_of_a_team_are_found_by_an_index(muster: Muster, admin: Tokens) -> None:
+    """They are sorted by the name, which is in another table."""
+    team, me = int(new_team(muster, admin)["id"]), cast("Caller", SimpleNamespace(scopes=frozenset()))
+    with connected(muster) as connection:
+        if connection.dialect.name != "sqlite":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        _, plan = plans(connection, lambda session: list_team_heroes(team, me, session, FirstPage(None)))
+    assert "ix_hero_team_link_team_id" in plan, plan
+    assert "SCAN" not in plan

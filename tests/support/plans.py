@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, event
 from sqlmodel import Session
 
+from app.dependencies import Page
+
 
 def plans(connection: Connection, read: Callable[[Session], object]) -> list[str]:
     """The plan of each statement that `read` executes, with the values that it passes."""
@@ -25,3 +27,10 @@ def plans(connection: Connection, read: Callable[[Session], object]) -> list[str
         "\n".join(map(str, connection.exec_driver_sql(explain + statement, parameters)))
         for statement, parameters in executed
     ]
+
+
+class FirstPage(Page):
+    """The page of a list that a route reads without a cursor, or the one behind `position`."""
+
+    def __init__(self, position: str | None) -> None:
+        self.limit, self.position = 50, None if position is None else [position]
