@@ -128,11 +128,12 @@ def register_client(settings: Settings, client_id: str, redirect_uris: list[str]
         sys.exit(f"muster: {first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}")
     engine = make_engine(settings)
     with Session(engine) as session:
+        is_known = session.get(OAuthClient, client_id) is not None
         insert_missing(session, OAuthClient, created_at=utcnow(), **body.model_dump())
-        client = session.get_one(OAuthClient, client_id)
+        client = session.get_one(OAuthClient, client_id, populate_existing=True)
         client.sqlmodel_update(body.model_dump())
         session.add(client)
-        record(session, "client-changed", client_id=client_id, by=OPERATOR)
+        record(session, "client-changed" if is_known else "client-registered", client_id=client_id, by=OPERATOR)
         session.commit()
     engine.dispose()
     print(f"Client: {client_id}.")

@@ -125,9 +125,11 @@ def test_the_operator_registers_a_client_and_changes_it(muster: Muster) -> None:
     def seed(*arguments: str) -> tuple[int, str]:
         return fork_script(ROOT / "scripts" / "seed.py", *arguments, environment={**os.environ, **muster.settings})
 
-    assert seed("--client", client_id, "--redirect-uri", "com.example.app:/cb")[0] == 0
+    status, said = seed("--client", client_id, "--redirect-uri", "com.example.app:/cb")
+    assert (status, "client-registered" in said) == (0, True)
     both = ("--redirect-uri", "com.example.app:/cb", "--redirect-uri", "http://127.0.0.1/cb")
-    assert seed("--client", client_id, *both, "--name", "Ledger")[0] == 0
+    status, said = seed("--client", client_id, *both, "--name", "Ledger")
+    assert (status, "client-changed" in said) == (0, True)
     row = muster.sql("SELECT name, redirect_uris FROM oauth_client WHERE id = :id", id=client_id)[0]
     assert (row[0], "127.0.0.1" in str(row[1])) == ("Ledger", True)
     status, said = seed("--client", client_id, "--redirect-uri", "http://example.com/")
