@@ -20,7 +20,9 @@ import shutil
 import socket
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
@@ -29,7 +31,8 @@ from prometheus_client.multiprocess import mark_process_dead
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import ChangeReload, Multiprocess, multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
+from uvicorn.supervisors.statreload import StatReload
 
 from app.core.database import OTHER_CONNECTIONS
 from app.core.logs import configure_logging
@@ -69,7 +72,7 @@ def main() -> None:
 def parse() -> Namespace:
     parser = Parser(prog="./scripts/serve", description=__doc__)
     parser.add_argument("--demo", action="store_true", help="also load a demo account, and print its password")
-    parser.add_argument("--reload", action="store_true", help="restart whenever a file in app/ changes")
+    parser.add_argument("--reload", action="store_true", help="restart whenever code or text in app/ changes")
     return parser.parse_args()
 
 
@@ -95,7 +98,7 @@ def serve(settings: Settings, *, reload: bool) -> None:
     )
     server, sockets = uvicorn.Server(config), [bind(settings.host, settings.port)]
     if reload:
-        ChangeReload(config, server.run, sockets).run()
+        Reloader(config, server.run, sockets).run()
     elif settings.workers > 1:
         vars(multiprocess)["Process"] = Worker
         supervisor = Supervisor(config, sockets)
@@ -108,6 +111,14 @@ def serve(settings: Settings, *, reload: bool) -> None:
             server.run(sockets)
         if not server.started:
             sys.exit(STARTUP_FAILURE)
+
+
+class Reloader(StatReload):
+    """Restarts the server for texts too, which are read once. Templates are read again by themselves."""
+
+    def iter_py_files(self) -> Iterator[Path]:
+        yield from super().iter_py_files()
+        yield from (ROOT / "app").rglob("*.toml")
 
 
 class Worker(multiprocess.Process):
@@ -266,7 +277,7 @@ def banner(settings: Settings, *, demo: bool, reload: bool) -> str:
     if demo:
         lines["Demo"] = DEMO_ACCOUNT
     if reload:
-        lines["Reload"] = "on: a changed file in app/ restarts the server"
+        lines["Reload"] = "on: changed code or text in app/ restarts the server; a new migration needs another start"
     if settings.environment != "production":
         lines["Next"] = next_steps(settings, demo=demo)
         lines["Stop"] = "Ctrl-C"

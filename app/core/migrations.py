@@ -7,7 +7,10 @@ from sqlalchemy.pool import NullPool
 from app.core.dialects import CONNECT_TIMEOUT
 from app.core.settings import ROOT, Settings
 
-NOT_MIGRATED = "the database is not migrated: start with ./scripts/serve, or run `alembic upgrade head` first"
+NOT_MIGRATED = (
+    "the database is not migrated: start ./scripts/serve, or stop it and start it again,"
+    " or run `.venv/bin/alembic upgrade head` and then ./scripts/seed.py"
+)
 
 
 def newest_revision() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.core.migrations import NOT_MIGRATED
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import Fork
 from tests.support.schema import engine_for
@@ -52,9 +53,7 @@ def assert_not_migrated(url: str, log: Path, application: str = "app.main:app") 
         assert process.wait(60) == 3
     assert "Traceback" not in log.read_text()
     (line,) = [line for line in log.read_text().splitlines() if "muster:" in line]
-    assert line.endswith(
-        "muster: the database is not migrated: start with ./scripts/serve, or run `alembic upgrade head` first"
-    )
+    assert line.endswith(f"muster: {NOT_MIGRATED}")
 
 
 @pytest.mark.both_databases
