@@ -59,10 +59,10 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
         engine.dialect.do_begin = _begin_immediate  # type: ignore[assignment]  # of this engine alone
 
         @event.listens_for(engine, "handle_error")
-        def _report_read_only_disk(context: Any) -> None:
+        def _report_read_only_file(context: Any) -> None:
             # On the read side the same error means that our code writes where it must not.
             if getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
-                raise Unavailable("The disk is read-only.", retry_after=10)
+                raise Unavailable("The database cannot be written.", retry_after=10)
 
     return engine
 

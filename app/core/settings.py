@@ -6,13 +6,14 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
+from errno import ENOENT
 from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
@@ -192,11 +193,30 @@ def describe(error: ValidationError) -> str:
     return f"muster: {str(first['loc'][0]).upper()}: {reason}" if first["loc"] else f"muster: {reason}"
 
 
+def describe_path(error: OSError) -> str:
+    """One line that names the file, or the folder where it could not be created: a draft's name says nothing."""
+    path = Path(error.filename) if error.filename else None
+    if path and error.errno != ENOENT and not os.path.lexists(path):
+        path = path.parent
+    return f"muster: {path or 'a file'} cannot be used: {error.strerror}"
+
+
+def _names_in(file: Path) -> set[str]:
+    """The names in .env. A line that cannot be read stops the start, which would go on without its setting."""
+    if not file.is_file():
+        return set()
+    with file.open(encoding="utf-8-sig") as text:
+        lines = list(parse_stream(text))
+    if wrong := next((line.original.line for line in lines if line.error), None):
+        sys.exit(f"muster: .env, line {wrong}: must be NAME=value, with both quotes or none")
+    return {line.key for line in lines if line.key}
+
+
 def _misspelled_name() -> tuple[str, str] | None:
     """The first name in .env or the environment that nearly matches a setting, and the name of that setting."""
     known = {name.upper() for name in Settings.model_fields}
     file = Settings.model_config["env_file"]
-    written = {*os.environ, *(dotenv_values(str(file), encoding="utf-8-sig") if file else ())}
+    written = {*os.environ, *(_names_in(Path(str(file))) if file else ())}
     close = ((name, get_close_matches(name.upper(), known, 1, 0.9)) for name in sorted(written))
     return next(((name, found[0]) for name, found in close if found and name.upper() not in known), None)
 
@@ -212,4 +232,4 @@ def get_settings() -> Settings:
     except UnicodeDecodeError:
         sys.exit("muster: .env cannot be read: save it in UTF-8")
     except OSError as error:  # .env is not readable, or data/ not writable
-        sys.exit(f"muster: {error.filename} cannot be used: {error.strerror}")
+        sys.exit(describe_path(error))

@@ -94,6 +94,16 @@ def test_a_file_that_is_not_utf_8_stops_the_start_with_one_line(
     assert refusal(set_) == "muster: .env cannot be read: save it in UTF-8"
 
 
+def test_a_line_that_cannot_be_read_stops_the_start_with_its_number(
+    set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    (tmp_path / ".env").write_text('# a comment\n\nPORT=9000\nSECRET_KEYS="sesame\nWORKERS=2\n')
+    assert refusal(set_) == "muster: .env, line 4: must be NAME=value, with both quotes or none"
+    (tmp_path / ".env").write_text("export PORT='9000' # a comment\nEMPTY=\nUNSET\n")
+    assert set_().port == 9000
+
+
 def test_a_name_that_is_almost_a_setting_stops_the_start_and_a_byte_order_mark_does_not(
     set_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
+from app.core.migrations import newest_revision
 from tests.database.test_errors import small_disk
 from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.processes import Fork, fork_module
@@ -184,11 +185,12 @@ def test_a_start_with_an_env_file_alone_serves_from_its_own_folder_and_reload_re
         assert everywhere in [each.laddr for each in listening if each.status == psutil.CONN_LISTEN]
         assert process.stdout is not None
         banner = process.stdout.read1().decode()  # type: ignore[attr-defined]  # a pipe is buffered
-        (first,) = psutil.Process(process.pid).children()[-1:]
-        with (project / "app" / "core" / "scopes.py").open("a") as file:
-            file.write("# a change\n")
-        wait_for(lambda: not first.is_running(), what="the end of the first server")
-        wait_for(lambda: is_ready(process, port), what="the second server")
+        for changed in ("core/scopes.py", "pages/texts.toml"):
+            (server,) = psutil.Process(process.pid).children()[-1:]
+            with (project / "app" / changed).open("a") as file:
+                file.write("# a change\n")
+            wait_for(lambda server=server: not server.is_running(), what=f"the server's end after {changed}")  # type: ignore[misc]  # its default
+            wait_for(lambda: is_ready(process, port), what="the next server")
     assert "Data        data/muster.db\n" in banner
     written = [project / "data", *(project / "data").iterdir()]
     assert {path.name for path in written} >= {"muster.db", "secret.key"}
@@ -201,7 +203,42 @@ def test_a_data_folder_that_cannot_be_written_is_reported_in_one_line_that_names
     assert refused_in(project) == f"muster: {project}/data cannot be used: File exists\n"
     (project / "data").unlink()
     (project / "data").mkdir(mode=0o500)
-    assert refused_in(project) == f"muster: {project}/data/.secret.DRAFT cannot be used: Permission denied\n"
+    assert refused_in(project) == f"muster: {project}/data cannot be used: Permission denied\n"
+
+
+def test_a_database_that_cannot_be_written_is_reported_in_one_line_that_names_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    project = project_in(tmp_path)
+    (project / "data").mkdir()
+    shutil.copy(database_url.removeprefix("sqlite:///"), project / "data" / "muster.db")
+    (project / "data" / "muster.db").chmod(0o400)
+    assert refused_in(project).startswith("muster: DATABASE_URL: data/muster.db cannot be written: it, its folder and ")
+
+
+def test_a_migration_that_fails_is_named_and_leaves_the_database_as_it_was(tmp_path: Path, database_url: str) -> None:
+    project = project_in(tmp_path)
+    (project / "data").mkdir()
+    shutil.copy(database_url.removeprefix("sqlite:///"), project / "data" / "muster.db")
+    before = (project / "data" / "muster.db").read_bytes()
+    name = "migrations/versions/2099_12_31_0000-fffffffffffe_too_late.py"
+    (project / name).write_text(BROKEN.format(newest_revision()))
+    assert refused_in(project, said="Migrating   data/muster.db\n") == (
+        f"muster: {name} failed, and data/muster.db is as it was: no such table: nowhere\n"
+    )
+    assert (project / "data" / "muster.db").read_bytes() == before
+
+
+BROKEN = """
+from alembic import op
+
+revision, down_revision = "fffffffffffe", "{}"
+
+
+def upgrade() -> None:
+    op.execute("CREATE TABLE somewhere (id INTEGER)")
+    op.execute("DELETE FROM nowhere")
+"""
 
 
 def test_a_full_disk_under_data_kills_no_process(tmp_path: Path, database_url: str) -> None:
@@ -226,8 +263,8 @@ def project_in(folder: Path) -> Path:
     return project
 
 
-def refused_in(project: Path) -> str:
-    """The output of a refused start in `project`, bound by file permissions even where the tests run as root."""
+def refused_in(project: Path, *, said: str = "") -> str:
+    """The last words of a refused start in `project`, bound by file permissions even where the tests run as root."""
     done = subprocess.run(
         START,
         cwd=project,
@@ -238,8 +275,8 @@ def refused_in(project: Path) -> str:
         check=False,
         preexec_fn=lambda: ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0),
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    return re.sub(r"(?<=secret\.)\w+", "DRAFT", done.stderr)
+    assert (done.returncode, done.stdout) == (1, said)
+    return done.stderr
 
 
 def test_reload_and_several_processes_exclude_each_other() -> None:
