@@ -56,7 +56,7 @@ UNDOCUMENTED = {
 }
 OAUTH = {"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"}
 CHALLENGE = 'Bearer realm="muster"'
-# What no route answers; or only where there is an identity provider, tests/oidc/test_oidc_people.py.
+# What no route answers; or only where there is an identity provider, tests/oidc/test_people.py.
 UNROUTED = {"unknown-client", "not-found", "method-not-allowed", "email-missing", "provider-unavailable"}
 
 

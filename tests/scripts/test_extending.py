@@ -15,7 +15,7 @@ ROUTES, MIGRATIONS = "tests/http/test_route_table.py", "tests/database/test_migr
 # The tests that check every route, model and migration, and not only the new ones.
 OF_ALL = (ROUTES, "tests/http/test_openapi.py", MIGRATIONS)
 # The tests that a field, a removed part or another name affects.
-TOKENS, SETTINGS = "tests/oauth2/test_token_endpoint.py", "tests/scripts/test_settings.py"
+TOKENS, SETTINGS = "tests/oauth2/test_token_endpoint.py", "tests/core/test_settings.py"
 TOUCHED = (
     "tests/ledger/test_operations_csv.py",
     f"{TOKENS}::test_a_password_grant_returns_a_pair_of_tokens",
