@@ -22,12 +22,14 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)  # no fault of
 class Parser(argparse.ArgumentParser):
     """An argument parser that refuses unknown arguments in one line, which says what the script takes.
 
-    What the script writes from then on, such as the database, is readable by its owner alone. What it prints stays in
-    order with its warnings, in a file or a pipe as on a terminal.
+    What the script writes from then on, such as the database, is readable by its owner alone, unless it is not private:
+    others may have to read source. What it prints stays in order with its warnings, in a file or a pipe as on a
+    terminal.
     """
 
-    def __init__(self, **options: object) -> None:
-        os.umask(0o077)
+    def __init__(self, *, private: bool = True, **options: object) -> None:
+        if private:
+            os.umask(0o077)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)
         super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]  # those of ArgumentParser

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,52 @@ JAVA = {
     "dart": ["-g", "dart", "--additional-properties", "pubName=muster"],
 }
 LANGUAGES = ("typescript", "python", *JAVA)
+MARK = "made-by-scripts-clients"  # in a folder that may be replaced
 
 
 def parse() -> argparse.Namespace:
-    parser = Parser(prog="./scripts/clients", description="Make a client from the OpenAPI description.")
+    parser = Parser(private=False, prog="./scripts/clients", description="Make a client from the OpenAPI description.")
     parser.add_argument("here", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("language", metavar="LANGUAGE", choices=LANGUAGES, help=", ".join(LANGUAGES))
-    parser.add_argument("--out", type=Path, help="where to write it")
+    parser.add_argument("--out", type=Path, help="where to write it: a new folder, or one that this script has made")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
-    language, out = options.language, options.out and options.here / options.out
-    out = (out or DATA / "clients" / language).resolve()
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    out = DATA / "clients" / options.language
+    if options.out:
+        out = (options.here / options.out).resolve()
+        check_replaceable(out)
+    DATA.mkdir(mode=0o700, exist_ok=True)  # the service keeps secrets there
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".client-", dir=out.parent) as folder:
+        new = Path(folder) / "new"
+        make(options.language, new)
+        if out.exists():
+            out.rename(Path(folder) / "old")
+        new.rename(out)
+    print(f"muster: the client is in {out}; docs/clients.md says how to use it")
+
+
+def check_replaceable(out: Path) -> None:
+    """Stop unless the folder is new, empty, or made by this script: nobody's own files are deleted."""
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        sys.exit(f"muster: {there} is a file: name a folder with --out")
+    if there == out and any(out.iterdir()) and not (out / MARK).exists():
+        sys.exit(f"muster: {out} has files that are not of a client: name a new or an empty folder with --out")
+
+
+def make(language: str, new: Path) -> None:
+    new.mkdir()
+    (new / MARK).touch()
     description = create_api().openapi()
     description["servers"].reverse()  # a client calls the public address
     if language in JAVA:
         description = without_examples(description)
-    (out / "openapi.json").write_text(json.dumps(description, indent=1))
-    print(generate(language, out), file=sys.stderr)
-    print(f"muster: the client is in {out}; docs/clients.md says how to use it")
+    (new / "openapi.json").write_text(json.dumps(description, indent=1))
+    print(generate(language, new), file=sys.stderr)
 
 
 def without_examples(node: Any) -> Any:
@@ -86,5 +109,4 @@ def _with_java(language: str, out: Path) -> str:
 
 
 if __name__ == "__main__":
-    os.umask(0o022)  # sources, not secrets
     main()

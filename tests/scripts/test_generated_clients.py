@@ -3,12 +3,15 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+import scripts.generators.__main__ as clients
 from scripts.generators.tools import NODE, python_tools
 from tests.support.commands import fork
 from tests.support.conversations import shown
@@ -56,6 +59,38 @@ def test_the_python_client_does_what_an_app_does(muster: Muster, tmp_path: Path)
     (client / "python" / "documented.py").write_text(f"{known}\n{documented}assert operations == []\n")
     run([python, "documented.py"], client / "python")
     run([python, "openapi_python.py", muster.url, f"{uuid4().hex}@example.com"], client / "python")
+
+
+def test_a_folder_with_other_files_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.md").touch()
+    for out, why in [("mine", "mine has files that are not of a client"), ("mine/thesis.md/x", "thesis.md is a file")]:
+        done = fork("clients", "--out", out, "python", folder=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("muster: ")
+        assert why in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.md"]
+
+
+def test_a_client_is_replaced_once_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "client"
+    out.mkdir()
+
+    def make(said: str) -> list[str]:
+        def generate(language: str, new: Path) -> str:
+            (new / f"{language}-{said}").touch()
+            return sys.exit(said) if said == "failed" else said
+
+        monkeypatch.setattr(clients, "generate", generate)
+        with suppress(SystemExit):
+            clients.main()
+        assert list(tmp_path.iterdir()) == [out]
+        return sorted(path.name for path in out.glob("python-*"))
+
+    monkeypatch.setattr("sys.argv", ["clients", str(tmp_path), "--out", "client", "python"])
+    assert make("first") == ["python-first"]
+    assert make("failed") == ["python-first"]
+    assert make("second") == ["python-second"]
 
 
 # A field of each type that an app stores or decides by, as the language declares it.
