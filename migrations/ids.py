@@ -21,8 +21,8 @@ def never_reuse_ids(connection: Connection, *tables: str) -> None:
         _head, _, body = statement.partition("(")
         body = body.replace("PRIMARY KEY (id)", "PRIMARY KEY (id AUTOINCREMENT)")
         connection.exec_driver_sql(f"CREATE TABLE _rebuilt ({body}")
-        connection.exec_driver_sql(f"INSERT INTO _rebuilt SELECT * FROM {table}")  # noqa: S608  # names from our code
-        connection.exec_driver_sql(f"DROP TABLE {table}")
-        connection.exec_driver_sql(f"ALTER TABLE _rebuilt RENAME TO {table}")
+        connection.exec_driver_sql(f'INSERT INTO _rebuilt SELECT * FROM "{table}"')  # noqa: S608  # names from our code
+        connection.exec_driver_sql(f'DROP TABLE "{table}"')
+        connection.exec_driver_sql(f'ALTER TABLE _rebuilt RENAME TO "{table}"')
         for index in indexes:
             connection.exec_driver_sql(index)

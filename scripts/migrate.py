@@ -32,7 +32,7 @@ WITH_ROLES = "3f1c8a52d7e0"  # the first revision, which creates the table of th
 
 
 def main() -> None:
-    parser = Parser(prog="./scripts/migrate", description=__doc__)
+    parser = Parser(private=False, prog="./scripts/migrate", description=__doc__)
     parser.add_argument("message", metavar="MESSAGE", help='what changes, such as "add notes"')
     message = parser.parse_args().message
     with tempfile.TemporaryDirectory(prefix="muster-migrate-") as folder:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from scripts.new_resource import parse
 from tests.support.copies import Copy, recipe
 from tests.support.servers import free_port
 
@@ -65,15 +64,6 @@ def test_the_recipes_are_enough(tmp_path: Path) -> None:
     copy.shell(f"sed -i.orig '/^@pytest.mark.slow$/d' {ROUTES} {MIGRATIONS}")
     which = " and ".join([f"({ONE_SCOPE})", *(f"not {name}" for name in NOT_THESE)])
     copy.test(*ADDED, "tests/jobs/test_archived_notes.py", *OF_ALL, *TOUCHED, "-k", which)
-
-
-def test_a_resource_cannot_have_a_name_that_python_reserves(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["new_resource", "class"])
-    with pytest.raises(SystemExit):
-        parse()
-    assert "not a Python keyword" in capsys.readouterr().err
 
 
 def add_a_resource_fields_a_job_a_setting_and_a_page(copy: Copy) -> None:
