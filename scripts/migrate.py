@@ -29,6 +29,7 @@ from migrations.autogenerate import Call, complete
 from migrations.scopes import FIRST_ROLES
 
 WITH_ROLES = "3f1c8a52d7e0"  # the first revision, which creates the table of the roles
+GIVE_ONE = 'give the column sa_column_kwargs={"server_default": …}, delete this migration and run this again'
 
 
 def main() -> None:
@@ -36,19 +37,22 @@ def main() -> None:
     parser.add_argument("message", metavar="MESSAGE", help='what changes, such as "add notes"')
     message = parser.parse_args().message
     with tempfile.TemporaryDirectory(prefix="muster-migrate-") as folder:
-        path = write_migration(f"sqlite:///{folder}/scratch.db", message)
+        path, unfilled = write_migration(f"sqlite:///{folder}/scratch.db", message)
     print(f"Written: {path.relative_to(ROOT)}" if path else "The migrations already match the models.")
-    if path:
+    for column in unfilled:
+        print(f"muster: existing rows need a value for {column}: {GIVE_ONE}", file=sys.stderr)
+    if path and not unfilled:
         print("Read it, then check it on both databases: ./scripts/check")
 
 
-def write_migration(url: str, message: str) -> Path | None:
-    """Migrate the empty database at `url` and compare it with the models. None if nothing differs."""
+def write_migration(url: str, message: str) -> tuple[Path | None, list[str]]:
+    """Migrate the empty database at `url` and compare it with the models: what is written, and the columns that lack a
+    value in existing rows. Nothing is written if nothing differs."""
     os.environ.update(DATABASE_URL=url, ENVIRONMENT="test", SECRET_KEYS="x" * 40)
     get_settings.cache_clear()
     config = Config(ROOT / "alembic.ini", cmd_opts=Namespace(quiet=True))
     engine = create_engine(url, poolclass=NullPool)
-    missing = missing_scopes(config, engine)
+    missing, unfilled = missing_scopes(config, engine), list[str]()
 
     def finish(context: MigrationContext, _revision: Any, scripts: list[MigrationScript]) -> None:
         upgrade, downgrade = scripts[0].upgrade_ops, scripts[0].downgrade_ops
@@ -56,19 +60,17 @@ def write_migration(url: str, message: str) -> Path | None:
             complete(context, upgrade, downgrade)
             upgrade.ops += [Call("scopes", "grant_scope", scope, *roles) for scope, roles in missing.items()]
             downgrade.ops[:0] = [Call("scopes", "revoke_scope", scope) for scope in missing]
-            for column in unfilled_columns(upgrade):
-                rows = f"rows that exist have no value for {column}"
-                print(f"muster: {rows}: add a server_default in the migration", file=sys.stderr)
+            unfilled.extend(unfilled_columns(upgrade))
             if upgrade.is_empty():
                 scripts.clear()
 
     with redirect_stdout(StringIO()):  # Alembic names the hooks that it runs, even when it is to be quiet
         written: Any = command.revision(config, message, autogenerate=True, process_revision_directives=finish)
-    return Path(written.path) if written else None
+    return Path(written.path) if written else None, unfilled
 
 
 def unfilled_columns(upgrade: UpgradeOps) -> list[str]:
-    """New columns of tables that exist which may not be null and have no default."""
+    """New columns of existing tables which may not be null and have no default."""
     changes = [change for table in upgrade.ops if isinstance(table, ModifyTableOps) for change in table.ops]
     added = [change for change in changes if isinstance(change, AddColumnOp) and not change.column.nullable]
     return [f"{change.table_name}.{change.column.name}" for change in added if change.column.server_default is None]

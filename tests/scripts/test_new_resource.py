@@ -1,4 +1,4 @@
-"""scripts/new_resource, in copies of the project, apart from the recipes of docs/extending.md."""
+"""scripts/new_resource and scripts/migrate, in copies of the project, apart from the recipes of docs/extending.md."""
 
 from pathlib import Path
 
@@ -11,6 +11,8 @@ pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 # Of growing length, so that lists which fit into a line no longer do. SQL has a use of its own for the second.
 NAMES = ("note", "order", "invoice", "reminder", "acknowledgement")
+REQUIRED = "    rating: int = Field(default=3)\n"
+WITH_DEFAULT = '    rating: int = Field(default=3, sa_column_kwargs={"server_default": "3"})\n'
 
 
 def test_many_resources_can_be_added_one_after_the_other(tmp_path: Path) -> None:
@@ -24,6 +26,26 @@ def test_many_resources_can_be_added_one_after_the_other(tmp_path: Path) -> None
     (tmp_path / "mine").touch()
     assert {path.stat().st_mode for path in added} == {(tmp_path / "mine").stat().st_mode}
     copy.test("tests/resources/test_orders.py", "tests/resources/test_acknowledgements.py")
+
+
+def test_a_column_that_existing_rows_have_no_value_for_takes_its_default_from_the_model(tmp_path: Path) -> None:
+    copy = Copy(tmp_path / "muster")
+    model, before = copy.root / "app" / "models" / "task.py", sources(copy)
+    old = "    title: Title = Field(max_length=200)\n"
+    text = model.read_text()
+    assert text.count(old) == 1
+    model.write_text(text.replace(old, old + REQUIRED))
+    said = copy.shell(".venv/bin/python -m scripts.migrate 'ratings' 2>&1")
+    [written] = sources(copy) - before
+    assert said.splitlines() == [
+        f"Written: {written.relative_to(copy.root)}",
+        "muster: existing rows need a value for task.rating: give the column"
+        ' sa_column_kwargs={"server_default": …}, delete this migration and run this again',
+    ]
+    written.unlink()
+    model.write_text(text.replace(old, old + WITH_DEFAULT))
+    assert "muster: " not in copy.shell(".venv/bin/python -m scripts.migrate 'ratings' 2>&1")
+    copy.run("scripts.check_migrations")
 
 
 def test_nothing_is_written_if_a_place_to_edit_is_gone(tmp_path: Path) -> None:
