@@ -7,6 +7,7 @@ from scripts.command_line import Parser
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -30,14 +31,14 @@ FAULTY = "date,type,figi,quantity\n2026-10-01T09:30:00Z,buy,BBG000B9XRY4,4\n2026
 
 
 def main() -> None:
-    Parser(description=__doc__).parse_args()
+    Parser(private=False, description=__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="muster-screenshots-") as name, launched() as chromium:
         folder = Path(name)
         make_templates(folder, "")
         with fresh_database("sqlite", folder, "") as url, Muster(url, folder) as muster:
             fill(muster)
-            take(muster, chromium)
-    print(f"muster: {IMAGES.relative_to(ROOT)} is up to date")
+            pictures = list(take(muster, chromium))
+    print(f"muster: {IMAGES.relative_to(ROOT)}: {len(pictures)} pictures retaken")
 
 
 def fill(muster: Muster) -> None:
@@ -60,33 +61,33 @@ def tokens_of(muster: Muster, email: str, device: str) -> Tokens:
     return Account(muster, email, DEMO_PASSWORD).sign_in(device=device)
 
 
-def take(muster: Muster, chromium: Chromium) -> None:
+def take(muster: Muster, chromium: Chromium) -> Iterator[str]:
     admin = muster.new_account(name="Robin", role="admin", is_verified=True)
     with chromium.visitor(muster, viewport=DESK) as desk:
         desk.sign_in(DEMO_EMAIL, DEMO_PASSWORD)
-        save(desk.open("/operations"), "operations")
+        yield save(desk.open("/operations"), "operations")
         page = desk.open("/operations/import")
         page.get_by_label("Lines", exact=True).fill(FAULTY)
         page.get_by_role("main").get_by_role("button", name="Import").click()
         page.get_by_role("table").wait_for()
-        save(page, "import")
+        yield save(page, "import")
         page = desk.open("/api/docs")
         page.get_by_placeholder("Filter by tag").fill("operations")
         page.locator("#operations-auth-register").wait_for(state="hidden")
         page.locator(".filter").evaluate("(filter) => filter.scrollIntoView()")
-        save(page, "swagger")
+        yield save(page, "swagger")
     with chromium.visitor(muster, viewport=PHONE, color_scheme="dark") as phone:
         phone.sign_in(DEMO_EMAIL, DEMO_PASSWORD)
-        save(phone.open("/operations"), "operations-phone")
-        save(phone.open("/chat"), "chat-phone")
-        save(phone.open("/devices"), "devices-phone")
-        save(statement(phone), "statement-phone")
+        yield save(phone.open("/operations"), "operations-phone")
+        yield save(phone.open("/chat"), "chat-phone")
+        yield save(phone.open("/devices"), "devices-phone")
+        yield save(statement(phone), "statement-phone")
     with chromium.visitor(muster, viewport=DESK, color_scheme="dark") as desk:
         desk.sign_in(admin.email)
         page = desk.open("/admin?search=demo")
         page.get_by_role("link", name="Demo").first.click()
         page.wait_for_url("**/admin/people/*")
-        save(page, "administration")
+        yield save(page, "administration")
 
 
 def statement(visitor: Visitor) -> Page:
@@ -94,9 +95,10 @@ def statement(visitor: Visitor) -> Page:
     return visitor.open(str(link.get_attribute("href")))
 
 
-def save(page: Page, name: str) -> None:
+def save(page: Page, name: str) -> str:
     page.wait_for_load_state("networkidle")
     page.screenshot(path=IMAGES / f"{name}.png")
+    return name
 
 
 if __name__ == "__main__":
