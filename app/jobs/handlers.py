@@ -38,8 +38,8 @@ class JobHandlers:
     may_mail: Callable[[str, str], bool]  # counts a mail to a recipient, by its template
 
     def handle(self, claimed: ClaimedJob) -> Outcome:
-        handlers = {"mail": self.mail, "statement": self.statement, "export": self.export, "purge": self.purge}
-        return handlers[claimed.job.kind](claimed)
+        handler: Callable[[ClaimedJob], Outcome] = getattr(self, claimed.job.kind)  # a check keeps it to JobKind
+        return handler(claimed)
 
     def mail(self, claimed: ClaimedJob) -> Outcome:
         """Send a mail. If the job's end cannot be recorded, it is sent again, with the same Message-ID."""
