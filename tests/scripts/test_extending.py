@@ -45,7 +45,8 @@ from app.jobs.export import exported_lists
 
 
 def test_the_archive_has_notes_as_the_api_shows_them() -> None:
-    assert list(exported_lists()["note"].schema.model_fields) == ["text", "color", "due_on", "link", "id", "created_at"]
+    fields = ["text", "color", "due_on", "link", "is_pinned", "id", "created_at"]
+    assert list(exported_lists()["note"].schema.model_fields) == fields
 '''
 
 
