@@ -12,7 +12,6 @@ from scripts.command_line import Parser
 import fcntl
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from app.models.base import all_tables
 from app.models.chat import ChatRoom
 from app.models.user import User
 from migrations.ids import never_reuse_ids
-from scripts.errors import explained_errors, refuse_in_use
+from scripts.errors import end_cleanly, explained_errors, refuse_in_use
 
 # More than anybody uses of one number between a backup and its restore, and few enough for a million restores:
 # JavaScript counts exactly up to 2**53.
@@ -47,14 +46,14 @@ class BackupError(Exception):
 
 
 def main() -> None:
-    options = parse()
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as after any other failure, nothing is left behind
-        signal.signal(ending, lambda *_: sys.exit("muster: stopped"))
+    command, *arguments = sys.argv[1:]
+    options = parse(command, arguments)
+    end_cleanly()
     settings = get_settings()
     url = make_url(settings.database_url)
     try:
         with explained_errors(settings):
-            if options.command == "backup":
+            if command == "backup":
                 file = options.from_folder / options.file if options.file else default_file(url)
                 backup(url, file)
                 print(
@@ -70,18 +69,15 @@ def main() -> None:
         sys.exit(f"muster: {error}")
 
 
-def parse() -> Namespace:
-    parser = Parser(prog="python -m scripts.backup_restore", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("backup", "restore"):
-        command = commands.add_parser(name, prog=f"./scripts/{name}")
-        command.add_argument("file", type=Path, nargs="?", metavar="FILE")
-        command.add_argument("--from-folder", type=Path, default=Path(), help=SUPPRESS)
-        if name == "restore":
-            command.add_argument("--force", action="store_true", help="replace a database that has tables")
-            command.add_argument("--after-pg-restore", action="store_true", help="do what pg_restore alone does not")
-    options = parser.parse_args()
-    if options.command == "restore" and bool(options.file) == options.after_pg_restore:
+def parse(command: str, arguments: list[str]) -> Namespace:
+    parser = Parser(prog=f"./scripts/{command}", description=__doc__)
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE")
+    parser.add_argument("--from-folder", type=Path, default=Path(), help=SUPPRESS)
+    if command == "restore":
+        parser.add_argument("--force", action="store_true", help="replace a database that has tables")
+        parser.add_argument("--after-pg-restore", action="store_true", help="do what pg_restore alone does not")
+    options = parser.parse_args(arguments)
+    if command == "restore" and bool(options.file) == options.after_pg_restore:
         parser.error("restore takes a file, or --after-pg-restore where pg_restore has read it")
     return options
 
@@ -99,6 +95,8 @@ def backup(url: URL, file: Path) -> None:
     """Write the file whole or not at all, and readable by its owner alone: a thief could use what it contains."""
     if file.exists():
         raise BackupError(f"{file} exists")
+    if not file.parent.is_dir():
+        raise BackupError(f"{file.parent}: no such folder")
     with _draft_folder(file.parent) as folder:
         draft = folder / file.name
         draft.touch(mode=0o600)
@@ -114,15 +112,20 @@ def _vacuum_into(database: Path, draft: Path) -> None:
     """A single read transaction, which blocks no writer."""
     with closing(sqlite3.connect(database, timeout=30)) as connection:
         connection.execute("VACUUM INTO ?", (str(draft),))
-    _check(draft)
+    _check(draft, of=database)
 
 
-def _check(file: Path) -> None:
-    with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as connection:
-        if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise BackupError(f"{file} is damaged")
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-            raise BackupError(f"{file} is not a backup of Muster")
+def _check(draft: Path, *, of: Path) -> None:
+    with closing(sqlite3.connect(f"file:{draft}?mode=ro&immutable=1", uri=True)) as connection:
+        try:
+            is_whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise BackupError(f"{of} is not a SQLite database of Muster: {error}") from error
+        if not is_whole:
+            raise BackupError(f"{of} is damaged")
+        if not found:
+            raise BackupError(f"{of} is not a SQLite database of Muster: it has no such tables")
 
 
 def _dump(url: URL, draft: Path) -> None:
@@ -145,7 +148,7 @@ def _to_disk(file: Path) -> None:
 def restore(url: URL, file: Path, *, force: bool) -> None:
     """Restore everything or nothing. Refused while the service runs, and where there are tables unless `force`."""
     if not file.is_file():
-        raise BackupError(f"{file}: no such file")
+        raise BackupError(f"{file} is a folder; name a file in it" if file.is_dir() else f"{file}: no such file")
     if _is_sqlite(url):
         _restore_sqlite(url, file, force=force)
     else:
@@ -161,7 +164,7 @@ def _restore_sqlite(url: URL, file: Path, *, force: bool) -> None:
         draft = folder / database.name
         draft.touch(mode=0o600)
         shutil.copyfile(file, draft)
-        _check(draft)
+        _check(draft, of=file)
         engine = create_engine(URL.create("sqlite", database=str(draft)), poolclass=NullPool)
         with engine.begin() as connection:
             raise_numbers(connection)

@@ -1,5 +1,6 @@
 """Errors that the person who runs a script can fix, shown as one line instead of a traceback."""
 
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ def explained_errors(settings: Settings) -> Iterator[None]:
         )
     except OSError as error:
         sys.exit(describe_path(error))
+
+
+def end_cleanly() -> None:
+    """End at SIGTERM and SIGHUP as after any other failure: nothing is left behind."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit("muster: stopped"))
 
 
 def migration_in(error: Exception) -> str | None:

@@ -12,16 +12,17 @@ from scripts.command_line import Parser
 import os
 import sqlite3
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
-from sqlalchemy import Connection, Engine, Table, func, insert, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, Table, func, insert, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app.core.dialects import make_engine
 from app.core.migrations import newest_revision, schema_revision
 from app.core.settings import Settings, get_settings
 from app.models.base import all_tables
-from scripts.errors import refuse_in_use
+from scripts.errors import database_name, explained_errors, refuse_in_use
 from scripts.start import prepare
 
 BATCH = 1000
@@ -32,17 +33,13 @@ def main() -> None:
     parser = Parser(prog="./scripts/to_postgres", description=__doc__)
     parser.add_argument("url", metavar="URL", help="postgresql://user:password@host/database")
     url = parser.parse_args().url
-    if not url.startswith("postgres"):
+    if not is_postgres(url):
         parser.error("URL has to be postgresql://user:password@host/database")
     source = get_settings()
-    if not source.on_sqlite:
-        sys.exit("muster: DATABASE_URL has to be the SQLite database to copy from")
-    if schema_revision(source) != newest_revision():
-        sys.exit("muster: DATABASE_URL: start this release on the SQLite database once; that migrates it")
-    with closing(sqlite3.connect(source.sqlite_file, timeout=1)) as database:
-        refuse_in_use(database)
-    target = settings_for(url)
-    prepare(target)
+    refuse_source(source)
+    with refusals_of_url():
+        target = settings_for(url)
+        prepare(target)
     try:
         copied = copy(make_engine(source), make_engine(target))
     except DBAPIError as error:
@@ -50,6 +47,35 @@ def main() -> None:
     for name, count in copied.items():
         print(f"{count:>12,}  {name}")
     print("Copied. Set DATABASE_URL to the PostgreSQL database, keep SECRET_KEYS, and start.")
+
+
+def is_postgres(url: str) -> bool:
+    try:
+        return make_url(url).get_backend_name() in {"postgres", "postgresql"}
+    except (ArgumentError, ValueError):  # no URL, or a port that is no number
+        return False
+
+
+def refuse_source(source: Settings) -> None:
+    """End the script unless DATABASE_URL is a SQLite database of this release that nobody uses."""
+    if not source.on_sqlite:
+        sys.exit("muster: DATABASE_URL has to be the SQLite database to copy from")
+    if not source.sqlite_file.exists():  # and connecting would create it
+        sys.exit(f"muster: DATABASE_URL: there is no {database_name(source)} to copy from")
+    with explained_errors(source):
+        if schema_revision(source) != newest_revision():
+            sys.exit("muster: DATABASE_URL: start this release on the SQLite database once; that migrates it")
+        with closing(sqlite3.connect(source.sqlite_file, timeout=1)) as database:
+            refuse_in_use(database)
+
+
+@contextmanager
+def refusals_of_url() -> Iterator[None]:
+    """Name the argument where a refusal names the setting, which is the SQLite database here."""
+    try:
+        yield
+    except SystemExit as refusal:
+        sys.exit(str(refusal.code).replace("muster: DATABASE_URL:", "muster: URL:"))
 
 
 def settings_for(url: str) -> Settings:

@@ -195,11 +195,38 @@ def test_missing_or_damaged_files_are_reported_in_one_line(tmp_path: Path) -> No
     (tmp_path / "letter").write_text("a letter to a friend, " * 1000)
     nowhere = f"sqlite:///{tmp_path}/none.db"
     assert "no such database" in refusal(fork("backup", tmp_path / "b", DATABASE_URL=nowhere))
-    assert "database" in refusal(fork("restore", tmp_path / "letter", DATABASE_URL=nowhere))
-    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+    restore = partial(fork, "restore", DATABASE_URL=nowhere)
+    assert refusal(restore(tmp_path / "letter")).startswith(
+        f"muster: {tmp_path}/letter is not a SQLite database of Muster"
+    )
+    assert refusal(restore(tmp_path)) == f"muster: {tmp_path} is a folder; name a file in it\n"
+    (tmp_path / "empty").touch()
+    of_nothing = fork("backup", tmp_path / "b", DATABASE_URL=f"sqlite:///{tmp_path}/empty")
+    assert refusal(of_nothing).startswith(f"muster: {tmp_path}/empty is not a SQLite database of Muster")
+    assert {path.name for path in tmp_path.iterdir()} == {"letter", "empty"}
+    nowhere_to_put_it = fork("backup", tmp_path / "no" / "b", DATABASE_URL=f"sqlite:///{tmp_path}/empty")
+    assert refusal(nowhere_to_put_it) == f"muster: {tmp_path}/no: no such folder\n"
     backup = partial(fork, "backup", tmp_path / "b", DATABASE_URL="postgresql://a:sesame@127.0.0.1:1/m")
     assert "pg_dump is missing" in refusal(backup(PATH=str(tmp_path)))
     assert "sesame" not in refusal(backup())
+
+
+@pytest.mark.parametrize(("command", "arguments"), [("restore", []), ("backup", ["a", "b"])])
+def test_a_refusal_shows_the_usage_of_the_script_that_was_typed(command: str, arguments: list[str]) -> None:
+    assert f". Usage: ./scripts/{command} " in refusal(fork(command, *arguments))
+
+
+def test_a_move_is_refused_by_the_name_of_what_is_wrong_and_creates_nothing(
+    folder: Path, postgres: str, tmp_path: Path
+) -> None:
+    to_postgres = partial(fork, "to_postgres", DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
+    for url in ("postgresfoo", "postgresql+psycopg", "postgresql://db:port/muster", "sqlite:///data/muster.db"):
+        assert "URL has to be postgresql://" in refusal(to_postgres(url))
+    assert f"there is no {tmp_path}/none.db" in refusal(to_postgres("postgresql://127.0.0.1:1/muster"))
+    assert list(tmp_path.iterdir()) == []
+    with fresh_database("sqlite", folder, postgres) as url:
+        line = refusal(fork("to_postgres", "postgresql://127.0.0.1:1/muster", DATABASE_URL=url))
+        assert line.startswith("muster: URL: the database cannot be used: ")
 
 
 def test_a_backup_that_is_stopped_or_killed_leaves_nothing_behind(tmp_path: Path) -> None:
