@@ -9,8 +9,10 @@ import logging
 import sys
 
 from celery.__main__ import main as celery
+from celery.apps import worker as celery_worker
 
 from app.core.logs import configure_logging
+from app.core.migrations import reason_not_to_start
 from app.core.settings import get_settings
 from app.jobs.backends import QUEUES
 from scripts.terminal import say
@@ -25,15 +27,21 @@ def main() -> None:
     queues = options.queues.split(",") if options.queues else QUEUES
     if unknown := set(queues) - set(QUEUES):
         parser.error(f"there is no queue {min(unknown)}: {', '.join(QUEUES)}")
+    if options.concurrency is not None and options.concurrency < 1:
+        parser.error("--concurrency has to be at least 1")
     settings = get_settings()
     if settings.redis_url is None:
         sys.exit("muster: REDIS_URL: a worker needs redis://host:port/0; without it, jobs run in the service itself")
+    if reason := reason_not_to_start(settings):
+        sys.exit(reason)
     arguments = ["--without-mingle", "--without-gossip", "--queues", ",".join(queues), *options.celery]
     if options.concurrency:
         arguments += ["--concurrency", str(options.concurrency)]
     configure_logging(settings)
     logging.captureWarnings(True)  # Celery's, before it sets up logging itself
     say(settings, f"Worker      runs jobs of the queues {', '.join(queues)}; Ctrl-C stops it")
+    celery_worker.install_worker_int_handler.keywords["exitcode"] = 0  # Ctrl-C stops it as cleanly as SIGTERM
+    vars(sys.modules["__main__"])["__package__"] = None  # Celery's own refusals would say "python -m scripts.celery"
     sys.argv = ["celery", "--quiet", "--app", "app.worker", "worker", *arguments]
     celery()
 
