@@ -18,9 +18,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from app.core.crypto import HS256, JWKS_MAX_AGE, public_jwk, read_private_key
+from app.core.crypto import HS256, JWKS_MAX_AGE, derive_keys, public_jwk, read_private_key
 from app.core.settings import DATA, Settings, get_settings
-from app.oauth2.access_tokens import SKEW
+from app.oauth2.access_tokens import SKEW, hmac_key
 
 BITS = 3072  # NIST SP 800-57 part 1, table 4: 128 bits of strength, good beyond 2030
 
@@ -46,11 +46,17 @@ def main() -> None:
 
 def list_keys(settings: Settings) -> None:
     """Print the names of the keys, as `kid` in a token gives them, and never a key."""
-    print(f"SECRET_KEYS: {len(settings.secret_keys)}, the first signs (refresh tokens, mailed links, cookies)")
+    for number, secret in enumerate(settings.secret_keys):
+        role = "signs refresh tokens, mailed links and cookies" if number == 0 else "verifies"
+        print(f"SECRET_KEYS: kid {secret_id(secret)}, {role}")
     files = settings.jwt_private_key_files
     for number, file in enumerate(files or (HS256,)):
         role = "signs access tokens" if number == 0 else "verifies"
         print(f"{file}: {role}" if file == HS256 else f"{file}: RS256, kid {key_id(file)}, {role}")
+
+
+def secret_id(secret: str) -> str:
+    return str(hmac_key(derive_keys([secret], "access")[0]).id)
 
 
 def key_id(file: Path) -> str:
@@ -66,7 +72,7 @@ def create_secret() -> None:
     With wrong settings it prints what is wrong instead, except where production still lacks its first secret.
     """
     new = secrets.token_urlsafe(48)
-    introduction = f"A new secret, shown this once: {new}"
+    introduction = f"A new secret, kid {secret_id(new)}, shown this once: {new}"
     try:
         settings = get_settings()
     except SystemExit as refusal:
@@ -118,7 +124,7 @@ def create_pem(settings: Settings, file: Path) -> None:
     overlap = settings.access_token_ttl + SKEW
     print_steps(
         f"JWT_PRIVATE_KEY_FILES={present},{file}",
-        f"after {JWKS_MAX_AGE} s (other services cache the published keys that long):"
+        f"after {in_words(timedelta(seconds=JWKS_MAX_AGE))} (other services cache the published keys that long):"
         f" JWT_PRIVATE_KEY_FILES={file},{present}",
         f"after {in_words(overlap)} (ACCESS_TOKEN_TTL and a minute of clock skew): JWT_PRIVATE_KEY_FILES={file}",
     )
@@ -126,7 +132,11 @@ def create_pem(settings: Settings, file: Path) -> None:
 
 
 def in_words(duration: timedelta) -> str:
-    return str(duration).removesuffix(", 0:00:00")
+    """In the largest unit of which it is a whole number."""
+    for unit, length in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
+        if not duration % length:
+            return f"{duration // length} {unit}{'s' * (duration > length)}"
+    return f"{duration.total_seconds():g} seconds"
 
 
 def print_steps(*steps: str) -> None:

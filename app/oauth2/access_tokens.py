@@ -62,7 +62,7 @@ class _SigningKey(VerifyingKey):
     signing: Any
 
 
-def _hmac_key(key: bytes) -> _SigningKey:
+def hmac_key(key: bytes) -> _SigningKey:
     parsed = jwk.construct(key, "HS256")
     return _SigningKey(hashlib.sha256(key).hexdigest()[:16], "HS256", {}, parsed, parsed)
 
@@ -82,7 +82,7 @@ class AccessTokenSigner:
     """
 
     def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
-        own = [_hmac_key(key) for key in derive_keys(secret_keys, "access")]
+        own = [hmac_key(key) for key in derive_keys(secret_keys, "access")]
         keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_rsa_key(file)])]
         self._keys = list({key.id: key for key in keys}.values())  # without duplicates
         self._own = own[0]

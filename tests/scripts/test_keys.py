@@ -1,11 +1,13 @@
 """scripts/keys: following its steps signs nobody out; and no private key is ever shown."""
 
+import json
 import re
 import stat
 from pathlib import Path
 
 import pytest
 
+from app.core.crypto import from_base64url
 from tests.oauth2.test_rotation_secrets import restart
 from tests.support.commands import fork, run
 from tests.support.databases import SECRET_KEY, fresh_database
@@ -32,6 +34,7 @@ def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_pat
         assert "BEGIN" not in made.stdout
         assert stat.S_IMODE((tmp_path / "new.pem").stat().st_mode) == 0o600
         first, second, third = steps(made.stdout, "JWT_PRIVATE_KEY_FILES")
+        assert re.findall(r"after (\d+ \w+) \(", made.stdout) == ["5 minutes", "11 minutes"]
         assert (first, second, third) == (f"HS256,{third}", f"{third},HS256", str(tmp_path / "new.pem"))
         for step in (first, second, third):
             restart(muster, JWT_PRIVATE_KEY_FILES=step)
@@ -75,6 +78,23 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     assert refused.stderr == f"muster: {tmp_path}/key.pem: File exists\n"
     assert (tmp_path / "key.pem").read_text() == "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
+
+
+@pytest.mark.slow
+def test_the_list_tells_secrets_apart_by_the_kid_of_their_tokens(muster: Muster) -> None:
+    other = "another-secret-of-these-tests-0123456789"
+    first, second = (
+        re.findall(r"^SECRET_KEYS: kid (\w+), (\w+)", fork("keys", "list", SECRET_KEYS=keys).stdout, re.MULTILINE)
+        for keys in (f"{SECRET_KEY},{other}", f"{other},{SECRET_KEY}")
+    )
+    assert [use for _, use in first] == [use for _, use in second] == ["signs", "verifies"]
+    assert [kid for kid, _ in first] == [kid for kid, _ in reversed(second)]
+    assert header_of(muster.new_account().tokens().access)["kid"] == first[0][0]
+
+
+def header_of(token: str) -> dict[str, str]:
+    header: dict[str, str] = json.loads(from_base64url(token.partition(".")[0]))
+    return header
 
 
 @pytest.mark.slow
