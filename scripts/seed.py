@@ -33,6 +33,10 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if bool(options.client) != bool(options.redirect_uri):
         parser.error("--client and --redirect-uri go together")
+    if options.name and not options.client:
+        parser.error("--name is that of a --client")
+    if options.unverified and not options.admin:
+        parser.error("--unverified goes with --admin")
     return options
 
 
@@ -41,6 +45,7 @@ if __name__ == "__main__":
     use_project_python()
 
 from collections.abc import Callable
+from contextlib import suppress
 from getpass import getpass
 from uuid import UUID
 
@@ -203,6 +208,8 @@ def make_admin(settings: Settings, whom: str, password: str | None, *, refuse: C
     engine = make_engine(settings)
     with Session(engine) as session:
         exists = _find(session, whom) is not None
+    if not exists and _as_id(whom):
+        raise ValueError("there is no account with this id")
     if not exists:
         _create_admin(settings, email_address(whom), password)
     with Session(engine) as session:
@@ -218,10 +225,15 @@ def make_admin(settings: Settings, whom: str, password: str | None, *, refuse: C
 
 
 def _find(session: Session, whom: str) -> UUID | None:
-    try:
-        return session.exec(select(User.id).where(User.id == UUID(whom))).first()
-    except ValueError:
-        return session.exec(select(User.id).where(User.email == email_address(whom))).first()
+    user_id = _as_id(whom)
+    is_whom = User.id == user_id if user_id else User.email == email_address(whom)
+    return session.exec(select(User.id).where(is_whom)).first()
+
+
+def _as_id(whom: str) -> UUID | None:
+    with suppress(ValueError):
+        return UUID(whom)
+    return None
 
 
 def _create_admin(settings: Settings, email: str, password: str | None) -> None:
@@ -243,7 +255,8 @@ def _create_admin(settings: Settings, email: str, password: str | None) -> None:
 
 def _ask_for_password() -> str:
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
+        given = sys.stdin.readline().rstrip("\n")
+        return given or sys.exit("muster: standard input has no password: pipe one, or set ADMIN_PASSWORD")
     password = getpass("Password: ")
     if password != getpass("Repeat the password: "):
         sys.exit("muster: the passwords differ")

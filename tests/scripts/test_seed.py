@@ -227,8 +227,10 @@ def test_an_unverified_address_makes_no_admin(muster: Muster) -> None:
     ("address", "password", "reason"),
     [
         ("{}@example.com", WEAK, "The password is common or easy to guess"),
-        ("{}@example.com", "", "The password needs at least 8 characters."),
-        ("{}", PASSWORD, "this is not an e-mail address"),
+        ("{}@example.com", "", "standard input has no password: pipe one, or set ADMIN_PASSWORD"),
+        ("{}@example.com", "short", "The password needs at least 8 characters."),
+        ("{}", PASSWORD, "there is no account with this id"),
+        ("not-{}", PASSWORD, "this is not an e-mail address"),
     ],
 )
 @pytest.mark.one_database
@@ -241,6 +243,15 @@ def test_a_weak_password_or_no_address_is_refused_with_a_reason(
     assert f"muster: {reason}" in said
     assert WEAK not in said
     assert muster.sql('SELECT 1 FROM "user" WHERE email = :email', email=address) == []
+
+
+@pytest.mark.parametrize(
+    "options", [("--unverified",), ("--name", "Ledger"), ("--admin", "a@b.co", "--name", "Ledger")]
+)
+@pytest.mark.one_database
+def test_an_option_without_the_one_that_it_belongs_to_is_refused(database_url: str, options: tuple[str, ...]) -> None:
+    status, said = seed(database_url, *options)
+    assert (status, said.splitlines()[-1].partition(" ")[0]) == (2, "muster:")
 
 
 def test_the_first_admin_of_the_settings_is_made_at_the_start_and_only_while_there_is_none(
