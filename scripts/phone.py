@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
         prog="./scripts/phone.py", description="A reference client: read it, or see it at work with --demo."
     )
     parser.add_argument("--demo", action="store_true", help="sign in, go offline, lose responses, sync")
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the running service (default: %(default)s)")
+    parser.add_argument("--url", help="the running service (default: the one on this machine, at PORT)")
     options = parser.parse_args()
     if not options.demo:
         parser.error("there is nothing to run without --demo")

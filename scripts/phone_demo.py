@@ -6,6 +6,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import closing
 from hashlib import sha256
+from json import JSONDecodeError
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 
+from app.core.settings import get_settings
 from scripts.phone import Offline, Phone, SignedOut
 
 
@@ -33,13 +35,15 @@ DEMO_CREDENTIALS = ("demo@example.com", "violet-tandem-harbor")  # scripts/demo.
 OPERATION = {"type": "buy", "instrument_type": "etf", "figi": "BBG000BDTBL9", "date": "2026-11-24T12:00:00Z"}
 
 
-def demo(url: str) -> None:
+def demo(url: str | None) -> None:
     """Show everything once; the ledger is the same afterward."""
+    url = (url or f"http://127.0.0.1:{get_settings().port}").rstrip("/")
     with TemporaryDirectory() as folder:
         try:
             show(url, Path(folder))
-        except (Offline, httpx.TransportError) as error:
-            sys.exit(f"muster: {url}: {error} Is ./scripts/serve running?")
+        except (Offline, httpx.HTTPError, httpx.InvalidURL, JSONDecodeError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            sys.exit(f"muster: {url}: {reason}. Is ./scripts/serve running there?")
 
 
 def show(url: str, folder: Path) -> None:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -425,7 +426,7 @@ STEPS = "Signed in|Offline|Synced|Lost response|Repeated|Other device|Refreshed|
 
 
 def test_the_demonstration_makes_an_account_where_there_is_no_demo_account(muster: Muster) -> None:
-    seen = see_the_demo(muster.url)
+    seen = see_the_demo(f"{muster.url}/")
     assert [line[:15].strip() for line in seen] == STEPS.split("|")
     assert re.search(r"demo-\w+@example.com .* 0 operations$", seen[0])
 
@@ -452,4 +453,36 @@ def test_the_demonstration_reports_that_no_server_answers() -> None:
     command = ["./scripts/phone.py", "--demo", "--url", f"http://127.0.0.1:{free_port()}"]
     seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (seen.returncode, seen.stdout) == (1, "")
-    assert seen.stderr.startswith("muster: http://127.0.0.1")
+    assert re.fullmatch(
+        r"muster: http://127\.0\.0\.1:\d+: \S.*[^.]\. Is \./scripts/serve running there\?\n", seen.stderr
+    )
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_the_demonstration_reports_another_server(status: int) -> None:
+    with another_server(status) as port:
+        environment = {**os.environ, "PORT": str(port)}
+        ended, said = fork_script(ROOT / "scripts" / "phone.py", "--demo", environment=environment)
+    assert ended == 1
+    assert re.fullmatch(rf"muster: http://127\.0\.0\.1:{port}: .+\. Is \./scripts/serve running there\?\n", said)
+
+
+@contextmanager
+def another_server(status: int) -> Iterator[int]:
+    """The port of a server that answers everything with the same page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html>")
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), Page) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(server.serve_forever, 0.05)
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
