@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from scripts.errors import end_cleanly
 from scripts.fault_injection.clock import clock
 from scripts.fault_injection.crowd import Outcome
 from scripts.fault_injection.disk import full_disk
@@ -46,6 +47,7 @@ def main() -> None:
         for name, scenario in SCENARIOS.items():
             print(f"{name:<12} {scenario.__doc__}")
         return
+    end_cleanly()
     with tempfile.TemporaryDirectory(prefix="muster-faults-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL runs as a user of its own
@@ -83,6 +85,8 @@ def parse() -> Namespace:
     options = parser.parse_args()
     if unknown := set(options.scenarios) - SCENARIOS.keys():
         parser.error(f"unknown scenario: {', '.join(sorted(unknown))}")
+    if options.clients < 1 or options.kills < 1 or options.seconds <= 0 or options.minutes <= 0:
+        parser.error("--clients, --kills, --seconds and --minutes have to be more than 0")
     return options
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from secrets import randbelow
 
 from app.core.scopes import ROLES
+from scripts.errors import end_cleanly
 from scripts.fuzzing.run import NEW_CALLER, SETTINGS, fuzz
 from tests.support.databases import fresh_database, make_templates, start_postgres
 from tests.support.oidc_provider import CLIENT, OidcProvider, secret_of
@@ -22,11 +23,13 @@ from tests.support.servers import Muster
 from tests.support.workers import Worker
 
 DATABASES = ("postgresql", "sqlite")
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
 UNBOUNDED = 100_000  # examples of one operation; the time limit ends a run
 
 
 def main() -> None:
     options = parse()
+    end_cleanly()
     with tempfile.TemporaryDirectory(prefix="muster-fuzz-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL runs as a user of its own
@@ -46,7 +49,12 @@ def parse() -> Namespace:
     parser.add_argument("--minutes", type=float, default=5, help="how long on each database (default 5)")
     parser.add_argument("--seed", type=int, help="the seed of an earlier run (default: random)")
     parser.add_argument("--phases", help="such as stateful: requests that follow from the responses (default: all)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        parser.error("--minutes has to be more than 0")
+    if unknown := set((options.phases or PHASES[0]).split(",")) - set(PHASES):
+        parser.error(f"--phases: there is no {min(unknown)}: {', '.join(PHASES)}")
+    return options
 
 
 def run(kind: str, role: str, folder: Path, postgres: str, options: Namespace) -> bool:

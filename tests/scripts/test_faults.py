@@ -1,5 +1,8 @@
 """scripts/faults in its short form: a few phones and one fault each. And the count itself finds what is lost."""
 
+import os
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,8 @@ from scripts.fault_injection import testbed
 from scripts.fault_injection.__main__ import SCENARIOS, run
 from scripts.fault_injection.crowd import Crowd
 from tests.support.databases import ROOT
-from tests.support.servers import Muster
+from tests.support.processes import Fork, fork_module
+from tests.support.servers import STARTUP, Muster, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
@@ -35,6 +39,35 @@ def test_nothing_acknowledged_is_lost_or_doubled(
     short = testbed.Testbed(folder, postgres, clients=2, kills=1, seconds=0.6, minutes=0.05)
     status = run(short, [scenario], [database])
     assert status == 0, capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("scripts.fault_injection", ("--minutes", "0")),
+        ("scripts.fault_injection", ("--kills", "0")),
+        ("scripts.fuzzing", ("--minutes", "0")),
+        ("scripts.fuzzing", ("--phases", "stateful,foo")),
+    ],
+)
+def test_what_would_run_nothing_is_refused(module: str, options: tuple[str, ...]) -> None:
+    done = fork_module(module, *options, environment={**os.environ})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"muster: .*--(minutes|kills|phases).*\. Usage: \./scripts/.*\n", done.stderr)
+
+
+def test_a_run_that_is_stopped_leaves_neither_files_nor_a_server(tmp_path: Path) -> None:
+    # A folder as short as the system's: the path of a socket has a limit.
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        environment = {**os.environ, "TMPDIR": place}
+        environment.pop("TEST_DATABASE_URL", None)
+        process = Fork(["scripts.fault_injection", "soak"], environment, tmp_path / "log")
+        wait_for(lambda: [*Path(place).glob("muster-faults-*/postgres/postmaster.pid")], what="a server")
+        process.terminate()
+        assert process.wait(STARTUP) == 1
+        assert [path.name for path in Path(place).iterdir() if path.name != "tests-ports"] == []
+    assert (tmp_path / "log").read_text() == "muster: stopped\n"
 
 
 def test_lost_and_doubled_writes_are_counted(serve: Callable[..., Muster], folder: Path) -> None:
