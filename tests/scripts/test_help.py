@@ -76,6 +76,15 @@ def test_a_path_without_tests_is_refused(project: Path, path: str) -> None:
     assert done.stderr.startswith(f"muster: there is no {path}. Usage: ./scripts/test ")
 
 
+def test_a_path_is_that_of_the_folder_where_the_script_is_called(project: Path) -> None:
+    (project / "tests" / "ledger").mkdir(parents=True)
+    (project / "tests" / "ledger" / "test_it.py").touch()
+    command = ["../scripts/test", "ledger/test_it.py"]
+    done = subprocess.run(command, cwd=project / "tests", capture_output=True, text=True, check=False)
+    shutil.rmtree(project / "tests")
+    assert done.stderr.startswith("muster: there is no lock file ")  # the next step
+
+
 def test_a_file_that_cannot_be_written_is_reported_in_one_line() -> None:
     program = "import scripts.command_line; raise PermissionError(13, 'Permission denied', 'app/models/note.py')"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
