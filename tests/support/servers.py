@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default as email_policy
@@ -60,11 +61,24 @@ def wait_for(condition: Callable[[], T | None], *, what: str, seconds: float = S
     raise AssertionError(f"waited {seconds} s for {what}")
 
 
+@cache
+def _claims() -> Path:
+    """A folder for all users of this machine, where the file of a port stays."""
+    folder = Path(tempfile.gettempdir()) / "tests-ports"
+    with suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o1777)
+    return folder
+
+
 def free_port() -> int:
     """A port that no other test run on this machine gets while this process lives, not even that of a renamed copy: the
     claim does not have the project's name."""
     for port in _ports:
-        claim = os.open(Path(tempfile.gettempdir()) / f"tests-port-{port}", os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            claim = os.open(_claims() / str(port), os.O_CREAT | os.O_RDWR, 0o666)
+        except PermissionError:
+            continue  # another user's
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
         except OSError:
