@@ -31,6 +31,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess, multiprocess
 from uvicorn.supervisors.statreload import StatReload
 
@@ -58,6 +59,8 @@ def main() -> None:
         sys.exit("muster: WORKERS: --reload serves with one process; leave WORKERS at 1")
     if options.demo:
         refuse_demo_account(settings)
+    if settings.serves == "web" and settings.api_url is None:
+        import_from_string("app.main:web")  # says what is missing, and would do so after the banner
     refuse_taken_port(settings)
     if settings.serves != "web":  # the pages alone have no database
         prepare(settings, demo=options.demo)

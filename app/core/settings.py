@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     serves: Literal["app", "api", "web"] = "app"
     host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    port: int = Field(default=8000, ge=1, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
     keep_alive: settings_types.Duration = timedelta(seconds=65)
     public_url: settings_types.PublicUrl = Field(

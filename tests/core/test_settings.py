@@ -297,6 +297,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("CORS_ORIGINS", "https://sesame.example.com/path"),
         ("PORT", "sesame"),
         ("PORT", "65536"),
+        ("PORT", "0"),
         ("WORKERS", "0"),
         ("PUBLIC_URL", "sesame.example.com"),
         ("PUBLIC_URL", "https://example.com:sesame"),

@@ -284,6 +284,10 @@ def test_reload_and_several_processes_exclude_each_other() -> None:
     assert line == "muster: WORKERS: --reload serves with one process; leave WORKERS at 1\n"
 
 
+def test_the_pages_alone_are_refused_without_the_address_of_the_api_before_the_banner() -> None:
+    assert expect_refusal(SERVES="web").startswith("muster: API_URL: the pages alone need ")
+
+
 def test_the_pages_alone_start_without_a_database(tmp_path: Path) -> None:
     port, nowhere = free_port(), "postgresql://nobody@127.0.0.1:1/none"
     pages = environment(
