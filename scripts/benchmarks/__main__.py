@@ -22,6 +22,7 @@ from scripts.benchmarks.reads import connections, log_line, me
 from scripts.benchmarks.slots import slots
 from scripts.benchmarks.starts import cold_start
 from scripts.benchmarks.testbed import Testbed
+from scripts.errors import end_cleanly
 from tests.support.databases import make_templates, start_postgres
 
 # Each scenario prints what it measured; --list prints their docstrings.
@@ -51,6 +52,7 @@ def main() -> None:
             print(f"{name:<20} {scenario.__doc__}")
         return
     require_wrk()
+    end_cleanly()
     with tempfile.TemporaryDirectory(prefix="muster-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL runs as a user of its own
