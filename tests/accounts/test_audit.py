@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.hostile import head
 from tests.support.resources import call, pages
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of, wait_for

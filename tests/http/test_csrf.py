@@ -10,7 +10,7 @@ from app.core.errors import ForeignOrigin
 from app.core.settings import get_settings
 from app.http.cookies import require_own_origin
 from tests.support.assertions import assert_problem
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
 from tests.support.servers import PASSWORD, Muster
 

@@ -19,7 +19,7 @@ from app.models.operation import IdempotencyKey, Imported, Operation
 from app.models.refresh_token import RefreshToken
 from app.models.user import User
 from tests.support.assertions import assert_problem, assert_signed_out
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.databases import fresh_database
 from tests.support.phones import Ledger
 from tests.support.servers import Muster, Tokens, wait_for

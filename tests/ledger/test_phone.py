@@ -17,7 +17,7 @@ from app.models.base import utcnow
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
 from scripts.phone import PATH, VERSION, Offline, Phone, SignedOut, TooOld
 from scripts.phone_demo import DEMO_CREDENTIALS
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.databases import ROOT
 from tests.support.phones import OPERATION, Device, Ledger, device_of
 from tests.support.processes import fork_script

@@ -17,7 +17,7 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from tests.support.codes import App, signed_in
+from tests.support.oauth_clients import App, signed_in
 from tests.support.conversations import shown
 from tests.support.databases import fresh_database
 from tests.support.nodejs import run_script

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from app.core.crypto import base64url, parse_signed
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.servers import Account, Muster, Tokens
 from tests.support.sessions import BEYOND_GRACE, assert_signed_out, is_refused, make_older, more_devices
 

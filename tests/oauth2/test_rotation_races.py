@@ -17,7 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of, wait_for
 from tests.support.sessions import (
     BEYOND_GRACE,

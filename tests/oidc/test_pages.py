@@ -15,7 +15,7 @@ import pytest
 
 from app.http.cookies import set_cookie
 from tests.pages.test_pages import ELSEWHERE
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.cookie_browser import Browser as CookieBrowser
 from tests.support.databases import fresh_database
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, ViewportSize, expect
 
 from tests.support.chromium import Chromium, Visitor
-from tests.support.codes import App
+from tests.support.oauth_clients import App
 from tests.support.databases import ROOT
 from tests.support.phones import OPERATION
 from tests.support.servers import Account, Muster, Tokens
