@@ -7,9 +7,10 @@ from statistics import median
 
 from scripts.fault_injection.crowd import DROPPED, Crowd, Outcome
 from scripts.fault_injection.testbed import Testbed
+from tests.support.jobs import OwnJobs
 from tests.support.redis_server import RedisServer
 from tests.support.servers import wait_for
-from tests.support.workers import Board, Worker, service_with_probes
+from tests.support.workers import Worker, service_with_probes
 
 JOBS = 50
 BETWEEN = 1.0  # seconds of traffic before and after a kill
@@ -35,16 +36,16 @@ def kill_worker(testbed: Testbed, kind: str) -> Iterator[Outcome]:
         RedisServer(testbed.folder) as redis,
         service_with_probes(kind, testbed.folder, testbed.postgres, REDIS_URL=redis.url) as muster,
     ):
-        board, gate = Board(muster), muster.folder / "gate"
-        jobs = board.write_many(JOBS, until=str(gate))
+        own, gate = OwnJobs(muster), muster.folder / "gate"
+        jobs = own.write_many(JOBS, until=str(gate))
         with Worker(muster) as worker:
-            wait_for(lambda: [job for job in board.all() if job["state"] == "running"], what="a running job")
+            wait_for(lambda: [job for job in own.all() if job["state"] == "running"], what="a running job")
             worker.kill()
         gate.touch()
         started = time.monotonic()
         with Worker(muster):
-            wait_for(lambda: all(job["state"] == "done" for job in board.all()), what="jobs that end")
-        effects = Counter(board.effects())
+            wait_for(lambda: all(job["state"] == "done" for job in own.all()), what="jobs that end")
+        effects = Counter(own.effects())
         lost, doubled = sum(job not in effects for job in jobs), sum(count > 1 for count in effects.values())
         figures = f"jobs done {time.monotonic() - started:.1f} s after the kill"
         yield Outcome(f"worker killed, {kind}", len(jobs), lost, doubled, [], figures)

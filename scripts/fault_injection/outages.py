@@ -7,9 +7,10 @@ from scripts.fault_injection.crowd import Crowd, Outcome
 from scripts.fault_injection.testbed import Testbed
 from tests.support.cluster import Cluster
 from tests.support.databases import fresh_database, migrate
+from tests.support.jobs import OwnJobs
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster
-from tests.support.workers import Board, Worker, service_with_probes
+from tests.support.workers import Worker, service_with_probes
 
 JOBS = 10  # of a person's, before and during the outage
 
@@ -41,18 +42,18 @@ def redis(testbed: Testbed, kind: str) -> Iterator[Outcome]:
         service_with_probes(kind, testbed.folder, testbed.postgres, REDIS_URL=server.url) as muster,
     ):
         for how, down, up in (("killed", server.stop, server.start), ("frozen", server.freeze, server.thaw)):
-            crowd, board = Crowd(muster, testbed.folder, testbed.clients), Board(muster)
-            jobs = board.write_many(JOBS)
+            crowd, own = Crowd(muster, testbed.folder, testbed.clients), OwnJobs(muster)
+            jobs = own.write_many(JOBS)
 
-            def more_jobs(board: Board = board, jobs: list[str] = jobs) -> None:
-                jobs += board.write_many(JOBS)
+            def more_jobs(own: OwnJobs = own, jobs: list[str] = jobs) -> None:
+                jobs += own.write_many(JOBS)
 
             with Worker(muster):
                 figures = _interrupt(testbed, crowd, down, up, meanwhile=more_jobs)
                 for job in jobs:
-                    board.wait(job)
+                    own.wait(job)
             outcome = crowd.outcome(f"Redis {how}, {kind}", figures, 503)
-            effects = [job for job in board.effects() if job in jobs]
+            effects = [job for job in own.effects() if job in jobs]
             outcome.acknowledged += len(jobs)
             outcome.lost += len(set(jobs) - set(effects))
             outcome.doubled += len(effects) - len(set(effects))

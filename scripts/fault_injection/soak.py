@@ -9,8 +9,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from scripts.fault_injection.crowd import Crowd, Outcome
 from scripts.fault_injection.testbed import Testbed
+from tests.support.jobs import OwnJobs
 from tests.support.servers import Muster
-from tests.support.workers import Board
 
 MIB = 1024 * 1024
 CLIENTS = 8  # a crowd would only measure the machine
@@ -27,17 +27,17 @@ class Sample(NamedTuple):
 def soak(testbed: Testbed, kind: str) -> Iterator[Outcome]:
     """Phones, statements and chat for minutes: memory, open files and threads stay as they are"""
     with testbed.muster(kind) as muster:
-        crowd, board, jobs = Crowd(muster, testbed.folder, CLIENTS), Board(muster), []
+        crowd, own, jobs = Crowd(muster, testbed.folder, CLIENTS), OwnJobs(muster), []
         samples: list[Sample] = []
         ends = time.monotonic() + testbed.minutes * 60
         with crowd.traffic(0):
             while time.monotonic() < ends or len(samples) < PARTS:  # a slow machine takes few
-                jobs.append(board.start())
-                _say(muster, board)
+                jobs.append(own.start())
+                _say(muster, own)
                 samples.append(_sample(muster))
                 time.sleep(testbed.minutes)  # sixty samples
         for job in jobs:
-            board.wait(job)
+            own.wait(job)
         size = len(samples) // PARTS
         early, late = (
             Sample(*map(median, zip(*part, strict=True))) for part in (samples[size : 2 * size], samples[-size:])
@@ -62,7 +62,5 @@ def _sample(muster: Muster) -> Sample:
     return Sample(process.memory_info().rss / MIB, process.num_fds(), process.num_threads())
 
 
-def _say(muster: Muster, board: Board) -> None:
-    muster.client.post(
-        "/api/chat/messages", json={"text": "still here"}, headers=board.tokens.bearer
-    ).raise_for_status()
+def _say(muster: Muster, own: OwnJobs) -> None:
+    muster.client.post("/api/chat/messages", json={"text": "still here"}, headers=own.tokens.bearer).raise_for_status()

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from app.accounts.limits import ACCOUNT_CEILING
-from tests.accounts.test_email_tokens import NEW_PASSWORD, forgotten, reset
 from tests.support.assertions import assert_limited
 from tests.support.databases import fresh_database
+from tests.support.mailed_links import NEW_PASSWORD, mailed_reset, reset_password
 from tests.support.servers import PASSWORD, Muster, wait_for
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
@@ -155,8 +155,8 @@ def test_strangers_on_all_networks_share_a_ceiling_that_the_owner_neither_raises
         assert_limited(refused, "password", f"q={CEILING};w=3600")
     account.sign_in()
 
-    token = forgotten(strict, account)
-    assert reset(strict, token).status_code == 204
+    token = mailed_reset(strict, account)
+    assert reset_password(strict, token).status_code == 204
     assert guess(strict, account.email, NEW_PASSWORD, "198.51.100.1").status_code == 200
 
 

@@ -11,9 +11,10 @@ import pytest
 from fastapi.routing import APIRoute
 
 from app.main import api
-from tests.support.assertions import assert_problem, assert_signed_out
+from tests.support.assertions import assert_problem
 from tests.support.databases import fresh_database
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
+from tests.support.sessions import assert_signed_out
 
 NEW_PASSWORD = "copper-lantern-meadow"
 

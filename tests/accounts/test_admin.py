@@ -8,15 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.assertions import assert_problem, assert_signed_out
+from tests.support.assertions import assert_problem
 from tests.support.resources import call, pages
 from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
+from tests.support.sessions import assert_signed_out, id_of
 
 NOBODY = "01a20be7-0000-7000-8000-000000000000"  # fixed: every worker has to collect the same tests
-
-
-def id_of(tokens: Tokens) -> str:
-    return str(claims_of(tokens.access)["sub"])
 
 
 # ---- Required scopes ----

@@ -10,16 +10,13 @@ from uuid import uuid4
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.oauth_clients import App
 from tests.support.hostile import head
+from tests.support.oauth_clients import App
 from tests.support.resources import call, pages
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of, wait_for
+from tests.support.sessions import id_of
 
 NEW_PASSWORD = "copper-lantern-meadow"
-
-
-def id_of(tokens: Tokens) -> str:
-    return str(claims_of(tokens.access)["sub"])
 
 
 def events_of(muster: Muster, admin: Tokens, user_id: str, more: str = "") -> list[dict[str, Any]]:

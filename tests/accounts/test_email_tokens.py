@@ -1,7 +1,7 @@
 """Mailed links: forgotten passwords, verified addresses, and a change of address. Each works once, for one hour."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import get_args
 from uuid import UUID, uuid4
 
@@ -9,25 +9,23 @@ import httpx
 import pytest
 from sqlmodel import Session
 
-from app.accounts.email_tokens import make_link_token
-from app.accounts.users import find_user, find_user_by_email
+from app.accounts.users import find_user
 from app.models.user import LinkKind
-from app.oauth2.access_tokens import Signers
-from tests.support.assertions import assert_problem, assert_signed_out
-from tests.support.databases import SECRET_KEY
+from tests.support.assertions import assert_problem
+from tests.support.mailed_links import (
+    CONFIRM,
+    CONFIRM_NEW,
+    NEW_PASSWORD,
+    RESET,
+    ask,
+    mailed_reset,
+    new_link,
+    reset_password,
+)
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, text_of
+from tests.support.sessions import assert_signed_out
 
-NEW_PASSWORD = "copper-lantern-meadow"
-RESET, CONFIRM, CONFIRM_NEW = "Reset your password", "Confirm your e-mail address", "Confirm your new e-mail address"
 KINDS: tuple[LinkKind, ...] = get_args(LinkKind)
-
-
-def ask(muster: Muster, what: str, email: str) -> httpx.Response:
-    return muster.client.post(f"/api/auth/{what}", json={"email": email})
-
-
-def reset(muster: Muster, token: str, password: str = NEW_PASSWORD) -> httpx.Response:
-    return muster.client.post("/api/auth/reset-password", json={"token": token, "new_password": password})
 
 
 def verify(muster: Muster, token: str) -> httpx.Response:
@@ -41,12 +39,6 @@ def renew(muster: Muster, token: str) -> httpx.Response:
 def change_email(muster: Muster, tokens: Tokens, email: str, password: str = PASSWORD) -> httpx.Response:
     body = {"email": email, "current_password": password}
     return muster.client.put("/api/users/me/email", json=body, headers=tokens.bearer)
-
-
-def forgotten(muster: Muster, account: Account) -> str:
-    """The token of a new reset link."""
-    assert ask(muster, "forgot-password", account.email).status_code == 202
-    return muster.link_token(account.email, subject=RESET)
 
 
 def moving(muster: Muster, tokens: Tokens) -> tuple[str, str]:
@@ -87,33 +79,35 @@ def test_the_response_is_the_same_for_every_address_and_only_an_open_account_get
 def test_a_reset_sets_the_password_ends_every_session_and_verifies_the_address(muster: Muster) -> None:
     account = muster.new_account()
     phone, tablet = account.tokens(), account.tokens()
-    token = forgotten(muster, account)
-    assert reset(muster, token).status_code == 204
+    token = mailed_reset(muster, account)
+    assert reset_password(muster, token).status_code == 204
     assert_signed_out(muster, phone, tablet)
     assert sign_in(muster, account.email).json()["error"] == "invalid_grant"
     tokens = Tokens(sign_in(muster, account.email, NEW_PASSWORD).json())
     assert muster.me(tokens).json()["is_verified"] is True
     assert muster.mails(account.email, subject="Your password was changed")
-    assert_dead(reset(muster, token, "another-lantern-meadow"))
+    assert_dead(reset_password(muster, token, "another-lantern-meadow"))
 
 
 def test_a_rejected_password_does_not_consume_the_link(muster: Muster) -> None:
     account = muster.new_account()
-    token = forgotten(muster, account)
+    token = mailed_reset(muster, account)
     for refused in ("tiny-9", account.email, "password1"):
-        answer = reset(muster, token, refused)
+        answer = reset_password(muster, token, refused)
         assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "new_password"])
         assert refused not in answer.text
         assert token not in answer.text
-    assert reset(muster, token).status_code == 204
+    assert reset_password(muster, token).status_code == 204
 
 
 def test_one_of_two_concurrent_resets_wins(muster: Muster) -> None:
     account = muster.new_account()
-    token = forgotten(muster, account)
+    token = mailed_reset(muster, account)
     passwords = ["first-lantern-meadow", "second-lantern-meadow"]
     with ThreadPoolExecutor(2) as pool:
-        statuses = [answer.status_code for answer in pool.map(lambda new: reset(muster, token, new), passwords)]
+        statuses = [
+            answer.status_code for answer in pool.map(lambda new: reset_password(muster, token, new), passwords)
+        ]
     assert sorted(statuses) == [204, 400]
     assert [sign_in(muster, account.email, new).is_success for new in passwords] == [s == 204 for s in statuses]
 
@@ -132,14 +126,14 @@ def test_a_verification_link_works_once(muster: Muster) -> None:
 
 def test_a_confirmation_link_is_recognized_after_a_reset_however_old_it_is(muster: Muster) -> None:
     account, other = muster.new_account(), muster.new_account()
-    links = [made(muster, account, "verification", age=timedelta(hours=hours)) for hours in (30, 0)]
-    assert reset(muster, made(muster, account, "reset")).status_code == 204
+    links = [new_link(muster, account, "verification", age=timedelta(hours=hours)) for hours in (30, 0)]
+    assert reset_password(muster, new_link(muster, account, "reset")).status_code == 204
     for token in links:
         assert_problem(verify(muster, token), 409, "already-confirmed")
         assert_problem(renew(muster, token), 409, "already-confirmed")
     forged = links[1][:-1] + ("A" if links[1][-1] != "A" else "E")
     assert_dead(verify(muster, forged))
-    assert_dead(verify(muster, made(muster, other, "reset")))
+    assert_dead(verify(muster, new_link(muster, other, "reset")))
 
 
 def test_a_verified_address_gets_no_further_link(muster: Muster) -> None:
@@ -175,7 +169,7 @@ def test_a_change_of_address_needs_the_password(muster: Muster) -> None:
     account, email = muster.new_account(), f"{uuid4().hex}@example.com"
     tokens = account.tokens()
     assert_problem(change_email(muster, tokens, email, "a-wrong-password"), 403, "wrong-password")
-    assert_dead(verify(muster, made(muster, account, "email_change", new_email=email)))
+    assert_dead(verify(muster, new_link(muster, account, "email_change", new_email=email)))
 
 
 @pytest.mark.slow
@@ -190,26 +184,12 @@ def test_an_address_registered_by_someone_else_in_the_meantime_is_not_taken_over
 # ---- Every kind of link ----
 
 
-def made(
-    muster: Muster, account: Account, kind: LinkKind, *, age: timedelta = timedelta(0), new_email: str = ""
-) -> str:
-    """The token that the service would have mailed that long ago."""
-    with Session(muster.engine) as session:
-        user = find_user_by_email(session, account.email)
-        assert user is not None
-        user.new_email = new_email or user.new_email
-        token = make_link_token(Signers([SECRET_KEY], muster.url), user, kind, datetime.now(UTC) - age)
-        if not new_email:  # then nobody has asked for it
-            session.commit()
-    return token
-
-
 @pytest.mark.one_database
 @pytest.mark.parametrize(("minutes", "status"), [(59, 204), (60, 400), (600, 400)])
 @pytest.mark.parametrize("link", KINDS)
 def test_a_link_works_for_one_hour(muster: Muster, link: LinkKind, minutes: int, status: int) -> None:
     account, _ = pending(muster)
-    token = made(muster, account, link, age=timedelta(minutes=minutes))
+    token = new_link(muster, account, link, age=timedelta(minutes=minutes))
     assert redeem(muster, link, token).status_code == status
 
 
@@ -221,7 +201,7 @@ def pending(muster: Muster) -> tuple[Account, Tokens]:
 
 
 def redeem(muster: Muster, kind: LinkKind, token: str) -> httpx.Response:
-    return reset(muster, token) if kind == "reset" else verify(muster, token)
+    return reset_password(muster, token) if kind == "reset" else verify(muster, token)
 
 
 # docs/security-tests.md has this table for readers.
@@ -236,7 +216,7 @@ def end(muster: Muster, account: Account, tokens: Tokens, how: str) -> None:
             body = {**password, "new_password": NEW_PASSWORD}
             answer = client.put("/api/users/me/password", json=body, headers=tokens.bearer)
         case "reset":
-            answer = reset(muster, made(muster, account, "reset"))
+            answer = reset_password(muster, new_link(muster, account, "reset"))
         case "disabled" | "disabled and enabled":
             answer = client.patch(user, json={"is_active": False}, headers=admin)
             if how != "disabled":
@@ -254,7 +234,7 @@ def end(muster: Muster, account: Account, tokens: Tokens, how: str) -> None:
 def test_a_change_of_ownership_ends_every_link_and_the_pending_address(muster: Muster, how: str) -> None:
     account, tokens = pending(muster)
     user_id = UUID(muster.me(tokens).json()["id"])
-    links = {link: made(muster, account, link, age=timedelta(minutes=1)) for link in KINDS}
+    links = {link: new_link(muster, account, link, age=timedelta(minutes=1)) for link in KINDS}
     end(muster, account, tokens, how)
     for link, token in links.items():
         if (how, link) == ("reset", "verification"):
@@ -270,7 +250,7 @@ def test_a_change_of_ownership_ends_every_link_and_the_pending_address(muster: M
 @pytest.mark.parametrize("link", KINDS)
 def test_a_newer_link_ends_the_older_ones_of_its_kind(muster: Muster, link: LinkKind) -> None:
     account, tokens = pending(muster)
-    older = made(muster, account, link, age=timedelta(minutes=1))
+    older = new_link(muster, account, link, age=timedelta(minutes=1))
     if link == "email_change":
         (row,) = muster.sql('SELECT new_email FROM "user" WHERE email = :email', email=account.email)
         assert change_email(muster, tokens, row.new_email).status_code == 202
@@ -289,7 +269,7 @@ def test_an_expired_link_is_renewed_to_the_address_that_it_was_mailed_to(muster:
     (row,) = muster.sql('SELECT new_email FROM "user" WHERE email = :email', email=account.email)
     recipient = row.new_email if link == "email_change" else account.email
     subject = {"reset": RESET, "verification": CONFIRM, "email_change": CONFIRM_NEW}[link]
-    expired = made(muster, account, link, age=timedelta(hours=2))
+    expired = new_link(muster, account, link, age=timedelta(hours=2))
     refused = redeem(muster, link, expired)
     assert_dead(refused)
     assert refused.json()["renewable"] is True
@@ -307,21 +287,21 @@ def test_a_link_of_one_kind_is_invalid_for_any_other_purpose(muster: Muster) -> 
     account = muster.new_account()
     tokens = account.tokens()
     change_email(muster, tokens, f"{uuid4().hex}@example.com")
-    assert_dead(reset(muster, made(muster, account, "verification")))
-    assert_dead(reset(muster, made(muster, account, "email_change")))
-    for token in (made(muster, account, "reset"), tokens.refresh, tokens.access[:72]):
+    assert_dead(reset_password(muster, new_link(muster, account, "verification")))
+    assert_dead(reset_password(muster, new_link(muster, account, "email_change")))
+    for token in (new_link(muster, account, "reset"), tokens.refresh, tokens.access[:72]):
         assert_dead(verify(muster, token))
     assert muster.me(tokens).json()["is_verified"] is False
 
 
 def test_an_altered_or_incomplete_token_is_rejected(muster: Muster) -> None:
     account = muster.new_account()
-    token = forgotten(muster, account)
+    token = mailed_reset(muster, account)
     altered = [f"{token}=", f" {token}"]
     for position in (0, 1, 5, 30, 45, 71):
         other = "A" if token[position] != "A" else "B"
         altered += [token[:position] + other + token[position + 1 :], token[:position]]
     for each in altered:
-        assert_dead(reset(muster, each))
+        assert_dead(reset_password(muster, each))
         assert_dead(verify(muster, each))
-    assert reset(muster, token).status_code == 204
+    assert reset_password(muster, token).status_code == 204

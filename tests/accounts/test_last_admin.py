@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.assertions import assert_problem
 from tests.support.databases import fresh_database
-from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
+from tests.support.servers import PASSWORD, Muster, Tokens
+from tests.support.sessions import id_of
 
 REMOVALS: dict[str, tuple[str, Any]] = {
     "demote": ("PATCH", {"role": "user"}),
@@ -22,10 +23,6 @@ REMOVALS: dict[str, tuple[str, Any]] = {
 
 def call(muster: Muster, tokens: Tokens, method: str, path: str, body: Any = None) -> httpx.Response:
     return muster.client.request(method, f"/api/users/{path}", json=body, headers=tokens.bearer)
-
-
-def id_of(tokens: Tokens) -> str:
-    return str(claims_of(tokens.access)["sub"])
 
 
 @pytest.fixture(scope="module")

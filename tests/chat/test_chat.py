@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_limited, assert_problem
+from tests.support.concurrency import at_once
+from tests.support.metrics import number, scrape
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
-from tests.support.sessions import at_once
 from tests.support.sockets import Socket, events, history, new_room, post
 
 URL = "/api/chat/messages"

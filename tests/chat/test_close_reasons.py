@@ -14,8 +14,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_problem
+from tests.support.metrics import number, scrape
 from tests.support.servers import PASSWORD, Muster, Tokens, wait_for
 from tests.support.sockets import LARGE, Json, Socket, events, history, new_room
 

@@ -3,8 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from errno import ENOENT, ENOSPC
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from app.core.dialects import as_app_error, make_engine
 from app.core.errors import Conflict, Unavailable
 from app.core.settings import get_settings
 from app.models.user import Role
-from tests.support.phones import OPERATION
+from tests.support.disks import mounted, small_disk
+from tests.support.ledgers import OPERATION
 from tests.support.servers import Muster
 
 
@@ -39,22 +39,6 @@ def test_changing_a_row_that_was_deleted_meanwhile_is_a_conflict(database_url: s
         with pytest.raises(StaleDataError) as raised:
             session.flush()
     assert isinstance(as_app_error(raised.value), Conflict)
-
-
-def small_disk(folder: Path) -> AbstractContextManager[Path]:
-    """A file system of its own with 4 MiB."""
-    return mounted(folder, "-t", "tmpfs", "-o", "size=4m", "none")
-
-
-@contextmanager
-def mounted(folder: Path, *what: str) -> Iterator[Path]:
-    folder.mkdir()
-    if subprocess.run(["mount", *what, str(folder)], capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine lets nobody mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.http.test_metrics import number, scrape
 from tests.support.databases import ROOT, fresh_database
+from tests.support.metrics import number, scrape
 from tests.support.processes import fork_script
 from tests.support.servers import Muster, wait_for
 

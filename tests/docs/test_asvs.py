@@ -7,9 +7,9 @@ from typing import NamedTuple
 import pytest
 
 from app.models.user import User
-from tests.pages.test_pages import Elements
 from tests.support.databases import ROOT
-from tests.support.phones import OPERATION
+from tests.support.html import Elements
+from tests.support.ledgers import OPERATION
 from tests.support.servers import Muster
 
 ASVS, SECURITY = ROOT / "docs" / "asvs.md", ROOT / "SECURITY.md"

@@ -1,5 +1,6 @@
 """Everything that documents, docstrings and comments mention exists: files, names, settings, tests, links, headings."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def test_the_contract_on_http_names_every_package_of_the_domain() -> None:
     layers, domain = contracts[0]["layers"], contracts[2]["source_modules"]
     packages = {name for layer in layers for name in layer.split(" | ") if (ROOT / "app" / name).is_dir()}
     assert {f"app.{name}" for name in packages - {"http", "pages", "routers"}} == set(domain)
+
+
+def test_no_test_imports_from_another() -> None:
+    """What two of them use is in tests/support: otherwise who changes a test has to know all others."""
+    importing = re.compile(r"^\s*(from|import) (tests(?!\.support\b)|\.)", re.MULTILINE)
+    found = [
+        path.name for path in sources() if path.is_relative_to(ROOT / "tests") and importing.search(path.read_text())
+    ]
+    assert found == []
 
 
 def test_a_true_mention_is_not_reported(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from app.core.settings import Settings
 from app.email.messages import compose_mail
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
-from tests.accounts.test_email_tokens import reset
 from tests.support.certificates import self_signed
 from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT
+from tests.support.mailed_links import reset_password
 from tests.support.servers import PASSWORD, STARTUP, Muster, free_port, text_of, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -128,7 +128,7 @@ def test_a_recipient_gets_ten_mails_of_a_kind_in_an_hour_and_the_tenth_link_work
         assert muster.client.post("/api/auth/forgot-password", json={"email": email}).status_code == 202
     muster.mails(other.email)
     assert len(muster.mails(account.email)) == 10
-    assert reset(muster, muster.link_token(account.email, subject="Reset")).status_code == 204
+    assert reset_password(muster, muster.link_token(account.email, subject="Reset")).status_code == 204
     assert muster.mails(account.email, subject="Your password was changed")
 
 

@@ -2,14 +2,14 @@
 
 import json
 import select
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 
 import pytest
 
 from app.http.bodies import MAX_ARRIVING
+from tests.support.connections import raw_connection
 from tests.support.hostile import FORM, JSON, PAGE, assert_refused, head, raw
 from tests.support.servers import PASSWORD, STARTUP, Muster, wait_for
 
@@ -17,13 +17,6 @@ pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
 MB = 1_000_000
 REGISTER = "/api/auth/register"
-
-
-@contextmanager
-def connected(muster: Muster, sent: bytes) -> Iterator[socket.socket]:
-    with closing(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP)) as connection:
-        connection.sendall(sent)
-        yield connection
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
@@ -94,7 +87,7 @@ def test_a_response_lists_20_mistakes_and_commas_in_text_are_not_members(muster:
 
 def test_an_unread_body_is_discarded_only_for_some_seconds(muster: Muster) -> None:
     began, received = monotonic(), b""
-    with connected(muster, head("GET", "/health/live", **{"Content-Length": "900000"})) as connection:
+    with raw_connection(muster, head("GET", "/health/live", **{"Content-Length": "900000"})) as connection:
         while part := connection.recv(MB):
             received += part
     assert 4.9 < monotonic() - began < 35  # its timer counts from the beginning of a round of the event loop
@@ -116,7 +109,7 @@ def test_the_number_of_bodies_that_one_network_sends_at_once_is_limited(muster: 
     unfinished = head("POST", REGISTER, **{"Content-Type": JSON, "Content-Length": str(MB)}) + b" " * 1000
     whole = head("POST", REGISTER, **{"Content-Type": JSON, "Content-Length": "2"}) + b"{}"
     with ExitStack() as stack:
-        sending = [stack.enter_context(connected(muster, unfinished)) for _ in range(MAX_ARRIVING + 1)]
+        sending = [stack.enter_context(raw_connection(muster, unfinished)) for _ in range(MAX_ARRIVING + 1)]
         [refused], _, _ = select.select(sending, [], [], STARTUP)
         assert refused.recv(1000).startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
         assert_refused(raw(muster, whole), 422)

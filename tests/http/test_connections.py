@@ -3,28 +3,27 @@
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from http.client import HTTPResponse
 from time import monotonic
 
 import pytest
 
-from tests.scripts.test_start import has_ipv6
+from tests.support.connections import (
+    LIVE,
+    answer_on,
+    assert_each_family_is_known_by_its_own_address,
+    has_ipv6,
+    is_listening,
+    raw_connection,
+)
 from tests.support.hostile import head
 from tests.support.servers import STARTUP, Muster, wait_for
 from tests.support.sockets import new_room
 
 pytestmark = pytest.mark.one_database
 
-LIVE = head("GET", "/health/live")
 ROUND = 0.1  # seconds by which a timer may seem early: it counts from the beginning of a round of the event loop
-
-
-@contextmanager
-def connected(muster: Muster) -> Iterator[socket.socket]:
-    with closing(socket.create_connection(("127.0.0.1", muster.port), timeout=STARTUP)) as connection:
-        yield connection
 
 
 def seconds_until_closed(connection: socket.socket, began: float) -> float:
@@ -34,28 +33,10 @@ def seconds_until_closed(connection: socket.socket, began: float) -> float:
     return monotonic() - began
 
 
-def is_listening(muster: Muster) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", muster.port)) == 0
-
-
 def test_one_socket_for_both_families_knows_each_client_by_its_own_address(serve: Callable[..., Muster]) -> None:
     if not has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
     assert_each_family_is_known_by_its_own_address(serve(HOST="::", TRUSTED_PROXIES="127.0.0.1,10.0.0.0/8"))
-
-
-def assert_each_family_is_known_by_its_own_address(muster: Muster) -> None:
-    account = muster.new_account()
-    tokens = account.sign_in()
-    for url in (muster.url, f"http://[::1]:{muster.port}"):
-        assert muster.client.get(f"{url}/metrics").status_code == 200
-    chain = "::FFFF:192.0.2.7, ::ffff:10.0.0.1, 10.0.0.2"
-    for forwarded, address in ((None, "127.0.0.1"), (chain, "192.0.2.7"), ("2001:db8::7", "2001:db8::7")):
-        headers = tokens.bearer | ({"X-Forwarded-For": forwarded} if forwarded else {})
-        form = {"grant_type": "password", "username": account.email, "password": account.password}
-        assert muster.client.post("/api/auth/token", data=form, headers=headers).status_code == 200
-        assert muster.client.get("/api/users/me/sessions", headers=tokens.bearer).json()[0]["ip"] == address
 
 
 @pytest.mark.slow
@@ -63,7 +44,7 @@ def assert_each_family_is_known_by_its_own_address(muster: Muster) -> None:
 def test_a_connection_waits_for_a_head_as_long_as_keep_alive_says(serve: Callable[..., Muster], sent: bytes) -> None:
     muster = serve(KEEP_ALIVE="1")
     began = monotonic()
-    with connected(muster) as connection:
+    with raw_connection(muster) as connection:
         connection.sendall(sent)
         assert 1 - ROUND < seconds_until_closed(connection, began) < 30
 
@@ -73,7 +54,7 @@ def test_a_head_that_begins_beside_a_slow_request_is_not_waited_for_forever(serv
     muster = serve(KEEP_ALIVE="1")
     bearer = muster.new_account().tokens().bearer
     began = monotonic()
-    with connected(muster) as connection:
+    with raw_connection(muster) as connection:
         connection.sendall(head("GET", f"/api/chat/messages?room={new_room()}&wait=2", **bearer) + b"G")
         with HTTPResponse(connection) as response:
             response.begin()
@@ -85,21 +66,13 @@ def test_a_head_that_begins_beside_a_slow_request_is_not_waited_for_forever(serv
 @pytest.mark.slow
 def test_a_request_that_arrives_while_the_service_stops_is_answered(serve: Callable[..., Muster]) -> None:
     muster = serve()
-    with connected(muster) as connection:
+    with raw_connection(muster) as connection:
         assert answer_on(connection).headers["connection"] is None
         assert muster.process is not None
         muster.process.terminate()
         wait_for(lambda: not is_listening(muster), what="the end of new connections")
         assert answer_on(connection).headers["connection"] == "close"
         assert connection.recv(1000) == b""
-
-
-def answer_on(connection: socket.socket) -> HTTPResponse:
-    connection.sendall(LIVE)
-    answer = HTTPResponse(connection)
-    answer.begin()
-    assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
-    return answer
 
 
 @pytest.mark.slow

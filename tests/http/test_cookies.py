@@ -9,9 +9,10 @@ import pytest
 from app.http.cookies import own_cookies
 from app.models.base import utcnow
 from tests.support.assertions import assert_limited, assert_problem
-from tests.support.cookie_browser import LOGIN, LOGOUT, Browser, cookie_of
+from tests.support.concurrency import at_once
+from tests.support.cookie_browser import LOGIN, LOGOUT, Browser, cookie_of, let_pass
 from tests.support.servers import Account, Muster, claims_of
-from tests.support.sessions import at_once, make_older, row_of, sign_cookie
+from tests.support.sessions import make_older, row_of
 
 pytestmark = pytest.mark.one_database
 
@@ -250,9 +251,3 @@ def test_in_production_the_cookie_is_secure_and_bound_to_the_host(serve: Callabl
     for path in ("/api/users/me", "/sign-in", "/nowhere"):
         assert muster.client.get(path).headers["strict-transport-security"] == "max-age=31536000"
     assert cookie["value"] not in muster.log
-
-
-def let_pass(muster: Muster, browser: Browser, age: timedelta) -> None:
-    """Let time pass for the session and for the token in its cookie."""
-    browser.cookie = f"muster={sign_cookie(browser.token, age=int(age.total_seconds()))}"
-    make_older(muster, browser.token, age=age)

@@ -10,8 +10,8 @@ from app.core.errors import ForeignOrigin
 from app.core.settings import get_settings
 from app.http.cookies import require_own_origin
 from tests.support.assertions import assert_problem
-from tests.support.oauth_clients import App
 from tests.support.cookie_browser import LOGIN, LOGOUT, Browser
+from tests.support.oauth_clients import App
 from tests.support.servers import PASSWORD, Muster
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]

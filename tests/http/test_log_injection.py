@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests.scripts.test_start import environment
 from tests.support.databases import fresh_database
 from tests.support.hostile import head, raw
-from tests.support.phones import OPERATION
+from tests.support.ledgers import OPERATION
 from tests.support.processes import fork_script
 from tests.support.servers import PASSWORD, Muster, Tokens, text_of, wait_for
 from tests.support.sockets import Socket, new_room
+from tests.support.starts import environment
 
 pytestmark = pytest.mark.one_database
 

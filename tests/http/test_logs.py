@@ -13,11 +13,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.scripts.test_start import environment
 from tests.support.databases import ROOT, fresh_database
 from tests.support.redis_server import RedisServer
 from tests.support.servers import STARTUP, Muster, claims_of, wait_for
 from tests.support.sockets import Socket
+from tests.support.starts import environment
 
 pytestmark = pytest.mark.one_database
 

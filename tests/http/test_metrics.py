@@ -8,22 +8,20 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-import httpx
 import psycopg
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from app.core.errors import MetricsRefused
 from app.core.settings import get_settings
 from app.http.monitoring import check_scraper
 from app.models.job import JobKind, JobState
-from tests.scripts.test_start import environment, expect_refusal
 from tests.support.assertions import assert_problem
 from tests.support.databases import ROOT, fresh_database
-from tests.support.metrics import FAMILIES
-from tests.support.servers import NO_TLS, Muster, wait_for
+from tests.support.metrics import FAMILIES, number, scrape
+from tests.support.servers import Muster, wait_for
 from tests.support.sockets import Socket
+from tests.support.starts import environment, expect_refusal
 
 pytestmark = pytest.mark.one_database
 
@@ -31,22 +29,6 @@ Serve = Callable[..., Muster]
 
 TOKEN = "a token of the one who scrapes"
 OURS = ("muster_", "http_")  # Prometheus' client exports more: of the process
-Labels = frozenset[tuple[str, str]]
-
-
-def scrape(muster: Muster, **headers: str) -> dict[str, dict[Labels, float]]:
-    """{name: {labels: number}}."""
-    answer = httpx.get(f"{muster.url}/metrics", headers=headers, timeout=30, verify=NO_TLS)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, dict[Labels, float]] = {}
-    for family in text_string_to_metric_families(answer.text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
-    return found
-
-
-def number(found: dict[str, dict[Labels, float]], name: str, **labels: str) -> float:
-    return found.get(name, {}).get(frozenset(labels.items()), 0)
 
 
 # ---- Access ----

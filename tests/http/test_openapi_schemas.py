@@ -21,7 +21,7 @@ import app.models
 from app.models.base import MAX_ID
 from app.models.operation import Change, OperationPublic
 from app.models.types import format_time
-from tests.support.phones import Ledger
+from tests.support.ledgers import Ledger
 from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database

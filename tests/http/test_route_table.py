@@ -105,7 +105,7 @@ def shown(route: Route) -> str:
     return " ".join(route)
 
 
-def assert_refused(answer: httpx.Response, status: int, kind: str) -> None:
+def assert_no_access(answer: httpx.Response, status: int, kind: str) -> None:
     assert answer.status_code == status, answer.text
     if answer.request.url.path in OAUTH:  # RFC 6750 section 3.1 has no code for a caller who brings no token
         assert answer.json()["error"] == {"unauthenticated": "invalid_token"}.get(kind, kind.replace("-", "_"))
@@ -133,7 +133,7 @@ def test_a_route_needs_a_scope_that_exists_and_is_named_after_its_resource(secur
 def test_nobody_calls_a_secured_route_without_a_token(muster: Muster, secured: dict[Route, str]) -> None:
     for route in secured:
         answer = call(muster, route)
-        assert_refused(answer, 401, "unauthenticated")
+        assert_no_access(answer, 401, "unauthenticated")
         assert answer.headers["www-authenticate"] == 'Bearer realm="muster"'
 
 
@@ -141,7 +141,7 @@ def test_nobody_calls_a_secured_route_without_a_token(muster: Muster, secured: d
 def test_nobody_calls_a_secured_route_with_a_made_up_token(muster: Muster, secured: dict[Route, str]) -> None:
     for route in secured:
         answer = call(muster, route, Tokens(access_token="made.up.token"))
-        assert_refused(answer, 401, "invalid-token")
+        assert_no_access(answer, 401, "invalid-token")
         assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
@@ -166,11 +166,11 @@ def test_a_token_with_one_scope_opens_the_routes_that_need_it_and_no_others(
     for route, needed in secured.items():
         answer = call(muster, route, tokens)
         if scope == needed and route == EXPORT:
-            assert_refused(answer, 403, "insufficient-scope")
+            assert_no_access(answer, 403, "insufficient-scope")
         elif scope == needed:
             assert answer.status_code in {200, 202, 204, 400, 404, 422}, (shown(route), answer.text)
         else:
-            assert_refused(answer, 403, "insufficient-scope")
+            assert_no_access(answer, 403, "insufficient-scope")
             challenge = f'Bearer realm="muster", error="insufficient_scope", scope="{needed}"'
             assert answer.headers["www-authenticate"] == challenge
 

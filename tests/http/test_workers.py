@@ -17,9 +17,8 @@ from uvicorn import Config
 
 from app.core.shutdown import install_shutdown_handlers
 from scripts.start import Worker
-from tests.http.test_connections import assert_each_family_is_known_by_its_own_address, is_listening
-from tests.http.test_metrics import number, scrape
-from tests.scripts.test_start import has_ipv6
+from tests.support.connections import assert_each_family_is_known_by_its_own_address, has_ipv6, is_listening
+from tests.support.metrics import number, scrape
 from tests.support.processes import PlainProcess
 from tests.support.redis_server import RedisServer
 from tests.support.servers import NO_TLS, STARTUP, Muster, Tokens, wait_for

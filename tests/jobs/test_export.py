@@ -13,9 +13,9 @@ import pytest
 from app.jobs.export import exported_lists
 from app.models.base import all_tables
 from tests.support.assertions import assert_problem
-from tests.support.phones import OPERATION
+from tests.support.jobs import OwnJobs
+from tests.support.ledgers import OPERATION
 from tests.support.servers import PASSWORD, Muster, Tokens, hash_of
-from tests.support.workers import Board
 
 LISTS = ("account", *exported_lists(), "operations")
 # Tables that name an account and are in no list, and why.
@@ -26,44 +26,44 @@ NOT_LISTED = {
 }
 
 
-def export(board: Board, tokens: Tokens | None = None) -> httpx.Response:
-    return board.muster.client.post("/api/jobs/export", headers=(tokens or board.tokens).bearer)
+def export(own: OwnJobs, tokens: Tokens | None = None) -> httpx.Response:
+    return own.muster.client.post("/api/jobs/export", headers=(tokens or own.tokens).bearer)
 
 
-def download(board: Board, job_id: str, tokens: Tokens | None = None) -> httpx.Response:
-    return board.muster.client.get(f"/api/jobs/{job_id}/result", headers=(tokens or board.tokens).bearer)
+def download(own: OwnJobs, job_id: str, tokens: Tokens | None = None) -> httpx.Response:
+    return own.muster.client.get(f"/api/jobs/{job_id}/result", headers=(tokens or own.tokens).bearer)
 
 
 @pytest.fixture
-def board(muster: Muster) -> Board:
+def own(muster: Muster) -> OwnJobs:
     """Somebody with something in every list, and somebody else beside them."""
-    board = Board(muster, muster.register())
+    own = OwnJobs(muster, muster.register())
     other = muster.new_account()
-    for who, tokens in ((str(board.owner_id), board.tokens), (None, other.tokens())):
+    for who, tokens in ((str(own.owner_id), own.tokens), (None, other.tokens())):
         kept, deleted = [
             muster.client.post("/api/operations", json=OPERATION, headers=tokens.bearer).json() for _ in range(2)
         ]
         assert kept["id"] != deleted["id"]
         muster.client.delete(f"/api/operations/{deleted['id']}", headers=tokens.bearer)
         name = "mine" if who else "theirs"
-        for title, assignee in ((f"{name}, for nobody", None), (f"{name}, for the first", str(board.owner_id))):
+        for title, assignee in ((f"{name}, for nobody", None), (f"{name}, for the first", str(own.owner_id))):
             body = {"title": title, "assignee_id": assignee}
             assert muster.client.post("/api/tasks", json=body, headers=tokens.bearer).status_code == 201
-        message = {"text": f"=1+1 is {name}", "room": f"export-{board.owner_id.hex[-8:]}"}
+        message = {"text": f"=1+1 is {name}", "room": f"export-{own.owner_id.hex[-8:]}"}
         assert muster.client.post("/api/chat/messages", json=message, headers=tokens.bearer).status_code == 201
-    return board
+    return own
 
 
 @pytest.mark.slow
-def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) -> None:
-    tablet = board.account.sign_in(device="a tablet")
-    admin, path = board.muster.admin().tokens(), f"/api/users/{board.owner_id}"
-    assert board.muster.client.patch(path, json={"name": "Ada"}, headers=admin.bearer).status_code == 200
-    started = export(board)
+def test_an_archive_holds_everything_of_its_owner_and_no_secret(own: OwnJobs) -> None:
+    tablet = own.account.sign_in(device="a tablet")
+    admin, path = own.muster.admin().tokens(), f"/api/users/{own.owner_id}"
+    assert own.muster.client.patch(path, json={"name": "Ada"}, headers=admin.bearer).status_code == 200
+    started = export(own)
     assert (started.status_code, started.json()["kind"]) == (202, "export")
     job_id = str(started.json()["id"])
-    assert board.wait(job_id)["result"] == f"/api/jobs/{job_id}/result"
-    answer = download(board, job_id)
+    assert own.wait(job_id)["result"] == f"/api/jobs/{job_id}/result"
+    answer = download(own, job_id)
     assert answer.headers["content-type"] == "application/zip"
     assert answer.headers["content-disposition"] == 'attachment; filename="muster.zip"'
     with ZipFile(BytesIO(answer.content)) as archive:
@@ -72,7 +72,7 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     lists: dict[str, list[dict[str, Any]]] = {name: json.loads(files[f"{name}.json"]) for name in LISTS}
     tables = {name: list(csv.DictReader(StringIO(files[f"{name}.csv"], newline=""))) for name in LISTS}
     assert {name: len(rows) for name, rows in lists.items()} == {name: len(rows) for name, rows in tables.items()}
-    assert lists["account"] == [board.muster.me(board.tokens).json()]
+    assert lists["account"] == [own.muster.me(own.tokens).json()]
     assert {session["device"] for session in lists["sessions"]} >= {"a tablet"}
     assert "127.0.0.1" in {event["address"] for event in lists["events"] if event["event"] == "sign-in"}
     assert {event["address"] for event in lists["events"] if event["event"] == "account-renamed"} == {""}, "by an admin"
@@ -84,7 +84,7 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     assert [message["text"] for message in lists["messages"]] == ["=1+1 is mine"]
     assert [row["text"] for row in tables["messages"]] == ["'=1+1 is mine"]
     assert [job["kind"] for job in lists["jobs"]] == ["export"]
-    current = board.muster.client.get("/api/operations", headers=board.tokens.bearer).json()
+    current = own.muster.client.get("/api/operations", headers=own.tokens.bearer).json()
     assert lists["operations"] == current
     everything = "".join(files.values())
     times = set(re.findall(r"\d{4}-\d\d-\d\dT[^\",\r\n]*", everything))
@@ -92,10 +92,10 @@ def test_an_archive_holds_everything_of_its_owner_and_no_secret(board: Board) ->
     assert {time for time in times if not re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{6}Z", time)} == set()
     for secret in ("secret", "hash", PASSWORD, hash_of(PASSWORD), tablet.refresh, tablet.access):
         assert secret not in everything.removeprefix(files["README.txt"]), secret
-    assert board.account.email in files["README.txt"]
+    assert own.account.email in files["README.txt"]
 
-    taken_over = board.muster.new_account().tokens()
-    imported = board.muster.client.post(
+    taken_over = own.muster.new_account().tokens()
+    imported = own.muster.client.post(
         "/api/operations/import",
         content=files["operations.csv"],
         headers={**taken_over.bearer, "Content-Type": "text/csv"},
@@ -117,18 +117,18 @@ def test_every_table_that_names_an_account_is_in_the_archive() -> None:
 
 
 @pytest.mark.slow
-def test_an_archive_replaces_the_one_before_and_nobody_else_gets_it(board: Board) -> None:
-    first = str(export(board).json()["id"])
-    board.wait(first)
-    second = str(export(board).json()["id"])
-    board.wait(second)
-    assert [job["id"] for job in board.all() if job["kind"] == "export"] == [second]
-    by_kind = board.muster.client.get("/api/jobs?kind=statement", headers=board.tokens.bearer)
+def test_an_archive_replaces_the_one_before_and_nobody_else_gets_it(own: OwnJobs) -> None:
+    first = str(export(own).json()["id"])
+    own.wait(first)
+    second = str(export(own).json()["id"])
+    own.wait(second)
+    assert [job["id"] for job in own.all() if job["kind"] == "export"] == [second]
+    by_kind = own.muster.client.get("/api/jobs?kind=statement", headers=own.tokens.bearer)
     assert by_kind.json() == []
-    assert_problem(download(board, first), 404, "job-not-found")
-    admin, stranger = board.muster.admin().tokens(), board.muster.new_account().tokens()
-    assert_problem(download(board, second, admin), 404, "result-not-found")
-    assert_problem(download(board, second, stranger), 404, "job-not-found")
-    narrow = board.account.sign_in(scope="me jobs operations:read")
-    assert_problem(export(board, narrow), 403, "insufficient-scope")
-    assert_problem(download(board, second, narrow), 403, "insufficient-scope")
+    assert_problem(download(own, first), 404, "job-not-found")
+    admin, stranger = own.muster.admin().tokens(), own.muster.new_account().tokens()
+    assert_problem(download(own, second, admin), 404, "result-not-found")
+    assert_problem(download(own, second, stranger), 404, "job-not-found")
+    narrow = own.account.sign_in(scope="me jobs operations:read")
+    assert_problem(export(own, narrow), 403, "insufficient-scope")
+    assert_problem(download(own, second, narrow), 403, "insufficient-scope")

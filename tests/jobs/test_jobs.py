@@ -16,13 +16,13 @@ from sqlmodel import Session, col, select
 from app.jobs.queue import AT_ONCE, BEHIND_OTHERS
 from app.models.base import utcnow
 from app.models.job import Job
-from tests.http.test_connections import answer_on, is_listening
-from tests.http.test_connections import connected as connection_to
 from tests.support.assertions import assert_problem
+from tests.support.connections import answer_on, is_listening, raw_connection
+from tests.support.jobs import OwnJobs
 from tests.support.resources import pages
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, text_of, wait_for
-from tests.support.sessions import connected, is_refused, refreshed
-from tests.support.workers import SERVICE_WITH_PROBES, Board, service_with_probes
+from tests.support.sessions import is_refused, refreshed
+from tests.support.workers import SERVICE_WITH_PROBES, service_with_probes
 
 Serve = Callable[..., Muster]
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,14 +35,14 @@ def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
 
 
 @pytest.fixture
-def board(muster: Muster) -> Board:
-    return Board(muster)
+def own(muster: Muster) -> OwnJobs:
+    return OwnJobs(muster)
 
 
 @pytest.fixture
-def registered(muster: Muster) -> Board:
+def registered(muster: Muster) -> OwnJobs:
     """The jobs of a new account, to which a mail is on its way."""
-    return Board(muster, muster.register())
+    return OwnJobs(muster, muster.register())
 
 
 def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
@@ -55,12 +55,12 @@ def job_ids(muster: Muster, tokens: Tokens, **query: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Muster, board: Board) -> None:
-    first, second = board.start(), board.start()
-    assert job_ids(muster, board.tokens) == [second, first]
+def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Muster, own: OwnJobs) -> None:
+    first, second = own.start(), own.start()
+    assert job_ids(muster, own.tokens) == [second, first]
     stranger, admin = muster.new_account().tokens(), muster.admin().tokens()
     assert job_ids(muster, stranger) == []
-    owner = {"owner_id": str(board.owner_id)}
+    owner = {"owner_id": str(own.owner_id)}
     assert set(job_ids(muster, admin)) >= set(job_ids(muster, admin, **owner)) >= {first, second}
     assert job_ids(muster, admin, owner_id=str(uuid4())) == job_ids(muster, stranger, **owner) == []
     for method, path in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
@@ -71,10 +71,10 @@ def test_a_job_is_visible_to_its_owner_and_to_callers_with_users_read(muster: Mu
         for answer in answers:
             assert_problem(answer, 404, "job-not-found")
         assert answers[0].json() == answers[1].json()
-    assert muster.client.get(f"/api/jobs/{first}", headers=admin.bearer).json()["owner_id"] == str(board.owner_id)
+    assert muster.client.get(f"/api/jobs/{first}", headers=admin.bearer).json()["owner_id"] == str(own.owner_id)
 
 
-def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, registered: Board) -> None:
+def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, registered: OwnJobs) -> None:
     muster.mails(registered.account.email)
     admin = muster.admin().tokens()
     kinds = {job["kind"] for job in muster.client.get("/api/jobs?limit=200", headers=admin.bearer).json()}
@@ -83,32 +83,30 @@ def test_the_services_own_jobs_are_shown_to_admins_alone(muster: Muster, registe
     assert_problem(muster.client.delete(f"/api/jobs/{mail}", headers=registered.tokens.bearer), 404, "job-not-found")
 
 
-def test_the_list_of_jobs_has_pages_and_a_filter_by_state(muster: Muster, board: Board) -> None:
-    ids = [board.start() for _ in range(3)][::-1]
-    assert [[job["id"] for job in page] for page in pages(muster, board.tokens, "/jobs?limit=2")] == [ids[:2], ids[2:]]
+def test_the_list_of_jobs_has_pages_and_a_filter_by_state(muster: Muster, own: OwnJobs) -> None:
+    ids = [own.start() for _ in range(3)][::-1]
+    assert [[job["id"] for job in page] for page in pages(muster, own.tokens, "/jobs?limit=2")] == [ids[:2], ids[2:]]
     for job_id in ids:
-        board.wait(job_id)
-    assert job_ids(muster, board.tokens, state="done") == ids
-    assert job_ids(muster, board.tokens, state="failed") == []
+        own.wait(job_id)
+    assert job_ids(muster, own.tokens, state="done") == ids
+    assert job_ids(muster, own.tokens, state="failed") == []
 
 
 @pytest.mark.slow
-def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, board: Board, tmp_path: Path) -> None:
-    running = board.write(until=str(tmp_path / "never"))
-    board.wait(running, "running")
-    waiting = board.start(**{"from": "2026-01-01"})
-    wait_for(lambda: board.read(running)["progress"] == 0.5, what="progress")
-    assert_problem(
-        muster.client.get(f"/api/jobs/{running}/result", headers=board.tokens.bearer), 404, "result-not-found"
-    )
+def test_a_running_job_reports_its_progress_and_can_be_canceled(muster: Muster, own: OwnJobs, tmp_path: Path) -> None:
+    running = own.write(until=str(tmp_path / "never"))
+    own.wait(running, "running")
+    waiting = own.start(**{"from": "2026-01-01"})
+    wait_for(lambda: own.read(running)["progress"] == 0.5, what="progress")
+    assert_problem(muster.client.get(f"/api/jobs/{running}/result", headers=own.tokens.bearer), 404, "result-not-found")
     admin = muster.admin().tokens()
-    for job_id, tokens in ((waiting, board.tokens), (running, admin)):
+    for job_id, tokens in ((waiting, own.tokens), (running, admin)):
         assert muster.client.delete(f"/api/jobs/{job_id}", headers=tokens.bearer).status_code == 204
-    last = board.write()
-    board.wait(last)
-    assert {board.read(job_id)["state"] for job_id in (running, waiting)} == {"cancelled"}
-    assert board.read(waiting)["from"] == "2026-01-01T00:00:00.000000Z", "its period is still shown"
-    assert [effect for effect in board.effects() if effect in {running, waiting, last}] == [last]
+    last = own.write()
+    own.wait(last)
+    assert {own.read(job_id)["state"] for job_id in (running, waiting)} == {"cancelled"}
+    assert own.read(waiting)["from"] == "2026-01-01T00:00:00.000000Z", "its period is still shown"
+    assert [effect for effect in own.effects() if effect in {running, waiting, last}] == [last]
 
 
 # ---- Starting again ----
@@ -120,32 +118,32 @@ def retry(muster: Muster, tokens: Tokens, job_id: object) -> Response:
 
 @pytest.mark.slow
 def test_a_job_that_failed_or_was_canceled_starts_again_with_fresh_attempts(
-    muster: Muster, board: Board, tmp_path: Path
+    muster: Muster, own: OwnJobs, tmp_path: Path
 ) -> None:
     stranger, admin = muster.new_account().tokens(), muster.admin().tokens()
-    running = board.write(until=str(tmp_path / "gate"))
-    board.wait(running, "running")
-    assert_problem(retry(muster, board.tokens, running), 409, "job-not-ended")
+    running = own.write(until=str(tmp_path / "gate"))
+    own.wait(running, "running")
+    assert_problem(retry(muster, own.tokens, running), 409, "job-not-ended")
     assert_problem(retry(muster, stranger, running), 404, "job-not-found")
-    assert muster.client.delete(f"/api/jobs/{running}", headers=board.tokens.bearer).status_code == 204
-    answer = retry(muster, board.tokens, running)  # while its first run has not noticed yet
+    assert muster.client.delete(f"/api/jobs/{running}", headers=own.tokens.bearer).status_code == 204
+    answer = retry(muster, own.tokens, running)  # while its first run has not noticed yet
     assert (answer.status_code, answer.headers["location"]) == (202, f"/api/jobs/{running}")
     assert (answer.json()["state"], answer.json()["attempts"]) == ("waiting", 0)
     (tmp_path / "gate").touch()
-    assert board.wait(running)["attempts"] == 1
+    assert own.wait(running)["attempts"] == 1
 
-    failed = board.write(state="failed", attempts=4)
+    failed = own.write(state="failed", attempts=4)
     assert_problem(retry(muster, stranger, failed), 404, "job-not-found")
     assert retry(muster, admin, failed).status_code == 202
-    assert (board.wait(failed)["attempts"], board.read(failed)["error"]) == (1, None)
+    assert (own.wait(failed)["attempts"], own.read(failed)["error"]) == (1, None)
     assert_problem(retry(muster, admin, failed), 409, "job-not-ended")
-    assert board.effects().count(running) == board.effects().count(failed) == 1
+    assert own.effects().count(running) == own.effects().count(failed) == 1
 
     events = muster.client.get("/api/audit?event=job-retried", headers=admin.bearer).json()
     recorded = [
         (event["user_id"], event["details"]) for event in events if event["details"]["job_id"] in {running, failed}
     ]
-    assert recorded == [(str(board.owner_id), {"job_id": failed, "kind": "statement"})]
+    assert recorded == [(str(own.owner_id), {"job_id": failed, "kind": "statement"})]
 
 
 def test_a_mail_that_was_given_up_is_sent_when_an_admin_starts_it_again(muster: Muster) -> None:
@@ -153,7 +151,7 @@ def test_a_mail_that_was_given_up_is_sent_when_an_admin_starts_it_again(muster: 
     account, admin = muster.new_account(), muster.admin().tokens()
     mail = Job(kind="mail", queue="high", state="running", attempts=8, started_at=utcnow(), heartbeat_at=LONG_AGO)
     mail.arguments = {"template": "reset", "to": account.email}
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(insert(Job).values(**mail.model_dump()))
     path = f"/api/jobs/{mail.id}"
     given_up = wait_for(
@@ -168,16 +166,16 @@ def test_a_mail_that_was_given_up_is_sent_when_an_admin_starts_it_again(muster: 
 # ---- Deletion, and mails ----
 
 
-def test_deleting_the_account_deletes_its_jobs(muster: Muster, board: Board) -> None:
-    board.wait(board.start())
+def test_deleting_the_account_deletes_its_jobs(muster: Muster, own: OwnJobs) -> None:
+    own.wait(own.start())
     body = {"current_password": PASSWORD}
-    answer = muster.client.request("DELETE", "/api/users/me", json=body, headers=board.tokens.bearer)
+    answer = muster.client.request("DELETE", "/api/users/me", json=body, headers=own.tokens.bearer)
     assert answer.status_code == 204
-    owner = board.owner_id.hex if muster.database_url.startswith("sqlite") else board.owner_id
+    owner = own.owner_id.hex if muster.database_url.startswith("sqlite") else own.owner_id
     assert muster.sql("SELECT id FROM job WHERE owner_id = :owner", owner=owner) == []
 
 
-def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, registered: Board) -> None:
+def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, registered: OwnJobs) -> None:
     for email in (registered.account.email, f"{uuid4().hex}@example.com"):
         assert muster.client.post("/api/auth/forgot-password", json={"email": email}).status_code == 202
     muster.mails(registered.account.email, subject="Reset your password")
@@ -189,7 +187,7 @@ def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, reg
     assert any("reset" in each for each in arguments())
 
 
-def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, registered: Board) -> None:
+def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, registered: OwnJobs) -> None:
     mail = muster.mails(registered.account.email)[0]
     job_id = str(mail["Message-ID"])[1:].partition("@")[0]
     name = job_id.replace("-", "") if muster.database_url.startswith("sqlite") else job_id
@@ -200,7 +198,7 @@ def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, regis
     assert [mail["Message-ID"] for mail in again] == [f"<{job_id}@muster>"]  # in the outbox it is even the same file
 
 
-def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, registered: Board) -> None:
+def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, registered: OwnJobs) -> None:
     mail = muster.mails(registered.account.email)[0]
     assert mail.get_content_type() == "multipart/alternative"
     link = text_of(mail).partition("address:\n")[2].split()[0]
@@ -210,27 +208,27 @@ def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, registered: Bo
 LABEL = "<b>phone</b> v1.2 https:/\x07/evil.example me@evil.example www.evil.example evil\u3002example"
 
 
-def theft_mail(board: Board) -> EmailMessage:
-    first = board.account.sign_in(device=LABEL)
-    refreshed(board.muster, refreshed(board.muster, first))
-    assert is_refused(board.muster.refresh(first.refresh))
-    return board.muster.mails(board.account.email, subject="A device was signed out")[0]
+def theft_mail(own: OwnJobs) -> EmailMessage:
+    first = own.account.sign_in(device=LABEL)
+    refreshed(own.muster, refreshed(own.muster, first))
+    assert is_refused(own.muster.refresh(first.refresh))
+    return own.muster.mails(own.account.email, subject="A device was signed out")[0]
 
 
-def test_a_device_name_is_escaped_in_mail_and_loses_its_links(board: Board) -> None:
-    board.verify()
-    mail = theft_mail(board)
+def test_a_device_name_is_escaped_in_mail_and_loses_its_links(own: OwnJobs) -> None:
+    own.verify()
+    mail = theft_mail(own)
     assert "so we signed it out: <b>phone</b> v1.2." in text_of(mail).replace("\n", " ")
     assert "&lt;b&gt;phone&lt;/b&gt;" in text_of(mail, "html")
 
 
-def test_mail_to_an_unverified_address_contains_no_text_of_a_person(board: Board) -> None:
-    mail = theft_mail(board)
+def test_mail_to_an_unverified_address_contains_no_text_of_a_person(own: OwnJobs) -> None:
+    mail = theft_mail(own)
     assert "so we signed it out: a device." in text_of(mail).replace("\n", " ")
     assert "phone" not in text_of(mail, "html")
 
 
-def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Muster, registered: Board) -> None:
+def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Muster, registered: OwnJobs) -> None:
     muster.mails(registered.account.email)
     later = utcnow() + timedelta(hours=1)
     with Session(muster.engine) as session:
@@ -257,35 +255,35 @@ def test_many_mails_of_one_person_let_those_of_others_overtake_them(muster: Must
 def test_waiting_and_running_jobs_survive_a_killed_service(database_url: str, folder: Path, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
     with Muster(database_url, folder, app=SERVICE_WITH_PROBES) as muster:
-        board = Board(muster)
-        running, waiting = board.write(until=str(go_on)), board.write()
-        board.wait(running, "running")
+        own = OwnJobs(muster)
+        running, waiting = own.write(until=str(go_on)), own.write()
+        own.wait(running, "running")
         muster.kill()
         go_on.touch()
         muster.start()
-        assert board.wait(waiting)["attempts"] == 1
-        assert board.wait(running)["attempts"] == 2
-        assert sorted(board.effects()) == sorted([running, waiting])
+        assert own.wait(waiting)["attempts"] == 1
+        assert own.wait(running)["attempts"] == 2
+        assert sorted(own.effects()) == sorted([running, waiting])
 
 
 @pytest.mark.slow
-def test_a_stopping_service_releases_its_running_jobs(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_a_stopping_service_releases_its_running_jobs(muster: Muster, own: OwnJobs, tmp_path: Path) -> None:
     go_on = tmp_path / "go on"
-    job_id = board.write(until=str(go_on))
-    board.wait(job_id, "running")
+    job_id = own.write(until=str(go_on))
+    own.wait(job_id, "running")
     stop_by_sigterm_and_ctrl_c(muster)
     rows = muster.sql("SELECT state, attempts FROM job WHERE id = :id", id=UUID(job_id).hex)
     assert [tuple(row) for row in rows] == [("waiting", 0)]
     go_on.touch()
     muster.start()
-    assert board.wait(job_id)["attempts"] == 1
-    assert board.effects().count(job_id) == 1
+    assert own.wait(job_id)["attempts"] == 1
+    assert own.effects().count(job_id) == 1
 
 
 def stop_by_sigterm_and_ctrl_c(muster: Muster) -> None:
     """Send both signals: the second would make uvicorn exit at once, without closing anything."""
     assert muster.process is not None
-    with connection_to(muster) as idle:  # it is waited for, so there is time for both
+    with raw_connection(muster) as idle:  # it is waited for, so there is time for both
         answer_on(idle)
         muster.process.terminate()
         wait_for(lambda: not is_listening(muster), what="the first to be handled")
@@ -295,7 +293,7 @@ def stop_by_sigterm_and_ctrl_c(muster: Muster) -> None:
     muster.stop()
 
 
-def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, registered: Board) -> None:
+def test_a_request_that_is_rolled_back_leaves_no_job(muster: Muster, registered: OwnJobs) -> None:
     body = {"email": registered.account.email, "password": PASSWORD}
     assert muster.client.post("/api/auth/register", json=body).status_code == 409
     registered.wait(registered.start())

@@ -18,12 +18,12 @@ from app.models.job import Job
 from app.models.operation import IdempotencyKey, Imported, Operation
 from app.models.refresh_token import RefreshToken
 from app.models.user import User
-from tests.support.assertions import assert_problem, assert_signed_out
-from tests.support.oauth_clients import App
+from tests.support.assertions import assert_problem
 from tests.support.databases import fresh_database
-from tests.support.phones import Ledger
+from tests.support.ledgers import Ledger
+from tests.support.oauth_clients import App
 from tests.support.servers import Muster, Tokens, wait_for
-from tests.support.sessions import connected
+from tests.support.sessions import assert_signed_out
 from tests.support.workers import SERVICE_WITH_PROBES
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=181)  # REFRESH_ABSOLUTE_TTL is 180 days
@@ -43,18 +43,18 @@ def purges(muster: Muster) -> list[str]:
 
 def purge_again(muster: Muster) -> None:
     before = len(purges(muster))
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(insert(Job).values(**Job(kind="purge", queue="default").model_dump()))
     wait_for(lambda: purges(muster)[before:] == ["done"], what="a purge")
 
 
 def change(muster: Muster, table: type[SQLModel], *conditions: Any, **values: Any) -> None:
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(update(table).where(*conditions).values(**values))
 
 
 def ids(muster: Muster, column: Any, *conditions: Any) -> set[Any]:
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         return set(connection.execute(select(col(column)).where(*conditions)).scalars())
 
 
@@ -72,7 +72,7 @@ def test_any_number_of_processes_schedule_one_purge_a_day(muster: Muster) -> Non
 def test_the_purge_deletes_audit_events_that_are_a_year_old(muster: Muster) -> None:
     year = datetime.now(UTC) - timedelta(days=365)
     rows = [AuditEvent(id=uuid7_at(year + timedelta(minutes=minutes)), event="sign-in") for minutes in (-5, 5)]
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(insert(AuditEvent), [row.model_dump() for row in rows])
     purge_again(muster)
     assert ids(muster, AuditEvent.id) & {row.id for row in rows} == {rows[1].id}
@@ -177,6 +177,6 @@ def test_the_highest_id_is_never_issued_again(muster: Muster) -> None:
 
 
 def floor(muster: Muster, ledger: Ledger) -> int:
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         found = select(col(User.operations_floor)).where(col(User.id) == UUID(ledger.owner_id))
         return int(connection.execute(found).scalar_one())

@@ -16,9 +16,9 @@ from app.ledger.statement import CSV, PAGE, make_statement, read_file
 from app.models.operation import OperationPublic
 from app.models.period import Period
 from tests.support.assertions import assert_problem
-from tests.support.phones import Ledger
+from tests.support.jobs import OwnJobs
+from tests.support.ledgers import Ledger
 from tests.support.servers import Muster
-from tests.support.workers import Board
 
 OPERATIONS: list[dict[str, Any]] = [
     {"date": "2026-01-31T23:59:59Z", "type": "buy", "instrument_type": "BTC", "quantity": "0.1"},
@@ -29,40 +29,40 @@ OPERATIONS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def board(muster: Muster) -> Board:
+def own(muster: Muster) -> OwnJobs:
     """Somebody with operations."""
-    ledger, board = Ledger(muster), Board(muster)
-    ledger.tokens = board.tokens
+    ledger, own = Ledger(muster), OwnJobs(muster)
+    ledger.tokens = own.tokens
     for operation in OPERATIONS:
         ledger.add(**operation)
     gone = ledger.add(date="2026-02-02T00:00:00Z")
     assert ledger.delete(gone["id"]).status_code == 204
-    return board
+    return own
 
 
-def result(board: Board, job_id: str, headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
-    path = board.wait(job_id)["result"]
-    sent = {**board.tokens.bearer, **(headers or {})}
-    answer = board.muster.client.get(path, params=query, headers=sent)
+def result(own: OwnJobs, job_id: str, headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
+    path = own.wait(job_id)["result"]
+    sent = {**own.tokens.bearer, **(headers or {})}
+    answer = own.muster.client.get(path, params=query, headers=sent)
     assert answer.status_code == 200
     return answer
 
 
-def test_the_table_holds_the_operations_of_the_period_newest_first(board: Board) -> None:
-    answer = result(board, board.start(**{"from": "2026-02-01", "to": "2026-03-01T00:00:00Z"}))
+def test_the_table_holds_the_operations_of_the_period_newest_first(own: OwnJobs) -> None:
+    answer = result(own, own.start(**{"from": "2026-02-01", "to": "2026-03-01T00:00:00Z"}))
     assert answer.headers["content-type"].startswith("text/csv")
     assert "attachment" in answer.headers["content-disposition"]
     rows = list(csv.DictReader(StringIO(answer.text)))
     assert [(row["type"], row["quantity"]) for row in rows] == [("<i>sell</i>", "999999999999.1"), ("buy", "0.2")]
-    everything = result(board, board.start()).text
-    exported = board.muster.client.get("/api/operations/export", headers=board.tokens.bearer).text
+    everything = result(own, own.start()).text
+    exported = own.muster.client.get("/api/operations/export", headers=own.tokens.bearer).text
     assert everything == exported
 
 
-def test_the_document_names_its_owner_has_totals_holdings_and_a_chart_and_runs_no_script(board: Board) -> None:
-    board.muster.client.patch("/api/users/me", json={"name": "Ada <b>"}, headers=board.tokens.bearer)
-    job_id = board.start(**{"from": "2026-01-01", "to": "2027-01-01"})
-    answer = result(board, job_id, format="html")
+def test_the_document_names_its_owner_has_totals_holdings_and_a_chart_and_runs_no_script(own: OwnJobs) -> None:
+    own.muster.client.patch("/api/users/me", json={"name": "Ada <b>"}, headers=own.tokens.bearer)
+    job_id = own.start(**{"from": "2026-01-01", "to": "2027-01-01"})
+    answer = result(own, job_id, format="html")
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
     page = answer.text
@@ -76,7 +76,7 @@ def test_the_document_names_its_owner_has_totals_holdings_and_a_chart_and_runs_n
     newest = [["2026-03-01", "00:00", "buy", "btc", "string", "5"]]
     assert [row for row in texts if row in [*totals, *holdings, *newest]] == [*totals, *holdings, *newest]
     assert re.findall(r"<title>(.*: [1-9])</title>", page) == ["2026-01: 1", "2026-02: 2", "2026-03: 1"]
-    assert result(board, job_id, {"Accept": "text/html,*/*;q=0.8"}).headers["content-type"].startswith("text/csv")
+    assert result(own, job_id, {"Accept": "text/html,*/*;q=0.8"}).headers["content-type"].startswith("text/csv")
 
 
 def test_long_tables_of_the_document_are_truncated_and_say_so() -> None:
@@ -96,35 +96,35 @@ def test_long_tables_of_the_document_are_truncated_and_say_so() -> None:
 
 
 def test_a_statement_of_an_empty_period_is_generated(muster: Muster) -> None:
-    board = Board(muster)
-    job_id = board.start(to="2000-01-01")
-    assert result(board, job_id).text.count("\n") == 1
-    assert "No operations in this period." in result(board, job_id, format="html").text
+    own = OwnJobs(muster)
+    job_id = own.start(to="2000-01-01")
+    assert result(own, job_id).text.count("\n") == 1
+    assert "No operations in this period." in result(own, job_id, format="html").text
 
 
-def test_a_statement_is_mailed_on_request_with_both_files(board: Board) -> None:
-    board.verify()
-    job_id = board.start(mail=True)
-    mail = board.muster.mails(board.account.email, subject="Your statement")[0]
+def test_a_statement_is_mailed_on_request_with_both_files(own: OwnJobs) -> None:
+    own.verify()
+    job_id = own.start(mail=True)
+    mail = own.muster.mails(own.account.email, subject="Your statement")[0]
     files = {part.get_filename(): part.get_content() for part in mail.iter_attachments()}
     assert {"statement.csv", "statement.html"} == files.keys()
-    assert files["statement.csv"].replace("\r\n", "\n") == result(board, job_id).text.replace("\r\n", "\n")
+    assert files["statement.csv"].replace("\r\n", "\n") == result(own, job_id).text.replace("\r\n", "\n")
 
 
-def test_the_job_says_what_its_statement_covers(board: Board) -> None:
-    job_id = board.start(**{"from": "2026-02-01", "to": "2026-03-01"})
-    table = result(board, job_id)
-    job = next(each for each in board.all() if each["id"] == job_id)
+def test_the_job_says_what_its_statement_covers(own: OwnJobs) -> None:
+    job_id = own.start(**{"from": "2026-02-01", "to": "2026-03-01"})
+    table = result(own, job_id)
+    job = next(each for each in own.all() if each["id"] == job_id)
     assert (job["from"], job["to"]) == ("2026-02-01T00:00:00.000000Z", "2026-03-01T00:00:00.000000Z")
     assert (job["count"], job["size"]) == (2, len(table.content))
 
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("end", ["2026-01-31", "2026-02-01"])
-def test_a_period_that_ends_before_it_begins_is_refused_with_an_error_at_its_end(board: Board, end: str) -> None:
-    period, headers = {"from": "2026-02-01", "to": end}, board.tokens.bearer
-    started = board.muster.client.post("/api/jobs/statement", json=period, headers=headers)
-    listed = board.muster.client.get("/api/operations", params=period, headers=headers)
+def test_a_period_that_ends_before_it_begins_is_refused_with_an_error_at_its_end(own: OwnJobs, end: str) -> None:
+    period, headers = {"from": "2026-02-01", "to": end}, own.tokens.bearer
+    started = own.muster.client.post("/api/jobs/statement", json=period, headers=headers)
+    listed = own.muster.client.get("/api/operations", params=period, headers=headers)
     for answer, where in ((started, "body"), (listed, "query")):
         assert_problem(answer, 422, "invalid")
         (mistake,) = answer.json()["errors"]
@@ -133,31 +133,31 @@ def test_a_period_that_ends_before_it_begins_is_refused_with_an_error_at_its_end
 
 @pytest.mark.one_database
 @pytest.mark.parametrize("body", [{"from": "yesterday"}, {"since": "2026-01-01"}, {"mail": "yes"}, []])
-def test_an_invalid_period_is_rejected(board: Board, body: object) -> None:
-    answer = board.muster.client.post("/api/jobs/statement", json=body, headers=board.tokens.bearer)
+def test_an_invalid_period_is_rejected(own: OwnJobs, body: object) -> None:
+    answer = own.muster.client.post("/api/jobs/statement", json=body, headers=own.tokens.bearer)
     assert_problem(answer, 422, "invalid")
 
 
 @pytest.mark.one_database
-def test_an_unverified_address_gets_no_statement(board: Board) -> None:
-    answer = board.muster.client.post("/api/jobs/statement", json={"mail": True}, headers=board.tokens.bearer)
+def test_an_unverified_address_gets_no_statement(own: OwnJobs) -> None:
+    answer = own.muster.client.post("/api/jobs/statement", json={"mail": True}, headers=own.tokens.bearer)
     assert_problem(answer, 422, "invalid")
     assert answer.json()["errors"][0]["loc"] == ["body", "mail"]
 
 
-def test_a_statement_requires_the_scope_to_read_operations(board: Board) -> None:
-    job = board.start()
-    narrow = board.account.sign_in(scope="jobs").bearer
+def test_a_statement_requires_the_scope_to_read_operations(own: OwnJobs) -> None:
+    job = own.start()
+    narrow = own.account.sign_in(scope="jobs").bearer
     for method, path in (("POST", "/api/jobs/statement"), ("GET", f"/api/jobs/{job}/result")):
-        answer = board.muster.client.request(method, path, json={}, headers=narrow)
+        answer = own.muster.client.request(method, path, json={}, headers=narrow)
         assert (answer.status_code, answer.json().get("scope")) == (403, "operations:read")
 
 
 @pytest.mark.slow
 def test_a_long_statement_is_generated_in_batches(muster: Muster) -> None:
-    board, count = Board(muster), 3 * BATCH + 1
+    own, count = OwnJobs(muster), 3 * BATCH + 1
     lines = ["type,figi,quantity,date", *(f"buy,X{n},1,2026-01-01T00:00:00Z" for n in range(count))]
-    headers = {**board.tokens.bearer, "Content-Type": "text/csv"}
+    headers = {**own.tokens.bearer, "Content-Type": "text/csv"}
     answer = muster.client.post("/api/operations/import", content="\n".join(lines), headers=headers)
     assert answer.status_code == 201
-    assert result(board, board.start()).text.count("\n") == 1 + count
+    assert result(own, own.start()).text.count("\n") == 1 + count

@@ -14,10 +14,10 @@ from sqlmodel import col
 
 from app.models.job import Job
 from tests.support.databases import ROOT
+from tests.support.jobs import OwnJobs
 from tests.support.redis_server import RedisServer
 from tests.support.servers import STARTUP, Muster, wait_for
-from tests.support.sessions import connected
-from tests.support.workers import Board, Worker, service_with_probes
+from tests.support.workers import Worker, service_with_probes
 
 pytestmark = pytest.mark.slow
 
@@ -30,41 +30,41 @@ def muster(kind: str, folder: Path, postgres: str, redis: RedisServer) -> Iterat
 
 
 @pytest.fixture
-def board(muster: Muster, redis: RedisServer) -> Board:
+def own(muster: Muster, redis: RedisServer) -> OwnJobs:
     redis.client.flushall()
-    return Board(muster)
+    return OwnJobs(muster)
 
 
-def test_a_job_whose_worker_is_killed_stopped_or_frozen_ends_once(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_a_job_whose_worker_is_killed_stopped_or_frozen_ends_once(muster: Muster, own: OwnJobs, tmp_path: Path) -> None:
     """One story, in which a worker takes over from the one before."""
     go_on = [tmp_path / f"go on {number}" for number in range(3)]
-    job_id = board.write(until=str(go_on[0]))
+    job_id = own.write(until=str(go_on[0]))
     with Worker(muster) as killed:
-        board.wait(job_id, "running")
+        own.wait(job_id, "running")
         killed.kill()
-    assert board.wait(job_id, "waiting")["attempts"] == 1
+    assert own.wait(job_id, "waiting")["attempts"] == 1
     go_on[0].touch()
     with Worker(muster):
-        assert board.wait(job_id)["attempts"] == 2
-        released = board.write(until=str(go_on[1]))
-        board.wait(released, "running")
-    assert board.read(released)["state"] == "waiting", "its worker was stopped"
+        assert own.wait(job_id)["attempts"] == 2
+        released = own.write(until=str(go_on[1]))
+        own.wait(released, "running")
+    assert own.read(released)["state"] == "waiting", "its worker was stopped"
     go_on[1].touch()
     with Worker(muster) as slow:
-        assert board.wait(released)["attempts"] == 1
-        lost = board.write(until=str(go_on[2]))
-        board.wait(lost, "running")
-        stop_until_taken_back(slow, board, lost)
+        assert own.wait(released)["attempts"] == 1
+        lost = own.write(until=str(go_on[2]))
+        own.wait(lost, "running")
+        stop_until_taken_back(slow, own, lost)
         go_on[2].touch()
         with Worker(muster):
-            board.wait(lost)
+            own.wait(lost)
             os.kill(slow.process.pid, signal.SIGCONT)
-            later = board.write()
-            board.wait(later)
-    assert [board.effects().count(each) for each in (job_id, released, lost)] == [1, 1, 1]
+            later = own.write()
+            own.wait(later)
+    assert [own.effects().count(each) for each in (job_id, released, lost)] == [1, 1, 1]
 
 
-def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
+def stop_until_taken_back(worker: Worker, own: OwnJobs, job_id: str) -> None:
     """Freeze the worker with SIGSTOP until its job is taken back.
 
     A worker that is stopped inside a transaction would keep its lock, on PostgreSQL for the 60 s of
@@ -75,8 +75,8 @@ def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
     def taken_back() -> bool:
         os.kill(worker.process.pid, signal.SIGSTOP)
         try:
-            assert_not_locked(board, job_id)
-            board.wait(job_id, "waiting", seconds=10)
+            assert_not_locked(own, job_id)
+            own.wait(job_id, "waiting", seconds=10)
         except (AssertionError, OperationalError):
             os.kill(worker.process.pid, signal.SIGCONT)
             return False
@@ -86,22 +86,22 @@ def stop_until_taken_back(worker: Worker, board: Board, job_id: str) -> None:
     wait_for(taken_back, what="a stop without a lock", seconds=300)
 
 
-def assert_not_locked(board: Board, job_id: str) -> None:
+def assert_not_locked(own: OwnJobs, job_id: str) -> None:
     """Write the job's row as it is, which waits for half a second at most."""
     patience = {"sqlite": "PRAGMA busy_timeout = 500", "postgresql": "SET LOCAL lock_timeout = 500"}
-    with connected(board.muster) as connection:
+    with own.muster.engine.begin() as connection:
         connection.execute(text(patience[connection.dialect.name]))
         connection.execute(update(Job).where(col(Job.id) == UUID(job_id)).values(progress=Job.progress))
 
 
-def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster, board: Board) -> None:
-    often, once = board.write(state="running", attempts=4), board.write(state="running", attempts=1)
-    archive = board.write(kind="export", state="running", attempts=4)
-    job = board.wait(often, "failed")
+def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster, own: OwnJobs) -> None:
+    often, once = own.write(state="running", attempts=4), own.write(state="running", attempts=1)
+    archive = own.write(kind="export", state="running", attempts=4)
+    job = own.wait(often, "failed")
     ticket = job["error"].partition("ticket ")[2][:12]
     wait_for(lambda: ticket in muster.log, what="the ticket in the log")  # it is written after the row
-    assert board.wait(once, "waiting")["attempts"] == 1
-    board.wait(archive, "failed")
+    assert own.wait(once, "waiting")["attempts"] == 1
+    own.wait(archive, "failed")
     rows = muster.sql("SELECT arguments FROM job WHERE kind = 'mail' AND state = 'waiting'")
     waiting = [str(row.arguments) for row in rows if "job-failed" in str(row.arguments)]
     assert [name for name in ("statement", "archive") if any(name in arguments for arguments in waiting)] == [
@@ -111,64 +111,64 @@ def test_without_a_worker_a_job_that_was_tried_often_enough_fails(muster: Muster
 
 
 @pytest.mark.one_database
-def test_jobs_that_redis_lost_are_sent_again_while_others_wait_in_the_queue(board: Board, redis: RedisServer) -> None:
-    lost, kept = board.start(), board.start()
+def test_jobs_that_redis_lost_are_sent_again_while_others_wait_in_the_queue(own: OwnJobs, redis: RedisServer) -> None:
+    lost, kept = own.start(), own.start()
     wait_for(lambda: {lost, kept} <= set(redis.holds("default")), what="both messages")
     while lost in redis.holds("default"):
         redis.client.rpop("default")
     assert kept in redis.holds("default")
     wait_for(lambda: lost in redis.holds("default"), what="the lost one")
-    board.forget([lost, kept])
+    own.forget([lost, kept])
 
 
 @pytest.mark.one_database
 def test_a_high_job_starts_before_default_ones_that_waited_longer(
-    muster: Muster, board: Board, redis: RedisServer, tmp_path: Path
+    muster: Muster, own: OwnJobs, redis: RedisServer, tmp_path: Path
 ) -> None:
     one_job = ("--concurrency", "1")
     with Worker(muster, *one_job):
-        assert started_before_a_high_one(board, redis, tmp_path / "first", workers=1) == 0
+        assert started_before_a_high_one(own, redis, tmp_path / "first", workers=1) == 0
         with Worker(muster, *one_job):
             # The other one takes default jobs until the high one has begun: some of them, and all without an order.
-            assert started_before_a_high_one(board, redis, tmp_path / "second", workers=2) < 10
+            assert started_before_a_high_one(own, redis, tmp_path / "second", workers=2) < 10
 
 
-def started_before_a_high_one(board: Board, redis: RedisServer, go_on: Path, *, workers: int) -> int:
+def started_before_a_high_one(own: OwnJobs, redis: RedisServer, go_on: Path, *, workers: int) -> int:
     """The number of default jobs that started before a high one, of 30 that waited while each worker was busy."""
-    for job_id in board.write_many(workers, until=str(go_on)):
-        board.wait(job_id, "running")
-    waiting = set(board.write_many(30))
+    for job_id in own.write_many(workers, until=str(go_on)):
+        own.wait(job_id, "running")
+    waiting = set(own.write_many(30))
     wait_for(lambda: waiting <= set(redis.holds("default")), what="30 messages")
-    high = board.write(queue="high")
+    high = own.write(queue="high")
     wait_for(lambda: high in redis.holds("high"), what="one more")
     go_on.touch()
-    begun = board.wait(high)["started_at"]
-    first = [job for job in board.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
-    board.forget(waiting)
+    begun = own.wait(high)["started_at"]
+    first = [job for job in own.all() if job["id"] in waiting and (job["started_at"] or "Z") < begun]
+    own.forget(waiting)
     return len(first)
 
 
 @pytest.mark.one_database
-def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, board: Board) -> None:
-    default, high = board.write(), board.write(queue="high")
+def test_a_worker_of_one_queue_leaves_the_other_alone(muster: Muster, own: OwnJobs) -> None:
+    default, high = own.write(), own.write(queue="high")
     with Worker(muster, "--queues", "high"):
-        board.wait(high)
-        assert board.read(default)["state"] == "waiting"
+        own.wait(high)
+        assert own.read(default)["state"] == "waiting"
 
 
 @pytest.mark.one_database
-def test_redis_holds_the_id_of_a_job_and_nothing_else_about_it(board: Board, redis: RedisServer) -> None:
-    job_id = board.start()
+def test_redis_holds_the_id_of_a_job_and_nothing_else_about_it(own: OwnJobs, redis: RedisServer) -> None:
+    job_id = own.start()
     wait_for(lambda: job_id in redis.holds("default"), what="a message")
 
 
 @pytest.mark.one_database
-def test_the_script_starts_a_worker_from_any_folder(muster: Muster, board: Board, tmp_path: Path) -> None:
+def test_the_script_starts_a_worker_from_any_folder(muster: Muster, own: OwnJobs, tmp_path: Path) -> None:
     command = [str(ROOT / "scripts" / "worker"), "--queues", "default"]
-    job_id = board.start()
+    job_id = own.start()
     with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **muster.settings}) as process:
         try:
-            board.wait(job_id)
+            own.wait(job_id)
             process.terminate()
             process.wait(STARTUP)
         finally:

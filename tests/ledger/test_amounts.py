@@ -9,7 +9,7 @@ import pytest
 
 from app.core.dialects import ExactSum
 from tests.support.assertions import assert_problem
-from tests.support.phones import OPERATION, Ledger
+from tests.support.ledgers import OPERATION, Ledger
 from tests.support.servers import Muster
 
 

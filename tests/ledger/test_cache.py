@@ -11,7 +11,7 @@ from redis import Redis
 
 from app.core import metrics
 from app.core.cache import Cache
-from tests.support.phones import Ledger
+from tests.support.ledgers import Ledger
 from tests.support.redis_server import RedisServer
 from tests.support.servers import Muster, free_port
 

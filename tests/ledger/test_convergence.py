@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from scripts.phone import Offline
-from tests.support.phones import OPERATION, Device, Ledger
+from tests.support.concurrency import at_once
+from tests.support.ledgers import OPERATION, Ledger
+from tests.support.phones import Device
 from tests.support.servers import Muster, wait_for
-from tests.support.sessions import at_once
 
 pytestmark = pytest.mark.slow
 

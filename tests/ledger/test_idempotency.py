@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.phones import OPERATION, Ledger
+from tests.support.ledgers import OPERATION, Ledger
 from tests.support.servers import Muster
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.phones import FIELDS, OPERATION, PATH, Ledger
+from tests.support.ledgers import FIELDS, OPERATION, PATH, Ledger
 from tests.support.servers import Muster
 
 

@@ -28,14 +28,13 @@ from app.ledger.csv_format import decode
 from app.ledger.imports import BATCH, by_date
 from app.models.types import format_amount
 from app.services import IMPORTS_OF_ONE, MAX_IMPORTS
-from tests.http.test_metrics import number, scrape
 from tests.support.assertions import assert_problem
+from tests.support.concurrency import blocked, wait_until_blocked
 from tests.support.databases import fresh_database
 from tests.support.hostile import head
-from tests.support.phones import FIELDS, OPERATION, Ledger
-from tests.support.resources import blocked, wait_until_blocked
+from tests.support.ledgers import FIELDS, OPERATION, Ledger
+from tests.support.metrics import number, scrape
 from tests.support.servers import STARTUP, Muster, wait_for
-from tests.support.sessions import connected
 from tests.support.sockets import slow_connection
 
 HEADER = "type,instrument_type,figi,quantity,date"
@@ -333,7 +332,7 @@ def test_others_write_while_an_import_is_written_and_nobody_sees_a_part_of_it(mu
     with ThreadPoolExecutor(3) as pool:
         answer = pool.submit(import_csv, ada, "\n".join([HEADER, *[ROW] * LONG]))
         wait_for(lambda: staged(muster), what="the first rows")
-        with connected(muster) as connection:
+        with muster.engine.begin() as connection:
             take_write_lock(connection)  # the import waits, so that all of these see the same of it
             part = staged(muster)
             assert 0 < len(part) < LONG
@@ -365,7 +364,7 @@ def test_on_postgresql_others_write_while_an_import_is_written_and_nobody_sees_a
     ):
         ada, bob = Ledger(muster), Ledger(muster)
         before_the_last_row(muster, on_postgresql=f"PERFORM {ADVISORY_LOCK}")
-        with connected(muster) as connection:
+        with muster.engine.begin() as connection:
             connection.execute(text(f"SELECT {ADVISORY_LOCK}"))
             answer = pool.submit(import_csv, ada, content_of(rows))
             wait_until_blocked(muster)
@@ -446,7 +445,7 @@ def test_no_row_of_an_import_is_visible_when_the_process_is_killed_in_the_middle
     )
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         if not is_sqlite(muster):
-            stack.enter_context(connected(muster)).execute(text(f"SELECT {ADVISORY_LOCK}"))
+            stack.enter_context(muster.engine.begin()).execute(text(f"SELECT {ADVISORY_LOCK}"))
         answer = pool.submit(import_csv, ada, content, **key)
         if is_sqlite(muster):
             wait_for(lambda: staged(muster), what="the first rows")
@@ -470,7 +469,7 @@ def test_a_few_of_many_concurrent_imports_wait_two_for_each_person_and_the_other
     muster = serve()
     ada, *others = (Ledger(muster) for _ in range(MAX_IMPORTS - IMPORTS_OF_ONE + 2))
     lock = "BEGIN IMMEDIATE" if "sqlite" in muster.database_url else "LOCK TABLE operation"
-    with ThreadPoolExecutor(20) as pool, connected(muster) as connection:
+    with ThreadPoolExecutor(20) as pool, muster.engine.begin() as connection:
         connection.execute(text(lock))  # no import can be written
         imports = [pool.submit(import_csv, ada, f"{HEADER}\n{ROW}\n") for _ in range(IMPORTS_OF_ONE + 3)]
         refused = [next(done).result() for done in [as_completed(imports)] * 3]

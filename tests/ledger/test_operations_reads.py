@@ -13,10 +13,9 @@ from app.ledger.operations import list_query, read_changes
 from app.models.base import MAX_ID
 from app.models.operation import ChangesQuery, OperationFilter
 from tests.support.assertions import assert_problem
-from tests.support.phones import Ledger
+from tests.support.ledgers import Ledger
 from tests.support.plans import plans
 from tests.support.servers import Muster
-from tests.support.sessions import connected
 
 FEW = ("1", "2", "3", "4", "5", "6", "7")
 
@@ -169,7 +168,7 @@ def many(counting: Muster) -> Ledger:
 
 @pytest.mark.parametrize(("read", "index"), PLANS.values(), ids=PLANS)
 def test_a_list_is_one_scan_of_an_index(counting: Muster, many: Ledger, read: Read, index: str) -> None:
-    with connected(counting) as connection:
+    with counting.engine.begin() as connection:
         if connection.dialect.name != "sqlite":  # a few rows are sorted as fast: ask what could be done
             connection.execute(text("SET LOCAL enable_bitmapscan = off"))
         plan = plans(connection, lambda session: read(session, UUID(many.owner_id)))[0]

@@ -1,6 +1,6 @@
 """Sync by one revision per owner: changes for offline phones, ETags, and no lost updates in races."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_problem
-from tests.support.phones import OPERATION, Device, Ledger, device_of
+from tests.support.concurrency import at_once
+from tests.support.ledgers import OPERATION, Ledger
+from tests.support.phones import Device, device_of
 from tests.support.servers import Muster
 
 
@@ -23,11 +25,6 @@ def ada(muster: Muster) -> Ledger:
 def device(ada: Ledger, tmp_path: Path) -> Iterator[Device]:
     with device_of(ada, tmp_path) as device:
         yield device
-
-
-def at_once(requests: list[Callable[[], httpx.Response]]) -> list[httpx.Response]:
-    with ThreadPoolExecutor(len(requests)) as pool:
-        return [request.result() for request in [pool.submit(request) for request in requests]]
 
 
 # ---- Changes ----
@@ -197,7 +194,7 @@ def test_concurrent_changes_of_different_fields_both_survive(ada: Ledger) -> Non
     for number in range(5):
         row = ada.add()
         changes: list[dict[str, Any]] = [{"figi": f"f{number}"}, {"type": f"t{number}"}, {"quantity": "7"}]
-        answers = at_once([partial(ada.patch, row["id"], **change) for change in changes])
+        answers = at_once(*(partial(ada.patch, row["id"], **change) for change in changes))
         assert [answer.status_code for answer in answers] == [200] * 3
         kept = ada.get(row["id"]).json()
         assert (kept["figi"], kept["type"], kept["quantity"]) == (f"f{number}", f"t{number}", "7")
@@ -206,7 +203,7 @@ def test_concurrent_changes_of_different_fields_both_survive(ada: Ledger) -> Non
 def test_one_of_several_concurrent_changes_with_the_same_if_match_wins(ada: Ledger) -> None:
     row = ada.add()
     match = {"If-Match": ada.get(row["id"]).headers["etag"]}
-    answers = at_once([partial(ada.patch, row["id"], headers=match, figi=f"f{n}") for n in range(6)])
+    answers = at_once(*(partial(ada.patch, row["id"], headers=match, figi=f"f{n}") for n in range(6)))
     assert sorted(answer.status_code for answer in answers) == [200] + [412] * 5
     winner = next(answer for answer in answers if answer.status_code == 200)
     assert ada.get(row["id"]).json() == winner.json()

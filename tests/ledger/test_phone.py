@@ -17,12 +17,14 @@ from app.models.base import utcnow
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
 from scripts.phone import PATH, VERSION, Offline, Phone, SignedOut, TooOld
 from scripts.phone_demo import DEMO_CREDENTIALS
-from tests.support.oauth_clients import App
+from tests.support.concurrency import at_once
 from tests.support.databases import ROOT
-from tests.support.phones import OPERATION, Device, Ledger, device_of
+from tests.support.ledgers import OPERATION, Ledger
+from tests.support.oauth_clients import App
+from tests.support.phones import Device, device_of
 from tests.support.processes import fork_script
 from tests.support.servers import Muster, Tokens, free_port, wait_for
-from tests.support.sessions import at_once, row_of
+from tests.support.sessions import row_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 

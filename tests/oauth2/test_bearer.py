@@ -1,63 +1,33 @@
 """Bearer use (RFC 6750) and the JWT behind it (RFC 8725, RFC 9068): what is accepted, and all that is refused."""
 
-import hashlib
-import hmac
-import json
-from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
 
-import httpx
 import pytest
 
-from app.core.crypto import derive_keys
+from app.core.crypto import base64url, derive_keys
 from app.core.errors import InvalidToken
 from app.oauth2.access_tokens import AccessTokenSigner
+from tests.support.bearer_tokens import (
+    ABSENT,
+    CHALLENGE,
+    HEADER,
+    INVALID_TOKEN,
+    NOBODY,
+    assert_challenged,
+    forged,
+    me_with,
+    signed,
+)
 from tests.support.databases import SECRET_KEY
-from tests.support.servers import Muster, Tokens, claims_of
+from tests.support.servers import Muster, claims_of
 
 pytestmark = pytest.mark.one_database
 
-KEY = derive_keys([SECRET_KEY], "access")[0]
 OTHER_KEY = derive_keys(["another-secret-of-the-tests-0123456789-abcdef"], "access")[0]
-HEADER = {"alg": "HS256", "typ": "at+jwt", "kid": hashlib.sha256(KEY).hexdigest()[:16]}
 DIGESTS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-ABSENT = object()
-
-CHALLENGE = 'Bearer realm="muster"'
-INVALID_TOKEN = 'Bearer realm="muster", error="invalid_token"'
-
-
-def encode(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def signed(header: object, payload: object, *, key: bytes = KEY, digest: str = "sha256") -> str:
-    text = f"{encode(json.dumps(header).encode())}.{encode(json.dumps(payload).encode())}"
-    return f"{text}.{encode(hmac.digest(key, text.encode(), digest))}"
-
-
-def forged(tokens: Tokens, *, header: dict[str, Any] | None = None, key: bytes = KEY, **claims: Any) -> str:
-    """The access token with other claims and header members, signed again with the service's own key."""
-    members = {**HEADER, **(header or {})}
-    return signed(present(members), present({**claims_of(tokens.access), **claims}), key=key)
-
-
-def present(members: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not ABSENT}
-
-
-def use(muster: Muster, *authorization: str) -> httpx.Response:
-    return muster.client.get("/api/users/me", headers=[("Authorization", value) for value in authorization])
-
-
-def assert_refused(answer: httpx.Response, challenge: str, *, status: int = 401) -> None:
-    """The response is a refusal by RFC 6750 section 3, with a problem document that says the same to a program."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    assert answer.headers["www-authenticate"] == challenge
-    assert answer.json()["status"] == status
 
 
 # ---- The header ----
@@ -65,36 +35,36 @@ def assert_refused(answer: httpx.Response, challenge: str, *, status: int = 401)
 
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Token abc", "Digest x", "abc"])
 def test_without_bearer_credentials_the_challenge_names_no_error(muster: Muster, authorization: str) -> None:
-    answer = use(muster, authorization) if authorization else use(muster)
-    assert_refused(answer, CHALLENGE)
+    answer = me_with(muster, authorization) if authorization else me_with(muster)
+    assert_challenged(answer, CHALLENGE)
     assert answer.json()["type"] == "/problems/unauthenticated"
 
 
 def test_a_token_in_the_url_or_the_body_is_not_a_credential(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
-    assert_refused(muster.client.get("/api/users/me", params={"access_token": tokens.access}), CHALLENGE)
+    assert_challenged(muster.client.get("/api/users/me", params={"access_token": tokens.access}), CHALLENGE)
     body = muster.client.request("PATCH", "/api/users/me", data={"access_token": tokens.access})
-    assert_refused(body, CHALLENGE)
+    assert_challenged(body, CHALLENGE)
 
 
 def test_one_bearer_token_is_accepted_and_anything_else_refused(muster: Muster) -> None:
     token = muster.new_account().tokens().access
     for good in (f"Bearer {token}", f"bearer {token}", f"BEARER   {token}"):
-        assert use(muster, good).status_code == 200
+        assert me_with(muster, good).status_code == 200
     refused = ["Bearer", f"Bearer{token}", f"Bearer {token} {token}", f"Bearer {token}, Bearer {token}"]
     refused += [f"Bearer {token},", f'Bearer "{token}"', f"Bearer token={token}", f"Bearer {token}\u00e9"]
     for bad in refused:
         answer = muster.client.get("/api/users/me", headers=[(b"Authorization", bad.encode("latin-1"))])
-        assert_refused(answer, INVALID_TOKEN)
-    assert_refused(use(muster, f"Bearer {token}", f"Bearer {token}"), INVALID_TOKEN)
-    assert_refused(use(muster, f"Bearer {token}", "Basic YTpi"), INVALID_TOKEN)
-    assert_refused(use(muster, "Basic YTpi", f"Bearer {token}"), CHALLENGE)
+        assert_challenged(answer, INVALID_TOKEN)
+    assert_challenged(me_with(muster, f"Bearer {token}", f"Bearer {token}"), INVALID_TOKEN)
+    assert_challenged(me_with(muster, f"Bearer {token}", "Basic YTpi"), INVALID_TOKEN)
+    assert_challenged(me_with(muster, "Basic YTpi", f"Bearer {token}"), CHALLENGE)
 
 
 def test_a_missing_scope_is_named(muster: Muster) -> None:
     tokens = muster.new_account().sign_in(scope="jobs")
     answer = muster.me(tokens)
-    assert_refused(answer, f'{CHALLENGE}, error="insufficient_scope", scope="me"', status=403)
+    assert_challenged(answer, f'{CHALLENGE}, error="insufficient_scope", scope="me"', status=403)
     assert answer.json()["scope"] == "me"
     assert muster.client.get("/api/users", headers=tokens.bearer).json()["scope"] == "users:read"
 
@@ -105,24 +75,23 @@ def test_a_missing_scope_is_named(muster: Muster) -> None:
 def test_a_token_made_by_these_tests_passes(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     for header in ({}, {"typ": "application/at+jwt"}):
-        assert use(muster, f"Bearer {forged(tokens, header=header)}").status_code == 200
+        assert me_with(muster, f"Bearer {forged(tokens, header=header)}").status_code == 200
 
 
 def test_a_revoked_token_is_refused(muster: Muster) -> None:
     tokens = muster.new_account().tokens()
     assert muster.client.post("/api/auth/revoke", data={"token": tokens.access}).status_code == 200
-    assert_refused(muster.me(tokens), INVALID_TOKEN)
+    assert_challenged(muster.me(tokens), INVALID_TOKEN)
 
 
 @pytest.mark.slow
 def test_a_token_with_any_other_last_character_is_refused(muster: Muster) -> None:
     token = muster.new_account().tokens().access
     for character in BASE64URL:
-        status = use(muster, f"Bearer {token[:-1]}{character}").status_code
+        status = me_with(muster, f"Bearer {token[:-1]}{character}").status_code
         assert status == (200 if character == token[-1] else 401), f"{character} for {token[-1]}"
 
 
-NOBODY = "01a20be7-0000-7000-8000-000000000000"
 NOT_OURS: dict[str, list[Any]] = {
     "alg": [ABSENT, None, "none", "None", "RS256", "HS512", ["HS256"]],
     "typ": [ABSENT, None, "JWT", "AT+JWT", "at+jwt ", ["at+jwt"]],
@@ -135,9 +104,9 @@ NOT_OURS: dict[str, list[Any]] = {
 def test_a_header_with_foreign_members_is_rejected(muster: Muster, member: str) -> None:
     tokens = muster.new_account().tokens()
     for value in NOT_OURS[member]:
-        answer = use(muster, f"Bearer {forged(tokens, header={member: value})}")
+        answer = me_with(muster, f"Bearer {forged(tokens, header={member: value})}")
         assert answer.status_code == 401, value
-        assert_refused(answer, INVALID_TOKEN)
+        assert_challenged(answer, INVALID_TOKEN)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "HS384", "HS512"])
@@ -149,7 +118,7 @@ def test_a_token_without_our_own_signature_is_refused(muster: Muster, algorithm:
     if algorithm in {"HS384", "HS512"}:
         candidates.append(signed(header, claims, digest=DIGESTS[algorithm]))
     for token in candidates:
-        assert_refused(use(muster, f"Bearer {token}"), INVALID_TOKEN)
+        assert_challenged(me_with(muster, f"Bearer {token}"), INVALID_TOKEN)
 
 
 def test_keys_that_a_token_brings_along_are_ignored(muster: Muster) -> None:
@@ -157,11 +126,11 @@ def test_keys_that_a_token_brings_along_are_ignored(muster: Muster) -> None:
     brought = {
         "jku": "https://attacker.example/keys",
         "x5u": "https://attacker.example/certificate",
-        "jwk": {"kty": "oct", "k": encode(OTHER_KEY), "alg": "HS256"},
+        "jwk": {"kty": "oct", "k": base64url(OTHER_KEY), "alg": "HS256"},
         "x5c": ["AAAA"],
     }
-    assert use(muster, f"Bearer {forged(tokens, header=brought)}").status_code == 200
-    assert_refused(use(muster, f"Bearer {forged(tokens, header=brought, key=OTHER_KEY)}"), INVALID_TOKEN)
+    assert me_with(muster, f"Bearer {forged(tokens, header=brought)}").status_code == 200
+    assert_challenged(me_with(muster, f"Bearer {forged(tokens, header=brought, key=OTHER_KEY)}"), INVALID_TOKEN)
 
 
 WRONG: dict[str, list[Any]] = {
@@ -186,15 +155,15 @@ def test_each_claim_is_required_and_checked(muster: Muster, claim: str) -> None:
     tokens = muster.new_account().tokens()
     missing = [] if claim == "nbf" else [ABSENT]
     for value in [*missing, *WRONG[claim]]:
-        answer = use(muster, f"Bearer {forged(tokens, **{claim: value})}")
+        answer = me_with(muster, f"Bearer {forged(tokens, **{claim: value})}")
         assert answer.status_code == 401, (claim, value)
-        assert_refused(answer, INVALID_TOKEN)
+        assert_challenged(answer, INVALID_TOKEN)
 
 
 def test_the_subject_must_be_the_sessions_own_user(muster: Muster) -> None:
     ada, eve = muster.new_account().tokens(), muster.new_account().tokens()
-    assert_refused(use(muster, f"Bearer {forged(eve, sub=claims_of(ada.access)['sub'])}"), INVALID_TOKEN)
-    assert_refused(use(muster, f"Bearer {forged(eve, sid=claims_of(ada.access)['sid'])}"), INVALID_TOKEN)
+    assert_challenged(me_with(muster, f"Bearer {forged(eve, sub=claims_of(ada.access)['sub'])}"), INVALID_TOKEN)
+    assert_challenged(me_with(muster, f"Bearer {forged(eve, sid=claims_of(ada.access)['sid'])}"), INVALID_TOKEN)
 
 
 @pytest.mark.parametrize("scope", ["", "users:read", "nonsense", "ME"])
@@ -204,7 +173,7 @@ def test_a_claim_gives_no_scope_that_the_session_lacks(muster: Muster, scope: st
         muster.client.get("/api/users", headers={"Authorization": f"Bearer {forged(tokens, scope=scope)}"}).status_code
         == 403
     )
-    assert use(muster, f"Bearer {forged(tokens, scope=scope)}").status_code == 403
+    assert me_with(muster, f"Bearer {forged(tokens, scope=scope)}").status_code == 403
 
 
 @pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
@@ -213,7 +182,7 @@ def test_clocks_may_differ_by_a_minute(muster: Muster, claim: str) -> None:
     direction = -1 if claim == "exp" else 1
     for seconds, status in ((30, 200), (100, 401)):
         times: dict[str, Any] = {claim: int(time()) + direction * seconds}
-        assert use(muster, f"Bearer {forged(tokens, **times)}").status_code == status
+        assert me_with(muster, f"Bearer {forged(tokens, **times)}").status_code == status
 
 
 @pytest.mark.parametrize(
@@ -222,15 +191,15 @@ def test_clocks_may_differ_by_a_minute(muster: Muster, claim: str) -> None:
         "abc",
         "a.b.c",
         "..",
-        f"{encode(b'[]')}.{encode(b'{}')}.AAAA",
-        f"{encode(b'null')}.{encode(b'{}')}.AAAA",
+        f"{base64url(b'[]')}.{base64url(b'{}')}.AAAA",
+        f"{base64url(b'null')}.{base64url(b'{}')}.AAAA",
         signed([HEADER], {}),
         signed(HEADER, []),
         signed(HEADER, None),
         signed(HEADER, "text"),
-        f"{encode(b'{')}.{encode(b'{')}.AAAA",
-        f"{encode(bytes([0xFF]))}.{encode(bytes([0xFF]))}.AAAA",
-        f"{encode(b'[' * 2900)}.e30.AAAA",
+        f"{base64url(b'{')}.{base64url(b'{')}.AAAA",
+        f"{base64url(bytes([0xFF]))}.{base64url(bytes([0xFF]))}.AAAA",
+        f"{base64url(b'[' * 2900)}.e30.AAAA",
         f"{signed(HEADER, {})}.a.b",
         "A" * 5_000,
         signed(HEADER, {"filler": "x" * 5_000}),
@@ -238,7 +207,7 @@ def test_clocks_may_differ_by_a_minute(muster: Muster, claim: str) -> None:
     ids=lambda token: token[:12],
 )
 def test_a_malformed_token_is_rejected(muster: Muster, token: str) -> None:
-    assert_refused(use(muster, f"Bearer {token}"), INVALID_TOKEN)
+    assert_challenged(me_with(muster, f"Bearer {token}"), INVALID_TOKEN)
 
 
 # ---- Time, to the second ----

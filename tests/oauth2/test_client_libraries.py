@@ -17,10 +17,11 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from tests.support.oauth_clients import App, signed_in
 from tests.support.conversations import shown
+from tests.support.cookie_browser import signed_in
 from tests.support.databases import fresh_database
 from tests.support.nodejs import run_script
+from tests.support.oauth_clients import App
 from tests.support.rsa_keys import key_file
 from tests.support.servers import NO_TLS, Account, Muster, Tokens, claims_of
 

@@ -11,9 +11,9 @@ import pytest
 
 from app.core.crypto import TokenSigner, parse_signed
 from tests.support.assertions import assert_oauth_error
-from tests.support.oauth_clients import REDIRECT_URI, App, signed_in
-from tests.support.cookie_browser import LOGIN, Browser
+from tests.support.cookie_browser import LOGIN, Browser, signed_in
 from tests.support.databases import SECRET_KEY
+from tests.support.oauth_clients import REDIRECT_URI, App
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
 from tests.support.sessions import (
     BEYOND_GRACE,

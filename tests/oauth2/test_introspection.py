@@ -8,11 +8,10 @@ import httpx
 import pytest
 
 from app.oauth2.access_tokens import AccessTokenSigner
-from tests.oauth2.test_revocation import expired
 from tests.support.assertions import assert_limited, assert_oauth_error
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster, Tokens, claims_of
-from tests.support.sessions import BEYOND_GRACE, make_older, row_of
+from tests.support.sessions import BEYOND_GRACE, expired, make_older, row_of
 
 pytestmark = pytest.mark.one_database
 

@@ -6,9 +6,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.oauth2.access_tokens import AccessTokenSigner
-from tests.support.databases import SECRET_KEY
 from tests.support.servers import Muster, Tokens
+from tests.support.sessions import expired
 
 REVOKE = "/api/auth/revoke"
 HINTS = [None, "access_token", "refresh_token", "something_else", ""]
@@ -35,14 +34,6 @@ def rotated(muster: Muster, tokens: Tokens) -> Tokens:
     following = Tokens(muster.refresh(tokens.refresh).json())
     assert muster.me(following).status_code == 200
     return following
-
-
-def expired(muster: Muster, tokens: Tokens) -> str:
-    """The same access token as if it had been made a year ago."""
-    signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
-    claims, year = signer.verify(tokens.access, None), 365 * 24 * 3600
-    earlier = claims.model_copy(update={"issued_at": claims.issued_at - year, "expires_at": claims.expires_at - year})
-    return signer.mint(earlier)
 
 
 def flipped(token: str) -> str:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from tests.support.concurrency import at_once
 from tests.support.oauth_clients import App
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of, wait_for
 from tests.support.sessions import (
@@ -26,8 +27,6 @@ from tests.support.sessions import (
     Use,
     assert_lives,
     assert_signed_out,
-    at_once,
-    connected,
     is_refused,
     make_older,
     more_devices,
@@ -109,7 +108,7 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
 def sessions_locked(muster: Muster) -> Iterator[None]:
     """A block in which the service's requests for sessions wait."""
     on_sqlite = muster.database_url.startswith("sqlite")
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))
         yield
 

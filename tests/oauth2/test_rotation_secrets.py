@@ -214,21 +214,15 @@ def test_tokens_are_valid_while_their_key_is_in_the_list(serve: Callable[..., Mu
     ada = muster.new_account()
     phone, idle_tablet = ada.tokens(), ada.tokens()
 
-    restart(muster, SECRET_KEYS=f"{old},{new}")
+    muster.restart(SECRET_KEYS=f"{old},{new}")
     assert muster.me(idle_tablet).status_code == 200
     phone = assert_lives(muster, phone)
 
-    restart(muster, SECRET_KEYS=f"{new},{old}")
+    muster.restart(SECRET_KEYS=f"{new},{old}")
     assert muster.me(idle_tablet).status_code == 200
     successor = assert_lives(muster, phone)
     assert successor.refresh != phone.refresh
 
-    restart(muster, SECRET_KEYS=new)
+    muster.restart(SECRET_KEYS=new)
     assert_signed_out(muster, idle_tablet, phone)
     assert_lives(muster, successor)
-
-
-def restart(muster: Muster, **settings: str) -> None:
-    muster.stop()
-    muster.settings.update(settings)
-    muster.start()

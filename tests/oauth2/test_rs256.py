@@ -2,21 +2,28 @@
 
 import hmac
 import json
-from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import RSAKey
 
-from tests.oauth2.test_bearer import ABSENT, INVALID_TOKEN, KEY, NOBODY, assert_refused, encode, present, signed, use
-from tests.oauth2.test_bearer import HEADER as OWN_HEADER
-from tests.oauth2.test_rotation_secrets import restart
+from app.core.crypto import base64url
+from tests.support.bearer_tokens import (
+    ABSENT,
+    INVALID_TOKEN,
+    KEY,
+    NOBODY,
+    assert_challenged,
+    header_of,
+    me_with,
+    rsa_forged,
+    rsa_signed,
+    signed,
+)
+from tests.support.bearer_tokens import HEADER as OWN_HEADER
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file, rsa_key
 from tests.support.servers import Muster, Tokens, claims_of
@@ -26,7 +33,6 @@ pytestmark = pytest.mark.one_database
 
 JWKS = "/.well-known/jwks.json"
 METADATA = "/.well-known/oauth-authorization-server"
-HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SHA512()}
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +46,6 @@ def issuer(folder: Path, postgres: str) -> Iterator[Muster]:
 @pytest.fixture
 def tokens(issuer: Muster) -> Tokens:
     return issuer.new_account().tokens()
-
-
-def header_of(token: str) -> dict[str, Any]:
-    head = token.partition(".")[0]
-    decoded: dict[str, Any] = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    return decoded
 
 
 def published(muster: Muster) -> list[dict[str, Any]]:
@@ -90,23 +90,10 @@ def test_the_metadata_names_the_endpoints_and_what_they_support(issuer: Muster, 
 # ---- Tokens that are not ours: J1 ----
 
 
-def sign(header: dict[str, Any], claims: dict[str, Any], key: RSAPrivateKey, *, pss: bool = False) -> str:
-    text = ".".join(encode(json.dumps(part).encode()) for part in (header, claims))
-    algorithm = HASHES.get(header.get("alg", ""), hashes.SHA256())
-    scheme = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size) if pss else padding.PKCS1v15()
-    return f"{text}.{encode(key.sign(text.encode(), scheme, algorithm))}"
-
-
-def forged(tokens: Tokens, *, key: str = "rs256", header: dict[str, Any] | None = None, **claims: Any) -> str:
-    members = {**header_of(tokens.access), **(header or {})}
-    changed = {**claims_of(tokens.access), **claims}
-    return sign(present(members), present(changed), rsa_key(key))
-
-
 def test_a_token_made_by_these_tests_passes(issuer: Muster, tokens: Tokens) -> None:
     brought = {"jku": "https://attacker.example/keys", "jwk": published(issuer)[0], "x5u": "https://attacker.example/"}
     for header in ({}, {"typ": "application/at+jwt"}, brought):
-        assert use(issuer, f"Bearer {forged(tokens, header=header)}").status_code == 200
+        assert me_with(issuer, f"Bearer {rsa_forged(tokens, header=header)}").status_code == 200
 
 
 def test_a_public_key_is_not_accepted_as_an_hmac_secret(issuer: Muster, tokens: Tokens) -> None:
@@ -119,22 +106,25 @@ def test_a_public_key_is_not_accepted_as_an_hmac_secret(issuer: Muster, tokens: 
     for secret in secrets:
         for kid in (header_of(tokens.access)["kid"], OWN_HEADER["kid"]):
             text = ".".join(
-                encode(json.dumps(part).encode()) for part in ({**OWN_HEADER, "kid": kid}, claims_of(tokens.access))
+                base64url(json.dumps(part).encode()) for part in ({**OWN_HEADER, "kid": kid}, claims_of(tokens.access))
             )
-            token = f"{text}.{encode(hmac.digest(secret, text.encode(), 'sha256'))}"
-            assert_refused(use(issuer, f"Bearer {token}"), INVALID_TOKEN)
+            token = f"{text}.{base64url(hmac.digest(secret, text.encode(), 'sha256'))}"
+            assert_challenged(me_with(issuer, f"Bearer {token}"), INVALID_TOKEN)
 
 
 def test_each_key_is_for_its_own_algorithm(issuer: Muster, tokens: Tokens) -> None:
     claims, header = claims_of(tokens.access), header_of(tokens.access)
     key = rsa_key("rs256")
     own_kid = {**header, "kid": OWN_HEADER["kid"]}
-    refused = [sign({**header, "alg": alg}, claims, key) for alg in ("none", "HS256", "RS384", "RS512", "ES256")]
-    refused += [sign({**header, "alg": "PS256"}, claims, key, pss=True), sign(header, claims, key, pss=True)]
-    refused += [sign(own_kid, claims, key), sign({**own_kid, "alg": "HS256"}, claims, key)]
+    refused = [rsa_signed({**header, "alg": alg}, claims, key) for alg in ("none", "HS256", "RS384", "RS512", "ES256")]
+    refused += [
+        rsa_signed({**header, "alg": "PS256"}, claims, key, pss=True),
+        rsa_signed(header, claims, key, pss=True),
+    ]
+    refused += [rsa_signed(own_kid, claims, key), rsa_signed({**own_kid, "alg": "HS256"}, claims, key)]
     refused += [signed({**OWN_HEADER, "kid": header["kid"]}, claims, key=KEY), f"{tokens.access.rpartition('.')[0]}."]
     for token in refused:
-        assert_refused(use(issuer, f"Bearer {token}"), INVALID_TOKEN)
+        assert_challenged(me_with(issuer, f"Bearer {token}"), INVALID_TOKEN)
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -148,20 +138,20 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 def test_other_headers_and_claims_are_refused(issuer: Muster, tokens: Tokens) -> None:
     for header, claims in WRONG:
-        answer = use(issuer, f"Bearer {forged(tokens, header=header, **claims)}")
+        answer = me_with(issuer, f"Bearer {rsa_forged(tokens, header=header, **claims)}")
         assert answer.status_code == 401, (header, claims)
-        assert_refused(answer, INVALID_TOKEN)
+        assert_challenged(answer, INVALID_TOKEN)
 
 
 def test_another_rsa_key_is_refused_also_when_the_token_brings_it(issuer: Muster, tokens: Tokens) -> None:
     other = RSAKey.import_key(rsa_key("another").public_key()).as_dict()
     for header in ({}, {"jwk": other}, {"kid": other.get("kid", "x"), "jwk": other}):
-        assert_refused(use(issuer, f"Bearer {forged(tokens, key='another', header=header)}"), INVALID_TOKEN)
+        assert_challenged(me_with(issuer, f"Bearer {rsa_forged(tokens, key='another', header=header)}"), INVALID_TOKEN)
 
 
 def test_tokens_signed_with_the_secret_are_accepted_beside_rs256(issuer: Muster, tokens: Tokens) -> None:
     """Otherwise everybody would be signed out when the first key file is named, and no cookie would work."""
-    assert use(issuer, f"Bearer {signed(OWN_HEADER, claims_of(tokens.access))}").status_code == 200
+    assert me_with(issuer, f"Bearer {signed(OWN_HEADER, claims_of(tokens.access))}").status_code == 200
 
 
 def test_cookie_tokens_are_signed_with_the_secret_and_not_with_the_published_key(issuer: Muster) -> None:
@@ -187,14 +177,14 @@ def test_nobody_is_signed_out_when_key_files_change(folder: Path, postgres: str)
         ada = muster.new_account()
         phone, tablet = ada.tokens(), ada.tokens()
         for files in (f"{old},{new}", f"{new},{old},{new}"):
-            restart(muster, JWT_PRIVATE_KEY_FILES=files)
+            muster.restart(JWT_PRIVATE_KEY_FILES=files)
             assert len(published(muster)) == 2
             assert muster.me(tablet).status_code == 200
             phone = assert_lives(muster, phone)
         assert header_of(phone.access)["kid"] == published(muster)[0]["kid"]
-        restart(muster, JWT_PRIVATE_KEY_FILES=str(new))
+        muster.restart(JWT_PRIVATE_KEY_FILES=str(new))
         assert muster.me(phone).status_code == 200
-        assert_refused(muster.me(tablet), INVALID_TOKEN)
+        assert_challenged(muster.me(tablet), INVALID_TOKEN)
         assert muster.refresh(tablet.refresh).status_code == 200, "refresh tokens depend on SECRET_KEYS alone"
 
 

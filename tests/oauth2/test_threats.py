@@ -11,10 +11,8 @@ from app.jobs.backends import make_celery
 from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
-from tests.oauth2.test_bearer import NOBODY
-from tests.oauth2.test_rotation_secrets import restart
-from tests.oauth2.test_rs256 import forged
 from tests.support.assertions import assert_problem
+from tests.support.bearer_tokens import NOBODY, rsa_forged
 from tests.support.cookie_browser import Browser
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file
@@ -120,13 +118,13 @@ def test_a_key_file_makes_access_tokens_of_known_sessions_and_nothing_that_outli
     with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder, JWT_PRIVATE_KEY_FILES=files) as muster:
         phone = muster.new_account().tokens()
         month = {"exp": claims_of(phone.access)["exp"] + 30 * 86_400}
-        stolen = Tokens(access_token=forged(phone, key="threats", **month))
+        stolen = Tokens(access_token=rsa_forged(phone, key="threats", **month))
         assert muster.me(stolen).status_code == 200, "for as long as the thief likes, while the session lives"
         for claims in ({"sub": NOBODY}, {"sid": NOBODY}, {"cookie": True}):
-            assert is_refused(muster.me(Tokens(access_token=forged(phone, key="threats", **month, **claims))))
-        admin = Tokens(access_token=forged(phone, key="threats", scope="users:read"))
+            assert is_refused(muster.me(Tokens(access_token=rsa_forged(phone, key="threats", **month, **claims))))
+        admin = Tokens(access_token=rsa_forged(phone, key="threats", scope="users:read"))
         assert muster.client.get("/api/users", headers=admin.bearer).status_code == 403, "no more than the role has"
-        restart(muster, JWT_PRIVATE_KEY_FILES="")
+        muster.restart(JWT_PRIVATE_KEY_FILES="")
         assert is_refused(muster.me(stolen))
         assert muster.refresh(phone.refresh).status_code == 200
 

@@ -13,7 +13,6 @@ from sqlalchemy import text
 from app.core.scopes import ROLES, USER
 from tests.support.assertions import assert_oauth_error
 from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
-from tests.support.sessions import connected
 
 TOKEN = "/api/auth/token"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -256,7 +255,7 @@ def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable
     muster = serve(STATEMENT_TIMEOUT="1", SLOT_TIMEOUT="1", DB_SLOTS="1")
     pair = muster.new_account().tokens()
     lock = "BEGIN IMMEDIATE" if muster.database_url.startswith("sqlite") else "LOCK TABLE refresh_token"
-    with connected(muster) as connection, ThreadPoolExecutor() as pool:
+    with muster.engine.begin() as connection, ThreadPoolExecutor() as pool:
         connection.execute(text(lock))
         answers = list(pool.map(lambda _: muster.refresh(pair.refresh), range(2)))
     for answer in answers:

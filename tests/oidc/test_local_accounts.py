@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.scripts.test_seed import admins, seed
 from tests.support.assertions import assert_oauth_error, assert_problem
 from tests.support.cookie_browser import Browser
 from tests.support.hostile import BODIES
 from tests.support.oidc_provider import OidcProvider
+from tests.support.seeds import admins, seed
 from tests.support.servers import Muster
 from tests.support.sockets import Socket
 

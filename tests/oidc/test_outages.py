@@ -16,17 +16,13 @@ from app.models.base import utcnow
 from app.oauth2.jwts import parse_jwks
 from app.oidc.provider import COOLDOWN, MAX_AGE, TIMEOUT, Provider
 from tests.support.assertions import assert_problem
-from tests.support.keycloak import Keycloak, SigningKey, bearer
+from tests.support.keycloak import Keycloak, SigningKey, use
 from tests.support.servers import STARTUP, Muster, Tokens, wait_for
 from tests.support.sockets import Socket
 
 pytestmark = pytest.mark.one_database
 
 SLOW = 10  # requests that wait for the provider: more than there are slots on SQLite
-
-
-def use(muster: Muster, token: str) -> httpx.Response:
-    return muster.client.get("/api/users/me", headers=bearer(token))
 
 
 def use_after_cooldown(muster: Muster, token: str) -> httpx.Response:

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from app.http.cookies import set_cookie
-from tests.pages.test_pages import ELSEWHERE
-from tests.support.oauth_clients import App
 from tests.support.cookie_browser import Browser as CookieBrowser
 from tests.support.databases import fresh_database
+from tests.support.html import ELSEWHERE
+from tests.support.oauth_clients import App
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of
 from tests.support.servers import Muster, Tokens
 
@@ -62,7 +62,7 @@ def changed(url: str, **changes: str) -> str:
     return str(httpx.URL(url).copy_merge_params(changes))
 
 
-def assert_signed_out(browser: httpx.Client, answer: httpx.Response, where: str) -> None:
+def assert_login_ended(browser: httpx.Client, answer: httpx.Response, where: str) -> None:
     """The browser is sent to a page that says why; the login is over, and no session began."""
     assert (answer.status_code, answer.headers["location"]) == (303, where), answer.text
     assert answer.headers["cache-control"] == "no-store"
@@ -187,7 +187,7 @@ def test_an_app_has_the_person_sign_in_afresh_at_the_provider_and_gets_its_code(
 def test_canceling_at_the_provider_shows_our_own_message(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), None)
     assert "The+person" in back
-    assert_signed_out(browser, browser.get(back), REFUSED)
+    assert_login_ended(browser, browser.get(back), REFUSED)
     assert "The person" not in browser.get(REFUSED).text
 
 
@@ -195,11 +195,11 @@ def test_a_response_to_another_browser_is_stale(served: Muster, browser: httpx.C
     """Login CSRF: a visitor's browser is led to the response to an attacker's sign-in."""
     back = provider.visit(begin(browser), "mallory")
     with served.another_client() as victim:
-        assert_signed_out(victim, victim.get(back), STALE)  # that has no cookie at all
+        assert_login_ended(victim, victim.get(back), STALE)  # that has no cookie at all
         begin(victim)
-        assert_signed_out(victim, victim.get(back), STALE)
-    assert_signed_out(browser, browser.get(changed(back, state=f"{'A' * 40}")), STALE)
-    assert_signed_out(browser, browser.get(back), STALE)  # the attempt before took the cookie
+        assert_login_ended(victim, victim.get(back), STALE)
+    assert_login_ended(browser, browser.get(changed(back, state=f"{'A' * 40}")), STALE)
+    assert_login_ended(browser, browser.get(back), STALE)  # the attempt before took the cookie
 
 
 @pytest.mark.parametrize("kept", ["", "A" * 40, "é", "{}x"], ids=ascii)
@@ -207,7 +207,7 @@ def test_a_forged_login_cookie_is_stale(browser: httpx.Client, provider: OidcPro
     back = provider.visit(begin(browser), "ada")
     cookie = f"{KEPT}={kept.format(browser.cookies[KEPT])}"
     browser.cookies.clear()
-    assert_signed_out(browser, browser.get(back, headers=[(b"Cookie", cookie.encode())]), STALE)
+    assert_login_ended(browser, browser.get(back, headers=[(b"Cookie", cookie.encode())]), STALE)
 
 
 def test_an_authorization_response_can_be_used_once(browser: httpx.Client, provider: OidcProvider) -> None:
@@ -215,9 +215,9 @@ def test_an_authorization_response_can_be_used_once(browser: httpx.Client, provi
     kept = browser.cookies[KEPT]
     assert browser.get(back).headers["location"] == "/operations"
     browser.cookies.clear()
-    assert_signed_out(browser, browser.get(back), STALE)
+    assert_login_ended(browser, browser.get(back), STALE)
     browser.cookies.set(KEPT, kept)  # even if the browser had kept it: the provider takes a code once
-    assert_signed_out(browser, browser.get(back), FAILED)
+    assert_login_ended(browser, browser.get(back), FAILED)
 
 
 def test_a_code_issued_to_someone_else_is_rejected(
@@ -226,10 +226,10 @@ def test_a_code_issued_to_someone_else_is_rejected(
     with served.another_client() as mallory:
         theirs = parse_qs(urlsplit(provider.visit(begin(mallory), "mallory")).query)["code"][0]
     back = provider.visit(begin(browser), "ada")
-    assert_signed_out(browser, browser.get(changed(back, code=theirs)), FAILED)  # PKCE: another verifier
+    assert_login_ended(browser, browser.get(changed(back, code=theirs)), FAILED)  # PKCE: another verifier
     back = provider.visit(changed(begin(browser), client_id="stranger"), "ada")
-    assert_signed_out(browser, browser.get(back), FAILED)  # another client's
-    assert_signed_out(browser, browser.get("/api/auth/oidc/callback"), STALE)
+    assert_login_ended(browser, browser.get(back), FAILED)  # another client's
+    assert_login_ended(browser, browser.get("/api/auth/oidc/callback"), STALE)
 
 
 @pytest.mark.parametrize(
@@ -237,28 +237,28 @@ def test_a_code_issued_to_someone_else_is_rejected(
 )
 def test_a_malformed_callback_breaks_nothing(browser: httpx.Client, provider: OidcProvider, hostile: str) -> None:
     assert browser.get(f"{LOGIN}?next=/{hostile}").headers["location"].startswith(provider.issuer)
-    assert_signed_out(browser, browser.get(f"/api/auth/oidc/callback?state={hostile}&code=x"), STALE)
+    assert_login_ended(browser, browser.get(f"/api/auth/oidc/callback?state={hostile}&code=x"), STALE)
     state = parse_qs(urlsplit(begin(browser)).query)["state"][0]
     answer = browser.get(f"/api/auth/oidc/callback?state={state}&iss={provider.issuer}&code={hostile}")
-    assert_signed_out(browser, answer, FAILED)
+    assert_login_ended(browser, answer, FAILED)
 
 
 def test_a_response_with_another_nonce_or_of_another_issuer_fails(
     browser: httpx.Client, provider: OidcProvider
 ) -> None:
     back = provider.visit(changed(begin(browser), nonce="another-nonce-of-the-tests"), "ada")
-    assert_signed_out(browser, browser.get(back), FAILED)
+    assert_login_ended(browser, browser.get(back), FAILED)
     for issuer in ("https://evil.example", ""):
         back = provider.visit(begin(browser), "ada")
-        assert_signed_out(browser, browser.get(changed(back, iss=issuer)), FAILED)
+        assert_login_ended(browser, browser.get(changed(back, iss=issuer)), FAILED)
     back = provider.visit(begin(browser), "ada")
-    assert_signed_out(browser, browser.get(str(httpx.URL(back).copy_remove_param("iss"))), FAILED)
+    assert_login_ended(browser, browser.get(str(httpx.URL(back).copy_remove_param("iss"))), FAILED)
 
 
 def test_an_address_that_is_taken_links_nothing(served: Muster, browser: httpx.Client, provider: OidcProvider) -> None:
     owner = served.new_account(is_verified=True)
     answer = sign_in(browser, provider, owner.email)
-    assert_signed_out(browser, answer, "/sign-in?problem=email-taken")
+    assert_login_ended(browser, answer, "/sign-in?problem=email-taken")
     assert "Another account here has your e-mail address." in browser.get(answer.headers["location"]).text
     assert served.me(owner.sign_in()).status_code == 200
 
@@ -268,11 +268,11 @@ def test_a_disabled_account_cannot_sign_in(served: Muster, browser: httpx.Client
     sign_in(browser, provider, name)
     served.sql('UPDATE "user" SET is_active = :no WHERE email = :email', no=False, email=f"{name}@provider.example")
     browser.cookies.clear()
-    assert_signed_out(browser, sign_in(browser, provider, name), "/sign-in?problem=invalid-token")
+    assert_login_ended(browser, sign_in(browser, provider, name), "/sign-in?problem=invalid-token")
 
 
 def test_a_page_reports_that_the_provider_is_unavailable(browser: httpx.Client, provider: OidcProvider) -> None:
     back = provider.visit(begin(browser), "ada")
     with provider.stopped():
-        assert_signed_out(browser, browser.get(back), "/sign-in?problem=provider-unavailable")
+        assert_login_ended(browser, browser.get(back), "/sign-in?problem=provider-unavailable")
     assert sign_in(browser, provider, "ada").headers["location"] == "/operations"

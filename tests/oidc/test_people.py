@@ -9,19 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.accounts.test_email_tokens import made, reset
 from tests.support.assertions import assert_oauth_error, assert_problem
-from tests.support.keycloak import ABSENT, SCOPE, Keycloak, bearer
-from tests.support.phones import OPERATION
+from tests.support.concurrency import at_once
+from tests.support.keycloak import ABSENT, SCOPE, Keycloak, bearer, use
+from tests.support.ledgers import OPERATION
+from tests.support.mailed_links import new_link, reset_password
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for
-from tests.support.sessions import at_once
 from tests.support.sockets import Socket, new_room
 
 ME = "/api/users/me"
-
-
-def use(external: Muster, token: str) -> httpx.Response:
-    return external.client.get(ME, headers=bearer(token))
 
 
 def new_person(external: Muster, keycloak: Keycloak, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,8 +186,8 @@ def test_an_account_of_the_provider_has_no_password_to_use_change_or_reset(
         answer = external.client.post("/api/auth/forgot-password", json={"email": address})
         assert answer.status_code == 202
     assert external.mails(other.email, subject="Reset")
-    forged = made(external, Account(external, email, ""), "reset")  # with SECRET_KEYS, and what others may know
-    assert_problem(reset(external, forged), 400, "invalid-link")
+    forged = new_link(external, Account(external, email, ""), "reset")  # with SECRET_KEYS, and what others may know
+    assert_problem(reset_password(external, forged), 400, "invalid-link")
     assert external.sent_mails(email) == []
 
 

@@ -2,22 +2,17 @@
 
 from collections.abc import Callable
 
-import httpx
 import pytest
 
-from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
 from tests.support.assertions import assert_problem
-from tests.support.keycloak import bearer
+from tests.support.bearer_tokens import INVALID_TOKEN, assert_challenged
+from tests.support.keycloak import use
 from tests.support.oidc_provider import CLIENT, PHONE, STRANGER, OidcProvider
 from tests.support.servers import Muster, Tokens, wait_for
 
 pytestmark = pytest.mark.one_database
 
 SCOPE = "openid email profile me tasks heroes:write"
-
-
-def use(muster: Muster, token: str) -> httpx.Response:
-    return muster.client.get("/api/users/me", headers=bearer(token))
 
 
 def test_a_person_of_a_real_provider_from_sign_in_to_deletion(
@@ -43,13 +38,13 @@ def test_other_tokens_of_a_real_provider_are_rejected(serve: Callable[..., Muste
     for client in (PHONE, CLIENT):
         tokens = provider.sign_in("anna", SCOPE, client=client)
         for kind in ("id_token", "refresh_token"):
-            assert_refused(use(muster, tokens[kind]), INVALID_TOKEN)
+            assert_challenged(use(muster, tokens[kind]), INVALID_TOKEN)
         assert muster.me(tokens).status_code == 200
-    assert_refused(muster.me(provider.sign_in("anna", SCOPE, client=STRANGER)), INVALID_TOKEN)
+    assert_challenged(muster.me(provider.sign_in("anna", SCOPE, client=STRANGER)), INVALID_TOKEN)
     other = serve(OIDC_ISSUER=provider.issuer, OIDC_AUDIENCE="another")
-    assert_refused(other.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
+    assert_challenged(other.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
     with_slash = serve(OIDC_ISSUER=f"{provider.issuer}/")
-    assert_refused(with_slash.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
+    assert_challenged(with_slash.me(provider.sign_in("anna", SCOPE)), INVALID_TOKEN)
 
 
 def test_the_provider_restarts_with_other_keys(serve: Callable[..., Muster], provider: OidcProvider) -> None:
@@ -61,4 +56,4 @@ def test_the_provider_restarts_with_other_keys(serve: Callable[..., Muster], pro
         provider.rotate_keys()
     after = provider.sign_in("anna", SCOPE)
     wait_for(lambda: muster.me(after).status_code == 200, what="the new keys")
-    assert_refused(muster.me(Tokens(before)), INVALID_TOKEN)
+    assert_challenged(muster.me(Tokens(before)), INVALID_TOKEN)

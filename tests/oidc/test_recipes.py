@@ -15,7 +15,7 @@ from app.core.errors import InvalidToken
 from app.core.settings import Settings
 from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims
-from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
+from tests.support.bearer_tokens import INVALID_TOKEN, assert_challenged
 from tests.support.databases import ROOT
 from tests.support.keycloak import ABSENT, Keycloak, bearer
 from tests.support.servers import Muster
@@ -228,5 +228,5 @@ def test_a_service_with_these_settings_accepts_the_providers_people(
         return muster.client.get("/api/users/me", headers=bearer(token(keycloak, recipe, {**claims, **me})))
 
     assert use(recipe.access).json()["email"] == "ada.cognito@example.com"
-    assert_refused(use({**recipe.id, **ID_TOKEN}), INVALID_TOKEN)
+    assert_challenged(use({**recipe.id, **ID_TOKEN}), INVALID_TOKEN)
     assert use({**recipe.access, "scope": "another/me"}).json()["type"] == "/problems/insufficient-scope"

@@ -2,30 +2,21 @@
 
 import hmac
 import json
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from time import time
 from typing import Any
 
-import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.oauth2.test_bearer import INVALID_TOKEN, assert_refused
-from tests.support.keycloak import ABSENT, Keycloak, SigningKey, bearer
+from app.core.crypto import base64url
+from tests.support.bearer_tokens import INVALID_TOKEN, assert_challenged
+from tests.support.keycloak import ABSENT, Keycloak, SigningKey, bearer, use
 from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database
 
 STRANGERS_KEY = SigningKey("RS256")
-
-
-def use(external: Muster, token: str) -> httpx.Response:
-    return external.client.get("/api/users/me", headers=bearer(token))
-
-
-def encode(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 # ---- Accepted tokens ----
@@ -68,7 +59,7 @@ def test_our_own_tokens_still_work_without_requests_to_the_provider(external: Mu
 
 
 def test_provider_tokens_are_rejected_without_oidc_issuer(muster: Muster, keycloak: Keycloak) -> None:
-    assert_refused(use(muster, keycloak.token()), INVALID_TOKEN)
+    assert_challenged(use(muster, keycloak.token()), INVALID_TOKEN)
 
 
 def test_provider_tokens_are_unknown_to_revocation_introspection_and_the_cookie(
@@ -81,7 +72,7 @@ def test_provider_tokens_are_unknown_to_revocation_introspection_and_the_cookie(
     assert asked.json() == {"active": False}
     assert use(external, token).status_code == 200
     cookie = external.client.get("/api/users/me", headers={"Cookie": f"muster={token}"})
-    assert_refused(cookie, INVALID_TOKEN)
+    assert_challenged(cookie, INVALID_TOKEN)
 
 
 # ---- Refused tokens ----
@@ -117,7 +108,7 @@ def test_each_claim_is_required_and_checked(external: Muster, keycloak: Keycloak
     for value in WRONG[claim]:
         answer = use(external, keycloak.token(**{claim: value}))
         assert answer.status_code == 401, (claim, value)
-        assert_refused(answer, INVALID_TOKEN)
+        assert_challenged(answer, INVALID_TOKEN)
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=lambda header: next(iter(header)))
@@ -127,17 +118,17 @@ def test_a_token_with_another_header_is_refused(external: Muster, keycloak: Keyc
     else:
         members = {"typ": "JWT", "kid": keycloak.keys[0].id, **header}
         payload = json.dumps(keycloak.claims()).encode()
-        token = f"{encode(json.dumps(members).encode())}.{encode(payload)}.{encode(b'x' * 256)}"
-    assert_refused(use(external, token), INVALID_TOKEN)
+        token = f"{base64url(json.dumps(members).encode())}.{base64url(payload)}.{base64url(b'x' * 256)}"
+    assert_challenged(use(external, token), INVALID_TOKEN)
 
 
 def test_a_header_nested_as_deeply_as_python_parses_is_refused(external: Muster, keycloak: Keycloak) -> None:
     """Two parsers, at different depths of the stack, would not agree about the last level that is allowed."""
-    payload = encode(json.dumps(keycloak.claims()).encode())
+    payload = base64url(json.dumps(keycloak.claims()).encode())
     for depth in range(900, 1000):
         header = json.dumps({"alg": "RS256", "typ": "JWT", "kid": keycloak.keys[0].id, "x": 0})
         nested = header.replace("0}", f"{'[' * depth}{']' * depth}}}")
-        answer = use(external, f"{encode(nested.encode())}.{payload}.{encode(b'x' * 256)}")
+        answer = use(external, f"{base64url(nested.encode())}.{payload}.{base64url(b'x' * 256)}")
         assert answer.status_code == 401, depth
 
 
@@ -150,7 +141,7 @@ def test_other_tokens_of_the_realm_give_no_access(external: Muster, keycloak: Ke
         {"iss": f"{keycloak.host}/realms/other"},
         {"iss": f"{keycloak.issuer}/"},
     ):
-        assert_refused(use(external, keycloak.token(**changes)), INVALID_TOKEN)
+        assert_challenged(use(external, keycloak.token(**changes)), INVALID_TOKEN)
 
 
 def test_the_providers_public_key_is_not_accepted_as_an_hmac_secret(external: Muster, keycloak: Keycloak) -> None:
@@ -159,35 +150,37 @@ def test_the_providers_public_key_is_not_accepted_as_an_hmac_secret(external: Mu
     forms = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]
     secrets = [key.private.public_key().public_bytes(*form) for form in forms] + [json.dumps(key.public).encode()]
     for secret in secrets:
-        header = encode(json.dumps({"alg": "HS256", "typ": "JWT", "kid": key.id}).encode())
-        text = f"{header}.{encode(json.dumps(keycloak.claims()).encode())}"
-        assert_refused(use(external, f"{text}.{encode(hmac.digest(secret, text.encode(), 'sha256'))}"), INVALID_TOKEN)
+        header = base64url(json.dumps({"alg": "HS256", "typ": "JWT", "kid": key.id}).encode())
+        text = f"{header}.{base64url(json.dumps(keycloak.claims()).encode())}"
+        assert_challenged(
+            use(external, f"{text}.{base64url(hmac.digest(secret, text.encode(), 'sha256'))}"), INVALID_TOKEN
+        )
 
 
 def test_a_signature_by_another_key_or_of_other_claims_is_refused(external: Muster, keycloak: Keycloak) -> None:
     named = {"kid": keycloak.keys[0].id, "jwk": STRANGERS_KEY.public}
-    assert_refused(use(external, keycloak.token(key=STRANGERS_KEY, header=named)), INVALID_TOKEN)
+    assert_challenged(use(external, keycloak.token(key=STRANGERS_KEY, header=named)), INVALID_TOKEN)
     head, payload, signature = keycloak.token().split(".")
     other = keycloak.token().split(".")[1]
     for token in (f"{head}.{other}.{signature}", f"{head}.{payload}.", f"{head}.{payload}.{signature[:-4]}"):
-        assert_refused(use(external, token), INVALID_TOKEN)
+        assert_challenged(use(external, token), INVALID_TOKEN)
 
 
 def test_repeated_claims_and_claims_that_are_not_an_object_are_refused(external: Muster, keycloak: Keycloak) -> None:
     """One reader would take the first, another the last: here neither is taken, however well it is signed."""
     key, claims = keycloak.keys[0], json.dumps(keycloak.claims())
     wrong = ['{"sub": "somebody else", ' + claims[1:], f"[{claims}]", claims[:-1]]
-    head = encode(json.dumps({"alg": "RS256", "typ": "JWT", "kid": key.id}).encode())
+    head = base64url(json.dumps({"alg": "RS256", "typ": "JWT", "kid": key.id}).encode())
     assert use(external, _signed(key, head, claims)).status_code == 200
     for text in wrong:
-        assert_refused(use(external, _signed(key, head, text)), INVALID_TOKEN)
+        assert_challenged(use(external, _signed(key, head, text)), INVALID_TOKEN)
 
 
 def _signed(key: SigningKey, head: str, payload: str) -> str:
     from jose import jwk  # noqa: PLC0415  # used here alone
 
-    text = f"{head}.{encode(payload.encode())}"
-    return f"{text}.{encode(jwk.construct(key.private, 'RS256').sign(text.encode()))}"
+    text = f"{head}.{base64url(payload.encode())}"
+    return f"{text}.{base64url(jwk.construct(key.private, 'RS256').sign(text.encode()))}"
 
 
 def test_the_clock_skew_is_a_minute_as_for_our_own_tokens(external: Muster, keycloak: Keycloak) -> None:
@@ -201,5 +194,5 @@ def test_the_clock_skew_is_a_minute_as_for_our_own_tokens(external: Muster, keyc
 def test_any_client_is_accepted_unless_the_settings_name_some(serve: Callable[..., Muster], keycloak: Keycloak) -> None:
     muster = serve(OIDC_ISSUER=keycloak.issuer, OIDC_AUDIENCE="muster-test")
     assert use(muster, keycloak.token(azp="stranger", aud="muster-test")).status_code == 200
-    assert_refused(use(muster, keycloak.token(azp="stranger")), INVALID_TOKEN)
-    assert_refused(use(muster, keycloak.token(azp=ABSENT, aud="muster-test")), INVALID_TOKEN)
+    assert_challenged(use(muster, keycloak.token(azp="stranger")), INVALID_TOKEN)
+    assert_challenged(use(muster, keycloak.token(azp=ABSENT, aud="muster-test")), INVALID_TOKEN)

@@ -3,41 +3,20 @@
 from urllib.parse import parse_qs
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.pages.test_browser_pages import PAINTED
+from tests.support.accessibility import PAINTED
 from tests.support.chromium import Chromium
 from tests.support.servers import Account, Muster, wait_for
+from tests.support.swagger_ui import EMPTY, STORED, begin_authorizing, read_me
 
 pytestmark = pytest.mark.one_database
-
-STORED = "() => [{...localStorage}, {...sessionStorage}]"
-EMPTY: list[dict[str, str]] = [{}, {}]
-
-
-def begin_authorizing(page: Page) -> tuple[Page, Locator]:
-    """The window that Authorize opens, and the dialog that waits for its answer."""
-    page.get_by_role("button", name="Authorize").first.click()
-    dialog = page.locator(".modal-ux")
-    with page.expect_popup() as opened:
-        dialog.get_by_role("button", name="Apply given OAuth2 credentials").click()
-    return opened.value, dialog
 
 
 def sign_in(popup: Page, account: Account) -> None:
     popup.get_by_label("E-mail").fill(account.email)
     popup.get_by_label("Password").fill(account.password)
     popup.get_by_role("main").get_by_role("button", name="Sign in").click()
-
-
-def read_me(page: Page, account: Account) -> None:
-    operation = page.locator("#operations-account-readMe")
-    if not operation.get_by_role("button", name="Execute").is_visible():
-        operation.get_by_role("button").first.click()
-    with page.expect_response("**/api/users/me") as answered:
-        operation.get_by_role("button", name="Execute").click()
-    assert answered.value.status == 200
-    expect(operation.locator(".live-responses-table")).to_contain_text(account.email)
 
 
 def sessions(muster: Muster, account: Account) -> list[tuple[int, bool]]:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pages.test_browser_docs import EMPTY, STORED, read_me
 from tests.support.chromium import Chromium
 from tests.support.databases import fresh_database
 from tests.support.servers import Account, Muster, free_port
+from tests.support.swagger_ui import EMPTY, STORED, read_me
 
 pytestmark = pytest.mark.one_database
 

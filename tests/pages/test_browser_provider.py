@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pages.test_browser_docs import begin_authorizing
-from tests.pages.test_browser_pages import AXE, NARROW, check
+from tests.support.accessibility import AXE, NARROW, check
 from tests.support.chromium import Chromium
 from tests.support.databases import fresh_database
 from tests.support.oidc_provider import CLIENT, PHONE, OidcProvider, secret_of
 from tests.support.servers import Muster
+from tests.support.swagger_ui import begin_authorizing
 
 pytestmark = pytest.mark.one_database
 

@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from html import unescape
-from html.parser import HTMLParser
 from uuid import uuid4
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 
 from app import main
 from tests.support.cookie_browser import Browser
+from tests.support.html import ELSEWHERE, Elements, submit
 from tests.support.servers import PASSWORD, Muster, claims_of
 from tests.support.sessions import make_older
 
@@ -25,27 +25,6 @@ HOSTILE = {
 }
 
 
-class Elements(HTMLParser):
-    """A parsed page: its elements, and the values of its fields."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def value(self, name: str) -> str:
-        return next(
-            attrs.get("value") or "" for tag, attrs in self.tags if tag == "input" and attrs.get("name") == name
-        )
-
-
-def post(browser: Browser, path: str, **form: str) -> httpx.Response:
-    return browser.call("POST", path, data=form)
-
-
 @pytest.fixture
 def browser(muster: Muster) -> Browser:
     return Browser(muster).sign_in(muster.new_account())
@@ -56,10 +35,10 @@ def browser(muster: Muster) -> Browser:
 
 def test_registering_signs_in(muster: Muster) -> None:
     browser, email = Browser(muster), f"{uuid4().hex}@example.com"
-    answer = post(browser, "/register", email=email.upper(), name="Ada", password=PASSWORD)
+    answer = submit(browser, "/register", email=email.upper(), name="Ada", password=PASSWORD)
     assert (answer.status_code, answer.headers["location"]) == (303, "/operations")
     assert browser.call("GET", "/operations").status_code == 200
-    again = post(Browser(muster), "/register", email=email, password=PASSWORD)
+    again = submit(Browser(muster), "/register", email=email, password=PASSWORD)
     assert again.status_code == 409
     assert "An account with this e-mail address exists. Sign in, or reset your password." in again.text
     assert 'aria-invalid="true"' in again.text
@@ -67,7 +46,7 @@ def test_registering_signs_in(muster: Muster) -> None:
 
 def test_a_wrong_password_shows_the_form_again_without_it(muster: Muster) -> None:
     account = muster.new_account()
-    answer = post(Browser(muster), "/sign-in", username=account.email, password="not-it-at-all", next="/devices")
+    answer = submit(Browser(muster), "/sign-in", username=account.email, password="not-it-at-all", next="/devices")
     assert answer.status_code == 400
     assert Elements(answer.text).value("username") == account.email
     assert Elements(answer.text).value("next") == "/devices"
@@ -82,30 +61,14 @@ def test_signing_in_leads_to_the_requested_page(muster: Muster, next_page: str) 
     form = Elements(Browser(muster).call("GET", refused.headers["location"]).text)
     assert form.value("next") == next_page
     account = muster.new_account()
-    answer = post(Browser(muster), "/sign-in", username=account.email, password=PASSWORD, next=form.value("next"))
+    answer = submit(Browser(muster), "/sign-in", username=account.email, password=PASSWORD, next=form.value("next"))
     assert answer.headers["location"] == next_page
-
-
-ELSEWHERE = [
-    "https://evil.example",
-    "//evil.example",
-    "/\\evil.example",
-    "\\\\evil",
-    "http:evil.example",
-    "javascript:alert(1)",
-    "/\tevil",
-    "/a\r\nSet-Cookie: a=b",
-    "/\x00",
-    "/é",
-    " /x",
-    "",
-]
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE, ids=ascii)
 def test_signing_in_never_leads_to_another_site(muster: Muster, elsewhere: str) -> None:
     account = muster.new_account()
-    answer = post(Browser(muster), "/sign-in", username=account.email, password=PASSWORD, next=elsewhere)
+    answer = submit(Browser(muster), "/sign-in", username=account.email, password=PASSWORD, next=elsewhere)
     assert (answer.status_code, answer.headers["location"]) == (303, "/operations")
 
 
@@ -136,22 +99,22 @@ def test_a_form_of_another_site_is_refused(muster: Muster, browser: Browser, pat
 def test_text_that_a_person_typed_is_shown_and_never_run(muster: Muster, typed: str) -> None:
     browser = Browser(muster)
     email = f"{uuid4().hex}@example.com"
-    assert post(browser, "/register", email=email, name=typed, password=PASSWORD).status_code == 303
+    assert submit(browser, "/register", email=email, name=typed, password=PASSWORD).status_code == 303
     account = browser.call("GET", "/account")
     assert_harmless(account)
     assert Elements(account.text).value("name") == typed
-    added = post(browser, "/operations/new", type="sell", figi=typed[:50], quantity="1", date="2023-10-26T08:29")
+    added = submit(browser, "/operations/new", type="sell", figi=typed[:50], quantity="1", date="2023-10-26T08:29")
     assert added.status_code == 303, added.text
     ledger = browser.call("GET", "/operations")
     assert_harmless(ledger)
     assert f"<bdi>{typed}</bdi>" in unescape(ledger.text)
     filtered = browser.call("GET", "/operations", params={"figi": typed, "type": typed})
     assert_harmless(filtered)
-    refused = post(browser, "/operations/new", type=typed * 20, figi="x", quantity=typed, date=typed)
+    refused = submit(browser, "/operations/new", type=typed * 20, figi="x", quantity=typed, date=typed)
     assert refused.status_code == 422
     assert_harmless(refused)
     assert Elements(refused.text).value("quantity") == typed
-    assert_harmless(post(Browser(muster), "/sign-in", username=typed, password="x", next=typed))
+    assert_harmless(submit(Browser(muster), "/sign-in", username=typed, password="x", next=typed))
 
 
 def assert_harmless(page: httpx.Response) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from app.pages.admin import OTHER_ADDRESS
 from app.pages.forms import TEXTS
-from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
+from tests.support.html import Elements, submit
 from tests.support.servers import Account, Muster, claims_of, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -61,7 +61,7 @@ def test_the_pages_are_for_those_who_may_read_other_accounts(
         assert (refused.status_code, "<h1>No access</h1>" in refused.text) == (403, True), path
         for browser in (admin, read_only_admin):
             assert browser.call("GET", path).status_code == 200, path
-    assert post(person, "/admin/apps", id="mine", name="Mine", redirect_uris=CALLBACK).status_code == 403
+    assert submit(person, "/admin/apps", id="mine", name="Mine", redirect_uris=CALLBACK).status_code == 403
     link = '<a href="/admin"'
     assert [link in who.call("GET", "/devices").text for who in (person, admin, read_only_admin)] == [False, True, True]
 
@@ -71,7 +71,7 @@ def test_read_only_admins_see_no_buttons(muster: Muster, read_only_admin: Browse
     for path in [*PAGES, page_of(account)]:
         forms = [attrs for tag, attrs in Elements(read_only_admin.call("GET", path).text).tags if tag == "form"]
         assert [form["action"] for form in forms if form["method"] == "post"] == ["/sign-out"], path
-    assert post(read_only_admin, page_of(account), role="admin").status_code == 403
+    assert submit(read_only_admin, page_of(account), role="admin").status_code == 403
     few = signed_in(muster, new_role(muster, "reader", "me", "users:read"))
     assert "/admin/jobs" not in few.call("GET", page_of(account)).text
     assert few.call("GET", "/admin/jobs").status_code == 403
@@ -97,27 +97,27 @@ def test_people_are_found_and_the_list_has_pages(muster: Muster, admin: Browser)
 def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Browser) -> None:
     account = muster.new_account(name="Grace")
     here = page_of(account)
-    assert post(Browser(muster), "/sign-in", username=account.email, password="not-it-at-all").status_code == 400
+    assert submit(Browser(muster), "/sign-in", username=account.email, password="not-it-at-all").status_code == 400
     wait_for(lambda: "wrong password" in admin.call("GET", here).text, what="the refusal in the history")
     phone, laptop = (Browser(muster).sign_in(account, device=name) for name in ("Her phone", "Her laptop"))
     page = admin.call("GET", here).text
     assert all(text in page for text in ("Grace", account.email, "not confirmed", "Her phone", "Her laptop"))
 
     one = f"{here}/devices/{claims_of(phone.token.access)['sid']}/sign-out"
-    assert post(admin, one).headers["location"] == f"{here}?done=device"
+    assert submit(admin, one).headers["location"] == f"{here}?done=device"
     assert [device.call("GET", "/devices").status_code for device in (phone, laptop)] == [303, 200]
-    assert post(admin, one).status_code == 404
-    assert post(admin, f"{here}/sign-out").headers["location"] == f"{here}?done=everywhere"
+    assert submit(admin, one).status_code == 404
+    assert submit(admin, f"{here}/sign-out").headers["location"] == f"{here}?done=everywhere"
     assert laptop.call("GET", "/devices").status_code == 303
     assert "Not signed in anywhere." in admin.call("GET", here).text
 
-    assert post(admin, here, role="admin").headers["location"] == f"{here}?done=person"
+    assert submit(admin, here, role="admin").headers["location"] == f"{here}?done=person"
     assert '<option value="admin" selected>' in admin.call("GET", here).text
-    assert post(admin, here, role="king").status_code == 422
-    post(admin, here, is_active="false")
+    assert submit(admin, here, role="king").status_code == 422
+    submit(admin, here, is_active="false")
     assert "Enable account" in admin.call("GET", here).text
     assert Browser(muster).log_in(account).status_code == 400
-    post(admin, here, is_active="true")
+    submit(admin, here, is_active="true")
     assert Browser(muster).log_in(account).status_code == 204
 
     history = unescape(admin.call("GET", here).text)
@@ -129,11 +129,11 @@ def test_a_person_is_signed_out_changed_and_deleted(muster: Muster, admin: Brows
     whole = admin.call("GET", "/admin/history").text
     assert f'<a href="{here}"><bdi>{account.email}</bdi></a> by <bdi>{me}</bdi>' in whole
 
-    mistyped = post(admin, f"{here}/delete", email="somebody@example.com")
+    mistyped = submit(admin, f"{here}/delete", email="somebody@example.com")
     assert mistyped.status_code == 422
     assert OTHER_ADDRESS in mistyped.text
     assert (
-        post(admin, f"{here}/delete", email=account.email.upper()).headers["location"] == "/admin?done=person-deleted"
+        submit(admin, f"{here}/delete", email=account.email.upper()).headers["location"] == "/admin?done=person-deleted"
     )
     assert admin.call("GET", here).status_code == 404
 
@@ -149,14 +149,14 @@ def test_a_role_gains_and_loses_permissions(muster: Muster, admin: Browser) -> N
     new_role(muster, "guest", "me")
     page = admin.call("GET", "/admin/roles").text
     assert "Read and write chat messages" in page
-    changed = post(admin, "/admin/roles/guest", me="on", chat="on")
+    changed = submit(admin, "/admin/roles/guest", me="on", chat="on")
     assert changed.headers["location"] == "/admin/roles?done=role"
     roles = {role["name"]: role["scopes"] for role in admin.call("GET", "/api/roles").json()}
     assert roles["guest"] == ["me", "chat"]
-    none = post(admin, "/admin/roles/guest", nothing="on")
+    none = submit(admin, "/admin/roles/guest", nothing="on")
     assert none.status_code == 422
     assert TEXTS["fields"]["scopes"] in none.text
-    assert post(admin, "/admin/roles/nobody", me="on").status_code == 404
+    assert submit(admin, "/admin/roles/nobody", me="on").status_code == 404
     always = [
         attrs["value"] for _, attrs in Elements(page).tags if attrs.get("name") == "users:write" and "value" in attrs
     ]
@@ -168,28 +168,28 @@ def test_a_role_with_a_question_mark_in_its_name_is_distinct_from_the_one_withou
 ) -> None:
     for name in ("ranger", "ranger?"):
         new_role(muster, name, "me")
-    assert post(admin, "/admin/roles/ranger%3F", me="on", chat="on").status_code == 303
+    assert submit(admin, "/admin/roles/ranger%3F", me="on", chat="on").status_code == 303
     roles = {role["name"]: role["scopes"] for role in admin.call("GET", "/api/roles").json()}
     assert (roles["ranger"], roles["ranger?"]) == (["me"], ["me", "chat"])
-    assert post(admin, "/admin/apps/swagger%3Fx/remove").status_code == 422
+    assert submit(admin, "/admin/apps/swagger%3Fx/remove").status_code == 422
 
 
 def test_apps_are_added_changed_and_removed(admin: Browser) -> None:
     app = {"id": "notes", "name": "Notes", "redirect_uris": f"{CALLBACK}\r\nhttp://127.0.0.1/signed-in\r\n"}
-    assert post(admin, "/admin/apps", **app).headers["location"] == "/admin/apps?done=app"
-    again = post(admin, "/admin/apps", **app)
+    assert submit(admin, "/admin/apps", **app).headers["location"] == "/admin/apps?done=app"
+    again = submit(admin, "/admin/apps", **app)
     assert again.status_code == 409
     assert "Another app has this client id. Choose another one." in again.text
-    wrong = post(admin, "/admin/apps/notes", name="Notes", redirect_uris="http://example.com")
+    wrong = submit(admin, "/admin/apps/notes", name="Notes", redirect_uris="http://example.com")
     assert wrong.status_code == 422
     assert re.search(r'id="notes-uris-error">([^<]*)<', wrong.text)[1] == TEXTS["fields"]["redirect_uris"]  # type: ignore[index]
     assert ">http://example.com</textarea>" in wrong.text
-    assert post(admin, "/admin/apps/notes", name="Notes & more", redirect_uris=CALLBACK).status_code == 303
+    assert submit(admin, "/admin/apps/notes", name="Notes & more", redirect_uris=CALLBACK).status_code == 303
     page = admin.call("GET", "/admin/apps").text
     assert f">{CALLBACK}</textarea>" in page
     assert "<bdi>Notes & more</bdi>" in unescape(page)
-    assert post(admin, "/admin/apps/notes/remove").headers["location"] == "/admin/apps?done=app-removed"
-    assert post(admin, "/admin/apps/notes/remove").status_code == 404
+    assert submit(admin, "/admin/apps/notes/remove").headers["location"] == "/admin/apps?done=app-removed"
+    assert submit(admin, "/admin/apps/notes/remove").status_code == 404
 
 
 def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Browser, read_only_admin: Browser) -> None:
@@ -203,9 +203,9 @@ def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Brows
         page = admin.call("GET", path).text
         assert ("It broke." in page, retry in page) == (True, True)
         assert retry not in read_only_admin.call("GET", path).text
-    assert post(read_only_admin, retry, next=here).status_code == 404
-    assert post(admin, retry, next="//evil.example").headers["location"] == "/admin/jobs?done=retried"
-    again = post(admin, retry, next=here)
+    assert submit(read_only_admin, retry, next=here).status_code == 404
+    assert submit(admin, retry, next="//evil.example").headers["location"] == "/admin/jobs?done=retried"
+    again = submit(admin, retry, next=here)
     assert again.status_code == 409
     assert "This has not failed and was not canceled" in again.text
     wait_for(lambda: "It broke." not in admin.call("GET", here).text, what="another attempt")

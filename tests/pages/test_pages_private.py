@@ -9,10 +9,9 @@ import pytest
 
 from app.models.period import Period
 from app.pages.jobs_and_chat import named_period
-from tests.accounts.test_email_tokens import made
-from tests.http.test_cookies import let_pass
-from tests.pages.test_pages import Elements, post
-from tests.support.cookie_browser import Browser
+from tests.support.cookie_browser import Browser, let_pass
+from tests.support.html import Elements, submit
+from tests.support.mailed_links import new_link
 from tests.support.servers import PASSWORD, Muster, claims_of, wait_for
 
 pytestmark = pytest.mark.one_database
@@ -36,7 +35,7 @@ def browser(muster: Muster) -> Browser:
 
 def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser: Browser) -> None:
     form = Elements(browser.call("GET", browser.call("GET", "/operations/new").headers["location"]).text)
-    answers = [post(browser, "/operations/new", **OPERATION, key=form.value("key")) for _ in range(2)]
+    answers = [submit(browser, "/operations/new", **OPERATION, key=form.value("key")) for _ in range(2)]
     assert [answer.headers["location"] for answer in answers] == ["/operations?done=added"] * 2
     (row,) = browser.call("GET", "/api/operations").json()
     assert (row["quantity"], row["instrument_type"], row["date"]) == ("10", "btc", "2023-10-26T08:29:31.000000Z")
@@ -52,14 +51,14 @@ def test_an_operation_is_added_once_however_often_the_button_is_pressed(browser:
 
 def test_a_sample_is_loaded_once_however_often_the_button_is_pressed(browser: Browser) -> None:
     key = Elements(browser.call("GET", "/operations").text).value("key")
-    first, again = (post(browser, "/operations/sample", key=key) for _ in range(2))
+    first, again = (submit(browser, "/operations/sample", key=key) for _ in range(2))
     assert first.headers["location"] == "/operations?done=sample"
     assert again.status_code in {303, 422}, "in another minute it is another sample"
     assert '<span class="count">52</span>' in browser.call("GET", "/operations").text
 
 
 def test_a_workbook_is_recognized(browser: Browser) -> None:
-    refused = post(browser, "/operations/import", key="a-workbook", lines="PK\x03\x04 and so on")
+    refused = submit(browser, "/operations/import", key="a-workbook", lines="PK\x03\x04 and so on")
     assert refused.status_code == 415
     assert "This is not a CSV file." in refused.text
 
@@ -69,7 +68,7 @@ def test_a_workbook_is_recognized(browser: Browser) -> None:
     [("quantity", "-1"), ("quantity", ""), ("date", "yesterday"), ("date", ""), ("type", ""), ("figi", "a\x00b")],
 )
 def test_errors_are_shown_beside_their_fields(browser: Browser, field: str, value: str) -> None:
-    answer = post(browser, "/operations/new", **{**OPERATION, field: value})
+    answer = submit(browser, "/operations/new", **{**OPERATION, field: value})
     assert answer.status_code == 422
     page = Elements(answer.text)
     invalid = [attrs["name"] for tag, attrs in page.tags if tag == "input" and attrs.get("aria-invalid")]
@@ -81,35 +80,35 @@ def test_errors_are_shown_beside_their_fields(browser: Browser, field: str, valu
 def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: Browser) -> None:
     headers = {"Origin": browser.origin}
     exact = {**OPERATION, "date": "2023-10-26T08:29:31.123456Z"}
-    made = browser.call("POST", "/api/operations", json=exact, headers=headers).json()
-    path = f"/operations/{made['id']}"
+    new_link = browser.call("POST", "/api/operations", json=exact, headers=headers).json()
+    path = f"/operations/{new_link['id']}"
     page = Elements(browser.call("GET", path).text)
     form = {name: page.value(name) for name in (*OPERATION, "etag", "original_date")}
     assert form["date"] == "2023-10-26T08:29:31.123"
-    assert post(browser, path, **{**form, "quantity": "11"}).headers["location"] == "/operations?done=changed"
+    assert submit(browser, path, **{**form, "quantity": "11"}).headers["location"] == "/operations?done=changed"
     current = browser.call("GET", f"/api{path}")
     now = current.json()
     assert (now["quantity"], now["date"]) == ("11", "2023-10-26T08:29:31.123456Z")
-    late = post(browser, path, **{**form, "quantity": "12"})
+    late = submit(browser, path, **{**form, "quantity": "12"})
     assert late.status_code == 412
     assert "Someone else changed this operation while you were editing." in late.text
     assert Elements(late.text).value("quantity") == "12"
     etags = {attrs["value"] for _, attrs in Elements(late.text).tags if attrs.get("name") == "etag"}
     assert etags == {current.headers["etag"]}, "saving and deleting are about the version that is shown"
-    deleted = post(browser, f"{path}/delete", etag=form["etag"])
+    deleted = submit(browser, f"{path}/delete", etag=form["etag"])
     assert deleted.status_code == 412
     assert "Someone else changed this operation while you were editing." in deleted.text
     fresh = Elements(browser.call("GET", path).text)
-    assert post(browser, f"{path}/delete", etag=fresh.value("etag")).headers["location"] == "/operations?done=deleted"
+    assert submit(browser, f"{path}/delete", etag=fresh.value("etag")).headers["location"] == "/operations?done=deleted"
     assert browser.call("GET", path).status_code == 404
-    refused = post(browser, path, **{**form, "quantity": "none"})
+    refused = submit(browser, path, **{**form, "quantity": "none"})
     assert (refused.status_code, "Operation not found" in refused.text) == (404, True), "there is no form to show again"
 
 
 def test_a_page_that_may_work_later_can_be_tried_again(browser: Browser) -> None:
     browser.muster.sql("ALTER TABLE operation RENAME TO elsewhere")
     try:
-        failed, sent = browser.call("GET", "/operations?type=buy"), post(browser, "/operations/sample")
+        failed, sent = browser.call("GET", "/operations?type=buy"), submit(browser, "/operations/sample")
     finally:
         browser.muster.sql("ALTER TABLE elsewhere RENAME TO operation")
     missing = browser.call("GET", "/operations/7000")
@@ -160,23 +159,23 @@ def test_the_list_is_filtered_and_goes_on_by_cursor(browser: Browser) -> None:
 
 
 def test_the_name_is_changed(browser: Browser) -> None:
-    assert post(browser, "/account/name", name="Ada").headers["location"] == "/account?done=name"
+    assert submit(browser, "/account/name", name="Ada").headers["location"] == "/account?done=name"
     assert browser.call("GET", "/api/users/me").json()["name"] == "Ada"
-    assert post(browser, "/account/name", name="").status_code == 303
+    assert submit(browser, "/account/name", name="").status_code == 303
     assert browser.call("GET", "/api/users/me").json()["name"] is None
-    assert post(browser, "/account/name", name="a" * 101).status_code == 422
+    assert submit(browser, "/account/name", name="a" * 101).status_code == 422
 
 
 def test_the_password_is_changed_and_this_browser_stays_signed_in(muster: Muster) -> None:
     account = muster.new_account()
     browser, other = Browser(muster).sign_in(account), Browser(muster).sign_in(account)
-    wrong = post(browser, "/account/password", current_password="wrong", new_password="copper-lantern-meadow")
+    wrong = submit(browser, "/account/password", current_password="wrong", new_password="copper-lantern-meadow")
     assert wrong.status_code == 403
     assert 'id="password-current_password-error">This is not your current password.<' in wrong.text
-    weak = post(browser, "/account/password", current_password=PASSWORD, new_password="password1")
+    weak = submit(browser, "/account/password", current_password=PASSWORD, new_password="password1")
     assert weak.status_code == 422
     assert re.search(r'id="new_password-error">[^<]* easy to guess[^<]*<', weak.text)
-    changed = post(browser, "/account/password", current_password=PASSWORD, new_password="copper-lantern-meadow")
+    changed = submit(browser, "/account/password", current_password=PASSWORD, new_password="copper-lantern-meadow")
     assert changed.headers["location"] == "/account?done=password"
     assert browser.call("GET", changed.headers["location"]).status_code == 200
     assert other.call("GET", "/account").status_code == 303
@@ -185,28 +184,28 @@ def test_the_password_is_changed_and_this_browser_stays_signed_in(muster: Muster
 def test_one_link_changes_the_address_and_another_resets_the_password(muster: Muster) -> None:
     account = muster.new_account()
     browser, new = Browser(muster).sign_in(account), f"new.{account.email}"
-    assert post(browser, "/account/email", email=new, current_password=PASSWORD).status_code == 303
+    assert submit(browser, "/account/email", email=new, current_password=PASSWORD).status_code == 303
     token = muster.link_token(new, subject="Confirm your new")
-    assert post(browser, "/verify-email", token=token).headers["location"] == "/account?done=verified"
-    assert post(browser, "/verify-email", token=token).status_code == 400
+    assert submit(browser, "/verify-email", token=token).headers["location"] == "/account?done=verified"
+    assert submit(browser, "/verify-email", token=token).status_code == 400
     assert new in browser.call("GET", "/account").text
-    assert "a link is on its way" in post(Browser(muster), "/forgot-password", email=new).text
+    assert "a link is on its way" in submit(Browser(muster), "/forgot-password", email=new).text
     token = muster.link_token(new, subject="Reset")
     reset = {"token": token, "new_password": "copper-lantern-meadow"}
-    assert post(Browser(muster), "/reset-password", **reset).headers["location"] == "/sign-in?done=reset"
-    assert post(Browser(muster), "/reset-password", **reset).status_code == 400
+    assert submit(Browser(muster), "/reset-password", **reset).headers["location"] == "/sign-in?done=reset"
+    assert submit(Browser(muster), "/reset-password", **reset).status_code == 400
     assert browser.call("GET", "/account").status_code == 303
-    signed_in = post(Browser(muster), "/sign-in", username=new, password="copper-lantern-meadow")
+    signed_in = submit(Browser(muster), "/sign-in", username=new, password="copper-lantern-meadow")
     assert signed_in.status_code == 303
 
 
 def test_the_confirmation_link_is_sent_again(muster: Muster, browser: Browser) -> None:
-    assert post(browser, "/account/verification").headers["location"] == "/account?done=verification"
+    assert submit(browser, "/account/verification").headers["location"] == "/account?done=verification"
     muster.mails(browser.call("GET", "/api/users/me").json()["email"], subject="Confirm")
 
 
 def test_an_archive_of_everything_is_prepared_and_downloaded(muster: Muster, browser: Browser) -> None:
-    assert post(browser, "/account/export").headers["location"] == "/account?done=export#data"
+    assert submit(browser, "/account/export").headers["location"] == "/account?done=export#data"
 
     def result() -> str | None:
         page = Elements(browser.call("GET", "/account").text)
@@ -228,10 +227,10 @@ def test_every_page_reminds_of_an_unconfirmed_address(muster: Muster, browser: B
 
 
 def test_all_mistakes_are_shown_at_once(browser: Browser) -> None:
-    refused = post(browser, "/account/password", current_password="wrong", new_password="password1")
+    refused = submit(browser, "/account/password", current_password="wrong", new_password="password1")
     assert refused.status_code == 403
     assert invalid_fields(refused.text) == ["current_password", "new_password"]
-    refused = post(browser, "/register", email="nobody", password="password1", name="Ada")
+    refused = submit(browser, "/register", email="nobody", password="password1", name="Ada")
     assert refused.status_code == 422
     assert invalid_fields(refused.text) == ["email", "password"]
 
@@ -242,7 +241,7 @@ def invalid_fields(page: str) -> list[str | None]:
 
 def test_a_new_password_is_checked_while_it_is_typed(browser: Browser) -> None:
     def check(password: str) -> str:
-        answer = post(browser, "/check-password", password=password, email="grace@example.com", name="Hopper Grace")
+        answer = submit(browser, "/check-password", password=password, email="grace@example.com", name="Hopper Grace")
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
         return answer.text
 
@@ -257,33 +256,33 @@ def test_a_new_password_is_checked_while_it_is_typed(browser: Browser) -> None:
 
 def test_a_failed_link_offers_a_new_one_and_shows_no_code(muster: Muster, browser: Browser) -> None:
     account = muster.new_account()
-    code = made(muster, account, "reset")
-    weak = post(browser, "/reset-password", token=code, new_password="password1")
+    code = new_link(muster, account, "reset")
+    weak = submit(browser, "/reset-password", token=code, new_password="password1")
     assert [tag["type"] for _, tag in Elements(weak.text).tags if tag.get("value") == code] == ["hidden"]
-    expired = made(muster, account, "reset", age=timedelta(hours=2))
-    failed = post(browser, "/reset-password", token=expired, new_password="copper-lantern-meadow")
+    expired = new_link(muster, account, "reset", age=timedelta(hours=2))
+    failed = submit(browser, "/reset-password", token=expired, new_password="copper-lantern-meadow")
     assert failed.status_code == 400
     assert 'action="/renew-link"' in failed.text
     assert 'name="new_password"' not in failed.text
-    renewed = post(Browser(muster), "/renew-link", token=Elements(failed.text).value("token"))
+    renewed = submit(Browser(muster), "/renew-link", token=Elements(failed.text).value("token"))
     assert renewed.headers["location"] == "/sign-in?done=verification"
     muster.mails(account.email, subject="Reset")
-    assert 'href="/forgot-password"' in post(browser, "/reset-password", token="x", new_password="y").text
+    assert 'href="/forgot-password"' in submit(browser, "/reset-password", token="x", new_password="y").text
 
 
 def test_a_link_to_a_confirmed_address_says_so(muster: Muster) -> None:
     account = muster.new_account()
-    link = made(muster, account, "verification")
-    reset = {"token": made(muster, account, "reset"), "new_password": "copper-lantern-meadow"}
-    assert post(Browser(muster), "/reset-password", **reset).status_code == 303
-    answer = post(Browser(muster), "/verify-email", token=link)
+    link = new_link(muster, account, "verification")
+    reset = {"token": new_link(muster, account, "reset"), "new_password": "copper-lantern-meadow"}
+    assert submit(Browser(muster), "/reset-password", **reset).status_code == 303
+    answer = submit(Browser(muster), "/verify-email", token=link)
     assert answer.headers["location"] == "/sign-in?done=already-confirmed"
     assert "already confirmed" in Browser(muster).call("GET", answer.headers["location"]).text
 
 
 def test_the_account_is_deleted(browser: Browser) -> None:
-    assert post(browser, "/account/delete", current_password="wrong").status_code == 403
-    assert post(browser, "/account/delete", current_password=PASSWORD).headers["location"] == "/sign-in?done=gone"
+    assert submit(browser, "/account/delete", current_password="wrong").status_code == 403
+    assert submit(browser, "/account/delete", current_password=PASSWORD).headers["location"] == "/sign-in?done=gone"
     assert browser.cookie == "muster="
 
 
@@ -297,22 +296,22 @@ def test_one_device_and_all_others_are_signed_out(muster: Muster) -> None:
     assert page.count("this device") == 1
     assert re.findall("<h2><bdi>(.*?)</bdi>", page) == ["first", "third", "second"], "this one, then the latest"
     one = f"/devices/{claims_of(second.token.access)['sid']}/sign-out"
-    assert post(browser, one).headers["location"] == "/devices?done=device"
+    assert submit(browser, one).headers["location"] == "/devices?done=device"
     assert second.call("GET", "/devices").status_code == 303
     assert third.call("GET", "/devices").status_code == 200
-    assert post(browser, "/devices/sign-out-others").headers["location"] == "/devices?done=devices"
+    assert submit(browser, "/devices/sign-out-others").headers["location"] == "/devices?done=devices"
     assert third.call("GET", "/devices").status_code == 303
-    assert post(browser, one).status_code == 404
-    assert post(browser, "/devices/nothing/sign-out").status_code == 404
+    assert submit(browser, one).status_code == 404
+    assert submit(browser, "/devices/nothing/sign-out").status_code == 404
 
 
 def test_a_device_is_renamed_in_the_list(browser: Browser) -> None:
     path = f"/devices/{claims_of(browser.token.access)['sid']}/name"
-    refused = post(browser, path, device="https://example.com")
+    refused = submit(browser, path, device="https://example.com")
     assert refused.status_code == 422
     assert "that is not a link" in refused.text
     assert '<details class="rename" open>' in refused.text
-    assert post(browser, path, device="Ada's <laptop>").headers["location"] == "/devices?done=renamed"
+    assert submit(browser, path, device="Ada's <laptop>").headers["location"] == "/devices?done=renamed"
     assert "<bdi>Ada&#39;s &lt;laptop&gt;</bdi>" in browser.call("GET", "/devices").text
 
 
@@ -325,9 +324,9 @@ def test_a_room_is_chosen_by_any_spelling_and_links_lead_nowhere_but_to_the_web(
     room, me = f"Team {uuid4().hex}", browser.call("GET", "/api/users/me").json()["id"]
     slug = room.lower().replace(" ", "-")
     text = 'See https://example.com/a?b=1&c=2.\r\n(http://x.test) javascript:alert(1) https://"onclick=x'
-    sent = post(browser, f"/chat?room={quote(room)}", text=text)
+    sent = submit(browser, f"/chat?room={quote(room)}", text=text)
     assert sent.headers["location"] == f"/chat?room={slug}"
-    post(browser, f"/chat?room={slug}", text="Again")
+    submit(browser, f"/chat?room={slug}", text="Again")
     muster.sql("UPDATE chat_message SET created_at = '2026-01-31 10:00:00.000000' WHERE room = :room", room=slug)
     page = browser.call("GET", f"/chat?room={slug}").text
     links = [attrs for tag, attrs in Elements(page).tags if tag == "a" and attrs.get("target")]
@@ -338,15 +337,15 @@ def test_a_room_is_chosen_by_any_spelling_and_links_lead_nowhere_but_to_the_web(
     assert page.count('class="day"') == 1
     assert f'<a href="/chat?room={slug}" aria-current="true">' in page
     assert browser.call("GET", "/chat?room=%20!").status_code == 200
-    assert post(browser, f"/chat?room={slug}", text=" ").status_code == 422
+    assert submit(browser, f"/chat?room={slug}", text=" ").status_code == 422
 
 
 # ---- Statements ----
 
 
 def test_a_statement_is_created_read_and_downloaded(browser: Browser) -> None:
-    post(browser, "/operations/new", **OPERATION)
-    assert post(browser, "/jobs", **{"from": "2023-01-01"}).headers["location"] == "/jobs?done=started"
+    submit(browser, "/operations/new", **OPERATION)
+    assert submit(browser, "/jobs", **{"from": "2023-01-01"}).headers["location"] == "/jobs?done=started"
 
     def result() -> str | None:
         page = Elements(browser.call("GET", "/jobs").text)
@@ -359,18 +358,18 @@ def test_a_statement_is_created_read_and_downloaded(browser: Browser) -> None:
     table = browser.call("GET", f"{path}?format=csv")
     assert table.headers["content-disposition"] == 'attachment; filename="statement.csv"'
     cancel = path.removesuffix("result") + "cancel"
-    late = post(browser, cancel)
+    late = submit(browser, cancel)
     assert late.status_code == 409
     assert "This statement is finished, so it can no longer be canceled." in late.text
     rows = browser.call("GET", "/jobs").text
     assert re.search(r"<h3>From 2023 <span[^>]*>Ready<", rows)
     assert "1 operation, " in rows
-    assert post(browser, "/jobs", **{"from": "yesterday"}).status_code == 422
-    backwards = post(browser, "/jobs", period="dates", **{"from": "2023-02-01", "to": "2023-01-01"})
+    assert submit(browser, "/jobs", **{"from": "yesterday"}).status_code == 422
+    backwards = submit(browser, "/jobs", period="dates", **{"from": "2023-02-01", "to": "2023-01-01"})
     assert backwards.status_code == 422
     assert 'id="to-error">Choose an end after the start.<' in backwards.text
-    assert "Confirm your e-mail address first" in post(browser, "/jobs", mail="on").text
-    assert post(browser, "/jobs", period="everything", **{"from": "2023-01-01"}).status_code == 303
+    assert "Confirm your e-mail address first" in submit(browser, "/jobs", mail="on").text
+    assert submit(browser, "/jobs", period="everything", **{"from": "2023-01-01"}).status_code == 303
     assert browser.call("GET", "/api/jobs?limit=1").json()[0]["from"] is None, "dates that another choice hides"
 
 

@@ -18,9 +18,9 @@ from app.oidc import login  # noqa: F401  # its errors are kinds, too
 from app.pages.admin import OTHER_ADDRESS
 from app.pages.api_client import ApiError
 from app.pages.forms import CORRECT_FIELDS, TEXTS, describe, describe_fields
-from tests.pages.test_pages import Elements, post
 from tests.support.cookie_browser import Browser
 from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.html import Elements, submit
 from tests.support.servers import Muster
 
 # No page calls a route that answers with these: they are for programs.
@@ -172,7 +172,7 @@ FORMS: list[tuple[str, dict[str, str]]] = [
 @pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda each: each if isinstance(each, str) else "")
 def test_an_invalid_form_says_what_to_enter(on_sqlite: Muster, path: str, form: dict[str, str]) -> None:
     browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
-    assert_fields_explained(post(browser, path, **form), form)
+    assert_fields_explained(submit(browser, path, **form), form)
 
 
 def test_an_invalid_filter_says_what_to_enter(on_sqlite: Muster) -> None:

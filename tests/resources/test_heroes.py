@@ -10,7 +10,6 @@ from sqlalchemy import text
 from tests.support.assertions import assert_problem
 from tests.support.resources import call, new_hero, pages, unique
 from tests.support.servers import Muster, Tokens
-from tests.support.sessions import connected
 
 WRITER = "heroes:read heroes:write"
 
@@ -130,7 +129,7 @@ def test_a_wrong_field_is_refused_and_named_and_changes_nothing(
 
 def test_an_empty_patch_writes_nothing(muster: Muster, admin: Tokens) -> None:
     hero = new_hero(muster, admin)
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         # Any write changes SQLite's data_version; PostgreSQL's xmin is the version of this row.
         on_sqlite = connection.dialect.name == "sqlite"
         row = f"SELECT xmin FROM hero WHERE id = {hero['id']}"  # noqa: S608  # a number of ours

@@ -24,7 +24,6 @@ from app.routers.tasks import list_task_history, list_tasks
 from tests.support.plans import FirstPage, plans
 from tests.support.resources import call, new_hero, new_task, new_team
 from tests.support.servers import Muster, Tokens
-from tests.support.sessions import connected
 
 AUTHENTICATION = 1
 
@@ -141,7 +140,7 @@ def test_a_list_has_an_index_that_gives_its_order(
 ) -> None:
     me: Any = SimpleNamespace(user_id=UUID(str(names["me"])), scopes=frozenset({"jobs"}), **names)
     page = FirstPage(listed.position if is_continued else None)
-    with connected(counting) as connection:
+    with counting.engine.begin() as connection:
         if connection.dialect.name != "sqlite":
             # So few rows are read faster without an index: ask what could be done.
             connection.execute(text("SET LOCAL enable_seqscan = off"))
@@ -153,7 +152,7 @@ def test_a_list_has_an_index_that_gives_its_order(
 
 
 def test_the_purge_finds_old_tombstones_by_an_index(counting: Muster) -> None:
-    with connected(counting) as connection:
+    with counting.engine.begin() as connection:
         if connection.dialect.name != "sqlite":
             connection.execute(text("SET LOCAL enable_seqscan = off"))
         (plan,) = plans(connection, lambda session: owners_of_tombstones(session, datetime(2020, 1, 1, tzinfo=UTC)))
@@ -163,7 +162,7 @@ def test_the_purge_finds_old_tombstones_by_an_index(counting: Muster) -> None:
 
 def test_a_search_of_accounts_uses_the_index_of_the_address_and_that_of_the_name(counting: Muster) -> None:
     conditions = and_(*UserFilter(search="Ada").conditions())
-    with connected(counting) as connection:
+    with counting.engine.begin() as connection:
         on_sqlite = connection.dialect.name == "sqlite"
         statement = select(col(User.id)).where(conditions).order_by(col(User.id)).limit(51)
         query = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))

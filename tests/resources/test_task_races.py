@@ -9,15 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.assertions import assert_problem
-from tests.support.resources import call, new_task, pages, wait_until_blocked
-from tests.support.servers import Muster, Tokens, claims_of
-from tests.support.sessions import at_once, connected
+from tests.support.concurrency import at_once, wait_until_blocked
+from tests.support.resources import call, new_task, pages
+from tests.support.servers import Muster, Tokens
+from tests.support.sessions import id_of
 
 pytestmark = pytest.mark.slow
-
-
-def id_of(tokens: Tokens) -> str:
-    return str(claims_of(tokens.access)["sub"])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +71,7 @@ def test_only_one_of_two_concurrent_handovers_by_the_assignee_succeeds(muster: M
 def while_held(muster: Muster, statement: str, **request: Any) -> httpx.Response:
     """The response to a request that has to wait for this change of somebody else, which is committed meanwhile."""
     with ThreadPoolExecutor(1) as thread:
-        with connected(muster) as connection:
+        with muster.engine.begin() as connection:
             if connection.dialect.name == "sqlite":
                 connection.execute(text("PRAGMA foreign_keys=ON"))
             connection.execute(text(statement))

@@ -8,13 +8,10 @@ import pytest
 
 from tests.support.assertions import assert_problem
 from tests.support.resources import call, new_task, pages
-from tests.support.servers import Muster, Tokens, claims_of
+from tests.support.servers import Muster, Tokens
+from tests.support.sessions import id_of
 
 NOBODY = "01a20be7-0000-7000-8000-000000000000"  # fixed: every worker has to collect the same tests
-
-
-def id_of(tokens: Tokens) -> str:
-    return str(claims_of(tokens.access)["sub"])
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from sqlalchemy import text
 from app.oauth2.resource_server import Caller
 from app.routers.heroes import list_team_heroes
 from tests.support.assertions import assert_problem
+from tests.support.concurrency import at_once, wait_until_blocked
 from tests.support.plans import FirstPage, plans
-from tests.support.resources import call, new_hero, new_team, pages, unique, wait_until_blocked
+from tests.support.resources import call, new_hero, new_team, pages, unique
 from tests.support.servers import Muster, Tokens
-from tests.support.sessions import at_once, connected
 
 
 def test_a_team_is_created_read_changed_and_deleted(muster: Muster, admin: Tokens, reader: Tokens) -> None:
@@ -142,7 +142,7 @@ def test_joining_while_a_hero_or_team_is_being_deleted_is_a_404(muster: Muster, 
     ids = {"hero": new_hero(muster, admin)["id"], "team": new_team(muster, admin)["id"]}
     link = f"/heroes/{ids['hero']}/teams/{ids['team']}"
     with ThreadPoolExecutor(1) as thread:
-        with connected(muster) as connection:
+        with muster.engine.begin() as connection:
             connection.execute(text(f"DELETE FROM {what} WHERE id = {ids[what]}"))  # noqa: S608  # our own words
             joining = thread.submit(call, muster, admin, "PUT", link)
             wait_until_blocked(muster)
@@ -164,7 +164,7 @@ def test_joining_leaving_and_deleting_at_once_never_fails(muster: Muster, admin:
 def test_the_heroes_of_a_team_are_found_by_an_index(muster: Muster, admin: Tokens) -> None:
     """They are sorted by the name, which is in another table."""
     team, me = int(new_team(muster, admin)["id"]), cast("Caller", SimpleNamespace(scopes=frozenset()))
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         if connection.dialect.name != "sqlite":
             connection.execute(text("SET LOCAL enable_seqscan = off"))
         _, plan = plans(connection, lambda session: list_team_heroes(team, me, session, FirstPage(None)))

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD
-from tests.scripts.test_seed import seed
+from tests.support.concurrency import at_once
 from tests.support.resources import call, pages
 from tests.support.schema import engine_for, rows
+from tests.support.seeds import seed
 from tests.support.servers import Muster, Tokens
-from tests.support.sessions import at_once
 
 pytestmark = pytest.mark.slow
 

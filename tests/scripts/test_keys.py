@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from app.core.crypto import from_base64url
-from tests.oauth2.test_rotation_secrets import restart
 from tests.support.commands import fork, run
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file
@@ -37,7 +36,7 @@ def test_a_new_key_file_replaces_the_secret(folder: Path, postgres: str, tmp_pat
         assert re.findall(r"after (\d+ \w+) \(", made.stdout) == ["5 minutes", "11 minutes"]
         assert (first, second, third) == (f"HS256,{third}", f"{third},HS256", str(tmp_path / "new.pem"))
         for step in (first, second, third):
-            restart(muster, JWT_PRIVATE_KEY_FILES=step)
+            muster.restart(JWT_PRIVATE_KEY_FILES=step)
             assert muster.me(phone).status_code == 200, step
             phone = assert_lives(muster, phone)
 

@@ -14,27 +14,17 @@ from sqlalchemy import text
 from app.core.scopes import ADMIN, ROLES, USER
 from app.core.settings import Settings
 from scripts.seed import load_roles
-from tests.support.assertions import assert_signed_out
-from tests.support.databases import ROOT, SECRET_KEY
+from tests.support.databases import SECRET_KEY
 from tests.support.processes import fork_script
 from tests.support.schema import engine_for
+from tests.support.seeds import SCRIPT, admins, seed, settings_for
 from tests.support.servers import PASSWORD, Muster, Tokens
+from tests.support.sessions import assert_signed_out
 
 WEAK = "password1"
-SCRIPT = ROOT / "scripts" / "seed.py"
 Roles = dict[str, tuple[int, list[str]]]
 
 pytestmark = pytest.mark.slow
-
-
-def settings_for(url: str, **more: str) -> dict[str, str]:
-    return {**os.environ, "DATABASE_URL": url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, **more}
-
-
-def seed(url: str, *arguments: str, answer: str = "", folder: Path = ROOT, **settings: str) -> tuple[int, str]:
-    """The exit status and the output of scripts/seed.py."""
-    environment = settings_for(url, **settings)
-    return fork_script(SCRIPT, *arguments, environment=environment, folder=folder, answer=answer)
 
 
 def sql(url: str, statement: str) -> None:
@@ -47,12 +37,6 @@ def roles(url: str) -> Roles:
     with engine_for(url).begin() as connection:
         found = connection.execute(text("SELECT name, id, scopes FROM role ORDER BY id")).all()
     return {name: (id_, json.loads(scopes) if isinstance(scopes, str) else scopes) for name, id_, scopes in found}
-
-
-def admins(url: str) -> list[str]:
-    statement = "SELECT email FROM \"user\" JOIN role ON role.id = role_id WHERE role.name = 'admin'"
-    with engine_for(url).begin() as connection:
-        return list(connection.execute(text(statement)).scalars())
 
 
 # ---- Roles ----

@@ -1,7 +1,6 @@
 """scripts/start.py run as a process: what it prints, what it refuses, and that it can be started again."""
 
 import ctypes
-import os
 import re
 import shutil
 import signal
@@ -18,30 +17,17 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from app.core.migrations import newest_revision
-from tests.database.test_errors import small_disk
+from tests.support.connections import has_ipv6
 from tests.support.databases import ROOT, SECRET_KEY
-from tests.support.processes import Fork, fork_module
+from tests.support.disks import small_disk
+from tests.support.processes import Fork
 from tests.support.servers import NO_TLS, Muster, free_port, wait_for
+from tests.support.starts import environment, expect_refusal
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_database]
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # prctl(2), capabilities(7)
 START = [sys.executable, "-m", "scripts.start"]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    """The environment of the tests, which has no setting of Muster but SECRET_KEYS, plus these settings."""
-    return {**os.environ, **settings}
-
-
-def expect_refusal(*options: str, **settings: str) -> str:
-    """The one line that a refused start prints before it ends."""
-    settings = {"ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY, "PORT": str(free_port()), **settings}
-    done = fork_module("scripts.start", *options, environment=environment(**settings))
-    assert done.returncode != 0
-    assert done.stdout == ""
-    assert re.fullmatch(r"muster: [^\n]+\n", done.stderr), done.stderr
-    return done.stderr
 
 
 @contextmanager
@@ -165,14 +151,6 @@ def test_the_host_may_be_an_ipv6_address(database_url: str, folder: Path) -> Non
     muster.url = f"http://[::1]:{muster.port}"
     with muster:
         assert muster.client.get("/health/live").status_code == 200
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_a_start_with_an_env_file_alone_serves_from_its_own_folder_and_reload_restarts_it(tmp_path: Path) -> None:

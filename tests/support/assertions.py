@@ -1,10 +1,8 @@
-"""Assertions about responses: errors in the form of their endpoint, and devices that are signed out."""
+"""Assertions about errors, each in the form of its endpoint."""
 
 import re
 
 import httpx
-
-from tests.support.servers import Muster, Tokens
 
 
 def assert_problem(answer: httpx.Response, status: int, kind: str) -> None:
@@ -37,10 +35,3 @@ def assert_limited(answer: httpx.Response, kind: str, policy: str) -> None:
     assert 0 < seconds <= int(policy.partition("w=")[2])
     assert answer.headers["ratelimit-policy"] == f'"{kind}";{policy}'
     assert answer.headers["ratelimit"] == f'"{kind}";r=0;t={seconds}'
-
-
-def assert_signed_out(muster: Muster, *devices: Tokens) -> None:
-    """Neither token of any of these devices works."""
-    for tokens in devices:
-        assert muster.me(tokens).status_code == 401
-        assert_oauth_error(muster.refresh(tokens.refresh), 400, "invalid_grant")

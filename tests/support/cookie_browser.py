@@ -1,10 +1,12 @@
 """A simulated browser for tests of the cookie transport: it keeps the cookie and sends Origin."""
 
+from datetime import timedelta
 from http.cookies import SimpleCookie
 
 import httpx
 
 from tests.support.servers import Account, Muster, Tokens
+from tests.support.sessions import make_older, sign_cookie
 
 LOGIN, LOGOUT = "/api/auth/cookie/login", "/api/auth/cookie/logout"
 
@@ -48,3 +50,16 @@ def cookie_of(answer: httpx.Response) -> dict[str, str]:
     (header,) = answer.headers.get_list("set-cookie")
     ((name, morsel),) = SimpleCookie(header).items()
     return {"name": name, "value": morsel.value, **{key: str(value) for key, value in morsel.items() if value}}
+
+
+def signed_in(account: Account) -> Browser:
+    """A browser with a session's cookie, for which no password is hashed."""
+    browser = Browser(account.muster)
+    browser.cookie = account.cookie()
+    return browser
+
+
+def let_pass(muster: Muster, browser: Browser, age: timedelta) -> None:
+    """Let time pass for the session and for the token in its cookie."""
+    browser.cookie = f"muster={sign_cookie(browser.token, age=int(age.total_seconds()))}"
+    make_older(muster, browser.token, age=age)

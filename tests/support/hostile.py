@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.support.phones import OPERATION
+from tests.support.ledgers import OPERATION
 from tests.support.servers import PASSWORD, STARTUP, Muster, Tokens, claims_of
 
 JSON = "application/json"

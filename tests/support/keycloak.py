@@ -13,12 +13,13 @@ from typing import Any
 from urllib.parse import parse_qs
 from uuid import uuid4
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as new_ec_key
 from jose import jwk, jws
 
 from tests.support.rsa_keys import rsa_key
-from tests.support.servers import free_port
+from tests.support.servers import Muster, free_port
 from tests.support.startable import Startable
 
 ABSENT = object()  # instead of a claim that is left out
@@ -150,3 +151,8 @@ def _handler(keycloak: Keycloak) -> type[BaseHTTPRequestHandler]:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def use(muster: Muster, token: str) -> httpx.Response:
+    """The response to a request with a token of the provider."""
+    return muster.client.get("/api/users/me", headers=bearer(token))

@@ -14,7 +14,7 @@ from app.models.base import utcnow
 from app.models.oauth_client import OAuthClient
 from app.oauth2.refresh_tokens import Device, SignIn
 from app.oauth2.requests import CodeBinding
-from tests.support.cookie_browser import Browser
+from tests.support.cookie_browser import Browser, signed_in
 from tests.support.servers import Account, Muster, Tokens, authorization_server
 
 REDIRECT_URI = "com.example.ledger:/signed-in"
@@ -92,10 +92,3 @@ class App:
         answer = self.exchange(self.code(account))
         assert answer.status_code == 200, answer.text
         return Tokens(answer.json())
-
-
-def signed_in(account: Account) -> Browser:
-    """A browser with a session's cookie, for which no password is hashed."""
-    browser = Browser(account.muster)
-    browser.cookie = account.cookie()
-    return browser

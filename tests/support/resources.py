@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.support.servers import Muster, Tokens, wait_for
+from tests.support.servers import Muster, Tokens
 
 
 def call(muster: Muster, tokens: Tokens, method: str, path: str, body: Any = None) -> httpx.Response:
@@ -44,25 +44,6 @@ def new_team(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
 
 def new_task(muster: Muster, tokens: Tokens, **fields: Any) -> dict[str, Any]:
     return _made(call(muster, tokens, "POST", "/tasks", {"title": "Water the plants", **fields}))
-
-
-def wait_until_blocked(muster: Muster) -> None:
-    """Wait until a request is blocked by the test's lock: on SQLite in the slot of the one writer, where it waits to
-    begin its transaction."""
-    if muster.database_url.startswith("sqlite"):
-        writes = 'muster_slots_used{side="write"} 1.0\n'
-        wait_for(lambda: writes in muster.client.get("/metrics").text, what="a request that waits to write")
-    else:
-        wait_for(lambda: blocked(muster), what="a request that waits for a lock")
-
-
-def blocked(muster: Muster) -> int:
-    """How many requests wait for a lock on PostgreSQL."""
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        " AND application_name = 'muster'"
-    )
-    return int(muster.sql(waiting)[0][0])
 
 
 def _made(answer: httpx.Response) -> dict[str, Any]:

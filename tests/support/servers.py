@@ -199,6 +199,12 @@ class Muster(Startable):
             self.process.wait(STARTUP)
             self.process = None
 
+    def restart(self, **settings: str) -> None:
+        """Stop, and start with these settings."""
+        self.stop()
+        self.settings.update(settings)
+        self.start()
+
     def kill(self) -> None:
         """Send SIGKILL: nothing can be finished or cleaned up."""
         assert self.process is not None
@@ -265,8 +271,8 @@ class Muster(Startable):
 
     @cached_property
     def engine(self) -> Engine:
-        """An engine for looking at the database beside the service. On PostgreSQL it keeps a connection: connecting
-        takes longer than what most tests do then."""
+        """An engine for looking at the database beside the service, or changing it. On PostgreSQL it keeps a
+        connection: connecting takes longer than what most tests do then."""
         if self.database_url.startswith("sqlite"):
             return create_engine(self.database_url, poolclass=NullPool, connect_args={"timeout": 30})
         url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)

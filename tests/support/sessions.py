@@ -1,20 +1,17 @@
 """Helpers for tests of sessions: rows and their age, tokens signed by the test, and whether a session is still live."""
 
-import random
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from threading import Barrier
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from app.core.crypto import TokenSigner
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import AccessClaims, AccessTokenSigner
+from tests.support.assertions import assert_oauth_error
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster, Tokens, claims_of
 
@@ -24,20 +21,11 @@ BEYOND_GRACE = timedelta(seconds=31)
 
 COLUMNS = list(RefreshToken.model_fields)
 
-T = TypeVar("T")
-
 Use = Callable[[Muster, Tokens], httpx.Response]
 USES: dict[str, Use] = {
     "as bearer": lambda muster, tokens: muster.me(tokens),
     "to refresh": lambda muster, tokens: muster.refresh(tokens.refresh),
 }
-
-
-@contextmanager
-def connected(muster: Muster) -> Iterator[Connection]:
-    """A connection beside the service's, in a transaction that is committed at the end."""
-    with muster.engine.begin() as connection:
-        yield connection
 
 
 def session_id(tokens: Tokens) -> UUID:
@@ -57,7 +45,7 @@ def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
     changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in moments)
     # Our own column names and a number.
     statement = text(f"UPDATE refresh_token SET {changes} WHERE id = :id")  # noqa: S608
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(statement, [{"id": session_id(tokens).hex} for tokens in sessions])
 
 
@@ -67,7 +55,7 @@ def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
     others = ", ".join(name for name in COLUMNS if name != "id")
     # Our own column names.
     copy = f"INSERT INTO refresh_token (id, {others}) SELECT :copy, {others} FROM refresh_token WHERE id = :id"  # noqa: S608
-    with connected(muster) as connection:
+    with muster.engine.begin() as connection:
         connection.execute(text(copy), [{"copy": copy_id.hex, "id": session_id(tokens).hex} for copy_id in ids])
     return [
         Tokens(
@@ -127,7 +115,7 @@ def assert_signed_out(muster: Muster, *handed_out: Tokens) -> None:
     """Every one of these access and refresh tokens is rejected."""
     for tokens in handed_out:
         assert is_refused(muster.me(tokens))
-        assert is_refused(muster.refresh(tokens.refresh))
+        assert_oauth_error(muster.refresh(tokens.refresh), 400, "invalid_grant")
 
 
 def assert_lives(muster: Muster, tokens: Tokens) -> Tokens:
@@ -144,18 +132,14 @@ def thefts_mailed(muster: Muster, account: Account) -> int:
     return len(muster.mails(account.email, subject="A device was signed out"))
 
 
-def at_once(*calls: Callable[[], T]) -> list[T]:
-    """Run the calls in threads that start together, in any order, on a connection each; their results in order."""
-    start = Barrier(len(calls))
+def expired(muster: Muster, tokens: Tokens) -> str:
+    """The same access token as if it had been made a year ago."""
+    signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
+    claims, year = signer.verify(tokens.access, None), 365 * 24 * 3600
+    earlier = claims.model_copy(update={"issued_at": claims.issued_at - year, "expires_at": claims.expires_at - year})
+    return signer.mint(earlier)
 
-    def run(call: Callable[[], T]) -> T:
-        start.wait()
-        return call()
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        started = {index: pool.submit(run, calls[index]) for index in random.sample(range(len(calls)), len(calls))}
-    running = [started[index] for index in range(len(calls))]
-    # All of what went wrong: the first in order may only follow from another.
-    if errors := [error for each in running if (error := each.exception())]:
-        raise BaseExceptionGroup("calls failed", errors)
-    return [each.result() for each in running]
+def id_of(tokens: Tokens) -> str:
+    """The id of the person whose tokens these are."""
+    return str(claims_of(tokens.access)["sub"])
