@@ -15,6 +15,7 @@ import pytest
 
 from app import main
 from app.core.scopes import SCOPES
+from tests.support.assertions import assert_oauth_error, assert_problem
 from tests.support.hostile import OAUTH, bodies
 from tests.support.servers import Muster, Tokens, claims_of
 
@@ -106,11 +107,10 @@ def shown(route: Route) -> str:
 
 
 def assert_no_access(answer: httpx.Response, status: int, kind: str) -> None:
-    assert answer.status_code == status, answer.text
     if answer.request.url.path in OAUTH:  # RFC 6750 section 3.1 has no code for a caller who brings no token
-        assert answer.json()["error"] == {"unauthenticated": "invalid_token"}.get(kind, kind.replace("-", "_"))
+        assert_oauth_error(answer, status, {"unauthenticated": "invalid_token"}.get(kind, kind.replace("-", "_")))
     else:
-        assert answer.json()["type"] == f"/problems/{kind}"
+        assert_problem(answer, status, kind)
 
 
 def test_main_leaves_every_plural_to_the_routers() -> None:

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlmodel import Session, SQLModel, col
 
-from app.core.crypto import parse_signed
 from app.ledger.idempotency import IdempotentRequest, earlier_body, respond_once
 from app.models.audit import AuditEvent
 from app.models.base import uuid7_at
@@ -23,7 +22,7 @@ from tests.support.databases import fresh_database
 from tests.support.ledgers import Ledger
 from tests.support.oauth_clients import App
 from tests.support.servers import Muster, Tokens, wait_for
-from tests.support.sessions import assert_signed_out
+from tests.support.sessions import assert_signed_out, session_of
 from tests.support.workers import SERVICE_WITH_PROBES
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=181)  # REFRESH_ABSOLUTE_TTL is 180 days
@@ -88,7 +87,7 @@ def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: 
     app = App(muster)
     unused, redeemed, fresh = app.codes(ada.account, 3)
     by_code = Tokens(app.exchange(redeemed).json())
-    change(muster, RefreshToken, col(RefreshToken.id) == id_of(unused), idle_expires_at=datetime.now(UTC))
+    change(muster, RefreshToken, col(RefreshToken.id) == session_of(unused), idle_expires_at=datetime.now(UTC))
     for key in ("old", "new"):
         ada.post(headers={"Idempotency-Key": key})
     change(muster, IdempotencyKey, col(IdempotencyKey.key) == "old", created_at=LONG_AGO)
@@ -99,7 +98,10 @@ def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: 
     purge_again(muster)
     assert ids(muster, RefreshToken.id) & set(rows) == {rows[2]}
     assert_signed_out(muster, idle, aged)
-    assert ids(muster, RefreshToken.id) & set(map(id_of, (unused, redeemed, fresh))) == {id_of(redeemed), id_of(fresh)}
+    assert ids(muster, RefreshToken.id) & set(map(session_of, (unused, redeemed, fresh))) == {
+        session_of(redeemed),
+        session_of(fresh),
+    }
     assert [muster.me(tokens).status_code for tokens in (live, by_code)] == [200, 200]
     assert ids(muster, IdempotencyKey.key, col(IdempotencyKey.owner_id) == UUID(ada.owner_id)) == {"new"}
     assert done[0] not in ids(muster, Job.id)
@@ -124,12 +126,6 @@ def test_the_purge_skips_an_expired_key_that_is_used_again(muster: Muster, kind:
         session.commit()
         purge_again(muster)
         assert earlier_body(session, again) == answered
-
-
-def id_of(code: str) -> UUID:
-    presented = parse_signed(code)
-    assert presented is not None
-    return presented.id
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.core.crypto import TokenSigner, parse_signed
+from app.core.crypto import TokenSigner
 from tests.support.assertions import assert_oauth_error
 from tests.support.cookie_browser import LOGIN, Browser, signed_in
 from tests.support.databases import SECRET_KEY
@@ -17,13 +17,13 @@ from tests.support.oauth_clients import REDIRECT_URI, App
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
 from tests.support.sessions import (
     BEYOND_GRACE,
-    COLUMNS,
     assert_lives,
     assert_signed_out,
     is_refused,
     make_older,
     refreshed,
     row_of,
+    session_of,
     thefts_mailed,
 )
 
@@ -42,15 +42,8 @@ def app(muster: Muster) -> App:
     return App(muster)
 
 
-def as_session(code: str) -> Tokens:
-    """The code in the form that the helpers expect, which find a row by the session of an access token."""
-    presented = parse_signed(code)
-    assert presented is not None
-    return Tokens(session_id=presented.id)
-
-
 def state_of(muster: Muster, code: str) -> tuple[int, str | None]:
-    row = muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=as_session(code)["session_id"].hex)[0]
+    row = row_of(muster, session_of(code))
     return row.generation, row.revoke_reason
 
 
@@ -285,18 +278,9 @@ def test_a_code_expires_after_a_minute_and_nothing_is_revoked(app: App, ada: Acc
     assert is_refused(app.exchange(code, code_verifier="x" * 43))
     assert_lives(app.muster, tokens)
     unused = app.code(ada)
-    older(app.muster, unused, DEAD)
+    make_older(app.muster, session_of(unused), age=DEAD)
     assert is_refused(app.exchange(unused))
     assert state_of(app.muster, unused) == (0, None)
-
-
-def older(muster: Muster, code: str, age: timedelta) -> None:
-    on_sqlite = muster.database_url.startswith("sqlite")
-    earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
-    names = [name for name in COLUMNS if name.endswith("_at")]
-    changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in names)
-    # Our own column names and a number.
-    muster.sql(f"UPDATE refresh_token SET {changes} WHERE id = :id", id=as_session(code)["session_id"].hex)  # noqa: S608
 
 
 USES: dict[str, Callable[[Muster, Tokens], object]] = {"access token": Muster.me, "refresh token": refreshed}
@@ -340,12 +324,11 @@ def test_a_valid_code_with_a_wrong_parameter_ends_the_session(
 
 def test_a_forged_code_revokes_nothing(app: App, ada: Account) -> None:
     code = app.code(ada)
-    presented = parse_signed(code)
-    assert presented is not None
+    session = session_of(code)
     forged = [
         code[:-1] + ("A" if code[-1] != "A" else "Q"),
-        TokenSigner(["another key"], "code").sign(presented.id, 0, b""),
-        TokenSigner([SECRET_KEY], "refresh").sign(presented.id, 0, b""),
+        TokenSigner(["another key"], "code").sign(session, 0, b""),
+        TokenSigner([SECRET_KEY], "refresh").sign(session, 0, b""),
         "A" * 72,
         "not a code",
     ]
@@ -404,10 +387,10 @@ def test_a_code_is_refused_once_its_app_is_removed(app: App, ada: Account) -> No
 
 def test_an_unredeemed_code_is_not_shown_as_a_device_and_expires_early(app: App, ada: Account) -> None:
     code, tokens = app.code(ada), ada.tokens()
-    assert str(as_session(code)["session_id"]) not in [each["id"] for each in sessions_of(app.muster, tokens)]
-    row = app.muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=as_session(code)["session_id"].hex)[0]
+    assert str(session_of(code)) not in [each["id"] for each in sessions_of(app.muster, tokens)]
+    row = row_of(app.muster, session_of(code))
     assert str(row.idle_expires_at) < str(row.absolute_expires_at)
-    assert UUID(str(row.id)) == as_session(code)["session_id"]
+    assert UUID(str(row.id)) == session_of(code)
 
 
 def test_auth_time_is_that_of_the_browsers_sign_in(app: App, ada: Account) -> None:

@@ -224,9 +224,9 @@ def test_a_service_with_these_settings_accepts_the_providers_people(
     keycloak.people["ada"] = {"sub": "ada", "email": "ada.cognito@example.com", "email_verified": "true"}
     me = {"sub": "ada"}
 
-    def use(claims: dict[str, Any]) -> httpx.Response:
+    def response_to(claims: dict[str, Any]) -> httpx.Response:
         return muster.client.get("/api/users/me", headers=bearer(token(keycloak, recipe, {**claims, **me})))
 
-    assert use(recipe.access).json()["email"] == "ada.cognito@example.com"
-    assert_challenged(use({**recipe.id, **ID_TOKEN}), INVALID_TOKEN)
-    assert use({**recipe.access, "scope": "another/me"}).json()["type"] == "/problems/insufficient-scope"
+    assert response_to(recipe.access).json()["email"] == "ada.cognito@example.com"
+    assert_challenged(response_to({**recipe.id, **ID_TOKEN}), INVALID_TOKEN)
+    assert response_to({**recipe.access, "scope": "another/me"}).json()["type"] == "/problems/insufficient-scope"

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 from sqlalchemy import text
 
-from app.core.crypto import TokenSigner
+from app.core.crypto import TokenSigner, parse_signed
 from app.models.refresh_token import RefreshToken
 from app.oauth2.access_tokens import AccessClaims, AccessTokenSigner
 from tests.support.assertions import assert_oauth_error
@@ -32,12 +32,23 @@ def session_id(tokens: Tokens) -> UUID:
     return UUID(claims_of(tokens.access)["sid"])
 
 
-def row_of(muster: Muster, tokens: Tokens) -> Any:
+def session_of(code: str) -> UUID:
+    """The id of the session that an authorization code is to begin."""
+    presented = parse_signed(code)
+    assert presented is not None
+    return presented.id
+
+
+def row_of(muster: Muster, session: Tokens | UUID) -> Any:
     """The session's refresh_token row."""
-    return muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=session_id(tokens).hex)[0]
+    return muster.sql("SELECT * FROM refresh_token WHERE id = :id", id=_id_of(session).hex)[0]
 
 
-def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
+def _id_of(session: Tokens | UUID) -> UUID:
+    return session if isinstance(session, UUID) else session_id(session)
+
+
+def make_older(muster: Muster, *sessions: Tokens | UUID, age: timedelta) -> None:
     """Age these sessions without waiting: move every timestamp of their rows that far into the past."""
     on_sqlite = muster.database_url.startswith("sqlite")
     earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
@@ -46,7 +57,7 @@ def make_older(muster: Muster, *sessions: Tokens, age: timedelta) -> None:
     # Our own column names and a number.
     statement = text(f"UPDATE refresh_token SET {changes} WHERE id = :id")  # noqa: S608
     with muster.engine.begin() as connection:
-        connection.execute(statement, [{"id": session_id(tokens).hex} for tokens in sessions])
+        connection.execute(statement, [{"id": _id_of(session).hex} for session in sessions])
 
 
 def more_devices(muster: Muster, tokens: Tokens, number: int) -> list[Tokens]:
