@@ -131,7 +131,7 @@ def _long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item
 def _is_quick(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
     parameters = getattr(item, "callspec", None)
-    on_sqlite = "on_sqlite" in fixtures or (parameters is not None and parameters.params.get("kind") == "sqlite")
+    on_sqlite = parameters is not None and parameters.params.get("kind") == "sqlite"
     needs_postgres = "postgres" in fixtures and not on_sqlite
     return not (fixtures & HEAVY_FIXTURES or needs_postgres or item.get_closest_marker("slow"))
 
@@ -208,13 +208,6 @@ def counting(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
         fresh_database(kind, folder, postgres) as url,
         Muster(url, folder, app="tests.support.apps.statement_counter:app") as served,
     ):
-        yield served
-
-
-@pytest.fixture(scope="session")
-def on_sqlite(folder: Path, postgres: str) -> Iterator[Muster]:
-    """An instance on SQLite, for tests that do not depend on the database."""
-    with fresh_database("sqlite", folder, postgres) as url, Muster(url, folder) as served:
         yield served
 
 

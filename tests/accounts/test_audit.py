@@ -153,15 +153,16 @@ def test_refused_passwords_are_recorded_once_an_hour_whatever_an_attacker_does(s
     assert refusals(f"&user_id={user_id}") == expected
 
 
-def test_a_refused_password_that_cannot_be_recorded_is_in_the_log(on_sqlite: Muster) -> None:
-    account, before = on_sqlite.new_account(), on_sqlite.log_file.stat().st_size
-    on_sqlite.sql("ALTER TABLE audit_event RENAME TO elsewhere")
+@pytest.mark.one_database
+def test_a_refused_password_that_cannot_be_recorded_is_in_the_log(muster: Muster) -> None:
+    account, before = muster.new_account(), muster.log_file.stat().st_size
+    muster.sql("ALTER TABLE audit_event RENAME TO elsewhere")
     try:
-        assert on_sqlite.token(grant_type="password", username=account.email, password="wrong").status_code == 400
+        assert muster.token(grant_type="password", username=account.email, password="wrong").status_code == 400
         line = "a write in the background failed: OperationalError"
-        wait_for(lambda: line in on_sqlite.log_after(before), what="the line in the log")
+        wait_for(lambda: line in muster.log_after(before), what="the line in the log")
     finally:
-        on_sqlite.sql("ALTER TABLE elsewhere RENAME TO audit_event")
+        muster.sql("ALTER TABLE elsewhere RENAME TO audit_event")
 
 
 def test_a_rolled_back_event_is_in_neither_log_and_a_theft_is_in_both(muster: Muster) -> None:

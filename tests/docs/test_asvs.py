@@ -12,6 +12,8 @@ from tests.support.html import Elements
 from tests.support.ledgers import OPERATION
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 ASVS, SECURITY = ROOT / "docs" / "asvs.md", ROOT / "SECURITY.md"
 NAMED = re.compile(r"`(\w+/test_\w+\.py)::(test_\w+)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -67,8 +69,8 @@ def test_everything_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_kind_of_content_names_its_type_and_charset(on_sqlite: Muster) -> None:
-    client, bearer = on_sqlite.client, on_sqlite.new_account().tokens().bearer
+def test_every_kind_of_content_names_its_type_and_charset(muster: Muster) -> None:
+    client, bearer = muster.client, muster.new_account().tokens().bearer
     client.post("/api/operations", json=OPERATION, headers=bearer)
     for path, kind in {
         "/": "text/html; charset=utf-8",
@@ -91,11 +93,11 @@ def test_every_kind_of_content_names_its_type_and_charset(on_sqlite: Muster) -> 
         assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
-def test_password_fields_hide_what_is_typed_and_accept_what_is_pasted(on_sqlite: Muster) -> None:
+def test_password_fields_hide_what_is_typed_and_accept_what_is_pasted(muster: Muster) -> None:
     fields = [
         attrs
         for path in ("/sign-in", "/register", "/reset-password")
-        for tag, attrs in Elements(on_sqlite.client.get(path).text).tags
+        for tag, attrs in Elements(muster.client.get(path).text).tags
         if tag == "input" and "password" in (attrs.get("name") or "")
     ]
     assert len(fields) == 3
@@ -109,8 +111,8 @@ def test_password_fields_hide_what_is_typed_and_accept_what_is_pasted(on_sqlite:
 
 
 @pytest.mark.slow
-def test_there_are_no_hints_or_secret_questions(on_sqlite: Muster) -> None:
-    openapi = on_sqlite.client.get("/api/openapi.json").text
+def test_there_are_no_hints_or_secret_questions(muster: Muster) -> None:
+    openapi = muster.client.get("/api/openapi.json").text
     assert not [name for name in User.model_fields if re.search("hint|question|answer", name)]
     assert not re.search(r"security.question|password.hint", openapi, re.IGNORECASE)
 

@@ -9,6 +9,8 @@ from tests.support.assertions import assert_problem
 from tests.support.hostile import head, raw
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 MADE_WITH = re.compile(r"(?i)uvicorn|starlette|fastapi|httptools|websockets|python|sqlalchemy|pydantic|jinja")
 TELLTALE = {"server", "x-powered-by", "via", "x-aspnet-version", "x-runtime", "x-generator"}
 SOCKET = {
@@ -45,25 +47,25 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("what", REQUESTS)
-def test_a_response_does_not_name_software_or_versions(on_sqlite: Muster, what: str) -> None:
-    answer = raw(on_sqlite, REQUESTS[what])
+def test_a_response_does_not_name_software_or_versions(muster: Muster, what: str) -> None:
+    answer = raw(muster, REQUESTS[what])
     assert not TELLTALE & set(answer.headers)
     response = f"{answer.headers}" if what in ("metrics", "static") else f"{answer.headers} {answer.text}"
     assert not MADE_WITH.search(response), response[:2000]
 
 
-def test_an_internal_error_does_not_name_software_or_versions(on_sqlite: Muster) -> None:
+def test_an_internal_error_does_not_name_software_or_versions(muster: Muster) -> None:
     """A ticket, and nothing else: the place in the code is in the log alone."""
-    on_sqlite.sql("ALTER TABLE operation RENAME TO hidden")
+    muster.sql("ALTER TABLE operation RENAME TO hidden")
     try:
-        answer = on_sqlite.client.get("/api/operations", headers=on_sqlite.new_account().tokens().bearer)
+        answer = muster.client.get("/api/operations", headers=muster.new_account().tokens().bearer)
     finally:
-        on_sqlite.sql("ALTER TABLE hidden RENAME TO operation")
+        muster.sql("ALTER TABLE hidden RENAME TO operation")
     assert_problem(answer, 500, "internal")
     assert not MADE_WITH.search(f"{answer.headers} {answer.text}")
 
 
-def test_openapi_names_our_version_alone(on_sqlite: Muster) -> None:
-    text = on_sqlite.client.get("/api/openapi.json").text
+def test_openapi_names_our_version_alone(muster: Muster) -> None:
+    text = muster.client.get("/api/openapi.json").text
     for library in ("uvicorn", "fastapi", "starlette", "sqlmodel", "pydantic"):
         assert version(library) not in text

@@ -67,8 +67,8 @@ def test_public_keys_are_published_and_nothing_private(issuer: Muster, tokens: T
     assert header_of(tokens.access) == {"alg": "RS256", "typ": "at+jwt", "kid": key["kid"]}
 
 
-def test_nothing_is_published_while_tokens_are_hs256(on_sqlite: Muster) -> None:
-    assert published(on_sqlite) == []
+def test_nothing_is_published_while_tokens_are_hs256(muster: Muster) -> None:
+    assert published(muster) == []
 
 
 def test_the_metadata_names_the_endpoints_and_what_they_support(issuer: Muster, tokens: Tokens) -> None:

@@ -142,12 +142,12 @@ def test_a_next_address_that_is_too_long_is_dropped(browser: httpx.Client, provi
     assert sign_in(browser, provider, "ada", next=way).headers["location"] == way
 
 
-def test_the_sign_in_page_links_to_the_provider(on_sqlite: Muster, browser: httpx.Client) -> None:
+def test_the_sign_in_page_links_to_the_provider(muster: Muster, browser: httpx.Client) -> None:
     page = browser.get("/sign-in", params={"next": "/devices"}).text
     assert f'href="{LOGIN}?next=/devices"' in page
     assert 'name="password"' in page
-    assert LOGIN not in on_sqlite.client.get("/sign-in").text
-    assert on_sqlite.client.get(LOGIN).status_code == 404
+    assert LOGIN not in muster.client.get("/sign-in").text
+    assert muster.client.get(LOGIN).status_code == 404
     assert "alert" not in page
     odd = browser.get("/sign-in", params={"problem": "<b>odd</b>"})
     assert "You could not be signed in. Try again." in odd.text

@@ -26,16 +26,16 @@ def sessions(muster: Muster, account: Account) -> list[tuple[int, bool]]:
     return [(row.generation, row.revoked_at is not None) for row in muster.sql(query, id=owner)]
 
 
-def test_filter_cancel_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_filter_cancel_authorize_try_it_out_refresh_log_out_and_leave(muster: Muster, chromium: Chromium) -> None:
     """One story: showing the page takes ten times as long as anything that is done there."""
-    account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
+    account = muster.new_account()
+    with chromium.visitor(muster, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor:
         sent: list[tuple[str, str]] = []
         visitor.context.on("request", lambda each: sent.append((each.url, each.headers.get("referer", ""))))
         page = visitor.open("/api/docs")
         errors_that_all_routes_share_are_described_once(page)
         cancel_signs_nobody_in(page, account)
-        assert sessions(on_sqlite, account) == []
+        assert sessions(muster, account) == []
 
         authorize(page)
         assert any("docs-signed-in.html?code=" in url for url, _ in sent)
@@ -47,20 +47,20 @@ def test_filter_cancel_authorize_try_it_out_refresh_log_out_and_leave(on_sqlite:
         with page.expect_request("**/api/auth/token") as refreshed:
             read_me(page, account)
         assert parse_qs(refreshed.value.post_data or "")["grant_type"] == ["refresh_token"]
-        assert sessions(on_sqlite, account) == [(2, False)]
+        assert sessions(muster, account) == [(2, False)]
 
         page.get_by_role("button", name="Authorize").first.click()
         dialog = page.locator(".modal-ux")
         dialog.get_by_text("Logout").click()
-        wait_for(lambda: sessions(on_sqlite, account) == [(2, True)], what="the revocation")
+        wait_for(lambda: sessions(muster, account) == [(2, True)], what="the revocation")
         assert page.evaluate(STORED) == EMPTY
         dialog.get_by_role("button", name="Close").last.click()
 
         authorize(page)
-        assert sorted(sessions(on_sqlite, account)) == [(1, False), (2, True)]
+        assert sorted(sessions(muster, account)) == [(1, False), (2, True)]
         page.get_by_role("link", name="Back to the pages").click()
-        expect(page).to_have_url(f"{on_sqlite.url}/operations")
-        wait_for(lambda: sorted(sessions(on_sqlite, account)) == [(1, True), (2, True)], what="the revocation")
+        expect(page).to_have_url(f"{muster.url}/operations")
+        wait_for(lambda: sorted(sessions(muster, account)) == [(1, True), (2, True)], what="the revocation")
 
 
 def errors_that_all_routes_share_are_described_once(page: Page) -> None:

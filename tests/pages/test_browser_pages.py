@@ -14,6 +14,7 @@ from playwright.sync_api import Page, Route, ViewportSize, expect
 
 from tests.support.accessibility import AXE, NARROW, PAINTED, WIDE, assert_fits, check, check_layout
 from tests.support.chromium import Chromium, Visitor
+from tests.support.databases import fresh_database
 from tests.support.ledgers import OPERATION
 from tests.support.oauth_clients import App
 from tests.support.servers import Account, Muster, Tokens
@@ -61,24 +62,31 @@ UNSAFE_IMAGE = """() => new Promise((done) => {
 
 
 @pytest.fixture(scope="module")
-def account(on_sqlite: Muster) -> Account:
+def muster(kind: str, folder: Path, postgres: str) -> Iterator[Muster]:
+    """An instance of these tests' own: what others name their things would be on its pages."""
+    with fresh_database(kind, folder, postgres) as url, Muster(url, folder) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def account(muster: Muster) -> Account:
     """An account with something to show on every page."""
-    account = on_sqlite.new_account(name="Ada, Countess of Lovelace", role="admin")
-    on_sqlite.new_account(name="Grace").sign_in()
+    account = muster.new_account(name="Ada, Countess of Lovelace", role="admin")
+    muster.new_account(name="Grace").sign_in()
     tokens: Tokens = account.sign_in(device="Ada's phone")
     for day in range(1, 30):
         body = {**OPERATION, "date": f"2023-{day % 12 + 1:02}-{day:02}T08:29:31Z"}
-        on_sqlite.client.post("/api/operations", json=body, headers=tokens.bearer)
+        muster.client.post("/api/operations", json=body, headers=tokens.bearer)
     widest = {"type": "t" * 50, "instrument_type": "i" * 50, "figi": "F" * 50, "quantity": "999999999999.12345678"}
-    on_sqlite.client.post("/api/operations", json={**OPERATION, **widest}, headers=tokens.bearer).raise_for_status()
+    muster.client.post("/api/operations", json={**OPERATION, **widest}, headers=tokens.bearer).raise_for_status()
     for kind in ("statement", "export"):
-        on_sqlite.client.post(f"/api/jobs/{kind}", json={}, headers=tokens.bearer)
+        muster.client.post(f"/api/jobs/{kind}", json={}, headers=tokens.bearer)
     return account
 
 
 @pytest.fixture
-def visitor(on_sqlite: Muster, chromium: Chromium) -> Iterator[Visitor]:
-    with chromium.visitor(on_sqlite) as visitor:
+def visitor(muster: Muster, chromium: Chromium) -> Iterator[Visitor]:
+    with chromium.visitor(muster) as visitor:
         visitor.context.add_init_script(AXE)
         yield visitor
 
@@ -139,9 +147,9 @@ def visit(visitor: Visitor, path: str) -> None:
 
 
 def test_a_person_signs_in_and_skips_to_the_content_by_keyboard_alone(
-    on_sqlite: Muster, chromium: Chromium, account: Account
+    muster: Muster, chromium: Chromium, account: Account
 ) -> None:
-    with chromium.visitor(on_sqlite) as visitor:
+    with chromium.visitor(muster) as visitor:
         page = visitor.open("/sign-in")
         expect(page.get_by_label("E-mail")).to_be_focused()
         page.evaluate(PAINTED)
@@ -149,7 +157,7 @@ def test_a_person_signs_in_and_skips_to_the_content_by_keyboard_alone(
         page.keyboard.press("Tab")
         page.keyboard.type(account.password)
         page.keyboard.press("Enter")
-        expect(page).to_have_url(f"{on_sqlite.url}/operations")
+        expect(page).to_have_url(f"{muster.url}/operations")
         page.wait_for_load_state()  # the address is there first, and a key pressed too early goes elsewhere
         page.evaluate(PAINTED)
         page.keyboard.press("Tab")
@@ -164,10 +172,10 @@ def test_a_person_signs_in_and_skips_to_the_content_by_keyboard_alone(
 
 
 def test_a_person_consents_by_keyboard_and_no_referer_names_the_request_or_the_code(
-    on_sqlite: Muster, chromium: Chromium
+    muster: Muster, chromium: Chromium
 ) -> None:
     """The sign-in leads back to the app also if that asks for too much."""
-    account = on_sqlite.new_account()
+    account = muster.new_account()
     received: list[BaseHTTPRequestHandler] = []
 
     class AppOnThisDevice(BaseHTTPRequestHandler):
@@ -181,12 +189,12 @@ def test_a_person_consents_by_keyboard_and_no_referer_names_the_request_or_the_c
 
     with (
         ThreadingHTTPServer(("127.0.0.1", 0), AppOnThisDevice) as server,
-        chromium.visitor(on_sqlite, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor,
+        chromium.visitor(muster, color_scheme="dark", viewport={"width": 360, "height": 640}) as visitor,
     ):
         Thread(target=server.serve_forever, daemon=True).start()
         referers: list[str] = []
         visitor.context.on("request", lambda request: referers.append(request.headers.get("referer", "")))
-        app = App(on_sqlite, redirect_uri="http://127.0.0.1/signed-in")
+        app = App(muster, redirect_uri="http://127.0.0.1/signed-in")
         redirect_uri = f"http://127.0.0.1:{server.server_port}/signed-in"
         page = visitor.sign_in(account.email, path=app.request(redirect_uri=redirect_uri, scope="users:write"))
         page.wait_for_url("**/signed-in?error=invalid_scope*")
@@ -212,9 +220,9 @@ def press_tab(page: Page) -> str:
     return str(page.evaluate("document.activeElement.innerText")).strip()
 
 
-def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) -> None:
-    account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite, java_script_enabled=False) as visitor:
+def test_forms_work_without_javascript(muster: Muster, chromium: Chromium) -> None:
+    account = muster.new_account()
+    with chromium.visitor(muster, java_script_enabled=False) as visitor:
         page = visitor.sign_in(account.email)
         page.get_by_role("link", name="Add an operation").click()
         for label, text in (("Type", "sell"), ("FIGI", "X"), ("Quantity", "1"), ("Date and time", "2023-10-26T08:29")):
@@ -224,20 +232,20 @@ def test_forms_work_without_javascript(on_sqlite: Muster, chromium: Chromium) ->
         page.get_by_role("link", name="Statements").click()
         page.get_by_role("button", name="Create statement").click()
         expect(page.get_by_role("status")).to_have_text("Your statement is being prepared. It appears below.")
-        page.goto(f"{on_sqlite.url}/reset-password")
+        page.goto(f"{muster.url}/reset-password")
         expect(page.get_by_label("Code from the link")).to_be_visible()
-        page.goto(f"{on_sqlite.url}/operations/import")
+        page.goto(f"{muster.url}/operations/import")
         assert page.get_by_label("CSV file").bounding_box() is None, "it leaves no hole"
 
 
-def test_text_that_a_person_typed_never_runs(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_text_that_a_person_typed_never_runs(muster: Muster, chromium: Chromium) -> None:
     evil = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
-    account = on_sqlite.new_account(name=evil)
-    with chromium.visitor(on_sqlite) as visitor:
+    account = muster.new_account(name=evil)
+    with chromium.visitor(muster) as visitor:
         visitor.sign_in(account.email)
         page = visitor.open("/account")
         expect(page.get_by_label("Name")).to_have_value(evil)
-        page.goto(f"{on_sqlite.url}/sign-in?next=javascript:document.title='run'")
+        page.goto(f"{muster.url}/sign-in?next=javascript:document.title='run'")
         assert page.title() != "run"
         # Even if markup got in, the policy would stop it.
         page.evaluate(UNSAFE_IMAGE)
@@ -260,7 +268,7 @@ def test_nothing_is_painted_before_the_script_that_changes_it(visitor: Visitor, 
         assert page.evaluate(PAINTED) > page.evaluate(SCRIPTED), path
 
 
-def test_a_password_typed_before_the_script_has_loaded_is_checked(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_a_password_typed_before_the_script_has_loaded_is_checked(muster: Muster, chromium: Chromium) -> None:
     """The browser does not wait for scripts before it paints."""
 
     def paint_at_once(document: Route) -> None:
@@ -273,7 +281,7 @@ def test_a_password_typed_before_the_script_has_loaded_is_checked(on_sqlite: Mus
         page.keyboard.type("password1")
         script.continue_()
 
-    with chromium.visitor(on_sqlite) as visitor:
+    with chromium.visitor(muster) as visitor:
         page = visitor.page
         page.route("**/register", paint_at_once)
         page.route("**/static/page.js", type_first)
@@ -283,10 +291,10 @@ def test_a_password_typed_before_the_script_has_loaded_is_checked(on_sqlite: Mus
         expect(page.locator(".verdict")).to_contain_text("easy to guess")
 
 
-def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chromium: Chromium) -> None:
+def test_errors_are_shown_while_a_statement_is_generated(muster: Muster, chromium: Chromium) -> None:
     """A lost connection, a 429, and a session that ended elsewhere. An unchanged element keeps the focus."""
-    account = on_sqlite.new_account()
-    with chromium.visitor(on_sqlite) as visitor:
+    account = muster.new_account()
+    with chromium.visitor(muster) as visitor:
         visitor.sign_in(account.email)
         answers = iter([200, 200, 429, None, 401])
         body = '<section id="jobs"><button>Cancel</button></section>'
@@ -304,7 +312,7 @@ def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chro
         page.clock.install()
         visitor.open("/jobs")
         page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
-        page.route(f"{on_sqlite.url}/jobs", answer)
+        page.route(f"{muster.url}/jobs", answer)
         page.evaluate("refresh()")
         page.get_by_role("button", name="Cancel").focus()
         page.evaluate("refresh()")
@@ -317,4 +325,4 @@ def test_errors_are_shown_while_a_statement_is_generated(on_sqlite: Muster, chro
         page.clock.run_for("40")
         expect(page.get_by_role("alert")).to_have_text("The connection is lost. Trying again.")
         page.clock.run_for("04")
-        expect(page).to_have_url(f"{on_sqlite.url}/sign-in?done=expired&next=/jobs")
+        expect(page).to_have_url(f"{muster.url}/sign-in?done=expired&next=/jobs")

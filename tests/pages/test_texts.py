@@ -23,6 +23,8 @@ from tests.support.databases import ROOT, SECRET_KEY
 from tests.support.html import Elements, submit
 from tests.support.servers import Muster
 
+pytestmark = pytest.mark.one_database
+
 # No page calls a route that answers with these: they are for programs.
 API_ONLY = {"resync-required"}
 PROTOCOL = re.compile(
@@ -170,13 +172,13 @@ FORMS: list[tuple[str, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("path", "form"), FORMS, ids=lambda each: each if isinstance(each, str) else "")
-def test_an_invalid_form_says_what_to_enter(on_sqlite: Muster, path: str, form: dict[str, str]) -> None:
-    browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
+def test_an_invalid_form_says_what_to_enter(muster: Muster, path: str, form: dict[str, str]) -> None:
+    browser = Browser(muster).sign_in(muster.new_account())
     assert_fields_explained(submit(browser, path, **form), form)
 
 
-def test_an_invalid_filter_says_what_to_enter(on_sqlite: Muster) -> None:
-    browser = Browser(on_sqlite).sign_in(on_sqlite.new_account())
+def test_an_invalid_filter_says_what_to_enter(muster: Muster) -> None:
+    browser = Browser(muster).sign_in(muster.new_account())
     filters = {"type": LONG, "instrument_type": LONG, "figi": LONG, "from": "x", "to": "x"}
     assert_fields_explained(browser.call("GET", "/operations", params=filters), filters)
 
