@@ -80,6 +80,7 @@ def test_concurrent_wrong_passwords_do_not_exceed_the_limit(strict: Muster) -> N
         ("PUT", "/email", {"email": "new@example.com"}),
         ("DELETE", "", {}),
     ],
+    ids=["password", "address", "deletion"],
 )
 def test_an_access_token_allows_no_additional_password_attempts(
     strict: Muster, method: str, path: str, body: dict[str, Any]

@@ -59,7 +59,9 @@ def test_registration_returns_the_account_with_the_role_user(muster: Muster) -> 
     assert tokens["scope"].split() == body["scopes"]
 
 
-@pytest.mark.parametrize("wish", [{"role": "admin"}, {"scopes": ["users:write"]}, {"is_verified": True}, {"id": "1"}])
+@pytest.mark.parametrize(
+    "wish", [{"role": "admin"}, {"scopes": ["users:write"]}, {"is_verified": True}, {"id": "1"}], ids=" ".join
+)
 def test_registration_cannot_choose_a_role_or_scope(muster: Muster, wish: dict[str, Any]) -> None:
     answer = register(muster, email=fresh_address(), **wish)
     assert_problem(answer, 422, "invalid")

@@ -50,7 +50,15 @@ def test_the_default_room_is_the_lobby(muster: Muster, reader: Tokens) -> None:
     assert message in ask(muster, reader).json()
 
 
-@pytest.mark.parametrize("text", ["a" * 4096, "é" * 2048, "👩" * 1024, " " + "a" * 4096], ids=len)
+LONGEST = {
+    "a byte each": "a" * 4096,
+    "two each": "é" * 2048,
+    "four each": "👩" * 1024,
+    "a space before": " " + "a" * 4096,
+}
+
+
+@pytest.mark.parametrize("text", LONGEST.values(), ids=LONGEST)
 def test_a_text_has_up_to_4_kib_of_utf_8(muster: Muster, reader: Tokens, text: str) -> None:
     room = new_room()
     assert post(muster, reader, text, room)["text"] == text.strip()

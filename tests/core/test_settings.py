@@ -134,6 +134,7 @@ def test_a_name_that_is_almost_a_setting_stops_the_start_and_a_byte_order_mark_d
         ("P30D", timedelta(days=30)),
         ("P1DT12H", timedelta(hours=36)),
     ],
+    ids=str,
 )
 def test_durations_are_seconds_or_iso_8601(set_: Any, text: str, duration: timedelta) -> None:
     assert set_(REFRESH_GRACE=text).refresh_grace == duration
@@ -322,6 +323,7 @@ def refusal(set_: Any, **environment: str) -> str:
         ("STATEMENT_TIMEOUT", "0"),
         ("MAX_BODY", "1"),
     ],
+    ids=lambda each: each[:50],
 )
 def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_setting_and_not_the_value(
     set_: Any, name: str, value: str
@@ -350,23 +352,23 @@ def test_a_file_with_any_other_key_stops_the_start(set_: Any, tmp_path: Path) ->
     assert set_(JWT_PRIVATE_KEY_FILES=f"HS256,{_written(tmp_path, pem(good))}").jwt_private_key_files
 
 
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("SECRET_KEYS", {"SECRET_KEYS": ""}),
-        ("SECRET_KEYS", {"SECRET_KEYS": "short-0123456789"}),
-        ("SECRET_KEYS", {"SECRET_KEYS": f"{SECRET_KEY},short-0123456789"}),
-        ("SECRET_KEYS", {"SECRET_KEYS": "changemechangemechangemechangeme"}),
-        ("SECRET_KEYS", {"SECRET_KEYS": f"{SECRET_KEY},changemechangemechangemechangeme"}),
-        ("CORS_ORIGINS", {"CORS_ORIGINS": "https://app.example.com,http://app.example.com"}),
-        ("MAIL_URL", {"MAIL_URL": ""}),
-        ("MAIL_URL", {"MAIL_URL": "outbox:///srv/outbox"}),
-        ("REDIS_URL", {"WORKERS": "2"}),
-        ("PUBLIC_URL", {"PUBLIC_URL": ""}),
-        ("PUBLIC_URL", {"PUBLIC_URL": "http://muster.example.com"}),
-        ("OIDC_ISSUER", {"OIDC_ISSUER": "http://id.example.com/realms/muster"}),
-    ],
-)
+UNFIT = {
+    "no secret": ("SECRET_KEYS", {"SECRET_KEYS": ""}),
+    "a short secret": ("SECRET_KEYS", {"SECRET_KEYS": "short-0123456789"}),
+    "a second, short secret": ("SECRET_KEYS", {"SECRET_KEYS": f"{SECRET_KEY},short-0123456789"}),
+    "a secret that repeats itself": ("SECRET_KEYS", {"SECRET_KEYS": "changemechangemechangemechangeme"}),
+    "a second that does": ("SECRET_KEYS", {"SECRET_KEYS": f"{SECRET_KEY},changemechangemechangemechangeme"}),
+    "an origin without TLS": ("CORS_ORIGINS", {"CORS_ORIGINS": "https://app.example.com,http://app.example.com"}),
+    "no mail server": ("MAIL_URL", {"MAIL_URL": ""}),
+    "mails in files": ("MAIL_URL", {"MAIL_URL": "outbox:///srv/outbox"}),
+    "two processes without Redis": ("REDIS_URL", {"WORKERS": "2"}),
+    "no address": ("PUBLIC_URL", {"PUBLIC_URL": ""}),
+    "an address without TLS": ("PUBLIC_URL", {"PUBLIC_URL": "http://muster.example.com"}),
+    "a provider without TLS": ("OIDC_ISSUER", {"OIDC_ISSUER": "http://id.example.com/realms/muster"}),
+}
+
+
+@pytest.mark.parametrize(("name", "change"), UNFIT.values(), ids=UNFIT)
 def test_production_refuses_to_start_and_names_the_setting_to_fix(set_: Any, name: str, change: dict[str, str]) -> None:
     assert refusal(set_, **{**PRODUCTION, **change}).startswith(f"muster: {name}: production ")
 

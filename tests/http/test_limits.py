@@ -290,6 +290,7 @@ def test_two_slow_replies_of_redis_in_a_row_count_as_a_failure(monkeypatch: pyte
         (lambda url: Cache(url).get_or_make(uuid4(), 1, "query", lambda: b"computed"), b"\r\nGET\r\n"),
         (lambda url: AccountLimits("2/minute", url).count_attempt("ada", "127.0.0.1"), b"\r\nEVALSHA\r\n"),
     ],
+    ids=["cache", "account limits"],
 )
 def test_a_silent_redis_is_sent_one_command_and_no_handshake(use: Callable[[str], object], command: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

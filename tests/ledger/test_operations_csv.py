@@ -151,22 +151,34 @@ def test_an_import_reads_what_spreadsheets_save(content: bytes, quantities: list
     assert [(row[:3], format_amount(row[3])) for row in rows] == [(("buy", None, "X"), each) for each in quantities]
 
 
-@pytest.mark.parametrize(
-    ("content", "detail"),
-    [
-        ("type,figi,quantity,date,fee", "In line 1: there is no column fee; the columns are type, instrument_type"),
-        (f'{HEADER}\nbuy,,X,"1,500",D', "In line 2, quantity: 1,500 could be 1.5 or 1500: write it in one of these"),
-        (f"{HEADER}\nbuy,,X,1.500,D".replace(",", ";"), "In line 2, quantity: 1.500 could be 1.5 or 1500: write it"),
-        (f"{HEADER}\nbuy,,,2,2026-01-02T10:30:00Z", "In line 2, figi: this is empty."),
-        (f"{HEADER}\nbuy,,{'X' * 201},2,2026-01-02T10:30:00Z", "In line 2, figi: use at most 50 characters."),
-        (f"{HEADER}\nbuy,,X,-2,2026-01-02T10:30:00Z", "In line 2, quantity: use a number above 0"),
-        (f"{HEADER}\nbuy,,X,2,2026-02-30T10:30:00Z", "In line 2, date: there is no such date."),
-        (
-            f'{HEADER}\nbuy,"two\r\nlines",X,2,D',
-            "In line 2, instrument_type: use one line of text, with no line breaks",
-        ),
-    ],
-)
+REFUSALS = {
+    "another column": (
+        "type,figi,quantity,date,fee",
+        "In line 1: there is no column fee; the columns are type, instrument_type",
+    ),
+    "a comma that could be either": (
+        f'{HEADER}\nbuy,,X,"1,500",D',
+        "In line 2, quantity: 1,500 could be 1.5 or 1500: write it in one of these",
+    ),
+    "a point that could be either": (
+        f"{HEADER}\nbuy,,X,1.500,D".replace(",", ";"),
+        "In line 2, quantity: 1.500 could be 1.5 or 1500: write it",
+    ),
+    "an empty cell": (f"{HEADER}\nbuy,,,2,2026-01-02T10:30:00Z", "In line 2, figi: this is empty."),
+    "a long text": (
+        f"{HEADER}\nbuy,,{'X' * 201},2,2026-01-02T10:30:00Z",
+        "In line 2, figi: use at most 50 characters.",
+    ),
+    "a negative number": (f"{HEADER}\nbuy,,X,-2,2026-01-02T10:30:00Z", "In line 2, quantity: use a number above 0"),
+    "no such date": (f"{HEADER}\nbuy,,X,2,2026-02-30T10:30:00Z", "In line 2, date: there is no such date."),
+    "a line break": (
+        f'{HEADER}\nbuy,"two\r\nlines",X,2,D',
+        "In line 2, instrument_type: use one line of text, with no line breaks",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "detail"), REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_says_what_to_change(content: str, detail: str) -> None:
     with pytest.raises(Invalid) as refusal:
         decode(content.encode())
@@ -190,30 +202,33 @@ def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
 # ---- Refusals ----
 
 
-@pytest.mark.parametrize(
-    ("content", "line", "part"),
-    [
-        ("", 1, "columns"),
-        ("\r\n", 1, "columns"),
-        ("type,figi,quantity", 1, "columns"),
-        (f"{HEADER},id", 1, "columns"),
-        (f"{HEADER},date", 1, "columns"),
-        (f"sep=;\n{HEADER}", 2, "there is no column ?"),
-        (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
-        (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
-        (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),
-        (f"{HEADER}\n{ROW.replace('string', chr(34) + 'a b' + chr(34))}\n{ROW.replace('2023', '20')}", 3, "date"),
-        (f'{HEADER}\n{ROW}\nsell,btc,"a\nb",1,2023-10-26T08:29:31Z', 3, "figi"),
-        (f"{HEADER}\n{ROW}\n,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
-        (f'{HEADER}\n{ROW}\n"sell,btc', 3, "CSV"),
-        (f'{HEADER}\n{ROW}\n"sell"x,btc,figi,1,2023-10-26T08:29:31Z', 3, "CSV"),
-        (f"{HEADER}\n{ROW}\nse\0ll,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
-        (f"{HEADER}\n{ROW}\n{'x' * 200_000},btc,figi,1,2023-10-26T08:29:31Z", 3, "CSV"),
-        (f"{HEADER}\n{ROW}\n".encode() + b"\xff", 3, "UTF-8"),
-        (f"{HEADER}\n{ROW}\n".encode("utf-16"), 1, "UTF-8"),
-    ],
-    ids=map(str, range(18)),
-)
+MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
+    "empty": ("", 1, "columns"),
+    "a line break alone": ("\r\n", 1, "columns"),
+    "a column too few": ("type,figi,quantity", 1, "columns"),
+    "a column too many": (f"{HEADER},id", 1, "columns"),
+    "a column twice": (f"{HEADER},date", 1, "columns"),
+    "a separator and another one": (f"sep=;\n{HEADER}", 2, "there is no column ?"),
+    "a cell too many": (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
+    "a cell too few": (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
+    "an empty line before": (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),
+    "a year of two digits": (
+        f"{HEADER}\n{ROW.replace('string', chr(34) + 'a b' + chr(34))}\n{ROW.replace('2023', '20')}",
+        3,
+        "date",
+    ),
+    "a line break in a cell": (f'{HEADER}\n{ROW}\nsell,btc,"a\nb",1,2023-10-26T08:29:31Z', 3, "figi"),
+    "an empty cell": (f"{HEADER}\n{ROW}\n,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
+    "a quote that stays open": (f'{HEADER}\n{ROW}\n"sell,btc', 3, "CSV"),
+    "text behind a quote": (f'{HEADER}\n{ROW}\n"sell"x,btc,figi,1,2023-10-26T08:29:31Z', 3, "CSV"),
+    "a NUL": (f"{HEADER}\n{ROW}\nse\0ll,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
+    "a cell too large": (f"{HEADER}\n{ROW}\n{'x' * 200_000},btc,figi,1,2023-10-26T08:29:31Z", 3, "CSV"),
+    "no UTF-8": (f"{HEADER}\n{ROW}\n".encode() + b"\xff", 3, "UTF-8"),
+    "UTF-16": (f"{HEADER}\n{ROW}\n".encode("utf-16"), 1, "UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "line", "part"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_named_by_its_line_and_nothing_is_imported(content: str | bytes, line: int, part: str) -> None:
     with pytest.raises(Invalid) as refusal:
         decode(content if isinstance(content, bytes) else content.encode())

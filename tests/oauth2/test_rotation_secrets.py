@@ -50,22 +50,22 @@ def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster:
     assert_lives(muster, phone)
 
 
-@pytest.mark.parametrize(
-    "forge",
-    [
-        lambda token: token[:-1],
-        lambda token: token[:-4],
-        lambda token: token + "A",
-        lambda token: token + "AAAA",
-        lambda token: token + "=",
-        lambda token: token[:-1] + "=",
-        lambda token: token[:-1] + "+",
-        lambda token: token[:-1] + "é",
-        lambda token: token + "\n",
-        lambda token: " " + token,
-        lambda token: token * 2,
-    ],
-)
+MALFORMED: dict[str, Callable[[str], str]] = {
+    "a character less": lambda token: token[:-1],
+    "four characters less": lambda token: token[:-4],
+    "a character more": lambda token: token + "A",
+    "four characters more": lambda token: token + "AAAA",
+    "padding behind it": lambda token: token + "=",
+    "padding in it": lambda token: token[:-1] + "=",
+    "a character of base64 alone": lambda token: token[:-1] + "+",
+    "an accent": lambda token: token[:-1] + "é",
+    "a line feed": lambda token: token + "\n",
+    "a space": lambda token: " " + token,
+    "twice": lambda token: token * 2,
+}
+
+
+@pytest.mark.parametrize("forge", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_token_is_refused_and_changes_nothing(
     muster: Muster, ada: Account, forge: Callable[[str], str]
 ) -> None:

@@ -153,9 +153,17 @@ def test_signing_in_does_not_reveal_which_accounts_exist(muster: Muster) -> None
     assert len({frozenset(answer.headers) for answer in answers}) == 1
 
 
+CLIENTS = {
+    "without a secret": basic("app:"),
+    "with a secret": basic("app:secret"),
+    "without a colon": basic("app"),
+    "not base64": {"Authorization": "Basic ?"},
+}
+
+
 @pytest.mark.one_database
 @pytest.mark.parametrize("path", [TOKEN, "/api/auth/revoke"])
-@pytest.mark.parametrize("header", [basic("app:"), basic("app:secret"), basic("app"), {"Authorization": "Basic ?"}])
+@pytest.mark.parametrize("header", CLIENTS.values(), ids=CLIENTS)
 def test_a_client_in_basic_is_unknown(muster: Muster, header: dict[str, str], path: str) -> None:
     body = {**sign_in_form(muster), "token": "x"}
     answer = muster.client.post(path, data=body, headers=header)
@@ -164,7 +172,11 @@ def test_a_client_in_basic_is_unknown(muster: Muster, header: dict[str, str], pa
 
 
 @pytest.mark.one_database
-@pytest.mark.parametrize("header", [basic(":"), basic(":secret"), {"Authorization": "Bearer stale"}])
+@pytest.mark.parametrize(
+    "header",
+    [basic(":"), basic(":secret"), {"Authorization": "Bearer stale"}],
+    ids=["empty", "a secret alone", "another scheme"],
+)
 def test_an_empty_client_in_basic_and_another_scheme_are_ignored(muster: Muster, header: dict[str, str]) -> None:
     assert muster.client.post(TOKEN, data=sign_in_form(muster), headers=header).status_code == 200
 
@@ -221,7 +233,9 @@ def test_nul_and_invalid_utf8_are_invalid_request_in_every_field(muster: Muster,
     assert_oauth_error(post(muster, body), 400, "invalid_request")
 
 
-@pytest.mark.parametrize("client_id", ["x" * 101, "a\nb", " padded ", "a\u2028b"])
+@pytest.mark.parametrize(
+    "client_id", ["x" * 101, "a\nb", " padded ", "a\u2028b"], ids=["long", "line feed", "spaces", "line separator"]
+)
 def test_a_client_id_that_fits_no_row_is_invalid_request(muster: Muster, client_id: str) -> None:
     assert_oauth_error(muster.token(**sign_in_form(muster, client_id=client_id)), 400, "invalid_request")
 

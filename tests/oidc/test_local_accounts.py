@@ -64,7 +64,11 @@ def test_openapi_omits_local_accounts(muster: Muster, off: Muster, provider: Oid
     assert "Register" not in off_schema["info"]["description"]
 
 
-@pytest.mark.parametrize("form", [{}, {"username": "ada@example.com", "password": "x"}, {"refresh_token": "A" * 72}])
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"username": "ada@example.com", "password": "x"}, {"refresh_token": "A" * 72}],
+    ids=["nothing", "a password", "a token"],
+)
 @pytest.mark.parametrize("grant", ["password", "refresh_token", "authorization_code"])
 def test_no_grant_is_supported(off: Muster, grant: str, form: dict[str, str]) -> None:
     assert_oauth_error(off.token(grant_type=grant, **form), 400, "unsupported_grant_type")

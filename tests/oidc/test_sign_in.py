@@ -206,7 +206,7 @@ def test_an_access_token_of_somebody_else_signs_nobody_in(browser: httpx.Client,
     assert answer.headers["location"] == FAILED
 
 
-@pytest.mark.parametrize("userinfo", [{}, {"email": "nobody"}])
+@pytest.mark.parametrize("userinfo", [{}, {"email": "nobody"}], ids=["none", "no address"])
 def test_no_account_is_created_without_an_address(
     browser: httpx.Client, keycloak: Keycloak, userinfo: dict[str, Any]
 ) -> None:

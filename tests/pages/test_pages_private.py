@@ -373,17 +373,17 @@ def test_a_statement_is_created_read_and_downloaded(browser: Browser) -> None:
     assert browser.call("GET", "/api/jobs?limit=1").json()[0]["from"] is None, "dates that another choice hides"
 
 
-@pytest.mark.parametrize(
-    ("name", "period"),
-    [
-        ("this-month", ("2026-02-01", "2026-03-01")),
-        ("last-month", ("2026-01-01", "2026-02-01")),
-        ("this-quarter", ("2026-01-01", "2026-04-01")),
-        ("this-year", ("2026-01-01", "2027-01-01")),
-        ("last-year", ("2025-01-01", "2026-01-01")),
-        ("everything", ()),
-    ],
-)
+PERIODS: dict[str, tuple[str, ...]] = {
+    "this-month": ("2026-02-01", "2026-03-01"),
+    "last-month": ("2026-01-01", "2026-02-01"),
+    "this-quarter": ("2026-01-01", "2026-04-01"),
+    "this-year": ("2026-01-01", "2027-01-01"),
+    "last-year": ("2025-01-01", "2026-01-01"),
+    "everything": (),
+}
+
+
+@pytest.mark.parametrize(("name", "period"), PERIODS.items(), ids=PERIODS)
 def test_a_period_is_chosen_by_its_name(name: str, period: tuple[str, ...]) -> None:
     assert named_period(name, date(2026, 2, 28)) == dict(zip(("from", "to"), period, strict=False))
 

@@ -138,7 +138,11 @@ def test_closed_is_true_or_false(muster: Muster, ada: Tokens, closed: object) ->
     assert answer.json()["errors"][0]["loc"] == ["body", "closed"]
 
 
-@pytest.mark.parametrize("task_id", ["0", "-1", "x", "9223372036854775807", "9223372036854775808", "9" * 5000])
+@pytest.mark.parametrize(
+    "task_id",
+    ["0", "-1", "x", "9223372036854775807", "9223372036854775808", "9" * 5000],
+    ids=lambda task_id: task_id if len(task_id) < 20 else f"{len(task_id)} digits",
+)
 def test_an_invalid_id_is_a_404_or_a_422(muster: Muster, ada: Tokens, task_id: str) -> None:
     kinds = {"9223372036854775807": "task-not-found", "9" * 5000: "not-found"}
     expected = (404, kinds[task_id]) if task_id in kinds else (422, "invalid")

@@ -132,7 +132,7 @@ def test_prometheus_presents_the_token_of_the_service_at_the_ports_of_the_servic
     assert named["targets"] == [f"{name}:{COMPOSE['services'][name]['environment']['PORT']}" for name in serving]
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query[:60])
 def test_a_query_is_valid_and_asks_for_metrics_that_exist(query: str) -> None:
     promql_parser.parse(query)
     asked = set(re.findall(r"\b(?:muster|http|process)_\w+|\bup\b", re.sub(r"by \([^)]*\)", "", query)))
