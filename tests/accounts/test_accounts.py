@@ -1,6 +1,5 @@
 """Accounts: registering, changing and deleting an account."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -100,15 +99,6 @@ def test_an_invalid_email_address_is_rejected(muster: Muster, email: object) -> 
     answer = register(muster, email=email)
     assert_problem(answer, 422, "invalid")
     assert [error["loc"] for error in answer.json()["errors"]] == [["body", "email"]]
-
-
-def test_without_roles_the_response_names_the_command_that_loads_them(serve: Callable[..., Muster]) -> None:
-    muster = serve()
-    muster.sql("DELETE FROM role")
-    answer = register(muster, email=fresh_address())
-    assert_problem(answer, 503, "roles-missing")
-    assert "./scripts/seed.py" in answer.json()["detail"]
-    assert int(answer.headers["retry-after"]) > 0
 
 
 # ---- Changing one's own account ----

@@ -137,6 +137,7 @@ def test_a_link_carries_its_token_in_the_fragment(muster: Muster) -> None:
     muster.client.post("/api/auth/forgot-password", json={"email": account.email})
     for subject, page in (("Confirm your e-mail", "verify-email"), ("Reset your password", "reset-password")):
         mail = muster.mails(account.email, subject=subject)[-1]
+        assert mail.get_content_type() == "multipart/alternative"
         links = re.findall(r"http\S+", text_of(mail))
         assert text_of(mail, "html").count(f'href="{links[0]}"') == 2, "a button, and the link itself"
         assert len(links) == 1

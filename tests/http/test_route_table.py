@@ -171,6 +171,7 @@ def test_a_token_with_one_scope_opens_the_routes_that_need_it_and_no_others(
             assert answer.status_code in {200, 202, 204, 400, 404, 422}, (shown(route), answer.text)
         else:
             assert_no_access(answer, 403, "insufficient-scope")
+            assert answer.json()["scope"] == needed
             challenge = f'Bearer realm="muster", error="insufficient_scope", scope="{needed}"'
             assert answer.headers["www-authenticate"] == challenge
 

@@ -198,13 +198,6 @@ def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, regis
     assert [mail["Message-ID"] for mail in again] == [f"<{job_id}@muster>"]  # in the outbox it is even the same file
 
 
-def test_a_mail_says_the_same_in_text_and_in_html(muster: Muster, registered: OwnJobs) -> None:
-    mail = muster.mails(registered.account.email)[0]
-    assert mail.get_content_type() == "multipart/alternative"
-    link = text_of(mail).partition("address:\n")[2].split()[0]
-    assert f'href="{link}"' in text_of(mail, "html")
-
-
 LABEL = "<b>phone</b> v1.2 https:/\x07/evil.example me@evil.example www.evil.example evil\u3002example"
 
 

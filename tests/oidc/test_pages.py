@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from html import unescape
 from http.cookies import SimpleCookie
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from app.core.settings import get_settings
 from app.http.cookies import set_cookie
 from tests.support.cookie_browser import Browser as CookieBrowser
 from tests.support.databases import fresh_database
@@ -93,7 +93,8 @@ def test_the_request_has_state_nonce_and_a_challenge_of_its_own(
 
 
 def test_in_production_no_other_host_can_set_the_cookie() -> None:
-    cookie = set_cookie(SimpleNamespace(environment="production"), "x", 600, "-sign-in")  # type: ignore[arg-type]
+    settings = get_settings().model_copy(update={"environment": "production"})
+    cookie = set_cookie(settings, "x", 600, "-sign-in")
     assert cookie == "__Host-muster-sign-in=x; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
 
 

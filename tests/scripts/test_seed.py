@@ -14,6 +14,7 @@ from sqlalchemy import text
 from app.core.scopes import ADMIN, ROLES, USER
 from app.core.settings import Settings
 from scripts.seed import load_roles
+from tests.support.assertions import assert_problem
 from tests.support.databases import SECRET_KEY
 from tests.support.processes import fork_script
 from tests.support.schema import engine_for
@@ -84,8 +85,7 @@ def test_without_roles_nobody_can_register_and_the_response_names_the_command(se
     muster.sql("DELETE FROM role")
     body = {"email": "ada@example.com", "password": PASSWORD}
     refused = muster.client.post("/api/auth/register", json=body)
-    assert refused.status_code == 503
-    assert refused.json()["type"] == "/problems/roles-missing"
+    assert_problem(refused, 503, "roles-missing")
     assert "./scripts/seed.py" in refused.json()["detail"]
     assert int(refused.headers["Retry-After"]) > 0
     assert muster.client.get("/health/ready").json()["type"] == "/problems/roles-missing"
