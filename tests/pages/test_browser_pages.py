@@ -18,6 +18,7 @@ from tests.support.databases import fresh_database
 from tests.support.ledgers import OPERATION
 from tests.support.oauth_clients import App
 from tests.support.servers import Account, Muster, Tokens
+from tests.support.sockets import post
 
 pytestmark = pytest.mark.one_database
 
@@ -79,6 +80,8 @@ def account(muster: Muster) -> Account:
         muster.client.post("/api/operations", json=body, headers=tokens.bearer)
     widest = {"type": "t" * 50, "instrument_type": "i" * 50, "figi": "F" * 50, "quantity": "999999999999.12345678"}
     muster.client.post("/api/operations", json={**OPERATION, **widest}, headers=tokens.bearer).raise_for_status()
+    for text in ("Good morning", "w" * 200):
+        post(muster, tokens, text)
     for kind in ("statement", "export"):
         muster.client.post(f"/api/jobs/{kind}", json={}, headers=tokens.bearer)
     return account
