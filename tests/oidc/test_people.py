@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.support.assertions import assert_oauth_error, assert_problem
+from tests.support.bearer_tokens import ABSENT
 from tests.support.concurrency import at_once
-from tests.support.keycloak import ABSENT, SCOPE, Keycloak, bearer, use
+from tests.support.keycloak import SCOPE, Keycloak, bearer, use
 from tests.support.ledgers import OPERATION
 from tests.support.mailed_links import new_link, reset_password
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, wait_for

@@ -15,9 +15,9 @@ from app.core.errors import InvalidToken
 from app.core.settings import Settings
 from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims
-from tests.support.bearer_tokens import INVALID_TOKEN, assert_challenged
+from tests.support.bearer_tokens import ABSENT, INVALID_TOKEN, assert_challenged
 from tests.support.databases import ROOT
-from tests.support.keycloak import ABSENT, Keycloak, bearer
+from tests.support.keycloak import Keycloak, bearer
 from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database

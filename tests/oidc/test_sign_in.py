@@ -15,8 +15,9 @@ import pytest
 
 from app.core.crypto import ValueSigner
 from app.oidc.login import PendingLogin
+from tests.support.bearer_tokens import ABSENT
 from tests.support.databases import SECRET_KEY, fresh_database
-from tests.support.keycloak import ABSENT, Keycloak, SigningKey
+from tests.support.keycloak import Keycloak, SigningKey
 from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database

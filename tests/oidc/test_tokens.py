@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.core.crypto import base64url
-from tests.support.bearer_tokens import INVALID_TOKEN, assert_challenged
-from tests.support.keycloak import ABSENT, Keycloak, SigningKey, bearer, use
+from tests.support.bearer_tokens import ABSENT, INVALID_TOKEN, assert_challenged
+from tests.support.keycloak import Keycloak, SigningKey, bearer, use
 from tests.support.servers import Muster
 
 pytestmark = pytest.mark.one_database

@@ -19,7 +19,7 @@ from tests.support.servers import Muster, Tokens, claims_of
 KEY = derive_keys([SECRET_KEY], "access")[0]
 HEADER = {"alg": "HS256", "typ": "at+jwt", "kid": hashlib.sha256(KEY).hexdigest()[:16]}
 HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SHA512()}
-ABSENT = object()  # instead of a member that is left out
+ABSENT = object()  # instead of a member or a claim that is left out
 NOBODY = "01a20be7-0000-7000-8000-000000000000"
 
 CHALLENGE = 'Bearer realm="muster"'
@@ -45,6 +45,7 @@ def rsa_forged(tokens: Tokens, *, key: str = "rs256", header: dict[str, Any] | N
 
 
 def present(members: dict[str, Any]) -> dict[str, Any]:
+    """Those that are not ABSENT."""
     return {name: value for name, value in members.items() if value is not ABSENT}
 
 

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as new_ec_key
 from jose import jwk, jws
 
+from tests.support.bearer_tokens import present
 from tests.support.rsa_keys import rsa_key
 from tests.support.servers import Muster, free_port
 from tests.support.startable import Startable
 
-ABSENT = object()  # instead of a claim that is left out
 PATHS = {"/.well-known/openid-configuration": "discovery", "/certs": "jwks", "/userinfo": "userinfo", "/token": "token"}
 SCOPE = "openid email profile me jobs users:read"
 _names = cycle(["first", "second", "third", "fourth"])  # of RSA keys, which take long to make: no test needs more
@@ -41,8 +41,7 @@ class SigningKey:
         return {**described, "kid": self.id, "use": "sig", "alg": self.algorithm}
 
     def sign(self, payload: dict[str, Any], **header: Any) -> str:
-        members = {"typ": "JWT", "kid": self.id, **header}
-        members = {name: value for name, value in members.items() if value is not ABSENT}
+        members = present({"typ": "JWT", "kid": self.id, **header})
         key = jwk.construct(self.private, self.algorithm)
         return str(jws.sign(payload, key, headers=members, algorithm=self.algorithm))
 
@@ -116,7 +115,7 @@ class Keycloak(Startable):
             "email": f"{subject}@example.com",
             **changes,
         }
-        return {name: value for name, value in claims.items() if value is not ABSENT}
+        return present(claims)
 
     def token(self, *, key: SigningKey | None = None, header: dict[str, Any] | None = None, **changes: Any) -> str:
         return (key or self.keys[0]).sign(self.claims(**changes), **(header or {}))
