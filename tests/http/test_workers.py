@@ -53,7 +53,7 @@ def test_two_processes_serve_one_address_count_together_and_live_and_die_as_one(
     counted = folder_of(first)
     first.kill()
     wait_for(lambda: {second} < set(processes_of(muster)[1:]) - {first}, what="another worker")
-    assert f"process {first.pid} ended with -9" in muster.log
+    wait_for(lambda: f"process {first.pid} ended with -9" in muster.log, what="the line in the log")
     assert not [*counted.glob(f"gauge_*_{first.pid}.db")]
     answered = sum(wait_for(lambda: answers(muster, tokens), what="an answer") for _ in range(20))
     # Whoever answered may count a moment later, and the sweep of the new process takes a slot for a moment.
