@@ -7,7 +7,6 @@ from scripts.command_line import Parser
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -37,8 +36,8 @@ def main() -> None:
         make_templates(folder, "")
         with fresh_database("sqlite", folder, "") as url, Muster(url, folder) as muster:
             fill(muster)
-            pictures = list(take(muster, chromium))
-    print(f"muster: {IMAGES.relative_to(ROOT)}: {len(pictures)} pictures retaken")
+            take(muster, chromium)
+    print(f"muster: the pictures of {IMAGES.relative_to(ROOT)} are retaken")
 
 
 def fill(muster: Muster) -> None:
@@ -61,33 +60,33 @@ def tokens_of(muster: Muster, email: str, device: str) -> Tokens:
     return Account(muster, email, DEMO_PASSWORD).sign_in(device=device)
 
 
-def take(muster: Muster, chromium: Chromium) -> Iterator[str]:
+def take(muster: Muster, chromium: Chromium) -> None:
     admin = muster.new_account(name="Robin", role="admin", is_verified=True)
     with chromium.visitor(muster, viewport=DESK) as desk:
         desk.sign_in(DEMO_EMAIL, DEMO_PASSWORD)
-        yield save(desk.open("/operations"), "operations")
+        save(desk.open("/operations"), "operations")
         page = desk.open("/operations/import")
         page.get_by_label("Lines", exact=True).fill(FAULTY)
         page.get_by_role("main").get_by_role("button", name="Import").click()
         page.get_by_role("table").wait_for()
-        yield save(page, "import")
+        save(page, "import")
         page = desk.open("/api/docs")
         page.get_by_placeholder("Filter by tag").fill("operations")
         page.locator("#operations-auth-register").wait_for(state="hidden")
         page.locator(".filter").evaluate("(filter) => filter.scrollIntoView()")
-        yield save(page, "swagger")
+        save(page, "swagger")
     with chromium.visitor(muster, viewport=PHONE, color_scheme="dark") as phone:
         phone.sign_in(DEMO_EMAIL, DEMO_PASSWORD)
-        yield save(phone.open("/operations"), "operations-phone")
-        yield save(phone.open("/chat"), "chat-phone")
-        yield save(phone.open("/devices"), "devices-phone")
-        yield save(statement(phone), "statement-phone")
+        save(phone.open("/operations"), "operations-phone")
+        save(phone.open("/chat"), "chat-phone")
+        save(phone.open("/devices"), "devices-phone")
+        save(statement(phone), "statement-phone")
     with chromium.visitor(muster, viewport=DESK, color_scheme="dark") as desk:
         desk.sign_in(admin.email)
         page = desk.open("/admin?search=demo")
         page.get_by_role("link", name="Demo").first.click()
         page.wait_for_url("**/admin/people/*")
-        yield save(page, "administration")
+        save(page, "administration")
 
 
 def statement(visitor: Visitor) -> Page:
@@ -95,10 +94,9 @@ def statement(visitor: Visitor) -> Page:
     return visitor.open(str(link.get_attribute("href")))
 
 
-def save(page: Page, name: str) -> str:
+def save(page: Page, name: str) -> None:
     page.wait_for_load_state("networkidle")
     page.screenshot(path=IMAGES / f"{name}.png")
-    return name
 
 
 if __name__ == "__main__":

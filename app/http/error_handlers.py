@@ -90,7 +90,7 @@ def _place(part: str | int) -> str:
 
 
 def _of_http_exception(error: HTTPException) -> AppError:
-    """The errors that FastAPI and Starlette raise themselves: never a 403, and the first kind with a status fits."""
+    """The errors that FastAPI and Starlette raise themselves, never with 403: the first kind with the status fits."""
     kind = next((kind for kind in AppError.__subclasses__() if kind.status == error.status_code), errors.BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
 

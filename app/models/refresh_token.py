@@ -44,7 +44,7 @@ def _label(name: str) -> str:
     return label
 
 
-MAX_LABEL, MAX_USER_AGENT = 100, 255  # characters; of a client_id, and of a device's name
+MAX_LABEL, MAX_USER_AGENT = 100, 255  # characters: of a client_id or a device's name, and of a User-Agent
 _CLIENT_ID = "The label that the client sent at sign-in."
 NEVER = datetime.max.replace(tzinfo=UTC)
 

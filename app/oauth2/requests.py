@@ -64,7 +64,7 @@ class RevocationForm(SQLModel):
     token_type_hint: str | MISSING = described("Not needed.", "refresh_token", default=MISSING)
 
 
-# The parameters that may not be repeated, nor stand in the URL. All others are ignored.
+# The parameters that may neither be repeated nor be in the URL. All others are ignored.
 PARAMETERS = frozenset({*TokenForm.model_fields, *RevocationForm.model_fields, "client_secret"})
 
 

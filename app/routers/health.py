@@ -62,7 +62,7 @@ def _check_database(database: Database) -> None:
     "/metrics", response_class=PlainTextResponse, responses=problems(Unauthenticated, InvalidToken, MetricsRefused)
 )
 async def read_metrics(request: Request) -> Response:
-    """Metrics for Prometheus, which need METRICS_TOKEN in production. Elsewhere this machine needs none."""
+    """Metrics for Prometheus. Reading them needs METRICS_TOKEN in production; elsewhere, this machine needs none."""
     services = services_of(request)
     check_scraper(request, services.settings)
     measured = await in_thread(_measure, services.database)

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-from base64 import urlsafe_b64decode
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from app.core.crypto import base64url, derive_keys
+from app.core.crypto import base64url, derive_keys, from_base64url
 from tests.support.databases import SECRET_KEY
 from tests.support.rsa_keys import rsa_key
 from tests.support.servers import Muster, Tokens, claims_of
@@ -62,8 +61,7 @@ def assert_challenged(answer: httpx.Response, challenge: str, *, status: int = 4
 
 
 def header_of(token: str) -> dict[str, Any]:
-    head = token.partition(".")[0]
-    decoded: dict[str, Any] = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    decoded: dict[str, Any] = json.loads(from_base64url(token.partition(".")[0]))
     return decoded
 
 
