@@ -20,18 +20,32 @@ def run(project: Path) -> list[str]:
     return done.stderr.splitlines()
 
 
-def test_a_package_without_its_files_is_noticed_and_the_packages_are_installed_afresh(tmp_path: Path) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project without packages, which needs no network, and its .venv."""
     (tmp_path / "scripts").mkdir()
     for name in ("venv", "common.sh"):
         shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts")
-    (tmp_path / "requirements.lock").write_text("# no package, which needs no network\n")
+    (tmp_path / "requirements.lock").write_text("# no package\n")
     assert AGAIN not in run(tmp_path)
-    assert run(tmp_path) == []
-    (packages,) = (tmp_path / ".venv" / "lib").glob("python3.*/site-packages")
+    return tmp_path
+
+
+def test_a_package_without_its_files_is_noticed_and_the_packages_are_installed_afresh(project: Path) -> None:
+    assert run(project) == []
+    (packages,) = (project / ".venv" / "lib").glob("python3.*/site-packages")
     broken = packages / "broken-1.0.dist-info"
     broken.mkdir()
     (broken / "METADATA").write_text("Name: broken\nVersion: 1.0\n")
     (broken / "RECORD").write_text("broken/__init__.py,,\nbroken-1.0.dist-info/METADATA,,\n")
-    assert run(tmp_path)[-1] == AGAIN
+    assert run(project)[-1] == AGAIN
     assert not broken.exists()
-    assert run(tmp_path) == []
+    assert run(project) == []
+
+
+def test_without_fastapi_cli_the_fastapi_command_says_in_one_line_what_to_type(project: Path) -> None:
+    command = [project / ".venv" / "bin" / "fastapi", "dev"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "./scripts/serve --reload" in line
