@@ -91,37 +91,23 @@ class Side:
 
     @asynccontextmanager
     async def slot(self, client: Client | None = None) -> AsyncIterator[None]:
+        """Hold a slot, within the caller's share of them."""
         share = _share_of(actor.get() if client else None, self.slots)
-        waited = await self._take_slot(share)
-        self.used.inc()
+        must_wait = share.locked() or not self.slots.value
+        if must_wait:
+            metrics.count("slot_waits")
         try:
-            if waited and client is not None and await client.is_disconnected():
-                raise ClientGone
-            yield
-        finally:
-            self.used.dec()
-            self.slots.release()
-            share.release()
-
-    async def _take_slot(self, share: asyncio.Semaphore) -> bool:
-        """Take a slot, within the caller's share, and return whether it had to be waited for."""
-        if self.slots.value and not share.locked():
-            await share.acquire()
-            self.slots.acquire_nowait()
-            return False
-        metrics.count("slot_waits")
-        try:
-            with anyio.fail_after(self.timeout):
-                await share.acquire()
-                try:
-                    await self.slots.acquire()
-                except BaseException:
-                    share.release()
-                    raise
+            async with asyncio.timeout(self.timeout if must_wait else None) as wait, share, self.slots:
+                wait.reschedule(None)  # nothing limits how long the slot is held
+                with self.used.track_inprogress():
+                    if must_wait and client is not None and await client.is_disconnected():
+                        raise ClientGone
+                    yield
         except TimeoutError:
+            if not wait.expired():  # it is the caller's own
+                raise
             metrics.count("slot_timeouts")
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None
-        return True
 
 
 _shares: WeakValueDictionary[tuple[anyio.Semaphore, UUID], asyncio.Semaphore] = WeakValueDictionary()
