@@ -28,20 +28,18 @@ BUSY_TIMEOUT = 5  # seconds that SQLite waits for another process's lock
 def make_engine(settings: Settings, *, read_only: bool = False) -> Engine:
     """An engine for the read side or the write side, configured for its database."""
     # The parameters of a statement may be secrets: no error repeats them.
-    shared: dict[str, Any] = {"max_overflow": 0, "hide_parameters": True}
-    shared["pool_timeout"] = settings.slot_timeout.total_seconds()
-    shared["pool_size"] = settings.db_slots + CHAT_SLOTS + 1  # one for each slot, and one for health
+    options: dict[str, Any] = {"max_overflow": 0, "hide_parameters": True}
+    options["pool_timeout"] = settings.slot_timeout.total_seconds()
+    options["pool_size"] = settings.db_slots + CHAT_SLOTS + 1  # one for each slot, and one for health
     if read_only:
-        shared |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
-    make = _sqlite_engine if settings.on_sqlite else _postgres_engine
-    return make(settings, read_only, shared)
+        options |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+    engine = create_engine(settings.database_url, connect_args=connect_args(settings, read_only=read_only), **options)
+    configure = _configure_sqlite if settings.on_sqlite else _configure_postgres
+    configure(engine, read_only)
+    return engine
 
 
-def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
-    engine = create_engine(
-        settings.database_url, connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None}, **shared
-    )
-
+def _configure_sqlite(engine: Engine, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         _use_wal(connection)
@@ -64,8 +62,6 @@ def _sqlite_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) 
             if getattr(context.original_exception, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
                 raise Unavailable("The database cannot be written.", retry_after=10)
 
-    return engine
-
 
 def _begin_immediate(connection: Any) -> None:
     connection.driver_connection.execute("BEGIN IMMEDIATE")
@@ -84,9 +80,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             sleep(0.02)
 
 
-def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]) -> Engine:
-    engine = create_engine(settings.database_url, connect_args=connect_args(settings, read_only=read_only), **shared)
-
+def _configure_postgres(engine: Engine, read_only: bool) -> None:
     @event.listens_for(engine, "checkout")
     def _refuse_dead(connection: "psycopg.Connection", _record: object, _proxy: object) -> None:
         # A server that has closed the connection leaves an end-of-file to read. Polling the socket for it takes
@@ -102,29 +96,23 @@ def _postgres_engine(settings: Settings, read_only: bool, shared: dict[str, Any]
         if getattr(context.original_exception, "sqlstate", None) in ({"0A000"} if read_only else {"0A000", "25006"}):
             context.is_disconnect = True  # discards every connection of the pool
 
-    return engine
-
 
 def connect_args(settings: Settings, *, read_only: bool) -> dict[str, Any]:
-    """The options of every connection to PostgreSQL. Those in DATABASE_URL take precedence."""
+    """The options of every connection. On PostgreSQL, those in DATABASE_URL take precedence."""
+    if settings.on_sqlite:
+        return {"timeout": BUSY_TIMEOUT, "isolation_level": None}
     milliseconds = int(settings.statement_timeout.total_seconds() * 1000)
     options = f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds * 6}"
     options += " -c timezone=UTC"  # the months of a summary are in UTC, whatever the server's time zone
     if read_only:
         options += " -c default_transaction_read_only=on"
-    ours: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "keepalives_idle": 30,
-        "tcp_user_timeout": 30_000,
-        "application_name": "muster",
-    }
+    ours: dict[str, Any] = {"application_name": "muster", "connect_timeout": CONNECT_TIMEOUT}
+    ours |= {"keepalives_idle": 30, "tcp_user_timeout": 30_000}
     if settings.prepared_statements == "off":
         ours["prepare_threshold"] = None
     theirs = make_url(settings.database_url).query
-    return {
-        **{name: value for name, value in ours.items() if name not in theirs},
-        "options": f"{options} {theirs.get('options', '')}",
-    }
+    added = {name: value for name, value in ours.items() if name not in theirs}
+    return {**added, "options": f"{options} {theirs.get('options', '')}"}
 
 
 def _readable(descriptor: int) -> bool:
@@ -160,10 +148,9 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
         return next((kind for kind in Conflict.__subclasses__() if violated in kind.constraints), Conflict)()
     if isinstance(error, StaleDataError):
         return Conflict()  # the row was deleted after it was read
-    if isinstance(error, exc.TimeoutError) or _is_temporary(error):
-        return Unavailable(
-            "The database is busy, unreachable, read-only or out of space. Try again shortly.", retry_after=2
-        )
+    if isinstance(error, exc.TimeoutError) or (isinstance(error, exc.DBAPIError) and _is_temporary(error)):
+        detail = "The database is busy, unreachable, read-only or out of space. Try again shortly."
+        return Unavailable(detail, retry_after=2)
     return None
 
 
@@ -182,15 +169,12 @@ _TEMPORARY |= {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPE
 _TEMPORARY_STATES = ("08", "40", "53", "55P03", "57", "58")
 
 
-def _is_temporary(error: exc.SQLAlchemyError) -> bool:
-    if not isinstance(error, exc.DBAPIError):
-        return False
-    origin = error.orig
-    if isinstance(origin, sqlite3.OperationalError):
-        return getattr(origin, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY
-    if isinstance(error, exc.OperationalError):
-        state = getattr(origin, "sqlstate", None)  # None: the connection failed
-        return error.connection_invalidated or state is None or state.startswith(_TEMPORARY_STATES)
+def _is_temporary(error: exc.DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _TEMPORARY
+    if isinstance(error, exc.OperationalError) and not error.connection_invalidated:
+        state = getattr(error.orig, "sqlstate", None)  # None: the connection failed
+        return state is None or state.startswith(_TEMPORARY_STATES)
     return error.connection_invalidated
 
 
