@@ -14,8 +14,8 @@ CHALLENGE = 'Bearer realm="muster"'  # RFC 6750 section 3
 
 
 class AppError(Exception):
-    """An error that is sent to the client. The keywords of a class define its status, title, headers and further
-    members of the problem document. The detail is a sentence for a person and never contains a secret."""
+    """An error that is sent to the client. The keywords of a class define its status, its title and further members
+    of the problem document. The detail is a sentence for a person and never contains a secret."""
 
     type: ClassVar[str]
     status: ClassVar[int]
@@ -26,17 +26,11 @@ class AppError(Exception):
     members: Mapping[str, Any] = {}
 
     def __init_subclass__(
-        cls,
-        *,
-        status: int | None = None,
-        title: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        constraints: tuple[str, ...] = (),
-        **members: str,
+        cls, *, status: int | None = None, title: str | None = None, constraints: tuple[str, ...] = (), **members: str
     ) -> None:
         cls.type = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()
         cls.status, cls.title, cls.constraints = status or cls.status, title or cls.title, constraints
-        cls.headers, cls.members = headers or cls.headers, members or cls.members
+        cls.members = members or cls.members
         cls.detail = " ".join((cls.__doc__ or "").split())
 
     def __init__(self, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
@@ -73,17 +67,16 @@ class InvalidCredentials(AppError, status=400, title="Not signed in"):
 
 
 # No credentials were sent: the challenge names no error (RFC 6750 section 3.1).
-class Unauthenticated(AppError, status=401, title="Sign in first", headers={"WWW-Authenticate": CHALLENGE}):
+class Unauthenticated(AppError, status=401, title="Sign in first"):
     """This request needs an access token in the Authorization header."""
 
+    headers: Mapping[str, str] = {"WWW-Authenticate": CHALLENGE}
 
-class InvalidToken(
-    AppError,
-    status=401,
-    title="The access token is not valid",
-    headers={"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'},
-):
+
+class InvalidToken(AppError, status=401, title="The access token is not valid"):
     """The access token is expired, revoked or malformed. Refresh it or sign in again."""
+
+    headers: Mapping[str, str] = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
 
 
 # Another site's page could send this with the cookie of its visitor (RFC 6265 section 8.2).
@@ -95,11 +88,8 @@ class InsufficientScope(AppError, status=403, title="The access token lacks a sc
     """The access token does not allow this request."""
 
     def __init__(self, scope: str) -> None:
-        super().__init__(
-            f"This request needs the scope {scope}.",
-            headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'},
-            scope=scope,
-        )
+        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'}
+        super().__init__(f"This request needs the scope {scope}.", headers=headers, scope=scope)
 
 
 class MetricsRefused(AppError, status=403, title="Metrics are not public"):

@@ -1,5 +1,6 @@
 """The errors of the OAuth endpoints (RFC 6749 section 5.2), whose JSON is that of OAuth and not problem+json."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.core.errors import AppError, InsufficientScope, InvalidToken, Unauthenticated
@@ -34,8 +35,10 @@ class AccessDenied(OAuthError):
     """The person did not consent."""
 
 
-class InvalidClient(OAuthError, status=401, headers={"WWW-Authenticate": 'Basic realm="muster"'}):
+class InvalidClient(OAuthError, status=401):
     """The client is unknown. Send the request without client authentication."""
+
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Basic realm="muster"'}
 
 
 _WAIT = "temporarily_unavailable"  # still signed in: the app tries again or, after a 426, is updated
