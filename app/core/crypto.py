@@ -11,9 +11,8 @@ import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,10 +24,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 def derive_keys(secret_keys: Sequence[str], use: str) -> list[bytes]:
     """One 32-byte key for each of SECRET_KEYS, newest first; `use` is the HKDF label."""
-    return [
-        HKDF(SHA256(), length=32, salt=None, info=f"muster/{use}".encode()).derive(secret.encode())
-        for secret in secret_keys
-    ]
+    info = f"muster/{use}".encode()
+    return [HKDF(SHA256(), length=32, salt=None, info=info).derive(secret.encode()) for secret in secret_keys]
 
 
 # ---- Opaque tokens: refresh tokens, and the links in mails ----
@@ -59,8 +56,7 @@ class TokenSigner:
         return any(hmac.compare_digest(_mac(key, token.head, binding), token.mac) for key in candidates)
 
 
-@dataclass(frozen=True, slots=True)
-class SignedToken:
+class SignedToken(NamedTuple):
     """A parsed token whose MAC is not verified yet. `number` is a generation or the time when the token expires."""
 
     id: UUID
