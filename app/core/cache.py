@@ -39,14 +39,12 @@ def _shared(redis_url: str) -> Get:
 
     redis: Any = Redis.from_url(redis_url, **CLIENT_OPTIONS)
     breaker = circuit_breaker(redis_url)
-    count_failure = partial(metrics.count, "cache_failures")
 
     def get(key: str, make: Make) -> bytes:
-        found: bytes | None = breaker.call(partial(redis.get, key), lambda: None)
-        if found is not None:
-            return found
-        made = make()
-        breaker.call(partial(redis.set, key, made, ex=REDIS_TTL), count_failure)
-        return made
+        value: bytes | None = breaker.call(partial(redis.get, key), lambda: None)
+        if value is None:
+            value = make()
+            breaker.call(partial(redis.set, key, value, ex=REDIS_TTL), partial(metrics.count, "cache_failures"))
+        return value
 
     return get
