@@ -17,7 +17,7 @@ from app.core.redis import CLIENT_OPTIONS, circuit_breaker
 
 _SWEEP = 60  # seconds between two removals of expired entries from this process's memory
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 class LocalStorage(MemoryStorage):
@@ -57,10 +57,8 @@ class SharedStorage(RedisStorage):
     def clear(self, key: str) -> None:
         self._either(super().clear, self._local.clear, key)
 
-    def _either(
-        self, shared: Callable[..., Result], local: Callable[..., Result], *arguments: Any, **options: Any
-    ) -> Result:
-        def count_here() -> Result:
+    def _either(self, shared: Callable[..., T], local: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        def count_here() -> T:
             metrics.count("limit_storage_failures")
             return local(*arguments, **options)
 
@@ -71,10 +69,6 @@ def refusal(item: RateLimitItem, reset_time: float, kind: str) -> TooManyRequest
     """A 429 with the RateLimit fields of the IETF draft."""
     metrics.count("limit_hits", kind=kind)
     seconds = max(1, math.ceil(reset_time - time.time()))
-    return TooManyRequests(
-        headers={
-            "Retry-After": str(seconds),
-            "RateLimit-Policy": f'"{kind}";q={item.amount};w={item.get_expiry()}',
-            "RateLimit": f'"{kind}";r=0;t={seconds}',
-        }
-    )
+    policy = f'"{kind}";q={item.amount};w={item.get_expiry()}'
+    state = f'"{kind}";r=0;t={seconds}'
+    return TooManyRequests(headers={"Retry-After": str(seconds), "RateLimit-Policy": policy, "RateLimit": state})

@@ -42,13 +42,12 @@ def _number(text: str) -> Decimal | int:
     return int(number) if number == number.to_integral_value() else number
 
 
+def _constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not a JSON number")
+
+
 def _refuse(reason: str) -> NoReturn:
     raise json.JSONDecodeError(reason, "", 0)
 
 
-_decoder = json.JSONDecoder(
-    object_pairs_hook=_object,
-    parse_int=_number,
-    parse_float=_number,
-    parse_constant=lambda name: _refuse(f"{name} is not a JSON number"),
-)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_number, parse_float=_number, parse_constant=_constant)
