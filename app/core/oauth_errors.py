@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.core.errors import AppError, InsufficientScope, InvalidToken, Unauthenticated
+from app.core.errors import AppError, InsufficientScope
 
 
 class OAuthError(AppError, status=400, title="The token request failed"):
@@ -42,16 +42,13 @@ class InvalidClient(OAuthError, status=401):
 
 
 _WAIT = "temporarily_unavailable"  # still signed in: the app tries again or, after a 426, is updated
-_OAUTH_CODES = {408: _WAIT, 426: _WAIT, 429: _WAIT, 500: "server_error", 503: _WAIT}
+# 401: no access token, or one that is not valid (RFC 6750 section 3.1).
+_OAUTH_CODES = {401: "invalid_token", 408: _WAIT, 426: _WAIT, 429: _WAIT, 500: "server_error", 503: _WAIT}
 
 
 def oauth_error(error: AppError) -> dict[str, Any]:
     """The response body of any error at an OAuth endpoint. Other errors get the closest code of RFC 6749."""
-    match error:
-        case Unauthenticated():  # RFC 6750 section 3.1
-            code = "invalid_token"
-        case OAuthError() | InvalidToken() | InsufficientScope():
-            code = error.type.replace("-", "_")
-        case _:
-            code = _OAUTH_CODES.get(error.status, "invalid_request")
+    code = _OAUTH_CODES.get(error.status, "invalid_request")
+    if isinstance(error, OAuthError | InsufficientScope):
+        code = error.type.replace("-", "_")
     return {"error": code, "error_description": error.detail, "detail": error.detail, **error.members}
