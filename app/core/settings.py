@@ -6,7 +6,6 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
-from errno import ENOENT
 from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -27,7 +26,7 @@ SECRET_MIN_LENGTH = 32
 
 def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
     """The secret in data/secret.key, created at the first start. Production must set SECRET_KEYS instead."""
-    if values.get("environment") == "production":
+    if values["environment"] == "production":
         return ()
     DATA.mkdir(mode=0o700, exist_ok=True)
     path = DATA / "secret.key"
@@ -38,6 +37,10 @@ def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
             draft.flush()
             os.link(draft.name, path)  # atomic, and never replaces a file
     return (path.read_text().strip(),)
+
+
+def _default_slots(values: dict[str, Any]) -> int:
+    return 4 if values["database_url"].startswith("sqlite") else 16
 
 
 class Settings(BaseSettings):
@@ -78,9 +81,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
     keep_alive: settings_types.Duration = timedelta(seconds=65)
-    public_url: settings_types.PublicUrl = Field(
-        default_factory=lambda values: f"http://localhost:{values.get('port', 8000)}"
-    )
+    public_url: settings_types.PublicUrl = Field(default_factory=lambda values: f"http://localhost:{values['port']}")
     api_url: settings_types.HttpUrl | None = None
     mail_url: settings_types.MailUrl = Field(default="outbox", repr=False)
     mail_from: settings_types.Sender = "Muster <muster@localhost>"
@@ -97,11 +98,7 @@ class Settings(BaseSettings):
     local_accounts: Literal["on", "off"] = "on"
     password_grant: Literal["on", "off"] = "on"  # noqa: S105  # a switch
 
-    db_slots: int = Field(
-        default_factory=lambda values: 4 if str(values.get("database_url", "")).startswith("sqlite") else 16,
-        ge=1,
-        le=1000,
-    )
+    db_slots: int = Field(default_factory=_default_slots, ge=1, le=1000)
     prepared_statements: Literal["on", "off"] = "on"
     slot_timeout: settings_types.Duration = timedelta(seconds=30)
     statement_timeout: settings_types.Duration = timedelta(seconds=10)
@@ -196,7 +193,7 @@ def describe(error: ValidationError) -> str:
 def describe_path(error: OSError) -> str:
     """One line that names the file, or the folder where it could not be created: a draft's name says nothing."""
     path = Path(error.filename) if error.filename else None
-    if path and error.errno != ENOENT and not os.path.lexists(path):
+    if path and not isinstance(error, FileNotFoundError) and not os.path.lexists(path):
         path = path.parent
     return f"muster: {path or 'a file'} cannot be used: {error.strerror}"
 
