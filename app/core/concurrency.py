@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-import anyio
-from anyio import to_thread
+from anyio import Lock, to_thread
 
 from app.core.errors import Unavailable
 
@@ -28,7 +27,7 @@ class Bulkhead:
     """
 
     def __init__(self, work: str, *, capacity: int, share: int, retry_after: int) -> None:
-        self._working = anyio.Lock()
+        self._working = Lock()
         self._capacity, self._share = capacity, share
         self._entered: Counter[str] = Counter()
         self._work, self._retry_after = work, retry_after

@@ -1,8 +1,6 @@
 """The revision of the database schema: the newest one in migrations/, and the one that the database has."""
 
-from sqlalchemy import create_engine, inspect, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import NullPool, create_engine, exc, inspect, text
 
 from app.core.dialects import CONNECT_TIMEOUT
 from app.core.settings import ROOT, Settings
@@ -43,7 +41,7 @@ def reason_not_to_start(settings: Settings) -> str | None:
         return f"muster: {NOT_MIGRATED}"  # and connecting would create the file
     try:
         revision = schema_revision(settings)
-    except DBAPIError:
+    except exc.DBAPIError:
         return None
     is_behind = revision is None or revision in known_revisions()[:-1]
     return f"muster: {NOT_MIGRATED}" if is_behind else None

@@ -14,9 +14,7 @@ from functools import cache, partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
-import anyio
-from sqlalchemy import Dialect, Select, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Dialect, Select, exc, make_url
 from sqlmodel import Session
 
 from app.core.dialects import connect_args, make_engine
@@ -49,7 +47,7 @@ class SqliteRowReader:
             connection = self._connection or self._connect()
             self._deadline = perf_counter() + _SQLITE_SECONDS
             return _prepared(statement, self._engine.dialect)(connection, parameters)
-        except (sqlite3.OperationalError, OperationalError):
+        except (sqlite3.OperationalError, exc.OperationalError):
             return await self._fallback(statement, parameters)
 
     def _connect(self) -> Any:
@@ -102,7 +100,7 @@ class PostgresRowReader:
         # NotSupportedError: the connection prepared the statement before a migration changed its table.
         self._failures = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.NotSupportedError, OSError)
         self._timeout, self._fallback = settings.slot_timeout.total_seconds(), fallback
-        self._places = anyio.Semaphore(CONNECTIONS, fast_acquire=True)
+        self._places = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[psycopg.AsyncConnection[dict[str, Any]]] = []
 
     async def all(self, statement: Select[Any], parameters: dict[str, Any]) -> Rows:
