@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from tempfile import TemporaryFile
@@ -60,9 +60,9 @@ class Side:
     commits: bool
 
     @cached_property
-    def used(self) -> Any:
-        """The gauge of its open sessions."""
-        return metrics.slots_used.labels("write" if self.commits else "read")
+    def counted(self) -> AbstractContextManager[None]:
+        """Counts an open session in the gauge of this side."""
+        return metrics.slots_used.labels("write" if self.commits else "read").track_inprogress()
 
     async def __call__(
         self, client: Client | None, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
@@ -99,7 +99,7 @@ class Side:
         try:
             async with asyncio.timeout(self.timeout if must_wait else None) as wait, share, self.slots:
                 wait.reschedule(None)  # nothing limits how long the slot is held
-                with self.used.track_inprogress():
+                with self.counted:
                     if must_wait and client is not None and await client.is_disconnected():
                         raise ClientGone
                     yield
