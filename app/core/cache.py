@@ -14,7 +14,6 @@ from cachetools import LRUCache, cached
 from app.core import metrics
 from app.core.redis import CLIENT_OPTIONS, circuit_breaker
 
-MEMORY = 16 * 2**20  # bytes
 REDIS_TTL = 86_400  # seconds; old revisions are never requested again
 
 Make = Callable[[], bytes]
@@ -22,7 +21,7 @@ Get = Callable[[str, Make], bytes]
 
 
 class Cache:
-    def __init__(self, redis_url: str | None, *, memory: int = MEMORY) -> None:
+    def __init__(self, redis_url: str | None, *, memory: int = 16 * 2**20) -> None:  # bytes
         latest = LRUCache[str, bytes](memory, getsizeof=len)
         get: Get = _shared(redis_url) if redis_url else lambda _key, make: make()
         # Behind a condition, one thread gets a value and the others that request it at the same time wait.

@@ -15,8 +15,6 @@ from app.core import metrics
 from app.core.errors import TooManyRequests
 from app.core.redis import CLIENT_OPTIONS, circuit_breaker
 
-_SWEEP = 60  # seconds between two removals of expired entries from this process's memory
-
 T = TypeVar("T")
 
 
@@ -31,7 +29,7 @@ class LocalStorage(MemoryStorage):
     _swept_at = 0.0
 
     def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802  # overrides the private method of that name
-        if time.time() > self._swept_at + _SWEEP:
+        if time.time() > self._swept_at + 60:  # seconds
             self._swept_at = time.time()
             super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]  # private, hence unknown to mypy
 

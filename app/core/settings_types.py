@@ -18,7 +18,6 @@ from app.core.crypto import HS256, read_private_key
 
 ROOT = Path(__file__).resolve().parents[2]
 _ID_TOKEN_CLAIMS = frozenset(("iss", "sub", "aud", "azp", "exp", "iat", "auth_time", "acr", "amr", "email", "groups"))
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)")
 _CLIENT_VERSION = re.compile(r"([A-Za-z]{1,20})/([0-9]{1,9}(?:\.[0-9]{1,9}){0,3})")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -125,7 +124,7 @@ def _token_mark(text: str) -> str | None:
 
 def _duration(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
-        written = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+        written = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", value) if isinstance(value, str) else None
         return validate(float(written[1]) * _SECONDS[written[2]] if written else value)
     except ValueError:
         raise ValueError("must be a duration above 0 such as 30s, 10m, 12h, 30d or PT30S") from None
