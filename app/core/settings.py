@@ -200,8 +200,6 @@ def describe_path(error: OSError) -> str:
 
 def _names_in(file: Path) -> set[str]:
     """The names in .env. A line that cannot be read stops the start, which would go on without its setting."""
-    if not file.is_file():
-        return set()
     with file.open(encoding="utf-8-sig") as text:
         lines = list(parse_stream(text))
     if wrong := next((line.original.line for line in lines if line.error), None):
@@ -212,8 +210,8 @@ def _names_in(file: Path) -> set[str]:
 def _misspelled_name() -> tuple[str, str] | None:
     """The first name in .env or the environment that nearly matches a setting, and the name of that setting."""
     known = {name.upper() for name in Settings.model_fields}
-    file = Settings.model_config["env_file"]
-    written = {*os.environ, *(_names_in(Path(str(file))) if file else ())}
+    file = Path(str(Settings.model_config["env_file"]))
+    written = {*os.environ, *(_names_in(file) if file.is_file() else ())}
     close = ((name, get_close_matches(name.upper(), known, 1, 0.9)) for name in sorted(written))
     return next(((name, found[0]) for name, found in close if found and name.upper() not in known), None)
 

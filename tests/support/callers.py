@@ -19,7 +19,7 @@ def forget_the_caller() -> None:
         foreign = name.startswith(_FOREIGN) and not (kept and name.startswith(kept))
         if foreign or name.lower() in Settings.model_fields:
             del os.environ[name]
-    Settings.model_config["env_file"] = None
+    Settings.model_config["env_file"] = os.devnull
     os.environ["PYTHONPATH"] = str(Path(__file__).with_name("startup"))  # the same for all that are started
     os.environ["SECRET_KEYS"] = SECRET_KEY  # otherwise they would make one in data/
     os.environ["LANG"] = "C.UTF-8"

@@ -2,6 +2,7 @@
 settings of this project do not read the caller's .env. A copy of the project that a test makes reads its own.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -24,7 +25,7 @@ class SettingsFinder(PathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 execute(module)
-                module.Settings.model_config["env_file"] = None
+                module.Settings.model_config["env_file"] = os.devnull
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # of this one module
         return spec
