@@ -2,9 +2,8 @@
 each type."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.models.types import format_amount
 
@@ -15,15 +14,13 @@ OTHERS = "other types"
 Series = defaultdict[str, Decimal]  # by month
 
 
-@dataclass
-class Column:
+class Column(NamedTuple):
     month: str
     amount: str
-    segments: list[tuple[int, float, float]] = field(default_factory=list)  # the color, top and height of each
+    segments: list[tuple[int, float, float]]  # the color, top and height of each
 
 
-@dataclass
-class Chart:
+class Chart(NamedTuple):
     """Drawn in amounts, from `above` the axis to `below` it. `legend`: for each type its color and its total."""
 
     columns: list[Column]
@@ -42,17 +39,14 @@ def monthly_chart(totals: list[dict[str, Any]], *, by_quantity: bool) -> Chart |
     """Draw the API's totals: the number of operations, or their quantity, where what was sold points down."""
     if not totals:
         return None
-    months = _months_until(max(total["month"] for total in totals))
+    latest = max(total["month"] for total in totals)
+    end = int(latest[:4]) * 12 + int(latest[5:]) - 1  # months since the year 0
+    # The latest ones, with or without operations.
+    months = [f"{month // 12:04}-{month % 12 + 1:02}" for month in range(max(12, end - MONTHS + 1), end + 1)]
     series = _series([total for total in totals if total["month"] in months], by_quantity=by_quantity)
     sums = {name: format_amount(sum(amounts.values(), Decimal())) for name, amounts in series.items()}
     legend = {name: (color, amount) for color, (name, amount) in enumerate(sums.items())}
     return Chart([_column(month, series) for month in months], legend)
-
-
-def _months_until(last: str) -> list[str]:
-    """The months that end with `last`, including those without any operation."""
-    end = int(last[:4]) * 12 + int(last[5:]) - 1
-    return [f"{month // 12:04}-{month % 12 + 1:02}" for month in range(max(12, end - MONTHS + 1), end + 1)]
 
 
 def _series(totals: list[dict[str, Any]], *, by_quantity: bool) -> dict[str, Series]:
@@ -70,7 +64,7 @@ def _series(totals: list[dict[str, Any]], *, by_quantity: bool) -> dict[str, Ser
 
 
 def _column(month: str, series: dict[str, Series]) -> Column:
-    column = Column(month, format_amount(sum((amounts[month] for amounts in series.values()), Decimal())))
+    column = Column(month, format_amount(sum((amounts[month] for amounts in series.values()), Decimal())), [])
     top = bottom = 0.0
     for color, amounts in enumerate(series.values()):
         amount = float(amounts[month])

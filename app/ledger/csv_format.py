@@ -18,20 +18,12 @@ COLUMNS = tuple(OperationCreate.model_fields)
 _OPTIONAL = {"instrument_type"}
 MAX_FAULTY = 20  # lines that one refusal names
 _FORMULA = re.compile(r"[=+\-@\t\r']")
-_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04")  # gzip; zip and the workbooks of spreadsheets
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # Excel's own
 _MISTAKES = {"string_too_short": "this is empty", "string_too_long": f"use at most {MAX_TEXT} characters"}
-_HARMLESS = re.compile(r"[\w .-]{1,64}")
 _SPACES = re.compile(r"(?<=[0-9])['\u2019 \u00a0\u202f](?=[0-9]{3})")
-_GROUPS = re.compile(
-    r"[1-9][0-9]{0,2}(?P<mark>[.,])[0-9]{3}(?P<more>(?:(?P=mark)[0-9]{3})*(?:(?!(?P=mark))[.,][0-9]+)?)"
-)
+_GROUPS = re.compile(r"[1-9]\d{0,2}(?P<mark>[.,])\d{3}(?P<more>(?:(?P=mark)\d{3})*(?:(?!(?P=mark))[.,]\d+)?)", re.ASCII)
 
 # ---- Writing ----
-
-
-def header() -> bytes:
-    return encode_lines([COLUMNS])
 
 
 def encode(operations: Iterable[OperationPublic]) -> bytes:
@@ -45,17 +37,18 @@ def encode_lines(lines: Iterable[Iterable[str]]) -> bytes:
     return text.getvalue().encode()
 
 
+HEADER = encode_lines([COLUMNS])
+
+
 def cell(value: str | Decimal | datetime | None) -> str:
-    match value:
-        case None:
-            return ""
-        case Decimal():
-            return format_amount(value)
-        case datetime():
-            return format_time(value)
+    if isinstance(value, Decimal):
+        return format_amount(value)
+    if isinstance(value, datetime):
+        return format_time(value)
+    text = value or ""
     # The apostrophe keeps a spreadsheet from evaluating the cell. Text that begins with one gets another, so that the
     # import can remove it again.
-    return f"'{value}" if _FORMULA.match(value) else value
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 # ---- Reading ----
@@ -64,7 +57,7 @@ def cell(value: str | Decimal | datetime | None) -> str:
 def decode(content: bytes) -> list[tuple[Any, ...]]:
     """The rows of a file whose header names the columns, each as the values of COLUMNS: objects would take twice the
     memory. Raises Invalid with the first lines that are wrong, up to MAX_FAULTY."""
-    if content.startswith(_COMPRESSED):
+    if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):  # gzip; zip and the workbooks of spreadsheets
         raise UnsupportedMediaType("The import reads text. Save the file as CSV, not compressed and not as a workbook.")
     try:
         text = content.decode("utf-8-sig")
@@ -80,21 +73,20 @@ def _rows(file: StringIO) -> list[tuple[Any, ...]]:
     separator = declared[1] if declared else max(",;\t", key=first.count)
     if not declared:
         file.seek(0)
-    before = 1 if declared else 0  # lines
     reader = csv.reader(file, delimiter=separator, strict=True)
-    line = before + 1
+    line = header_line = 2 if declared else 1
     rows: list[tuple[Any, ...]] = []
     faulty: list[Invalid] = []
     try:
         names = _names(line, next(reader, []))
-        line = before + reader.line_num + 1
+        line = header_line + reader.line_num
         while len(faulty) < MAX_FAULTY and (cells := next(reader, None)) is not None:
             try:
                 if any(cells):  # empty lines are skipped
                     rows.append(_row(line, names, cells, decimal="," if separator == ";" else "."))
             except Invalid as error:
                 faulty.append(error)
-            line = before + reader.line_num + 1
+            line = header_line + reader.line_num
     except csv.Error:
         faulty.append(_invalid(line, "this is not CSV as defined by RFC 4180"))
     if faulty:
@@ -109,7 +101,7 @@ def _names(line: int, cells: list[str]) -> list[str]:
         names.pop()
     columns = ", ".join(COLUMNS)
     if unknown := next((name for name in names if name not in COLUMNS), None):
-        shown = unknown if _HARMLESS.fullmatch(unknown) else "?"
+        shown = unknown if re.fullmatch(r"[\w .-]{1,64}", unknown) else "?"  # neither markup nor a long text
         raise _invalid(line, f"there is no column {shown}; the columns are {columns}")
     if len(set(names)) != len(names) or not set(COLUMNS) - _OPTIONAL <= set(names):
         raise _invalid(line, f"the first line must name the columns {columns}, each of them once")
@@ -119,18 +111,14 @@ def _names(line: int, cells: list[str]) -> list[str]:
 def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tuple[Any, ...]:
     if len(cells) < len(names) or any(cells[len(names) :]):
         raise _invalid(line, f"the line has {len(cells)} cells, but there are {len(names)} columns")
-    fields = {
-        name: cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell
-        for name, cell in zip(names, cells, strict=False)
-        if cell or name not in _OPTIONAL
-    }
+    texts = (cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell for cell in cells)
+    fields = {name: text for name, text in zip(names, texts, strict=False) if text or name not in _OPTIONAL}
     fields["quantity"] = _with_point(line, fields["quantity"].strip(), decimal)
     try:
         row = OperationCreate.model_validate(fields)
     except ValidationError as error:
-        mistakes = error.errors(include_input=False, include_url=False)
-        faults = [_invalid(line, _in_words(e["type"], e["msg"]), str(e["loc"][0])) for e in mistakes]
-        raise _combined(faults) from None
+        mistakes = [_invalid(line, _in_words(e["type"], e["msg"]), str(e["loc"][0])) for e in error.errors()]
+        raise _combined(mistakes) from None
     return tuple(getattr(row, name) for name in COLUMNS)
 
 
@@ -158,9 +146,9 @@ def _with_point(line: int, number: str, decimal: str) -> str:
 
 
 def _invalid(line: int, message: str, column: str | None = None) -> Invalid:
-    place, loc = (f"line {line}, {column}", [str(line), column]) if column else (f"line {line}", [str(line)])
-    error = {"loc": ["body", *loc], "msg": f"{message}.", "type": "csv"}
-    return Invalid(f"In {place}: {message}.", errors=[error], line=line)
+    place = [str(line), column] if column else [str(line)]
+    error = {"loc": ["body", *place], "msg": f"{message}.", "type": "csv"}
+    return Invalid(f"In line {', '.join(place)}: {message}.", errors=[error], line=line)
 
 
 def _combined(mistakes: list[Invalid]) -> Invalid:

@@ -1,7 +1,6 @@
 """A statement: the operations of a period as CSV and as an HTML document to read and print, in one zip archive."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from io import BytesIO
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -20,31 +19,23 @@ MAX_ROWS = 1000  # of each table of the document, so that its memory is bounded;
 _SIGNS = {"buy": 1, "sell": -1}  # of the types that change a holding
 
 
-@dataclass
-class _Sum:
-    count: int = 0
-    quantity: Decimal = Decimal(0)
-
-
-class _Sums(dict[tuple[str, str], _Sum]):
-    """Sums by two names: exact, but only for the first MAX_ROWS pairs of names, after which `is_cut` is true."""
+class _Sums(dict[tuple[str, str], tuple[int, Decimal]]):
+    """The count and the quantity of operations, by two names: exact, but only for the first MAX_ROWS pairs of names,
+    after which `is_cut` is true."""
 
     is_cut = False
 
     def add(self, operation: OperationPublic, first: str, second: str | None, sign: int = 1) -> None:
         key = (first, second or "")
         if key in self or len(self) < MAX_ROWS:
-            total = self.setdefault(key, _Sum())
-            total.count += 1
-            total.quantity += sign * operation.quantity
+            count, quantity = self.get(key, (0, Decimal(0)))
+            self[key] = (count + 1, quantity + sign * operation.quantity)
         else:
             self.is_cut = True
 
 
-def make_statement(
-    batches: Iterable[list[OperationPublic]], period: Period, person: str
-) -> tuple[bytes, dict[str, int]]:
-    """Build the archive, holding no more than two batches of operations in memory.
+def make_statement(batches: Iterable[list[OperationPublic]], period: Period, name: str) -> tuple[bytes, dict[str, int]]:
+    """Build the archive for the person of this name, holding no more than two batches of operations in memory.
 
     Returns it with two facts: the number of its operations, and the bytes of its table.
     """
@@ -53,7 +44,7 @@ def make_statement(
     archive = BytesIO()
     with ZipFile(archive, "w", ZIP_DEFLATED) as files:
         with files.open(CSV, "w", force_zip64=True) as lines:
-            lines.write(csv_format.header())
+            lines.write(csv_format.HEADER)
             for batch in batches:
                 lines.write(csv_format.encode(batch))
                 newest += batch[: MAX_ROWS - len(newest)]
@@ -63,12 +54,11 @@ def make_statement(
                     months.add(operation, operation.type, f"{operation.date:%Y-%m}")
                     if sign := _SIGNS.get(operation.type):
                         holdings.add(operation, operation.figi, operation.instrument_type, sign)
-        by_month = [{"type": kind, "month": month, "count": each.count} for (kind, month), each in months.items()]
+        by_month = [{"type": kind, "month": month, "count": number} for (kind, month), (number, _) in months.items()]
         chart = monthly_chart(by_month, by_quantity=False)
-        head = {"person": person, "period": period, "issued": utcnow(), "count": count, "limit": MAX_ROWS}
+        head = {"person": name, "period": period, "issued": utcnow(), "count": count, "limit": MAX_ROWS}
         tables = {"totals": totals, "holdings": holdings, "operations": newest, "amount": format_amount}
-        page = render(PAGE, chart=chart, **head, **tables)
-        files.writestr(PAGE, page)
+        files.writestr(PAGE, render(PAGE, chart=chart, **head, **tables))
     return archive.getvalue(), {"count": count, "size": files.getinfo(CSV).file_size}
 
 

@@ -56,7 +56,7 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
             raise InvalidToken
         return csv_format.encode(rows), last
 
-    yield csv_format.header()
+    yield csv_format.HEADER
     lines, after = await services.database.read(None, read, None)
     yield lines
     while after is not None:
