@@ -1,10 +1,9 @@
 """Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a repeated request gets the first one's response."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlmodel import Session, SQLModel, select
@@ -16,8 +15,7 @@ from app.ledger.operations import lock_owner
 from app.models.operation import IdempotencyKey
 
 
-@dataclass(frozen=True, slots=True)
-class IdempotentRequest:
+class IdempotentRequest(NamedTuple):
     """A request that the client may repeat under its `key`, if it has one."""
 
     owner_id: UUID
@@ -32,27 +30,20 @@ class IdempotentRequest:
         return sha256(self.route.encode() + b"\0" + self.content).hexdigest()
 
 
-def respond_once(
-    session: Session, request: IdempotentRequest, respond: Callable[[Session], SQLModel]
-) -> dict[str, Any]:
-    """The body of the response: the one stored with the key, or else a new one, which `respond` makes.
+def respond_once(session: Session, request: IdempotentRequest, make: Callable[[Session], SQLModel]) -> dict[str, Any]:
+    """The body of the response: the one stored with the key, or else a new one, which `make` returns.
 
     The owner's row is locked first, so that concurrent requests wait for the first one's commit. An error rolls
     the transaction back, and the key with it, so no error is ever stored.
     """
     if request.key is None:
-        return respond(session).model_dump(mode="json")
+        return make(session).model_dump(mode="json")
     lock_owner(session, request.owner_id)
     if earlier := earlier_body(session, request):
         return earlier
-    body = respond(session).model_dump(mode="json")
-    values: dict[str, Any] = {
-        "owner_id": request.owner_id,
-        "key": request.key,
-        "fingerprint": request.fingerprint,
-        "answer": {"headers": {}, "body": body},
-        "created_at": request.now,
-    }
+    body = make(session).model_dump(mode="json")
+    values: dict[str, Any] = {"owner_id": request.owner_id, "key": request.key, "created_at": request.now}
+    values |= {"fingerprint": request.fingerprint, "answer": {"headers": {}, "body": body}}
     insert = dialect_insert(session, IdempotencyKey).values(values)  # overwrites one that has expired
     session.exec(insert.on_conflict_do_update(index_elements=["owner_id", "key"], set_=values))
     return body
@@ -63,9 +54,6 @@ def earlier_body(session: Session, request: IdempotentRequest) -> dict[str, Any]
     expired = request.now - get_settings().refresh_absolute_ttl
     own = (IdempotencyKey.owner_id == request.owner_id, IdempotencyKey.key == request.key)
     stored = session.exec(select(IdempotencyKey).where(*own, IdempotencyKey.created_at > expired)).one_or_none()
-    if stored is None:
-        return None
-    if stored.fingerprint != request.fingerprint:
+    if stored and stored.fingerprint != request.fingerprint:
         raise IdempotencyKeyReused
-    body: dict[str, Any] = stored.answer["body"]
-    return body
+    return stored.answer["body"] if stored else None

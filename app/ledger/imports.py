@@ -67,11 +67,10 @@ def stage_operations(session: Session, owner_id: UUID, rows: FileRows, now: date
 def publish_operations(session: Session, owner_id: UUID, staged: range) -> Imported:
     """Give staged operations the owner's next revisions. Only the column of the revision and its index change."""
     last = take_revisions(session, owner_id, len(staged))
-    published = {"revision": col(Operation.revision) + (last - staged[-1])}
-    publish = update(Operation).where(*_staged(owner_id, staged)).values(**published)
-    # Otherwise the session would ask for all the ids, to update its own objects, while others wait.
-    publish = publish.execution_options(synchronize_session=False)
-    if session.exec(publish).rowcount != len(staged):
+    published = col(Operation.revision) + (last - staged[-1])
+    publish = update(Operation).where(*_staged(owner_id, staged)).values(revision=published)
+    # Not through the session, which would ask for all the ids, to update its own objects, while others wait.
+    if session.connection().execute(publish).rowcount != len(staged):
         raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # the purge was first
     return Imported(created=len(staged), revision=last)
 

@@ -15,9 +15,8 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import MISSING
-from sqlalchemy import ColumnElement, RowMapping, Select
+from sqlalchemy import ColumnElement, Executable, RowMapping, Select
 from sqlalchemy import select as select_columns
-from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, SQLModel, bindparam, col, delete, func, insert, literal_column, select, tuple_, update
 
 from app.core import etags
@@ -46,24 +45,16 @@ _OWNED = select_columns(*_COLUMNS).where(col(Operation.owner_id) == bindparam("o
 _LIVE = (col(Operation.deleted_at).is_(None), col(Operation.revision) + 0 > 0)
 _BY_ID = _OWNED.where(*_LIVE, col(Operation.id) == bindparam("id"))
 _TYPES = SQLModel.metadata.tables["operation"].columns
-_OLDER = tuple_(col(Operation.date), col(Operation.id)) < tuple_(
-    bindparam("after_date", type_=_TYPES["date"].type), bindparam("after_id", type_=_TYPES["id"].type)
-)
+_AFTER = (bindparam("after_date", type_=_TYPES["date"].type), bindparam("after_id", type_=_TYPES["id"].type))
+_OLDER = tuple_(col(Operation.date), col(Operation.id)) < tuple_(*_AFTER)
 _INSERT = insert(Operation).returning(_TYPES["id"])
-_CHANGED_SINCE = (
-    _OWNED.add_columns(col(Operation.deleted_at))
-    .where(col(Operation.revision) > bindparam("since"))
-    .order_by(col(Operation.revision))
-    .limit(bindparam("limit"))
-)
-_FLOOR = select_columns(col(User.operations_floor)).where(col(User.id) == bindparam("owner_id"))
-_LOCK_OWNER = select_columns(col(User.id)).where(col(User.id) == bindparam("owner_id")).with_for_update(key_share=True)
-_TAKE_REVISIONS = (
-    update(User)
-    .where(col(User.id) == bindparam("owner_id"))
-    .values(operations_revision=col(User.operations_revision) + bindparam("count"))
-    .returning(col(User.operations_revision))
-)
+_CHANGED = _OWNED.add_columns(col(Operation.deleted_at)).where(col(Operation.revision) > bindparam("since"))
+_CHANGED_SINCE = _CHANGED.order_by(col(Operation.revision)).limit(bindparam("limit"))
+_OWNER = col(User.id) == bindparam("owner_id")
+_FLOOR = select_columns(col(User.operations_floor)).where(_OWNER)
+_LOCK_OWNER = select_columns(col(User.id)).where(_OWNER).with_for_update(key_share=True)
+_LAST = col(User.operations_revision) + bindparam("count")
+_TAKE_REVISIONS = update(User).where(_OWNER).values(operations_revision=_LAST).returning(col(User.operations_revision))
 
 
 # ---- Reading ----
@@ -141,19 +132,15 @@ def _change(row: RowMapping) -> Change:
 
 def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> list[Total]:
     """Totals of the operations that match, by type, instrument type and month (UTC), latest month first."""
-    connection, values = session.connection(), filters.model_dump(exclude_none=True)
-    on_sqlite = connection.dialect.name == "sqlite"
+    values = filters.model_dump(exclude_none=True)
+    on_sqlite = session.connection().dialect.name == "sqlite"
     # A connection's time zone is UTC (app/core/dialects.py).
     month: ColumnElement[str] = literal_column("substr(date, 1, 7)" if on_sqlite else "to_char(date, 'YYYY-MM')")
     quantity = (func.exact_sum if on_sqlite else func.sum)(col(Operation.quantity), type_=ExactDecimal)
     by = (col(Operation.type), col(Operation.instrument_type), month.label("month"))
-    rows = connection.execute(
-        select_columns(*by, func.count().label("count"), quantity.label("quantity"))
-        .where(*_matching(values))
-        .group_by(*by),
-        {**values, "owner_id": owner_id},
-    )
-    totals = [Total.model_construct(**row) for row in rows.mappings()]
+    columns: list[Any] = [*by, func.count().label("count"), quantity.label("quantity")]
+    statement = select_columns(*columns).where(*_matching(values)).group_by(*by)
+    totals = from_rows(Total, read_rows(session, statement, {**values, "owner_id": owner_id}))
     # Sorted here, because databases order text differently.
     totals.sort(key=lambda total: (total.type, total.instrument_type or ""))
     return sorted(totals, key=lambda total: total.month, reverse=True)
@@ -176,9 +163,7 @@ def create_operation(session: Session, owner_id: UUID, body: OperationCreate, no
     return OperationPublic.model_construct(**values, id=session.connection().execute(_INSERT, values).scalar_one())
 
 
-def locked_operation(
-    session: Session, owner_id: UUID, operation_id: int, only_if: Sequence[str] | None
-) -> OperationPublic:
+def locked_operation(session: Session, owner_id: UUID, operation_id: int, only_if: list[str] | None) -> OperationPublic:
     """The operation, locked until the transaction ends. `only_if` is If-Match, which is evaluated under the lock."""
     lock_owner(session, owner_id)
     current = read_operation(session, owner_id, operation_id)
@@ -208,7 +193,7 @@ def _update(session: Session, current: OperationPublic, values: dict[str, Any]) 
 
 
 @cache
-def _update_statement(changed: frozenset[str]) -> ReturningUpdate[Any]:
+def _update_statement(changed: frozenset[str]) -> Executable:
     own = (col(Operation.owner_id) == bindparam("owner"), col(Operation.id) == bindparam("row"))
     return update(Operation).where(*own).values(dict.fromkeys(changed)).returning(*_COLUMNS)
 
