@@ -26,13 +26,13 @@ class ThreadBackend:
 
     def __init__(self, run: Callable[[UUID, QueueName], None]) -> None:
         self._run = run
-        self._waiting: dict[QueueName, set[UUID]] = {name: set() for name in QUEUES}
+        self._waiting: set[UUID] = set()
         self._threads = {name: ThreadPoolExecutor(1, f"jobs-{name}") for name in QUEUES}
 
     def send(self, job_id: UUID, queue: QueueName) -> None:
         """Run the job in the queue's thread. Returns at once and never fails."""
-        if job_id not in self._waiting[queue]:
-            self._waiting[queue].add(job_id)
+        if job_id not in self._waiting:
+            self._waiting.add(job_id)
             with suppress(RuntimeError):  # a job that ends while this closes may send another
                 self._threads[queue].submit(self._take, job_id, queue)
 
@@ -48,7 +48,7 @@ class ThreadBackend:
             threads.shutdown()
 
     def _take(self, job_id: UUID, queue: QueueName) -> None:
-        self._waiting[queue].discard(job_id)
+        self._waiting.discard(job_id)
         self._run(job_id, queue)
 
 

@@ -61,15 +61,7 @@ class ClaimedJob:
     def heartbeat(self) -> Iterator[None]:
         """Keep the claim alive from a thread of its own."""
         ended = Event()
-
-        def beat_until_ended() -> None:
-            while not ended.wait(HEARTBEAT_INTERVAL):
-                try:
-                    self._beat()
-                except Exception:  # the database is unavailable: the next beat may still be in time
-                    metrics.count("heartbeat_failures")
-
-        thread = Thread(target=beat_until_ended, daemon=True, name="heartbeat")
+        thread = Thread(target=self._beat_until, args=[ended], daemon=True, name="heartbeat")
         thread.start()
         try:
             yield
@@ -77,9 +69,13 @@ class ClaimedJob:
             ended.set()
             thread.join()
 
-    def _beat(self) -> None:
-        with self.database.thread_scope(write=True) as session:
-            self._is_lost = not self.update(session, progress=self._progress, heartbeat_at=utcnow())
+    def _beat_until(self, ended: Event) -> None:
+        while not ended.wait(HEARTBEAT_INTERVAL):
+            try:
+                with self.database.thread_scope(write=True) as session:
+                    self._is_lost = not self.update(session, progress=self._progress, heartbeat_at=utcnow())
+            except Exception:  # the database is unavailable: the next beat may still be in time
+                metrics.count("heartbeat_failures")
 
     def update(self, session: Session, *conditions: Any, **values: Any) -> bool:
         """Update the row if the claim still holds, and return whether it did."""

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from sqlalchemy import inspect
-from sqlmodel import SQLModel, bindparam, case, col, select
+from sqlmodel import SQLModel, bindparam, case, col, inspect, select
 
 from app.accounts.users import get_user
 from app.core.templating import render
@@ -28,8 +27,6 @@ from app.models.types import UtcTime
 from app.models.user import Identity, IdentityBase, UserPublic
 
 BATCH = 1000
-
-Batches = Iterable[list[Any]]
 
 
 class _SessionRecord(SessionBase):
@@ -73,7 +70,7 @@ def exported_lists() -> dict[str, _List]:
     return every
 
 
-def make_archive(claimed: ClaimedJob, operations: Batches) -> bytes:
+def make_archive(claimed: ClaimedJob, operations: Iterable[list[Any]]) -> bytes:
     """Build the archive. Beside its compressed parts, no more than one batch of rows is in memory."""
     archive = BytesIO()
     with claimed.database.thread_scope() as session:
@@ -105,7 +102,7 @@ def _read(claimed: ClaimedJob, listed: _List, shown: Sequence[str]) -> Iterator[
         claimed.report_progress(0.0)
 
 
-def _write(files: ZipFile, name: str, columns: Sequence[str], batches: Batches) -> None:
+def _write(files: ZipFile, name: str, columns: Sequence[str], batches: Iterable[list[Any]]) -> None:
     """Write NAME.json, and the columns as NAME.csv. A zip file takes one file at a time, so the table waits on disk."""
     separator = ""
     with TemporaryFile() as table:

@@ -6,17 +6,16 @@ dispatches what was lost and requeues jobs whose heartbeat has stopped.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from threading import Event, Thread
 from traceback import format_tb
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlmodel import Session, col, func, select, update
-from sqlmodel.sql.expression import SelectOfScalar
 
 from app.core import metrics
 from app.core.database import Database, after_commit
@@ -40,9 +39,6 @@ AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
 _UNFINISHED = col(Job.finished_at).is_(None)  # lets a sweep use the index that has no finished jobs
 
-T = TypeVar("T")
-Handler = Callable[[ClaimedJob], Outcome]
-
 
 class JobPolicy(NamedTuple):
     queue: QueueName
@@ -62,17 +58,15 @@ class JobQueue:
 
     def __init__(self, database: Database, redis_url: str | None) -> None:
         self._database = database
-        self._backend = (
-            CeleryBackend(redis_url, self._mark_sent)
-            if redis_url
-            else ThreadBackend(lambda job_id, _: self.run(job_id))
-        )
-        self._handle: Handler
+        if redis_url:
+            self._backend: ThreadBackend = CeleryBackend(redis_url, self._mark_sent)
+        else:
+            self._backend = ThreadBackend(lambda job_id, _queue: self.run(job_id))
         self._last_purge = ""
         self._stopping = Event()
         self._sweeper = Thread(target=self._sweep_forever, daemon=True, name="sweep")
 
-    def start(self, handle: Handler) -> None:
+    def start(self, handle: Callable[[ClaimedJob], Outcome]) -> None:
         self._handle = handle
         self._sweeper.start()
 
@@ -120,8 +114,7 @@ class JobQueue:
     def run(self, job_id: UUID) -> None:
         """Run a job if it is due. Never raises: a job whose end cannot be recorded is left to a sweep."""
         try:
-            claimed = self._claim(job_id)
-            if claimed is not None:
+            if claimed := self._claim(job_id):
                 self._attempt(claimed)
         except Exception as error:
             log.error("job %s left to the sweep: %s", job_id, reason(error))  # noqa: TRY400
@@ -135,10 +128,7 @@ class JobQueue:
         claim = update(Job).where(*waiting, is_due).values(attempts=col(Job.attempts) + 1, **started).returning(Job)
         with self._database.thread_scope(write=True) as session:
             job = session.exec(claim).scalar_one_or_none()
-        return self._claimed(job) if job else None
-
-    def _claimed(self, job: Job) -> ClaimedJob:
-        return ClaimedJob(job, self._database, self._stopping.is_set)
+        return ClaimedJob(job, self._database, self._stopping.is_set) if job else None
 
     def _attempt(self, claimed: ClaimedJob) -> None:
         job = claimed.job
@@ -148,8 +138,10 @@ class JobQueue:
             self._complete(claimed, outcome)
         except ClaimLost:
             log.info("job %s (%s): attempt %d no longer counts", job.id, job.kind, job.attempts)
-        except ClaimReleased:
-            self._release(claimed)
+        except ClaimReleased:  # requeue the job: this attempt does not count, since nothing was wrong with it
+            with self._database.thread_scope(write=True) as session:
+                claimed.update(session, state="waiting", attempts=job.attempts - 1, due_at=utcnow(), sent_at=None)
+            log.info("job %s (%s) released", job.id, job.kind)
         except Exception as error:
             where = "".join(format_tb(error.__traceback__))  # lines of code only: a message may repeat an address
             delay = min(FIRST_DELAY * int(4 ** (job.attempts - 1)), MAX_DELAY)
@@ -166,13 +158,6 @@ class JobQueue:
             if job.arguments.get("mail"):
                 self.mail(session, job.kind, owner_id=job.owner_id, job=str(job.id))
         metrics.count("jobs_ended", kind=job.kind, result="done")
-
-    def _release(self, claimed: ClaimedJob) -> None:
-        """Requeue the job. This attempt does not count, since nothing was wrong with it."""
-        job = claimed.job
-        with self._database.thread_scope(write=True) as session:
-            claimed.update(session, state="waiting", attempts=job.attempts - 1, due_at=utcnow(), sent_at=None)
-        log.info("job %s (%s) released", job.id, job.kind)
 
     def _fail(self, claimed: ClaimedJob, details: str, *conditions: Any, delay: timedelta, shown: str = FAILED) -> None:
         """Schedule another attempt, or fail the job for good. The row has the reason `shown` to people, and the log
@@ -207,25 +192,22 @@ class JobQueue:
 
     def sweep(self) -> None:
         now = utcnow()
-        self._requeue_stale(now - STALE_AFTER)
-        self._schedule_purge(now)
-        for queue in QUEUES:
-            self._dispatch_due(queue, now)
-
-    def _requeue_stale(self, before: datetime) -> None:
-        """Requeue jobs whose process is gone, without a delay: noticing that took long enough."""
-        stale = (_UNFINISHED, col(Job.state) == "running", col(Job.heartbeat_at) < before)
-        for job in self._read(select(Job).where(*stale).limit(BATCH)):
-            self._fail(self._claimed(job), "no heartbeat", *stale, delay=timedelta(0))
-
-    def _schedule_purge(self, now: datetime) -> None:
-        """Enqueue one purge a day: the unique name lets the first process win."""
+        # Requeue jobs whose process is gone, without a delay: noticing that took long enough.
+        stale = (_UNFINISHED, col(Job.state) == "running", col(Job.heartbeat_at) < now - STALE_AFTER)
+        with self._database.thread_scope() as session:
+            jobs = session.exec(select(Job).where(*stale).limit(BATCH)).all()
+        for job in jobs:
+            claimed = ClaimedJob(job, self._database, self._stopping.is_set)
+            self._fail(claimed, "no heartbeat", *stale, delay=timedelta(0))
+        # Enqueue one purge a day: the unique name lets the first process win.
         name = f"purge {now:%Y-%m-%d}"
         if name != self._last_purge:  # else every sweep would take SQLite's write lock
-            job = Job(kind="purge", queue=POLICIES["purge"].queue, name=name)
+            purge = Job(kind="purge", queue=POLICIES["purge"].queue, name=name)
             with self._database.thread_scope(write=True) as session:
-                insert_missing(session, Job, **job.model_dump())
+                insert_missing(session, Job, **purge.model_dump())
             self._last_purge = name
+        for queue in QUEUES:
+            self._dispatch_due(queue, now)
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
         is_lost = col(Job.sent_at) < now - LOST_AFTER
@@ -234,12 +216,10 @@ class JobQueue:
             is_lost &= col(Job.sent_at) < sent_before
         unsent = col(Job.sent_at).is_(None) | is_lost
         waiting = (_UNFINISHED, Job.state == "waiting", Job.queue == queue, Job.due_at <= now, unsent)
-        for job_id in self._read(select(Job.id).where(*waiting).order_by(col(Job.id)).limit(BATCH)):
-            self._backend.send(job_id, queue)
-
-    def _read(self, statement: SelectOfScalar[T]) -> Sequence[T]:
         with self._database.thread_scope() as session:
-            return session.exec(statement).all()
+            job_ids = session.exec(select(Job.id).where(*waiting).order_by(col(Job.id)).limit(BATCH)).all()
+        for job_id in job_ids:
+            self._backend.send(job_id, queue)
 
     def _mark_sent(self, job_id: UUID) -> None:
         """Record that the back end has the job, so that a sweep resends only jobs that are in no queue."""
