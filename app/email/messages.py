@@ -13,13 +13,14 @@ from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from app.accounts.email_tokens import make_link_token
 from app.core.settings import Settings
 from app.core.settings_types import tls_mode
 from app.core.templating import render
 from app.models.base import utcnow
+from app.models.job import Job
 from app.models.types import NO_MAILBOX, ascii_address
 from app.models.user import LINK_KINDS, User
 from app.oauth2.access_tokens import Signers
@@ -27,19 +28,17 @@ from app.oauth2.access_tokens import Signers
 _MAILS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def compose_mail(
-    message_id: UUID, arguments: Mapping[str, str], user: User, settings: Settings, signers: Signers
-) -> EmailMessage | None:
+def compose_mail(job: Job, user: User, settings: Settings, signers: Signers) -> EmailMessage | None:
     """The mail that a job's arguments describe, or None if there is no longer a reason to send it.
 
-    A mail that is sent again has the same `message_id`.
+    A mail that is sent again has the same Message-ID.
     """
-    template, recipient = arguments["template"], _recipient(arguments, user)
+    template, recipient = job.arguments["template"], _recipient(job.arguments, user)
     if recipient is None or recipient.endswith(NO_MAILBOX):
         return None
     is_own = user.is_verified and recipient == user.email
-    if not is_own:  # it may be a stranger's address: omit text that a person chose
-        arguments = {**arguments, "device": "a device"}
+    # Another address may be a stranger's: omit text that a person chose.
+    arguments = job.arguments if is_own else {**job.arguments, "device": "a device"}
     texts = {name: text.format_map(arguments) for name, text in _MAILS[template].items()}
     texts |= {"person": user.name if is_own and user.name else "", "host": urlsplit(settings.public_url).netloc}
     texts["link"] = f"{settings.public_url}/{texts['page']}" if "page" in texts else ""
@@ -47,7 +46,7 @@ def compose_mail(
         texts["link"] += f"#token={make_link_token(signers, user, template, utcnow())}"
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = settings.mail_from, ascii_address(recipient), texts["subject"]
-    message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{message_id}@muster>"
+    message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{job.id}@muster>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
     # 7bit keeps a link on one line, even for someone who greps the outbox, where base64 hides its copy in the HTML.
     text = render("mail.txt", **texts)
@@ -68,7 +67,6 @@ def _recipient(arguments: Mapping[str, str], user: User) -> str | None:
 
 # ---- Sending ----
 
-TIMEOUT = 10.0  # seconds for each step of an SMTP conversation
 # The words for the operator: those of the first that fits. A server's own are left out: they may repeat the address.
 _FAILURES: list[tuple[type[Exception], str]] = [
     (smtplib.SMTPAuthenticationError, "The mail server refused the user name or the password of MAIL_URL"),
@@ -81,10 +79,14 @@ _FAILURES: list[tuple[type[Exception], str]] = [
 
 def send_mail(settings: Settings, message: EmailMessage) -> None:
     """Send a message as MAIL_URL says: by SMTP, or in development to files in data/outbox, which /dev/mail shows."""
-    if settings.outbox is None:
-        _send_by_smtp(urlsplit(settings.mail_url), message)
+    if folder := settings.outbox:
+        # One .eml file per message, never visible in part. A message sent again replaces its file.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # mails contain links that sign in
+        draft = folder / f".{uuid4()}.tmp"
+        draft.write_bytes(message.as_bytes())
+        draft.rename(folder / f"{message['Message-ID'][1:].partition('@')[0]}.eml")
     else:
-        _write_to_outbox(settings.outbox, message)
+        _send_by_smtp(urlsplit(settings.mail_url), message)
 
 
 def describe_failure(error: Exception) -> str:
@@ -101,17 +103,9 @@ def _send_by_smtp(url: SplitResult, message: EmailMessage) -> None:
     context = ssl.create_default_context()
     host, port = url.hostname or "localhost", url.port or (465 if tls == "implicit" else 587)
     connect = partial(smtplib.SMTP_SSL, context=context) if tls == "implicit" else smtplib.SMTP
-    with connect(host, port, timeout=TIMEOUT) as smtp:
+    with connect(host, port, timeout=10.0) as smtp:  # seconds for each step of the conversation
         if tls == "starttls":
             smtp.starttls(context=context)
         if url.username:
             smtp.login(unquote(url.username), unquote(url.password or ""))
         smtp.send_message(message)
-
-
-def _write_to_outbox(folder: Path, message: EmailMessage) -> None:
-    """Write one .eml file per message, never visible in part. A message sent again replaces its file."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # mails contain links that sign in
-    draft = folder / f".{uuid4()}.tmp"
-    draft.write_bytes(message.as_bytes())
-    draft.rename(folder / f"{message['Message-ID'][1:].partition('@')[0]}.eml")

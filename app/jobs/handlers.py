@@ -48,7 +48,7 @@ class JobHandlers:
             user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
             attached = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
             archive = attached.result if attached else None
-            message = compose_mail(job.id, arguments, user, self.settings, self.signers) if user else None
+            message = compose_mail(job, user, self.settings, self.signers) if user else None
             if message and job.attempts == 1 and not self.may_mail(message["To"], arguments["template"]):
                 session.rollback()  # so that the link mailed last stays valid
                 return Outcome()

@@ -19,6 +19,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from app.core.settings import Settings
 from app.email.messages import compose_mail
+from app.models.job import Job
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from tests.support.certificates import self_signed
@@ -154,7 +155,8 @@ def test_a_mail_says_the_same_in_text_and_html_and_its_button_names_the_page_it_
     person.is_verified = template != "verification"
     values = {"template": template, "device": "phone", "failed_kind": "statement", "ticket": "7f3a"}
     settings = Settings(public_url=PUBLIC_URL, secret_keys=["a secret"])
-    mail = compose_mail(uuid4(), values, person, settings, Signers(("a secret",), PUBLIC_URL))
+    job = Job(kind="mail", queue="high", arguments=values)
+    mail = compose_mail(job, person, settings, Signers(("a secret",), PUBLIC_URL))
     assert mail is not None
     text, page = text_of(mail), text_of(mail, "html")
     words = {name: sentence.format_map(values) for name, sentence in MAILS[template].items()}
