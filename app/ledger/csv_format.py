@@ -111,7 +111,7 @@ def _names(line: int, cells: list[str]) -> list[str]:
 def _row(line: int, names: list[str], cells: list[str], *, decimal: str) -> tuple[Any, ...]:
     if len(cells) < len(names) or any(cells[len(names) :]):
         raise _invalid(line, f"the line has {len(cells)} cells, but there are {len(names)} columns")
-    texts = (cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell for cell in cells)
+    texts = [cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell for cell in cells]
     fields = {name: text for name, text in zip(names, texts, strict=False) if text or name not in _OPTIONAL}
     fields["quantity"] = _with_point(line, fields["quantity"].strip(), decimal)
     try:
