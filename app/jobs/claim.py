@@ -1,10 +1,10 @@
 """A claimed job: the claim on its row, the heartbeat that keeps the claim, and the handler's outcome."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from sqlmodel import Session, col, update
@@ -25,13 +25,12 @@ class ClaimReleased(Exception):
     """This process is stopping: the job goes back to the queue."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The outcome of a handler. `facts` about the result are stored beside the arguments, where lists find them
     without reading it."""
 
     result: bytes | None = None
-    facts: dict[str, int] = field(default_factory=dict)
+    facts: Mapping[str, int] = {}
 
 
 @dataclass

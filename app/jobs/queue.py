@@ -152,7 +152,7 @@ class JobQueue:
         """Store the outcome, and mail it if its owner has asked for that."""
         job = claimed.job
         with self._database.thread_scope(write=True) as session:
-            kept = {"result": outcome.result, "arguments": job.lasting_arguments | outcome.facts}
+            kept = {"result": outcome.result, "arguments": {**job.lasting_arguments, **outcome.facts}}
             if not claimed.update(session, state="done", finished_at=utcnow(), progress=1.0, **kept):
                 raise ClaimLost
             if job.arguments.get("mail"):
