@@ -45,11 +45,15 @@ async def call_api(
     # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
     if method != "GET":
         require_own_origin(request, get_settings(), allow_cors_origins=False)
-    base_url, transport = _transport(request)
+    if is_apart(request):
+        base_url, transport = get_settings().api_url or "", request.app.state.transport
+    else:  # straight into the other application of this process
+        base_url = f"{request.url.scheme}://localhost"
+        transport = httpx.ASGITransport(request.app.state.api, client=(client_address(request), 0))
     with_ours = [*_headers(request), *headers.items()]
     outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)
     try:
-        response = await transport.handle_async_request(outgoing)
+        response: httpx.Response = await transport.handle_async_request(outgoing)
         await response.aread()
     except httpx.TransportError:
         raise Unavailable(retry_after=5) from None
@@ -68,16 +72,6 @@ async def get_json(request: Request, path: str, **query: str) -> Any:
 def is_apart(request: Request) -> bool:
     """Whether the API runs at API_URL, and not in this process."""
     return request.app.state.api is None
-
-
-def _transport(request: Request) -> tuple[str, "httpx.AsyncBaseTransport"]:
-    """The base URL and the transport: over the network, or straight into the other application of this process."""
-    import httpx  # noqa: PLC0415  # the same
-
-    if is_apart(request):
-        return get_settings().api_url or "", request.app.state.transport
-    transport = httpx.ASGITransport(request.app.state.api, client=(client_address(request), 0))
-    return f"{request.url.scheme}://localhost", transport
 
 
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
