@@ -29,15 +29,9 @@ async def authorize(request: Request) -> Response:
         return await _refused(request, step["redirect"])
     if _wants_fresh_sign_in(request):
         return redirect("/sign-in", **_back(request))
-    response = await page(
-        request,
-        "authorize.html",
-        app=step["client"],
-        email=step["email"],
-        scopes=[SCOPES[name] for name in step["scopes"]],
-        other=f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}",
-        query=request.url.query,
-    )
+    scopes = [SCOPES[name] for name in step["scopes"]]
+    other = f"/sign-in?{urlencode(_back(request) | {'prompt': 'login'})}"
+    response = await page(request, "authorize.html", step=step, scopes=scopes, other=other, query=request.url.query)
     response.headers.update(HEADERS | {"Content-Security-Policy": _policy(request)})
     return response
 
@@ -68,9 +62,8 @@ async def _call(request: Request, method: str, body: dict[str, Any] | None = Non
 
 def _back(request: Request) -> dict[str, str]:
     """The query with which the sign-in page leads back here, without `prompt`, which has then been obeyed."""
-    query = [pair for pair in request.query_params.multi_items() if pair[0] != "prompt"]
     prompt = {"prompt": "login"} if _wants_fresh_sign_in(request) else {}
-    return {"next": f"/authorize?{urlencode(query)}", **prompt}
+    return {"next": f"/authorize?{request.url.remove_query_params('prompt').query}", **prompt}
 
 
 def _wants_fresh_sign_in(request: Request) -> bool:
