@@ -5,8 +5,6 @@ The links in the mails sign people in, so main.py adds these routes in developme
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from pathlib import Path
-from typing import cast
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,7 +16,6 @@ from app.core.settings import get_settings
 from app.http.monitoring import is_from_this_machine
 from app.pages.rendering import page, page_headers
 
-SHOWN = 50  # mails, the newest
 # A mail contains its styles, and its links open in a new tab. It can do nothing else.
 MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
@@ -60,7 +57,7 @@ async def _read_mail(mail_id: UUID) -> EmailMessage:
 
 
 def _newest_mails(name: str = "*") -> dict[str, EmailMessage]:
-    """The newest mails by name: all of them, or the one with this name."""
-    folder = cast("Path", get_settings().outbox)  # main.py adds these routes only if there is one
+    """The newest 50 mails by name, or the one with this name."""
+    folder = found(get_settings().outbox, NotFound)  # main.py adds these routes only if there is one
     files = sorted(folder.glob(f"{name}.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-    return {file.stem: message_from_bytes(file.read_bytes(), policy=policy.default) for file in files[:SHOWN]}
+    return {file.stem: message_from_bytes(file.read_bytes(), policy=policy.default) for file in files[:50]}
