@@ -29,7 +29,7 @@ async def operations(request: Request) -> Response:
     listed, totals = await gather(
         read_list(request, OPERATIONS, limit="25", **filters), get_json(request, SUMMARY, **filters)
     )
-    all_totals = await get_json(request, SUMMARY) if filters else totals
+    all_totals = await get_json(request, SUMMARY) if filters else totals  # the filters suggest what is in the ledger
     return await page(
         request,
         "operations.html",
@@ -39,18 +39,14 @@ async def operations(request: Request) -> Response:
         count=sum(total["count"] for total in totals),
         chart=monthly_chart(totals, by_quantity=by_quantity),
         by_quantity=by_quantity,
-        suggestions=_suggestions(all_totals),
+        types=sorted({total["type"] for total in all_totals}),
+        instruments=sorted({total["instrument_type"] for total in all_totals if total["instrument_type"]}),
         sample_key=str(uuid4()),
     )
 
 
 def _filter_form(request: Request) -> Form:
     return Form({name: request.query_params.get(name, "").strip() for name in FILTERS})
-
-
-def _suggestions(totals: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """The types and instruments of the ledger, which the filters suggest."""
-    return {name: sorted({total[name] for total in totals if total[name]}) for name in ("type", "instrument_type")}
 
 
 @router.get("/operations/new")
@@ -64,9 +60,8 @@ async def new_operation(request: Request) -> Response:
     else:
         latest = await get_json(request, OPERATIONS, limit="1")  # leads to the sign-in before anything is typed
         values = {name: text for last in latest for name, text in _values(last).items() if name != "quantity"}
-    values["date"] = f"{utcnow():%Y-%m-%dT%H:%M}"
-    values["key"] = request.query_params["key"]
-    return await page(request, "operation.html", form=Form(values))
+    added = {"date": f"{utcnow():%Y-%m-%dT%H:%M}", "key": request.query_params["key"]}
+    return await page(request, "operation.html", form=Form(values | added))
 
 
 def _add_key(request: Request) -> Response | None:
@@ -145,9 +140,8 @@ async def edit_operation(request: Request) -> Response:
     """The operation as it is now, beside a change that came too late: saving again replaces this version."""
     response = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
     current, etag = response.json(), response.headers["etag"]
-    dates = {"original_date": current["date"], "date": _shown_date(current["date"])}
-    form = Form(_values(current) | dates | {"etag": etag})
-    return await page(request, "operation.html", form=form, theirs=current, their_etag=etag)
+    shown = {"original_date": current["date"], "date": _shown_date(current["date"]), "etag": etag}
+    return await page(request, "operation.html", form=Form(_values(current) | shown), theirs=current, their_etag=etag)
 
 
 ChangeForm = Annotated[Form, form_of(edit_operation)]
@@ -168,11 +162,8 @@ async def delete_operation(request: Request, operation_id: int, form: PlainForm)
 
 def _body(form: Form) -> dict[str, str]:
     """The operation as the API takes it, with its date in UTC. An unchanged date keeps its microseconds."""
-    date, original = form["date"], form["original_date"]
-    if original and date == _shown_date(original):
-        date = original
-    else:
-        date += ":00Z" if len(date) == len("2023-10-26T08:29") else "Z"
+    original = form["original_date"]
+    date = original if original and form["date"] == _shown_date(original) else f"{form['date']}Z"
     return form.required("type", "figi", "quantity") | form.optional("instrument_type") | {"date": date}
 
 
