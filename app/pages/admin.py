@@ -52,8 +52,7 @@ async def person(request: Request) -> Response:
         get_json(request, ROLES),
         read_list(request, AUDIT, user_id=user_id, limit=LATEST),
     )
-    may_read_jobs = "jobs" in request.state.me["scopes"]
-    jobs = await get_json(request, JOBS, owner_id=user_id, limit=LATEST) if may_read_jobs else []
+    jobs = await get_json(request, JOBS, owner_id=user_id, limit=LATEST) if "jobs" in request.state.me["scopes"] else []
     lists = {"sessions": sessions, "jobs": jobs, "events": events}
     return await page(request, "admin-person.html", user=user, roles=_choice_of(roles), **lists)
 

@@ -18,7 +18,6 @@ from app.core.errors import AppError, BadRequest
 from app.models.types import MAX_EMAIL
 from app.pages.api_client import ApiError, call_api
 
-MAX_FIELDS = 50
 FORM = "application/x-www-form-urlencoded"
 # The person can correct these, or wait. Every other error gets a page of its own.
 CORRECTABLE = {400, 403, 409, 412, 415, 422, 429, 503}
@@ -53,8 +52,7 @@ class Form:
         """Add the error's messages: beside each field that it names, or else above the form."""
         self.problem = error.members
         self.errors |= describe_fields(error)
-        is_marked = not self.errors.keys().isdisjoint(self.values)
-        self.message = CORRECT_FIELDS if is_marked else describe(error)[1]
+        self.message = describe(error)[1] if self.errors.keys().isdisjoint(self.values) else CORRECT_FIELDS
         self.status, self.headers = error.status, error.headers
 
 
@@ -64,7 +62,7 @@ async def read_form(request: Request) -> Form:
         raise BadRequest
     try:
         body = (await request.body()).decode()
-        return Form(dict(parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)))
+        return Form(dict(parse_qsl(body, keep_blank_values=True, errors="strict", max_num_fields=50)))
     except ValueError:
         raise BadRequest from None
 

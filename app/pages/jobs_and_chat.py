@@ -63,8 +63,7 @@ async def cancel_job(request: Request, job_id: UUID) -> Response:
 
 @router.get("/jobs/{job_id:uuid}/result")
 async def read_result(request: Request, job_id: UUID) -> Response:
-    file_format = request.query_params.get("format", "html")
-    return await pass_on(request, f"{JOBS}/{job_id}/result", format=file_format)
+    return await pass_on(request, f"{JOBS}/{job_id}/result", format=request.query_params.get("format", "html"))
 
 
 # ---- Chat ----

@@ -33,14 +33,11 @@ Page = Callable[[Request], Awaitable[Response]]
 
 ME = "/api/users/me"
 LATEST = "10"  # rows of a list that is only a part of its page
-TEMPORARY = {429, 500, 503}  # the same page may work later
-PASSED = 20  # pages of a list that an address remembers
 
 
 async def page(request: Request, template: str, *, form: Form | None = None, **values: Any) -> Response:
     """A rendered template. `form` is shown until the person sends one. If that is rejected, the page has its status."""
     form = getattr(request.state, "form", None) or form or Form()
-    headers = {"Cache-Control": "private, no-store", **form.headers}
     settings = get_settings()
     html = render(
         f"pages/{template}",
@@ -53,11 +50,11 @@ async def page(request: Request, template: str, *, form: Form | None = None, **v
         has_mailbox=settings.has_mailbox,
         texts=TEXTS,
         notice=TEXTS["notices"].get(request.query_params.get("done", "")),
-        api_url=(settings.api_url or "") if is_apart(request) else "",
+        api_url=settings.api_url if is_apart(request) else "",
         pages_url=str(request.base_url).rstrip("/") if is_apart(request) else "",
         **values,
     )
-    return HTMLResponse(html, form.status, headers)
+    return HTMLResponse(html, form.status, {"Cache-Control": "private, no-store", **form.headers})
 
 
 def form_of(show: Page) -> Any:
@@ -124,7 +121,7 @@ async def read_list(request: Request, path: str, **query: str) -> Listing:
     cursors = [cursor for cursor in request.query_params.get("after", "").split(".") if cursor]
     response = await call_api(request, "GET", path, params=query | _after(cursors[-1:]))
     following = response.headers.get("next-cursor")
-    older = _after([*cursors[-PASSED:], following]) if following else None
+    older = _after([*cursors[-20:], following]) if following else None  # an address remembers 20 pages
     return Listing(response.json(), older, _after(cursors[:-1]) if cursors else None)
 
 
@@ -145,8 +142,9 @@ async def error_page_response(request: Request, error: Exception) -> Response:
         known = classify(request, error)
         metrics.count("errors", type=known.type)
         return await _error_page(request, known)
-    if error.status == 401:
-        return to_sign_in(request, next=_back(request))
+    if error.status == 401:  # the sign-in leads back to this page or, after a form was sent, to the form's page
+        path = request.url.path if request.method == "GET" else f"/{request.url.path.split('/')[1]}"
+        return to_sign_in(request, next=f"{path}?{request.url.query}" if request.url.query else path)
     show: Page | None = request.scope.get("state", {}).pop("show", None)  # only once: showing it may fail too
     if show and error.status in CORRECTABLE:
         request.state.form.reject(error)
@@ -157,15 +155,9 @@ async def error_page_response(request: Request, error: Exception) -> Response:
     return await _error_page(request, error)
 
 
-def _back(request: Request) -> str:
-    """The address to return to after the sign-in: of this page or, after a form was sent, of the form's page."""
-    path = request.url.path if request.method == "GET" else f"/{request.url.path.split('/')[1]}"
-    return f"{path}?{request.url.query}" if request.url.query else path
-
-
 async def _error_page(request: Request, error: AppError | ApiError) -> Response:
     title, detail = describe(error)
     request.state.form = Form(status=error.status, headers=error.headers)
-    again = request.method == "GET" and error.status in TEMPORARY
+    again = request.method == "GET" and error.status in {429, 500, 503}  # the same page may work later
     # Without the name of the person who is signed in: the API may be what failed, and asking it again takes time.
     return await page(request, "error.html", title=title, detail=detail, again=again, me=None)
