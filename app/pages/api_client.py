@@ -45,12 +45,13 @@ async def call_api(
     # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
     if method != "GET":
         require_own_origin(request, get_settings(), allow_cors_origins=False)
+    with_ours = [*_headers(request), *headers.items()]
     if is_apart(request):
         base_url, transport = get_settings().api_url or "", request.app.state.transport
+        with_ours.append((b"x-forwarded-for", client_address(request).encode()))
     else:  # straight into the other application of this process
         base_url = f"{request.url.scheme}://localhost"
         transport = httpx.ASGITransport(request.app.state.api, client=(client_address(request), 0))
-    with_ours = [*_headers(request), *headers.items()]
     outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)
     try:
         response: httpx.Response = await transport.handle_async_request(outgoing)
@@ -77,8 +78,6 @@ def is_apart(request: Request) -> bool:
 def _headers(request: Request) -> list[tuple[bytes, bytes]]:
     settings = get_settings()
     headers = [(name, text) for name, text in request.scope["headers"] if name == b"user-agent"]
-    if is_apart(request):
-        headers.append((b"x-forwarded-for", client_address(request).encode()))
     if token := cookie_token(request, settings):
         headers.append((b"cookie", f"{cookie_name(settings)}={token}".encode()))
     headers += [(b"x-request-id", request_id.get().encode()), (b"accept-encoding", b"identity")]
