@@ -14,24 +14,22 @@ from app.models.user import User
 
 router = Router(prefix="/api", tags=["audit"])
 
+Filters = Annotated[AuditFilter, Query()]
+
 
 @router.get("/audit", dependencies=[requires("users:read")])
-def list_audit_events(
-    filters: Annotated[AuditFilter, Query()], session: SessionDep, page: PageDep
-) -> list[AuditEventPublic]:
+def list_audit_events(filters: Filters, session: SessionDep, page: PageDep) -> list[AuditEventPublic]:
     """Audit events of accounts, roles and clients, newest first. They are kept for a year."""
     statement = select(AuditEvent).where(*equal(AuditEvent, filters))
     events = page.cut(session.exec(page.of(statement, col(AuditEvent.id), newest_first=True)))
-    people = {person for event in events for person in (event.actor_id, event.user_id)}
-    emails: dict[UUID | None, str] = dict(
-        session.exec(select(User.id, User.email).where(col(User.id).in_(people))).all()
-    )
-    return [
-        AuditEventPublic.model_validate(
-            event, update={"actor_email": emails.get(event.actor_id), "user_email": emails.get(event.user_id)}
-        )
-        for event in events
-    ]
+    ids = {user_id for event in events for user_id in (event.actor_id, event.user_id)}
+    emails: dict[UUID | None, str] = dict(session.exec(select(User.id, User.email).where(col(User.id).in_(ids))).all())
+
+    def with_emails(event: AuditEvent) -> AuditEventPublic:
+        current = {"actor_email": emails.get(event.actor_id), "user_email": emails.get(event.user_id)}
+        return AuditEventPublic.model_validate(event, update=current)
+
+    return [with_emails(event) for event in events]
 
 
 @router.get("/users/me/audit")

@@ -26,9 +26,10 @@ local_accounts = Router(prefix="/api/auth", tags=["auth"])  # removed by LOCAL_A
 settings = get_settings()
 GRANTS = settings.grant_types
 TOKEN_FORM = form_body(TokenForm if "password" in GRANTS else CodeTokenForm)
-ONE_TOKEN = form_body(RevocationForm)
+A_TOKEN = form_body(RevocationForm)
 
 _REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
+_NOT_RENEWED = problems(InvalidLink, AlreadyConfirmed)
 
 
 @local_accounts.post("/register", status_code=201, responses=_REGISTERED)
@@ -37,9 +38,8 @@ async def register(request: Request, response: Response, body: UserCreate, servi
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
     hasher, parties = services.password_hasher, parties_of(request, body.email)
     password_hash = await hasher.hash_new(body.password, body, field="password", parties=parties)
-    user = await services.database.write(request, _register, services, body, password_hash)
     response.headers["Location"] = "/api/users/me"
-    return user
+    return await services.database.write(request, _register, services, body, password_hash)
 
 
 def _register(session: Session, services: Services, body: UserCreate, password_hash: str) -> UserPublic:
@@ -72,35 +72,24 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
     again.
     """
     require(form, "grant_type")
-    match form["grant_type"]:
-        case grant if grant not in GRANTS:
-            raise UnsupportedGrantType
-        case "password":
-            return await password_grant(request, form, services)
-        case "refresh_token":
-            return await _refresh_grant(request, form, services)
-        case _:
-            return await _code_grant(request, form, services)
-
-
-# Both take the time once they have a slot: a wait for it must not shorten the grace, which begins with the rotation.
-
-
-async def _code_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
+    grant, arrived = form["grant_type"], request.state.arrived
+    write, server = services.database.write, services.authorization_server
+    if grant not in GRANTS:
+        raise UnsupportedGrantType
+    if grant == "password":
+        return await password_grant(request, form, services)
+    # The others take the time once they have a slot: a wait must not shorten the grace, which begins with the rotation.
+    if grant == "refresh_token":
+        require(form, "refresh_token")
+        rotation = RotationRequest(form["refresh_token"], arrived, form.get("client_id"), form.get("scope"))
+        return await write(request, lambda session: server.refresh(session, rotation, utcnow()))
     require(form, "code", "redirect_uri", "client_id", "code_verifier")
+    rotation = RotationRequest(form["code"], arrived)
     binding = CodeBinding(form["client_id"], form["redirect_uri"], sha256_base64url(form["code_verifier"]))
-    rotation, server = RotationRequest(form["code"], request.state.arrived), services.authorization_server
-    return await services.database.write(request, lambda session: server.redeem(session, rotation, binding, utcnow()))
+    return await write(request, lambda session: server.redeem(session, rotation, binding, utcnow()))
 
 
-async def _refresh_grant(request: Request, form: dict[str, str], services: Services) -> TokenPair:
-    require(form, "refresh_token")
-    rotation = RotationRequest(form["refresh_token"], request.state.arrived, form.get("client_id"), form.get("scope"))
-    server = services.authorization_server
-    return await services.database.write(request, lambda session: server.refresh(session, rotation, utcnow()))
-
-
-@router.post("/revoke", openapi_extra=ONE_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
+@router.post("/revoke", openapi_extra=A_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
 def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
     """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
 
@@ -110,9 +99,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
     services.authorization_server.revoke(session, form["token"])
 
 
-@router.post(
-    "/introspect", openapi_extra=ONE_TOKEN, responses=OAUTH_ERRORS, dependencies=[requires("tokens:introspect")]
-)
+@router.post("/introspect", openapi_extra=A_TOKEN, responses=OAUTH_ERRORS, dependencies=[requires("tokens:introspect")])
 @RouteLimit(settings.limit_introspect, key=by_session)
 async def introspect(request: Request, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
@@ -121,8 +108,7 @@ async def introspect(request: Request, form: OAuthForm, services: ServicesDep) -
     not count as a use.
     """
     require(form, "token")
-    server = services.authorization_server
-    return await services.database.read(request, server.introspect, form["token"], utcnow())
+    return await services.database.read(request, services.authorization_server.introspect, form["token"], utcnow())
 
 
 # ---- Forgotten passwords and links ----
@@ -163,9 +149,7 @@ async def reset_password(request: Request, body: PasswordReset, services: Servic
     await in_thread(services.account_limits.forget_all, user.email, client_address(request))
 
 
-@local_accounts.post(
-    "/renew-link", status_code=202, response_class=Response, responses=problems(InvalidLink, AlreadyConfirmed)
-)
+@local_accounts.post("/renew-link", status_code=202, response_class=Response, responses=_NOT_RENEWED)
 @RouteLimit(settings.limit_register)
 def renew_link(request: Request, body: MailedToken, services: ServicesDep, session: SessionDep) -> None:
     """Mail a new link in place of one that has expired or was replaced: an `invalid-link` that is `renewable`."""

@@ -22,7 +22,6 @@ from app.sign_in import device_of, end_browser_session, local_path
 
 router = Router(prefix="/api/auth/oidc")
 settings = get_settings()
-MAX_NEXT = 2000  # characters of `next`: browsers drop a cookie of more than 4 KB, and the sign-in with it
 LOGIN_SUFFIX = "-sign-in"  # appended to the name of the session's cookie
 
 
@@ -44,10 +43,9 @@ async def _origin_from_state(request: Request) -> None:
 @RouteLimit(settings.limit_login_ip, scope="sign-in")
 async def login(request: Request, services: ServicesDep) -> Response:
     """Redirect to the provider. `next` is the page to show afterward: a path, or a URL at one of CORS_ORIGINS."""
-    wanted = request.query_params.get("next", "")
-    wanted = wanted if len(wanted) <= MAX_NEXT else ""
-    origin = request.state.pages
-    path = local_path(wanted.removeprefix(origin))
+    origin, wanted = request.state.pages, request.query_params.get("next", "")
+    # The cookie contains the path. Browsers drop a cookie of more than 4 KB, and the sign-in with it.
+    path = local_path(wanted.removeprefix(origin) if len(wanted) <= 2000 else "")
     passed_on = {name: text for name in ("prompt", "login_hint") if (text := request.query_params.get(name))}
     url, pending_login = await _flow(services).begin(origin=origin, path=path, passed_on=passed_on, now=utcnow())
     cookie = set_cookie(settings, pending_login, int(LOGIN_TTL.total_seconds()), LOGIN_SUFFIX)
@@ -74,5 +72,5 @@ async def callback(request: Request, services: ServicesDep) -> Response:
 
 
 def _flow(services: Services) -> LoginFlow:
-    provider = cast("Provider", services.provider)  # main.py serves these routes only if there is one
-    return LoginFlow(provider, services.signers.sign_in, settings)
+    # main.py serves these routes only if there is a provider.
+    return LoginFlow(cast("Provider", services.provider), services.signers.sign_in, settings)

@@ -29,6 +29,7 @@ class ClientIdTaken(
 WRITE = [requires("users:write")]
 IdInPath = Annotated[ClientId, Path(description="The client_id.")]
 NO_CLIENT = problems(ClientNotFound)
+REGISTERED = problems(ClientIdTaken) | located("/api/clients/ledger-app")
 
 
 @router.get("", dependencies=[requires("users:read")])
@@ -38,9 +39,7 @@ def list_clients(session: SessionDep, page: PageDep) -> list[OAuthClientPublic]:
     return [OAuthClientPublic.model_validate(client) for client in page.cut(clients)]
 
 
-@router.post(
-    "", status_code=201, dependencies=WRITE, responses=problems(ClientIdTaken) | located("/api/clients/ledger-app")
-)
+@router.post("", status_code=201, dependencies=WRITE, responses=REGISTERED)
 def create_client(body: OAuthClientCreate, session: SessionDep, response: Response) -> OAuthClientPublic:
     """Register an app. Its redirect URIs are compared exactly, except for the port of loopback addresses."""
     client = OAuthClient.model_validate(body)

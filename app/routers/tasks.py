@@ -57,7 +57,7 @@ def create_task(body: TaskCreate, me: Me, session: SessionDep, response: Respons
     task = Task.model_validate(body, update={"author_id": me.user_id})
     session.add(task)
     session.flush()  # generates the id
-    _record(session, task, me, previous=None)
+    _record(session, task, me.user_id, previous=None)
     response.headers["Location"] = f"/api/tasks/{task.id}"
     return TaskPublic.model_validate(task)
 
@@ -89,7 +89,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     _check_assignee(changes.get("assignee_id"), active)
     task.sqlmodel_update(changes)
     session.add(task)
-    _record(session, task, me, previous=previous)
+    _record(session, task, me.user_id, previous=previous)
     return TaskPublic.model_validate(task)
 
 
@@ -136,10 +136,8 @@ def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:
         raise Invalid.at("body", "assignee_id", message="There is no active user with this id.")
 
 
-def _record(session: Session, task: Task, me: Caller, *, previous: UUID | None) -> None:
+def _record(session: Session, task: Task, by: UUID, *, previous: UUID | None) -> None:
     """Add an entry to the history of the task if its assignee has changed."""
-    if task.assignee_id != previous:
-        change = TaskHistory(
-            task_id=task.id, changed_by=me.user_id, previous_assignee_id=previous, new_assignee_id=task.assignee_id
-        )
-        session.add(change)
+    new = task.assignee_id
+    if new != previous:
+        session.add(TaskHistory(task_id=task.id, changed_by=by, previous_assignee_id=previous, new_assignee_id=new))

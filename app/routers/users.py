@@ -24,7 +24,8 @@ class RoleNotFound(NotFound, title="No such role"):
 
 
 READ, WRITE = [requires("users:read")], [requires("users:write")]
-NO_USER, NO_USER_OR_LAST_ADMIN = problems(UserNotFound), problems(UserNotFound, LastAdmin)
+NO_USER, NO_SESSION = problems(UserNotFound), problems(SessionNotFound)
+NO_USER_OR_LAST_ADMIN = problems(UserNotFound, LastAdmin)
 
 UserId = Annotated[UUID, Path(description="The id of the account.")]
 NameInPath = Annotated[RoleName, Path(description="The role's name.")]
@@ -86,9 +87,7 @@ def revoke_sessions(user_id: UserId, session: SessionDep) -> None:
     record(session, "sessions-revoked", user_id=user_id)
 
 
-@router.delete(
-    "/users/{user_id}/sessions/{session_id}", status_code=204, dependencies=WRITE, responses=problems(SessionNotFound)
-)
+@router.delete("/users/{user_id}/sessions/{session_id}", status_code=204, dependencies=WRITE, responses=NO_SESSION)
 def revoke_session(user_id: UserId, session_id: SessionId, session: SessionDep) -> None:
     """Sign out one device of an account, at once."""
     users.end_session(session, user_id=user_id, session_id=session_id, reason="revoked-by-admin")
