@@ -33,9 +33,10 @@ from app.services import Services
 
 router = Router(prefix="/api/chat", tags=["chat"])
 
-PING_INTERVAL = 15  # seconds of silence before a comment shows that the stream is alive
-
+Room = Annotated[RoomQuery, Query()]
+History = Annotated[HistoryQuery, Query()]
 _WINS = "The number of the last message that you received; it wins over `after`."
+LastEventId = Annotated[Number | None, Header(description=_WINS)]
 
 _EVENTS = "text/event-stream"
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -70,9 +71,7 @@ def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRo
 
 
 @router.get("/messages", response_model=list[ChatMessagePublic])
-async def list_messages(
-    request: Request, me: ChatUser, services: ServicesDep, query: Annotated[HistoryQuery, Query()]
-) -> Response:
+async def list_messages(request: Request, me: ChatUser, services: ServicesDep, query: History) -> Response:
     """The messages of a room in the order of their numbers: after one, before one, or the latest. With `wait`, a
     response that would be empty is sent as soon as there is a message, or empty after that time (long polling)."""
     limit = query.limit
@@ -104,24 +103,19 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
-    request: Request,
-    me: ChatUser,
-    services: ServicesDep,
-    query: Annotated[RoomQuery, Query()],
-    last_event_id: Annotated[Number | None, Header(description=_WINS)] = None,
+    request: Request, me: ChatUser, services: ServicesDep, query: Room, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
-    services.chat.admit(me, by_network(request))
-    events = _events(services, request, me, query.room, query.after if last_event_id is None else last_event_id)
-    return StreamingResponse(events, media_type=_EVENTS, headers=_UNBUFFERED)
+    network, after = by_network(request), query.after if last_event_id is None else last_event_id
+    services.chat.admit(me, network)
 
+    async def events() -> AsyncIterator[bytes]:
+        async with services.chat.subscribe(me, network, room=query.room, after=after) as subscriber:
+            yield f": the last number is {subscriber.start}\n\n".encode()
+            while subscriber.close_reason is None:
+                messages = await services.chat.next_messages(subscriber, idle=15)
+                # After 15 seconds of silence, a comment shows that the stream is alive.
+                yield b"".join(message.event for message in messages) or b":\n\n"
 
-async def _events(
-    services: Services, request: Request, me: Caller, room: str, after: int | None
-) -> AsyncIterator[bytes]:
-    async with services.chat.subscribe(me, by_network(request), room=room, after=after) as subscriber:
-        yield f": the last number is {subscriber.start}\n\n".encode()
-        while subscriber.close_reason is None:
-            messages = await services.chat.next_messages(subscriber, idle=PING_INTERVAL)
-            yield b"".join(message.event for message in messages) or b":\n\n"
+    return StreamingResponse(events(), media_type=_EVENTS, headers=_UNBUFFERED)

@@ -29,16 +29,14 @@ from app.http.rate_limit import RouteLimit, by_network, by_session, counter
 from app.http.routing import Router
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.resource_server import Caller
-from app.services import Services, services_of
+from app.services import services_of
 
 router = Router(prefix="/api/chat", tags=["chat"])
 
-TOKEN_TIMEOUT = 10  # seconds
-BINARY, INVALID, INTERNAL, TOO_OLD = 1003, 1008, 1011, 4426
-TRY_AGAIN_LATER = 1013
 SIGNED_OUT, FORBIDDEN = CloseReason.SIGNED_OUT, CloseReason.FORBIDDEN
-_CODES: dict[int, int] = {401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 426: TOO_OLD, 500: INTERNAL}
-_CODES |= {400: INVALID, 415: BINARY, 422: INVALID}  # the client's mistakes
+# The close codes of errors, by status: 1008 for the client's mistakes, 1003 for binary frames, 1011 for our own failure
+# (RFC 6455 section 7.4.1), 4426 for an app that is too old. All other errors are 1013, try again later.
+_CODES = {400: 1008, 401: SIGNED_OUT, 403: FORBIDDEN, 409: FORBIDDEN, 415: 1003, 422: 1008, 426: 4426, 500: 1011}
 _REASONS: dict[int, str] = {
     CloseReason.STOPPING: "The service is stopping. Resume after the last number that you received.",
     CloseReason.SLOW: "You read too slowly. Resume after the last number that you received.",
@@ -65,7 +63,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         if isinstance(first, _GONE):
             return
         refusal = classify(websocket, first)
-        code, reason = _CODES.get(refusal.status, TRY_AGAIN_LATER), refusal.detail
+        code, reason = _CODES.get(refusal.status, 1013), refusal.detail
     if code is not None:
         with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
@@ -74,7 +72,12 @@ async def chat_by_socket(websocket: WebSocket) -> None:
 async def _serve(websocket: WebSocket) -> int | None:
     """Serve the socket until it ends, and return the close code unless the client has closed it."""
     services = services_of(websocket)
-    query, caller = await _open(websocket, services)
+    try:
+        check_client_version(websocket.scope, services.settings)
+        query = _validate(RoomQuery, dict(websocket.query_params), "query")
+        caller = await authenticate(websocket, await _token(websocket), [CHAT_SCOPE])
+    finally:  # attempts count by session or, if it is not known, by network
+        await in_thread(_count_socket, websocket)
     async with services.chat.subscribe(caller, by_network(websocket), room=query.room, after=query.after) as subscriber:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:
@@ -84,25 +87,12 @@ async def _serve(websocket: WebSocket) -> int | None:
     return subscriber.close_reason
 
 
-async def _open(websocket: WebSocket, services: Services) -> tuple[RoomQuery, Caller]:
-    """Authenticate the socket. Attempts count by session or, if it is not known, by network."""
-    try:
-        check_client_version(websocket.scope, services.settings)
-        query = _validate(RoomQuery, dict(websocket.query_params), "query")
-        caller = await authenticate(websocket, await _token(websocket), [CHAT_SCOPE])
-    except Exception:
-        await in_thread(_count_socket, websocket)
-        raise
-    await in_thread(_count_socket, websocket)
-    return query, caller
-
-
 async def _token(websocket: WebSocket) -> str:
     """The access token from the header, the cookie or the first frame."""
     if "authorization" in websocket.headers or cookie_token(websocket, services_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
-    with anyio.move_on_after(TOKEN_TIMEOUT), suppress(ValueError, KeyError):
+    with anyio.move_on_after(10), suppress(ValueError, KeyError):  # seconds
         frame = parse((await websocket.receive_text()).encode())
     if not isinstance(frame, dict) or not isinstance(token := frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')

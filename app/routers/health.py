@@ -1,6 +1,7 @@
 """Health checks and metrics."""
 
 import logging
+from contextlib import suppress
 from itertools import product
 from typing import get_args
 
@@ -13,8 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from app.core import metrics
-from app.core.concurrency import in_thread
-from app.core.database import Database
 from app.core.dialects import reason
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable, found
 from app.http.monitoring import Health, check_scraper
@@ -27,6 +26,8 @@ from app.services import services_of
 log = logging.getLogger("muster.error")
 
 router = Router(tags=["health"], route_class=APIRoute)  # monitoring has no rate limit
+
+_REFUSED = problems(Unauthenticated, InvalidToken, MetricsRefused)
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
@@ -41,13 +42,9 @@ async def is_live() -> Health:
 
 
 @router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
-async def is_ready(request: Request) -> Health:
+def is_ready(request: Request) -> Health:
     """The database responds, is migrated, has its roles and room on its disk: the process can take requests."""
-    await in_thread(_check_database, services_of(request).database)
-    return Health()
-
-
-def _check_database(database: Database) -> None:
+    database = services_of(request).database
     try:
         with database.read.transaction() as session:
             found(session.exec(select(Role.id).limit(1)).first(), RolesMissing(retry_after=60))
@@ -56,23 +53,16 @@ def _check_database(database: Database) -> None:
         raise Unavailable("The database does not answer, or is not migrated.") from None
     if not database.can_write():
         raise Unavailable("The disk of the database is full or read-only.", retry_after=10)
+    return Health()
 
 
-@router.get(
-    "/metrics", response_class=PlainTextResponse, responses=problems(Unauthenticated, InvalidToken, MetricsRefused)
-)
-async def read_metrics(request: Request) -> Response:
+@router.get("/metrics", response_class=PlainTextResponse, responses=_REFUSED)
+def read_metrics(request: Request) -> Response:
     """Metrics for Prometheus. Reading them needs METRICS_TOKEN in production; elsewhere, this machine needs none."""
     services = services_of(request)
     check_scraper(request, services.settings)
-    measured = await in_thread(_measure, services.database)
-    return Response(metrics.exposition(measured), media_type=CONTENT_TYPE_LATEST)
-
-
-def _measure(database: Database) -> metrics.DatabaseMetrics:
-    try:
-        with database.read.transaction() as session:
-            rows = session.exec(select(Job.kind, _STATE, func.count()).group_by("kind", "shown")).all()
-    except SQLAlchemyError:
-        return metrics.DatabaseMetrics(None)
-    return metrics.DatabaseMetrics(_NO_JOBS | {(kind, state): number for kind, state, number in rows})
+    jobs = None
+    with suppress(SQLAlchemyError), services.database.read.transaction() as session:
+        rows = session.exec(select(Job.kind, _STATE, func.count()).group_by("kind", "shown"))
+        jobs = _NO_JOBS | {(kind, state): number for kind, state, number in rows}
+    return Response(metrics.exposition(metrics.DatabaseMetrics(jobs)), media_type=CONTENT_TYPE_LATEST)

@@ -50,9 +50,8 @@ _STARTED = located("/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab", status=202)
 # The page repeats the user's own text on this origin, so it may load nothing and run nothing.
 _SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
 
-_WITHOUT_RESULT = select(Job).options(
-    defer(Job.result, raiseload=True)  # type: ignore[arg-type]  # SQLModel gives columns the types of their values
-)
+# SQLModel types a column as its value, not as the attribute that defer takes.
+_WITHOUT_RESULT = select(Job).options(defer(Job.result, raiseload=True))  # type: ignore[arg-type]
 
 
 @router.post("/statement", status_code=202, responses=_STARTED)
@@ -115,12 +114,10 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, file_forma
     """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
-    if job.kind == "export":
-        me.require(me.session.role_scopes)  # an archive contains whatever the role may read
-        if job.owner_id != me.user_id:
-            raise ResultNotFound
-    else:
-        me.require(["operations:read"])
+    # An export contains whatever the role may read.
+    me.require(me.session.role_scopes if job.kind == "export" else ["operations:read"])
+    if job.kind == "export" and job.owner_id != me.user_id:
+        raise ResultNotFound
     archive = found(session.exec(select(Job.result).where(Job.id == job_id)).first(), ResultNotFound)
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}

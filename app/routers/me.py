@@ -1,6 +1,7 @@
 """The caller's own account (name, password, e-mail address) and its sessions, which are the signed-in devices."""
 
 from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import MISSING
 from sqlmodel import Session, col
 
@@ -40,7 +41,6 @@ class SignInAgain(AppError, status=403, title="Sign in again"):
 
 PASSWORD_PROBLEMS = problems(WrongPassword, PasswordElsewhere, Conflict)
 NEW_COOKIE: Responses = {204: {"description": "For a browser: a new cookie instead of tokens"}}
-SIGN_IN_AGE = 5 * 60  # seconds
 
 
 # ---- One's own account ----
@@ -71,7 +71,7 @@ async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, se
     """
     user = await _read_account(request, services, me)
     if user.password_hash is None:
-        if utcnow().timestamp() - me.claims.auth_time > SIGN_IN_AGE:
+        if utcnow().timestamp() - me.claims.auth_time > 5 * 60:  # seconds
             raise SignInAgain
     elif body.current_password is MISSING:
         raise Invalid.at("body", "current_password", message="The current password is required.", kind="missing")
@@ -83,33 +83,28 @@ async def delete_me(request: Request, body: AccountDeletion, me: CurrentUser, se
 
 
 @local_accounts.put("/password", tags=["account"], response_model=TokenPair, responses=PASSWORD_PROBLEMS | NEW_COOKIE)
-async def change_password(
-    request: Request, response: Response, body: PasswordChange, me: CurrentUser, services: ServicesDep
-) -> TokenPair | Response:
+async def change_password(request: Request, body: PasswordChange, me: CurrentUser, services: ServicesDep) -> Response:
     """Change your password. Revokes every session, this one too, and returns a new token pair for this device."""
     user = await _read_account(request, services, me)
     await _verify_password(request, services, user, body.current_password)
     hasher, parties = services.password_hasher, parties_of(request, str(user.id))
     password_hash = await hasher.hash_new(body.new_password, user, field="new_password", parties=parties)
-    pair = await services.database.write(request, _change_password, request, services, me, user, password_hash)
-    if not me.claims.in_cookie:
-        response.headers.update(NO_STORE)  # RFC 6749 section 5.1: of every response that contains tokens
-        return pair
-    send_cookie(request, pair.access_token, pair.expires_in)
-    return Response(status_code=204)
 
+    def change(session: Session) -> TokenPair:
+        epoch = users.replace_password(session, user, password_hash, reason="password-changed")
+        row = session.get_one(RefreshToken, me.session_id)
+        if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
+            raise InvalidToken
+        services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
+        device = Device(row.client_id, row.device, client_address(request), row.user_agent)
+        sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=me.claims.in_cookie)
+        return services.authorization_server.start_session(session, sign_in, utcnow())
 
-def _change_password(
-    session: Session, request: Request, services: Services, me: Caller, user: User, password_hash: str
-) -> TokenPair:
-    epoch = users.replace_password(session, user, password_hash, reason="password-changed")
-    row = session.get_one(RefreshToken, me.session_id)
-    if row.revoke_reason != "password-changed":  # this device was signed out while its new password was hashed
-        raise InvalidToken
-    services.jobs.mail(session, "password-changed", owner_id=user.id, to=user.email)
-    device = Device(row.client_id, row.device, client_address(request), row.user_agent)
-    sign_in = SignIn(user.id, epoch, device, row.scope, method=None, in_cookie=me.claims.in_cookie)
-    return services.authorization_server.start_session(session, sign_in, utcnow())
+    pair = await services.database.write(request, change)
+    if me.claims.in_cookie:
+        send_cookie(request, pair.access_token, pair.expires_in)
+        return Response(status_code=204)
+    return JSONResponse(pair.model_dump(), headers=NO_STORE)  # RFC 6749 section 5.1: responses with tokens
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=PASSWORD_PROBLEMS)
@@ -117,13 +112,13 @@ async def change_email(request: Request, body: EmailChange, me: CurrentUser, ser
     """Request a change of your e-mail address. The link mailed to the new one completes it; the old one is notified."""
     user = await _read_account(request, services, me)
     await _verify_password(request, services, user, body.current_password)
-    await services.database.write(request, _change_email, services, user, body.email)
 
+    def change(session: Session) -> None:
+        users.request_email_change(session, user, body.email)
+        services.jobs.mail(session, "email_change", owner_id=user.id)
+        services.jobs.mail(session, "email-changing", owner_id=user.id, to=user.email)
 
-def _change_email(session: Session, services: Services, user: User, new_email: str) -> None:
-    users.request_email_change(session, user, new_email)
-    services.jobs.mail(session, "email_change", owner_id=user.id)
-    services.jobs.mail(session, "email-changing", owner_id=user.id, to=user.email)
+    await services.database.write(request, change)
 
 
 async def _read_account(request: Request, services: Services, me: Caller) -> User:

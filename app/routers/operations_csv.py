@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -23,7 +23,6 @@ from app.oauth2.resource_server import Caller
 from app.services import Services
 
 CSV = "text/csv"
-SPOOLED = 256 * 1024  # bytes of an import that wait in memory for their turn; the rest waits in a file
 _EXAMPLE = "type,instrument_type,figi,quantity,date\r\nsell,btc,BBG000B9XRY4,10,2023-10-26T08:29:31Z\r\n"
 _TEXT = {CSV: {"schema": {"type": "string"}, "example": _EXAMPLE}}
 _EXPORT: Responses = {200: {"description": "The operations, newest first.", "content": _TEXT}}
@@ -74,11 +73,13 @@ async def import_operations(
     The column `instrument_type` is optional, and its cells may be empty. With an Idempotency-Key you can repeat the
     request until you receive a response.
     """
-    with SpooledTemporaryFile(SPOOLED) as file:
+    with SpooledTemporaryFile(256 * 1024) as file:  # larger ones wait for their turn on the disk
         async for chunk in request.stream():
             file.write(chunk)
         async with services.import_bulkhead.enter(str(me.user_id)):
-            content, rows = await in_thread(_decode, file)
+            file.seek(0)
+            content = await in_thread(file.read)
+            rows = await in_thread(lambda: imports.by_date(csv_format.decode(content)))
             now = utcnow()
             idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, now)
             if services.settings.on_sqlite and len(rows) > imports.BATCH:
@@ -89,15 +90,7 @@ async def import_operations(
     return JSONResponse(imported, 201)
 
 
-def _decode(file: IO[bytes]) -> tuple[bytes, list[tuple[Any, ...]]]:
-    file.seek(0)
-    content = file.read()
-    return content, imports.by_date(csv_format.decode(content))
-
-
-async def _import_in_batches(
-    services: Services, request: IdempotentRequest, rows: list[tuple[Any, ...]]
-) -> dict[str, Any]:
+async def _import_in_batches(services: Services, request: IdempotentRequest, rows: imports.FileRows) -> dict[str, Any]:
     """Stage the rows in short transactions, since SQLite has one writer, and publish them all in the last one.
 
     What a killed process has staged is deleted by the daily purge.

@@ -53,6 +53,7 @@ def read_system(request: Request, session: SessionDep, services: ServicesDep) ->
     """The versions of the service and its database, Redis, the jobs that wait or failed, and the latest backup."""
     settings = services.settings
     version = func.sqlite_version() if settings.on_sqlite else func.current_setting("server_version")
+    newest = max((DATA / "backups").glob("muster-*"), default=None)  # their names begin with their times
     return SystemState(
         version=request.app.version,
         started_at=STARTED_AT,
@@ -63,7 +64,7 @@ def read_system(request: Request, session: SessionDep, services: ServicesDep) ->
         ),
         redis=_redis_state(settings.redis_url),
         queues=[JobCount.model_validate(queue) for queue in session.exec(_QUEUES)],
-        backup=_newest_backup(),
+        backup=Backup(name=newest.name, at=datetime.fromtimestamp(newest.stat().st_mtime, UTC)) if newest else Backup(),
     )
 
 
@@ -71,8 +72,3 @@ def _redis_state(redis_url: str | None) -> Literal["none", "available", "unavail
     if redis_url is None:
         return "none"
     return "available" if is_storage_available() else "unavailable"
-
-
-def _newest_backup() -> Backup:
-    file = max((DATA / "backups").glob("muster-*"), default=None)  # their names begin with their times
-    return Backup(name=file.name, at=datetime.fromtimestamp(file.stat().st_mtime, UTC)) if file else Backup()
