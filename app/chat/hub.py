@@ -77,7 +77,7 @@ class ChatHub:
 
     def post(self, session: Session, me: Caller, body: ChatMessageCreate) -> tuple[ChatMessagePublic, bool]:
         """Store a message, and publish it after the commit. Returns it and whether it is new. Called in a thread."""
-        public, is_new = store(session, me.user_id, me.session.name, body, utcnow())
+        public, is_new = store(session, me, body, utcnow())
         if is_new:
             metrics.count("chat_messages")
             after_commit(session, partial(self._loop.call_soon_threadsafe, self._publish, Message.of(public)))

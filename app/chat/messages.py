@@ -20,6 +20,7 @@ from app.core.dialects import dialect_insert
 from app.core.errors import Conflict, IdempotencyKeyReused, found
 from app.models.chat import ChatMessage, ChatMessageCreate, ChatMessagePublic, ChatRoom
 from app.models.user import User
+from app.oauth2.resource_server import Caller
 
 _REUSED = "This client_message_id was sent with another message. Use a new one for each message."
 
@@ -27,9 +28,8 @@ _MESSAGES: Select[*tuple[Any, ...]] = select_columns(
     *(col(getattr(ChatMessage, name)) for name in ChatMessagePublic.model_fields if name != "author"),
     col(User.name).label("author"),
 ).join(User, col(User.id) == col(ChatMessage.author_id))
-_SENT = _MESSAGES.where(
-    col(ChatMessage.author_id) == bindparam("author"), col(ChatMessage.client_message_id) == bindparam("client_id")
-)
+_OWN = _MESSAGES.where(col(ChatMessage.author_id) == bindparam("author_id"))
+_SENT = _OWN.where(col(ChatMessage.client_message_id) == bindparam("client_message_id"))
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,17 @@ class Message:
 # ---- Writing ----
 
 
-def store(
-    session: Session, author_id: UUID, author: str | None, body: ChatMessageCreate, now: datetime
-) -> tuple[ChatMessagePublic, bool]:
+def store(session: Session, me: Caller, body: ChatMessageCreate, now: datetime) -> tuple[ChatMessagePublic, bool]:
     """The stored message, and whether it is new. A repeated client_message_id returns the message stored first."""
-    first = _find_sent(session, author_id, body)
+    first = _find_sent(session, me.user_id, body)
     if first is None:
         number = _next_number(session, body.room, now)
-        values = {**dict(body), "number": number, "author_id": author_id, "created_at": now}
+        values = {**dict(body), "number": number, "author_id": me.user_id, "created_at": now}
         insert = dialect_insert(session, ChatMessage).on_conflict_do_nothing()
         new_id = session.connection().execute(insert.returning(col(ChatMessage.id)), values).scalar_one_or_none()
         if new_id is not None:
-            return ChatMessagePublic(id=new_id, author=author, **values), True
-        first = _find_sent(session, author_id, body)  # a concurrent request won; the number remains unused
+            return ChatMessagePublic(id=new_id, author=me.session.name, **values), True
+        first = _find_sent(session, me.user_id, body)  # a concurrent request won; the number remains unused
     return found(first, Conflict), False
 
 
@@ -78,7 +76,7 @@ def _find_sent(session: Session, author_id: UUID, body: ChatMessageCreate) -> Ch
     """The message that the author has stored with this client_message_id."""
     if body.client_message_id is None:
         return None
-    values = {"author": author_id, "client_id": body.client_message_id}
+    values = {"author_id": author_id, "client_message_id": body.client_message_id}
     row = session.connection().execute(_SENT, values).mappings().first()
     if row is None:
         return None

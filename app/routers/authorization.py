@@ -18,7 +18,7 @@ from app.models.refresh_token import MAX_LABEL
 from app.oauth2.refresh_tokens import SignIn
 from app.oauth2.requests import AuthorizationRequest, read_authorization_request, scope_at_login
 from app.oauth2.resource_server import Caller
-from app.services import Services
+from app.services import Services, services_of
 from app.sign_in import device_of
 
 router = Router(prefix="/api/auth/authorization")
@@ -67,7 +67,7 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
             require_own_origin(request, services.settings, allow_cors_origins=False)
             if not decision.consent:
                 raise AccessDenied
-            code = await _issue_code(request, services, oauth_request, me, scope)
+            code = await _issue_code(request, oauth_request, me, scope)
             return Authorization(redirect=oauth_request.redirect(issuer, code=code))
     except OAuthError as error:
         return Authorization(redirect=oauth_request.error_redirect(error, issuer))
@@ -75,9 +75,8 @@ async def _answer(request: Request, services: Services, decision: Decision | Non
     return Authorization(client=oauth_request.client.name, scopes=scopes, email=me.session.email)
 
 
-async def _issue_code(
-    request: Request, services: Services, oauth_request: AuthorizationRequest, me: Caller, scope: str | None
-) -> str:
+async def _issue_code(request: Request, oauth_request: AuthorizationRequest, me: Caller, scope: str | None) -> str:
+    services = services_of(request)
     device = device_of(request, {"client_id": oauth_request.client.id})
     device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:MAX_LABEL])
     sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)

@@ -40,13 +40,10 @@ LastEventId = Annotated[Number | None, Header(description=_WINS)]
 
 _EVENTS = "text/event-stream"
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_STREAM: Responses = {
-    200: {
-        "description": "The messages as they come: events with the id `number`, the name `message`, and this as data.",
-        # The schema of an event's data: OpenAPI 3.1 has none for streams, and generators that know streams expect this.
-        "content": {_EVENTS: {"schema": {"$ref": "#/components/schemas/ChatMessagePublic"}}},
-    }
-}
+_DATA = "The messages as they come: events with the id `number`, the name `message`, and this as data."
+# The schema of an event's data: OpenAPI 3.1 has none for streams, and generators that know streams expect this.
+_CONTENT = {_EVENTS: {"schema": {"$ref": "#/components/schemas/ChatMessagePublic"}}}
+_STREAM: Responses = {200: {"description": _DATA, "content": _CONTENT}}
 
 
 @router.post("/messages", status_code=201, responses=problems(IdempotencyKeyReused))

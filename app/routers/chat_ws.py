@@ -122,7 +122,10 @@ async def _post(websocket: WebSocket, caller: Caller, *, room: str, text: str) -
     services, frame = services_of(websocket), None
     try:
         try:
-            frame = _parse(text)  # before it is counted: a refusal names the message
+            frame = parse(text.encode())  # before it is counted: a refusal names the message
+        except json.JSONDecodeError as error:
+            mistake = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "", "ctx": {"error": error.msg}}
+            raise RequestValidationError([mistake]) from None
         finally:
             await in_thread(_count_message, websocket)
         body = ChatMessageCreate(**dict(_validate(ChatFrame, frame, "body")), room=room)
@@ -130,14 +133,6 @@ async def _post(websocket: WebSocket, caller: Caller, *, room: str, text: str) -
     except Exception as error:
         return _error_frame(classify(websocket, error), frame)
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
-
-
-def _parse(text: str) -> Any:
-    try:
-        return parse(text.encode())
-    except json.JSONDecodeError as error:
-        mistake = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "", "ctx": {"error": error.msg}}
-        raise RequestValidationError([mistake]) from None
 
 
 def _validate(model: type[M], value: Any, place: str) -> M:

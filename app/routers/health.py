@@ -29,8 +29,7 @@ router = Router(tags=["health"], route_class=APIRoute)  # monitoring has no rate
 
 _REFUSED = problems(Unauthenticated, InvalidToken, MetricsRefused)
 
-_IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
-_STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state)).label("shown")
+_STATE = case(((col(Job.state) == "waiting") & (col(Job.attempts) > 0), "retrying"), else_=col(Job.state))
 # Alerts compare a number with the one before: the first job of a kind that fails has to come after a zero.
 _NO_JOBS = dict.fromkeys(product(get_args(JobKind), (*get_args(JobState), "retrying")), 0)
 
@@ -63,6 +62,6 @@ def read_metrics(request: Request) -> Response:
     check_scraper(request, services.settings)
     jobs = None
     with suppress(SQLAlchemyError), services.database.read.transaction() as session:
-        rows = session.exec(select(Job.kind, _STATE, func.count()).group_by("kind", "shown"))
+        rows = session.exec(select(Job.kind, _STATE.label("shown"), func.count()).group_by("kind", "shown"))
         jobs = _NO_JOBS | {(kind, state): number for kind, state, number in rows}
     return Response(metrics.exposition(metrics.DatabaseMetrics(jobs)), media_type=CONTENT_TYPE_LATEST)
