@@ -11,7 +11,6 @@ from app.core import metrics
 
 CHANNEL = "muster/chat"
 TIMEOUT = 1  # seconds for each command
-MAX_PENDING = 1000  # messages that wait to be published while Redis is slow; others are read from the database
 
 
 class PubSub:
@@ -24,7 +23,7 @@ class PubSub:
         self._redis: Any = Redis.from_url(
             redis_url, decode_responses=True, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT, retry=None
         )
-        self._pending: Queue[str] = Queue(MAX_PENDING)
+        self._pending: Queue[str] = Queue(1000)  # while Redis is slow; further ones are found in the database
 
     def publish(self, text: str) -> None:
         """Queue a message for publishing. Returns at once and never fails."""

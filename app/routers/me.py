@@ -104,7 +104,7 @@ async def change_password(request: Request, body: PasswordChange, me: CurrentUse
     if me.claims.in_cookie:
         send_cookie(request, pair.access_token, pair.expires_in)
         return Response(status_code=204)
-    return JSONResponse(pair.model_dump(), headers=NO_STORE)  # RFC 6749 section 5.1: responses with tokens
+    return JSONResponse(pair.model_dump(), headers=NO_STORE)  # RFC 6749 section 5.1, as of every response with tokens
 
 
 @local_accounts.put("/email", status_code=202, tags=["account"], response_class=Response, responses=PASSWORD_PROBLEMS)

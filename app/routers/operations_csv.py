@@ -80,12 +80,11 @@ async def import_operations(
             file.seek(0)
             content = await in_thread(file.read)
             rows = await in_thread(lambda: imports.by_date(csv_format.decode(content)))
-            now = utcnow()
-            idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, now)
+            idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
             if services.settings.on_sqlite and len(rows) > imports.BATCH:
                 imported = await _import_in_batches(services, idempotent, rows)
             else:
-                write = partial(imports.import_operations, owner_id=me.user_id, rows=rows, now=now)
+                write = partial(imports.import_operations, owner_id=me.user_id, rows=rows, now=idempotent.now)
                 imported = await services.database.write(request, respond_once, idempotent, write)
     return JSONResponse(imported, 201)
 
