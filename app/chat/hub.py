@@ -9,7 +9,6 @@ Everything here runs on the event loop, except `post`.
 import asyncio
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -140,7 +139,7 @@ class ChatHub:
             if not self._places[place]:
                 del self._places[place]
 
-    async def next_messages(self, subscriber: Subscriber, *, idle: float = math.inf) -> list[Message]:
+    async def next_messages(self, subscriber: Subscriber, *, idle: float | None = None) -> list[Message]:
         """Messages in order: stored ones first, then new ones; after `idle` seconds of silence an empty list."""
         if subscriber.last < subscriber.start:
             room, after, before = subscriber.room, subscriber.last, subscriber.start + 1
@@ -164,12 +163,10 @@ class ChatHub:
             self._deliver(message)
 
     def _deliver(self, message: Message) -> None:
-        room = self._rooms.get(message.room)
-        if room is None:
-            return
-        if room.last is not None and message.number == room.last + 1:
-            room.deliver(message)
-        self._note(room, message.number)
+        if room := self._rooms.get(message.room):
+            if room.last is not None and message.number == room.last + 1:
+                room.deliver(message)
+            self._note(room, message.number)
 
     def _note(self, room: Room, number: int) -> None:
         """Note that a message with this number exists, and read what is missing up to it."""

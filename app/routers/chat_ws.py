@@ -18,7 +18,7 @@ from app.authentication import authenticate, bearer
 from app.chat.hub import CHAT_SCOPE, ChatHub
 from app.chat.subscribers import CloseReason, Subscriber
 from app.core.concurrency import in_thread
-from app.core.errors import AppError, Unauthenticated, UnsupportedMediaType, problem
+from app.core.errors import AppError, Unauthenticated, UnsupportedMediaType, found, problem
 from app.core.settings import get_settings
 from app.core.strict_json import parse
 from app.dependencies import LIMIT_CHAT
@@ -110,9 +110,7 @@ async def _send_messages(websocket: WebSocket, chat: ChatHub, subscriber: Subscr
 async def _receive_messages(websocket: WebSocket, caller: Caller, room: str) -> None:
     """Store the client's messages until it leaves."""
     while (received := await websocket.receive())["type"] != "websocket.disconnect":
-        text = received.get("text")
-        if text is None:
-            raise UnsupportedMediaType("Send text frames only.")
+        text = found(received.get("text"), UnsupportedMediaType("Send text frames only."))
         if answer := await _post(websocket, caller, room=room, text=text):
             await websocket.send_json(answer)
 

@@ -9,9 +9,8 @@ from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
-from sqlalchemy import case, func
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col, select
+from sqlmodel import case, col, func, select
 
 from app.core import metrics
 from app.core.dialects import reason

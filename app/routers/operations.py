@@ -1,6 +1,5 @@
 """The operations ledger: your own operations, what changed since a revision, and totals."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Query, Request, Response
@@ -67,11 +66,10 @@ def create_operation(
     body: OperationCreate, me: OperationsWriter, session: SessionDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record an operation. With an Idempotency-Key you can repeat the request until you receive a response."""
-    content, now = body.model_dump_json().encode(), utcnow()
-    request = IdempotentRequest(me.user_id, idempotency_key, "createOperation", content, now)
-    create = partial(operations.create_operation, owner_id=me.user_id, body=body, now=now)
-    created = respond_once(session, request, create)
-    tag = etags.etag(me.user_id, created["revision"])
+    owner_id, now = me.user_id, utcnow()
+    request = IdempotentRequest(owner_id, idempotency_key, "createOperation", body.model_dump_json().encode(), now)
+    created = respond_once(session, request, lambda session: operations.create_operation(session, owner_id, body, now))
+    tag = etags.etag(owner_id, created["revision"])
     return JSONResponse(created, 201, {"Location": f"/api/operations/{created['id']}", "ETag": tag})
 
 

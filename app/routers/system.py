@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fastapi import Request
-from sqlalchemy import String, column, func, table
-from sqlmodel import Field, SQLModel, select
+from sqlmodel import Field, SQLModel, String, column, func, select, table
 
 from app.core.settings import DATA
 from app.dependencies import ServicesDep, SessionDep, requires

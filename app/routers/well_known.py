@@ -3,7 +3,6 @@
 OAuth libraries read them, and the RFCs describe them, so they are not in the OpenAPI document.
 """
 
-from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from app.core.crypto import JWKS_MAX_AGE
@@ -17,14 +16,14 @@ router = Router(prefix="/.well-known")
 
 
 @router.get("/jwks.json", include_in_schema=False)
-async def read_jwks(services: ServicesDep) -> Response:
+async def read_jwks(services: ServicesDep) -> JSONResponse:
     """The public keys of our access tokens, newest first: none without JWT_PRIVATE_KEY_FILES."""
     return JSONResponse({"keys": services.signers.access.public_jwks}, headers=CACHED)
 
 
 @router.get("/openid-configuration", include_in_schema=False)  # AppAuth looks here; RFC 8414 section 5 allows it
 @router.get("/oauth-authorization-server", include_in_schema=False)
-async def read_metadata(services: ServicesDep) -> Response:
+async def read_metadata(services: ServicesDep) -> JSONResponse:
     """The endpoints and what they support (RFC 8414 section 2): OAuth libraries configure themselves from this."""
     issuer, grants = services.settings.public_url, services.settings.grant_types
     metadata = {
