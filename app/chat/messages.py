@@ -74,10 +74,8 @@ def store(session: Session, me: Caller, body: ChatMessageCreate, now: datetime) 
 
 def _find_sent(session: Session, author_id: UUID, body: ChatMessageCreate) -> ChatMessagePublic | None:
     """The message that the author has stored with this client_message_id."""
-    if body.client_message_id is None:
-        return None
     values = {"author_id": author_id, "client_message_id": body.client_message_id}
-    row = session.connection().execute(_SENT, values).mappings().first()
+    row = session.connection().execute(_SENT, values).mappings().first() if body.client_message_id else None
     if row is None:
         return None
     if (row["room"], row["text"]) != (body.room, body.text):
