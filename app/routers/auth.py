@@ -18,7 +18,6 @@ from app.models.base import utcnow
 from app.models.refresh_token import Introspection, TokenPair
 from app.models.user import EmailBody, MailedToken, PasswordCheck, PasswordReset, User, UserCreate, UserPublic
 from app.oauth2.requests import CodeBinding, CodeTokenForm, RevocationForm, RotationRequest, TokenForm
-from app.services import Services
 from app.sign_in import OAuthForm, parties_of, password_grant, require
 
 router = Router(prefix="/api/auth", tags=["auth"])
@@ -38,14 +37,14 @@ async def register(request: Request, response: Response, body: UserCreate, servi
     """Create an account with the role `user`. A verification link is mailed; you can sign in at once."""
     hasher, parties = services.password_hasher, parties_of(request, body.email)
     password_hash = await hasher.hash_new(body.password, body, field="password", parties=parties)
+
+    def create(session: Session) -> UserPublic:
+        user = users.create_user(session, User.model_validate(body, update={"password_hash": password_hash}))
+        services.jobs.mail(session, "verification", owner_id=user.id)
+        return UserPublic.of(user)
+
     response.headers["Location"] = "/api/users/me"
-    return await services.database.write(request, _register, services, body, password_hash)
-
-
-def _register(session: Session, services: Services, body: UserCreate, password_hash: str) -> UserPublic:
-    user = users.create_user(session, User.model_validate(body, update={"password_hash": password_hash}))
-    services.jobs.mail(session, "verification", owner_id=user.id)
-    return UserPublic.of(user)
+    return await services.database.write(request, create)
 
 
 @local_accounts.post("/check-password", status_code=204)

@@ -5,13 +5,12 @@ docs/api/chat.md describes the protocol: how to send the token, the frames, how 
 
 import json
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
 from app.authentication import authenticate, bearer
@@ -27,6 +26,7 @@ from app.http.error_handlers import classify
 from app.http.middleware import check_client_version
 from app.http.rate_limit import RouteLimit, by_network, by_session, counter
 from app.http.routing import Router
+from app.models.base import Model
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.resource_server import Caller
 from app.services import services_of
@@ -48,8 +48,6 @@ _GONE = (WebSocketDisconnect, WebSocketDisconnected)
 
 _count_message = counter("message", LIMIT_CHAT)
 _count_socket = counter("socket", RouteLimit(get_settings().limit_default, by_session, kind="socket"))
-
-M = TypeVar("M", bound=SQLModel)
 
 
 @router.websocket("/ws")
@@ -133,7 +131,7 @@ async def _post(websocket: WebSocket, caller: Caller, *, room: str, text: str) -
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
 
 
-def _validate(model: type[M], value: Any, place: str) -> M:
+def _validate(model: type[Model], value: Any, place: str) -> Model:
     """Validate as FastAPI does for a route: `place` is where the value comes from."""
     try:
         return model.model_validate(value)
