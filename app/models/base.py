@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-import pydantic
 from pydantic import MISSING, BaseModel, ConfigDict
 from sqlalchemy import ColumnElement
 from sqlmodel import BigInteger, Field, Integer, SQLModel, String, Table, col
@@ -63,13 +62,18 @@ def uuid7_at(moment: datetime) -> UUID:
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
+def described(description: str, example: Any, **settings: Any) -> Any:
+    """SQLModel's Field with an example for OpenAPI. Pydantic's Field has a parameter for it, SQLModel's has not."""
+    return Field(description=description, schema_extra={"examples": [example]}, **settings)
+
+
 Model = TypeVar("Model", bound=SQLModel)
 
 # An example of a refresh token, and of the token in a mailed link.
 OPAQUE_EXAMPLE = "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 MAX_ID = 2**63 - 1
 MAX_PAGE = 200  # rows of a list
-Id = Annotated[int, pydantic.Field(description="Its id.", examples=[7])]
+Id = Annotated[int, described("Its id.", 7)]
 # 64 bits on both databases: SQLite generates ids only for a primary key that is declared as INTEGER.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 # Ordered by code point on both databases, whatever their locale, so that a list and its cursors agree everywhere.
@@ -79,11 +83,6 @@ SortedAddress = String(MAX_EMAIL).with_variant(String(MAX_EMAIL, collation="C"),
 
 # The options of every relationship: reading one that the query has not loaded is an error, never another query.
 NEVER_LAZY = {"lazy": "raise"}
-
-
-def described(description: str, example: Any, **settings: Any) -> Any:
-    """SQLModel's Field with an example for OpenAPI. Pydantic's Field has a parameter for it, SQLModel's has not."""
-    return Field(description=description, schema_extra={"examples": [example]}, **settings)
 
 
 class Body(SQLModel):

@@ -4,19 +4,18 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-import pydantic
-from pydantic import MISSING
+from pydantic import MISSING, StrictInt
 from sqlmodel import Field, Relationship, SQLModel, UniqueConstraint
 
-from app.models.base import NEVER_LAZY, BigId, Body, Id, SortedName, utcnow
+from app.models.base import NEVER_LAZY, BigId, Body, Id, SortedName, described, utcnow
 from app.models.types import UtcTime, line
 
 HeroName = Annotated[str, *line(100, "Deadpond", "The hero's name, which is unique.")]
 SecretName = Annotated[str, *line(100, "Dive Wilson", "Only for callers with `heroes:secrets`; absent for others.")]
-Age = Annotated[int, pydantic.Field(ge=0, le=10_000, strict=True, description="In years.", examples=[48])]
+Age = Annotated[StrictInt, described("In years.", 48, ge=0, le=10_000)]
 TeamName = Annotated[str, *line(100, "Preventers", "The team's name, which is unique.")]
 Headquarters = Annotated[str, *line(100, "Sharp Tower", "Where the team meets.")]
-Joined = Annotated[UtcTime, pydantic.Field(description="When the hero joined the team.")]
+Joined = Annotated[UtcTime, Field(description="When the hero joined the team.")]
 
 
 class HeroTeamLink(SQLModel, table=True):

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
-import pydantic
 from pydantic import StrictBool
 from sqlmodel import JSON, CheckConstraint, Field, Index, LargeBinary, SQLModel, String, UniqueConstraint, text
 
@@ -15,9 +14,9 @@ from app.models.types import UtcTime
 JobKind = Literal["mail", "statement", "export", "purge"]
 JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 QueueName = Literal["high", "default"]
-Reason = Annotated[str, pydantic.Field(examples=["The attempt failed (ticket 1f0c3ba5d27e)."])]
-ResultUrl = Annotated[str, pydantic.Field(examples=["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"])]
-Count = Annotated[int, pydantic.Field(examples=[12])]
+Reason = Annotated[str, Field(schema_extra={"examples": ["The attempt failed (ticket 1f0c3ba5d27e)."]})]
+ResultUrl = Annotated[str, Field(schema_extra={"examples": ["/api/jobs/01935b0e-7c1a-7000-8000-0123456789ab/result"]})]
+Count = Annotated[int, Field(schema_extra={"examples": [12]})]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
 REQUESTABLE = ("statement", "export")
 UNFINISHED = ("waiting", "running")

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
-import pydantic
-from pydantic import MISSING, AfterValidator
+from pydantic import MISSING, AfterValidator, StringConstraints
 from sqlmodel import JSON, Field, SQLModel
 
 from app.models.base import Body, SortedName, described, utcnow
@@ -35,13 +34,10 @@ def _redirect_uri(value: str) -> str:
 
 _URIS = "Where codes may be sent: compared exactly, except for the port of a loopback address."
 _SOME_URIS = ["com.example.app:/signed-in"]
-RedirectUri = Annotated[
-    str,
-    pydantic.Field(max_length=500, description="Where a code may be sent.", examples=["com.example.app:/"]),
-    AfterValidator(_redirect_uri),
-]
-RedirectUris = Annotated[list[RedirectUri], pydantic.Field(min_length=1, max_length=20)]
-ClientId = Annotated[str, pydantic.Field(pattern=CLIENT_ID, description="The app's id.", examples=["ledger-app"])]
+_uri = described("Where a code may be sent.", "com.example.app:/", max_length=500)
+RedirectUri = Annotated[str, _uri, AfterValidator(_redirect_uri)]
+RedirectUris = Annotated[list[RedirectUri], Field(min_length=1, max_length=20)]
+ClientId = Annotated[str, StringConstraints(pattern=CLIENT_ID), described("The app's id.", "ledger-app")]
 AppName = Annotated[str, *line(100, "Ledger for iPhone", "The app's name, as people see it.")]
 
 

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import pydantic
 from pydantic import MISSING
 from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint, bindparam, col, text
 
@@ -20,9 +19,9 @@ OperationType = Annotated[str, *line(MAX_TEXT, "sell", "What was done, such as s
 InstrumentType = Annotated[str, *line(MAX_TEXT, "btc", "The instrument's type, such as btc.", lower=True)]
 Figi = Annotated[str, *line(MAX_TEXT, "BBG000B9XRY4", "The instrument's identifier.")]
 
-Revision = Annotated[int, pydantic.Field(description="The owner's revision that changed it last.", examples=[12])]
-Position = Annotated[Revision, pydantic.Field(ge=0, le=MAX_ID)]
-Count = Annotated[int, pydantic.Field(description="The number of operations.", examples=[3])]
+Revision = Annotated[int, described("The owner's revision that changed it last.", 12)]
+Position = Annotated[Revision, Field(ge=0, le=MAX_ID)]
+Count = Annotated[int, described("The number of operations.", 3)]
 
 _DATE = "When it was done."
 _OWNER = "The account that it belongs to."

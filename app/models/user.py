@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated, Literal, get_args
 from uuid import UUID
 
-import pydantic
 from pydantic import MISSING, AfterValidator, StrictBool, StringConstraints, WithJsonSchema
 from sqlalchemy import Column, ColumnElement, Computed
 from sqlmodel import JSON, BigInteger, Field, Relationship, SQLModel, UniqueConstraint, col, func, select
@@ -18,7 +17,7 @@ from app.models.types import MAX_EMAIL, Email, Name, Plain, StoredEmail, UtcTime
 MAX_PASSWORD_INPUT = 1024
 Password = Annotated[
     str,
-    pydantic.Field(max_length=MAX_PASSWORD_INPUT, pattern=r"^[^\x00]*$"),
+    StringConstraints(max_length=MAX_PASSWORD_INPUT, pattern=r"^[^\x00]*$"),
     text_schema("Your current password.", "violet-tandem-harbor", maxLength=MAX_PASSWORD_INPUT),
 ]
 NewPassword = Annotated[
