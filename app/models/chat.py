@@ -1,6 +1,5 @@
 """Chat rooms, each with its own sequence of numbers, and their messages."""
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -64,7 +63,7 @@ class ChatMessage(ChatMessageBase, table=True):
     room: str = Field(max_length=50, foreign_key="chat_room.name")
     number: int = Field(sa_type=BigInteger)
     author_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE")
-    created_at: datetime = Field(default_factory=utcnow)
+    created_at: UtcTime = Field(default_factory=utcnow)
 
 
 class ChatFrame(Body, ChatMessageBase):

@@ -1,7 +1,6 @@
 """Heroes, teams, and the memberships that link them: the tables, and the schemas of the API."""
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import MISSING, StrictInt
@@ -28,7 +27,7 @@ class HeroTeamLink(SQLModel, table=True):
 
     hero_id: int = Field(foreign_key="hero.id", ondelete="CASCADE", primary_key=True, sa_type=BigId)
     team_id: int = Field(foreign_key="team.id", ondelete="CASCADE", primary_key=True, index=True, sa_type=BigId)
-    joined_at: datetime = Field(default_factory=utcnow)
+    joined_at: UtcTime = Field(default_factory=utcnow)
 
     hero: "Hero" = Relationship(back_populates="team_links", sa_relationship_kwargs=NEVER_LAZY)
     team: "Team" = Relationship(back_populates="hero_links", sa_relationship_kwargs=NEVER_LAZY)

@@ -1,6 +1,5 @@
 """Background jobs: the table with its rules, and the API's schemas."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
@@ -65,9 +64,9 @@ class Job(JobBase, table=True):
 
     name: str | None = Field(default=None, max_length=50)
     arguments: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
-    due_at: datetime = Field(default_factory=utcnow)
-    sent_at: datetime | None = None
-    heartbeat_at: datetime | None = None
+    due_at: UtcTime = Field(default_factory=utcnow)
+    sent_at: UtcTime | None = None
+    heartbeat_at: UtcTime | None = None
     result: bytes | None = Field(default=None, sa_type=LargeBinary)
 
     @property

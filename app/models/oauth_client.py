@@ -1,7 +1,6 @@
 """OAuth clients: the apps that sign people in by authorization code, and their redirect URIs."""
 
 import re
-from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -52,7 +51,7 @@ class OAuthClient(OAuthClientBase, table=True):
     __tablename__ = "oauth_client"
 
     id: str = Field(primary_key=True, sa_type=SortedName)
-    created_at: datetime = Field(default_factory=utcnow)
+    created_at: UtcTime = Field(default_factory=utcnow)
 
     def allows(self, redirect_uri: str) -> bool:
         """Whether a code may be sent there: compared exactly, except for the port on the loopback interface."""

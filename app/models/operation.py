@@ -1,6 +1,5 @@
 """Operations: the ledger's rows, the schemas of its API, and the responses stored for idempotency keys."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -59,10 +58,10 @@ class Operation(OperationBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     owner_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE")
-    created_at: datetime = Field(default_factory=utcnow)
-    updated_at: datetime = Field(default_factory=utcnow)
+    created_at: UtcTime = Field(default_factory=utcnow)
+    updated_at: UtcTime = Field(default_factory=utcnow)
     revision: int = Field(sa_type=BigInteger)
-    deleted_at: datetime | None = None
+    deleted_at: UtcTime | None = None
 
 
 class OperationCreate(Body, OperationBase):
@@ -192,4 +191,4 @@ class IdempotencyKey(SQLModel, table=True):
     fingerprint: str = Field(max_length=64)
     status: int = 201
     answer: dict[str, Any] = Field(sa_type=JSON)
-    created_at: datetime = Field(default_factory=utcnow, index=True)
+    created_at: UtcTime = Field(default_factory=utcnow, index=True)

@@ -78,17 +78,17 @@ class RefreshToken(SessionBase, table=True):
     generation: int = Field(default=1, sa_type=BigInteger)
     parent_generation: int = Field(default=0, sa_type=BigInteger)
     confirmed: bool = False
-    rotated_at: datetime
-    idle_expires_at: datetime
-    absolute_expires_at: datetime
-    revoked_at: datetime | None = None
+    rotated_at: UtcTime
+    idle_expires_at: UtcTime
+    absolute_expires_at: UtcTime
+    revoked_at: UtcTime | None = None
     revoke_reason: str | None = Field(default=None, max_length=50)
 
     # For a session that began with an authorization code: the code's binding (RFC 7636 section 4.4, RFC 6749 section
     # 4.1.3), and when the person signed in to the browser.
     code_challenge: str | None = Field(default=None, max_length=43)
     redirect_uri: str | None = Field(default=None, max_length=500)
-    authenticated_at: datetime | None = None
+    authenticated_at: UtcTime | None = None
 
     user: User = Relationship(sa_relationship_kwargs=NEVER_LAZY)
 

@@ -31,8 +31,8 @@ class Task(TaskBase, table=True):
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     author_id: UUID | None = Field(default=None, foreign_key="user.id", ondelete="SET NULL")
-    created_at: datetime = Field(default_factory=utcnow)
-    closed_at: datetime | None = None
+    created_at: UtcTime = Field(default_factory=utcnow)
+    closed_at: UtcTime | None = None
 
     def may_be_edited_by(self, user_id: UUID) -> bool:
         return user_id in (self.author_id, self.assignee_id)

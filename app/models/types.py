@@ -140,7 +140,7 @@ def format_time(value: datetime) -> str:
     return value.isoformat("T", "microseconds").removesuffix("+00:00") + "Z"
 
 
-# The type of every time in a response.
+# The type of every time in a table and in a response.
 UtcTime = Annotated[
     datetime,
     PlainSerializer(format_time, return_type=str, when_used="json"),

@@ -1,7 +1,6 @@
 """Accounts: roles, users, and their identities at an external provider."""
 
 import sys
-from datetime import datetime
 from typing import Annotated, Literal, get_args
 from uuid import UUID
 
@@ -75,7 +74,7 @@ class User(UserBase, table=True):
     is_active: bool = True
     is_verified: bool = False
     new_email: str | None = Field(default=None, max_length=MAX_EMAIL)
-    created_at: datetime = Field(default_factory=utcnow)
+    created_at: UtcTime = Field(default_factory=utcnow)
     # For searches, computed by the database. SQLite computes it on reading, and folds ASCII letters only.
     folded_name: str | None = Field(
         default=None, sa_column=Column(SortedName, Computed("lower(name)", persisted=True), index=True)
@@ -117,7 +116,7 @@ class Identity(IdentityBase, table=True):
     __table_args__ = (UniqueConstraint("issuer", "subject"),)
 
     user_id: UUID = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
-    synced_at: datetime
+    synced_at: UtcTime
 
 
 class UserCreate(Body, UserBase):
