@@ -7,8 +7,7 @@ A row contains no token, and none can be derived from it without the server key
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum, auto
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import MISSING, AfterValidator
@@ -19,15 +18,12 @@ from app.models.base import NEVER_LAZY, OPAQUE_EXAMPLE, Body, described, uuid7
 from app.models.types import UtcTime, line
 from app.models.user import User
 
-
-class RotationAction(Enum):
-    """The authorization server's answer to a verified refresh token, by the token's generation."""
-
-    ROTATE = auto()  # the newest token: issue its successor
-    REPEAT = auto()  # its parent, within the grace: a retry or a second process, which gets the same successor
-    REPLACE = auto()  # its parent, and nobody has used the successor: that response was lost
-    REUSE = auto()  # any other was issued and superseded: two parties hold this session
-
+# The authorization server's answer to a verified refresh token, by the token's generation:
+# - rotate: the newest token. Issue its successor.
+# - repeat: its parent, within the grace. This is a retry or a second process, which gets the same successor.
+# - replace: its parent, and nobody has used the successor. That response was lost.
+# - reuse: any other was issued and superseded. Two parties hold this session.
+RotationAction = Literal["rotate", "repeat", "replace", "reuse"]
 
 # A URL, an address, or a name that mail programs turn into a link.
 _LINK = re.compile(r"\S*(?://|@|[.\u3002\uff0e\uff61](?=[^\W\d_]{2}))\S*")
@@ -92,10 +88,6 @@ class RefreshToken(SessionBase, table=True):
 
     user: User = Relationship(sa_relationship_kwargs=NEVER_LAZY)
 
-    @property
-    def expires_at(self) -> datetime:
-        return min(self.idle_expires_at, self.absolute_expires_at)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
@@ -138,13 +130,9 @@ class SessionSnapshot(Principal):
 
     def is_live(self, now: datetime) -> bool:
         """Whether its tokens are accepted."""
-        return (
-            self.revoked_at is None
-            and self.is_active
-            and self.auth_epoch == self.user_epoch
-            and now < min(self.idle_expires_at, self.absolute_expires_at)
-            and not self.is_suspended
-        )
+        is_expired = now >= min(self.idle_expires_at, self.absolute_expires_at)
+        is_revoked = self.revoked_at is not None or self.auth_epoch != self.user_epoch
+        return self.is_active and not (is_expired or is_revoked or self.is_suspended)
 
     @property
     def is_suspended(self) -> bool:
@@ -162,13 +150,13 @@ class SessionSnapshot(Principal):
         A generation ahead of the row's, with a good MAC, means that the database was restored from a backup.
         """
         if presented >= self.generation:
-            return RotationAction.ROTATE
+            return "rotate"
         if presented == self.parent_generation:
             if arrived - self.rotated_at <= grace:
-                return RotationAction.REPEAT
+                return "repeat"
             if not self.confirmed:
-                return RotationAction.REPLACE
-        return RotationAction.REUSE
+                return "replace"
+        return "reuse"
 
     def is_superseded(self, generation: int) -> bool:
         """Whether this generation was issued in a response that was later replaced: its use means two holders."""
@@ -188,7 +176,8 @@ class SessionPublic(SessionBase):
 
     @classmethod
     def of(cls, row: RefreshToken, *, current: UUID | None) -> "SessionPublic":
-        return cls.model_validate(row, update={"current": row.id == current})
+        expires_at = min(row.idle_expires_at, row.absolute_expires_at)
+        return cls.model_validate(row, update={"expires_at": expires_at, "current": row.id == current})
 
 
 class SessionUpdate(Body):
@@ -207,22 +196,18 @@ class TokenPair(SQLModel):
     refresh_token: str = described("Returns the next pair. Store it before you use it.", OPAQUE_EXAMPLE)
 
 
-def _claim(description: str, example: str | int) -> Any:
-    return described(description, example, default=MISSING)
-
-
 class Introspection(SQLModel):
     """A response of RFC 7662 section 2.2, times in seconds since 1970. A token that is not live has `active` alone."""
 
     active: bool = Field(description="Whether the token is accepted.")
-    scope: str | MISSING = _claim("The scopes, separated by spaces.", "me operations:read")
-    client_id: str | MISSING = _claim(_CLIENT_ID, "app")
-    token_type: Literal["Bearer"] | MISSING = _claim("Always Bearer.", "Bearer")
-    exp: int | MISSING = _claim("When it expires.", 1795500600)
-    iat: int | MISSING = _claim("When it was issued.", 1795500000)
-    nbf: int | MISSING = _claim("When it becomes valid.", 1795500000)
-    sub: UUID | MISSING = _claim("The account.", "01935b0e-7c1a-7000-8000-0123456789ab")
-    aud: str | MISSING = _claim("The service that it is for.", "muster")
-    iss: str | MISSING = _claim("The service that issued it.", "https://muster.example.com")
-    jti: str | MISSING = _claim("The token's id.", "Zm9yIG9uZSB0b2tlbg")
-    sid: UUID | MISSING = _claim("The session.", "01935b0e-7c1a-7000-8000-0123456789ab")
+    scope: str | MISSING = described("The scopes, separated by spaces.", "me operations:read", default=MISSING)
+    client_id: str | MISSING = described(_CLIENT_ID, "app", default=MISSING)
+    token_type: Literal["Bearer"] | MISSING = described("Always Bearer.", "Bearer", default=MISSING)
+    exp: int | MISSING = described("When it expires.", 1795500600, default=MISSING)
+    iat: int | MISSING = described("When it was issued.", 1795500000, default=MISSING)
+    nbf: int | MISSING = described("When it becomes valid.", 1795500000, default=MISSING)
+    sub: UUID | MISSING = described("The account.", "01935b0e-7c1a-7000-8000-0123456789ab", default=MISSING)
+    aud: str | MISSING = described("The service that it is for.", "muster", default=MISSING)
+    iss: str | MISSING = described("The service that issued it.", "https://muster.example.com", default=MISSING)
+    jti: str | MISSING = described("The token's id.", "Zm9yIG9uZSB0b2tlbg", default=MISSING)
+    sid: UUID | MISSING = described("The session.", "01935b0e-7c1a-7000-8000-0123456789ab", default=MISSING)

@@ -111,16 +111,16 @@ class AuthorizationServer(ResourceServer):
             granted, grace = scope_of_pair(snapshot, rotation.scope), self._settings.refresh_grace
             action = snapshot.rotation_action(presented.number, arrived=rotation.arrived, grace=grace)
             match action:
-                case RotationAction.REPEAT:
+                case "repeat":
                     return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
-                case RotationAction.ROTATE:
+                case "rotate":
                     generation = presented.number + 1
                     idle = self._idle_limit(now, snapshot.absolute_expires_at)
                     changes = {"parent_generation": presented.number, "idle_expires_at": idle}
-                case RotationAction.REPLACE:
+                case "replace":
                     generation = snapshot.generation + 1
                     changes = {}
-                case RotationAction.REUSE:
+                case "reuse":
                     if self._revoke_for_reuse(session, snapshot, now):
                         raise InvalidGrant
                     continue
@@ -135,7 +135,7 @@ class AuthorizationServer(ResourceServer):
             metrics.count("logins", result="ok")
             record(session, "sign-in", user_id=before.user_id, session_id=before.id, by_owner=True, method="code")
         else:
-            metrics.count("rotations" if action is RotationAction.ROTATE else "lost_responses")
+            metrics.count("rotations" if action == "rotate" else "lost_responses")
 
     # ---- Revocation: RFC 7009 section 2 ----
 
