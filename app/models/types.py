@@ -103,7 +103,6 @@ NO_MAILBOX = "@unverified.invalid"  # the domain of accounts that lost their add
 
 # ---- Amounts ----
 
-_LIMIT = 10**12
 _STEP = Decimal(1).scaleb(-DECIMALS)
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -113,7 +112,7 @@ def _amount(value: object) -> Decimal:
     if not isinstance(value, str | int | Decimal) or not _NUMBER.fullmatch(str(value)):
         raise ValueError('this is not a number such as "0.25"')
     amount = Decimal(value)
-    if not 0 < amount < _LIMIT or amount != amount.quantize(_STEP):
+    if not 0 < amount < 10**12 or amount != amount.quantize(_STEP):
         raise ValueError("use a number above 0 with at most 12 digits before the decimal point and 8 after it")
     return amount
 
@@ -157,10 +156,6 @@ def _timestamp(value: object) -> object:
     raise ValueError("this is not a date and time such as 2023-10-26T08:29:31Z or 2023-10-26 10:29+02:00")
 
 
-def _day_or_timestamp(value: object) -> object:
-    return _timestamp(f"{value}T00:00:00Z" if len(str(value)) == len("2023-10-26") else value)
-
-
 def _utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -174,10 +169,15 @@ Timestamp = Annotated[
     AfterValidator(_utc),
     text_schema("With an offset from UTC.", "2023-10-26T08:29:31.139000Z", format="date-time"),
 ]
+
+
+def _day_or_timestamp(value: object) -> object:
+    return f"{value}T00:00:00Z" if len(str(value)) == len("2023-10-26") else value
+
+
 # One end of a period in a filter: a time, or a day, which stands for its first moment in UTC.
 Bound = Annotated[
-    datetime,
+    Timestamp,
     BeforeValidator(_day_or_timestamp),
-    AfterValidator(_utc),
     text_schema("A time, or a day in UTC.", "2023-10-26", pattern=r"^\d{4}-\d\d-\d\d"),
 ]
