@@ -1,7 +1,6 @@
 """The base of every model: constraint names, JSON schemas, ids, the current time, and request bodies."""
 
 import os
-import pkgutil
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ def _complete_schema(schema: dict[str, Any], model: type[BaseModel]) -> None:
     A response has every field, null or not, except those that are MISSING. In a request, a field that is null by
     default is optional: generated clients leave it out, although null is accepted too.
     """
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    fields = {field.serialization_alias or name: field for name, field in model.model_fields.items()}
     required = [name for name in schema.pop("required", ()) if fields[name].default is not MISSING]
     if required:
         schema["required"] = required
@@ -117,6 +116,6 @@ def _instance(model: type[Model], row: dict[str, Any], names: set[str]) -> Model
 
 def all_tables() -> list[Table]:
     """Every table, each after those that it refers to. Importing a module of this package registers its tables."""
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)], "app.models."):
-        import_module(module.name)
+    for module in Path(__file__).parent.glob("[!_]*.py"):
+        import_module(f"app.models.{module.stem}")
     return SQLModel.metadata.sorted_tables

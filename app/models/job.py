@@ -19,7 +19,7 @@ Count = Annotated[int, Field(schema_extra={"examples": [12]})]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
 REQUESTABLE = ("statement", "export")
 UNFINISHED = ("waiting", "running")
-_FACTS = {"from": "since", "to": "until", "count": "count", "size": "size"}  # the arguments behind public names
+_WORD = String(20)
 _UNFINISHED = text("finished_at IS NULL")
 
 
@@ -29,11 +29,9 @@ def _one_of(column: str, values: Any) -> CheckConstraint:
 
 class JobBase(SQLModel):
     id: UUID = Field(default_factory=uuid7, primary_key=True, description="Its id.")
-    kind: JobKind = Field(sa_type=String(20), description="What it does.")
-    queue: QueueName = Field(sa_type=String(20), description="Where it waits for a worker.")
-    state: JobState = Field(
-        default="waiting", sa_type=String(20), description="`done`, `failed` and `cancelled` are final."
-    )
+    kind: JobKind = Field(sa_type=_WORD, description="What it does.")
+    queue: QueueName = Field(sa_type=_WORD, description="Where it waits for a worker.")
+    state: JobState = Field(default="waiting", sa_type=_WORD, description="`done`, `failed` and `cancelled` are final.")
     progress: float = described("From 0 to 1.", 0.5, default=0.0)
     attempts: int = described("How often it was started.", 1, default=0)
     error: Reason | None = Field(default=None, max_length=200, description="Why the latest attempt failed.")
@@ -78,16 +76,16 @@ class Job(JobBase, table=True):
 class JobPublic(JobBase):
     mail: str | None = described("Which e-mail it sends.", "verification")
     result: ResultUrl | None = Field(description="The address of the result, once there is one.")
-    since: UtcTime | None = Field(alias="from", description="The beginning of a statement's period.")
-    until: UtcTime | None = Field(alias="to", description="The end of a statement's period.")
+    since: UtcTime | None = Field(serialization_alias="from", description="The beginning of a statement's period.")
+    until: UtcTime | None = Field(serialization_alias="to", description="The end of a statement's period.")
     count: Count | None = Field(description="How many operations the result has.")
     size: Count | None = Field(description="The size of its CSV file in bytes.")
 
     @classmethod
     def of(cls, job: Job) -> "JobPublic":
-        facts = {name: job.arguments.get(key) for name, key in _FACTS.items()}
-        has_result = job.kind in REQUESTABLE and job.state == "done"  # known without loading it
-        result = f"/api/jobs/{job.id}/result" if has_result else None
+        facts = {name: job.arguments.get(name) for name in ("since", "until", "count", "size")}
+        # Whether there is a result is known without loading it.
+        result = f"/api/jobs/{job.id}/result" if job.kind in REQUESTABLE and job.state == "done" else None
         return cls.model_validate(job, update={"mail": job.arguments.get("template"), "result": result, **facts})
 
 
