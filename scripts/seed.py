@@ -62,7 +62,7 @@ from app.core.scopes import ADMIN, ROLES
 from app.core.settings import Settings, get_settings
 from app.models.audit import record
 from app.models.base import utcnow
-from app.models.oauth_client import DOCS_REDIRECT, OAuthClient, OAuthClientCreate
+from app.models.oauth_client import OAuthClient, OAuthClientCreate
 from app.models.types import email_address
 from app.models.user import Role, User
 from scripts.demo import DEMO_ACCOUNT, load_demo, refuse_demo_account
@@ -116,7 +116,7 @@ def load_roles(settings: Settings, *, overwrite: bool = False) -> None:
 
 def _load_docs_client(session: Session, settings: Settings) -> None:
     """Register Swagger UI, at PUBLIC_URL and on this machine."""
-    uris = [f"{url}{DOCS_REDIRECT}" for url in (settings.public_url, "http://127.0.0.1", "http://[::1]")]
+    uris = [f"{url}/static/docs-signed-in.html" for url in (settings.public_url, "http://127.0.0.1", "http://[::1]")]
     values = {"id": "swagger", "name": "API documentation", "redirect_uris": uris}
     insert_missing(session, OAuthClient, created_at=utcnow(), **values)
     client = session.get_one(OAuthClient, "swagger")

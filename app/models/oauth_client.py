@@ -10,7 +10,6 @@ from sqlmodel import JSON, Field, SQLModel
 from app.models.base import Body, SortedName, described, utcnow
 from app.models.types import UtcTime, line
 
-DOCS_REDIRECT = "/static/docs-signed-in.html"  # of Swagger UI, whose client is `swagger`
 CLIENT_ID = r"^[A-Za-z0-9._~-]{1,100}$"
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:[A-Za-z0-9._~!$&'()*+,;=:@/?%\[\]-]+", re.ASCII)  # RFC 3986, without a fragment
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)

@@ -1,6 +1,5 @@
 """Accounts: roles, users, and their identities at an external provider."""
 
-import sys
 from typing import Annotated, Literal, get_args
 from uuid import UUID
 
@@ -148,7 +147,7 @@ class UserFilter(SQLModel):
     def conditions(self) -> list[ColumnElement[bool]]:
         conditions = equal(User, self)
         if self.search is not None:
-            last = f"{self.search}{chr(sys.maxunicode)}"  # a range, so that % and _ mean themselves
+            last = f"{self.search}\U0010ffff"  # the last code point: a range, so that % and _ mean themselves
             address = col(User.email).between(self.search.lower(), last.lower())
             conditions.append(address | col(User.folded_name).between(func.lower(self.search), func.lower(last)))
         if self.role is not None:
@@ -179,14 +178,13 @@ class EmailChange(EmailBody):
     current_password: Password
 
 
+Related = Annotated[Plain, StringConstraints(max_length=MAX_EMAIL)]
+_RELATED = "What it must not be made from, such as the person's address and name."
+
+
 class PasswordCheck(Body):
     password: NewPassword
-    related: list[Annotated[Plain, StringConstraints(max_length=MAX_EMAIL)]] = described(
-        "What it must not be made from, such as the person's address and name.",
-        ["ada@example.com", "Ada"],
-        min_length=1,
-        max_length=5,
-    )
+    related: list[Related] = described(_RELATED, ["ada@example.com", "Ada"], min_length=1, max_length=5)
 
 
 class PasswordChange(Body):
