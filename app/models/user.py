@@ -1,6 +1,6 @@
 """Accounts: roles, users, and their identities at an external provider."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import MISSING, AfterValidator, StrictBool, StringConstraints, WithJsonSchema
@@ -13,14 +13,16 @@ from app.models.types import MAX_EMAIL, Email, Name, Plain, StoredEmail, UtcTime
 
 # Far above every password that the policy in app/accounts/passwords.py accepts.
 MAX_PASSWORD_INPUT = 1024
-Password = Annotated[
-    str,
-    StringConstraints(max_length=MAX_PASSWORD_INPUT, pattern=r"^[^\x00]*$"),
-    text_schema("Your current password.", "violet-tandem-harbor", maxLength=MAX_PASSWORD_INPUT),
-]
-NewPassword = Annotated[
-    Password, text_schema("The new password.", "copper-lantern-meadow", maxLength=MAX_PASSWORD_INPUT)
-]
+
+
+def _typed(example: str, description: str) -> tuple[Any, ...]:
+    """The constraints of a password as it was typed. The policy is checked where a password is set."""
+    limits = StringConstraints(max_length=MAX_PASSWORD_INPUT, pattern=r"^[^\x00]*$")
+    return limits, text_schema(description, example, maxLength=MAX_PASSWORD_INPUT)
+
+
+Password = Annotated[str, *_typed("violet-tandem-harbor", "Your current password.")]
+NewPassword = Annotated[str, *_typed("copper-lantern-meadow", "The new password.")]
 
 
 def _known_scope(value: str) -> str:
