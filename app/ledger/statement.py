@@ -9,8 +9,7 @@ from app.core.templating import render
 from app.ledger import csv_format
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
-from app.models.operation import OperationPublic
-from app.models.period import Period
+from app.models.operation import OperationPublic, Period
 from app.models.types import format_amount
 
 FILES = {"statement.csv": "csv", "statement.html": "html"}  # by name, with the subtype of text/

@@ -7,7 +7,7 @@ from pydantic import StrictBool
 from sqlmodel import JSON, CheckConstraint, Field, Index, LargeBinary, SQLModel, String, UniqueConstraint, text
 
 from app.models.base import Body, described, utcnow, uuid7
-from app.models.period import Period
+from app.models.operation import Period
 from app.models.types import UtcTime
 
 JobKind = Literal["mail", "statement", "export", "purge"]

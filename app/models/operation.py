@@ -1,16 +1,17 @@
-"""Operations: the ledger's rows, the schemas of its API, and the responses stored for idempotency keys."""
+"""Operations: the ledger's rows, the schemas of its API, periods, and the responses stored for idempotency keys."""
 
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import MISSING
+from pydantic import MISSING, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint, bindparam, col, text
 
 from app.core.dialects import ExactDecimal
 from app.core.etags import etag
 from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
-from app.models.period import Period
-from app.models.types import Amount, Timestamp, UtcTime, line, text_schema
+from app.models.types import Amount, Bound, Timestamp, UtcTime, line, text_schema
 
 MAX_TEXT = 50
 
@@ -111,6 +112,44 @@ class Changes(SQLModel):
     changes: list[Change] = Field(description="Apply them in this order.")
     next: Revision = Field(description="The `since` of the next request.")
     more: bool = Field(description="Whether there are more changes already.")
+
+
+_BOUND = "A date and time with an offset, or a day (its first moment in UTC)"
+_DAY = timedelta(days=1)
+_SECOND_DAY = datetime.min.replace(tzinfo=UTC) + _DAY  # an earlier end has no day before it
+
+
+class Period(SQLModel):
+    """A period of operations: the parameters `from` and `to`, and the words in which documents and pages name it."""
+
+    since: Bound | None = Field(default=None, alias="from", description=f"{_BOUND}, inclusive.")
+    until: Bound | None = described(f"{_BOUND}, exclusive. Later than `from`.", "2023-11-01", default=None, alias="to")
+
+    @field_validator("until")
+    @classmethod
+    def _is_later(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
+        since = info.data.get("since")
+        if since and until and until <= since:
+            raise PydanticCustomError("period_backwards", "Choose an end after the start.")
+        return until
+
+    def in_words(self) -> str:
+        """The period as a person would say it, in UTC. It ends with its last day: before February 1 is January."""
+        style, back = self._style()
+        start = self.since and self.since.strftime(style)
+        end = self.until and (max(self.until, _SECOND_DAY) - back).strftime(style)
+        if start and end:
+            return start if start == end else f"{start} to {end}"
+        return f"From {start}" if start else f"Until {end}" if end else "Everything"
+
+    def _style(self) -> tuple[str, timedelta]:
+        """The shortest format that is exact for these bounds, and how far before the end the last day is."""
+        bounds = [bound for bound in (self.since, self.until) if bound]
+        if any(bound.time() != time() for bound in bounds):
+            return "%B %-d, %Y, %H:%M", timedelta()
+        if any(bound.day > 1 for bound in bounds):
+            return "%B %-d, %Y", _DAY
+        return ("%B %Y" if any(bound.month > 1 for bound in bounds) else "%Y"), _DAY
 
 
 class OperationFilter(Period):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.models.base import utcnow
 from app.models.chat import LOBBY
-from app.models.period import Period
+from app.models.operation import Period
 from app.pages.api_client import call_api, get_json
 from app.pages.forms import Form
 from app.pages.rendering import ME, form_of, page, pass_on, read_list, redirect

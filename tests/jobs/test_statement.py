@@ -13,8 +13,7 @@ import pytest
 
 from app.jobs.export import BATCH
 from app.ledger.statement import CSV, PAGE, make_statement, read_file
-from app.models.operation import OperationPublic
-from app.models.period import Period
+from app.models.operation import OperationPublic, Period
 from tests.support.assertions import assert_problem
 from tests.support.jobs import OwnJobs
 from tests.support.ledgers import Ledger

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.models.period import Period
+from app.models.operation import Period
 from app.pages.jobs_and_chat import named_period
 from tests.support.cookie_browser import Browser, let_pass
 from tests.support.html import Elements, submit
