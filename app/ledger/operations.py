@@ -23,7 +23,6 @@ from app.core import etags
 from app.core.dialects import ExactDecimal
 from app.core.errors import InvalidToken, OperationNotFound, PreconditionFailed, ResyncRequired, found
 from app.core.row_reader import read_rows
-from app.models.base import from_rows
 from app.models.operation import (
     FILTERS,
     Change,
@@ -69,7 +68,7 @@ def read_batch(
     session: Session, owner_id: UUID, filters: OperationFilter, after: Sequence[str] | None
 ) -> tuple[list[OperationPublic], list[str] | None]:
     """The next operations of a list of any length, and the position of the last one; None if no more follow."""
-    rows = from_rows(OperationPublic, read_rows(session, *list_query(owner_id, filters, after, BATCH)))
+    rows = [OperationPublic.from_row(row) for row in read_rows(session, *list_query(owner_id, filters, after, BATCH))]
     return rows, position(rows[-1]) if len(rows) == BATCH else None
 
 

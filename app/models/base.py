@@ -2,11 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import MISSING, BaseModel, ConfigDict
@@ -66,8 +65,6 @@ def described(description: str, example: Any, **settings: Any) -> Any:
     return Field(description=description, schema_extra={"examples": [example]}, **settings)
 
 
-Model = TypeVar("Model", bound=SQLModel)
-
 # An example of a refresh token, and of the token in a mailed link.
 OPAQUE_EXAMPLE = "AVwBk1sOfBpwAIAAASNFZ4mrAAAAAQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 MAX_ID = 2**63 - 1
@@ -94,24 +91,6 @@ def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]
     """A condition for each filter that is set and is named like a column: the column equals it."""
     given = [(name, value) for name, value in filters if value is not None and name in table.model_fields]
     return [col(getattr(table, name)) == value for name, value in given]
-
-
-def from_rows(model: type[Model], rows: Iterable[dict[str, Any]]) -> list[Model]:
-    """Rows from the database as objects of `model`. Each row has all of its fields, and is not validated again.
-
-    Pydantic's model_construct() also handles rows that lack fields, and takes eight times as long.
-    """
-    names = set(model.model_fields)
-    return [_instance(model, row, names) for row in rows]
-
-
-def _instance(model: type[Model], row: dict[str, Any], names: set[str]) -> Model:
-    instance = object.__new__(model)
-    object.__setattr__(instance, "__dict__", row)
-    object.__setattr__(instance, "__pydantic_fields_set__", names)
-    object.__setattr__(instance, "__pydantic_extra__", None)
-    object.__setattr__(instance, "__pydantic_private__", None)
-    return instance
 
 
 def all_tables() -> list[Table]:

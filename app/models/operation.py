@@ -1,7 +1,7 @@
 """Operations: the ledger's rows, the schemas of its API, periods, and the responses stored for idempotency keys."""
 
 from datetime import UTC, datetime, time, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import MISSING, ValidationInfo, field_validator
@@ -93,6 +93,22 @@ class OperationPublic(OperationBase):
     @property
     def etag(self) -> str:
         return etag(self.owner_id, self.revision)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Self:
+        """The operation in a row of the database that has all of the fields. It is not validated again.
+
+        Pydantic's model_construct() also handles rows that lack fields, and takes eight times as long.
+        """
+        operation = object.__new__(cls)
+        object.__setattr__(operation, "__dict__", row)
+        object.__setattr__(operation, "__pydantic_fields_set__", _PUBLIC_FIELDS)
+        object.__setattr__(operation, "__pydantic_extra__", None)
+        object.__setattr__(operation, "__pydantic_private__", None)
+        return operation
+
+
+_PUBLIC_FIELDS = set(OperationPublic.model_fields)  # one set for all operations: a set for each takes longer
 
 
 class Change(PartialOperation):

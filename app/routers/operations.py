@@ -23,7 +23,7 @@ from app.http.openapi import Responses, located, problems
 from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, respond_once
-from app.models.base import from_rows, utcnow
+from app.models.base import utcnow
 from app.models.operation import Changes, ChangesQuery, OperationCreate, OperationPublic, OperationUpdate, Total
 
 router = Router(prefix="/api/operations", tags=["operations"])
@@ -58,7 +58,7 @@ async def list_operations(
     response.headers["ETag"] = tag
     query = operations.list_query(me.user_id, filters, page.position, page.limit + 1)
     rows = await services.database.list_reader.all(*query)  # short pages are read on the event loop
-    return page.cut(from_rows(OperationPublic, rows), operations.position)
+    return page.cut([OperationPublic.from_row(row) for row in rows], operations.position)
 
 
 @router.post("", status_code=201, response_model=OperationPublic, responses=_CREATED)
