@@ -149,13 +149,13 @@ class SessionSnapshot(Principal):
 
         A generation ahead of the row's, with a good MAC, means that the database was restored from a backup.
         """
+        is_parent = presented == self.parent_generation
         if presented >= self.generation:
             return "rotate"
-        if presented == self.parent_generation:
-            if arrived - self.rotated_at <= grace:
-                return "repeat"
-            if not self.confirmed:
-                return "replace"
+        if is_parent and arrived - self.rotated_at <= grace:
+            return "repeat"
+        if is_parent and not self.confirmed:
+            return "replace"
         return "reuse"
 
     def is_superseded(self, generation: int) -> bool:
