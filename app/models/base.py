@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import MISSING, BaseModel, ConfigDict
 from sqlalchemy import ColumnElement
-from sqlmodel import BigInteger, Field, Integer, SQLModel, String, Table, col
+from sqlmodel import BigInteger, Field, Index, Integer, SQLModel, String, Table, col, text
 
 from app.models.types import MAX_EMAIL
 
@@ -75,6 +75,11 @@ BigId = BigInteger().with_variant(Integer(), "sqlite")
 # Ordered by code point on both databases, whatever their locale, so that a list and its cursors agree everywhere.
 SortedName = String(100).with_variant(String(100, collation="C"), "postgresql")
 SortedAddress = String(MAX_EMAIL).with_variant(String(MAX_EMAIL, collation="C"), "postgresql")
+
+
+def partial_index(condition: str, *columns: str) -> Index:
+    """An index of the rows that meet the condition, on both databases."""
+    return Index(None, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
 # The options of every relationship: reading one that the query has not loaded is an error, never another query.

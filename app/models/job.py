@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import StrictBool
-from sqlmodel import JSON, CheckConstraint, Field, Index, LargeBinary, SQLModel, String, UniqueConstraint, text
+from sqlmodel import JSON, CheckConstraint, Field, Index, LargeBinary, SQLModel, String, UniqueConstraint
 
-from app.models.base import Body, described, utcnow, uuid7
+from app.models.base import Body, described, partial_index, utcnow, uuid7
 from app.models.operation import Period
 from app.models.types import UtcTime
 
@@ -20,7 +20,6 @@ Count = Annotated[int, Field(schema_extra={"examples": [12]})]
 REQUESTABLE = ("statement", "export")
 UNFINISHED = ("waiting", "running")
 _WORD = String(20)
-_UNFINISHED = text("finished_at IS NULL")
 
 
 def _one_of(column: str, values: Any) -> CheckConstraint:
@@ -57,7 +56,7 @@ class Job(JobBase, table=True):
         _one_of("state", JobState),
         Index(None, "owner_id", "id"),
         Index(None, "finished_at"),
-        Index(None, "state", "due_at", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+        partial_index("finished_at IS NULL", "state", "due_at"),
     )
 
     name: str | None = Field(default=None, max_length=50)

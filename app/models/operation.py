@@ -6,11 +6,11 @@ from uuid import UUID
 
 from pydantic import MISSING, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint, bindparam, col, text
+from sqlmodel import JSON, BigInteger, Field, Index, SQLModel, UniqueConstraint, bindparam, col
 
 from app.core.dialects import ExactDecimal
 from app.core.etags import etag
-from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, utcnow
+from app.models.base import MAX_ID, MAX_PAGE, BigId, Body, Id, described, partial_index, utcnow
 from app.models.types import Amount, Bound, Timestamp, UtcTime, line, text_schema
 
 MAX_TEXT = 50
@@ -27,13 +27,11 @@ _DATE = "When it was done."
 _OWNER = "The account that it belongs to."
 _CREATED = "When it was recorded."
 _UPDATED = "When it was last changed."
-_NOT_DELETED = text("deleted_at IS NULL")
-_DELETED = text("deleted_at IS NOT NULL")
 
 
 def _list_index(*filters: str) -> Index:
     """An index for a list: the columns that it filters by, then its order. Tombstones are left out."""
-    return Index(None, "owner_id", *filters, "date", "id", sqlite_where=_NOT_DELETED, postgresql_where=_NOT_DELETED)
+    return partial_index("deleted_at IS NULL", "owner_id", *filters, "date", "id")
 
 
 class OperationBase(SQLModel):
@@ -54,7 +52,7 @@ class Operation(OperationBase, table=True):
         _list_index("type"),
         _list_index("instrument_type"),
         _list_index("figi"),
-        Index(None, "deleted_at", sqlite_where=_DELETED, postgresql_where=_DELETED),
+        partial_index("deleted_at IS NOT NULL", "deleted_at"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)

@@ -6,14 +6,13 @@ from uuid import UUID
 
 from pydantic import MISSING, StrictBool
 from sqlalchemy import ColumnElement
-from sqlmodel import Field, Index, SQLModel, col, text
+from sqlmodel import Field, Index, SQLModel, col
 
-from app.models.base import BigId, Body, Id, equal, utcnow
+from app.models.base import BigId, Body, Id, equal, partial_index, utcnow
 from app.models.types import Name, UtcTime, line
 
 Title = Annotated[str, *line(200, "Water the plants", "What is to be done.")]
 _ASSIGNEE = "An active user, see `/tasks/assignees`; null: nobody is assigned."
-_OPEN = text("closed_at IS NULL")
 
 
 class TaskBase(SQLModel):
@@ -26,7 +25,7 @@ class Task(TaskBase, table=True):
     __table_args__ = (
         Index(None, "author_id", "id"),
         Index(None, "assignee_id", "id"),
-        Index(None, "id", postgresql_where=_OPEN, sqlite_where=_OPEN),
+        partial_index("closed_at IS NULL", "id"),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
