@@ -19,7 +19,7 @@ Count = Annotated[int, Field(schema_extra={"examples": [12]})]
 # The kinds that users start, watch and cancel themselves. The others belong to the service.
 REQUESTABLE = ("statement", "export")
 UNFINISHED = ("waiting", "running")
-_WORD = String(20)
+_WORD = String(20)  # the column of a kind, a queue or a state
 
 
 def _one_of(column: str, values: Any) -> CheckConstraint:
