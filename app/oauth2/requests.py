@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
-import pydantic
-from pydantic import MISSING, SecretStr
-from sqlmodel import Field, Session, SQLModel
+from pydantic import MISSING, Field, SecretStr
+from sqlmodel import Session, SQLModel
 
 from app.core.errors import UnknownClient, found
 from app.core.oauth_errors import InvalidRequest, InvalidScope, OAuthError, UnsupportedResponseType, oauth_error
@@ -17,11 +16,10 @@ from app.models.base import described
 from app.models.oauth_client import CLIENT_ID, OAuthClient
 from app.models.refresh_token import MAX_LABEL, SessionSnapshot
 
-_MAX_PARAMETERS = 50
 _CLIENT_ID = "Code grant: the app's id. Refresh grant: as at the sign-in, or none. Password grant: any label."
 
-Username = Annotated[str, pydantic.Field(description="Your e-mail address.", examples=["ada@example.com"])]
-DeviceName = Annotated[str, pydantic.Field(description="Its name in the list of sessions.", examples=["Ada's phone"])]
+Username = Annotated[str, Field(description="Your e-mail address.", examples=["ada@example.com"])]
+DeviceName = Annotated[str, Field(description="Its name in the list of sessions.", examples=["Ada's phone"])]
 
 
 class _CodeAndRefresh(SQLModel):
@@ -71,7 +69,7 @@ PARAMETERS = frozenset({*TokenForm.model_fields, *RevocationForm.model_fields, "
 def parse_form(body: bytes) -> dict[str, str]:
     """Parse a form by RFC 6749 appendix B: UTF-8, no parameter twice, empty ones dropped; else InvalidRequest."""
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=50)
     except ValueError:
         raise InvalidRequest("The body is not a form in UTF-8.") from None
     names = [name for name, _ in pairs if name in PARAMETERS]
@@ -128,10 +126,8 @@ class RotationRequest:
 
 # ---- Authorization requests: RFC 6749 section 4.1.1, RFC 7636 section 4.3 ----
 
-_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-_AUTHORIZATION_PARAMETERS = frozenset(
-    ("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method")
-)
+# Their parameters. All others are ignored.
+_EXPECTED = {"response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +155,7 @@ class AuthorizationRequest:
         if response_type != "code":
             raise UnsupportedResponseType
         method, challenge = (self.parameters.get(name, "") for name in ("code_challenge_method", "code_challenge"))
-        if method != "S256" or not _CHALLENGE.fullmatch(challenge):
+        if method != "S256" or not re.fullmatch(r"[A-Za-z0-9_-]{43}", challenge):
             raise InvalidRequest("PKCE is required: code_challenge, with code_challenge_method S256.")
         if "scope" in self.parameters:
             parse_scope(self.parameters["scope"])
@@ -182,7 +178,7 @@ class AuthorizationRequest:
 
 def read_authorization_request(session: Session, query: str) -> AuthorizationRequest:
     """The request in a query, or UnknownClient, after which no redirect is allowed (RFC 6749 section 4.1.2.1)."""
-    sent = {name: values for name, values in parse_qs(query).items() if name in _AUTHORIZATION_PARAMETERS}
+    sent = {name: values for name, values in parse_qs(query).items() if name in _EXPECTED}
     parameters = {name: values[0] for name, values in sent.items() if len(values) == 1}
     client_id, redirect_uri = (parameters.get(name, "") for name in ("client_id", "redirect_uri"))
     client = session.get(OAuthClient, client_id) if re.fullmatch(CLIENT_ID, client_id) else None
