@@ -4,6 +4,7 @@ A session is one refresh_token row. Its tokens are derived, not stored: generati
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_urlsafe
 
@@ -43,8 +44,7 @@ class AuthorizationServer(ResourceServer):
         snapshot = read_session(session, row.id)
         if snapshot is None or not snapshot.is_live(now):
             raise InvalidGrant
-        scopes = scope_of_pair(snapshot, None)
-        return self._pair(snapshot, snapshot.generation, scopes, now, in_cookie=sign_in.in_cookie)
+        return self._pair(snapshot, scope_of_pair(snapshot, None), now, in_cookie=sign_in.in_cookie)
 
     def renew_cookie(self, session: Session, caller: Caller, now: datetime) -> TokenPair:
         """Extend the idle limit, never past the absolute one, and mint an access token that expires with it."""
@@ -52,15 +52,11 @@ class AuthorizationServer(ResourceServer):
         idle = self._idle_limit(now, snapshot.absolute_expires_at)
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._read_caller(session, caller.claims, now).session
-        return self._pair(snapshot, caller.claims.generation, snapshot.scopes(), now, in_cookie=True)
+        same_generation = replace(snapshot, generation=caller.claims.generation)
+        return self._pair(same_generation, snapshot.scopes(), now, in_cookie=True)
 
-    def issue_code(
-        self, session: Session, sign_in: SignIn, binding: CodeBinding, *, authenticated_at: datetime, now: datetime
-    ) -> str:
-        """An authorization code (RFC 6749 section 4.1.2): the token of generation 0 of a session that begins with it.
-
-        `authenticated_at` is when the person signed in to the browser.
-        """
+    def issue_code(self, session: Session, sign_in: SignIn, binding: CodeBinding, now: datetime) -> str:
+        """An authorization code (RFC 6749 section 4.1.2): the token of generation 0, with which a session begins."""
         row = insert_session(
             session,
             sign_in,
@@ -68,7 +64,6 @@ class AuthorizationServer(ResourceServer):
             generation=0,
             idle_expires_at=now + CODE_TTL,
             absolute_expires_at=now + self._settings.refresh_absolute_ttl,
-            authenticated_at=authenticated_at,
             redirect_uri=binding.redirect_uri,
             code_challenge=binding.code_challenge,
         )
@@ -84,8 +79,7 @@ class AuthorizationServer(ResourceServer):
         row = found(session.get(RefreshToken, presented.id), InvalidGrant)
         if presented.number or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
-        if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime
-            raise InvalidGrant
+        found(session.get(OAuthClient, row.client_id), InvalidGrant)  # unless it was removed in the meantime
         known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
         while binding != known:  # until the session is revoked, here or by another request
             snapshot = self._verified_session(session, presented)
@@ -112,7 +106,7 @@ class AuthorizationServer(ResourceServer):
             action = snapshot.rotation_action(presented.number, arrived=rotation.arrived, grace=grace)
             match action:
                 case "repeat":
-                    return self._pair(snapshot, snapshot.generation, granted, now, in_cookie=False)
+                    return self._pair(snapshot, granted, now, in_cookie=False)
                 case "rotate":
                     generation = presented.number + 1
                     idle = self._idle_limit(now, snapshot.absolute_expires_at)
@@ -127,7 +121,7 @@ class AuthorizationServer(ResourceServer):
             times = {"rotated_at": now, "last_used_at": now}
             if compare_and_swap(session, snapshot, generation=generation, confirmed=False, **times, **changes):
                 self._note_rotation(session, snapshot, action)
-                return self._pair(snapshot, generation, granted, now, in_cookie=False)
+                return self._pair(replace(snapshot, generation=generation), granted, now, in_cookie=False)
 
     def _note_rotation(self, session: Session, before: SessionSnapshot, action: RotationAction) -> None:
         """Count the rotation. Redeeming a code is a sign-in, which the audit log has too."""
@@ -144,9 +138,8 @@ class AuthorizationServer(ResourceServer):
 
         Unknown tokens are ignored.
         """
-        presented = parse_signed(token)
         try:
-            if presented is not None:
+            if presented := parse_signed(token):
                 snapshot = self._verified_session(session, presented)
                 session_id, user_id = snapshot.id, snapshot.user_id
             else:
@@ -187,16 +180,15 @@ class AuthorizationServer(ResourceServer):
 
     # ---- Minting ----
 
-    def _pair(
-        self, snapshot: SessionSnapshot, generation: int, scopes: frozenset[str], now: datetime, *, in_cookie: bool
-    ) -> TokenPair:
-        """Mint a token pair. Browsers get only the access token, in a cookie that lives as long as an idle session."""
+    def _pair(self, snapshot: SessionSnapshot, scopes: frozenset[str], now: datetime, *, in_cookie: bool) -> TokenPair:
+        """Mint the token pair of the snapshot's generation. Browsers get only the access token, in a cookie that lives
+        as long as an idle session."""
         ttl = self._settings.refresh_idle_ttl if in_cookie else self._settings.access_token_ttl
         expires_at = min(now + ttl, snapshot.absolute_expires_at)
         claims = AccessClaims(
             subject=snapshot.user_id,
             session_id=snapshot.id,
-            generation=generation,
+            generation=snapshot.generation,
             client_id=snapshot.client_id,
             scope=" ".join(in_order(scopes)),
             auth_time=int(snapshot.authenticated_at.timestamp()),
@@ -209,7 +201,7 @@ class AuthorizationServer(ResourceServer):
             access_token=self._signers.access.mint(claims),
             expires_in=claims.expires_at - claims.issued_at,
             scope=claims.scope,
-            refresh_token=self._signers.refresh.sign(snapshot.id, generation, snapshot.secret),
+            refresh_token=self._signers.refresh.sign(snapshot.id, snapshot.generation, snapshot.secret),
         )
 
     def _idle_limit(self, now: datetime, absolute_limit: datetime) -> datetime:

@@ -41,6 +41,7 @@ class SignIn:
 
     `auth_epoch` was read together with the verified password. `method` is for the audit log; None is no sign-in, but
     a session in place of another one. `in_cookie`: a browser keeps the access token in a cookie, and gets no other.
+    `authenticated_at` is when the person signed in to the browser, if that was before.
     """
 
     user_id: UUID
@@ -49,6 +50,7 @@ class SignIn:
     scope: str | None = None
     method: Literal["password", "cookie", "provider"] | None = None
     in_cookie: bool = False
+    authenticated_at: datetime | None = None
 
 
 # ---- The authentication query ----
@@ -85,9 +87,7 @@ _IDENTITIES = _snapshots(
     col(Identity.synced_at).label("rotated_at"),
     col(User.auth_epoch).label("auth_epoch"),
 )
-_IDENTITY = _IDENTITIES.where(
-    col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject")
-)
+_PERSON = _IDENTITIES.where(col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject"))
 
 
 # ---- Reading ----
@@ -105,7 +105,7 @@ def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
 
 def read_identity(session: Session, *, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
-    return snapshot(read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject}))
+    return snapshot(read_rows(session, _PERSON, {"issuer": issuer, "subject": subject}))
 
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
@@ -153,6 +153,7 @@ def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: 
         rotated_at=now,
         created_at=now,
         last_used_at=now,
+        authenticated_at=sign_in.authenticated_at,
         **columns,
     )
     session.add(row)
@@ -163,8 +164,7 @@ def insert_session(session: Session, sign_in: SignIn, now: datetime, **columns: 
 def compare_and_swap(session: Session, read: SessionSnapshot, **changes: Any) -> bool:
     """Change the row if it is still as it was read. After False, read it and decide again."""
     known = {"id_": read.id, "generation_": read.generation, "confirmed_": read.confirmed}
-    statement = _compare_and_swap_statement(frozenset(changes))
-    return session.exec(statement, params={**known, **changes}).rowcount == 1
+    return session.exec(_compare_and_swap_statement(frozenset(changes)), params={**known, **changes}).rowcount == 1
 
 
 @cache  # a statement built for each request takes 1 ms, this one 0.2

@@ -15,8 +15,6 @@ from app.models.refresh_token import SessionSnapshot
 from app.oauth2.access_tokens import AccessClaims, Signers
 from app.oauth2.refresh_tokens import compare_and_swap, read_session
 
-_DAY = 24 * 60 * 60  # seconds
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -56,17 +54,15 @@ class Caller:
             return False
         age, half = now.timestamp() - claims.issued_at, (claims.expires_at - claims.issued_at) / 2
         may_live_longer = claims.expires_at < int(self.session.absolute_expires_at.timestamp())
-        return age >= _DAY or (age >= half and may_live_longer)
+        return age >= 24 * 60 * 60 or (age >= half and may_live_longer)
 
 
 class ResourceServer:
     """Verifies access tokens, and revokes the session of a token that two parties hold. Methods take a database session
     and, if a rule depends on it, the time; only `confirm_use` and the revocation commit."""
 
-    def __init__(
-        self, settings: Settings, signers: Signers, on_reuse: Callable[[Session, SessionSnapshot], None]
-    ) -> None:
-        self._settings, self._signers, self._on_reuse = settings, signers, on_reuse
+    def __init__(self, settings: Settings, signers: Signers, alert: Callable[[Session, SessionSnapshot], None]) -> None:
+        self._settings, self._signers, self._alert = settings, signers, alert
 
     def caller(self, claims: AccessClaims, snapshot: SessionSnapshot | None, now: datetime) -> Caller:
         """The caller with a verified access token, given the session that it names. Call `confirm_use` next if
@@ -96,7 +92,7 @@ class ResourceServer:
         """Revoke this one session, and commit: the error that follows would roll the revocation back."""
         if not compare_and_swap(session, snapshot, revoked_at=now, revoke_reason="reuse"):
             return False
-        self._on_reuse(session, snapshot)
+        self._alert(session, snapshot)
         record(session, "token-reused", user_id=snapshot.user_id, session_id=snapshot.id)
         session.commit()
         metrics.count("thefts")

@@ -79,7 +79,7 @@ async def _issue_code(request: Request, oauth_request: AuthorizationRequest, me:
     services = services_of(request)
     device = device_of(request, {"client_id": oauth_request.client.id})
     device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:MAX_LABEL])
-    sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope)
-    issue, binding = services.authorization_server.issue_code, oauth_request.binding
     since = me.session.authenticated_at
-    return await services.database.write(request, issue, sign_in, binding, authenticated_at=since, now=utcnow())
+    sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope, authenticated_at=since)
+    issue, binding = services.authorization_server.issue_code, oauth_request.binding
+    return await services.database.write(request, issue, sign_in, binding, utcnow())

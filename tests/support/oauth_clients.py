@@ -72,8 +72,9 @@ class App:
         with Session(self.muster.engine) as session:
             user = find_user_by_email(session, account.email)
             assert user is not None
-            sign_in, now = SignIn(user.id, user.auth_epoch, device), utcnow()
-            codes = [server.issue_code(session, sign_in, binding, authenticated_at=now, now=now) for _ in range(number)]
+            now = utcnow()
+            sign_in = SignIn(user.id, user.auth_epoch, device, authenticated_at=now)
+            codes = [server.issue_code(session, sign_in, binding, now) for _ in range(number)]
             session.commit()
         return codes
 
