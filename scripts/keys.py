@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from app.core.crypto import HS256, JWKS_MAX_AGE, derive_keys, public_jwk, read_private_key
 from app.core.settings import DATA, Settings, get_settings
-from app.oauth2.access_tokens import SKEW, hmac_key
+from app.oauth2.access_tokens import SKEW
+from app.oauth2.jwts import hmac_key
 
 BITS = 3072  # NIST SP 800-57 part 1, table 4: 128 bits of strength, good beyond 2030
 

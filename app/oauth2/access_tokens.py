@@ -1,21 +1,18 @@
 """Access tokens as signed JWTs (RFC 9068, RFC 8725)."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from jose import jwk, jws
 from pydantic import BaseModel, Field, ValidationError
 
-from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys, public_jwk, read_private_key
+from app.core.crypto import HS256, TokenSigner, ValueSigner, derive_keys
 from app.core.errors import InvalidToken, found
 from app.models.user import LINK_KINDS
-from app.oauth2.jwts import VerifyingKey, parse_jwt
+from app.oauth2.jwts import hmac_key, parse_jwt, rsa_key
 
 AUDIENCE = "muster"
 SKEW = timedelta(seconds=60)
@@ -24,7 +21,7 @@ ACCESS_TOKEN_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 section 4
 NumericDate = Annotated[int, Field(ge=0, le=253_402_300_799)]
 
 
-class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
+class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True, serialize_by_alias=True):
     """The claims of an access token (RFC 9068 section 2.2; `sid` and `gen` are ours). Times are whole seconds, UTC."""
 
     subject: Annotated[UUID, Field(alias="sub", strict=False)]
@@ -50,27 +47,8 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True):
 
     def is_current(self, now: datetime) -> bool:
         """Whether it is neither expired nor early (RFC 7519 sections 4.1.4 to 4.1.6), allowing for clock skew."""
-        moment, skew = now.timestamp(), SKEW.total_seconds()
-        started = moment + skew >= max(self.not_before, self.issued_at)
-        return started and moment < self.expires_at + skew
-
-
-@dataclass(frozen=True, slots=True)
-class _SigningKey(VerifyingKey):
-    """A key that signs too, with this object of python-jose."""
-
-    signing: Any
-
-
-def hmac_key(key: bytes) -> _SigningKey:
-    parsed = jwk.construct(key, "HS256")
-    return _SigningKey(hashlib.sha256(key).hexdigest()[:16], "HS256", {}, parsed, parsed)
-
-
-def _rsa_key(path: Path) -> _SigningKey:
-    key = read_private_key(path)
-    public, signing = public_jwk(key.public_key()), jwk.construct(key, "RS256")
-    return _SigningKey(public["kid"], "RS256", public, signing.public_key(), signing)
+        latest, earliest = (now + SKEW).timestamp(), (now - SKEW).timestamp()  # as the issuer's clock may show it
+        return max(self.not_before, self.issued_at) <= latest and earliest < self.expires_at
 
 
 class AccessTokenSigner:
@@ -83,7 +61,7 @@ class AccessTokenSigner:
 
     def __init__(self, secret_keys: Sequence[str], issuer: str, key_files: Sequence[Path] = ()) -> None:
         own = [hmac_key(key) for key in derive_keys(secret_keys, "access")]
-        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [_rsa_key(file)])]
+        keys = [key for file in (*key_files, HS256) for key in (own if file == HS256 else [rsa_key(file)])]
         self._keys = list({key.id: key for key in keys}.values())  # without duplicates
         self._own = own[0]
         self.public_jwks = [key.public for key in self._keys if key.public]
@@ -93,12 +71,10 @@ class AccessTokenSigner:
 
     def mint(self, claims: AccessClaims) -> str:
         key = self._own if claims.in_cookie else self._keys[0]
-        headers = {"typ": "at+jwt", "kid": key.id}
-        return str(jws.sign(self.payload(claims), key.signing, headers=headers, algorithm=key.algorithm))
+        return key.sign(self.payload(claims), "at+jwt")
 
     def payload(self, claims: AccessClaims) -> dict[str, Any]:
-        own = claims.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return {"iss": self.issuer, "aud": AUDIENCE, **own}
+        return {"iss": self.issuer, "aud": AUDIENCE, **claims.model_dump(mode="json", exclude_defaults=True)}
 
     def verify(self, token: str, now: datetime | None) -> AccessClaims:
         """The claims, or InvalidToken. `now=None` skips the expiry check: revocation accepts expired tokens."""

@@ -17,7 +17,7 @@ from cachetools import LRUCache, TTLCache
 from app.core.errors import InvalidToken, ProviderUnavailable, found
 from app.core.settings import Settings
 from app.core.strict_json import parse
-from app.oauth2.jwts import MAX_LENGTH, VerifyingKey, parse_jwks, parse_jwt, select_keys
+from app.oauth2.jwts import MAX_LENGTH, JwtKey, parse_jwks, parse_jwt, select_keys
 from app.oidc.tokens import Profile, ProviderClaims, access_token_claims
 
 log = logging.getLogger("muster.oidc")
@@ -26,7 +26,7 @@ TIMEOUT = 5  # seconds that the provider may take to respond
 COOLDOWN = 5  # seconds between the end of one fetch, successful or not, and the next
 MAX_AGE = 3600  # seconds until keys are fetched again: a key that the provider withdrew is valid no longer than that
 
-_ParsedToken = tuple[dict[str, Any], ProviderClaims, VerifyingKey | None]  # its header, claims, and who signed it
+_ParsedToken = tuple[dict[str, Any], ProviderClaims, JwtKey | None]  # its header, claims, and who signed it
 
 
 class Provider:
@@ -46,7 +46,7 @@ class Provider:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=headers)
         self._metadata: dict[str, Any] = {}
-        self._keys: list[VerifyingKey] = []
+        self._keys: list[JwtKey] = []
         self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
         self._fetched_at = -math.inf  # the start of the fetch that returned these
         self._fetching: asyncio.Task[None] | None = None
@@ -131,7 +131,7 @@ class Provider:
         """The URL of one of the provider's endpoints, such as `token_endpoint`."""
         return str(found((await self.metadata()).get(name), ProviderUnavailable(retry_after=COOLDOWN)))
 
-    async def keys_for(self, header: dict[str, Any]) -> list[VerifyingKey]:
+    async def keys_for(self, header: dict[str, Any]) -> list[JwtKey]:
         """The keys that a JWT's header names, at least one.
 
         Raises InvalidToken if the provider has no such key, and ProviderUnavailable if it may have one: an
@@ -178,7 +178,7 @@ class Provider:
         finally:
             self._ended_at = monotonic()
 
-    async def _published(self) -> tuple[dict[str, Any], list[VerifyingKey]]:
+    async def _published(self) -> tuple[dict[str, Any], list[JwtKey]]:
         url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
         metadata = await self._request_json(url)
         if metadata["issuer"] != self.issuer:
