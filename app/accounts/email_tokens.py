@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.accounts.users import find_user, lock_user
 from app.core.crypto import parse_signed
 from app.core.errors import AlreadyConfirmed, InvalidLink, found
-from app.models.audit import EventName, record
+from app.models.audit import record
 from app.models.user import LINK_KINDS, LinkKind, User
 from app.oauth2.access_tokens import Signers
 
@@ -41,8 +41,7 @@ def redeem_verification(session: Session, signers: Signers, token: str, now: dat
     if kind == "email_change" and user.new_email:
         user.email, user.new_email = user.new_email, None
     user.is_verified = True
-    event: EventName = "email-changed" if user.email != former else "email-verified"
-    record(session, event, user_id=user.id, by_owner=True)
+    record(session, "email-changed" if user.email != former else "email-verified", user_id=user.id, by_owner=True)
     return user, former
 
 
@@ -67,10 +66,9 @@ def _authenticate(
                 raise InvalidLink(renewable=True)
             return kind, user
     if "verification" in kinds and user.is_verified:
-        epochs = range(user.auth_epoch, max(user.auth_epoch - REMEMBERED_EPOCHS, 0), -1)
-        bindings = [_binding(user, "verification", epoch) for epoch in epochs]
-        if any(signers.links["verification"].verify(presented, binding) for binding in bindings):
-            raise AlreadyConfirmed
+        for epoch in range(user.auth_epoch, max(user.auth_epoch - REMEMBERED_EPOCHS, 0), -1):
+            if signers.links["verification"].verify(presented, _binding(user, "verification", epoch)):
+                raise AlreadyConfirmed
     raise InvalidLink
 
 

@@ -29,8 +29,7 @@ class AccountLimits:
 
     def __init__(self, limit: str, redis_url: str | None) -> None:
         self._items = parse_many(limit)
-        storage = SharedStorage(redis_url) if redis_url else LocalStorage()
-        self._windows = MovingWindowRateLimiter(storage)
+        self._windows = MovingWindowRateLimiter(SharedStorage(redis_url) if redis_url else LocalStorage())
 
     def count_attempt(self, account: str, address: str, kind: str = "password") -> None:
         """Count one attempt; raise TooManyRequests if it is one too many for its networks."""

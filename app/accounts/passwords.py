@@ -48,9 +48,9 @@ def is_password(password: str, password_hash: str | None) -> bool:
     return password_hash is not None and _context.verify(normalize(password), password_hash)
 
 
-def check_policy(password: str, *, min_length: int, related: Sequence[str], field: str) -> None:
+def check_policy(password: str, *, related: Sequence[str], field: str) -> None:
     """Raise Invalid, with the reason, for a password that is too short, too long, common or made from `related`."""
-    text = normalize(password)
+    text, min_length = normalize(password), get_settings().password_min_length
     if len(text) < min_length:
         reason, kind = f"The password needs at least {min_length} characters.", "password_too_short"
     elif len(text) > MAX_LENGTH:
@@ -98,9 +98,8 @@ class PasswordHasher:
 
     async def check(self, password: str, *, related: Sequence[str], field: str, parties: Sequence[str]) -> None:
         """Raise Invalid at `field` if the policy rejects a new password."""
-        length = get_settings().password_min_length
         async with self._policy.enter(*parties):
-            await in_thread(check_policy, password, min_length=length, related=related, field=field)
+            await in_thread(check_policy, password, related=related, field=field)
 
     async def verify(self, password: str, password_hash: str | None, parties: Sequence[str]) -> tuple[bool, str | None]:
         """Whether the password matches, and a stronger hash to store, if any. Without a hash: False, after as long."""

@@ -43,8 +43,7 @@ def lock_user(session: Session, user_id: UUID) -> User | None:
 
     Lock the user before changing several of their sessions, so that two such changes cannot deadlock.
     """
-    locked = USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)
-    return session.exec(locked).one_or_none()
+    return session.exec(USERS.where(User.id == user_id).with_for_update(key_share=True, of=User)).one_or_none()
 
 
 # ---- Creating and changing ----
@@ -85,7 +84,6 @@ def change_role(session: Session, user: User, role: Role, **details: Any) -> Non
     """Give a locked user this role; `details` are for the audit log."""
     if role is not user.role:
         user.role = role
-        session.add(user)
         record(session, "role-changed", user_id=user.id, role=role.name, **details)
 
 
