@@ -22,7 +22,6 @@ from app.oidc.provider import Provider
 from app.oidc.tokens import ProviderClaims, id_token_claims
 
 LOGIN_TTL = timedelta(minutes=10)
-_SCOPE = "openid email profile"
 
 
 # These errors are shown by a page, which words them by their types, and never as a problem document.
@@ -73,7 +72,7 @@ class LoginFlow:
             "response_type": "code",
             "client_id": self._client_id,
             "redirect_uri": self._redirect_uri,
-            "scope": _SCOPE,
+            "scope": "openid email profile",
             "state": state,
             "nonce": login.nonce,
             "code_challenge": sha256_base64url(login.code_verifier),
@@ -98,18 +97,16 @@ class LoginFlow:
             raise SignInStale
         return login
 
-    async def finish(
-        self, login: PendingLogin, response: Mapping[str, str], now: datetime
-    ) -> tuple[ProviderClaims, str]:
-        """The person who signed in, and their access token for userinfo. `response` is the query of the redirect
-        (`code` and `iss`, or `error`)."""
+    async def finish(self, login: PendingLogin, query: Mapping[str, str], now: datetime) -> tuple[ProviderClaims, str]:
+        """The person who signed in, and their access token for userinfo. `query` is that of the redirect (`code` and
+        `iss`, or `error`)."""
         metadata = await self.provider.metadata()
         is_iss_sent = metadata.get("authorization_response_iss_parameter_supported") is True
-        if response.get("iss", None if is_iss_sent else self.provider.issuer) != self.provider.issuer:
+        if query.get("iss", None if is_iss_sent else self.provider.issuer) != self.provider.issuer:
             raise SignInFailed  # RFC 9207 section 2.4: the response of another provider
-        if "error" in response:
+        if "error" in query:
             raise SignInRefused
-        match await self._exchange(response.get("code", ""), login.code_verifier):
+        match await self._exchange(query.get("code", ""), login.code_verifier):
             case {"id_token": str(id_token), "access_token": str(access_token)}:
                 try:
                     return await self._validate(id_token, access_token, nonce=login.nonce, now=now), access_token
@@ -118,8 +115,8 @@ class LoginFlow:
                     raise SignInFailed from None
         raise SignInFailed  # the code was used before, has expired or belongs to another client: the log has the status
 
-    async def _exchange(self, code: str, code_verifier: str) -> dict[str, Any] | None:
-        """The token response (RFC 6749 section 4.1.3); None if the provider refuses the code."""
+    async def _exchange(self, code: str, code_verifier: str) -> dict[str, Any]:
+        """The token response (RFC 6749 section 4.1.3); empty if the provider refuses the code."""
         form = {
             "grant_type": "authorization_code",
             "code": code,

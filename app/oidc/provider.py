@@ -89,26 +89,22 @@ class Provider:
         """The person's profile from the token, or from userinfo (OpenID Connect Core section 5.3) if it has none."""
         if claims.profile.email:
             return claims.profile
-        userinfo = await self.request("userinfo_endpoint", {"Authorization": f"Bearer {token}"}) or {}
+        userinfo = await self.request("userinfo_endpoint", {"Authorization": f"Bearer {token}"})
         return Profile.model_validate(userinfo) if userinfo.get("sub") == claims.subject else claims.profile
 
-    async def request(
-        self, endpoint: str, headers: dict[str, str], form: dict[str, str] | None = None
-    ) -> dict[str, Any] | None:
-        """The response of an endpoint, None if it refuses the request; ProviderUnavailable for anything else."""
-        url = await self.endpoint(endpoint)
+    async def request(self, name: str, headers: dict[str, str], form: dict[str, str] | None = None) -> dict[str, Any]:
+        """The response of an endpoint, empty if it refuses the request; ProviderUnavailable for anything else."""
+        url = await self.endpoint(name)
         try:
-            return await self._request_json(url, headers, form)
+            return await self._read_json(url, headers, form)
         except Exception as error:  # whatever the provider does wrong
             status = getattr(getattr(error, "response", None), "status_code", 0)
-            log.warning("the identity provider's %s failed: %s", endpoint, status or type(error).__name__)
+            log.warning("the identity provider's %s failed: %s", name, status or type(error).__name__)
             if status in {400, 401, 403}:
-                return None
+                return {}
             raise ProviderUnavailable(retry_after=COOLDOWN) from None
 
-    async def _request_json(
-        self, url: str, headers: dict[str, str] | None = None, form: dict[str, str] | None = None
-    ) -> dict[str, Any]:
+    async def _read_json(self, url: str, headers: dict[str, str], form: dict[str, str] | None = None) -> dict[str, Any]:
         """The JSON object that `url` returns to a GET, or to a POST of `form`; an exception for anything else."""
         with anyio.fail_after(TIMEOUT):  # in all: the client's own timeout is one for each part
             response = await self._http.request("POST" if form else "GET", url, headers=headers, data=form)
@@ -179,11 +175,10 @@ class Provider:
             self._ended_at = monotonic()
 
     async def _published(self) -> tuple[dict[str, Any], list[JwtKey]]:
-        url = f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration"
-        metadata = await self._request_json(url)
+        metadata = await self._read_json(f"{self.issuer.removesuffix('/')}/.well-known/openid-configuration", {})
         if metadata["issuer"] != self.issuer:
             raise ValueError("its metadata names another issuer than OIDC_ISSUER")
-        return metadata, parse_jwks(await self._request_json(metadata["jwks_uri"]))
+        return metadata, parse_jwks(await self._read_json(metadata["jwks_uri"], {}))
 
 
 @lru_cache(maxsize=2048)  # every bearer token is parsed for it, our own included

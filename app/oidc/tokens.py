@@ -1,8 +1,9 @@
 """The claims of the identity provider's JWTs, validated as RFC 8725 advises."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeGuard
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -15,7 +16,6 @@ from app.models.types import Email, Name
 from app.oauth2.access_tokens import ACCESS_TOKEN_TYPES, AccessClaims
 from app.oauth2.jwts import Jwt
 
-_CLIENT = ("azp", "client_id", "cid")  # claims that name the client: RFC 9068 and most providers, Okta
 # Claims of ID tokens (OpenID Connect Core sections 2 and 3) and logout tokens.
 _NEVER_IN_ACCESS_TOKENS = {"nonce", "at_hash", "c_hash", "s_hash", "events"}
 # Placeholders for claims that only our own access tokens have. Nothing reads them: the database has session and user.
@@ -61,10 +61,15 @@ def access_token_claims(jwt: Jwt, issuer: str, settings: Settings) -> ProviderCl
     audiences = _audiences(payload, settings.oidc_audience_claim)
     if not _is_bearer_token(jwt, settings.oidc_token_mark) or settings.oidc_audience not in audiences:
         raise InvalidToken
-    client = next((payload[name] for name in _CLIENT if name in payload), None)
+    # The claim that names the client: azp at most providers, client_id in RFC 9068, cid at Okta.
+    client = next((payload[name] for name in ("azp", "client_id", "cid") if name in payload), None)
     if not isinstance(client, str) or (clients and client not in clients):
         raise InvalidToken
-    names = _names(payload.get(settings.oidc_scope_claim, ""))
+    # The scopes, separated by spaces (RFC 8693 section 4.2), in an array, or as the keys of an object.
+    names = payload.get(settings.oidc_scope_claim, "")
+    names = names.split() if isinstance(names, str) else names
+    if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
+        raise InvalidToken
     scopes = {name.removeprefix(settings.oidc_scope_prefix) for name in names}
     return _claims(payload, issuer, scopes, _role(payload, settings.oidc_role_map))
 
@@ -83,8 +88,8 @@ def id_token_claims(jwt: Jwt, issuer: str, settings: Settings, *, nonce: str, ac
 
 
 def _claims(payload: dict[str, Any], issuer: str, scopes: set[str], role: str | None) -> ProviderClaims:
-    subject = payload.get("sub")
-    if payload.get("iss") != issuer or not _is_subject(subject):
+    subject = payload.get("sub")  # OpenID Connect Core section 2: at most 255 ASCII characters
+    if payload.get("iss") != issuer or not isinstance(subject, str) or not re.fullmatch(r"[ -~]{1,255}", subject):
         raise InvalidToken
     times: dict[str, Any] = {name: payload[name] for name in ("exp", "iat", "nbf", "auth_time") if name in payload}
     access = AccessClaims.parse({"auth_time": 0, **times, **_PLACEHOLDERS, "scope": " ".join(in_order(scopes))})
@@ -100,28 +105,14 @@ def _is_bearer_token(jwt: Jwt, mark: str | None) -> bool:
     header, payload = jwt.header.get("typ", "JWT"), jwt.payload
     name, _, value = (mark or "typ=Bearer").partition("=")
     is_marked = name in payload and (payload[name] == value or not value)
-    if mark is not None and not _NEVER_IN_ACCESS_TOKENS.isdisjoint(payload):
-        is_marked = False
-    is_access_token = header in ACCESS_TOKEN_TYPES or (header == "JWT" and is_marked)
+    may_be_marked = mark is None or _NEVER_IN_ACCESS_TOKENS.isdisjoint(payload)
+    is_access_token = header in ACCESS_TOKEN_TYPES or (header == "JWT" and is_marked and may_be_marked)
     return is_access_token and payload.get("typ") in (None, "Bearer") and "cnf" not in payload
 
 
 def _audiences(payload: dict[str, Any], claim: str = "aud") -> list[Any]:
     audience = payload.get(claim)
     return audience if isinstance(audience, list) else [audience]
-
-
-def _names(value: object) -> list[str]:
-    """The names in a claim: separated by spaces (RFC 8693 section 4.2), an array, or the keys of an object."""
-    names = value.split() if isinstance(value, str) else value
-    if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
-        raise InvalidToken
-    return list(names)
-
-
-def _is_subject(subject: object) -> TypeGuard[str]:
-    """OpenID Connect Core section 2: at most 255 ASCII characters."""
-    return isinstance(subject, str) and 0 < len(subject) <= 255 and subject.isascii() and subject.isprintable()
 
 
 def _role(payload: dict[str, Any], role_map: Sequence[tuple[str, str]]) -> str | None:
