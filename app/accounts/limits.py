@@ -68,8 +68,7 @@ class AccountLimits:
 
     def may_mail(self, recipient: str, template: str) -> bool:
         """Count a mail that is about to be sent; False if it is one too many for its recipient."""
-        is_within = self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)
-        if not is_within:
+        if not (is_within := self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)):
             metrics.count("limit_hits", kind="mail")
         return is_within
 

@@ -18,8 +18,6 @@ MAX_LENGTH = 128
 QUEUE, SHARE = 32, 8
 _ZXCVBN_LENGTH = 32  # characters, less than 20 ms: its running time grows faster than the length
 _LEET = str.maketrans("@({[<!|$+%", "accccilstx")  # zxcvbn reads these and the ten digits as letters
-_MAX_LEET_KINDS = 10  # all twenty kinds took 2 s
-_MIN_SCORE = 2  # of zxcvbn: below it, a million guesses are enough
 
 _MEMORY, _PASSES = 19456, 2  # KiB and iterations, in one lane
 _context = CryptContext(
@@ -72,10 +70,10 @@ def _weakness(text: str, related: Sequence[str]) -> str | None:
 
     words = [word for other in related for word in (other, other.partition("@")[0]) if word]
     kinds = {sign for sign in text if sign.isascii() and (sign.isdigit() or ord(sign) in _LEET)}
-    signs = _LEET if len(kinds) > _MAX_LEET_KINDS else {}
+    signs = _LEET if len(kinds) > 10 else {}  # all twenty kinds took 2 s
     plain = [re.sub(r"\s", " ", word[:_ZXCVBN_LENGTH]).translate(signs) for word in (text, "muster", *words)]
     estimate: dict[str, Any] = zxcvbn(plain[0], user_inputs=plain[1:])
-    if estimate["score"] >= _MIN_SCORE:
+    if estimate["score"] >= 2:  # below it, a million guesses are enough
         return None
     return str(estimate["feedback"]["warning"] or "It is too easy to guess.")
 
@@ -88,7 +86,8 @@ class PasswordHasher:
 
     def __init__(self) -> None:
         # Each works alone. A second hash at once would more than double the p99 of all other requests (measured).
-        self._policy, self._hash = _bulkhead(), _bulkhead()
+        self._policy = Bulkhead("passwords to check", capacity=QUEUE, share=SHARE, retry_after=2)
+        self._hash = Bulkhead("passwords to check", capacity=QUEUE, share=SHARE, retry_after=2)
 
     async def hash_new(self, password: str, person: UserBase, *, field: str, parties: Sequence[str]) -> str:
         """The hash of a person's new password; Invalid at `field` if the policy rejects it."""
@@ -105,7 +104,3 @@ class PasswordHasher:
         """Whether the password matches, and a stronger hash to store, if any. Without a hash: False, after as long."""
         async with self._hash.enter(*parties):
             return await in_thread(_context.verify_and_update, normalize(password), password_hash or _DECOY)
-
-
-def _bulkhead() -> Bulkhead:
-    return Bulkhead("passwords to check", capacity=QUEUE, share=SHARE, retry_after=2)

@@ -20,7 +20,7 @@ from app.models.oauth_client import OAuthClient
 from app.models.refresh_token import Introspection, RefreshToken, RotationAction, SessionSnapshot, TokenPair
 from app.oauth2.access_tokens import AccessClaims
 from app.oauth2.refresh_tokens import SignIn, compare_and_swap, insert_session, read_session, revoke_sessions
-from app.oauth2.requests import CodeBinding, RotationRequest, scope_of_pair
+from app.oauth2.requests import AuthorizationRequest, CodeBinding, RotationRequest, scope_of_pair
 from app.oauth2.resource_server import Caller, ResourceServer
 
 CODE_TTL = timedelta(seconds=60)
@@ -55,18 +55,11 @@ class AuthorizationServer(ResourceServer):
         same_generation = replace(snapshot, generation=caller.claims.generation)
         return self._pair(same_generation, snapshot.scopes(), now, in_cookie=True)
 
-    def issue_code(self, session: Session, sign_in: SignIn, binding: CodeBinding, now: datetime) -> str:
+    def issue_code(self, session: Session, sign_in: SignIn, request: AuthorizationRequest, now: datetime) -> str:
         """An authorization code (RFC 6749 section 4.1.2): the token of generation 0, with which a session begins."""
-        row = insert_session(
-            session,
-            sign_in,
-            now,
-            generation=0,
-            idle_expires_at=now + CODE_TTL,
-            absolute_expires_at=now + self._settings.refresh_absolute_ttl,
-            redirect_uri=binding.redirect_uri,
-            code_challenge=binding.code_challenge,
-        )
+        limits = {"idle_expires_at": now + CODE_TTL, "absolute_expires_at": now + self._settings.refresh_absolute_ttl}
+        binding = {name: request.parameters[name] for name in ("redirect_uri", "code_challenge")}
+        row = insert_session(session, sign_in, now, generation=0, **limits, **binding)
         return self._signers.code.sign(row.id, 0, row.secret)
 
     def redeem(self, session: Session, rotation: RotationRequest, binding: CodeBinding, now: datetime) -> TokenPair:
@@ -80,8 +73,8 @@ class AuthorizationServer(ResourceServer):
         if presented.number or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
         found(session.get(OAuthClient, row.client_id), InvalidGrant)  # unless it was removed in the meantime
-        known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
-        while binding != known:  # until the session is revoked, here or by another request
+        # Until the session is revoked, here or by another request.
+        while binding != (row.client_id, row.redirect_uri, row.code_challenge):
             snapshot = self._verified_session(session, presented)
             if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
                 raise InvalidGrant
@@ -184,7 +177,6 @@ class AuthorizationServer(ResourceServer):
         """Mint the token pair of the snapshot's generation. Browsers get only the access token, in a cookie that lives
         as long as an idle session."""
         ttl = self._settings.refresh_idle_ttl if in_cookie else self._settings.access_token_ttl
-        expires_at = min(now + ttl, snapshot.absolute_expires_at)
         claims = AccessClaims(
             subject=snapshot.user_id,
             session_id=snapshot.id,
@@ -193,7 +185,7 @@ class AuthorizationServer(ResourceServer):
             scope=" ".join(in_order(scopes)),
             auth_time=int(snapshot.authenticated_at.timestamp()),
             issued_at=int(now.timestamp()),
-            expires_at=int(expires_at.timestamp()),
+            expires_at=int(min(now + ttl, snapshot.absolute_expires_at).timestamp()),
             token_id=token_urlsafe(12),
             in_cookie=in_cookie,
         )

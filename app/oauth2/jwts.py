@@ -59,8 +59,7 @@ class JwtKey:
         return bool(self.parsed.verify(signed.encode(), from_base64url(signature)))
 
     def sign(self, payload: dict[str, Any], token_type: str) -> str:
-        headers = {"typ": token_type, "kid": self.id}
-        return str(jws.sign(payload, self.signing, headers=headers, algorithm=self.algorithm))
+        return str(jws.sign(payload, self.signing, {"typ": token_type, "kid": self.id}, self.algorithm))
 
 
 # ---- Our own keys: RFC 7518 sections 3.2 and 3.3 ----

@@ -169,18 +169,13 @@ def compare_and_swap(session: Session, read: SessionSnapshot, **changes: Any) ->
 
 @cache  # a statement built for each request takes 1 ms, this one 0.2
 def _compare_and_swap_statement(changed: frozenset[str]) -> Update:
-    unchanged = (
-        col(RefreshToken.id) == bindparam("id_"),
-        col(RefreshToken.generation) == bindparam("generation_"),
-        col(RefreshToken.confirmed) == bindparam("confirmed_"),
-        col(RefreshToken.revoked_at).is_(None),
+    unchanged = update(RefreshToken).filter_by(
+        id=bindparam("id_"), generation=bindparam("generation_"), confirmed=bindparam("confirmed_"), revoked_at=None
     )
-    change = update(RefreshToken).where(*unchanged).values(dict.fromkeys(changed))
-    return change.execution_options(synchronize_session=False)
+    return unchanged.values(dict.fromkeys(changed)).execution_options(synchronize_session=False)
 
 
 def revoke_sessions(session: Session, *conditions: Any, reason: str) -> int:
     """Revoke the matching sessions that are not revoked yet, and return their number."""
-    live = (col(RefreshToken.revoked_at).is_(None), *conditions)
-    revoked = update(RefreshToken).where(*live).values(revoked_at=utcnow(), revoke_reason=reason)
-    return session.exec(revoked).rowcount
+    live = update(RefreshToken).filter_by(revoked_at=None).where(*conditions)
+    return session.exec(live.values(revoked_at=utcnow(), revoke_reason=reason)).rowcount

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from pydantic import MISSING, Field, SecretStr
@@ -92,8 +92,7 @@ def scope_at_login(requested: str | None, role_scopes: list[str]) -> str | None:
     """The scope that a new session stores: None for all of the role's, else the requested ones that the role has."""
     if requested is None:
         return None
-    granted = parse_scope(requested).intersection(role_scopes)
-    if not granted:
+    if not (granted := parse_scope(requested).intersection(role_scopes)):
         raise InvalidScope
     return " ".join(in_order(granted))
 
@@ -111,8 +110,7 @@ def scope_of_pair(snapshot: SessionSnapshot, requested: str | None) -> frozenset
     return granted
 
 
-@dataclass(frozen=True, slots=True)
-class RotationRequest:
+class RotationRequest(NamedTuple):
     """A token request with a refresh token or a code (RFC 6749 sections 6 and 4.1.3).
 
     It was complete when it `arrived`, before it waited for a slot: the grace is measured from there.
@@ -130,8 +128,7 @@ class RotationRequest:
 _EXPECTED = {"response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"}
 
 
-@dataclass(frozen=True, slots=True)
-class CodeBinding:
+class CodeBinding(NamedTuple):
     """The values that an authorization code is bound to: its client must present all of them (RFC 7636 section 4.6)."""
 
     client_id: str
@@ -151,18 +148,13 @@ class AuthorizationRequest:
         """Raise the OAuthError to redirect with if a parameter is not valid."""
         if self.is_repeating:
             raise InvalidRequest("A parameter is repeated.")
-        response_type = found(self.parameters.get("response_type"), InvalidRequest("response_type is missing."))
-        if response_type != "code":
+        if found(self.parameters.get("response_type"), InvalidRequest("response_type is missing.")) != "code":
             raise UnsupportedResponseType
         method, challenge = (self.parameters.get(name, "") for name in ("code_challenge_method", "code_challenge"))
         if method != "S256" or not re.fullmatch(r"[A-Za-z0-9_-]{43}", challenge):
             raise InvalidRequest("PKCE is required: code_challenge, with code_challenge_method S256.")
         if "scope" in self.parameters:
             parse_scope(self.parameters["scope"])
-
-    @property
-    def binding(self) -> CodeBinding:
-        return CodeBinding(self.client.id, self.parameters["redirect_uri"], self.parameters["code_challenge"])
 
     def error_redirect(self, error: OAuthError, issuer: str) -> str:
         """The redirect that reports an error (RFC 6749 section 4.1.2.1)."""

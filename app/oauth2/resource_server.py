@@ -35,8 +35,7 @@ class Caller:
     @property
     def needs_confirmation(self) -> bool:
         """Whether `confirm_use` has something to write."""
-        generation = self.claims.generation
-        return self.session.is_unconfirmed(generation) or self.session.is_superseded(generation)
+        return self.session.is_unconfirmed(self.claims.generation) or self.session.is_superseded(self.claims.generation)
 
     def require(self, scopes: Iterable[str]) -> None:
         """Raise InsufficientScope for a scope that is not in force."""

@@ -60,9 +60,8 @@ def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime)
     """Set the role of a token, unless a newer one has set it. The provider decides, even about the last admin."""
     user = lock_user(session, caller.user_id)
     older = (col(Identity.id) == caller.session_id, col(Identity.synced_at) < issued_at)
-    if user is None or session.exec(update(Identity).where(*older).values(synced_at=issued_at)).rowcount == 0:
-        return
-    change_role(session, user, get_role(session, name), by="the identity provider")
+    if user is not None and session.exec(update(Identity).where(*older).values(synced_at=issued_at)).rowcount == 1:
+        change_role(session, user, get_role(session, name), by="the identity provider")
 
 
 def create_account(session: Session, claims: ProviderClaims, profile: Profile, issued_at: datetime) -> None:

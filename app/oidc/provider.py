@@ -45,7 +45,7 @@ class Provider:
         self._settings = settings
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=headers)
-        self._metadata: dict[str, Any] = {}
+        self._metadata: dict[str, Any] | None = None
         self._keys: list[JwtKey] = []
         self._withdrawn: set[str | None] = set()  # ids of keys that are no longer published
         self._fetched_at = -math.inf  # the start of the fetch that returned these
@@ -119,9 +119,7 @@ class Provider:
     async def metadata(self) -> dict[str, Any]:
         """The provider's metadata (Discovery section 3), or ProviderUnavailable if it has never been read."""
         await self._refresh()
-        if not self._metadata:
-            raise ProviderUnavailable(retry_after=COOLDOWN)
-        return self._metadata
+        return found(self._metadata, ProviderUnavailable(retry_after=COOLDOWN))
 
     async def endpoint(self, name: str) -> str:
         """The URL of one of the provider's endpoints, such as `token_endpoint`."""

@@ -81,5 +81,5 @@ async def _issue_code(request: Request, oauth_request: AuthorizationRequest, me:
     device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:MAX_LABEL])
     since = me.session.authenticated_at
     sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope, authenticated_at=since)
-    issue, binding = services.authorization_server.issue_code, oauth_request.binding
-    return await services.database.write(request, issue, sign_in, binding, utcnow())
+    issue = services.authorization_server.issue_code
+    return await services.database.write(request, issue, sign_in, oauth_request, utcnow())

@@ -13,7 +13,7 @@ from app.core.crypto import sha256_base64url
 from app.models.base import utcnow
 from app.models.oauth_client import OAuthClient
 from app.oauth2.refresh_tokens import Device, SignIn
-from app.oauth2.requests import CodeBinding
+from app.oauth2.requests import AuthorizationRequest
 from tests.support.cookie_browser import Browser, signed_in
 from tests.support.servers import Account, Muster, Tokens, authorization_server
 
@@ -68,13 +68,14 @@ class App:
         """Codes like those that the page issues, made without a browser."""
         server = authorization_server(frozenset(self.muster.settings.items()))
         device = Device(client_id=self.id, device="Ledger", ip="127.0.0.1", user_agent="python-httpx")
-        binding = CodeBinding(self.id, self.redirect_uri, sha256_base64url(self.verifier))
+        parameters = {"redirect_uri": self.redirect_uri, "code_challenge": sha256_base64url(self.verifier)}
         with Session(self.muster.engine) as session:
+            request = AuthorizationRequest(session.get_one(OAuthClient, self.id), parameters, is_repeating=False)
             user = find_user_by_email(session, account.email)
             assert user is not None
             now = utcnow()
             sign_in = SignIn(user.id, user.auth_epoch, device, authenticated_at=now)
-            codes = [server.issue_code(session, sign_in, binding, now) for _ in range(number)]
+            codes = [server.issue_code(session, sign_in, request, now) for _ in range(number)]
             session.commit()
         return codes
 
