@@ -41,8 +41,7 @@ class Provider:
     def __init__(self, issuer: str, settings: Settings) -> None:
         import httpx  # noqa: PLC0415  # 4 MB that a service without a provider need not hold
 
-        self.issuer = issuer
-        self._settings = settings
+        self.issuer, self._settings = issuer, settings
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         self._http = httpx.AsyncClient(timeout=TIMEOUT, headers=headers)
         self._metadata: dict[str, Any] | None = None
@@ -109,10 +108,9 @@ class Provider:
         with anyio.fail_after(TIMEOUT):  # in all: the client's own timeout is one for each part
             response = await self._http.request("POST" if form else "GET", url, headers=headers, data=form)
         response.raise_for_status()  # redirects are not followed either
-        value = parse(response.content)
-        if not isinstance(value, dict):
-            raise ValueError("its response is not a JSON object")  # noqa: TRY004  # the provider's mistake, not a caller's
-        return value
+        if isinstance(value := parse(response.content), dict):
+            return value
+        raise ValueError("its response is not a JSON object")
 
     # ---- Metadata and public keys: OpenID Connect Discovery 1.0, RFC 7517 ----
 
