@@ -47,8 +47,8 @@ class AccessClaims(BaseModel, frozen=True, strict=True, validate_by_name=True, s
 
     def is_current(self, now: datetime) -> bool:
         """Whether it is neither expired nor early (RFC 7519 sections 4.1.4 to 4.1.6), allowing for clock skew."""
-        latest, earliest = (now + SKEW).timestamp(), (now - SKEW).timestamp()  # as the issuer's clock may show it
-        return max(self.not_before, self.issued_at) <= latest and earliest < self.expires_at
+        moment, skew = now.timestamp(), SKEW.total_seconds()
+        return max(self.not_before, self.issued_at) - skew <= moment < self.expires_at + skew
 
 
 class AccessTokenSigner:
