@@ -139,7 +139,8 @@ def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> lis
     by = (col(Operation.type), col(Operation.instrument_type), month.label("month"))
     columns: list[Any] = [*by, func.count().label("count"), quantity.label("quantity")]
     statement = select_columns(*columns).where(*_matching(values)).group_by(*by)
-    totals = from_rows(Total, read_rows(session, statement, {**values, "owner_id": owner_id}))
+    rows = read_rows(session, statement, {**values, "owner_id": owner_id})
+    totals = [Total.model_construct(**row) for row in rows]
     # Sorted here, because databases order text differently.
     totals.sort(key=lambda total: (total.type, total.instrument_type or ""))
     return sorted(totals, key=lambda total: total.month, reverse=True)

@@ -5,7 +5,7 @@ docs/api/chat.md describes the protocol: how to send the token, the frames, how 
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from fastapi import WebSocket, WebSocketDisconnect
@@ -26,7 +26,6 @@ from app.http.error_handlers import classify
 from app.http.middleware import check_client_version
 from app.http.rate_limit import RouteLimit, by_network, by_session, counter
 from app.http.routing import Router
-from app.models.base import Model
 from app.models.chat import ChatFrame, ChatMessageCreate, RoomQuery
 from app.oauth2.resource_server import Caller
 from app.services import services_of
@@ -48,6 +47,8 @@ _GONE = (WebSocketDisconnect, WebSocketDisconnected)
 
 _count_message = counter("message", LIMIT_CHAT)
 _count_socket = counter("socket", RouteLimit(get_settings().limit_default, by_session, kind="socket"))
+
+M = TypeVar("M", bound=RoomQuery | ChatFrame)
 
 
 @router.websocket("/ws")
@@ -131,7 +132,7 @@ async def _post(websocket: WebSocket, caller: Caller, *, room: str, text: str) -
     return None if is_new else {"type": "stored", **public.model_dump(mode="json")}
 
 
-def _validate(model: type[Model], value: Any, place: str) -> Model:
+def _validate(model: type[M], value: Any, place: str) -> M:
     """Validate as FastAPI does for a route: `place` is where the value comes from."""
     try:
         return model.model_validate(value)

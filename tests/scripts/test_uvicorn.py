@@ -78,7 +78,7 @@ def test_an_unavailable_database_does_not_end_the_start(tmp_path: Path) -> None:
 
 def test_fastapi_dev_says_in_one_line_what_to_type(empty_database_url: str, tmp_path: Path) -> None:
     environment = {**os.environ, "DATABASE_URL": empty_database_url, "ENVIRONMENT": "test", "SECRET_KEYS": SECRET_KEY}
-    command = [Path(sys.executable).parent / "fastapi", "dev", "--port", str(free_port())]
+    command = [f"{Path(sys.executable).parent}/fastapi", "dev", "--port", str(free_port())]
     log = tmp_path / "log"
     with (
         log.open("wb") as output,

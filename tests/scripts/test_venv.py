@@ -44,8 +44,8 @@ def test_a_package_without_its_files_is_noticed_and_the_packages_are_installed_a
 
 
 def test_without_fastapi_cli_the_fastapi_command_says_in_one_line_what_to_type(project: Path) -> None:
-    command = [project / ".venv" / "bin" / "fastapi", "dev"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = project / ".venv" / "bin" / "fastapi"
+    done = subprocess.run([command, "dev"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert "./scripts/serve --reload" in line
