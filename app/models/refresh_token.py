@@ -88,6 +88,10 @@ class RefreshToken(SessionBase, table=True):
 
     user: User = Relationship(sa_relationship_kwargs=NEVER_LAZY)
 
+    @property
+    def expires_at(self) -> datetime:
+        return min(self.idle_expires_at, self.absolute_expires_at)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
@@ -176,8 +180,7 @@ class SessionPublic(SessionBase):
 
     @classmethod
     def of(cls, row: RefreshToken, *, current: UUID | None) -> "SessionPublic":
-        expires_at = min(row.idle_expires_at, row.absolute_expires_at)
-        return cls.model_validate(row, update={"expires_at": expires_at, "current": row.id == current})
+        return cls.model_validate(row, update={"current": row.id == current})
 
 
 class SessionUpdate(Body):

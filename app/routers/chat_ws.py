@@ -11,6 +11,7 @@ import anyio
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from sqlmodel import SQLModel
 from starlette.websockets import WebSocketDisconnected
 
 from app.authentication import authenticate, bearer
@@ -48,7 +49,7 @@ _GONE = (WebSocketDisconnect, WebSocketDisconnected)
 _count_message = counter("message", LIMIT_CHAT)
 _count_socket = counter("socket", RouteLimit(get_settings().limit_default, by_session, kind="socket"))
 
-M = TypeVar("M", bound=RoomQuery | ChatFrame)
+M = TypeVar("M", bound=SQLModel)
 
 
 @router.websocket("/ws")
