@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Field, Index, SQLModel, col
 
 from app.models.base import BigId, Body, Id, equal, partial_index, utcnow
-from app.models.types import Name, UtcTime, line
+from app.models.types import UtcTime, line
 
 Title = Annotated[str, *line(200, "Water the plants", "What is to be done.")]
 _ASSIGNEE = "An active user, see `/tasks/assignees`; null: nobody is assigned."
@@ -105,8 +105,3 @@ class TaskHistory(TaskHistoryBase, table=True):
 
 class TaskHistoryPublic(TaskHistoryBase):
     id: Id
-
-
-class AssigneePublic(SQLModel):
-    id: UUID = Field(description="The account's id.")
-    name: Name | None

@@ -172,6 +172,12 @@ class UserPublic(UserBase):
         return cls.model_validate(user, update={"role": user.role.name, "scopes": user.role.scopes})
 
 
+# What everybody with the scope `tasks` may know of an account.
+class AssigneePublic(SQLModel):
+    id: UUID = Field(description="The account's id.")
+    name: Name | None
+
+
 class EmailBody(Body):
     email: Email
 

@@ -11,17 +11,8 @@ from app.dependencies import PageDep, RowId, SessionDep, requires
 from app.http.openapi import located, problems
 from app.http.routing import Router
 from app.models.base import utcnow
-from app.models.task import (
-    AssigneePublic,
-    Task,
-    TaskCreate,
-    TaskFilter,
-    TaskHistory,
-    TaskHistoryPublic,
-    TaskPublic,
-    TaskUpdate,
-)
-from app.models.user import User
+from app.models.task import Task, TaskCreate, TaskFilter, TaskHistory, TaskHistoryPublic, TaskPublic, TaskUpdate
+from app.models.user import AssigneePublic, User
 from app.oauth2.resource_server import Caller
 
 router = Router(prefix="/api/tasks", tags=["tasks"])
