@@ -54,8 +54,6 @@ from app.routers import (
 from app.services import Services
 
 SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health and rate limits
-
-HSTS = "max-age=31536000"  # one year, without the subdomains, which may belong to somebody else
 EXPOSED = ["ETag", "Link", "Location", "Next-Cursor", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 
 
@@ -72,19 +70,17 @@ def create_api() -> FastAPI:
         redirect_slashes=False,  # it redirects to absolute URLs, with the host name that a proxy uses
         lifespan=lifespan,
     )
-    routers = [
-        *(health.router, auth_cookie.router, auth.router, users.router, clients.router),
-        *(audit.router, system.router, jobs.router, well_known.router),
-        *(heroes.router, tasks.router, chat.router, chat_ws.router),
-    ]
-    if settings.local_accounts == "on":
-        routers = [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts, *routers]
-    if settings.has_provider_login:
-        routers = [auth_oidc.router, *routers]
-    if "authorization_code" in settings.grant_types:
-        routers = [authorization.router, *routers]
     # Routes are tried in this order: the most used come first, and CSV before operations, where /export would be an id.
-    for router in (me.router, operations_csv.router, operations.router, *routers):
+    routers = [me.router, operations_csv.router, operations.router]
+    if "authorization_code" in settings.grant_types:
+        routers += [authorization.router]
+    if settings.has_provider_login:
+        routers += [auth_oidc.router]
+    if settings.local_accounts == "on":
+        routers += [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts]
+    the_rest = [health, auth_cookie, auth, users, clients, audit, system, jobs, well_known]
+    the_rest += [heroes, tasks, chat, chat_ws]
+    for router in routers + [each.router for each in the_rest]:
         api.router.routes += router.routes  # include_router() would match each twice: a tenth of the CPU
     add_static_files_and_middleware(api, settings, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
@@ -181,8 +177,8 @@ def add_static_files_and_middleware(
             allow_headers=["*"],
             expose_headers=EXPOSED,
         )
-    if settings.environment == "production":
-        headers = headers | {"strict-transport-security": HSTS}
+    if settings.environment == "production":  # for one year, without the subdomains, which may be somebody else's
+        headers = headers | {"strict-transport-security": "max-age=31536000"}
     app.add_middleware(RequestContext, headers=headers)
     app.add_middleware(BodyGuard, settings=settings)
     app.add_middleware(ClientAddress, trusted=settings.trusted_proxies)
