@@ -48,13 +48,14 @@ def classify(connection: HTTPConnection, error: Exception) -> AppError:
             return _invalid(error)
         case HTTPException():
             return _of_http_exception(error)
-        case SQLAlchemyError() | OSError():
-            known = as_app_error(error)
+        case SQLAlchemyError() | OSError() if known := as_app_error(error):
             if isinstance(known, Unavailable):
                 log.warning("unavailable: %s", reason(error))
-            return known or _unexpected(connection, error)
-        case _:
-            return _unexpected(connection, error)
+            return known
+    ticket = token_hex(6)
+    method, route = connection.scope.get("method", "socket"), route_template(connection.scope)
+    log.error("ticket %s: %s %s", ticket, method, route, exc_info=error)
+    return Internal(f"The server failed. The ticket {ticket} identifies the log entry.", ticket=ticket)
 
 
 def _invalid(error: RequestValidationError) -> Invalid:
@@ -93,10 +94,3 @@ def _of_http_exception(error: HTTPException) -> AppError:
     """The errors that FastAPI and Starlette raise themselves, never with 403: the first kind with the status fits."""
     kind = next((kind for kind in AppError.__subclasses__() if kind.status == error.status_code), errors.BadRequest)
     return kind(headers=error.headers) if error.headers else kind()
-
-
-def _unexpected(connection: HTTPConnection, error: Exception) -> Internal:
-    ticket = token_hex(6)
-    method, route = connection.scope.get("method", "socket"), route_template(connection.scope)
-    log.error("ticket %s: %s %s", ticket, method, route, exc_info=error)
-    return Internal(f"The server failed. The ticket {ticket} identifies the log entry.", ticket=ticket)

@@ -10,6 +10,7 @@ from typing import Any
 
 from anyio import CancelScope
 from fastapi import Request, Response
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,12 +29,7 @@ log = logging.getLogger("muster.request")
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-# Any other method is counted as OTHER: a client could make up methods, and each would be a time series of its own.
-_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-# Paths that are requested every few seconds, or many times for each page.
-_UNLOGGED = frozenset({"/health/live", "/health/ready", "/metrics", "/static/{path}"})
-_MAX_HEAD = 32 * 1024  # bytes of the address and all headers
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 # Ids have at most 19 digits, except those of clients, and Python's int() rejects 5,000.
@@ -56,7 +52,8 @@ class RequestContext:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        identifier = _client_request_id(scope) or f"{getrandbits(128):032x}"  # no secret, and no system call
+        sent = Headers(scope=scope).get("x-request-id", "")
+        identifier = sent if _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"  # no secret, no system call
         request_id.set(identifier)
         actor.set(None)  # the context may be that of the request before on this connection
         client_host.set(scope["client"][0] if scope.get("client") else "unknown")
@@ -119,8 +116,7 @@ class CatchAll:
     """The innermost middleware. It keeps exceptions from the server, which would drop the client's connection."""
 
     def __init__(self, app: ASGIApp, settings: Settings, handle_error: ErrorHandler) -> None:
-        self.app, self._settings = app, settings
-        self._handle_error = handle_error
+        self.app, self._settings, self._handle_error = app, settings, handle_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -173,11 +169,12 @@ def route_template(scope: Scope) -> str:
 
 
 def _log_request(method: str, scope: Scope, status: int, seconds: float) -> None:
-    method = method if method in _METHODS else "OTHER"
+    # A client could make up methods, and each would be a time series of its own.
+    method = method if method in {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"} else "OTHER"
     route, milliseconds = route_template(scope), round(seconds * 1000, 1)
     metrics.count_request(method, route, status, seconds)
-    if route in _UNLOGGED and status < 400:
-        return  # they would fill the log
+    if route in {"/health/live", "/health/ready", "/metrics", "/static/{path}"} and status < 400:
+        return  # requested every few seconds, or many times for each page, they would fill the log
     fields = {"method": method, "route": route, "status": status, "milliseconds": milliseconds, **_identity(scope)}
     log.info("%s %s %d %.1f ms", method, route, status, milliseconds, extra={"fields": fields})
 
@@ -189,9 +186,9 @@ def _identity(scope: Scope) -> dict[str, str]:
 
 
 def _check_head(scope: Scope, settings: Settings) -> None:
-    """Refuse an address or headers that no route could accept."""
+    """Refuse an address or headers that no route could accept, or that take more than 32 KiB."""
     size = len(scope["raw_path"]) + len(scope["query_string"])
-    if size + sum(len(name) + len(value) for name, value in scope["headers"]) > _MAX_HEAD:
+    if size + sum(len(name) + len(value) for name, value in scope["headers"]) > 32 * 1024:
         raise HeadTooLarge
     if _AMBIGUOUS.search(scope["raw_path"]) or _TOO_LARGE_ID.match(scope["path"]):
         raise NotFound
@@ -206,7 +203,7 @@ def _check_head(scope: Scope, settings: Settings) -> None:
 
 def check_client_version(scope: Scope, settings: Settings) -> None:
     """Raise AppTooOld for a version below its platform's minimum. Clients that name none are served."""
-    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
+    sent = Headers(scope=scope).get("client-version")
     if sent is None or scope["path"].startswith(ANY_VERSION_PATHS):
         return
     try:
@@ -220,13 +217,7 @@ def check_client_version(scope: Scope, settings: Settings) -> None:
 
 def _numbers(version: str) -> list[int]:
     """The parts of a version, to compare it with another: 1.4 equals 1.4.0, and 1.10 is newer than 1.9."""
-    numbers = [int(part) for part in version.split(".")]
-    return numbers + [0] * (4 - len(numbers))
-
-
-def _client_request_id(scope: Scope) -> str | None:
-    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return sent.decode() if _REQUEST_ID.fullmatch(sent) else None
+    return [int(part) for part in f"{version}.0.0.0".split(".")[:4]]
 
 
 def _add_headers(headers: list[tuple[bytes, bytes]], identifier: str, defaults: list[tuple[bytes, bytes]]) -> None:

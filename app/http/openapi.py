@@ -4,8 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import MISSING, BaseModel
-from sqlmodel import Field, SQLModel
+from pydantic import MISSING, BaseModel, Field
 
 from app.core import errors, oauth_errors
 from app.core.errors import AppError
@@ -17,7 +16,7 @@ Kind: TypeAlias = type[AppError] | AppError
 TEXTS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-class FieldError(SQLModel):
+class FieldError(BaseModel):
     """An error in one field."""
 
     loc: list[str] = Field(description="Where: the part of the request, then the names or numbers that lead to it.")
@@ -25,12 +24,10 @@ class FieldError(SQLModel):
     type: str = Field(description="The kind of error: programs decide by it.")
 
 
-class Problem(SQLModel):
+class Problem(BaseModel):
     """An error as a problem document (RFC 9457)."""
 
-    type: str = Field(
-        description="Stable: programs decide by it.", schema_extra={"json_schema_extra": {"format": "uri-reference"}}
-    )
+    type: str = Field(description="Stable: programs decide by it.", json_schema_extra={"format": "uri-reference"})
     title: str = Field(description="What this type of problem is.")
     status: int = Field(ge=400, le=599, description="The status code of the response.")
     detail: str = Field(description="A sentence for a person.")
@@ -43,7 +40,7 @@ class Problem(SQLModel):
     ticket: str | MISSING = Field(default=MISSING, description="With internal: identifies the log entry.")
 
 
-class OAuthError(SQLModel):
+class OAuthError(BaseModel):
     """An error of an OAuth endpoint (RFC 6749 section 5.2)."""
 
     error: str = Field(description="The code of RFC 6749: programs decide by it.")

@@ -57,9 +57,7 @@ def _complete(schema: dict[str, Any]) -> None:
         schemas.pop(unused, None)
     paths = str(schema["paths"])
     used = [model for model in SHARED if f"#/components/schemas/{model.__name__}'" in paths]
-    _, shared = models_json_schema(
-        [(model, "validation") for model in used], ref_template="#/components/schemas/{model}"
-    )
+    _, shared = models_json_schema([(each, "validation") for each in used], ref_template="#/components/schemas/{model}")
     schemas |= shared["$defs"]
     simplify(schema)
 
@@ -163,24 +161,21 @@ _NULL = {"type": "null"}
 
 def simplify(node: Any) -> None:
     """Simplify every schema in `node`: a nullable value gets two types, and an integer gets its size."""
-    if isinstance(node, dict):
-        for name, inner in node.items():
-            if name not in {"example", "examples"}:
-                simplify(inner)
-        _simplify(node)
-    elif isinstance(node, list):
+    if isinstance(node, list):
         for inner in node:
             simplify(inner)
-
-
-def _simplify(schema: dict[str, Any]) -> None:
-    match schema.get("anyOf"):
+    if not isinstance(node, dict):
+        return
+    for name, inner in node.items():
+        if name not in {"example", "examples"}:
+            simplify(inner)
+    match node.get("anyOf"):
         case [{"type": str(kind)} as only, *others] if others in ([], [_NULL]):
-            del schema["anyOf"]
-            schema |= only | schema | {"type": [kind, "null"] if others else kind}
+            del node["anyOf"]
+            node |= only | node | {"type": [kind, "null"] if others else kind}
     for bound in ("minimum", "maximum"):
-        if isinstance(value := schema.get(bound), float) and value.is_integer():
+        if isinstance(value := node.get(bound), float) and value.is_integer():
             # As a float, 2^63 - 1 is 2^63, which is no integer of 64 bits.
-            schema[bound] = min(int(value), 2**63 - 1)
-    if schema.get("type") in ("integer", ["integer", "null"]):
-        schema.setdefault("format", "int32" if schema.get("maximum", 2**31) < 2**31 else "int64")
+            node[bound] = min(int(value), 2**63 - 1)
+    if node.get("type") in ("integer", ["integer", "null"]):
+        node.setdefault("format", "int32" if node.get("maximum", 2**31) < 2**31 else "int64")

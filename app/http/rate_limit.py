@@ -69,42 +69,32 @@ class RouteLimit:
     kind: str = "request"
 
     def __call__(self, endpoint: Endpoint) -> Endpoint:
-        endpoint.limits = (*_limits_of(endpoint), self)  # type: ignore[attr-defined]  # the note
+        endpoint.limits = (*getattr(endpoint, "limits", ()), self)  # type: ignore[attr-defined]  # the note
         return endpoint
 
 
 _DEFAULT = RouteLimit(_settings.limit_default, by_session)
 
 
-def request_check(endpoint: Callable[..., Any]) -> Check:
-    """A function that counts a request to `endpoint` or raises TooManyRequests. With Redis it blocks."""
-    limits = _limits_of(endpoint)
-    if not any(limit.key is by_session for limit in limits):
-        limits = (_DEFAULT, *limits)
-    return counter(_name(endpoint), *limits)
+def checks_of(endpoint: Callable[..., Any]) -> tuple[Check, Check, Check]:
+    """Three functions that raise TooManyRequests for requests to `endpoint`. With Redis they block.
 
-
-def refusal_check(endpoint: Callable[..., Any]) -> Check:
-    """Like request_check, for requests that are rejected before `endpoint` runs, such as by a 401, in a window of their
-    own."""
-    return counter(f"{_name(endpoint)}/refused", _DEFAULT)
-
-
-def network_check(endpoint: Callable[..., Any]) -> Check:
-    """A function that rejects a network which has used up a window, before the request's body is read.
-
-    It counts nothing: the caller, and whether the request is valid, are not known yet.
+    The first counts a request. The second counts one that is rejected before `endpoint` runs, such as by a 401, in a
+    window of its own. The third rejects a network which has used up a window, before the request's body is read; it
+    counts nothing, since the caller, and whether the request is valid, are not known yet.
     """
-    name = _name(endpoint)
-    own = [limit for limit in _limits_of(endpoint) if limit.key is by_network and limit.exempt_when is None]
-    scopes = {limit.scope or name: limit.limit for limit in own} | {f"{name}/refused": _settings.limit_default}
+    name = f"{endpoint.__module__}.{endpoint.__name__}"
+    own: tuple[RouteLimit, ...] = getattr(endpoint, "limits", ())
+    limits = own if any(limit.key is by_session for limit in own) else (_DEFAULT, *own)
+    scopes = {limit.scope or name: limit.limit for limit in own if limit.key is by_network and not limit.exempt_when}
+    scopes[f"{name}/refused"] = _DEFAULT.limit
     windows = [(item, scope) for scope, limit in scopes.items() for item in parse_many(limit)]
 
-    def check(request: HTTPConnection) -> None:
+    def check_network(request: HTTPConnection) -> None:
         for item, scope in windows:
             _require(_windows.test, item, key=by_network(request), scope=scope)
 
-    return check
+    return counter(name, *limits), counter(f"{name}/refused", _DEFAULT), check_network
 
 
 def counter(name: str, *limits: RouteLimit) -> Check:
@@ -131,11 +121,3 @@ def _require(is_free: Callable[..., bool], item: RateLimitItem, *, key: str, sco
     """Raise TooManyRequests unless there is room in a window. The path's parameters make no windows of their own."""
     if not is_free(item, "muster", key, scope):
         raise refusal(item, _windows.get_window_stats(item, "muster", key, scope).reset_time, kind)
-
-
-def _limits_of(endpoint: Callable[..., Any]) -> tuple[RouteLimit, ...]:
-    return getattr(endpoint, "limits", ())
-
-
-def _name(endpoint: Callable[..., Any]) -> str:
-    return f"{endpoint.__module__}.{endpoint.__name__}"

@@ -21,7 +21,7 @@ from app.core.errors import MethodNotAllowed
 from app.core.settings import get_settings
 from app.core.strict_json import parse
 from app.http.bodies import announced_length
-from app.http.rate_limit import network_check, refusal_check, request_check
+from app.http.rate_limit import Check, checks_of
 
 # FastAPI would inspect the annotation of each query parameter and header at every request: a tenth of a list's CPU.
 utils.field_annotation_is_sequence = cache(utils.field_annotation_is_sequence)  # type: ignore[attr-defined]  # no export
@@ -55,9 +55,9 @@ class Route(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self._count_refused, self._check_network = refusal_check(endpoint), network_check(endpoint)
+        count, self._count_refused, self._check_network = checks_of(endpoint)
         self._head = path.partition("{")[0]
-        super().__init__(path, _as_async(endpoint), **options)
+        super().__init__(path, _as_async(endpoint, count), **options)
         methods = self.methods or set()
         _methods[path] |= methods | ({"HEAD"} if "GET" in methods else set())
 
@@ -96,21 +96,20 @@ class Route(APIRoute):
 Router = partial(APIRouter, route_class=Route, generate_unique_id_function=lambda route: to_camel(route.name))
 
 
-async def _limit(check: Callable[[Request], None], request: Request) -> None:
+async def _limit(check: Check, request: Request) -> None:
     if _limits_in_thread:
         await in_thread(check, request)
     else:
         check(request)
 
 
-def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    check = request_check(endpoint)
+def _as_async(endpoint: Callable[..., Any], count: Check) -> Callable[..., Any]:
     is_async = inspect.iscoroutinefunction(endpoint)
     signature = inspect.signature(endpoint)
     own = {name: read for name, parameter in signature.parameters.items() if (read := _reader(parameter))}
 
     def counted(request: Request, values: dict[str, Any]) -> Any:
-        check(request)
+        count(request)
         return endpoint(**values)
 
     @wraps(endpoint)
@@ -118,7 +117,7 @@ def _as_async(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         for name, read in own.items():
             values[name] = read(request)
         if is_async:
-            await _limit(check, request)
+            await _limit(count, request)
             return await endpoint(**values)
         session_name = next((name for name in own if isinstance(values[name], Side)), None)
         if session_name is None:

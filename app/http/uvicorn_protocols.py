@@ -1,7 +1,6 @@
 """Uvicorn's protocols, hardened against endless heads, clients that never read, and requests during a shutdown."""
 
 import asyncio
-from typing import Any
 
 from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -28,11 +27,9 @@ class HttpProtocol(HttpToolsProtocol):
     streams. And uvicorn reports a disconnect only to the newest of pipelined requests, while the running one goes on.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._unparsed = 0  # bytes since the parser last completed a head or a part of a body
-        self._running: RequestResponseCycle | None = None
-        self._is_stopping = False
+    _unparsed = 0  # bytes since the parser last completed a head or a part of a body
+    _running: RequestResponseCycle | None = None
+    _is_stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
@@ -83,8 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._expect_head()  # of a head that began meanwhile: its next byte ends uvicorn's own timer
 
     def shutdown(self) -> None:
-        on_shutdown = self.app_state.get("on_shutdown")
-        if on_shutdown is not None:
+        if on_shutdown := self.app_state.get("on_shutdown"):
             on_shutdown()
         self._is_stopping = True
         if self._is_idle():
