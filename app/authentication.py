@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.openapi.models import HTTPBearer, OAuthFlowAuthorizationCode, OAuthFlowPassword, OAuthFlows
+from fastapi.openapi.models import HTTPBearer
 from fastapi.security import OAuth2, SecurityScopes
 from starlette.requests import HTTPConnection
 
@@ -33,25 +33,20 @@ class StrictBearer(OAuth2):
     """
 
     async def __call__(self, request: HTTPConnection) -> str:
-        headers = request.headers.getlist("authorization")
-        if not headers:
-            return _token_from_cookie(request)
-        if not headers[0].lower().startswith("bearer"):
-            raise Unauthenticated
-        match = _BEARER.fullmatch(headers[0].strip())
-        if len(headers) > 1 or match is None:
-            raise InvalidToken
-        return match[1]
-
-
-def _token_from_cookie(connection: HTTPConnection) -> str:
-    settings, provider = services_of(connection).settings, services_of(connection).provider
-    token = found(cookie_token(connection, settings), Unauthenticated)
-    if connection.scope.get("method") not in SAFE_METHODS:
-        require_own_origin(connection, settings)
-    if provider is not None and provider.issued(token):
-        raise InvalidToken  # a browser's session has a token of ours
-    return token
+        if headers := request.headers.getlist("authorization"):
+            if not headers[0].lower().startswith("bearer"):
+                raise Unauthenticated
+            match = _BEARER.fullmatch(headers[0].strip())
+            if len(headers) > 1 or match is None:
+                raise InvalidToken
+            return match[1]
+        services = services_of(request)
+        token = found(cookie_token(request, services.settings), Unauthenticated)
+        if request.scope.get("method") not in SAFE_METHODS:
+            require_own_origin(request, services.settings)
+        if services.provider is not None and services.provider.issued(token):
+            raise InvalidToken  # a browser's session has a token of ours
+        return token
 
 
 def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
@@ -59,15 +54,12 @@ def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
     connection.state.set_cookie = set_cookie(services_of(connection).settings, token, max_age)
 
 
-def _flows() -> OAuthFlows:
-    """The OAuth flows of the OpenAPI document, by which Swagger UI signs in."""
-    urls: dict[str, Any] = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
-    if get_settings().docs_grant == "password":
-        return OAuthFlows(password=OAuthFlowPassword(**urls))
-    return OAuthFlows(authorizationCode=OAuthFlowAuthorizationCode(authorizationUrl="/authorize", **urls))
-
-
-bearer = StrictBearer(flows=_flows(), scheme_name="muster", description="No scope ticked means all of yours.")
+# The OAuth flows of the OpenAPI document, by which Swagger UI signs in.
+_flow = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
+_flows = {"authorizationCode": {"authorizationUrl": "/authorize", **_flow}}
+if get_settings().docs_grant == "password":
+    _flows = {"password": _flow}
+bearer = StrictBearer(flows=_flows, scheme_name="muster", description="No scope ticked means all of yours.")
 if get_settings().docs_grant is None:
     bearer.model = HTTPBearer(bearerFormat="JWT", description=f"Paste an access token of {get_settings().oidc_issuer}.")
 

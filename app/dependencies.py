@@ -81,14 +81,12 @@ class Page:
 
     def __init__(self, request: Request, response: Response, limit: int, after: str | None) -> None:
         self.limit = limit
-        self.position: list[str] | None = None
         self._request, self._response, self._path = request, response, request.scope["path"]
         self._signer = services_of(request).signers.cursor
-        if after:
-            self.position = self._signer.verify(after, self._path)
-            if self.position is None:
-                message = "This cursor does not belong to this list. Take it from the Next-Cursor header."
-                raise Invalid.at("query", "after", message=message, kind="cursor")
+        self.position = self._signer.verify(after, self._path) if after else None
+        if after and self.position is None:
+            message = "This cursor does not belong to this list. Take it from the Next-Cursor header."
+            raise Invalid.at("query", "after", message=message, kind="cursor")
 
     def of(
         self, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False, value: str | None = None

@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -75,14 +76,14 @@ def require(form: dict[str, str], *names: str) -> None:
             raise InvalidRequest(f"{name} is missing.")
 
 
-async def password_grant(
-    request: Request, form: dict[str, str], services: Services, *, in_cookie: bool = False
-) -> TokenPair:
+async def password_grant(request: Request, form: dict[str, str], services: Services, *, in_cookie: bool) -> TokenPair:
     """Sign in with a password (RFC 6749 section 4.3, docs/decisions/0001-password-grant.md)."""
     require(form, "username", "password")
     if "scope" in form:
         parse_scope(form["scope"])
-    email = _as_email(form["username"])
+    email = form["username"]
+    with suppress(ValueError):  # invalid addresses are looked up too, so that they take as long as unknown ones
+        email = email_address(email)
     try:
         return await _verify_and_start(request, form, email, services, in_cookie=in_cookie)
     except (InvalidGrant, TooManyRequests) as refusal:
@@ -99,9 +100,8 @@ async def _verify_and_start(
     user, addresses = await services.database.read(request, _find_account, email)
     if network(device.ip) not in map(network, addresses):  # the owner is not locked out where they have a session
         await in_thread(services.account_limits.check_ceiling, email)
-    matches, stronger_hash = await services.password_hasher.verify(
-        form["password"], user.password_hash if user else None, parties_of(request, email)
-    )
+    stored_hash, parties = user.password_hash if user else None, parties_of(request, email)
+    matches, stronger_hash = await services.password_hasher.verify(form["password"], stored_hash, parties)
     if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")
         await in_thread(services.account_limits.count_failure, email)
@@ -137,22 +137,13 @@ def note_refusal(services: Services, *, email: str, reason: str) -> None:
 
 
 def _add_refusal(session: Session, *, email: str, reason: str) -> None:
-    user = find_user_by_email(session, email)
-    if user is not None:
+    if user := find_user_by_email(session, email):
         record(session, "sign-in-refused", user_id=user.id, reason=reason)
 
 
 def _find_account(session: Session, email: str) -> tuple[User | None, Sequence[str]]:
     """The account and the addresses of its live sessions. Both are looked up for unknown accounts too."""
     return find_user_by_email(session, email), live_addresses(session, email, utcnow())
-
-
-def _as_email(username: str) -> str:
-    """The address as it is stored. Invalid addresses are looked up too, so that they take as long as unknown ones."""
-    try:
-        return email_address(username)
-    except ValueError:
-        return username
 
 
 # ---- Devices ----
@@ -193,6 +184,5 @@ def local_path(path: str, otherwise: str = "/operations") -> str:
 
 async def end_browser_session(request: Request, services: Services) -> None:
     """Revoke the session of the browser's cookie, which nobody can do after the response has replaced the cookie."""
-    token = cookie_token(request, services.settings)
-    if token:
+    if token := cookie_token(request, services.settings):
         await services.database.write(request, services.authorization_server.revoke, token)

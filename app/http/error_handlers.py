@@ -31,8 +31,8 @@ async def error_response(request: Request, exception: Exception) -> Response:
     """The response to any exception, with no more than the client may know."""
     error = classify(request, exception)
     metrics.count("errors", type=error.type)
-    pages = getattr(request.state, "pages", None)  # set by app/routers/auth_oidc.py: only browsers come there
-    if pages is not None:
+    # Set by app/routers/auth_oidc.py: only browsers come there.
+    if (pages := getattr(request.state, "pages", None)) is not None:
         return RedirectResponse(f"{pages}/sign-in?problem={error.type}", 303, NO_STORE)
     if request.url.path in OAUTH_PATHS:
         return JSONResponse(oauth_error(error), error.status, {**error.headers, **NO_STORE})

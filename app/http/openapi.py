@@ -50,12 +50,8 @@ class OAuthError(BaseModel):
 
 # Schemas that the document refers to and FastAPI does not know of.
 SHARED: list[type[BaseModel]] = [Problem, OAuthError]
-_HEADERS_OF_STATUS = {
-    401: ["WWW-Authenticate"],
-    403: ["WWW-Authenticate"],
-    429: ["Retry-After", "RateLimit-Policy", "RateLimit"],
-    503: ["Retry-After"],
-}
+# The headers of errors, with the statuses that have them.
+_HEADERS = {"WWW-Authenticate": {401, 403}, "Retry-After": {429, 503}, "RateLimit-Policy": {429}, "RateLimit": {429}}
 
 
 def headers(*names: str) -> dict[str, Any]:
@@ -71,8 +67,8 @@ def problems(*kinds: Kind, oauth: bool = False) -> Responses:
     for kind in kinds:
         content = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}, "examples": {}}
         new = {"description": kind.title, "content": {media_type: content}}
-        if kind.status in _HEADERS_OF_STATUS:
-            new["headers"] = headers(*_HEADERS_OF_STATUS[kind.status])
+        if names := [name for name, statuses in _HEADERS.items() if kind.status in statuses]:
+            new["headers"] = headers(*names)
         response = responses.setdefault(kind.status, new)
         example = {"summary": kind.title, "value": members(kind if isinstance(kind, AppError) else kind())}
         response["content"][media_type]["examples"][kind.type] = example

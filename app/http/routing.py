@@ -28,7 +28,6 @@ utils.field_annotation_is_sequence = cache(utils.field_annotation_is_sequence)  
 
 # The methods of each path: a route knows only its own.
 _methods: defaultdict[str, set[str]] = defaultdict(set)
-_limits_in_thread = get_settings().redis_url is not None  # counting waits for Redis: never on the event loop
 
 
 class RequestDependency(Depends):
@@ -97,10 +96,10 @@ Router = partial(APIRouter, route_class=Route, generate_unique_id_function=lambd
 
 
 async def _limit(check: Check, request: Request) -> None:
-    if _limits_in_thread:
-        await in_thread(check, request)
-    else:
+    if get_settings().redis_url is None:
         check(request)
+    else:
+        await in_thread(check, request)  # it waits for Redis: never on the event loop
 
 
 def _as_async(endpoint: Callable[..., Any], count: Check) -> Callable[..., Any]:

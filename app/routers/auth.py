@@ -76,7 +76,7 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
     if grant not in GRANTS:
         raise UnsupportedGrantType
     if grant == "password":
-        return await password_grant(request, form, services)
+        return await password_grant(request, form, services, in_cookie=False)
     # The others take the time once they have a slot: a wait must not shorten the grace, which begins with the rotation.
     if grant == "refresh_token":
         require(form, "refresh_token")
