@@ -23,9 +23,8 @@ from app.core.shutdown import install_shutdown_handlers
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
 from app.http.error_handlers import error_response
-from app.http.middleware import CatchAll, ErrorHandler, MigrationCheck, RequestContext
+from app.http.middleware import CatchAll, ClientAddress, ErrorHandler, MigrationCheck, RequestContext
 from app.http.openapi_document import install_openapi
-from app.http.proxies import ClientAddress
 from app.jobs.handlers import JobHandlers
 from app.pages import account, admin, authorize, jobs_and_chat, mailbox, public
 from app.pages import health as page_health
@@ -53,7 +52,6 @@ from app.routers import (
 )
 from app.services import Services
 
-SPARE_THREADS = 24  # beyond those of the database's slots: for hashing, health and rate limits
 EXPOSED = ["ETag", "Link", "Location", "Next-Cursor", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 
 
@@ -128,7 +126,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """Build the services on the event loop that they use, and close them in reverse order."""
     settings = get_settings()
     install_shutdown_handlers()
-    to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + SPARE_THREADS
+    # 24 threads beyond those of the database's slots: for hashing, health and rate limits.
+    to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + 24
     async with BlockingPortal() as portal:
         services = Services(settings, Database(settings, portal))
         app.state.services = services

@@ -60,9 +60,8 @@ def start(**_: Any) -> None:
     _resources.callback(portal.call, database.close)
     celery.jobs = jobs = JobQueue(database, settings.redis_url)
     _resources.callback(jobs.close)
-    signers = Signers(settings.secret_keys, settings.public_url)
     limits = AccountLimits(settings.limit_login_account, settings.redis_url)
-    jobs.start(JobHandlers(settings, signers, limits.may_mail).handle)
+    jobs.start(JobHandlers(settings, Signers(settings.secret_keys, settings.public_url), limits.may_mail).handle)
 
 
 def say_ready(**_: Any) -> None:

@@ -22,7 +22,6 @@ log = logging.getLogger("muster.error")
 
 _FIELD = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
-MAX_ERRORS = 20  # in one response
 OAUTH_PATHS = frozenset({"/api/auth/token", "/api/auth/revoke", "/api/auth/introspect"})
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749 section 5.1
 
@@ -59,11 +58,8 @@ def classify(connection: HTTPConnection, error: Exception) -> AppError:
 
 
 def _invalid(error: RequestValidationError) -> Invalid:
-    """The 422 with the place and the reason of each mistake, never the input, which may be a password."""
-    mistakes = [
-        {"loc": [_place(part) for part in e["loc"]], "msg": _sentence(e), "type": e["type"]}
-        for e in error.errors()[:MAX_ERRORS]
-    ]
+    """The 422 with the place and the reason of 20 mistakes at most, never the input, which may be a password."""
+    mistakes = [{"loc": [*map(_place, e["loc"])], "msg": _sentence(e), "type": e["type"]} for e in error.errors()[:20]]
     where, *inside = [part for part in mistakes[0]["loc"] if not part.isdecimal()]
     return Invalid(f"In {'.'.join(inside) or where}: {mistakes[0]['msg']}", errors=mistakes)
 

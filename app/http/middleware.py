@@ -1,18 +1,19 @@
-"""ASGI middleware that every request passes: its id, log line and headers, a last error handler, a migration check."""
+"""ASGI middleware that every request passes: the client's address, id, log line, headers, last error handler."""
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from random import getrandbits
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from anyio import CancelScope
 from fastapi import Request, Response
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.core import metrics
 from app.core.concurrency import in_thread
@@ -29,6 +30,8 @@ log = logging.getLogger("muster.request")
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
+# A socket for both families shows 192.0.2.1 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2): one /64 for all of IPv4.
+_MAPPED = re.compile(rb"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
@@ -36,6 +39,23 @@ _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 _TOO_LARGE_ID = re.compile(r"(?!/api/clients/|/admin/apps/).*[0-9]{20}", re.DOTALL)
 # An app that is too old can still sign out, and monitoring is served whatever version it names.
 ANY_VERSION_PATHS = ("/api/auth/revoke", "/api/auth/cookie/logout", "/health", "/metrics")
+
+
+class ClientAddress:
+    """The outermost middleware: all others find the client's address and scheme as TRUSTED_PROXIES report them, and an
+    IPv4 address in its own notation, whatever the server's socket."""
+
+    def __init__(self, app: ASGIApp, trusted: Sequence[str]) -> None:
+        self._app: Any = ProxyHeadersMiddleware(cast("Any", app), list(trusted))  # its types are uvicorn's own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if client := scope.get("client"):
+            scope["client"] = (_MAPPED.sub(b"", client[0].encode()).decode(), client[1])
+            scope["headers"] = [
+                (name, _MAPPED.sub(b"", value) if name == b"x-forwarded-for" else value)
+                for name, value in scope["headers"]
+            ]
+        await self._app(scope, receive, send)
 
 
 class RequestContext:

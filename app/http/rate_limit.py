@@ -23,7 +23,7 @@ Check: TypeAlias = Callable[[HTTPConnection], None]
 
 
 def client_address(request: HTTPConnection) -> str:
-    """The client's IP address, as app/http/proxies.py has determined it."""
+    """The client's IP address, as ClientAddress of app/http/middleware.py has determined it."""
     return parse_address(request.client.host if request.client else "")
 
 
