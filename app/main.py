@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from app.core.database import Database
 from app.core.dialects import CHAT_SLOTS
 from app.core.logs import configure_logging
-from app.core.settings import ROOT, Settings, get_settings
+from app.core.settings import ROOT, get_settings
 from app.core.shutdown import install_shutdown_handlers
 from app.http.bodies import BodyGuard
 from app.http.compression import CompressedFiles, Compression
@@ -80,7 +80,7 @@ def create_api() -> FastAPI:
     the_rest += [heroes, tasks, chat, chat_ws]
     for router in routers + [each.router for each in the_rest]:
         api.router.routes += router.routes  # include_router() would match each twice: a tenth of the CPU
-    add_static_files_and_middleware(api, settings, error_response, headers={}, cors=True)
+    add_files_and_middleware(api, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)
     install_openapi(api)
     return api
@@ -104,7 +104,7 @@ def create_pages(api: FastAPI | None) -> FastAPI:
         routers += [page_health.router]
     for router in routers:
         pages.include_router(router)
-    add_static_files_and_middleware(pages, settings, error_page_response, headers=page_headers(), cors=False)
+    add_files_and_middleware(pages, error_page_response, headers=page_headers(), cors=False)
     return pages
 
 
@@ -155,13 +155,12 @@ async def pages_lifespan(pages: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def add_static_files_and_middleware(
-    app: FastAPI, settings: Settings, handle_error: ErrorHandler, *, headers: dict[str, str], cors: bool
-) -> None:
+def add_files_and_middleware(app: FastAPI, handle_error: ErrorHandler, *, headers: dict[str, str], cors: bool) -> None:
     """Add static files, the handler of all errors, and the middleware to the API or the pages.
 
     The middleware added last is the first one that a request passes.
     """
+    settings = get_settings()
     app.mount("/static", CompressedFiles(directory=ROOT / "app" / "static"), name="static")
     for kind in (HTTPException, RequestValidationError):  # FastAPI would answer these itself, CatchAll gets all others
         app.add_exception_handler(kind, handle_error)

@@ -8,7 +8,7 @@ from pydantic import MISSING, BaseModel, Field
 
 from app.core import errors, oauth_errors
 from app.core.errors import AppError
-from app.core.oauth_errors import oauth_error
+from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest, InvalidScope, UnsupportedGrantType
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 Kind: TypeAlias = type[AppError] | AppError
@@ -62,7 +62,7 @@ def headers(*names: str) -> dict[str, Any]:
 def problems(*kinds: Kind, oauth: bool = False) -> Responses:
     """The `responses` of a route that can raise these errors, with an example of each; `oauth` selects RFC 6749's."""
     schema, media_type = (OAuthError, "application/json") if oauth else (Problem, "application/problem+json")
-    members = oauth_error if oauth else errors.problem
+    members = oauth_errors.oauth_error if oauth else errors.problem
     responses: Responses = {}
     for kind in kinds:
         content = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}, "examples": {}}
@@ -88,11 +88,7 @@ ANY: tuple[Kind, ...] = (
 )
 GENERAL = (errors.BadRequest, errors.Invalid, *ANY)
 # RFC 6749 section 5.2.
-OAUTH_ERRORS = problems(
-    *(oauth_errors.InvalidRequest, oauth_errors.InvalidGrant, oauth_errors.InvalidScope),
-    *(oauth_errors.UnsupportedGrantType, oauth_errors.InvalidClient),
-    oauth=True,
-)
+OAUTH_ERRORS = problems(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient, oauth=True)
 
 
 def form_body(schema: type[BaseModel]) -> dict[str, Any]:

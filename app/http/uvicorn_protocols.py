@@ -8,15 +8,8 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-# Above the largest head that app/http/middleware.py answers with a problem, with room for the framing.
-MAX_UNPARSED = 256 * 1024
-MAX_PIPELINED = 100  # requests that wait for the one before them on their connection
-MAX_FRAGMENTS = 1000  # of one WebSocket message
-MAX_FRAMES = 2000  # of a WebSocket between two of our own pings
 PART = 4096  # bytes of frames that are parsed at once
 CLOSE_TIMEOUT = 5  # seconds for a client to read the close frame
-# Seconds after SIGTERM in which an idle connection is still answered: its client may have sent a request already.
-FAREWELL = 1
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -38,11 +31,12 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
         super().data_received(data)
-        if self._unparsed > MAX_UNPARSED and not self.transport.is_closing():
+        # Above the largest head that app/http/middleware.py answers with a problem, with room for the framing.
+        if self._unparsed > 256 * 1024 and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
 
     def on_message_begin(self) -> None:
-        if len(self.pipeline) > MAX_PIPELINED:
+        if len(self.pipeline) > 100:  # requests that wait for the one before them on this connection
             raise ValueError  # ends the connection: to parse thousands takes seconds, in which nobody is served
         super().on_message_begin()
         self._expect_head()
@@ -84,7 +78,8 @@ class HttpProtocol(HttpToolsProtocol):
             on_shutdown()
         self._is_stopping = True
         if self._is_idle():
-            self.loop.call_later(FAREWELL, self._close_if_idle)
+            # For a second the connection is still answered: its client may have sent a request already.
+            self.loop.call_later(1, self._close_if_idle)
         else:
             super().shutdown()  # the last response closes the connection
         # After timeout_graceful_shutdown uvicorn would cancel each request and log it as an error.
@@ -115,7 +110,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     And a flood of frames ends them: 20 MB of empty pings took 45 s, in which nobody else was served.
     """
 
-    _frames = 0
+    _frames = 0  # since our last ping
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), PART):
@@ -125,7 +120,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_events(self) -> None:
         self._frames += len(self.conn.events)
         super().handle_events()
-        if self._frames > MAX_FRAMES and not self.transport.is_closing():
+        if self._frames > 2000 and not self.transport.is_closing():
             self.conn.fail(CloseCode.POLICY_VIOLATION)
             self.handle_parser_exception()
 
@@ -156,7 +151,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
 
     def handle_cont(self, event: Frame) -> None:
-        if len(self.frames) < MAX_FRAGMENTS:
+        if len(self.frames) < 1000:  # of one message
             super().handle_cont(event)
         else:  # empty fragments do not count toward the size limit, but each takes memory
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG)
