@@ -129,8 +129,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     # 24 threads beyond those of the database's slots: for hashing, health and rate limits.
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + 24
     async with BlockingPortal() as portal:
-        services = Services(settings, Database(settings, portal))
-        app.state.services = services
+        app.state.services = services = Services(settings, Database(settings, portal))
         services.jobs.start(JobHandlers(settings, services.signers, services.account_limits.may_mail).handle)
         # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.
         gc.freeze()

@@ -11,17 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core.settings import Settings
 from app.http.rate_limit import by_network
 
-IMPORT_PATH = "/api/operations/import"  # the one route that takes IMPORT_MAX_BODY
-PACE = 4096  # bytes a second: a body may take the time that it needs at this pace, and BODY_TIMEOUT more
 MAX_ARRIVING = 64  # bodies that one network sends at once
-# The rest of an unread body is discarded for this many seconds and bytes. Closing the connection at once would reset
-# it, and the client would lose the response (RFC 9112 section 9.6).
+# The rest of an unread body, up to 16 MiB, is discarded for this many seconds. Closing the connection at once would
+# reset it, and the client would lose the response (RFC 9112 section 9.6).
 LINGER = 5
-DISCARDED = 16 * 1024 * 1024
 
 
 def max_body(scope: Scope, settings: Settings) -> int:
-    return settings.import_max_body if scope["path"] == IMPORT_PATH else settings.max_body
+    return settings.import_max_body if scope["path"] == "/api/operations/import" else settings.max_body
 
 
 def announced_length(scope: Scope) -> int | None:
@@ -60,7 +57,8 @@ class _Body:
         """The next message, or an HTTPException, which FastAPI passes on to the error handler."""
         if self._has_ended:
             return await self._receive()
-        message = await self._next(self._timeout + self._size / PACE - self._waited)
+        # The body may take the time that it needs at 4096 bytes a second, and BODY_TIMEOUT more.
+        message = await self._next(self._timeout + self._size / 4096 - self._waited)
         if message is None:
             raise HTTPException(408)
         if self._size > self._limit:
@@ -78,7 +76,7 @@ class _Body:
             return
         await self._send({**message, "more_body": True})
         with move_on_after(LINGER):
-            most = self._size + DISCARDED
+            most = self._size + 16 * 1024 * 1024
             while not self._has_ended and self._size < most:
                 await self._next(LINGER)
         await self._send({"type": "http.response.body"})

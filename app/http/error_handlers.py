@@ -46,7 +46,10 @@ def classify(connection: HTTPConnection, error: Exception) -> AppError:
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
-            return _of_http_exception(error)
+            # FastAPI and Starlette raise it themselves, never with 403: the first kind with its status fits.
+            kinds = (kind for kind in AppError.__subclasses__() if kind.status == error.status_code)
+            kind = next(kinds, errors.BadRequest)
+            return kind(headers=error.headers) if error.headers else kind()
         case SQLAlchemyError() | OSError() if known := as_app_error(error):
             if isinstance(known, Unavailable):
                 log.warning("unavailable: %s", reason(error))
@@ -84,9 +87,3 @@ def _place(part: str | int) -> str:
     """A part of a location. The name of an unknown field is the client's: it is repeated only if it looks harmless."""
     text = str(part)
     return text if _FIELD.fullmatch(text) else "?"
-
-
-def _of_http_exception(error: HTTPException) -> AppError:
-    """The errors that FastAPI and Starlette raise themselves, never with 403: the first kind with the status fits."""
-    kind = next((kind for kind in AppError.__subclasses__() if kind.status == error.status_code), errors.BadRequest)
-    return kind(headers=error.headers) if error.headers else kind()

@@ -9,7 +9,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 PART = 4096  # bytes of frames that are parsed at once
-CLOSE_TIMEOUT = 5  # seconds for a client to read the close frame
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -105,7 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets that end within CLOSE_TIMEOUT: uvicorn would wait for a client that never reads.
+    """WebSockets that end five seconds after their close frame at the latest: uvicorn would wait for a client that never reads.
 
     And a flood of frames ends them: 20 MB of empty pings took 45 s, in which nobody else was served.
     """
@@ -141,7 +140,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     def _abort_later(self) -> None:
-        self.loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
+        self.loop.call_later(5, self.transport.abort)  # for a client that has not read the close frame by then
 
     async def send(self, message: ASGISendEvent) -> None:
         if self.close_sent:
