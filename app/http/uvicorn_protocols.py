@@ -104,7 +104,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """WebSockets that end five seconds after their close frame at the latest: uvicorn would wait for a client that never reads.
+    """WebSockets that end within five seconds of their close: uvicorn would wait for a client that never reads.
 
     And a flood of frames ends them: 20 MB of empty pings took 45 s, in which nobody else was served.
     """
