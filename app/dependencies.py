@@ -153,8 +153,6 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-_REPEATED = "Repeating a request with the same key returns the first response and does nothing twice."
-IdempotencyKey = Annotated[
-    Annotated[str, BeforeValidator(_unquoted), StringConstraints(pattern="^[!-~]{1,255}$")] | None,
-    Header(description=_REPEATED, examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"]),
-]
+_EFFECT = "Repeating a request with the same key returns the first response and does nothing twice."
+_Key = Annotated[str, BeforeValidator(_unquoted), StringConstraints(pattern="^[!-~]{1,255}$")]
+IdempotencyKey = Annotated[_Key | None, Header(description=_EFFECT, examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]

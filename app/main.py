@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from anyio import to_thread
-from anyio.from_thread import BlockingPortal
+from anyio import from_thread, to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -111,14 +110,12 @@ def create_pages(api: FastAPI | None) -> FastAPI:
 class CombinedApplication:
     """API and pages at one address. The API serves health and metrics too, and runs the lifespan, which has no path."""
 
-    API_PATHS = ("api", ".well-known", "health", "metrics")
-
     def __init__(self, api: FastAPI, pages: FastAPI) -> None:
         self.api, self.pages = api, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         first = scope.get("path", "/api").removeprefix("/").partition("/")[0]
-        await (self.api if first in self.API_PATHS else self.pages)(scope, receive, send)
+        await (self.api if first in {"api", ".well-known", "health", "metrics"} else self.pages)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -128,7 +125,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     install_shutdown_handlers()
     # 24 threads beyond those of the database's slots: for hashing, health and rate limits.
     to_thread.current_default_thread_limiter().total_tokens = settings.db_slots + CHAT_SLOTS + 24
-    async with BlockingPortal() as portal:
+    async with from_thread.BlockingPortal() as portal:
         app.state.services = services = Services(settings, Database(settings, portal))
         services.jobs.start(JobHandlers(settings, services.signers, services.account_limits.may_mail).handle)
         # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.

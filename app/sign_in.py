@@ -3,7 +3,6 @@
 import re
 from base64 import b64decode
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -71,9 +70,8 @@ OAuthForm = Annotated[dict[str, str], Depends(oauth_form)]
 
 def require(form: dict[str, str], *names: str) -> None:
     """Raise InvalidRequest for a parameter that is missing, or empty."""
-    for name in names:
-        if name not in form:
-            raise InvalidRequest(f"{name} is missing.")
+    if missing := [name for name in names if name not in form]:
+        raise InvalidRequest(f"{missing[0]} is missing.")
 
 
 async def password_grant(request: Request, form: dict[str, str], services: Services, *, in_cookie: bool) -> TokenPair:
@@ -81,9 +79,10 @@ async def password_grant(request: Request, form: dict[str, str], services: Servi
     require(form, "username", "password")
     if "scope" in form:
         parse_scope(form["scope"])
-    email = form["username"]
-    with suppress(ValueError):  # invalid addresses are looked up too, so that they take as long as unknown ones
-        email = email_address(email)
+    try:
+        email = email_address(form["username"])
+    except ValueError:
+        email = form["username"]  # looked up too, so that an invalid address takes as long as an unknown one
     try:
         return await _verify_and_start(request, form, email, services, in_cookie=in_cookie)
     except (InvalidGrant, TooManyRequests) as refusal:

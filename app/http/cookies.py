@@ -50,7 +50,6 @@ def require_own_origin(connection: HTTPConnection, settings: Settings, *, allow_
         return
     ours = {settings.public_url, *(settings.cors_origins if allow_cors_origins or is_same else ())}
     if settings.environment != "production":  # in production any Host may be sent, and proxies use plain HTTP
-        scheme = {"ws": "http", "wss": "https"}.get(connection.scope["scheme"], connection.scope["scheme"])
-        ours.add(f"{scheme}://{connection.headers.get('host')}")
+        ours.add(f"{connection.scope['scheme'].replace('ws', 'http')}://{connection.headers.get('host')}")
     if len(origins) != 1 or origins[0] not in ours:
         raise ForeignOrigin

@@ -5,16 +5,14 @@ import re
 from secrets import token_hex
 from typing import Any
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.requests import HTTPConnection, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
 
 from app.core import errors, metrics
 from app.core.dialects import as_app_error, reason
-from app.core.errors import AppError, Internal, Invalid, Unavailable
 from app.core.oauth_errors import oauth_error
 from app.http.middleware import route_template
 
@@ -38,33 +36,33 @@ async def error_response(request: Request, exception: Exception) -> Response:
     return JSONResponse(errors.problem(error), error.status, error.headers, media_type="application/problem+json")
 
 
-def classify(connection: HTTPConnection, error: Exception) -> AppError:
+def classify(connection: HTTPConnection, error: Exception) -> errors.AppError:
     """The error as the client sees it. The details of an unexpected one go to the log."""
     match error:
-        case AppError():
+        case errors.AppError():
             return error
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
             # FastAPI and Starlette raise it themselves, never with 403: the first kind with its status fits.
-            kinds = (kind for kind in AppError.__subclasses__() if kind.status == error.status_code)
+            kinds = (kind for kind in errors.AppError.__subclasses__() if kind.status == error.status_code)
             kind = next(kinds, errors.BadRequest)
             return kind(headers=error.headers) if error.headers else kind()
         case SQLAlchemyError() | OSError() if known := as_app_error(error):
-            if isinstance(known, Unavailable):
+            if isinstance(known, errors.Unavailable):
                 log.warning("unavailable: %s", reason(error))
             return known
     ticket = token_hex(6)
     method, route = connection.scope.get("method", "socket"), route_template(connection.scope)
     log.error("ticket %s: %s %s", ticket, method, route, exc_info=error)
-    return Internal(f"The server failed. The ticket {ticket} identifies the log entry.", ticket=ticket)
+    return errors.Internal(f"The server failed. The ticket {ticket} identifies the log entry.", ticket=ticket)
 
 
-def _invalid(error: RequestValidationError) -> Invalid:
+def _invalid(error: RequestValidationError) -> errors.Invalid:
     """The 422 with the place and the reason of 20 mistakes at most, never the input, which may be a password."""
     mistakes = [{"loc": [*map(_place, e["loc"])], "msg": _sentence(e), "type": e["type"]} for e in error.errors()[:20]]
     where, *inside = [part for part in mistakes[0]["loc"] if not part.isdecimal()]
-    return Invalid(f"In {'.'.join(inside) or where}: {mistakes[0]['msg']}", errors=mistakes)
+    return errors.Invalid(f"In {'.'.join(inside) or where}: {mistakes[0]['msg']}", errors=mistakes)
 
 
 def _sentence(mistake: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from anyio import CancelScope
 from fastapi import Request, Response
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -32,7 +31,7 @@ ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 # A socket for both families shows 192.0.2.1 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2): one /64 for all of IPv4.
 _MAPPED = re.compile(rb"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.
 _AMBIGUOUS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 # Ids have at most 19 digits, except those of clients, and Python's int() rejects 5,000.
@@ -72,8 +71,9 @@ class RequestContext:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get("x-request-id", "")
-        identifier = sent if _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"  # no secret, no system call
+        sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        # Without one from the client, random bits that are no secret and cost no system call.
+        identifier = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"{getrandbits(128):032x}"
         request_id.set(identifier)
         actor.set(None)  # the context may be that of the request before on this connection
         client_host.set(scope["client"][0] if scope.get("client") else "unknown")
@@ -184,8 +184,7 @@ def route_template(scope: Scope) -> str:
         return getattr(route, "path", "-")
     if "app_root_path" in scope:  # a mount: FastAPI sets no route for it, nor for its own document
         return f"{scope['root_path'].removeprefix(scope['app_root_path'])}/{{path}}"
-    document: str | None = scope["app"].openapi_url
-    return document if document and document == scope["path"] else "-"
+    return scope["path"] if scope["path"] == scope["app"].openapi_url else "-"
 
 
 def _log_request(method: str, scope: Scope, status: int, seconds: float) -> None:
@@ -223,7 +222,7 @@ def _check_head(scope: Scope, settings: Settings) -> None:
 
 def check_client_version(scope: Scope, settings: Settings) -> None:
     """Raise AppTooOld for a version below its platform's minimum. Clients that name none are served."""
-    sent = Headers(scope=scope).get("client-version")
+    sent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"client-version"), None)
     if sent is None or scope["path"].startswith(ANY_VERSION_PATHS):
         return
     try:

@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 from pydantic import MISSING, BaseModel, Field
 
 from app.core import errors, oauth_errors
-from app.core.errors import AppError
 from app.core.oauth_errors import InvalidClient, InvalidGrant, InvalidRequest, InvalidScope, UnsupportedGrantType
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
-Kind: TypeAlias = type[AppError] | AppError
+Kind: TypeAlias = type[errors.AppError] | errors.AppError
 
 TEXTS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
@@ -70,7 +69,7 @@ def problems(*kinds: Kind, oauth: bool = False) -> Responses:
         if names := [name for name, statuses in _HEADERS.items() if kind.status in statuses]:
             new["headers"] = headers(*names)
         response = responses.setdefault(kind.status, new)
-        example = {"summary": kind.title, "value": members(kind if isinstance(kind, AppError) else kind())}
+        example = {"summary": kind.title, "value": members(kind if isinstance(kind, errors.AppError) else kind())}
         response["content"][media_type]["examples"][kind.type] = example
     return responses
 
@@ -82,11 +81,9 @@ def located(example: str, *others: str, status: int = 201) -> Responses:
 
 
 # The errors that every route may return, so that routes declare their own only.
-ANY: tuple[Kind, ...] = (
-    *(errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType, errors.TooManyRequests),
-    *(errors.AppTooOld, errors.HeadTooLarge, errors.Internal, errors.Unavailable),
-)
-GENERAL = (errors.BadRequest, errors.Invalid, *ANY)
+ANY: list[Kind] = [errors.RequestTimeout, errors.ContentTooLarge, errors.UnsupportedMediaType, errors.TooManyRequests]
+ANY += [errors.AppTooOld, errors.HeadTooLarge, errors.Internal, errors.Unavailable]
+GENERAL = [errors.BadRequest, errors.Invalid, *ANY]
 # RFC 6749 section 5.2.
 OAUTH_ERRORS = problems(InvalidRequest, InvalidGrant, InvalidScope, UnsupportedGrantType, InvalidClient, oauth=True)
 

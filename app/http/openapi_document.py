@@ -91,12 +91,8 @@ def _complete_operation(path: str, method: str, operation: dict[str, Any]) -> No
 
 
 # Examples by format or type, for parameters that have none of their own.
-_EXAMPLES = {
-    "integer": 1,
-    "boolean": True,
-    "uuid": "01935b0e-7c1a-7000-8000-0123456789ab",
-    "date-time": "2026-11-24T12:00:00Z",
-}
+_EXAMPLES = {"integer": 1, "boolean": True, "date-time": "2026-11-24T12:00:00Z"}
+_EXAMPLES |= {"uuid": "01935b0e-7c1a-7000-8000-0123456789ab"}
 
 
 def _add_example(parameter: dict[str, Any]) -> None:
