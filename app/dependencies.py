@@ -15,7 +15,6 @@ from sqlmodel import Session, SQLModel, col
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.authentication import current_user
-from app.chat.hub import CHAT_SCOPE
 from app.core.database import Side
 from app.core.errors import Invalid
 from app.core.scopes import SCOPES
@@ -61,10 +60,6 @@ def requires(scope: str) -> Any:
 
 
 CurrentUser = Annotated[Caller, requires("me")]
-OperationsReader = Annotated[Caller, requires("operations:read")]
-OperationsWriter = Annotated[Caller, requires("operations:write")]
-JobsUser = Annotated[Caller, requires("jobs")]
-ChatUser = Annotated[Caller, requires(CHAT_SCOPE)]
 
 LIMIT_CHAT = RouteLimit(get_settings().limit_chat, by_person, "message", kind="message")  # over every transport
 
@@ -142,7 +137,7 @@ def page_of_sessions(session: Session, page: Page, user_id: UUID, current: UUID 
     return [SessionPublic.of(row, current=current) for row in page.cut(rows)]
 
 
-OperationFilters = Annotated[OperationFilter, Query()]
+LedgerQuery = Annotated[OperationFilter, Query()]
 
 # The id of a row in a path. Larger numbers do not fit into the column.
 RowId = Annotated[int, Path(ge=1, le=MAX_ID, description="The id of the row.", examples=[7])]

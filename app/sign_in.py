@@ -47,7 +47,7 @@ async def oauth_form(request: Request, response: Response) -> dict[str, str]:
     # The grace period of a refresh is measured here: after the body, which the client could delay at will, has arrived,
     # and before the wait for a slot, which is the server's fault.
     request.state.arrived = utcnow()
-    request.state.grant_type = form.get("grant_type")
+    request.state.is_password_grant = form.get("grant_type") == "password"
     return form
 
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, replace
 from functools import cached_property
 from tempfile import TemporaryFile
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Protocol
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -24,7 +24,7 @@ from sqlalchemy import Engine, Select, event
 from sqlmodel import Session
 
 from app.core import metrics
-from app.core.concurrency import in_thread
+from app.core.concurrency import P, T, in_thread
 from app.core.dialects import CHAT_SLOTS, make_engine, reason
 from app.core.errors import Unavailable
 from app.core.logs import actor
@@ -35,9 +35,6 @@ log = logging.getLogger("muster.database")
 
 OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS) + 1  # of each process on PostgreSQL, besides two for every slot
 LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Client(Protocol):

@@ -59,9 +59,7 @@ async def check_password(request: Request, body: PasswordCheck, services: Servic
 
 
 @router.post("/token", openapi_extra=TOKEN_FORM, responses=OAUTH_ERRORS, include_in_schema=bool(GRANTS))
-@RouteLimit(
-    settings.limit_login_ip, scope="sign-in", exempt_when=lambda request: request.state.grant_type != "password"
-)
+@RouteLimit(settings.limit_login_ip, scope="sign-in", exempt_when=lambda request: not request.state.is_password_grant)
 async def token(request: Request, form: OAuthForm, services: ServicesDep) -> TokenPair:
     """Sign in with `grant_type=authorization_code` or `password`; get the next token pair with `refresh_token`.
 

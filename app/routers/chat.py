@@ -15,7 +15,7 @@ from sqlmodel import col, select, tuple_
 from app.chat.messages import Message, read_messages
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InvalidToken
-from app.dependencies import LIMIT_CHAT, ChatUser, PageDep, ServicesDep, SessionDep, next_page
+from app.dependencies import LIMIT_CHAT, PageDep, ServicesDep, SessionDep, next_page, requires
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
@@ -33,6 +33,7 @@ from app.services import Services
 
 router = Router(prefix="/api/chat", tags=["chat"])
 
+Me = Annotated[Caller, requires("chat")]
 Room = Annotated[RoomQuery, Query()]
 History = Annotated[HistoryQuery, Query()]
 _WINS = "The number of the last message that you received; it wins over `after`."
@@ -48,16 +49,14 @@ _STREAM: Responses = {200: {"description": _DATA, "content": _CONTENT}}
 
 @router.post("/messages", status_code=201, responses=problems(IdempotencyKeyReused))
 @LIMIT_CHAT
-def create_message(
-    body: ChatMessageCreate, me: ChatUser, session: SessionDep, services: ServicesDep
-) -> ChatMessagePublic:
+def create_message(body: ChatMessageCreate, me: Me, session: SessionDep, services: ServicesDep) -> ChatMessagePublic:
     """Write a message. With a client_message_id you can repeat the request until it succeeds: it is stored once."""
     public, _is_new = services.chat.post(session, me, body)
     return public
 
 
 @router.get("/rooms")
-def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRoomPublic]:
+def list_rooms(_me: Me, session: SessionDep, page: PageDep) -> list[ChatRoomPublic]:
     """The rooms in which somebody has written, latest message first."""
     order = (col(ChatRoom.last_message_at), col(ChatRoom.name))
     rooms = select(ChatRoom).order_by(*(column.desc() for column in order)).limit(page.limit + 1)
@@ -68,7 +67,7 @@ def list_rooms(_me: ChatUser, session: SessionDep, page: PageDep) -> list[ChatRo
 
 
 @router.get("/messages", response_model=list[ChatMessagePublic])
-async def list_messages(request: Request, me: ChatUser, services: ServicesDep, query: History) -> Response:
+async def list_messages(request: Request, me: Me, services: ServicesDep, query: History) -> Response:
     """The messages of a room in the order of their numbers: after one, before one, or the latest. With `wait`, a
     response that would be empty is sent as soon as there is a message, or empty after that time (long polling)."""
     limit = query.limit
@@ -100,7 +99,7 @@ async def _next_messages(request: Request, services: Services, me: Caller, query
 
 @router.get("/events", response_class=StreamingResponse, responses=_STREAM)
 async def follow_messages(
-    request: Request, me: ChatUser, services: ServicesDep, query: Room, last_event_id: LastEventId = None
+    request: Request, me: Me, services: ServicesDep, query: Room, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, delete, select, update
 
 from app.core.errors import Conflict, Invalid, NotFound, found
 from app.core.settings import get_settings
-from app.dependencies import JobsUser, PageDep, ServicesDep, SessionDep
+from app.dependencies import PageDep, ServicesDep, SessionDep, requires
 from app.http.openapi import Responses, headers, located, problems
 from app.http.rate_limit import RouteLimit, by_person
 from app.http.routing import Router
@@ -39,6 +39,7 @@ class JobEnded(Conflict, title="The job has finished"):
     """The job has finished, so it cannot be canceled."""
 
 
+Me = Annotated[Caller, requires("jobs")]
 JobId = Annotated[UUID, Path(description="The id of the job.")]
 Filters = Annotated[JobFilter, Query()]
 Format = Annotated[Literal["csv", "html"], Query(alias="format", description="Of a statement: its table or its page.")]
@@ -57,7 +58,7 @@ _WITHOUT_RESULT = select(Job).options(defer(Job.result, raiseload=True))  # type
 @router.post("/statement", status_code=202, responses=_STARTED)
 @RouteLimit(settings.limit_jobs, key=by_person)
 def start_statement(
-    body: StatementCreate, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep
+    body: StatementCreate, response: Response, me: Me, session: SessionDep, services: ServicesDep
 ) -> JobPublic:
     """Create a statement of your operations in a period: a CSV table, and a page with a chart. Poll it at Location.
 
@@ -73,7 +74,7 @@ def start_statement(
 
 @router.post("/export", status_code=202, responses=_STARTED)
 @RouteLimit(settings.limit_jobs, key=by_person)
-def start_export(response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
+def start_export(response: Response, me: Me, session: SessionDep, services: ServicesDep) -> JobPublic:
     """Prepare an archive of everything that is yours, which replaces the one before. Poll it at Location.
 
     It needs all scopes of your role. While one is being prepared, you get that one.
@@ -93,7 +94,7 @@ def _started(job: Job, response: Response) -> JobPublic:
 
 
 @router.get("")
-def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters) -> list[JobPublic]:
+def list_jobs(me: Me, session: SessionDep, page: PageDep, filters: Filters) -> list[JobPublic]:
     """Your jobs, newest first. With `users:read` everybody's, and those of the service."""
     statement = _WITHOUT_RESULT.where(*_visible(me, "users:read"), *equal(Job, filters))
     jobs = session.exec(page.of(statement, col(Job.id), newest_first=True))
@@ -101,7 +102,7 @@ def list_jobs(me: JobsUser, session: SessionDep, page: PageDep, filters: Filters
 
 
 @router.get("/{job_id}", responses={200: {"headers": headers("Retry-After")}, **problems(JobNotFound)})
-def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep) -> JobPublic:
+def read_job(job_id: JobId, response: Response, me: Me, session: SessionDep) -> JobPublic:
     """The state and progress of a job. Until it is finished, Retry-After says when to poll again."""
     job = _read(session, job_id, _visible(me, "users:read"))
     if job.state in UNFINISHED:
@@ -110,7 +111,7 @@ def read_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDe
 
 
 @router.get("/{job_id}/result", response_class=Response, responses=_RESULT | problems(JobNotFound, ResultNotFound))
-def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, file_format: Format = "csv") -> Response:
+def read_job_result(job_id: JobId, me: Me, session: SessionDep, file_format: Format = "csv") -> Response:
     """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
@@ -129,7 +130,7 @@ def read_job_result(job_id: JobId, me: JobsUser, session: SessionDep, file_forma
 
 
 @router.delete("/{job_id}", status_code=204, responses=problems(JobNotFound, JobEnded))
-def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
+def cancel_job(job_id: JobId, me: Me, session: SessionDep) -> None:
     """Cancel a job that waits or runs. The work of a running one is discarded."""
     visible = _visible(me, "users:write")
     cancel = update(Job).where(col(Job.id) == job_id, col(Job.state).in_(UNFINISHED), *visible)
@@ -143,7 +144,7 @@ def cancel_job(job_id: JobId, me: JobsUser, session: SessionDep) -> None:
 
 @router.post("/{job_id}/retry", status_code=202, responses=_STARTED | problems(JobNotFound, JobNotEnded))
 @RouteLimit(settings.limit_jobs, key=by_person, exempt_when=lambda request: "users:write" in request.state.scopes)
-def retry_job(job_id: JobId, response: Response, me: JobsUser, session: SessionDep, services: ServicesDep) -> JobPublic:
+def retry_job(job_id: JobId, response: Response, me: Me, session: SessionDep, services: ServicesDep) -> JobPublic:
     """Restart a failed or canceled job, with fresh attempts. With `users:write` anybody's."""
     visible = _visible(me, "users:write")
     job = services.jobs.retry(session, col(Job.id) == job_id, *visible)

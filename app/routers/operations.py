@@ -8,25 +8,19 @@ from pydantic import TypeAdapter, WithJsonSchema
 
 from app.core import etags
 from app.core.errors import IdempotencyKeyReused, OperationNotFound, PreconditionFailed, ResyncRequired
-from app.dependencies import (
-    IdempotencyKey,
-    OperationFilters,
-    OperationsReader,
-    OperationsWriter,
-    PageDep,
-    RowId,
-    ServicesDep,
-    SessionDep,
-    next_link,
-)
+from app.dependencies import IdempotencyKey, LedgerQuery, PageDep, RowId, ServicesDep, SessionDep, next_link, requires
 from app.http.openapi import Responses, located, problems
 from app.http.routing import Router
 from app.ledger import operations
 from app.ledger.idempotency import IdempotentRequest, respond_once
 from app.models.base import utcnow
 from app.models.operation import Changes, ChangesQuery, OperationCreate, OperationPublic, OperationUpdate, Total
+from app.oauth2.resource_server import Caller
 
 router = Router(prefix="/api/operations", tags=["operations"])
+
+Reader = Annotated[Caller, requires("operations:read")]
+Writer = Annotated[Caller, requires("operations:write")]
 
 _TAG = '"01935b0e-7c1a-7000-8000-0123456789ab.12"'
 # Each header may be repeated; in the documentation it is one line of text.
@@ -45,9 +39,9 @@ _CHANGE = problems(OperationNotFound, PreconditionFailed)
 @router.get("", response_model=list[OperationPublic], responses=_NOT_MODIFIED)
 async def list_operations(
     response: Response,
-    me: OperationsReader,
+    me: Reader,
     services: ServicesDep,
-    filters: OperationFilters,
+    filters: LedgerQuery,
     page: PageDep,
     if_none_match: IfNoneMatch = None,
 ) -> list[OperationPublic] | Response:
@@ -63,7 +57,7 @@ async def list_operations(
 
 @router.post("", status_code=201, response_model=OperationPublic, responses=_CREATED)
 def create_operation(
-    body: OperationCreate, me: OperationsWriter, session: SessionDep, idempotency_key: IdempotencyKey = None
+    body: OperationCreate, me: Writer, session: SessionDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record an operation. With an Idempotency-Key you can repeat the request until you receive a response."""
     owner_id, now = me.user_id, utcnow()
@@ -75,7 +69,7 @@ def create_operation(
 
 @router.get("/changes", responses=problems(ResyncRequired))
 def list_changes(
-    request: Request, response: Response, me: OperationsReader, session: SessionDep, query: ChangesParameters
+    request: Request, response: Response, me: Reader, session: SessionDep, query: ChangesParameters
 ) -> Changes:
     """The changes after the revision `since`, in their order: each operation as it is now, or the tombstone of a
     deleted one. Apply them in this order, store `next`, and continue from there, at once while `more`
@@ -94,11 +88,7 @@ def list_changes(
 
 @router.get("/summary", response_model=list[Total], responses=_NOT_MODIFIED)
 def summarize_operations(
-    me: OperationsReader,
-    session: SessionDep,
-    services: ServicesDep,
-    filters: OperationFilters,
-    if_none_match: IfNoneMatch = None,
+    me: Reader, session: SessionDep, services: ServicesDep, filters: LedgerQuery, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Totals of the operations that match, by type, instrument type and month (UTC), latest month first."""
     owner_id, revision = me.user_id, me.session.operations_revision
@@ -115,9 +105,7 @@ def summarize_operations(
 
 
 @router.get("/{operation_id}", response_model=OperationPublic, responses=_NOT_MODIFIED | problems(OperationNotFound))
-def read_operation(
-    operation_id: RowId, me: OperationsReader, session: SessionDep, if_none_match: IfNoneMatch = None
-) -> Response:
+def read_operation(operation_id: RowId, me: Reader, session: SessionDep, if_none_match: IfNoneMatch = None) -> Response:
     """One operation, with an ETag of its own."""
     operation = operations.read_operation(session, me.user_id, operation_id)
     is_known = etags.names(if_none_match, operation.etag)
@@ -126,7 +114,7 @@ def read_operation(
 
 @router.put("/{operation_id}", response_model=OperationPublic, responses=_CHANGE)
 def replace_operation(
-    operation_id: RowId, body: OperationCreate, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None
+    operation_id: RowId, body: OperationCreate, me: Writer, session: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Replace all fields of an operation. If no value differs, the revision stays."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
@@ -135,7 +123,7 @@ def replace_operation(
 
 @router.patch("/{operation_id}", response_model=OperationPublic, responses=_CHANGE)
 def update_operation(
-    operation_id: RowId, body: OperationUpdate, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None
+    operation_id: RowId, body: OperationUpdate, me: Writer, session: SessionDep, if_match: IfMatch = None
 ) -> Response:
     """Change the fields that are sent. If no value differs, the revision stays."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
@@ -143,7 +131,7 @@ def update_operation(
 
 
 @router.delete("/{operation_id}", status_code=204, responses=_CHANGE)
-def delete_operation(operation_id: RowId, me: OperationsWriter, session: SessionDep, if_match: IfMatch = None) -> None:
+def delete_operation(operation_id: RowId, me: Writer, session: SessionDep, if_match: IfMatch = None) -> None:
     """Delete an operation. Its id and a revision remain, so that clients with a copy learn of it."""
     current = operations.locked_operation(session, me.user_id, operation_id, if_match)
     operations.delete_operation(session, current, utcnow())

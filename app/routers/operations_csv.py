@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.core.concurrency import in_thread
 from app.core.errors import IdempotencyKeyReused, InvalidToken
-from app.dependencies import IdempotencyKey, OperationFilters, OperationsReader, OperationsWriter, ServicesDep
+from app.dependencies import IdempotencyKey, LedgerQuery, ServicesDep, requires
 from app.http.openapi import Responses, problems
 from app.http.routing import Router
 from app.ledger import csv_format, imports, operations
@@ -34,9 +34,12 @@ _REUSED = problems(IdempotencyKeyReused)
 
 router = Router(prefix="/api/operations", tags=["operations"])
 
+Reader = Annotated[Caller, requires("operations:read")]
+Writer = Annotated[Caller, requires("operations:write")]
+
 
 @router.get("/export", response_class=StreamingResponse, responses=_EXPORT)
-def export_operations(me: OperationsReader, filters: OperationFilters, services: ServicesDep) -> StreamingResponse:
+def export_operations(me: Reader, filters: LedgerQuery, services: ServicesDep) -> StreamingResponse:
     """Your operations as CSV, newest first: all of them, or those that the filters select.
 
     A cell that a spreadsheet would evaluate as a formula is prefixed with an apostrophe, which the import removes.
@@ -65,7 +68,7 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
 
 @router.post("/import", status_code=201, response_model=Imported, responses=_REUSED, openapi_extra=_FILE)
 async def import_operations(
-    request: Request, me: OperationsWriter, services: ServicesDep, idempotency_key: IdempotencyKey = None
+    request: Request, me: Writer, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Record the operations of a CSV file in the format of the export: all of them or, if a line is invalid, none.
 
