@@ -55,10 +55,10 @@ def send_cookie(connection: HTTPConnection, token: str, max_age: int) -> None:
 
 
 # The OAuth flows of the OpenAPI document, by which Swagger UI signs in.
-_flow = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
-_flows = {"authorizationCode": {"authorizationUrl": "/authorize", **_flow}}
+_shared_flow = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", "scopes": SCOPES}
+_flows = {"authorizationCode": {"authorizationUrl": "/authorize", **_shared_flow}}
 if get_settings().docs_grant == "password":
-    _flows = {"password": _flow}
+    _flows = {"password": _shared_flow}
 bearer = StrictBearer(flows=_flows, scheme_name="muster", description="No scope ticked means all of yours.")
 if get_settings().docs_grant is None:
     bearer.model = HTTPBearer(bearerFormat="JWT", description=f"Paste an access token of {get_settings().oidc_issuer}.")

@@ -75,9 +75,9 @@ def create_api() -> FastAPI:
         routers += [auth_oidc.router]
     if settings.local_accounts == "on":
         routers += [auth.local_accounts, auth_cookie.local_accounts, me.local_accounts]
-    the_rest = [health, auth_cookie, auth, users, clients, audit, system, jobs, well_known]
-    the_rest += [heroes, tasks, chat, chat_ws]
-    for router in routers + [each.router for each in the_rest]:
+    modules = [health, auth_cookie, auth, users, clients, audit, system, jobs, well_known]
+    modules += [heroes, tasks, chat, chat_ws]
+    for router in routers + [module.router for module in modules]:
         api.router.routes += router.routes  # include_router() would match each twice: a tenth of the CPU
     add_files_and_middleware(api, error_response, headers={}, cors=True)
     api.add_middleware(MigrationCheck, settings=settings)

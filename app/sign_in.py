@@ -99,7 +99,8 @@ async def _verify_and_start(
     user, addresses = await services.database.read(request, _find_account, email)
     if network(device.ip) not in map(network, addresses):  # the owner is not locked out where they have a session
         await in_thread(services.account_limits.check_ceiling, email)
-    stored_hash, parties = user.password_hash if user else None, parties_of(request, email)
+    stored_hash = user.password_hash if user else None
+    parties = parties_of(request, email)
     matches, stronger_hash = await services.password_hasher.verify(form["password"], stored_hash, parties)
     if user is None or not matches or not user.is_active:
         metrics.count("logins", result="refused")

@@ -115,7 +115,7 @@ def identifiers(*sources: str) -> set[str]:
 
 def add_router(files: Files, names: str) -> None:
     insert(files, MAIN, "from app.routers import (\n", "", f"    {names},\n")
-    insert(files, MAIN, "    the_rest += [", "", f"{names}, ")
+    insert(files, MAIN, "    modules += [", "", f"{names}, ")
 
 
 def add_scope(files: Files, scope: str, names: str) -> None:

@@ -68,7 +68,8 @@ class AccountLimits:
 
     def may_mail(self, recipient: str, template: str) -> bool:
         """Count a mail that is about to be sent; False if it is one too many for its recipient."""
-        if not (is_within := self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)):
+        is_within = self._windows.hit(MAIL_CEILING, _account_key(f"to/{recipient}"), template)
+        if not is_within:
             metrics.count("limit_hits", kind="mail")
         return is_within
 

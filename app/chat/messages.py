@@ -28,8 +28,8 @@ _MESSAGES: Select[*tuple[Any, ...]] = select_columns(
     *(col(getattr(ChatMessage, name)) for name in ChatMessagePublic.model_fields if name != "author"),
     col(User.name).label("author"),
 ).join(User, col(User.id) == col(ChatMessage.author_id))
-_OWN = _MESSAGES.where(col(ChatMessage.author_id) == bindparam("author_id"))
-_SENT = _OWN.where(col(ChatMessage.client_message_id) == bindparam("client_message_id"))
+_BY_AUTHOR = _MESSAGES.where(col(ChatMessage.author_id) == bindparam("author_id"))
+_SENT = _BY_AUTHOR.where(col(ChatMessage.client_message_id) == bindparam("client_message_id"))
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,10 @@ def store(session: Session, me: Caller, body: ChatMessageCreate, now: datetime) 
 
 def _find_sent(session: Session, author_id: UUID, body: ChatMessageCreate) -> ChatMessagePublic | None:
     """The message that the author has stored with this client_message_id."""
+    if body.client_message_id is None:
+        return None
     values = {"author_id": author_id, "client_message_id": body.client_message_id}
-    row = session.connection().execute(_SENT, values).mappings().first() if body.client_message_id else None
+    row = session.connection().execute(_SENT, values).mappings().first()
     if row is None:
         return None
     if (row["room"], row["text"]) != (body.room, body.text):

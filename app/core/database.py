@@ -58,7 +58,7 @@ class Side:
 
     @cached_property
     def counted(self) -> AbstractContextManager[None]:
-        """Counts an open session in the gauge of this side."""
+        """A context, in which many may be at once, that counts an open session in the gauge of this side."""
         return metrics.slots_used.labels("write" if self.commits else "read").track_inprogress()
 
     async def __call__(
@@ -88,7 +88,8 @@ class Side:
 
     @asynccontextmanager
     async def slot(self, client: Client | None = None) -> AsyncIterator[None]:
-        """Hold a slot, within the caller's share of them."""
+        """Hold a slot, within the caller's share of them. Raises Unavailable after `timeout`, and ClientGone if the
+        client has left meanwhile."""
         share = _share_of(actor.get() if client else None, self.slots)
         must_wait = share.locked() or not self.slots.value
         if must_wait:
@@ -101,7 +102,7 @@ class Side:
                         raise ClientGone
                     yield
         except TimeoutError:
-            if not wait.expired():  # it is the caller's own
+            if not wait.expired():  # the timeout is the caller's own
                 raise
             metrics.count("slot_timeouts")
             raise Unavailable("The database is busy. Try again shortly.", retry_after=2) from None

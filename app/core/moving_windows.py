@@ -29,7 +29,7 @@ class LocalStorage(MemoryStorage):
     _swept_at = 0.0
 
     def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802  # overrides the private method of that name
-        if time.time() > self._swept_at + 60:  # seconds
+        if time.time() > self._swept_at + 60:  # seconds between two sweeps
             self._swept_at = time.time()
             super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]  # private, hence unknown to mypy
 

@@ -25,7 +25,10 @@ SECRET_MIN_LENGTH = 32
 
 
 def _development_secret(values: dict[str, Any]) -> tuple[str, ...]:
-    """The secret in data/secret.key, created at the first start. Production must set SECRET_KEYS instead."""
+    """The secret in data/secret.key, created at the first start. Production must set SECRET_KEYS instead.
+
+    Pydantic asks for a default only if every setting before it is valid.
+    """
     if values["environment"] == "production":
         return ()
     DATA.mkdir(mode=0o700, exist_ok=True)

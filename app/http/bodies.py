@@ -76,7 +76,7 @@ class _Body:
             return
         await self._send({**message, "more_body": True})
         with move_on_after(LINGER):
-            most = self._size + 16 * 1024 * 1024
+            most = self._size + 16 * 1024 * 1024  # bytes: see LINGER
             while not self._has_ended and self._size < most:
                 await self._next(LINGER)
         await self._send({"type": "http.response.body"})

@@ -50,6 +50,7 @@ def require_own_origin(connection: HTTPConnection, settings: Settings, *, allow_
         return
     ours = {settings.public_url, *(settings.cors_origins if allow_cors_origins or is_same else ())}
     if settings.environment != "production":  # in production any Host may be sent, and proxies use plain HTTP
+        # A socket's scheme is ws or wss, its page's http or https.
         ours.add(f"{connection.scope['scheme'].replace('ws', 'http')}://{connection.headers.get('host')}")
     if len(origins) != 1 or origins[0] not in ours:
         raise ForeignOrigin

@@ -6,10 +6,10 @@ from secrets import token_hex
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.requests import HTTPConnection, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
 
 from app.core import errors, metrics
 from app.core.dialects import as_app_error, reason

@@ -1,4 +1,5 @@
-"""ASGI middleware that every request passes: the client's address, id, log line, headers, last error handler."""
+"""ASGI middleware that every request passes: it finds the client's address, adds an id and headers, writes the log, and
+answers errors that nothing else has caught. One class checks at the start that the database is migrated."""
 
 import logging
 import re

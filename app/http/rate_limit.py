@@ -77,11 +77,11 @@ _DEFAULT = RouteLimit(_settings.limit_default, by_session)
 
 
 def checks_of(endpoint: Callable[..., Any]) -> tuple[Check, Check, Check]:
-    """Three functions that raise TooManyRequests for requests to `endpoint`. With Redis they block.
+    """The functions `count`, `count_refused` and `check_network`, which raise TooManyRequests. With Redis they block.
 
-    The first counts a request. The second counts one that is rejected before `endpoint` runs, such as by a 401, in a
-    window of its own. The third rejects a network which has used up a window, before the request's body is read; it
-    counts nothing, since the caller, and whether the request is valid, are not known yet.
+    `count` counts a request to `endpoint`; `count_refused` one that is rejected before `endpoint` runs, such as by a
+    401, in a window of its own. `check_network` rejects a network that has used up a window, before the request's body
+    is read; it counts nothing, since the caller, and whether the request is valid, are not known yet.
     """
     name = f"{endpoint.__module__}.{endpoint.__name__}"
     own: tuple[RouteLimit, ...] = getattr(endpoint, "limits", ())
@@ -94,7 +94,8 @@ def checks_of(endpoint: Callable[..., Any]) -> tuple[Check, Check, Check]:
         for item, scope in windows:
             _require(_windows.test, item, key=by_network(request), scope=scope)
 
-    return counter(name, *limits), counter(f"{name}/refused", _DEFAULT), check_network
+    count, count_refused = counter(name, *limits), counter(f"{name}/refused", _DEFAULT)
+    return count, count_refused, check_network
 
 
 def counter(name: str, *limits: RouteLimit) -> Check:

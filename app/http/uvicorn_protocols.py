@@ -119,6 +119,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_events(self) -> None:
         self._frames += len(self.conn.events)
         super().handle_events()
+        # More than that many between two of our own pings is a flood.
         if self._frames > 2000 and not self.transport.is_closing():
             self.conn.fail(CloseCode.POLICY_VIOLATION)
             self.handle_parser_exception()
@@ -150,7 +151,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
 
     def handle_cont(self, event: Frame) -> None:
-        if len(self.frames) < 1000:  # of one message
+        if len(self.frames) < 1000:  # fragments of one message
             super().handle_cont(event)
         else:  # empty fragments do not count toward the size limit, but each takes memory
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG)

@@ -41,7 +41,7 @@ def monthly_chart(totals: list[dict[str, Any]], *, by_quantity: bool) -> Chart |
         return None
     latest = max(total["month"] for total in totals)
     end = int(latest[:4]) * 12 + int(latest[5:]) - 1  # months since the year 0
-    # The latest ones, with or without operations.
+    # The latest MONTHS months, with or without operations, but none before the year 1.
     months = [f"{month // 12:04}-{month % 12 + 1:02}" for month in range(max(12, end - MONTHS + 1), end + 1)]
     series = _series([total for total in totals if total["month"] in months], by_quantity=by_quantity)
     sums = {name: format_amount(sum(amounts.values(), Decimal())) for name, amounts in series.items()}

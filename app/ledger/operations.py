@@ -44,16 +44,16 @@ _OWNED = select_columns(*_COLUMNS).where(col(Operation.owner_id) == bindparam("o
 _LIVE = (col(Operation.deleted_at).is_(None), col(Operation.revision) + 0 > 0)
 _BY_ID = _OWNED.where(*_LIVE, col(Operation.id) == bindparam("id"))
 _TYPES = SQLModel.metadata.tables["operation"].columns
-_AFTER = (bindparam("after_date", type_=_TYPES["date"].type), bindparam("after_id", type_=_TYPES["id"].type))
-_OLDER = tuple_(col(Operation.date), col(Operation.id)) < tuple_(*_AFTER)
+_POSITION = (bindparam("after_date", type_=_TYPES["date"].type), bindparam("after_id", type_=_TYPES["id"].type))
+_OLDER = tuple_(col(Operation.date), col(Operation.id)) < tuple_(*_POSITION)
 _INSERT = insert(Operation).returning(_TYPES["id"])
-_CHANGED = _OWNED.add_columns(col(Operation.deleted_at)).where(col(Operation.revision) > bindparam("since"))
-_CHANGED_SINCE = _CHANGED.order_by(col(Operation.revision)).limit(bindparam("limit"))
+_CHANGED_SINCE = _OWNED.add_columns(col(Operation.deleted_at)).where(col(Operation.revision) > bindparam("since"))
+_CHANGES = _CHANGED_SINCE.order_by(col(Operation.revision)).limit(bindparam("limit"))
 _OWNER = col(User.id) == bindparam("owner_id")
 _FLOOR = select_columns(col(User.operations_floor)).where(_OWNER)
 _LOCK_OWNER = select_columns(col(User.id)).where(_OWNER).with_for_update(key_share=True)
-_LAST = col(User.operations_revision) + bindparam("count")
-_TAKE_REVISIONS = update(User).where(_OWNER).values(operations_revision=_LAST).returning(col(User.operations_revision))
+_NEXT = col(User.operations_revision) + bindparam("count")
+_TAKE_REVISIONS = update(User).where(_OWNER).values(operations_revision=_NEXT).returning(col(User.operations_revision))
 
 
 # ---- Reading ----
@@ -113,7 +113,7 @@ def read_changes(session: Session, owner_id: UUID, query: ChangesQuery, revision
     The floor is read after the rows, so that it shows a purge that happened between authentication and the rows.
     """
     values = {"owner_id": owner_id, "since": query.since, "limit": query.limit + 1}
-    rows = session.connection().execute(_CHANGED_SINCE, values).mappings().all()
+    rows = session.connection().execute(_CHANGES, values).mappings().all()
     floor = found(session.connection().execute(_FLOOR, {"owner_id": owner_id}).scalar_one_or_none(), InvalidToken)
     if query.since > revision or floor > query.known_up_to(revision):
         raise ResyncRequired
@@ -139,8 +139,7 @@ def summarize(session: Session, owner_id: UUID, filters: OperationFilter) -> lis
     by = (col(Operation.type), col(Operation.instrument_type), month.label("month"))
     columns: list[Any] = [*by, func.count().label("count"), quantity.label("quantity")]
     statement = select_columns(*columns).where(*_matching(values)).group_by(*by)
-    rows = read_rows(session, statement, {**values, "owner_id": owner_id})
-    totals = [Total.model_construct(**row) for row in rows]
+    totals = [Total.model_construct(**row) for row in read_rows(session, statement, {**values, "owner_id": owner_id})]
     # Sorted here, because databases order text differently.
     totals.sort(key=lambda total: (total.type, total.instrument_type or ""))
     return sorted(totals, key=lambda total: total.month, reverse=True)

@@ -34,7 +34,7 @@ class _Sums(dict[tuple[str, str], tuple[int, Decimal]]):
 
 
 def make_statement(batches: Iterable[list[OperationPublic]], period: Period, name: str) -> tuple[bytes, dict[str, int]]:
-    """Build the archive for the person of this name, holding no more than two batches of operations in memory.
+    """Build the archive, holding no more than two batches of operations in memory. `name` is its owner's.
 
     Returns it with two facts: the number of its operations, and the bytes of its table.
     """

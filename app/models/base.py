@@ -1,4 +1,4 @@
-"""The base of every model: constraint names, JSON schemas, ids, the current time, and request bodies."""
+"""The base of every model: constraint names, JSON schemas, ids, the current time, fields, indexes, request bodies."""
 
 import os
 import time
@@ -30,12 +30,12 @@ def _complete_schema(schema: dict[str, Any], model: type[BaseModel]) -> None:
     A response has every field, null or not, except those that are MISSING. In a request, a field that is null by
     default is optional: generated clients leave it out, although null is accepted too.
     """
-    fields = {field.serialization_alias or name: field for name, field in model.model_fields.items()}
+    fields = {key: field for name, field in model.model_fields.items() for key in (name, field.serialization_alias)}
     required = [name for name in schema.pop("required", ()) if fields[name].default is not MISSING]
     if required:
         schema["required"] = required
     for name, field in fields.items() if model.model_config.get("extra") == "forbid" else ():
-        described = schema["properties"][name]
+        described = schema["properties"].get(name, {})
         if field.default is None and "anyOf" in described:
             described["anyOf"].remove({"type": "null"})
 

@@ -32,8 +32,8 @@ def _redirect_uri(value: str) -> str:
 
 _URIS = "Where codes may be sent: compared exactly, except for the port of a loopback address."
 _SOME_URIS = ["com.example.app:/signed-in"]
-_uri = described("Where a code may be sent.", "com.example.app:/", max_length=500)
-RedirectUri = Annotated[str, _uri, AfterValidator(_redirect_uri)]
+_field = described("Where a code may be sent.", "com.example.app:/", max_length=500)
+RedirectUri = Annotated[str, _field, AfterValidator(_redirect_uri)]
 RedirectUris = Annotated[list[RedirectUri], Field(min_length=1, max_length=20)]
 ClientId = Annotated[str, StringConstraints(pattern=CLIENT_ID), described("The app's id.", "ledger-app")]
 AppName = Annotated[str, *line(100, "Ledger for iPhone", "The app's name, as people see it.")]

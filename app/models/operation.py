@@ -94,7 +94,7 @@ class OperationPublic(OperationBase):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
-        """The operation in a row of the database that has all of the fields. It is not validated again.
+        """The operation of a row that has every field. Nothing is validated again.
 
         Pydantic's model_construct() also handles rows that lack fields, and takes eight times as long.
         """
@@ -106,7 +106,9 @@ class OperationPublic(OperationBase):
         return operation
 
 
-_PUBLIC_FIELDS = set(OperationPublic.model_fields)  # one set for all operations: a set for each takes longer
+_PUBLIC_FIELDS = set(
+    OperationPublic.model_fields
+)  # one set for all operations, never changed: a set for each takes longer
 
 
 class Change(PartialOperation):

@@ -172,6 +172,7 @@ Timestamp = Annotated[
 
 
 def _day_or_timestamp(value: object) -> object:
+    """A day as its first moment; anything else as it is, for `_timestamp` to judge."""
     return f"{value}T00:00:00Z" if len(str(value)) == len("2023-10-26") else value
 
 

@@ -15,14 +15,14 @@ from app.models.types import MAX_EMAIL, Email, Name, Plain, StoredEmail, UtcTime
 MAX_PASSWORD_INPUT = 1024
 
 
-def _typed(example: str, description: str) -> tuple[Any, ...]:
+def _password(example: str, description: str) -> tuple[Any, ...]:
     """The constraints of a password as it was typed. The policy is checked where a password is set."""
     limits = StringConstraints(max_length=MAX_PASSWORD_INPUT, pattern=r"^[^\x00]*$")
     return limits, text_schema(description, example, maxLength=MAX_PASSWORD_INPUT)
 
 
-Password = Annotated[str, *_typed("violet-tandem-harbor", "Your current password.")]
-NewPassword = Annotated[str, *_typed("copper-lantern-meadow", "The new password.")]
+Password = Annotated[str, *_password("violet-tandem-harbor", "Your current password.")]
+NewPassword = Annotated[str, *_password("copper-lantern-meadow", "The new password.")]
 
 
 def _known_scope(value: str) -> str:
@@ -186,13 +186,13 @@ class EmailChange(EmailBody):
     current_password: Password
 
 
-Related = Annotated[Plain, StringConstraints(max_length=MAX_EMAIL)]
+RelatedText = Annotated[Plain, StringConstraints(max_length=MAX_EMAIL)]
 _RELATED = "What it must not be made from, such as the person's address and name."
 
 
 class PasswordCheck(Body):
     password: NewPassword
-    related: list[Related] = described(_RELATED, ["ada@example.com", "Ada"], min_length=1, max_length=5)
+    related: list[RelatedText] = described(_RELATED, ["ada@example.com", "Ada"], min_length=1, max_length=5)
 
 
 class PasswordChange(Body):

@@ -52,14 +52,14 @@ class AuthorizationServer(ResourceServer):
         idle = self._idle_limit(now, snapshot.absolute_expires_at)
         while not compare_and_swap(session, snapshot, idle_expires_at=idle, last_used_at=now):
             snapshot = self._read_caller(session, caller.claims, now).session
-        same_generation = replace(snapshot, generation=caller.claims.generation)
-        return self._pair(same_generation, snapshot.scopes(), now, in_cookie=True)
+        snapshot = replace(snapshot, generation=caller.claims.generation)  # the cookie's, which is not rotated
+        return self._pair(snapshot, snapshot.scopes(), now, in_cookie=True)
 
     def issue_code(self, session: Session, sign_in: SignIn, request: AuthorizationRequest, now: datetime) -> str:
         """An authorization code (RFC 6749 section 4.1.2): the token of generation 0, with which a session begins."""
-        limits = {"idle_expires_at": now + CODE_TTL, "absolute_expires_at": now + self._settings.refresh_absolute_ttl}
+        expiry = {"idle_expires_at": now + CODE_TTL, "absolute_expires_at": now + self._settings.refresh_absolute_ttl}
         binding = {name: request.parameters[name] for name in ("redirect_uri", "code_challenge")}
-        row = insert_session(session, sign_in, now, generation=0, **limits, **binding)
+        row = insert_session(session, sign_in, now, generation=0, **expiry, **binding)
         return self._signers.code.sign(row.id, 0, row.secret)
 
     def redeem(self, session: Session, rotation: RotationRequest, binding: CodeBinding, now: datetime) -> TokenPair:
@@ -72,9 +72,10 @@ class AuthorizationServer(ResourceServer):
         row = found(session.get(RefreshToken, presented.id), InvalidGrant)
         if presented.number or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
-        found(session.get(OAuthClient, row.client_id), InvalidGrant)  # unless it was removed in the meantime
-        # Until the session is revoked, here or by another request.
-        while binding != (row.client_id, row.redirect_uri, row.code_challenge):
+        if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime
+            raise InvalidGrant
+        known = CodeBinding(row.client_id, row.redirect_uri or "", row.code_challenge or "")
+        while binding != known:  # until the session is revoked, here or by another request
             snapshot = self._verified_session(session, presented)
             if not snapshot.is_live(now) or self._revoke_for_reuse(session, snapshot, now):
                 raise InvalidGrant

@@ -31,7 +31,7 @@ def parse_jwt(token: str) -> Jwt:
     if len(token) > MAX_LENGTH:
         raise InvalidToken
     try:
-        head, body, _ = map(from_base64url, token.split("."))  # exactly three parts
+        head, body, _ = map(from_base64url, token.split("."))  # ValueError unless there are three parts
         header, payload = parse(head), parse(body)
     except ValueError as error:
         raise InvalidToken from error

@@ -92,7 +92,8 @@ def scope_at_login(requested: str | None, role_scopes: list[str]) -> str | None:
     """The scope that a new session stores: None for all of the role's, else the requested ones that the role has."""
     if requested is None:
         return None
-    if not (granted := parse_scope(requested).intersection(role_scopes)):
+    granted = parse_scope(requested).intersection(role_scopes)
+    if not granted:
         raise InvalidScope
     return " ".join(in_order(granted))
 
@@ -125,7 +126,7 @@ class RotationRequest(NamedTuple):
 # ---- Authorization requests: RFC 6749 section 4.1.1, RFC 7636 section 4.3 ----
 
 # Their parameters. All others are ignored.
-_EXPECTED = {"response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"}
+_IN_QUERY = {"response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"}
 
 
 class CodeBinding(NamedTuple):
@@ -148,7 +149,8 @@ class AuthorizationRequest:
         """Raise the OAuthError to redirect with if a parameter is not valid."""
         if self.is_repeating:
             raise InvalidRequest("A parameter is repeated.")
-        if found(self.parameters.get("response_type"), InvalidRequest("response_type is missing.")) != "code":
+        response_type = found(self.parameters.get("response_type"), InvalidRequest("response_type is missing."))
+        if response_type != "code":
             raise UnsupportedResponseType
         method, challenge = (self.parameters.get(name, "") for name in ("code_challenge_method", "code_challenge"))
         if method != "S256" or not re.fullmatch(r"[A-Za-z0-9_-]{43}", challenge):
@@ -170,7 +172,7 @@ class AuthorizationRequest:
 
 def read_authorization_request(session: Session, query: str) -> AuthorizationRequest:
     """The request in a query, or UnknownClient, after which no redirect is allowed (RFC 6749 section 4.1.2.1)."""
-    sent = {name: values for name, values in parse_qs(query).items() if name in _EXPECTED}
+    sent = {name: values for name, values in parse_qs(query).items() if name in _IN_QUERY}
     parameters = {name: values[0] for name, values in sent.items() if len(values) == 1}
     client_id, redirect_uri = (parameters.get(name, "") for name in ("client_id", "redirect_uri"))
     client = session.get(OAuthClient, client_id) if re.fullmatch(CLIENT_ID, client_id) else None

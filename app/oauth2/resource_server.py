@@ -57,8 +57,9 @@ class Caller:
 
 
 class ResourceServer:
-    """Verifies access tokens, and revokes the session of a token that two parties hold. Methods take a database session
-    and, if a rule depends on it, the time; only `confirm_use` and the revocation commit."""
+    """Verifies access tokens, and revokes the session of a token that two parties hold, of which `alert` tells its
+    owner. Methods take a database session and, if a rule depends on it, the time; only `confirm_use` and the revocation
+    commit."""
 
     def __init__(self, settings: Settings, signers: Signers, alert: Callable[[Session, SessionSnapshot], None]) -> None:
         self._settings, self._signers, self._alert = settings, signers, alert

@@ -92,7 +92,7 @@ class Provider:
         return Profile.model_validate(userinfo) if userinfo.get("sub") == claims.subject else claims.profile
 
     async def request(self, name: str, headers: dict[str, str], form: dict[str, str] | None = None) -> dict[str, Any]:
-        """The response of an endpoint, empty if it refuses the request; ProviderUnavailable for anything else."""
+        """The response of the endpoint `name`, empty if it refuses the request; else ProviderUnavailable."""
         url = await self.endpoint(name)
         try:
             return await self._read_json(url, headers, form)

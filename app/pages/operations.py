@@ -140,8 +140,8 @@ async def edit_operation(request: Request) -> Response:
     """The operation as it is now, beside a change that came too late: saving again replaces this version."""
     response = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
     current, etag = response.json(), response.headers["etag"]
-    shown = {"original_date": current["date"], "date": _shown_date(current["date"]), "etag": etag}
-    return await page(request, "operation.html", form=Form(_values(current) | shown), theirs=current, their_etag=etag)
+    version = {"original_date": current["date"], "date": _shown_date(current["date"]), "etag": etag}
+    return await page(request, "operation.html", form=Form(_values(current) | version), theirs=current, their_etag=etag)
 
 
 ChangeForm = Annotated[Form, form_of(edit_operation)]

@@ -79,7 +79,6 @@ async def _issue_code(request: Request, oauth_request: AuthorizationRequest, me:
     services = services_of(request)
     device = device_of(request, {"client_id": oauth_request.client.id})
     device = replace(device, device=f"{oauth_request.client.name}, {device.device}"[:MAX_LABEL])
-    since = me.session.authenticated_at
-    sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope, authenticated_at=since)
+    sign_in = SignIn(me.user_id, me.session.auth_epoch, device, scope, authenticated_at=me.session.authenticated_at)
     issue = services.authorization_server.issue_code
     return await services.database.write(request, issue, sign_in, oauth_request, utcnow())

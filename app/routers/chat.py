@@ -41,10 +41,10 @@ LastEventId = Annotated[Number | None, Header(description=_WINS)]
 
 _EVENTS = "text/event-stream"
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-_DATA = "The messages as they come: events with the id `number`, the name `message`, and this as data."
+_DESCRIPTION = "The messages as they come: events with the id `number`, the name `message`, and this as data."
 # The schema of an event's data: OpenAPI 3.1 has none for streams, and generators that know streams expect this.
 _CONTENT = {_EVENTS: {"schema": {"$ref": "#/components/schemas/ChatMessagePublic"}}}
-_STREAM: Responses = {200: {"description": _DATA, "content": _CONTENT}}
+_STREAM: Responses = {200: {"description": _DESCRIPTION, "content": _CONTENT}}
 
 
 @router.post("/messages", status_code=201, responses=problems(IdempotencyKeyReused))
@@ -103,7 +103,8 @@ async def follow_messages(
 ) -> StreamingResponse:
     """A room as server-sent events: the messages after the number `after`, or new ones. A browser's EventSource resumes
     by itself. The stream ends when the access token expires or you read too slowly: resume with a new token."""
-    network, after = by_network(request), query.after if last_event_id is None else last_event_id
+    network = by_network(request)
+    after = query.after if last_event_id is None else last_event_id
     services.chat.admit(me, network)
 
     async def events() -> AsyncIterator[bytes]:

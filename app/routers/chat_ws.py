@@ -63,7 +63,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         if isinstance(first, _GONE):
             return
         refusal = classify(websocket, first)
-        code, reason = _CODES.get(refusal.status, 1013), refusal.detail
+        code, reason = _CODES.get(refusal.status, 1013), refusal.detail  # 1013: try again later
     if code is not None:
         with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))

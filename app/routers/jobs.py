@@ -115,10 +115,12 @@ def read_job_result(job_id: JobId, me: Me, session: SessionDep, file_format: For
     """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
     `format=html` its page."""
     job = _read(session, job_id, _visible(me, "users:read"))
-    # An export contains whatever the role may read.
-    me.require(me.session.role_scopes if job.kind == "export" else ["operations:read"])
-    if job.kind == "export" and job.owner_id != me.user_id:
-        raise ResultNotFound
+    if job.kind == "export":
+        me.require(me.session.role_scopes)  # an archive contains whatever the role may read
+        if job.owner_id != me.user_id:
+            raise ResultNotFound
+    else:
+        me.require(["operations:read"])
     archive = found(session.exec(select(Job.result).where(Job.id == job_id)).first(), ResultNotFound)
     if job.kind == "export":
         attached = {"Content-Disposition": 'attachment; filename="muster.zip"'}
@@ -134,8 +136,7 @@ def cancel_job(job_id: JobId, me: Me, session: SessionDep) -> None:
     """Cancel a job that waits or runs. The work of a running one is discarded."""
     visible = _visible(me, "users:write")
     cancel = update(Job).where(col(Job.id) == job_id, col(Job.state).in_(UNFINISHED), *visible)
-    ended = cancel.values(state="cancelled", finished_at=utcnow()).returning(Job)
-    job = session.exec(ended).scalar_one_or_none()
+    job = session.exec(cancel.values(state="cancelled", finished_at=utcnow()).returning(Job)).scalar_one_or_none()
     if job is not None:
         _record(session, "job-cancelled", me, job)
     elif _read(session, job_id, visible).state != "cancelled":

@@ -134,8 +134,7 @@ async def _verify_password(request: Request, services: Services, user: User, pas
     """Verify the current password. Attempts are limited even with the right one: each costs as much as a sign-in."""
     password_hash = found(user.password_hash, PasswordElsewhere)
     await in_thread(services.account_limits.count_confirmation, user.id)
-    parties = parties_of(request, str(user.id))
-    matches, _ = await services.password_hasher.verify(password, password_hash, parties)
+    matches, _ = await services.password_hasher.verify(password, password_hash, parties_of(request, str(user.id)))
     if not matches:
         await in_thread(services.account_limits.count_failure, user.email)
         await in_thread(note_refusal, services, email=user.email, reason="current-password")

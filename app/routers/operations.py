@@ -108,8 +108,7 @@ def summarize_operations(
 def read_operation(operation_id: RowId, me: Reader, session: SessionDep, if_none_match: IfNoneMatch = None) -> Response:
     """One operation, with an ETag of its own."""
     operation = operations.read_operation(session, me.user_id, operation_id)
-    is_known = etags.names(if_none_match, operation.etag)
-    return _not_modified(operation.etag) if is_known else _with_etag(operation)
+    return _not_modified(operation.etag) if etags.names(if_none_match, operation.etag) else _with_etag(operation)
 
 
 @router.put("/{operation_id}", response_model=OperationPublic, responses=_CHANGE)

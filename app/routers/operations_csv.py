@@ -76,7 +76,7 @@ async def import_operations(
     The column `instrument_type` is optional, and its cells may be empty. With an Idempotency-Key you can repeat the
     request until you receive a response.
     """
-    with SpooledTemporaryFile(256 * 1024) as file:  # larger ones wait for their turn on the disk
+    with SpooledTemporaryFile(256 * 1024) as file:  # bytes; larger ones wait for their turn on the disk
         async for chunk in request.stream():
             file.write(chunk)
         async with services.import_bulkhead.enter(str(me.user_id)):

@@ -73,8 +73,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
     unassigns. Values that do not differ change nothing and leave no entry in the history."""
     requested = body.model_dump()
     active = _lock_people(session, me, requested.get("assignee_id"), task_id)
-    # Locked until the commit, so that concurrent changes follow each other.
-    task = found(session.get(Task, task_id, with_for_update={"key_share": True}), TaskNotFound)
+    task = _locked(session, task_id)
     if not task.may_be_edited_by(me.user_id):
         raise NotYourTask
     changes, previous = task.changes(requested, utcnow()), task.assignee_id
@@ -89,7 +88,7 @@ def update_task(task_id: RowId, body: TaskUpdate, me: Me, session: SessionDep) -
 def delete_task(task_id: RowId, me: Me, session: SessionDep) -> None:
     """Delete a task that you wrote, and its history. Once the author's account is deleted, its assignee may delete
     it, and so may callers with the scope `users:write`."""
-    task = found(session.get(Task, task_id, with_for_update={"key_share": True}), TaskNotFound)
+    task = _locked(session, task_id)
     if not task.may_be_deleted_by(me.user_id, is_admin="users:write" in me.scopes):
         raise NotYourTask("Only the author of a task can delete it.")
     session.delete(task)
@@ -116,6 +115,11 @@ def _lock_people(session: Session, me: Caller, assignee_id: UUID | None, task_id
     if me.user_id not in people:
         raise InvalidToken  # the account was deleted after the request was authenticated
     return {user_id for user_id, is_active in people.items() if is_active}
+
+
+def _locked(session: Session, task_id: int) -> Task:
+    """The task, locked until the commit, so that concurrent changes follow each other."""
+    return found(session.get(Task, task_id, with_for_update={"key_share": True}), TaskNotFound)
 
 
 def _check_assignee(assignee_id: UUID | None, active: set[UUID]) -> None:
