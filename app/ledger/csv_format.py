@@ -101,9 +101,8 @@ def _names(line: int, cells: list[str]) -> list[str]:
         names.pop()
     columns = ", ".join(COLUMNS)
     if unknown := next((name for name in names if name not in COLUMNS), None):
-        shown = (
-            unknown if re.fullmatch(r"[\w .-]{1,64}", unknown) else "?"
-        )  # the client's own text: repeated if harmless
+        # The client's own text is repeated only if it is short and no markup.
+        shown = unknown if re.fullmatch(r"[\w .-]{1,64}", unknown) else "?"
         raise _invalid(line, f"there is no column {shown}; the columns are {columns}")
     if len(set(names)) != len(names) or not set(COLUMNS) - _OPTIONAL <= set(names):
         raise _invalid(line, f"the first line must name the columns {columns}, each of them once")

@@ -55,8 +55,9 @@ class LoginFlow:
 
     def __init__(self, provider: Provider, signer: ValueSigner, settings: Settings) -> None:
         self.provider, self._signer, self._settings = provider, signer, settings
-        self._client_id, self._client_secret = settings.oidc_client_id[0], settings.oidc_client_secret
-        self._redirect_uri = f"{settings.public_url}/api/auth/oidc/callback"
+        redirect_uri = f"{settings.public_url}/api/auth/oidc/callback"
+        self._client = {"client_id": settings.oidc_client_id[0], "redirect_uri": redirect_uri}
+        self._client_secret = settings.oidc_client_secret
 
     # ---- The authentication request: section 3.1.2.1 ----
 
@@ -67,17 +68,9 @@ class LoginFlow:
         """
         state = self._signer.sign({"id": secrets.token_urlsafe(16), "origin": origin}, "login state")
         login = PendingLogin(state=state, path=path, started_at=int(now.timestamp()))
-        query = {
-            **passed_on,
-            "response_type": "code",
-            "client_id": self._client_id,
-            "redirect_uri": self._redirect_uri,
-            "scope": "openid email profile",
-            "state": state,
-            "nonce": login.nonce,
-            "code_challenge": sha256_base64url(login.code_verifier),
-            "code_challenge_method": "S256",
-        }
+        pkce = {"code_challenge": sha256_base64url(login.code_verifier), "code_challenge_method": "S256"}
+        wanted = {"response_type": "code", "scope": "openid email profile", "state": state, "nonce": login.nonce}
+        query = {**passed_on, **wanted, **self._client, **pkce}
         url = await self.provider.endpoint("authorization_endpoint")
         url += f"{'&' if '?' in url else '?'}{urlencode(query)}"
         return url, self._signer.sign(asdict(login), "login")
@@ -117,18 +110,12 @@ class LoginFlow:
 
     async def _exchange(self, code: str, code_verifier: str) -> dict[str, Any]:
         """The token response (RFC 6749 section 4.1.3); empty if the provider refuses the code."""
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": self._redirect_uri,
-            "client_id": self._client_id,
-            "code_verifier": code_verifier,
-        }
+        form = {"grant_type": "authorization_code", "code": code, "code_verifier": code_verifier, **self._client}
         headers = {}
         if self._client_secret is not None:  # RFC 6749 section 2.3.1
-            basic = f"{quote_plus(self._client_id)}:{quote_plus(self._client_secret)}"
+            client_id = form.pop("client_id")  # in the header instead
+            basic = f"{quote_plus(client_id)}:{quote_plus(self._client_secret)}"
             headers = {"Authorization": f"Basic {b64encode(basic.encode()).decode()}"}
-            del form["client_id"]
         return await self.provider.request("token_endpoint", headers, form)
 
     async def _validate(self, id_token: str, access_token: str, *, nonce: str, now: datetime) -> ProviderClaims:

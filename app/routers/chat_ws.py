@@ -76,8 +76,10 @@ async def _serve(websocket: WebSocket) -> int | None:
         check_client_version(websocket.scope, services.settings)
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate(websocket, await _token(websocket), [CHAT_SCOPE])
-    finally:  # attempts count by session or, if it is not known, by network
+    except Exception:  # attempts count by session or, if it is not known, by network
         await in_thread(_count_socket, websocket)
+        raise
+    await in_thread(_count_socket, websocket)
     async with services.chat.subscribe(caller, by_network(websocket), room=query.room, after=query.after) as subscriber:
         with subscriber.scope:
             async with anyio.create_task_group() as tasks:

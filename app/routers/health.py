@@ -1,7 +1,6 @@
 """Health checks and metrics."""
 
 import logging
-from contextlib import suppress
 from itertools import product
 from typing import get_args
 
@@ -13,6 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import case, col, func, select
 
 from app.core import metrics
+from app.core.concurrency import in_thread
+from app.core.database import Database
 from app.core.dialects import reason
 from app.core.errors import InvalidToken, MetricsRefused, RolesMissing, Unauthenticated, Unavailable, found
 from app.http.monitoring import Health, check_scraper
@@ -28,7 +29,8 @@ router = Router(tags=["health"], route_class=APIRoute)  # monitoring has no rate
 
 _REFUSED = problems(Unauthenticated, InvalidToken, MetricsRefused)
 
-_STATE = case(((col(Job.state) == "waiting") & (col(Job.attempts) > 0), "retrying"), else_=col(Job.state))
+_IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
+_STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state))
 # Alerts compare a number with the one before: the first job of a kind that fails has to come after a zero.
 _NO_JOBS = dict.fromkeys(product(get_args(JobKind), (*get_args(JobState), "retrying")), 0)
 
@@ -40,9 +42,13 @@ async def is_live() -> Health:
 
 
 @router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
-def is_ready(request: Request) -> Health:
+async def is_ready(request: Request) -> Health:
     """The database responds, is migrated, has its roles and room on its disk: the process can take requests."""
-    database = services_of(request).database
+    await in_thread(_check_database, services_of(request).database)
+    return Health()
+
+
+def _check_database(database: Database) -> None:
     try:
         with database.read.transaction() as session:
             found(session.exec(select(Role.id).limit(1)).first(), RolesMissing(retry_after=60))
@@ -51,16 +57,22 @@ def is_ready(request: Request) -> Health:
         raise Unavailable("The database does not answer, or is not migrated.") from None
     if not database.can_write():
         raise Unavailable("The disk of the database is full or read-only.", retry_after=10)
-    return Health()
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=_REFUSED)
-def read_metrics(request: Request) -> Response:
+async def read_metrics(request: Request) -> Response:
     """Metrics for Prometheus. Reading them needs METRICS_TOKEN in production; elsewhere, this machine needs none."""
     services = services_of(request)
-    check_scraper(request, services.settings)
-    jobs = None
-    with suppress(SQLAlchemyError), services.database.read.transaction() as session:
-        rows = session.exec(select(Job.kind, _STATE.label("shown"), func.count()).group_by("kind", "shown"))
-        jobs = _NO_JOBS | {(kind, state): number for kind, state, number in rows}
+    check_scraper(request, services.settings)  # before a thread is waited for: anybody may ask
+    jobs = await in_thread(_count_jobs, services.database)
     return Response(metrics.exposition(metrics.DatabaseMetrics(jobs)), media_type=CONTENT_TYPE_LATEST)
+
+
+def _count_jobs(database: Database) -> dict[tuple[str, str], int] | None:
+    """The jobs of each kind in each state; None if the database does not respond."""
+    try:
+        with database.read.transaction() as session:
+            rows = session.exec(select(Job.kind, _STATE.label("shown"), func.count()).group_by("kind", "shown")).all()
+    except SQLAlchemyError:
+        return None
+    return _NO_JOBS | {(kind, state): number for kind, state, number in rows}

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -80,9 +80,7 @@ async def import_operations(
         async for chunk in request.stream():
             file.write(chunk)
         async with services.import_bulkhead.enter(str(me.user_id)):
-            file.seek(0)
-            content = await in_thread(file.read)
-            rows = await in_thread(lambda: imports.by_date(csv_format.decode(content)))
+            content, rows = await in_thread(_decode, file)
             idempotent = IdempotentRequest(me.user_id, idempotency_key, "importOperations", content, utcnow())
             if services.settings.on_sqlite and len(rows) > imports.BATCH:
                 imported = await _import_in_batches(services, idempotent, rows)
@@ -90,6 +88,12 @@ async def import_operations(
                 write = partial(imports.import_operations, owner_id=me.user_id, rows=rows, now=idempotent.now)
                 imported = await services.database.write(request, respond_once, idempotent, write)
     return JSONResponse(imported, 201)
+
+
+def _decode(file: IO[bytes]) -> tuple[bytes, imports.FileRows]:
+    file.seek(0)
+    content = file.read()
+    return content, imports.by_date(csv_format.decode(content))
 
 
 async def _import_in_batches(services: Services, request: IdempotentRequest, rows: imports.FileRows) -> dict[str, Any]:

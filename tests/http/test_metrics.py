@@ -64,6 +64,16 @@ def test_in_production_nobody_may_read_without_a_token() -> None:
         check_scraper(request, production)
 
 
+@pytest.mark.slow
+def test_a_refused_scrape_waits_for_no_thread(serve: Serve) -> None:
+    muster = serve(app="tests.support.apps.extra_routes:app", METRICS_TOKEN=TOKEN)
+    assert muster.client.post("/test/threads").json() > 0
+    try:
+        assert_problem(muster.client.get("/metrics"), 401, "unauthenticated")
+    finally:
+        muster.client.delete("/test/threads")
+
+
 # ---- Counts ----
 
 

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from anyio import to_thread
 from sqlalchemy import text
 
 from app.core.errors import NotFound
@@ -63,6 +64,25 @@ def write_in_a_safe_method(session: SessionDep) -> None:
 @router.get("/broken")
 def broken() -> None:
     raise RuntimeError("a secret that no client may see")
+
+
+taken: list[object] = []
+
+
+@router.post("/threads")
+async def take_every_thread() -> int:
+    """Leave no worker thread for anybody. Returns how many there were."""
+    threads = to_thread.current_default_thread_limiter()
+    while threads.available_tokens:
+        taken.append(object())
+        threads.acquire_on_behalf_of_nowait(taken[-1])
+    return len(taken)
+
+
+@router.delete("/threads")
+async def give_every_thread_back() -> None:
+    while taken:
+        to_thread.current_default_thread_limiter().release_on_behalf_of(taken.pop())
 
 
 app = create_api()
