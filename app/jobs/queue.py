@@ -62,6 +62,7 @@ class JobQueue:
             self._backend: ThreadBackend = CeleryBackend(redis_url, self._mark_sent)
         else:
             self._backend = ThreadBackend(lambda job_id, _queue: self.run(job_id))
+        self._handle: Callable[[ClaimedJob], Outcome]
         self._last_purge = ""
         self._stopping = Event()
         self._sweeper = Thread(target=self._sweep_forever, daemon=True, name="sweep")
@@ -192,22 +193,28 @@ class JobQueue:
 
     def sweep(self) -> None:
         now = utcnow()
-        # Requeue jobs whose process is gone, without a delay: noticing that took long enough.
-        stale = (_UNFINISHED, col(Job.state) == "running", col(Job.heartbeat_at) < now - STALE_AFTER)
+        self._requeue_stale(now - STALE_AFTER)
+        self._schedule_purge(now)
+        for queue in QUEUES:
+            self._dispatch_due(queue, now)
+
+    def _requeue_stale(self, before: datetime) -> None:
+        """Requeue jobs whose process is gone, without a delay: noticing that took long enough."""
+        stale = (_UNFINISHED, col(Job.state) == "running", col(Job.heartbeat_at) < before)
         with self._database.thread_scope() as session:
             jobs = session.exec(select(Job).where(*stale).limit(BATCH)).all()
         for job in jobs:
             claimed = ClaimedJob(job, self._database, self._stopping.is_set)
             self._fail(claimed, "no heartbeat", *stale, delay=timedelta(0))
-        # Enqueue one purge a day: the unique name lets the first process win.
+
+    def _schedule_purge(self, now: datetime) -> None:
+        """Enqueue one purge a day: the unique name lets the first process win."""
         name = f"purge {now:%Y-%m-%d}"
         if name != self._last_purge:  # else every sweep would take SQLite's write lock
             purge = Job(kind="purge", queue=POLICIES["purge"].queue, name=name)
             with self._database.thread_scope(write=True) as session:
                 insert_missing(session, Job, **purge.model_dump())
             self._last_purge = name
-        for queue in QUEUES:
-            self._dispatch_due(queue, now)
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
         is_lost = col(Job.sent_at) < now - LOST_AFTER

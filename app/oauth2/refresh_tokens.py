@@ -87,7 +87,8 @@ _IDENTITIES = _snapshots(
     col(Identity.synced_at).label("rotated_at"),
     col(User.auth_epoch).label("auth_epoch"),
 )
-_PERSON = _IDENTITIES.where(col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject"))
+_NAMED = (col(Identity.issuer) == bindparam("issuer"), col(Identity.subject) == bindparam("subject"))
+_IDENTITY = _IDENTITIES.where(*_NAMED)
 
 
 # ---- Reading ----
@@ -105,7 +106,7 @@ def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
 
 def read_identity(session: Session, *, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
-    return snapshot(read_rows(session, _PERSON, {"issuer": issuer, "subject": subject}))
+    return snapshot(read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject}))
 
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:

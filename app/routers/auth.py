@@ -25,7 +25,8 @@ local_accounts = Router(prefix="/api/auth", tags=["auth"])  # removed by LOCAL_A
 settings = get_settings()
 GRANTS = settings.grant_types
 TOKEN_FORM = form_body(TokenForm if "password" in GRANTS else CodeTokenForm)
-A_TOKEN = form_body(RevocationForm)
+ONE_TOKEN = form_body(RevocationForm)
+INTROSPECTOR = [requires("tokens:introspect")]
 
 _REGISTERED = problems(EmailTaken, RolesMissing) | located("/api/users/me")
 _NOT_RENEWED = problems(InvalidLink, AlreadyConfirmed)
@@ -86,7 +87,7 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
     return await write(request, lambda session: server.redeem(session, rotation, binding, utcnow()))
 
 
-@router.post("/revoke", openapi_extra=A_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
+@router.post("/revoke", openapi_extra=ONE_TOKEN, response_class=Response, responses=OAUTH_ERRORS)
 def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
     """Sign out (RFC 7009): revoke the session of a refresh token of any age, or of an access token, even expired.
 
@@ -96,7 +97,7 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
     services.authorization_server.revoke(session, form["token"])
 
 
-@router.post("/introspect", openapi_extra=A_TOKEN, responses=OAUTH_ERRORS, dependencies=[requires("tokens:introspect")])
+@router.post("/introspect", openapi_extra=ONE_TOKEN, responses=OAUTH_ERRORS, dependencies=INTROSPECTOR)
 @RouteLimit(settings.limit_introspect, key=by_session)
 async def introspect(request: Request, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.

@@ -19,15 +19,8 @@ from app.dependencies import LIMIT_CHAT, PageDep, ServicesDep, SessionDep, next_
 from app.http.openapi import Responses, problems
 from app.http.rate_limit import by_network
 from app.http.routing import Router
-from app.models.chat import (
-    ChatMessageCreate,
-    ChatMessagePublic,
-    ChatRoom,
-    ChatRoomPublic,
-    HistoryQuery,
-    Number,
-    RoomQuery,
-)
+from app.models.base import MAX_ID
+from app.models.chat import ChatMessageCreate, ChatMessagePublic, ChatRoom, ChatRoomPublic, HistoryQuery, RoomQuery
 from app.oauth2.resource_server import Caller
 from app.services import Services
 
@@ -37,7 +30,7 @@ Me = Annotated[Caller, requires("chat")]
 Room = Annotated[RoomQuery, Query()]
 History = Annotated[HistoryQuery, Query()]
 _WINS = "The number of the last message that you received; it wins over `after`."
-LastEventId = Annotated[Number | None, Header(description=_WINS)]
+LastEventId = Annotated[int | None, Header(ge=0, le=MAX_ID, description=_WINS, examples=[12])]
 
 _EVENTS = "text/event-stream"
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
