@@ -15,7 +15,7 @@ from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.http.cookies import SAFE_METHODS, cookie_token, require_own_origin, set_cookie
 from app.models.base import utcnow
-from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot
+from app.oauth2.refresh_tokens import SESSION_QUERY, snapshot_of
 from app.oauth2.resource_server import Caller
 from app.oidc import accounts
 from app.services import services_of
@@ -27,9 +27,10 @@ _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE
 
 
 class StrictBearer(OAuth2):
-    """Requires exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never in the query or a form.
+    """Reads the access token from exactly one `Authorization: Bearer <token>` (RFC 6750 section 2.1), never from the
+    query or a form.
 
-    Without the header, the browser's cookie is used. With one, valid or not, the cookie is ignored.
+    Without the header, the browser's cookie is used. With it, valid or not, the cookie is ignored.
     """
 
     async def __call__(self, request: HTTPConnection) -> str:
@@ -59,7 +60,7 @@ _shared_flow = {"tokenUrl": "/api/auth/token", "refreshUrl": "/api/auth/token", 
 _flows = {"authorizationCode": {"authorizationUrl": "/authorize", **_shared_flow}}
 if get_settings().docs_grant == "password":
     _flows = {"password": _shared_flow}
-bearer = StrictBearer(flows=_flows, scheme_name="muster", description="No scope ticked means all of yours.")
+bearer = StrictBearer(flows=_flows, scheme_name="muster", description="If you select no scope, you get all of yours.")
 if get_settings().docs_grant is None:
     bearer.model = HTTPBearer(bearerFormat="JWT", description=f"Paste an access token of {get_settings().oidc_issuer}.")
 
@@ -76,7 +77,7 @@ async def current_user(request: Request, required: SecurityScopes, token: Annota
 
 
 async def authenticate(connection: HTTPConnection, token: str, scopes: Sequence[str]) -> Caller:
-    """The caller of a request or socket, who has these scopes."""
+    """Authenticate a request or socket. Raises InsufficientScope if the caller lacks one of the scopes."""
     caller = await _verify(connection, token)
     connection.state.user_id, connection.state.session_id = caller.user_id, caller.session_id
     connection.state.scopes = caller.scopes
@@ -93,7 +94,7 @@ async def _verify(connection: HTTPConnection, token: str) -> Caller:
         return await accounts.caller_of(database, provider, token, await provider.verify(token, now))
     claims = services.signers.access.verify(token, now)
     rows = await database.authentication_reader.all(SESSION_QUERY, {"id": claims.session_id})
-    caller = server.caller(claims, snapshot(rows), now)
+    caller = server.caller(claims, snapshot_of(rows), now)
     if caller.needs_confirmation:
         # Committed before the route runs, so that a later 4xx cannot roll it back.
         await database.write(None, server.confirm_use, caller, now)

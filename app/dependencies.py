@@ -86,8 +86,8 @@ class Page:
     def of(
         self, statement: SelectOfScalar[Entity], key: Any, *, newest_first: bool = False, value: str | None = None
     ) -> SelectOfScalar[Entity]:
-        """The statement of this page, in the order of `key`, a column that no two rows share a value of. Ids are in
-        order of time, UUIDs of version 7 too. If the key is a joined table's, `value` is its path from a row."""
+        """The statement of this page, ordered by `key`, a unique column. Ids are in order of time, UUIDs of version 7
+        too. If the key belongs to a joined table, `value` is the path to it from a row."""
         self._value = attrgetter(value or key.key)
         if self.position:
             last = key.type.python_type(self.position[0])
@@ -96,7 +96,7 @@ class Page:
 
     def cut(self, rows: Iterable[Row], position: Callable[[Row], list[str]] | None = None) -> list[Row]:
         """The rows of this page. The statement reads `limit + 1` rows: the extra one shows that there is a next page.
-        `position` is that of a row, if the statement is not one of `of`."""
+        `position` returns that of a row, for a statement that `of` did not build."""
         page = list(rows)
         if len(page) > self.limit:
             last = page[self.limit - 1]
@@ -148,6 +148,6 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
-_EFFECT = "Repeating a request with the same key returns the first response and does nothing twice."
+_EFFECT = "Repeating a request with the same key returns the first response, without performing it again."
 _Key = Annotated[str, BeforeValidator(_unquoted), StringConstraints(pattern="^[!-~]{1,255}$")]
 IdempotencyKey = Annotated[_Key | None, Header(description=_EFFECT, examples=["0b0d7f5e-3c1f-4a52-9f0e-1a2b3c4d5e6f"])]

@@ -128,7 +128,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async with from_thread.BlockingPortal() as portal:
         app.state.services = services = Services(settings, Database(settings, portal))
         services.jobs.start(JobHandlers(settings, services.signers, services.account_limits.may_mail).handle)
-        # Objects that live as long as the process are never garbage: walking them each time took about 5 % of the CPU.
+        # Objects that live as long as the process are never garbage: walking them each time took about 5% of the CPU.
         gc.freeze()
         try:
             async with services.chat.running():

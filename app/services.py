@@ -18,7 +18,7 @@ from app.oauth2.access_tokens import Signers
 from app.oauth2.authorization_server import AuthorizationServer
 from app.oidc.provider import Provider
 
-# One import runs at a time, since it may take a few hundred MB of memory. The others wait, two of each person at most.
+# One import runs at a time, since it may take a few hundred MB of memory. At most five run or wait, two of a person.
 MAX_IMPORTS, IMPORTS_OF_ONE = 5, 2
 
 

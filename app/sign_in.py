@@ -122,8 +122,8 @@ async def _verify_and_start(
 
 
 def parties_of(request: Request, account: str) -> tuple[str, ...]:
-    """The networks and the account whose shares of PasswordHasher's queue a request uses. Strangers who try to sign in
-    use the share of the account's address, so the owner, once known, is counted by the account's id instead."""
+    """The parties whose shares of PasswordHasher's queue a request uses: its networks, and `account`. A sign-in passes
+    the e-mail address, whose share strangers can use up; a route that knows the owner passes the account's id."""
     return *networks(client_address(request)), account
 
 
@@ -132,7 +132,7 @@ def note_refusal(services: Services, *, email: str, reason: str) -> None:
 
     The response does not wait for it, since a known address would then take longer than an unknown one.
     """
-    if services.account_limits.is_new_refusal(email, reason):
+    if services.account_limits.count_new_refusal(email, reason):
         services.database.write_later(_add_refusal, email=email, reason=reason)
 
 

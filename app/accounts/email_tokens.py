@@ -16,7 +16,7 @@ from app.models.user import LINK_KINDS, LinkKind, User
 from app.oauth2.access_tokens import Signers
 
 LINK_TTL = timedelta(hours=1)
-REMEMBERED_EPOCHS = 5  # changes of the owner after which a link to confirm an address is still recognized
+REMEMBERED_EPOCHS = 5  # how many values of auth_epoch back a used verification link is still recognized
 
 
 def make_link_token(signers: Signers, user: User, kind: LinkKind, now: datetime) -> str:
@@ -75,8 +75,8 @@ def _authenticate(
 def _binding(user: User, kind: LinkKind, epoch: int) -> bytes:
     """The state of the account that a token is bound to: another state makes it invalid.
 
-    Every new password raises the epoch. A confirmation depends on nothing else that a reset changes: then its link can
-    still be recognized, and answered by AlreadyConfirmed.
+    Every new password raises the epoch. A verification token is not bound to the password hash: after a reset it can
+    still be recognized by an earlier epoch, and answered by AlreadyConfirmed.
     """
     if kind == "verification":
         return f"{epoch}\0{user.email}".encode()

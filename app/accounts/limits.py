@@ -37,7 +37,7 @@ class AccountLimits:
             self._hit(_account_key(account), network, kind=kind)
 
     def check_ceiling(self, account: str) -> None:
-        """Raise TooManyRequests once there were too many wrong passwords from everywhere."""
+        """Raise TooManyRequests once there were too many wrong passwords from all networks together."""
         self._require(self._windows.test, ACCOUNT_CEILING, _account_key(account), "all", kind="password")
 
     def count_confirmation(self, user_id: UUID) -> None:
@@ -48,8 +48,8 @@ class AccountLimits:
         """Count a wrong password toward the ceiling."""
         self._windows.hit(ACCOUNT_CEILING, _account_key(account), "all")
 
-    def is_new_refusal(self, account: str, reason: str) -> bool:
-        """Whether nothing was refused for this reason within an hour. Unknown accounts count alike."""
+    def count_new_refusal(self, account: str, reason: str) -> bool:
+        """Count a refusal; False if one for this reason was counted within an hour. Unknown accounts count alike."""
         return self._windows.hit(RECORDED_REFUSALS, _account_key(account), reason)
 
     def forget_attempts(self, account: str, address: str) -> None:
@@ -63,7 +63,7 @@ class AccountLimits:
         self._windows.clear(ACCOUNT_CEILING, _account_key(account), "all")
 
     def count_mail_request(self, recipient: str, address: str) -> None:
-        """Count a requested mail by the same numbers; nothing gives an attempt back."""
+        """Count a requested mail against the same limit as password attempts; nothing gives it back."""
         self.count_attempt(f"mail/{recipient}", address, kind="mail")
 
     def may_mail(self, recipient: str, template: str) -> bool:

@@ -139,8 +139,8 @@ def delete_account(session: Session, user: User) -> None:
 
 def _apply_if_unchanged(session: Session, read: User, change: Update | Delete) -> None:
     """Change or delete the account, or raise Conflict if it has changed since it was read."""
-    owned = (col(User.id) == read.id, col(User.email) == read.email, col(User.auth_epoch) == read.auth_epoch)
-    if session.exec(change.where(*owned, col(User.password_hash) == read.password_hash)).rowcount == 0:
+    unchanged = (col(User.id) == read.id, col(User.email) == read.email, col(User.auth_epoch) == read.auth_epoch)
+    if session.exec(change.where(*unchanged, col(User.password_hash) == read.password_hash)).rowcount == 0:
         raise Conflict
 
 

@@ -45,7 +45,7 @@ class ChatHub:
     def __init__(self, database: Database, redis_url: str | None) -> None:
         self._read = database.chat_read
         self._rooms: dict[str, Room] = {}
-        self._places: Counter[str] = Counter()  # taken by each person, by each network, and by everybody
+        self._counts: Counter[str] = Counter()  # subscribers of each person, of each network, and of everybody
         self._is_stopping = False
         self._failing: set[str] = set()  # the tasks whose latest run failed
         self._poll_now = asyncio.Event()
@@ -97,7 +97,7 @@ class ChatHub:
         subscriber = Subscriber((str(me.user_id), network, _EVERYBODY), me.session_id, room)
         joined = self._rooms.setdefault(room, Room(room))
         joined.subscribers.add(subscriber)
-        self._places.update(subscriber.places)
+        self._counts.update(subscriber.parties)
         metrics.subscribers.inc()
         seconds = me.claims.expires_at - utcnow().timestamp()
         expiry = self._loop.call_later(seconds, subscriber.close, CloseReason.SIGNED_OUT)
@@ -115,9 +115,9 @@ class ChatHub:
         """Raise TooManyRequests or Unavailable if the hub cannot take another subscriber."""
         if self._is_stopping:
             raise Unavailable("The service is about to stop. Try again shortly.")
-        if self._places[str(me.user_id)] >= MAX_PER_USER or self._places[network] >= MAX_PER_NETWORK:
+        if self._counts[str(me.user_id)] >= MAX_PER_USER or self._counts[network] >= MAX_PER_NETWORK:
             raise TooManyRequests("You or your network have too many chat connections.", headers={"Retry-After": "60"})
-        if self._places[_EVERYBODY] >= MAX_SUBSCRIBERS:
+        if self._counts[_EVERYBODY] >= MAX_SUBSCRIBERS:
             raise Unavailable("The chat has too many connections. Try again shortly.", retry_after=10)
 
     async def _start(self, room: Room) -> None:
@@ -134,10 +134,10 @@ class ChatHub:
         room.subscribers.discard(subscriber)
         if not room.subscribers:
             self._rooms.pop(room.name, None)
-        for place in subscriber.places:
-            self._places[place] -= 1
-            if not self._places[place]:
-                del self._places[place]
+        for party in subscriber.parties:
+            self._counts[party] -= 1
+            if not self._counts[party]:
+                del self._counts[party]
 
     async def next_messages(self, subscriber: Subscriber, *, idle: float | None = None) -> list[Message]:
         """Messages in order: stored ones first, then new ones; after `idle` seconds of silence an empty list."""

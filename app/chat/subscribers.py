@@ -25,11 +25,11 @@ class CloseReason(IntEnum):
 class Subscriber:
     """A connection that receives a room's messages. It is served within `scope`, which closing it cancels."""
 
-    places: tuple[str, ...]  # the parties whose number of subscribers is limited: a person, a network, everybody
+    parties: tuple[str, ...]  # whose subscribers are limited together: the person, their network, everybody
     session_id: UUID
     room: str
     last: int = 0  # the number of the latest message that was taken
-    start: int = 0  # the room's last number when it subscribed
+    start: int = 0  # the room's last number at the time of subscribing
     close_reason: CloseReason | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     _backlog: list[Message] = field(default_factory=list)

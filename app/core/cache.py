@@ -21,8 +21,8 @@ Get = Callable[[str, Make], bytes]
 
 
 class Cache:
-    def __init__(self, redis_url: str | None, *, memory: int = 16 * 2**20) -> None:  # bytes
-        latest = LRUCache[str, bytes](memory, getsizeof=len)
+    def __init__(self, redis_url: str | None, *, max_bytes: int = 16 * 2**20) -> None:
+        latest = LRUCache[str, bytes](max_bytes, getsizeof=len)
         get: Get = _shared(redis_url) if redis_url else lambda _key, make: make()
         # Behind a condition, one thread gets a value and the others that request it at the same time wait.
         self._get = cached(latest, key=lambda key, _make: key, condition=Condition())(get)

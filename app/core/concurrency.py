@@ -20,10 +20,10 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 class Bulkhead:
-    """Limits heavy work in this process: one at a time and `capacity` in all, a 503 for everyone else.
+    """Runs heavy work one at a time in this process. At most `capacity` callers run or wait; all others get a 503.
 
-    `share` is the number of these places that one party, such as a network or an account, may take. `work` is its name
-    for people, such as imports.
+    `share` is how many of these places one party, such as a network or an account, may take. `work` names the work in
+    the error, such as "imports". `retry_after` is in seconds.
     """
 
     def __init__(self, work: str, *, capacity: int, share: int, retry_after: int) -> None:
@@ -34,7 +34,7 @@ class Bulkhead:
 
     @asynccontextmanager
     async def enter(self, *parties: str) -> AsyncIterator[None]:
-        """Wait for a place, or raise Unavailable at once when all places, or those of one party, are taken."""
+        """Take a place and wait for one's turn; Unavailable at once if all places, or those of one party, are taken."""
         everybody = ""
         if self._entered[everybody] >= self._capacity or any(self._entered[party] >= self._share for party in parties):
             raise Unavailable(f"Too many {self._work} at once. Try again shortly.", retry_after=self._retry_after)

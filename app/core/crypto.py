@@ -1,7 +1,7 @@
 """The server's keys, and the signed tokens, signed values and JWKs made with them.
 
-The HMAC keys are derived from SECRET_KEYS by HKDF (RFC 5869), one for each use, so that a token of one use is never
-valid for another.
+The HMAC keys are derived from SECRET_KEYS by HKDF (RFC 5869), one for each purpose, so that a token made for one
+purpose is never valid for another.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _HEAD = struct.Struct(">BB16sI")  # version, key id, row id, number
 
 
 class TokenSigner:
-    """Derives the opaque tokens of one use: base64url(head, HMAC-SHA256(head, binding)).
+    """Derives the opaque tokens for one purpose: base64url(head, HMAC-SHA256(head, binding)).
 
     The binding, such as a row's random secret or a password hash, is not in the token: the token is valid only while
     the binding is unchanged. No token is stored, and each can be derived again.

@@ -34,7 +34,7 @@ from app.core.settings import Settings
 log = logging.getLogger("muster.database")
 
 OTHER_CONNECTIONS = 2 * (CHAT_SLOTS + CONNECTIONS) + 1  # of each process on PostgreSQL, besides two for every slot
-LEAST_ROOM = 1024 * 1024  # bytes on the disk of a SQLite database
+MIN_FREE_SPACE = 1024 * 1024  # bytes on the disk of a SQLite database
 
 
 class Client(Protocol):
@@ -66,8 +66,8 @@ class Side:
     ) -> T:
         """Run `function(session, …)` in a slot and a worker thread, in a transaction of its own.
 
-        The request is dropped if `client` left while it waited; None if nobody waits. Pass a client only once the
-        request's body has been read: checking the connection takes the next message from it.
+        Raises what `slot` raises. Pass a client only once the request's body has been read: checking the connection
+        takes the next message from it.
         """
 
         def run() -> T:
@@ -88,8 +88,10 @@ class Side:
 
     @asynccontextmanager
     async def slot(self, client: Client | None = None) -> AsyncIterator[None]:
-        """Hold a slot, within the caller's share of them. Raises Unavailable after `timeout`, and ClientGone if the
-        client has left meanwhile."""
+        """Hold a slot. Raises Unavailable after waiting `timeout` seconds, and ClientGone if `client` left meanwhile.
+
+        With a client, it counts toward the share of the person who is signed in; pass None if nobody waits.
+        """
         share = _share_of(actor.get() if client else None, self.slots)
         must_wait = share.locked() or not self.slots.value
         if must_wait:
@@ -176,7 +178,7 @@ class Database:
             TemporaryFile(dir=self._file.parent).close()  # a disk that failed may call itself writable
         except OSError:
             return False
-        return os.access(self._file, os.W_OK) and shutil.disk_usage(self._file).free >= LEAST_ROOM
+        return os.access(self._file, os.W_OK) and shutil.disk_usage(self._file).free >= MIN_FREE_SPACE
 
 
 # ---- Once the transaction is committed ----

@@ -53,7 +53,7 @@ def _configure_sqlite(engine: Engine, read_only: bool) -> None:
 
     if not read_only:
         # SQLite's default transactions lose updates silently. IMMEDIATE takes the write lock before the first read.
-        # SQLAlchemy's event "begin" and its exec_driver_sql() would take 6 % of a create's transaction.
+        # SQLAlchemy's event "begin" and its exec_driver_sql() would take 6% of a create's transaction.
         engine.dialect.do_begin = _begin_immediate  # type: ignore[assignment]  # of this engine alone
 
         @event.listens_for(engine, "handle_error")
@@ -155,8 +155,8 @@ def as_app_error(error: exc.SQLAlchemyError | OSError) -> AppError | None:
 
 
 def reason(error: Exception) -> str:
-    """The text that a log may contain of a failure: the words of the database if it is out of service, never a row's
-    values."""
+    """What may be logged of an error: the database's own message if it is out of service, otherwise only the class of
+    the error, and never a row's values."""
     is_outage = isinstance(error, exc.SQLAlchemyError | OSError) and isinstance(as_app_error(error), Unavailable)
     return str(getattr(error, "orig", error)).partition("\n")[0] if is_outage else type(error).__name__
 
@@ -209,7 +209,7 @@ ExactDecimal = Numeric[Decimal](20, DECIMALS).with_variant(_DecimalText(), "sqli
 
 
 class ExactSum:
-    """The SQLite aggregate exact_sum() over such text. It adds integers, so nothing is rounded."""
+    """SQLite's aggregate exact_sum() over the texts of _DecimalText. It adds integers, so nothing is rounded."""
 
     def __init__(self) -> None:
         self._total = 0

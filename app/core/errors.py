@@ -184,8 +184,8 @@ class TooManyRequests(AppError, status=429, title="Too many requests"):
     """Too many requests. Wait for the number of seconds in Retry-After."""
 
 
-class HeadTooLarge(AppError, status=431, title="The address or the headers are too large"):
-    """The address and the headers together are larger than this server accepts."""
+class HeadTooLarge(AppError, status=431, title="The URL or the headers are too large"):
+    """The URL and the headers together are larger than this server accepts."""
 
 
 class Internal(AppError, status=500, title="Internal error"):

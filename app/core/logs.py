@@ -13,7 +13,8 @@ from uuid import UUID
 from app.core.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
-# The sender of the request and their address, for the audit log. Scripts and jobs have neither.
+# The IP address and the account that a request comes from, for the audit log; the account also for its share of the
+# database's slots. Scripts and jobs have neither.
 client_host: ContextVar[str] = ContextVar("client_host", default="")
 actor: ContextVar[UUID | None] = ContextVar("actor", default=None)
 

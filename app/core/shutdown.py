@@ -10,7 +10,7 @@ def install_shutdown_handlers() -> None:
     """Shut down once, at the first Ctrl-C or SIGTERM, or with the supervisor. Call this after uvicorn has installed its
     handlers, in the main thread while the event loop runs."""
     loop, supervisor = asyncio.get_running_loop(), parent_process()
-    uvicorns: Any = signal.getsignal(signal.SIGINT)
+    uvicorn_handler: Any = signal.getsignal(signal.SIGINT)
     has_begun = False
 
     def shut_down(*arguments: Any) -> None:
@@ -18,7 +18,7 @@ def install_shutdown_handlers() -> None:
         nonlocal has_begun
         if not has_begun:
             has_begun = True  # at once: the next signal may interrupt even this function
-            uvicorns(*arguments)
+            uvicorn_handler(*arguments)
 
     def end(sentinel: int) -> None:
         loop.remove_reader(sentinel)

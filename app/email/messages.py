@@ -48,7 +48,7 @@ def compose_mail(job: Job, user: User, settings: Settings, signers: Signers) -> 
     message["From"], message["To"], message["Subject"] = settings.mail_from, ascii_address(recipient), texts["subject"]
     message["Date"], message["Message-ID"] = formatdate(localtime=False), f"<{job.id}@muster>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation replies
-    # 7bit keeps a link on one line, even for someone who greps the outbox, where base64 hides its copy in the HTML.
+    # 7bit keeps the link on one line, so that grep finds it in the outbox; base64 hides its copy in the HTML from grep.
     text = render("mail.txt", **texts)
     message.set_content(text, cte="7bit" if text.isascii() else "quoted-printable")
     message.add_alternative(render("mail.html", **texts), subtype="html", cte="base64")

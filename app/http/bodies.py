@@ -54,7 +54,7 @@ class _Body:
         self._is_counted = self._has_ended = False
 
     async def receive(self) -> Message:
-        """The next message, or an HTTPException, which FastAPI passes on to the error handler."""
+        """The next message, or an HTTPException: FastAPI turns any other error while it reads a body into a 400."""
         if self._has_ended:
             return await self._receive()
         # The body may take the time that it needs at 4096 bytes a second, and BODY_TIMEOUT more.

@@ -44,7 +44,7 @@ def classify(connection: HTTPConnection, error: Exception) -> errors.AppError:
         case RequestValidationError():
             return _invalid(error)
         case HTTPException():
-            # FastAPI and Starlette raise it themselves, never with 403: the first kind with its status fits.
+            # Raised by FastAPI, Starlette and app/http/bodies.py, never with 403: the first kind with its status fits.
             kinds = (kind for kind in errors.AppError.__subclasses__() if kind.status == error.status_code)
             kind = next(kinds, errors.BadRequest)
             return kind(headers=error.headers) if error.headers else kind()

@@ -30,7 +30,8 @@ log = logging.getLogger("muster.request")
 
 ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
-# A socket for both families shows 192.0.2.1 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2): one /64 for all of IPv4.
+# An IPv4 client of a socket for both families appears as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2). Unless that is
+# replaced, all of IPv4 would count as one /64.
 _MAPPED = re.compile(rb"::ffff:(?=[0-9]+\.)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # An encoded slash, backslash or NUL: a server that decodes the path earlier or later would see another path.
@@ -59,7 +60,8 @@ class ClientAddress:
 
 
 class RequestContext:
-    """Middleware that adds X-Request-ID (the client's own if it is harmless) and other headers, and logs each request.
+    """Middleware that adds X-Request-ID (the client's own if it is harmless) and other headers, answers HEAD as GET
+    without the body, and logs each request.
 
     `headers` are added to every response that does not set them itself.
     """
@@ -83,9 +85,9 @@ class RequestContext:
             scope["headers"] = own_cookies(scope["headers"])
             await self._log_socket(scope, receive, send, started)
             return
-        method, handling = scope["method"], None
+        method, head_only = scope["method"], None
         if method == "HEAD":
-            scope, handling = {**scope, "method": "GET"}, CancelScope()  # every route that takes GET takes HEAD
+            scope, head_only = {**scope, "method": "GET"}, CancelScope()  # every route that takes GET takes HEAD
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -94,15 +96,15 @@ class RequestContext:
                 _add_headers(message["headers"], identifier, self._headers)
                 if cookie := scope.get("state", {}).get("set_cookie"):  # set by app/authentication.py
                     message["headers"].append((b"set-cookie", cookie.encode()))
-            elif handling:
+            elif head_only:
                 return
             await send(message)
-            if handling:
+            if head_only:
                 await send({"type": "http.response.body"})
-                handling.cancel()  # the body could be an endless stream
+                head_only.cancel()  # the body could be an endless stream
 
         try:
-            with handling or nullcontext():
+            with head_only or nullcontext():
                 await self.app(scope, receive, send_with_headers)
         finally:
             _log_request(method, scope, status, perf_counter() - started)
@@ -134,7 +136,8 @@ class RequestContext:
 
 
 class CatchAll:
-    """The innermost middleware. It keeps exceptions from the server, which would drop the client's connection."""
+    """The innermost middleware. It rejects malformed heads and outdated apps, drops foreign cookies, and turns
+    exceptions into responses: the server would drop the client's connection."""
 
     def __init__(self, app: ASGIApp, settings: Settings, handle_error: ErrorHandler) -> None:
         self.app, self._settings, self._handle_error = app, settings, handle_error
@@ -206,7 +209,7 @@ def _identity(scope: Scope) -> dict[str, str]:
 
 
 def _check_head(scope: Scope, settings: Settings) -> None:
-    """Refuse an address or headers that no route could accept, or that take more than 32 KiB."""
+    """Refuse a URL or headers that no route could accept, or that take more than 32 KiB."""
     size = len(scope["raw_path"]) + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in scope["headers"]) > 32 * 1024:
         raise HeadTooLarge

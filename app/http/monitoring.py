@@ -29,7 +29,7 @@ def check_scraper(request: Request, settings: Settings) -> None:
 
 
 def is_from_this_machine(request: Request) -> bool:
-    """Whether a person or program on this machine sent the request. A proxy here would make every client seem to."""
+    """Whether the request comes from this machine and no proxy forwarded it: behind a proxy here, all clients would."""
     forwarded = {"x-forwarded-for", "forwarded"} & set(request.headers)
     address = client_address(request)
     return not forwarded and address != "unknown" and ip_address(address).is_loopback

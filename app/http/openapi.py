@@ -20,14 +20,14 @@ class FieldError(BaseModel):
 
     loc: list[str] = Field(description="Where: the part of the request, then the names or numbers that lead to it.")
     msg: str = Field(description="Why: a sentence for a person.")
-    type: str = Field(description="The kind of error: programs decide by it.")
+    type: str = Field(description="The kind of error, for programs to match on.")
 
 
 class Problem(BaseModel):
     """An error as a problem document (RFC 9457)."""
 
-    type: str = Field(description="Stable: programs decide by it.", json_schema_extra={"format": "uri-reference"})
-    title: str = Field(description="What this type of problem is.")
+    type: str = Field(description="Stable, for programs to match on.", json_schema_extra={"format": "uri-reference"})
+    title: str = Field(description="A short summary of the problem type.")
     status: int = Field(ge=400, le=599, description="The status code of the response.")
     detail: str = Field(description="A sentence for a person.")
     errors: list[FieldError] | MISSING = Field(default=MISSING, description="With 422: where and why, never the input.")
@@ -42,7 +42,7 @@ class Problem(BaseModel):
 class OAuthError(BaseModel):
     """An error of an OAuth endpoint (RFC 6749 section 5.2)."""
 
-    error: str = Field(description="The code of RFC 6749: programs decide by it.")
+    error: str = Field(description="The error code of RFC 6749, for programs to match on.")
     error_description: str = Field(description="A sentence for a developer.")
     detail: str = Field(description="The same sentence.")
 

@@ -99,7 +99,8 @@ def checks_of(endpoint: Callable[..., Any]) -> tuple[Check, Check, Check]:
 
 
 def counter(name: str, *limits: RouteLimit) -> Check:
-    """A function that counts a request, or a socket, in windows of the limits' scopes or else of `name`."""
+    """A function that counts a request, or a socket, in windows of the limits' scopes or else of `name`, that of the
+    endpoint: /api/heroes/1 and /api/heroes/2 count together."""
     windows = [(_sizes(item), limit.scope or name, limit) for limit in limits for item in parse_many(limit.limit)]
 
     def check(request: HTTPConnection) -> None:
@@ -114,11 +115,11 @@ def counter(name: str, *limits: RouteLimit) -> Check:
 
 
 def _sizes(item: RateLimitItem) -> list[RateLimitItem]:
-    """The limit of a network, and of the larger ones that contain it."""
+    """The limits of an address or /64, of a /56 (four times as much) and of a /48 (sixteen times)."""
     return [type(item)(item.amount * times, item.multiples) for times in (1, 4, 16)]
 
 
 def _require(is_free: Callable[..., bool], item: RateLimitItem, *, key: str, scope: str, kind: str = "request") -> None:
-    """Raise TooManyRequests unless there is room in a window. The path's parameters make no windows of their own."""
+    """Raise TooManyRequests unless there is room in a window."""
     if not is_free(item, "muster", key, scope):
         raise refusal(item, _windows.get_window_stats(item, "muster", key, scope).reset_time, kind)

@@ -26,8 +26,8 @@ class ClaimReleased(Exception):
 
 
 class Outcome(NamedTuple):
-    """The outcome of a handler. `facts` about the result are stored beside the arguments, where lists find them
-    without reading it."""
+    """The outcome of a handler. `facts` about the result are merged into the job's arguments, so that lists show them
+    without loading the result."""
 
     result: bytes | None = None
     facts: Mapping[str, int] = {}
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class ClaimedJob:
-    """A job that this process runs. It holds the claim while the row is running and no later attempt has started."""
+    """A job with the claim of one attempt, which holds while the row is running and no later attempt has started."""
 
     job: Job
     database: Database
@@ -49,7 +49,8 @@ class ClaimedJob:
         return cast("UUID", self.job.owner_id)
 
     def report_progress(self, fraction: float) -> None:
-        """Note the progress, from 0 to 1. Handlers call this often: it raises if the job is canceled or stopped."""
+        """Note the progress, from 0 to 1. Handlers call this often: it raises ClaimLost if the claim was lost, and
+        ClaimReleased if this process is stopping."""
         self._progress = fraction
         if self._is_lost:
             raise ClaimLost

@@ -38,13 +38,15 @@ class JobHandlers:
     may_mail: Callable[[str, str], bool]  # counts a mail to a recipient, by its template
 
     def handle(self, claimed: ClaimedJob) -> Outcome:
-        handler: Callable[[ClaimedJob], Outcome] = getattr(self, claimed.job.kind)  # a check keeps it to JobKind
+        # A check constraint limits it to JobKind.
+        handler: Callable[[ClaimedJob], Outcome] = getattr(self, claimed.job.kind)
         return handler(claimed)
 
     def mail(self, claimed: ClaimedJob) -> Outcome:
         """Send a mail. If the job's end cannot be recorded, it is sent again, with the same Message-ID."""
         job, arguments = claimed.job, claimed.job.arguments
-        with claimed.database.thread_scope(write=True) as session:  # a new link makes older ones invalid
+        # A new link is recorded on the user, and invalidates older ones.
+        with claimed.database.thread_scope(write=True) as session:
             user = find_user(session, job.owner_id) if job.owner_id else find_user_by_email(session, arguments["to"])
             attached = session.get(Job, UUID(arguments["job"])) if "job" in arguments else None
             archive = attached.result if attached else None
@@ -60,7 +62,7 @@ class JobHandlers:
         return Outcome()
 
     def statement(self, claimed: ClaimedJob) -> Outcome:
-        """Write the archive into the job's own row."""
+        """Build the archive of a statement, which becomes the job's result."""
         bounds = {"from": claimed.job.arguments["since"], "to": claimed.job.arguments["until"]}
         period = OperationFilter.model_validate(bounds)
         with claimed.database.thread_scope() as session:
@@ -68,7 +70,7 @@ class JobHandlers:
         return Outcome(*make_statement(self._batches(claimed, period), period, owner.name or owner.email))
 
     def export(self, claimed: ClaimedJob) -> Outcome:
-        """Write everything that its owner has into an archive in the job's own row."""
+        """Build the archive of everything that the job's owner has, which becomes its result."""
         return Outcome(make_archive(claimed, self._batches(claimed, OperationFilter())))
 
     def _batches(self, claimed: ClaimedJob, period: OperationFilter) -> Iterator[list[OperationPublic]]:

@@ -34,7 +34,7 @@ LOST_AFTER = timedelta(seconds=30)  # a waiting job that was sent this long ago 
 FIRST_DELAY, MAX_DELAY = timedelta(seconds=10), timedelta(minutes=15)  # each retry waits four times as long
 BATCH = 500
 FAILED = "The attempt failed"  # all that the job's owner may know
-# While AT_ONCE mails to a person wait, each further one is delayed by this much more: those of others overtake it.
+# Once AT_ONCE mails to a person wait, each further one is due this much later, so that other people's overtake it.
 AT_ONCE, BEHIND_OTHERS = 5, timedelta(seconds=10)
 
 _UNFINISHED = col(Job.finished_at).is_(None)  # lets a sweep use the index that has no finished jobs
@@ -88,7 +88,8 @@ class JobQueue:
         self.enqueue(session, "mail", owner_id=owner_id, template=template, **arguments)
 
     def enqueue(self, session: Session, kind: JobKind, *, owner_id: UUID | None, **arguments: Any) -> Job:
-        """Insert a job and send it to the back end after the commit; a later sweep sends a mail behind many others."""
+        """Insert a job, and send it to the back end after the commit. A mail behind AT_ONCE others of its account is
+        left to a later sweep."""
         job = Job(kind=kind, queue=POLICIES[kind].queue, owner_id=owner_id, arguments=arguments)
         mails = (col(Job.owner_id) == owner_id, col(Job.kind) == "mail", col(Job.state).in_(UNFINISHED))
         is_mail = kind == "mail" and owner_id is not None
@@ -193,13 +194,14 @@ class JobQueue:
 
     def sweep(self) -> None:
         now = utcnow()
-        self._requeue_stale(now - STALE_AFTER)
+        self._end_stale_attempts(now - STALE_AFTER)
         self._schedule_purge(now)
         for queue in QUEUES:
             self._dispatch_due(queue, now)
 
-    def _requeue_stale(self, before: datetime) -> None:
-        """Requeue jobs whose process is gone, without a delay: noticing that took long enough."""
+    def _end_stale_attempts(self, before: datetime) -> None:
+        """Fail the attempts whose heartbeat has stopped, in place of their processes. The next attempt is due at once:
+        noticing took long enough."""
         stale = (_UNFINISHED, col(Job.state) == "running", col(Job.heartbeat_at) < before)
         with self._database.thread_scope() as session:
             jobs = session.exec(select(Job).where(*stale).limit(BATCH)).all()
@@ -218,7 +220,8 @@ class JobQueue:
 
     def _dispatch_due(self, queue: QueueName, now: datetime) -> None:
         is_lost = col(Job.sent_at) < now - LOST_AFTER
-        if oldest := self._backend.oldest(queue):  # without a row, it tells nothing about the others
+        # If the row of the oldest is gone, the comparison is NULL, and no job counts as lost.
+        if oldest := self._backend.oldest(queue):
             sent_before = select(Job.sent_at).where(Job.id == oldest).correlate(None).scalar_subquery()
             is_lost &= col(Job.sent_at) < sent_before
         unsent = col(Job.sent_at).is_(None) | is_lost

@@ -105,7 +105,7 @@ def _names(line: int, cells: list[str]) -> list[str]:
         shown = unknown if re.fullmatch(r"[\w .-]{1,64}", unknown) else "?"
         raise _invalid(line, f"there is no column {shown}; the columns are {columns}")
     if len(set(names)) != len(names) or not set(COLUMNS) - _OPTIONAL <= set(names):
-        raise _invalid(line, f"the first line must name the columns {columns}, each of them once")
+        raise _invalid(line, f"the header must name the columns {columns}, each once; instrument_type may be missing")
     return names
 
 

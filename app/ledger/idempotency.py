@@ -43,6 +43,7 @@ def respond_once(session: Session, request: IdempotentRequest, make: Callable[[S
         return earlier
     body = make(session).model_dump(mode="json")
     values: dict[str, Any] = {"owner_id": request.owner_id, "key": request.key, "created_at": request.now}
+    # Processes of the release before read "headers".
     values |= {"fingerprint": request.fingerprint, "answer": {"headers": {}, "body": body}}
     insert = dialect_insert(session, IdempotencyKey).values(values)  # overwrites one that has expired
     session.exec(insert.on_conflict_do_update(index_elements=["owner_id", "key"], set_=values))

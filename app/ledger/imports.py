@@ -53,7 +53,7 @@ def _insert_rows(session: Session, owner_id: UUID, rows: FileRows, now: datetime
 
 
 def staged_revisions(count: int) -> range:
-    """Provisional revisions of an import that is staged, which no other import has."""
+    """Provisional revisions of a staged import: negative, and random, so that two imports do not overlap."""
     first = -(randbits(30) + 1) << 32
     return range(first, first + count)
 
@@ -71,7 +71,8 @@ def publish_operations(session: Session, owner_id: UUID, staged: range) -> Impor
     publish = update(Operation).where(*_staged(owner_id, staged)).values(revision=published)
     # Not through the session, which would ask for all the ids, to update its own objects, while others wait.
     if session.connection().execute(publish).rowcount != len(staged):
-        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)  # the purge was first
+        # The purge has deleted staged rows.
+        raise Unavailable("The import took too long. Try again shortly.", retry_after=10)
     return Imported(created=len(staged), revision=last)
 
 

@@ -194,6 +194,7 @@ def _update(session: Session, current: OperationPublic, values: dict[str, Any]) 
 @cache
 def _update_statement(changed: frozenset[str]) -> Executable:
     own = (col(Operation.owner_id) == bindparam("owner"), col(Operation.id) == bindparam("row"))
+    # None only names a column: the values are bound when the statement is executed.
     return update(Operation).where(*own).values(dict.fromkeys(changed)).returning(*_COLUMNS)
 
 

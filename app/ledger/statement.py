@@ -12,8 +12,8 @@ from app.models.base import utcnow
 from app.models.operation import OperationPublic, Period
 from app.models.types import format_amount
 
-FILES = {"statement.csv": "csv", "statement.html": "html"}  # by name, with the subtype of text/
-CSV, PAGE = FILES
+CSV, PAGE = "statement.csv", "statement.html"
+FILES = {CSV: "csv", PAGE: "html"}  # by name, with the subtype of text/
 MAX_ROWS = 1000  # of each table of the document, so that its memory is bounded; the CSV has every operation
 _SIGNS = {"buy": 1, "sell": -1}  # of the types that change a holding
 

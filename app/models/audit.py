@@ -1,4 +1,4 @@
-"""The audit log: who did what to which account, role or client, when and from where.
+"""The audit log: who did what to which account, role, client or job, when and from where.
 
 An event is a row of the caller's transaction, and a line of the log once that is committed. Neither has secrets, e-mail
 addresses or text that a client has chosen. docs/api/administration.md says what stays of a deleted account.
@@ -34,7 +34,7 @@ class AuditEventBase(SQLModel):
     at: UtcTime = Field(default_factory=utcnow, description="When it happened.")
     event: str = described("What happened.", "sign-in", max_length=50)
     session_id: UUID | None = Field(default=None, description="The session that began or ended.")
-    address: str = described("The client's address; empty if there was none.", "192.0.2.7", default="", max_length=45)
+    address: str = described("The client's IP address; empty if none.", "192.0.2.7", default="", max_length=45)
     details: dict[str, str] = described(_DETAILS, {"method": "password"}, default_factory=dict, sa_type=JSON)
 
 
@@ -74,8 +74,9 @@ def record(
 
 
 def record_deletion(session: Session, user_id: UUID) -> None:
-    """Record that an account is deleted, and forget the addresses of its owner, what they did to it, and what strangers
-    tried on it. What admins did to it and what its owner did to others stays, under an id that belongs to nobody."""
+    """Record that an account is deleted. Delete the events on it that its owner or nobody signed in caused, and blank
+    the IP addresses of what its owner did to others. Those events, and what admins did to it, stay under an id that
+    belongs to nobody."""
     mine = col(AuditEvent.actor_id) == user_id
     by_nobody = col(AuditEvent.actor_id).is_(None)
     session.exec(delete(AuditEvent).where(col(AuditEvent.user_id) == user_id, mine | by_nobody))

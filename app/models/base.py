@@ -61,7 +61,7 @@ def uuid7_at(moment: datetime) -> UUID:
 
 
 def described(description: str, example: Any, **settings: Any) -> Any:
-    """SQLModel's Field with an example for OpenAPI. Pydantic's Field has a parameter for it, SQLModel's has not."""
+    """SQLModel's Field with an example for OpenAPI. Pydantic's Field has a parameter for it, SQLModel's does not."""
     return Field(description=description, schema_extra={"examples": [example]}, **settings)
 
 
@@ -87,13 +87,13 @@ NEVER_LAZY = {"lazy": "raise"}
 
 
 class Body(SQLModel):
-    """A request body: a field that the model does not have is rejected."""
+    """A request body: unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel narrows ConfigDict
 
 
 def equal(table: type[SQLModel], filters: SQLModel) -> list[ColumnElement[bool]]:
-    """A condition for each filter that is set and is named like a column: the column equals it."""
+    """One equality condition for each filter that is set and has a column of the same name."""
     given = [(name, value) for name, value in filters if value is not None and name in table.model_fields]
     return [col(getattr(table, name)) == value for name, value in given]
 

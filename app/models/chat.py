@@ -28,13 +28,13 @@ Number = Annotated[int, Field(ge=0, le=MAX_ID, schema_extra={"examples": [12]})]
 
 
 # For rooms that the previous release adds without a time.
-_NEVER = {"server_default": text("'1970-01-01 00:00:00.000000'")}
+_SINCE_1970 = {"server_default": text("'1970-01-01 00:00:00.000000'")}
 
 
 class ChatRoomBase(SQLModel):
     name: str = described("The name of the room.", LOBBY, primary_key=True, max_length=50)
     last_number: int = described("The number of its latest message.", 12, sa_type=BigInteger)
-    last_message_at: UtcTime = Field(description="When its latest message was written.", sa_column_kwargs=_NEVER)
+    last_message_at: UtcTime = Field(description="When its latest message was written.", sa_column_kwargs=_SINCE_1970)
 
 
 class ChatRoom(ChatRoomBase, table=True):
@@ -89,12 +89,12 @@ class RoomQuery(SQLModel):
     """The query parameters that select a room, and the position to resume from."""
 
     room: RoomName = LOBBY
-    after: Number | None = Field(default=None, description="Only messages after this number, the nearest ones.")
+    after: Number | None = Field(default=None, description="Only messages with a higher number, the earliest first.")
 
 
 class HistoryQuery(RoomQuery):
     """The query parameters that select a part of a room's history."""
 
-    before: Number | None = Field(default=None, description="Only messages before this number, the nearest ones.")
+    before: Number | None = Field(default=None, description="Only messages with a lower number: the latest of them.")
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="The maximum number of rows.")
     wait: float = described("Seconds to wait for a message if there is none yet.", 25, default=0, ge=0, le=25)

@@ -10,7 +10,7 @@ from app.models.base import NEVER_LAZY, BigId, Body, Id, SortedName, described, 
 from app.models.types import UtcTime, line
 
 HeroName = Annotated[str, *line(100, "Deadpond", "The hero's name, which is unique.")]
-SecretName = Annotated[str, *line(100, "Dive Wilson", "Only for callers with `heroes:secrets`; absent for others.")]
+SecretName = Annotated[str, *line(100, "Dive Wilson", "Responses have it only for callers with `heroes:secrets`.")]
 Age = Annotated[StrictInt, described("In years.", 48, ge=0, le=10_000)]
 TeamName = Annotated[str, *line(100, "Preventers", "The team's name, which is unique.")]
 Headquarters = Annotated[str, *line(100, "Sharp Tower", "Where the team meets.")]

@@ -32,7 +32,7 @@ class JobBase(SQLModel):
     queue: QueueName = Field(sa_type=_WORD, description="Where it waits for a worker.")
     state: JobState = Field(default="waiting", sa_type=_WORD, description="`done`, `failed` and `cancelled` are final.")
     progress: float = described("From 0 to 1.", 0.5, default=0.0)
-    attempts: int = described("How often it was started.", 1, default=0)
+    attempts: int = described("How many times it has been started.", 1, default=0)
     error: Reason | None = Field(default=None, max_length=200, description="Why the latest attempt failed.")
     owner_id: UUID | None = Field(
         default=None, foreign_key="user.id", ondelete="CASCADE", description="Who started it; null for the service."
@@ -74,7 +74,7 @@ class Job(JobBase, table=True):
 
 class JobPublic(JobBase):
     mail: str | None = described("Which e-mail it sends.", "verification")
-    result: ResultUrl | None = Field(description="The address of the result, once there is one.")
+    result: ResultUrl | None = Field(description="The URL of the result, once there is one.")
     since: UtcTime | None = Field(serialization_alias="from", description="The beginning of a statement's period.")
     until: UtcTime | None = Field(serialization_alias="to", description="The end of a statement's period.")
     count: Count | None = Field(description="How many operations the result has.")

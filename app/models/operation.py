@@ -106,9 +106,8 @@ class OperationPublic(OperationBase):
         return operation
 
 
-_PUBLIC_FIELDS = set(
-    OperationPublic.model_fields
-)  # one set for all operations, never changed: a set for each takes longer
+# One set for all operations, never changed: a set for each takes longer.
+_PUBLIC_FIELDS = set(OperationPublic.model_fields)
 
 
 class Change(PartialOperation):

@@ -22,7 +22,7 @@ from app.models.user import User
 # - rotate: the newest token. Issue its successor.
 # - repeat: its parent, within the grace. This is a retry or a second process, which gets the same successor.
 # - replace: its parent, and nobody has used the successor. That response was lost.
-# - reuse: any other was issued and superseded. Two parties hold this session.
+# - reuse: any other token. It has been superseded, so two parties hold this session.
 RotationAction = Literal["rotate", "repeat", "replace", "reuse"]
 
 # A URL, an address, or a name that mail programs turn into a link.
@@ -41,20 +41,20 @@ def _label(name: str) -> str:
 
 
 MAX_LABEL, MAX_USER_AGENT = 100, 255  # characters: of a client_id or a device's name, and of a User-Agent
-_CLIENT_ID = "The label that the client sent at sign-in."
+_CLIENT_ID = "The app's id or, with the password grant, the label that the client sent."
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class SessionBase(SQLModel):
     client_id: str = described(_CLIENT_ID, "app", max_length=MAX_LABEL)
     device: str = described("The device's name.", "Ada's phone", max_length=MAX_LABEL)
-    ip: str = described("The address that the device signed in from.", "192.0.2.7", max_length=45)
+    ip: str = described("The IP address that the device signed in from.", "192.0.2.7", max_length=45)
     user_agent: str = described(
         "The User-Agent header at sign-in.", "Muster/1.0 (iPhone; iOS 20)", max_length=MAX_USER_AGENT
     )
     scope: str | None = described("null: all scopes of the role.", "me operations:read", max_length=1000)
     created_at: UtcTime = Field(description="When the device signed in.")
-    last_used_at: UtcTime = Field(description="When it was last used; of a browser, to the day.")
+    last_used_at: UtcTime = Field(description="When it was last used; for a browser, to within a day.")
 
 
 class RefreshToken(SessionBase, table=True):

@@ -36,8 +36,8 @@ def text_schema(description: str, example: str, **constraints: Any) -> WithJsonS
 def line(max_length: int, example: str, description: str, *, lower: bool = False) -> tuple[Any, ...]:
     """The constraints of one line of text: trimmed, not empty, normalized to NFC and, with `lower`, in lower case.
 
-    The length is that of the normalized text. What is longer even if four characters become one is not normalized,
-    which takes quadratic time.
+    The length is that of the normalized text. Text that is too long even if every four characters become one is not
+    normalized, only rejected: normalizing takes quadratic time.
     """
 
     def normalize(value: object) -> object:

@@ -71,6 +71,7 @@ class User(UserBase, table=True):
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     role_id: int | None = Field(default=None, foreign_key="role.id", index=True, nullable=False)
     password_hash: str | None = Field(default=None, max_length=255)  # None: the person signs in at the provider
+    # Sessions, codes and mailed links are valid only in the epoch in which they began: raising it invalidates them all.
     auth_epoch: int = Field(default=1)
     is_active: bool = True
     is_verified: bool = False
@@ -187,7 +188,7 @@ class EmailChange(EmailBody):
 
 
 RelatedText = Annotated[Plain, StringConstraints(max_length=MAX_EMAIL)]
-_RELATED = "What it must not be made from, such as the person's address and name."
+_RELATED = "Texts that the password must not be derived from, such as the person's address and name."
 
 
 class PasswordCheck(Body):

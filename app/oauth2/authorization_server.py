@@ -1,6 +1,7 @@
 """The authorization server: RFC 6749 (tokens), RFC 7009 (revocation) and RFC 7662 (introspection), without HTTP.
 
-A session is one refresh_token row. Its tokens are derived, not stored: generation g is the newest one, p its parent.
+A session is one refresh_token row. Its tokens are derived, not stored: `generation` numbers the newest one, and
+`parent_generation` the one before it.
 docs/decisions/0003-derived-refresh-tokens.md has the rotation table and walks through the attacks.
 """
 
@@ -70,6 +71,7 @@ class AuthorizationServer(ResourceServer):
         """
         presented = found(parse_signed(rotation.token), InvalidGrant)
         row = found(session.get(RefreshToken, presented.id), InvalidGrant)
+        # A refresh token, whose number is its generation from 1 on, or an expired code.
         if presented.number or row.created_at + CODE_TTL <= now:
             raise InvalidGrant
         if session.get(OAuthClient, row.client_id) is None:  # it was removed in the meantime

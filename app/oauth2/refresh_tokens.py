@@ -39,9 +39,10 @@ class Device:
 class SignIn:
     """A person who has signed in, on a device, with a scope (None: all of the role's, including those added later).
 
-    `auth_epoch` was read together with the verified password. `method` is for the audit log; None is no sign-in, but
-    a session in place of another one. `in_cookie`: a browser keeps the access token in a cookie, and gets no other.
-    For a session that begins with a code, `authenticated_at` is when the person signed in to the browser.
+    `auth_epoch` was read together with the verified password. `method` is for the audit log; None records nothing here:
+    the session replaces another one, or begins with a code, whose redemption is recorded. `in_cookie`: a browser keeps
+    the access token in a cookie, and gets no other. For a session that begins with a code, `authenticated_at` is when
+    the person signed in to the browser.
     """
 
     user_id: UUID
@@ -94,19 +95,19 @@ _IDENTITY = _IDENTITIES.where(*_NAMED)
 # ---- Reading ----
 
 
-def snapshot(rows: Rows) -> SessionSnapshot | None:
+def snapshot_of(rows: Rows) -> SessionSnapshot | None:
     """The snapshot in the rows of the authentication query or of an identity: one row, or none."""
     return SessionSnapshot(**rows[0]) if rows else None
 
 
 def read_session(session: Session, session_id: UUID) -> SessionSnapshot | None:
     """The authentication query in a session; app/authentication.py makes it without one."""
-    return snapshot(read_rows(session, SESSION_QUERY, {"id": session_id}))
+    return snapshot_of(read_rows(session, SESSION_QUERY, {"id": session_id}))
 
 
 def read_identity(session: Session, *, issuer: str, subject: str) -> SessionSnapshot | None:
     """The user behind an external identity, with the identity in place of a session."""
-    return snapshot(read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject}))
+    return snapshot_of(read_rows(session, _IDENTITY, {"issuer": issuer, "subject": subject}))
 
 
 def live_scopes(session: Session, ids: Collection[UUID], now: datetime) -> dict[UUID, frozenset[str]]:
@@ -178,5 +179,5 @@ def _compare_and_swap_statement(changed: frozenset[str]) -> Update:
 
 def revoke_sessions(session: Session, *conditions: Any, reason: str) -> int:
     """Revoke the matching sessions that are not revoked yet, and return their number."""
-    live = update(RefreshToken).filter_by(revoked_at=None).where(*conditions)
-    return session.exec(live.values(revoked_at=utcnow(), revoke_reason=reason)).rowcount
+    unrevoked = update(RefreshToken).filter_by(revoked_at=None).where(*conditions)
+    return session.exec(unrevoked.values(revoked_at=utcnow(), revoke_reason=reason)).rowcount

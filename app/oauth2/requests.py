@@ -114,7 +114,7 @@ def scope_of_pair(snapshot: SessionSnapshot, requested: str | None) -> frozenset
 class RotationRequest(NamedTuple):
     """A token request with a refresh token or a code (RFC 6749 sections 6 and 4.1.3).
 
-    It was complete when it `arrived`, before it waited for a slot: the grace is measured from there.
+    `arrived` is when it was complete, before it waited for a slot: the grace period is checked against that time.
     """
 
     token: str
@@ -143,11 +143,11 @@ class AuthorizationRequest:
 
     client: OAuthClient
     parameters: dict[str, str]
-    is_repeating: bool
+    repeats_parameter: bool
 
     def check(self) -> None:
         """Raise the OAuthError to redirect with if a parameter is not valid."""
-        if self.is_repeating:
+        if self.repeats_parameter:
             raise InvalidRequest("A parameter is repeated.")
         response_type = found(self.parameters.get("response_type"), InvalidRequest("response_type is missing."))
         if response_type != "code":
@@ -178,4 +178,4 @@ def read_authorization_request(session: Session, query: str) -> AuthorizationReq
     client = session.get(OAuthClient, client_id) if re.fullmatch(CLIENT_ID, client_id) else None
     if client is None or not client.allows(redirect_uri):
         raise UnknownClient
-    return AuthorizationRequest(client, parameters, is_repeating=len(parameters) < len(sent))
+    return AuthorizationRequest(client, parameters, repeats_parameter=len(parameters) < len(sent))

@@ -18,7 +18,7 @@ from app.oauth2.refresh_tokens import compare_and_swap, read_session
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated request: its session, and the scopes in force (those of the claim, the session and the role)."""
+    """An authenticated request: its session, and the scopes in force (those that claim, session and role all have)."""
 
     session: SessionSnapshot
     claims: AccessClaims
@@ -46,7 +46,7 @@ class Caller:
     def is_cookie_renewal_due(self, now: datetime) -> bool:
         """Whether a cookie's token is a day old, or in the second half of its life while a new one could live longer.
 
-        The renewal records that the session was used: the list of sessions shows its owner if it was not them.
+        Renewing also updates `last_used_at`, so the owner can spot a use in the list of sessions that was not theirs.
         """
         claims = self.claims
         if not claims.in_cookie:
@@ -57,9 +57,9 @@ class Caller:
 
 
 class ResourceServer:
-    """Verifies access tokens, and revokes the session of a token that two parties hold, of which `alert` tells its
-    owner. Methods take a database session and, if a rule depends on it, the time; only `confirm_use` and the revocation
-    commit."""
+    """Verifies access tokens. When two parties hold a session's token, the session is revoked and `alert` notifies its
+    owner. Methods take a database session and, if a rule depends on it, the time. Only `confirm_use` and this
+    revocation commit."""
 
     def __init__(self, settings: Settings, signers: Signers, alert: Callable[[Session, SessionSnapshot], None]) -> None:
         self._settings, self._signers, self._alert = settings, signers, alert
@@ -89,7 +89,8 @@ class ResourceServer:
         return self.caller(claims, read_session(session, claims.session_id), now)
 
     def _revoke_for_reuse(self, session: Session, snapshot: SessionSnapshot, now: datetime) -> bool:
-        """Revoke this one session, and commit: the error that follows would roll the revocation back."""
+        """Revoke this one session, and commit: the error that follows would roll the revocation back. False if the
+        session has changed since it was read."""
         if not compare_and_swap(session, snapshot, revoked_at=now, revoke_reason="reuse"):
             return False
         self._alert(session, snapshot)

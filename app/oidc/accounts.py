@@ -66,7 +66,7 @@ def apply_role(session: Session, caller: Caller, name: str, issued_at: datetime)
 
 def create_account(session: Session, claims: ProviderClaims, profile: Profile, issued_at: datetime) -> None:
     """Insert an account without a password. Unique constraints report a taken address and a concurrent request.
-    An address that the provider has verified is not taken by an account that never verified it."""
+    If the provider has verified the address, an account that never verified it loses it."""
     email = found(profile.email, EmailMissing)
     if profile.is_verified:
         free_address(session, email)

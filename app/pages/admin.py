@@ -135,7 +135,7 @@ async def retry_job(request: Request, job_id: UUID, form: PlainForm) -> Response
 
 @router.get("/apps")
 async def apps(request: Request) -> Response:
-    clients = await read_list(request, CLIENTS, limit="200")  # a mistake is shown beside its app
+    clients = await read_list(request, CLIENTS, limit="200")  # on one page: a rejected form is shown beside its app
     for client in clients.rows:
         client["form"] = Form({"name": client["name"], "redirect_uris": "\n".join(client["redirect_uris"])})
     return await page(request, "admin-apps.html", clients=clients, empty=Form())

@@ -38,21 +38,21 @@ class ApiError(Exception):
 async def call_api(
     request: Request, method: str, path: str, *, headers: Mapping[bytes, bytes] = {}, **sent: Any
 ) -> "httpx.Response":
-    """The API's response for a browser's `request`, which receives the cookies that the API sets; ApiError for a status
-    of 400 and above. `sent` are arguments of httpx, such as `json`."""
+    """Send a request to the API for the browser behind `request`, and pass the API's cookies on to it. Raises ApiError
+    for a status of 400 and above. `sent` are arguments of httpx.Request, such as `json`."""
     import httpx  # noqa: PLC0415  # 4 MB that an API which nobody browses need not hold
 
     # Only our own pages may send forms. Another site would try passwords with them, or consent in a person's place.
     if method != "GET":
         require_own_origin(request, get_settings(), allow_cors_origins=False)
-    with_ours = [*_headers(request), *headers.items()]
-    if is_apart(request):
+    all_headers = [*_headers(request), *headers.items()]
+    if is_api_remote(request):
         base_url, transport = get_settings().api_url or "", request.app.state.transport
-        with_ours.append((b"x-forwarded-for", client_address(request).encode()))
+        all_headers.append((b"x-forwarded-for", client_address(request).encode()))
     else:  # straight into the other application of this process
         base_url = f"{request.url.scheme}://localhost"
         transport = httpx.ASGITransport(request.app.state.api, client=(client_address(request), 0))
-    outgoing = httpx.Request(method, base_url + path, headers=with_ours, extensions={"timeout": _TIMEOUT}, **sent)
+    outgoing = httpx.Request(method, base_url + path, headers=all_headers, extensions={"timeout": _TIMEOUT}, **sent)
     try:
         response: httpx.Response = await transport.handle_async_request(outgoing)
         await response.aread()
@@ -70,7 +70,7 @@ async def get_json(request: Request, path: str, **query: str) -> Any:
     return (await call_api(request, "GET", path, params=query)).json()
 
 
-def is_apart(request: Request) -> bool:
+def is_api_remote(request: Request) -> bool:
     """Whether the API runs at API_URL, and not in this process."""
     return request.app.state.api is None
 

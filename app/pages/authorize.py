@@ -61,7 +61,7 @@ async def _call(request: Request, method: str, body: dict[str, Any] | None = Non
 
 
 def _back(request: Request) -> dict[str, str]:
-    """The query with which the sign-in page leads back here, without `prompt`, which has then been obeyed."""
+    """The query of the sign-in page. `next` leads back here without `prompt`, which has been obeyed by then."""
     prompt = {"prompt": "login"} if _wants_fresh_sign_in(request) else {}
     return {"next": f"/authorize?{request.url.remove_query_params('prompt').query}", **prompt}
 

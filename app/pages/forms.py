@@ -45,7 +45,7 @@ class Form:
         return {name: self[name] for name in names}
 
     def optional(self, *names: str) -> dict[str, str]:
-        """The named fields that are filled: to the API an empty string is a value."""
+        """The named fields that are not empty: the API would take an empty string as a value."""
         return {name: self[name] for name in names if self[name]}
 
     def reject(self, error: ApiError) -> None:
@@ -57,7 +57,7 @@ class Form:
 
 
 async def read_form(request: Request) -> Form:
-    """Read a form in UTF-8. A repeated field has its last value. BodyGuard limits the size of the body."""
+    """Read a form in UTF-8. The last value of a repeated field counts. BodyGuard limits the size of the body."""
     if request.headers.get("content-type", FORM).partition(";")[0].strip().lower() != FORM:
         raise BadRequest
     try:
@@ -82,11 +82,11 @@ def describe(error: AppError | ApiError) -> tuple[str, str]:
 def describe_fields(error: ApiError) -> dict[str, str]:
     """A sentence for each field that the error names."""
     problem, sentences = error.members, TEXTS["fields"]
-    if "line" in problem:  # of an imported file: the API says which and why
+    if "line" in problem:  # an error in an imported file: `detail` names the line and says what is wrong
         return {"lines": str(problem["detail"])}
     errors: dict[str, str] = {}
     for mistake in problem.get("errors", []):
-        name = str(mistake["loc"][:2][-1])  # "body" or "query" stands before it
+        name = str(mistake["loc"][:2][-1])  # the second part: the first is "body" or "query"
         is_worded = mistake["type"] in _WORDED_BY_API
         errors.setdefault(name, mistake["msg"] if is_worded else sentences.get(name, sentences["other"]))
     if field := problem.get("field"):

@@ -44,13 +44,13 @@ async def start_statement(request: Request, form: Annotated[Form, form_of(statem
 def named_period(name: str, today: date) -> dict[str, str]:
     """The first day of a period such as last-month, and the first one after it; neither for any other name."""
     month, quarter = today.month - 1, (today.month - 1) // 3 * 3
-    months = {
+    months = {  # the first one and the one after the last, counted from January of this year
         "this-month": (month, month + 1),
         "last-month": (month - 1, month),
         "this-quarter": (quarter, quarter + 3),
         "this-year": (0, 12),
         "last-year": (-12, 0),
-    }.get(name, ())  # counted from January
+    }.get(name, ())
     days = [f"{date(today.year + number // 12, number % 12 + 1, 1)}" for number in months]
     return dict(zip(("from", "to"), days, strict=False))
 
@@ -77,7 +77,9 @@ async def chat(request: Request) -> Response:
     )
     for message in messages:
         message["parts"] = LINK.split(message["text"])
-    latest = {room: None} | {each["name"]: each["last_message_at"] for each in rooms}  # this one is always among them
+    latest = {room: None} | {
+        each["name"]: each["last_message_at"] for each in rooms
+    }  # the current room is always listed
     form = Form({"client_message_id": str(uuid4())})
     return await page(request, "chat.html", form=form, room=room, rooms=latest, messages=messages, me=me)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.ledger.chart import monthly_chart
 from app.models.base import utcnow
-from app.pages.api_client import ApiError, call_api, get_json, is_apart
+from app.pages.api_client import ApiError, call_api, get_json, is_api_remote
 from app.pages.forms import Form, PlainForm
 from app.pages.rendering import ME, form_of, is_signed_in, page, pass_on, read_list, redirect, show_on_error
 
@@ -51,8 +51,9 @@ def _filter_form(request: Request) -> Form:
 
 @router.get("/operations/new")
 async def new_operation(request: Request) -> Response:
-    """A copy of the operation that `copy` names, or the latest operation's instrument; the date is now."""
-    if redirected := _add_key(request):
+    """The form of a new operation: a copy of the one that `copy` names, or else the latest one's instrument. The date
+    is now."""
+    if redirected := _redirect_to_keyed(request):
         return redirected
     copied = request.query_params.get("copy", "")
     if copied.isdecimal():
@@ -64,9 +65,9 @@ async def new_operation(request: Request) -> Response:
     return await page(request, "operation.html", form=Form(values | added))
 
 
-def _add_key(request: Request) -> Response | None:
-    """A redirect to this page with its form's idempotency key in the address, if there is none. The key is the same
-    when a person goes back and sends the form again: browsers restore what was typed, but load the page again."""
+def _redirect_to_keyed(request: Request) -> Response | None:
+    """A redirect to this page with an idempotency key for its form in the address, unless it has one. Whoever goes back
+    and sends the form again sends the same key: browsers restore what was typed, but load the page again."""
     if "key" in request.query_params or not is_signed_in(request):  # people who are signed out go to the sign-in
         return None
     url = request.url.include_query_params(key=uuid4())
@@ -100,7 +101,7 @@ async def add_operation(request: Request, form: NewForm) -> Response:
 
 @router.get("/operations/import")
 async def choose_import(request: Request) -> Response:
-    if redirected := _add_key(request):
+    if redirected := _redirect_to_keyed(request):
         return redirected
     await get_json(request, ME)  # leads to the sign-in before a file is chosen
     return await page(request, "import.html", form=Form({"key": request.query_params["key"], "lines": ""}))
@@ -130,14 +131,15 @@ async def load_sample(request: Request, form: PlainForm) -> Response:
 async def export_operations(request: Request) -> Response:
     """Redirect to the API's stream or, if the API runs apart, pass it on."""
     query = _filter_form(request).optional(*FILTERS)
-    if is_apart(request):
+    if is_api_remote(request):
         return await pass_on(request, f"{OPERATIONS}/export", **query)
     return redirect(f"{OPERATIONS}/export", **query)
 
 
 @router.get("/operations/{operation_id:int}")
 async def edit_operation(request: Request) -> Response:
-    """The operation as it is now, beside a change that came too late: saving again replaces this version."""
+    """The form of an operation. After a conflict it shows the current version beside the rejected change: saving again
+    replaces that version."""
     response = await call_api(request, "GET", f"{OPERATIONS}/{request.path_params['operation_id']}")
     current, etag = response.json(), response.headers["etag"]
     version = {"original_date": current["date"], "date": _shown_date(current["date"]), "etag": etag}

@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.core.templating import render
 from app.http.cookies import cookie_token, set_cookie
 from app.http.error_handlers import classify
-from app.pages.api_client import ApiError, call_api, get_json, is_apart
+from app.pages.api_client import ApiError, call_api, get_json, is_api_remote
 from app.pages.forms import CORRECTABLE, TEXTS, Form, describe, read_form
 
 
@@ -29,7 +29,7 @@ def page_headers() -> dict[str, str]:
     return {"content-security-policy": policy, "referrer-policy": "same-origin"}
 
 
-Page = Callable[[Request], Awaitable[Response]]
+View = Callable[[Request], Awaitable[Response]]
 
 ME = "/api/users/me"
 LATEST = "10"  # rows of a list that is only a part of its page
@@ -50,14 +50,14 @@ async def page(request: Request, template: str, *, form: Form | None = None, **v
         has_mailbox=settings.has_mailbox,
         texts=TEXTS,
         notice=TEXTS["notices"].get(request.query_params.get("done", "")),
-        api_url=settings.api_url if is_apart(request) else "",
-        pages_url=str(request.base_url).rstrip("/") if is_apart(request) else "",
+        api_url=settings.api_url if is_api_remote(request) else "",
+        pages_url=str(request.base_url).rstrip("/") if is_api_remote(request) else "",
         **values,
     )
     return HTMLResponse(html, form.status, {"Cache-Control": "private, no-store", **form.headers})
 
 
-def form_of(show: Page) -> Any:
+def form_of(show: View) -> Any:
     """The dependency of a route that receives a form of the page `show`."""
 
     async def read(request: Request) -> Form:
@@ -66,7 +66,7 @@ def form_of(show: Page) -> Any:
     return Depends(read)
 
 
-def show_on_error(request: Request, form: Form, show: Page) -> Form:
+def show_on_error(request: Request, form: Form, show: View) -> Form:
     """Have `show` show the form again, instead of an error page, when the API rejects it (error_page_response)."""
     request.state.form, request.state.show = form, show
     return form
@@ -86,7 +86,7 @@ def is_signed_in(request: Request) -> bool:
 
 
 def redirect(path: str, anchor: str = "", **query: str) -> Response:
-    """Redirect to a page after a POST. The address is relative, so it stays on the host that the browser knows."""
+    """Redirect, to be followed with a GET. The address is relative, so it stays on the host that the browser knows."""
     return RedirectResponse((f"{path}?{urlencode(query)}" if query else path) + anchor, 303)
 
 
@@ -105,11 +105,11 @@ async def pass_on(request: Request, path: str, **query: str) -> Response:
 
 
 class Listing(NamedTuple):
-    """One page of a list. `older` and `newer` are the query parameters of its neighbors; None if there is none."""
+    """One page of a list. `next` and `previous` are the query parameters of its neighbors; None if there is none."""
 
     rows: list[Any]
-    older: dict[str, str] | None
-    newer: dict[str, str] | None
+    next: dict[str, str] | None
+    previous: dict[str, str] | None
 
 
 async def read_list(request: Request, path: str, **query: str) -> Listing:
@@ -121,8 +121,8 @@ async def read_list(request: Request, path: str, **query: str) -> Listing:
     cursors = [cursor for cursor in request.query_params.get("after", "").split(".") if cursor]
     response = await call_api(request, "GET", path, params=query | _after(cursors[-1:]))
     following = response.headers.get("next-cursor")
-    older = _after([*cursors[-20:], following]) if following else None  # an address remembers 20 pages
-    return Listing(response.json(), older, _after(cursors[:-1]) if cursors else None)
+    following_page = _after([*cursors[-20:], following]) if following else None  # an address remembers 20 pages
+    return Listing(response.json(), following_page, _after(cursors[:-1]) if cursors else None)
 
 
 def _after(cursors: list[str]) -> dict[str, str]:
@@ -145,7 +145,7 @@ async def error_page_response(request: Request, error: Exception) -> Response:
     if error.status == 401:  # the sign-in leads back to this page or, after a form was sent, to the form's page
         path = request.url.path if request.method == "GET" else f"/{request.url.path.split('/')[1]}"
         return to_sign_in(request, next=f"{path}?{request.url.query}" if request.url.query else path)
-    show: Page | None = request.scope.get("state", {}).pop("show", None)  # only once: showing it may fail too
+    show: View | None = request.scope.get("state", {}).pop("show", None)  # only once: showing it may fail too
     if show and error.status in CORRECTABLE:
         request.state.form.reject(error)
         try:

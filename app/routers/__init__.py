@@ -1,1 +1,1 @@
-"""The API, one module per resource. Start with heroes.py, the shortest whole example."""
+"""The API, one module per resource. Start with heroes.py, which shows every idiom."""

@@ -34,7 +34,7 @@ def list_audit_events(filters: Filters, session: SessionDep, page: PageDep) -> l
 
 @router.get("/users/me/audit")
 def list_my_audit_events(me: CurrentUser, session: SessionDep, page: PageDep) -> list[OwnAuditEvent]:
-    """Audit events of your account, newest first: sign-ins, refused ones, and changes by you or an admin."""
+    """Audit events of your account, newest first: sign-ins, refused sign-ins, and changes by you or an admin."""
     statement = select(AuditEvent).where(AuditEvent.user_id == me.user_id)
     events = session.exec(page.of(statement, col(AuditEvent.id), newest_first=True))
     return [OwnAuditEvent.of(event) for event in page.cut(events)]

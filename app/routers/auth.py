@@ -76,7 +76,7 @@ async def token(request: Request, form: OAuthForm, services: ServicesDep) -> Tok
         raise UnsupportedGrantType
     if grant == "password":
         return await password_grant(request, form, services, in_cookie=False)
-    # The others take the time once they have a slot: a wait must not shorten the grace, which begins with the rotation.
+    # The others read the clock once they have a slot. The grace begins with the rotation: a wait must not shorten it.
     if grant == "refresh_token":
         require(form, "refresh_token")
         rotation = RotationRequest(form["refresh_token"], arrived, form.get("client_id"), form.get("scope"))
@@ -102,8 +102,8 @@ def revoke(form: OAuthForm, services: ServicesDep, session: SessionDep) -> None:
 async def introspect(request: Request, form: OAuthForm, services: ServicesDep) -> Introspection:
     """Whether an access token is active, and its claims (RFC 7662), for a service that accepts our tokens.
 
-    A token that is expired, revoked, superseded, unknown or no access token is `{"active": false}`. Introspection does
-    not count as a use.
+    A token that is expired, revoked, superseded or unknown, or is not an access token, is `{"active": false}`.
+    Introspection does not count as a use.
     """
     require(form, "token")
     return await services.database.read(request, services.authorization_server.introspect, form["token"], utcnow())

@@ -19,7 +19,7 @@ from app.sign_in import end_browser_session, oauth_form, password_grant
 router = Router(prefix="/api/auth/cookie", tags=["auth"])
 local_accounts = Router(prefix="/api/auth/cookie", tags=["auth"])
 settings = get_settings()
-# PASSWORD_GRANT=off: this is for our own pages alone.
+# With PASSWORD_GRANT=off, only our own pages may sign in here.
 BY_PASSWORD = "password" in settings.grant_types
 NO_CONTENT: dict[str, Any] = {"status_code": 204, "response_class": Response}  # without a content type
 FORM, REFUSALS = form_body(CookieForm), problems(BadRequest, InvalidCredentials, ForeignOrigin)
@@ -40,7 +40,7 @@ async def cookie_login(request: Request, response: Response, services: ServicesD
         pair = await password_grant(request, {**own, "client_id": "browser"}, services, in_cookie=True)
     except InvalidGrant:
         raise InvalidCredentials from None
-    except OAuthError as error:  # this is no OAuth endpoint
+    except OAuthError as error:  # not an OAuth endpoint: its errors are problem documents
         raise BadRequest(error.detail) from None
     await end_browser_session(request, services)
     send_cookie(request, pair.access_token, pair.expires_in)

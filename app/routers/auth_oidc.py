@@ -64,7 +64,7 @@ async def callback(request: Request, services: ServicesDep) -> Response:
     caller = await caller_of(services.database, flow.provider, access_token, claims)
 
     device = device_of(request, {"client_id": "browser"})
-    sign_in = SignIn(caller.user_id, caller.session.user_epoch, device, method="provider", in_cookie=True)
+    sign_in = SignIn(caller.user_id, caller.session.auth_epoch, device, method="provider", in_cookie=True)
     pair = await services.database.write(request, services.authorization_server.start_session, sign_in, now)
     await end_browser_session(request, services)
     headers = {**NO_STORE, "Set-Cookie": set_cookie(settings, pair.access_token, pair.expires_in)}

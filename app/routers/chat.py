@@ -29,7 +29,7 @@ router = Router(prefix="/api/chat", tags=["chat"])
 Me = Annotated[Caller, requires("chat")]
 Room = Annotated[RoomQuery, Query()]
 History = Annotated[HistoryQuery, Query()]
-_WINS = "The number of the last message that you received; it wins over `after`."
+_WINS = "The number of the last message that you received; takes precedence over `after`."
 LastEventId = Annotated[int | None, Header(ge=0, le=MAX_ID, description=_WINS, examples=[12])]
 
 _EVENTS = "text/event-stream"

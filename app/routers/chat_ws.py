@@ -63,7 +63,7 @@ async def chat_by_socket(websocket: WebSocket) -> None:
         if isinstance(first, _GONE):
             return
         refusal = classify(websocket, first)
-        code, reason = _CODES.get(refusal.status, 1013), refusal.detail  # 1013: try again later
+        code, reason = _CODES.get(refusal.status, 1013), refusal.detail
     if code is not None:
         with suppress(*_GONE):
             await websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
@@ -76,9 +76,10 @@ async def _serve(websocket: WebSocket) -> int | None:
         check_client_version(websocket.scope, services.settings)
         query = _validate(RoomQuery, dict(websocket.query_params), "query")
         caller = await authenticate(websocket, await _token(websocket), [CHAT_SCOPE])
-    except Exception:  # attempts count by session or, if it is not known, by network
+    except Exception:  # not `finally`: a canceled socket is not counted
         await in_thread(_count_socket, websocket)
         raise
+    # Sockets count by session or, if authentication failed, by network.
     await in_thread(_count_socket, websocket)
     async with services.chat.subscribe(caller, by_network(websocket), room=query.room, after=query.after) as subscriber:
         with subscriber.scope:
@@ -94,7 +95,7 @@ async def _token(websocket: WebSocket) -> str:
     if "authorization" in websocket.headers or cookie_token(websocket, services_of(websocket).settings):
         return await bearer(websocket)
     frame: Any = None
-    with anyio.move_on_after(10), suppress(ValueError, KeyError):  # seconds
+    with anyio.move_on_after(10), suppress(ValueError, KeyError):  # 10 seconds; a binary frame is a KeyError
         frame = parse((await websocket.receive_text()).encode())
     if not isinstance(frame, dict) or not isinstance(token := frame.get("token"), str):
         raise Unauthenticated('Send an Authorization header, or {"token": "…"} as the first frame.')

@@ -31,7 +31,7 @@ _REFUSED = problems(Unauthenticated, InvalidToken, MetricsRefused)
 
 _IS_RETRY = (col(Job.state) == "waiting") & (col(Job.attempts) > 0)
 _STATE = case((_IS_RETRY, "retrying"), else_=col(Job.state))
-# Alerts compare a number with the one before: the first job of a kind that fails has to come after a zero.
+# Alerts compare a count with the one before, so the first failed job of a kind has to follow a zero.
 _NO_JOBS = dict.fromkeys(product(get_args(JobKind), (*get_args(JobState), "retrying")), 0)
 
 
@@ -43,7 +43,7 @@ async def is_live() -> Health:
 
 @router.get("/health/ready", responses=problems(Unavailable, RolesMissing))
 async def is_ready(request: Request) -> Health:
-    """The database responds, is migrated, has its roles and room on its disk: the process can take requests."""
+    """The process can take requests: the database responds, is migrated, has its roles, and has room on its disk."""
     await in_thread(_check_database, services_of(request).database)
     return Health()
 
@@ -63,7 +63,7 @@ def _check_database(database: Database) -> None:
 async def read_metrics(request: Request) -> Response:
     """Metrics for Prometheus. Reading them needs METRICS_TOKEN in production; elsewhere, this machine needs none."""
     services = services_of(request)
-    check_scraper(request, services.settings)  # before a thread is waited for: anybody may ask
+    check_scraper(request, services.settings)  # before _count_jobs takes a thread: anybody may send this request
     jobs = await in_thread(_count_jobs, services.database)
     return Response(metrics.exposition(metrics.DatabaseMetrics(jobs)), media_type=CONTENT_TYPE_LATEST)
 

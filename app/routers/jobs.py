@@ -42,7 +42,7 @@ class JobEnded(Conflict, title="The job has finished"):
 Me = Annotated[Caller, requires("jobs")]
 JobId = Annotated[UUID, Path(description="The id of the job.")]
 Filters = Annotated[JobFilter, Query()]
-Format = Annotated[Literal["csv", "html"], Query(alias="format", description="Of a statement: its table or its page.")]
+Format = Annotated[Literal["csv", "html"], Query(alias="format", description="Of a statement: its table, or its page.")]
 
 _TEXT = {"schema": {"type": "string"}}
 _ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
@@ -112,8 +112,8 @@ def read_job(job_id: JobId, response: Response, me: Me, session: SessionDep) -> 
 
 @router.get("/{job_id}/result", response_class=Response, responses=_RESULT | problems(JobNotFound, ResultNotFound))
 def read_job_result(job_id: JobId, me: Me, session: SessionDep, file_format: Format = "csv") -> Response:
-    """The result of a job: the archive of an export, for its owner alone; or the table of a statement, with
-    `format=html` its page."""
+    """The result of a job. That of an export is a zip archive, for its owner alone; that of a statement a CSV table or,
+    with `format=html`, a page."""
     job = _read(session, job_id, _visible(me, "users:read"))
     if job.kind == "export":
         me.require(me.session.role_scopes)  # an archive contains whatever the role may read

@@ -53,7 +53,8 @@ async def _stream(me: Caller, filters: OperationFilter, services: Services) -> A
 
     def read(session: Session, after: list[str] | None) -> tuple[bytes, list[str] | None]:
         rows, last = operations.read_batch(session, me.user_id, filters, after)
-        # After the rows: those of a deleted account are gone, and the part that was sent would pass for the whole.
+        # Checked after the rows are read: those of an account that was deleted meanwhile are gone, and the part that
+        # was sent would pass for the whole.
         if "operations:read" not in live_scopes(session, [me.session_id], utcnow()).get(me.session_id, ()):
             raise InvalidToken
         return csv_format.encode(rows), last

@@ -72,7 +72,7 @@ def test_an_error_reaches_the_caller_and_is_not_cached(cache: Cache) -> None:
 
 
 def test_memory_is_bounded_and_drops_the_least_recently_used() -> None:
-    cache, make = Cache(None, memory=1_000), Counted(b"x" * 400)
+    cache, make = Cache(None, max_bytes=1_000), Counted(b"x" * 400)
     for query in ("a", "b", "a", "c", "a"):
         cache.get_or_make(OWNER, 1, query, make)
     assert make.times == 3
@@ -84,7 +84,7 @@ def test_memory_is_bounded_and_drops_the_least_recently_used() -> None:
 
 
 def test_memory_is_safe_between_threads() -> None:
-    cache = Cache(None, memory=500)
+    cache = Cache(None, max_bytes=500)
     with ThreadPoolExecutor(8) as pool:
         for n, found in enumerate(
             pool.map(lambda n: cache.get_or_make(OWNER, n % 7, "q", lambda: b"%d" % (n % 7) * 40), range(500))

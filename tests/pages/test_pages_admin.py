@@ -83,8 +83,9 @@ def test_people_are_found_and_the_list_has_pages(muster: Muster, admin: Browser)
     accounts = [muster.new_account(name=f"{name} {number}") for number in range(51)]
     first = admin.call("GET", "/admin", params={"search": name.upper(), "role": "user", "is_active": "true"}).text
     assert [account.email in first for account in accounts] == [True] * 50 + [False]
-    older = next(str(attrs["href"]) for _, attrs in Elements(first).tags if "after=" in str(attrs.get("href")))
-    second = admin.call("GET", older).text
+    following = next(str(attrs["href"]) for _, attrs in Elements(first).tags if "after=" in str(attrs.get("href")))
+    second = admin.call("GET", following).text
+    assert (">Next</a>" in first, ">Previous</a>" in second) == (True, True)  # people are listed oldest first
     assert [account.email in second for account in accounts] == [False] * 50 + [True]
     (link,) = [attrs["href"] for _, attrs in Elements(second).tags if attrs.get("class") == "whole"]
     assert link == page_of(accounts[-1])

@@ -70,7 +70,7 @@ class App:
         device = Device(client_id=self.id, device="Ledger", ip="127.0.0.1", user_agent="python-httpx")
         parameters = {"redirect_uri": self.redirect_uri, "code_challenge": sha256_base64url(self.verifier)}
         with Session(self.muster.engine) as session:
-            request = AuthorizationRequest(session.get_one(OAuthClient, self.id), parameters, is_repeating=False)
+            request = AuthorizationRequest(session.get_one(OAuthClient, self.id), parameters, repeats_parameter=False)
             user = find_user_by_email(session, account.email)
             assert user is not None
             now = utcnow()
