@@ -1,5 +1,5 @@
-"""ASGI middleware that every request passes: it finds the client's address, adds an id and headers, writes the log, and
-answers errors that nothing else has caught. One class checks at the start that the database is migrated."""
+"""ASGI middleware: the client's address; each request's id, headers and log line; the last error handler; and a check
+at the start that the database is migrated."""
 
 import logging
 import re
@@ -60,11 +60,8 @@ class ClientAddress:
 
 
 class RequestContext:
-    """Middleware that adds X-Request-ID (the client's own if it is harmless) and other headers, answers HEAD as GET
-    without the body, and logs each request.
-
-    `headers` are added to every response that does not set them itself.
-    """
+    """Adds X-Request-ID (the client's own if it is harmless) and `headers` to every response that does not set them
+    itself, answers HEAD as GET without the body, and logs each request."""
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self.app = app
