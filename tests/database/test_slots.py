@@ -1,5 +1,6 @@
 """The session dependency under load: slots, time-outs, vanishing clients, lost updates, reads that cannot write."""
 
+import asyncio
 import json
 import os
 import socket
@@ -8,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
+from sqlalchemy import create_engine
 
+from app.core.database import Side
 from tests.support.databases import ROOT, fresh_database
 from tests.support.metrics import number, scrape
 from tests.support.processes import fork_script
@@ -59,6 +63,18 @@ def test_a_request_that_waits_too_long_for_a_slot_gets_503_and_leaks_nothing(ser
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in late)
     assert late[0].json()["type"] == "/problems/unavailable"
     _assert_all_slots_are_free(muster, slots=2)
+
+
+def test_a_timeout_of_the_request_itself_is_not_taken_for_a_wait_for_a_slot() -> None:
+    async def hold() -> int:
+        slots = anyio.Semaphore(1, max_value=1, fast_acquire=True)
+        side = Side(create_engine("sqlite://"), slots, timeout=60, commits=False)
+        with pytest.raises(TimeoutError, match="its own"):
+            async with side.slot():
+                raise TimeoutError("its own")
+        return slots.value
+
+    assert asyncio.run(hold()) == 1
 
 
 def test_many_slow_requests_of_a_person_delay_that_person_and_nobody_else(
