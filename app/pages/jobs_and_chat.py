@@ -77,9 +77,8 @@ async def chat(request: Request) -> Response:
     )
     for message in messages:
         message["parts"] = LINK.split(message["text"])
-    latest = {room: None} | {
-        each["name"]: each["last_message_at"] for each in rooms
-    }  # the current room is always listed
+    # The current room is listed even if nobody has written in it.
+    latest = {room: None} | {each["name"]: each["last_message_at"] for each in rooms}
     form = Form({"client_message_id": str(uuid4())})
     return await page(request, "chat.html", form=form, room=room, rooms=latest, messages=messages, me=me)
 

@@ -12,6 +12,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlmodel import col, select, tuple_
 
+from app.chat.hub import CHAT_SCOPE
 from app.chat.messages import Message, read_messages
 from app.chat.subscribers import CloseReason
 from app.core.errors import IdempotencyKeyReused, InvalidToken
@@ -26,7 +27,7 @@ from app.services import Services
 
 router = Router(prefix="/api/chat", tags=["chat"])
 
-Me = Annotated[Caller, requires("chat")]
+Me = Annotated[Caller, requires(CHAT_SCOPE)]
 Room = Annotated[RoomQuery, Query()]
 History = Annotated[HistoryQuery, Query()]
 _WINS = "The number of the last message that you received; takes precedence over `after`."

@@ -53,7 +53,7 @@ def read_system(request: Request, session: SessionDep, services: ServicesDep) ->
     settings = services.settings
     version = func.sqlite_version() if settings.on_sqlite else func.current_setting("server_version")
     newest = max((DATA / "backups").glob("muster-*"), default=None)  # their names begin with their times
-    written = datetime.fromtimestamp(newest.stat().st_mtime, UTC) if newest else None
+    backup = Backup(name=newest.name, at=datetime.fromtimestamp(newest.stat().st_mtime, UTC)) if newest else Backup()
     return SystemState(
         version=request.app.version,
         started_at=STARTED_AT,
@@ -64,7 +64,7 @@ def read_system(request: Request, session: SessionDep, services: ServicesDep) ->
         ),
         redis=_redis_state(settings.redis_url),
         queues=[JobCount.model_validate(queue) for queue in session.exec(_QUEUES)],
-        backup=Backup(name=newest.name if newest else None, at=written),
+        backup=backup,
     )
 
 
