@@ -125,7 +125,7 @@ def _check(draft: Path, *, of: Path) -> None:
         if not is_whole:
             raise BackupError(f"{of} is damaged")
         if not found:
-            raise BackupError(f"{of} is not a SQLite database of Muster: it has no such tables")
+            raise BackupError(f"{of} is not a SQLite database of Muster: it has none of Muster's tables")
 
 
 def _dump(url: URL, draft: Path) -> None:

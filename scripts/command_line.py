@@ -22,9 +22,9 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)  # no fault of
 class Parser(argparse.ArgumentParser):
     """An argument parser that refuses unknown arguments in one line, which says what the script takes.
 
-    What the script writes from then on, such as the database, is readable by its owner alone, unless it is not private:
-    others may have to read source. What it prints stays in order with its warnings, in a file or a pipe as on a
-    terminal.
+    What the script writes from then on, such as the database, is readable by its owner alone; `private=False` is for
+    scripts that write source code, which others may have to read. What it prints stays in order with its warnings, in a
+    file or a pipe as on a terminal.
     """
 
     def __init__(self, *, private: bool = True, **options: object) -> None:

@@ -20,7 +20,7 @@ from app.core.scopes import SCOPES
 from app.core.settings import ROOT
 from app.models.base import all_tables
 
-Files: TypeAlias = dict[Path, str]  # each with its text, none of which is written before all are known
+Files: TypeAlias = dict[Path, str]  # the text of each file; none is written until all are known
 
 TEMPLATES = Path(__file__).with_name("resource_template")
 MAIN = ROOT / "app" / "main.py"
@@ -94,7 +94,7 @@ def fill(kind: str, name: str, names: str, scope: str) -> str:
 
 
 def taken() -> set[str]:
-    """What the new files, and create_api() that lists the routers, name otherwise; and the tables and addresses."""
+    """Names that would clash: those in the new files and in create_api(), of tables and addresses, and Python's own."""
     listing = MAIN.read_text().partition("\ndef create_pages")[0]
     used = identifiers(fill("model", "x", "x", "x"), fill("router", "x", "x", "x"), listing)
     app = "".join(path.read_text() for path in (ROOT / "app").rglob("*.py"))

@@ -14,6 +14,7 @@ from playwright.sync_api import Page
 
 from app.core.settings import ROOT, Settings
 from scripts.demo import DEMO_EMAIL, DEMO_PASSWORD, load_demo
+from scripts.errors import end_cleanly
 from tests.support.chromium import Chromium, Visitor, launched
 from tests.support.databases import fresh_database, make_templates
 from tests.support.servers import Account, Muster, Tokens, wait_for
@@ -31,13 +32,14 @@ FAULTY = "date,type,figi,quantity\n2026-10-01T09:30:00Z,buy,BBG000B9XRY4,4\n2026
 
 def main() -> None:
     Parser(private=False, description=__doc__).parse_args()
+    end_cleanly()
     with tempfile.TemporaryDirectory(prefix="muster-screenshots-") as name, launched() as chromium:
         folder = Path(name)
         make_templates(folder, "")
         with fresh_database("sqlite", folder, "") as url, Muster(url, folder) as muster:
             fill(muster)
             take(muster, chromium)
-    print(f"muster: the pictures of {IMAGES.relative_to(ROOT)} are retaken")
+    print(f"muster: the pictures in {IMAGES.relative_to(ROOT)} have been taken again")
 
 
 def fill(muster: Muster) -> None:

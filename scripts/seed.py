@@ -34,7 +34,7 @@ def parse() -> argparse.Namespace:
     if bool(options.client) != bool(options.redirect_uri):
         parser.error("--client and --redirect-uri go together")
     if options.name and not options.client:
-        parser.error("--name is that of a --client")
+        parser.error("--name goes with --client")
     if options.unverified and not options.admin:
         parser.error("--unverified goes with --admin")
     return options

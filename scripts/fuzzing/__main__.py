@@ -52,7 +52,8 @@ def parse() -> Namespace:
     options = parser.parse_args()
     if options.minutes <= 0:
         parser.error("--minutes has to be more than 0")
-    if unknown := set((options.phases or PHASES[0]).split(",")) - set(PHASES):
+    phases = options.phases.split(",") if options.phases else PHASES
+    if unknown := set(phases) - set(PHASES):
         parser.error(f"--phases: there is no {min(unknown)}: {', '.join(PHASES)}")
     return options
 

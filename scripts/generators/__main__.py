@@ -11,6 +11,7 @@ from typing import Any
 from app.core.settings import DATA
 from app.main import create_api
 from scripts.command_line import Parser
+from scripts.errors import end_cleanly
 from scripts.generators.tools import HERE, NODE, node_tools, python_tools, run
 
 # openapi-generator's name, and what else it has to be told: a parameter named `type` is not a model of that name.
@@ -27,12 +28,15 @@ def parse() -> argparse.Namespace:
     parser = Parser(private=False, prog="./scripts/clients", description="Make a client from the OpenAPI description.")
     parser.add_argument("here", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("language", metavar="LANGUAGE", choices=LANGUAGES, help=", ".join(LANGUAGES))
-    parser.add_argument("--out", type=Path, help="where to write it: a new folder, or one that this script has made")
+    parser.add_argument(
+        "--out", type=Path, help="where to write it: a new or empty folder, or one that this script has made"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
+    end_cleanly()
     out = DATA / "clients" / options.language
     if options.out:
         out = (options.here / options.out).resolve()

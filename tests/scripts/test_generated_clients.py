@@ -16,7 +16,7 @@ from scripts.generators.tools import NODE, python_tools
 from tests.support.commands import fork
 from tests.support.conversations import shown
 from tests.support.databases import ROOT
-from tests.support.servers import PASSWORD, Muster
+from tests.support.servers import PASSWORD, Muster, wait_for
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
@@ -35,6 +35,16 @@ def made(language: str, folder: Path) -> tuple[Path, str]:
 def run(command: list[str | Path], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_client_whose_script_is_ended_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.generators", str(tmp_path), "typescript", "--out", str(tmp_path / "new")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list(tmp_path.iterdir()), what="the draft")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (1, "muster: stopped\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_typescript_clients_compile_and_do_what_an_app_does(muster: Muster, tmp_path: Path) -> None:
