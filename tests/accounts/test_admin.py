@@ -11,10 +11,7 @@ import pytest
 from tests.support.assertions import assert_problem
 from tests.support.resources import call, pages
 from tests.support.servers import PASSWORD, Muster, Tokens, claims_of
-from tests.support.sessions import assert_signed_out, id_of
-
-NOBODY = "01a20be7-0000-7000-8000-000000000000"  # fixed: every worker has to collect the same tests
-
+from tests.support.sessions import NOBODY, assert_signed_out, id_of
 
 # ---- Required scopes ----
 

@@ -1,7 +1,7 @@
 """Mailed links: forgotten passwords, verified addresses, and a change of address. Each works once, for one hour."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import get_args
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from sqlmodel import Session
 from app.accounts.users import find_user
 from app.models.user import LinkKind
 from tests.support.assertions import assert_problem
+from tests.support.concurrency import at_once
 from tests.support.mailed_links import (
     CONFIRM,
     CONFIRM_NEW,
@@ -104,10 +105,8 @@ def test_one_of_two_concurrent_resets_wins(muster: Muster) -> None:
     account = muster.new_account()
     token = mailed_reset(muster, account)
     passwords = ["first-lantern-meadow", "second-lantern-meadow"]
-    with ThreadPoolExecutor(2) as pool:
-        statuses = [
-            answer.status_code for answer in pool.map(lambda new: reset_password(muster, token, new), passwords)
-        ]
+    answers = at_once(*(partial(reset_password, muster, token, new) for new in passwords))
+    statuses = [answer.status_code for answer in answers]
     assert sorted(statuses) == [204, 400]
     assert [sign_in(muster, account.email, new).is_success for new in passwords] == [s == 204 for s in statuses]
 

@@ -87,7 +87,7 @@ def test_sockets_of_a_person_signed_out_or_without_the_scope_close_within_30_sec
 
 
 def _stored(muster: Muster, user_id: str) -> str:
-    return user_id.replace("-", "") if muster.database_url.startswith("sqlite") else user_id
+    return user_id.replace("-", "") if muster.on_sqlite else user_id
 
 
 def slow_subscribers_ended(muster: Muster) -> float:

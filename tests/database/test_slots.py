@@ -167,6 +167,6 @@ def test_slots_and_pool_are_intact_after_requests_were_canceled_at_every_moment(
     assert report["canceled"] > 10
     assert report["finished"] > 10
     assert report["checked_out"] == {"read": 0, "write": 0}
-    writers = 1 if "sqlite" in muster.database_url else report["slots"]
+    writers = 1 if muster.on_sqlite else report["slots"]
     assert report["free"] == {"read": report["slots"], "write": writers}
     assert muster.me(tokens).status_code == 200

@@ -88,7 +88,7 @@ def test_the_contract_on_http_names_every_package_of_the_domain() -> None:
 
 
 def test_no_test_imports_from_another() -> None:
-    """What two of them use is in tests/support: otherwise who changes a test has to know all others."""
+    """What two of them use is in tests/support: otherwise whoever changes a test has to know all the others."""
     importing = re.compile(r"^\s*(from|import) (tests(?!\.support\b)|\.)", re.MULTILINE)
     found = [
         path.name for path in sources() if path.is_relative_to(ROOT / "tests") and importing.search(path.read_text())

@@ -34,7 +34,7 @@ FOREIGN = {
     "a sandboxed frame": {"Origin": "null"},
     "empty": {"Origin": ""},
     "two": {"Origin": f"{FRIEND}, {FRIEND}"},
-    "a slash behind a friend's": {"Origin": f"{FRIEND}/"},
+    "a friend's with a slash at the end": {"Origin": f"{FRIEND}/"},
     "says nothing": {},
     "only Referer": {"Referer": f"{FRIEND}/page"},
     "cross-site": {"Sec-Fetch-Site": "cross-site"},

@@ -129,7 +129,7 @@ def test_the_documented_metrics_are_those_that_exist() -> None:
 
 @pytest.mark.slow
 def test_every_series_of_a_scrape_has_a_documented_name_and_its_labels(serve: Serve) -> None:
-    """Every labeled one too, once there has been what it counts."""
+    """Labeled series too, which exist only once there has been something to count."""
     muster = serve(LIMIT_REGISTER="1/hour")
     tokens = muster.new_account().sign_in()
     muster.client.post("/api/jobs/statement", json={}, headers=tokens.bearer)
@@ -170,6 +170,8 @@ def test_an_unreachable_database_shows_in_the_metrics(kind: str, folder: Path, p
 
 
 OF_ONE_SLOT, OTHERS = 2, 17  # connections of a process: for each of its slots, and beside them
+DEFAULT_SLOTS = 16  # of a process on PostgreSQL
+OF_ONE_PROCESS = OF_ONE_SLOT * DEFAULT_SLOTS + OTHERS
 
 
 def usable_connections(postgres: str) -> int:
@@ -193,8 +195,8 @@ def test_a_default_number_of_slots_is_lowered_to_what_postgresql_has_room_for(po
     )
     said, left = done.stdout.splitlines()
     assert said == (
-        f"muster: DB_SLOTS: lowered from 16 to {slots}: WORKERS={workers} could open {workers * 49} connections, "
-        f"and PostgreSQL allows {usable}"
+        f"muster: DB_SLOTS: lowered from {DEFAULT_SLOTS} to {slots}: WORKERS={workers} could open "
+        f"{workers * OF_ONE_PROCESS} connections, and PostgreSQL allows {usable}"
     )
     assert left == str(slots)
 
@@ -211,6 +213,6 @@ def test_more_connections_than_postgresql_allows_stop_the_start(folder: Path, po
         f"and PostgreSQL allows {usable}. At most {most} fits\n"
     )
     assert too_many_processes == (
-        f"muster: WORKERS: {workers} is too many: WORKERS={workers} could open {workers * 49} connections, "
+        f"muster: WORKERS: {workers} is too many: WORKERS={workers} could open {workers * OF_ONE_PROCESS} connections, "
         f"and PostgreSQL allows {usable}. Lower WORKERS, or raise max_connections\n"
     )

@@ -30,7 +30,7 @@ def test_an_admin_sees_what_runs_and_what_waits(muster: Muster, tmp_path: Path) 
         backup.touch()
     found = call(muster, admin, "GET", "/system").json()
     database = found["database"]
-    assert database["kind"] == ("sqlite" if muster.database_url.startswith("sqlite") else "postgresql")
+    assert database["kind"] == ("sqlite" if muster.on_sqlite else "postgresql")
     assert database["version"][0].isdecimal()
     assert database["migration"] == newest_revision()
     assert sum(queue["jobs"] for queue in found["queues"] if queue["queue"] == "default") > 0

@@ -171,7 +171,7 @@ def test_deleting_the_account_deletes_its_jobs(muster: Muster, own: OwnJobs) -> 
     body = {"current_password": PASSWORD}
     answer = muster.client.request("DELETE", "/api/users/me", json=body, headers=own.tokens.bearer)
     assert answer.status_code == 204
-    owner = own.owner_id.hex if muster.database_url.startswith("sqlite") else own.owner_id
+    owner = own.owner_id.hex if muster.on_sqlite else own.owner_id
     assert muster.sql("SELECT id FROM job WHERE owner_id = :owner", owner=owner) == []
 
 
@@ -190,7 +190,7 @@ def test_no_address_stays_in_the_row_of_a_mail_that_was_sent(muster: Muster, reg
 def test_a_mail_that_is_sent_again_has_the_same_message_id(muster: Muster, registered: OwnJobs) -> None:
     mail = muster.mails(registered.account.email)[0]
     job_id = str(mail["Message-ID"])[1:].partition("@")[0]
-    name = job_id.replace("-", "") if muster.database_url.startswith("sqlite") else job_id
+    name = job_id.replace("-", "") if muster.on_sqlite else job_id
     muster.sql("UPDATE job SET state = 'waiting', finished_at = NULL, sent_at = NULL WHERE id = :id", id=name)
     wait_for(lambda: muster.sql("SELECT attempts FROM job WHERE id = :id", id=name)[0].attempts == 2, what="a second")
     wait_for(lambda: muster.sql("SELECT state FROM job WHERE id = :id", id=name)[0].state == "done", what="its end")

@@ -110,7 +110,7 @@ def test_the_purge_deletes_expired_sessions_keys_and_jobs_and_no_others(muster: 
 
 @pytest.mark.slow
 def test_the_purge_skips_an_expired_key_that_is_used_again(muster: Muster, kind: str) -> None:
-    """Before it or, where there is more than one writer, at the same time."""
+    """The key is used again before the purge or, on PostgreSQL, which has more than one writer, during it."""
     ada = Ledger(muster)
     ada.post(headers={"Idempotency-Key": "again"})
     change(muster, IdempotencyKey, col(IdempotencyKey.owner_id) == UUID(ada.owner_id), created_at=LONG_AGO)

@@ -134,7 +134,7 @@ def test_a_period_that_ends_before_it_begins_is_refused_with_an_error_at_its_end
 @pytest.mark.parametrize(
     "body",
     [{"from": "yesterday"}, {"since": "2026-01-01"}, {"mail": "yes"}, []],
-    ids=["no time", "another name", "no boolean", "a list"],
+    ids=["not a time", "another name", "not a boolean", "a list"],
 )
 def test_an_invalid_period_is_rejected(own: OwnJobs, body: object) -> None:
     answer = own.muster.client.post("/api/jobs/statement", json=body, headers=own.tokens.bearer)

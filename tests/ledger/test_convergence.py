@@ -167,6 +167,6 @@ def test_a_phone_converges_to_the_ledger_of_the_server(muster: Muster, tmp_path:
     # A failure is shown as it was found: a race that is run again seldom ends alike, and shrinking takes five minutes.
     phases = [phase for phase in Phase if phase not in {Phase.shrink, Phase.explain}]
     # Revisions that are taken without a lock show in 4 to 7 examples on PostgreSQL. SQLite has no such race.
-    examples = 10 if muster.database_url.startswith("sqlite") else 20
+    examples = 10 if muster.on_sqlite else 20
     bounds = settings(max_examples=examples, stateful_step_count=12, deadline=None, phases=phases)
     run_state_machine_as_test(Served, settings=bounds)

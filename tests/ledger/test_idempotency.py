@@ -70,7 +70,7 @@ def test_a_refused_request_leaves_its_key_free(ada: Ledger) -> None:
 def test_an_expired_key_can_be_used_again(ada: Ledger) -> None:
     first = ada.post(headers=keyed("old"))
     before = datetime.now(UTC) - timedelta(days=180)
-    stored = before.strftime("%Y-%m-%d %H:%M:%S.%f") if "sqlite" in ada.muster.database_url else before
+    stored = before.strftime("%Y-%m-%d %H:%M:%S.%f") if ada.muster.on_sqlite else before
     aged = 'UPDATE idempotency_key SET created_at = :t WHERE owner_id = (SELECT id FROM "user" WHERE email = :email)'
     ada.muster.sql(aged, t=stored, email=ada.account.email)
     second = ada.post(headers=keyed("old"), figi="other")

@@ -205,14 +205,14 @@ def test_compressed_bodies_and_workbooks_are_a_415(ada: Ledger) -> None:
 MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
     "empty": ("", 1, "columns"),
     "a line break alone": ("\r\n", 1, "columns"),
-    "a column too few": ("type,figi,quantity", 1, "columns"),
-    "a column too many": (f"{HEADER},id", 1, "columns"),
+    "one column too few": ("type,figi,quantity", 1, "columns"),
+    "one column too many": (f"{HEADER},id", 1, "columns"),
     "a column twice": (f"{HEADER},date", 1, "columns"),
-    "a separator and another one": (f"sep=;\n{HEADER}", 2, "there is no column ?"),
-    "a cell too many": (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
-    "a cell too few": (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
-    "an empty line before": (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),
-    "a year of two digits": (
+    "a separator other than the announced one": (f"sep=;\n{HEADER}", 2, "there is no column ?"),
+    "one cell too many": (f"{HEADER}\r\n{ROW}\r\n{ROW},more", 3, "cells"),
+    "one cell too few": (f"{HEADER}\r\n{ROW}\r\nsell", 3, "cells"),
+    "after an empty line": (f"{HEADER}\n{ROW}\n\n{ROW.replace('10', '-10', 1)}", 4, "quantity"),
+    "a two-digit year": (
         f"{HEADER}\n{ROW.replace('string', chr(34) + 'a b' + chr(34))}\n{ROW.replace('2023', '20')}",
         3,
         "date",
@@ -220,10 +220,10 @@ MISTAKES: dict[str, tuple[str | bytes, int, str]] = {
     "a line break in a cell": (f'{HEADER}\n{ROW}\nsell,btc,"a\nb",1,2023-10-26T08:29:31Z', 3, "figi"),
     "an empty cell": (f"{HEADER}\n{ROW}\n,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
     "a quote that stays open": (f'{HEADER}\n{ROW}\n"sell,btc', 3, "CSV"),
-    "text behind a quote": (f'{HEADER}\n{ROW}\n"sell"x,btc,figi,1,2023-10-26T08:29:31Z', 3, "CSV"),
+    "text after a closing quote": (f'{HEADER}\n{ROW}\n"sell"x,btc,figi,1,2023-10-26T08:29:31Z', 3, "CSV"),
     "a NUL": (f"{HEADER}\n{ROW}\nse\0ll,btc,figi,1,2023-10-26T08:29:31Z", 3, "type"),
-    "a cell too large": (f"{HEADER}\n{ROW}\n{'x' * 200_000},btc,figi,1,2023-10-26T08:29:31Z", 3, "CSV"),
-    "no UTF-8": (f"{HEADER}\n{ROW}\n".encode() + b"\xff", 3, "UTF-8"),
+    "an oversized cell": (f"{HEADER}\n{ROW}\n{'x' * 200_000},btc,figi,1,2023-10-26T08:29:31Z", 3, "CSV"),
+    "not UTF-8": (f"{HEADER}\n{ROW}\n".encode() + b"\xff", 3, "UTF-8"),
     "UTF-16": (f"{HEADER}\n{ROW}\n".encode("utf-16"), 1, "UTF-8"),
 }
 
@@ -404,7 +404,7 @@ ADVISORY_LOCK = "pg_advisory_xact_lock(7)"  # one that a test holds meanwhile
 def before_the_last_row(muster: Muster, *, on_postgresql: str, on_sqlite: str = "") -> None:
     """Have the database execute a statement before it inserts an operation with the figi "last"."""
     trigger = "CREATE TRIGGER last_row BEFORE INSERT ON operation"
-    if is_sqlite(muster):
+    if muster.on_sqlite:
         muster.sql(f"{trigger} WHEN NEW.figi = 'last' BEGIN {on_sqlite}; END")
     else:
         muster.sql(
@@ -415,11 +415,7 @@ def before_the_last_row(muster: Muster, *, on_postgresql: str, on_sqlite: str = 
 
 
 def drop_trigger(muster: Muster) -> None:
-    muster.sql("DROP TRIGGER last_row" if is_sqlite(muster) else "DROP TRIGGER last_row ON operation")
-
-
-def is_sqlite(muster: Muster) -> bool:
-    return muster.database_url.startswith("sqlite")
+    muster.sql("DROP TRIGGER last_row" if muster.on_sqlite else "DROP TRIGGER last_row ON operation")
 
 
 def test_an_import_that_fails_in_the_middle_leaves_nothing_behind(ada: Ledger) -> None:
@@ -459,10 +455,10 @@ def test_no_row_of_an_import_is_visible_when_the_process_is_killed_in_the_middle
         on_postgresql=f"PERFORM {ADVISORY_LOCK}",
     )
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        if not is_sqlite(muster):
+        if not muster.on_sqlite:
             stack.enter_context(muster.engine.begin()).execute(text(f"SELECT {ADVISORY_LOCK}"))
         answer = pool.submit(import_csv, ada, content, **key)
-        if is_sqlite(muster):
+        if muster.on_sqlite:
             wait_for(lambda: staged(muster), what="the first rows")
         else:
             wait_until_blocked(muster)
@@ -470,7 +466,7 @@ def test_no_row_of_an_import_is_visible_when_the_process_is_killed_in_the_middle
         assert isinstance(answer.exception(), httpx.TransportError)
     drop_trigger(muster)
     muster.start()
-    assert staged(muster) or not is_sqlite(muster), "the import was not in the middle"
+    assert staged(muster) or not muster.on_sqlite, "the import was not in the middle"
     assert (ada.all(), ada.revision) == ([], 0)
     assert import_csv(ada, content, **key).json() == {"created": rows, "revision": rows}
     assert import_csv(ada, content, **key).json() == {"created": rows, "revision": rows}
@@ -483,7 +479,7 @@ def test_a_few_of_many_concurrent_imports_wait_two_for_each_person_and_the_other
 ) -> None:
     muster = serve()
     ada, *others = (Ledger(muster) for _ in range(MAX_IMPORTS - IMPORTS_OF_ONE + 2))
-    lock = "BEGIN IMMEDIATE" if "sqlite" in muster.database_url else "LOCK TABLE operation"
+    lock = "BEGIN IMMEDIATE" if muster.on_sqlite else "LOCK TABLE operation"
     with ThreadPoolExecutor(20) as pool, muster.engine.begin() as connection:
         connection.execute(text(lock))  # no import can be written
         imports = [pool.submit(import_csv, ada, f"{HEADER}\n{ROW}\n") for _ in range(IMPORTS_OF_ONE + 3)]

@@ -132,20 +132,20 @@ Read = Callable[[Session, UUID], object]
 
 
 def a_page(*after: str, **filters: str) -> Read:
-    """The first page of a list with these filters, or the one behind the date and id of an operation."""
+    """The first page of a list with these filters, or the page after the operation with this date and id."""
     selected = OperationFilter.model_validate(filters)
     return lambda session, owner_id: read_rows(session, *list_query(owner_id, selected, after or None, 51))
 
 
 # Each list of the ledger, with the index that gives its rows in its order.
-BEHIND = ("2024-01-05T12:00:00+00:00", "9")
+AFTER = ("2024-01-05T12:00:00+00:00", "9")
 BY_DATE, BY_TYPE = "ix_operation_owner_id_date_id", "ix_operation_owner_id_type_date_id"
 PLANS: dict[str, tuple[Read, str]] = {
     "all": (a_page(), BY_DATE),
-    "all, continued": (a_page(*BEHIND), BY_DATE),
+    "all, continued": (a_page(*AFTER), BY_DATE),
     "a period": (a_page(**{"from": "2024-01-01", "to": "2024-02-01"}), BY_DATE),
     "a type": (a_page(type="unused"), BY_TYPE),
-    "a type, continued": (a_page(*BEHIND, type="unused"), BY_TYPE),
+    "a type, continued": (a_page(*AFTER, type="unused"), BY_TYPE),
     "a type of instrument": (a_page(instrument_type="unused"), "ix_operation_owner_id_instrument_type_date_id"),
     "an instrument": (a_page(figi="unused"), "ix_operation_owner_id_figi_date_id"),
     "changes": (

@@ -14,7 +14,6 @@ from tests.support.bearer_tokens import (
     CHALLENGE,
     HEADER,
     INVALID_TOKEN,
-    NOBODY,
     assert_challenged,
     forged,
     me_with,
@@ -22,6 +21,7 @@ from tests.support.bearer_tokens import (
 )
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Muster, claims_of
+from tests.support.sessions import NOBODY
 
 pytestmark = pytest.mark.one_database
 

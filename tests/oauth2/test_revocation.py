@@ -68,7 +68,7 @@ def test_any_earlier_refresh_token_ends_the_session_too(muster: Muster, generati
 def test_an_earlier_access_token_ends_the_session_too(muster: Muster, *, is_expired: bool) -> None:
     first = muster.new_account().tokens()
     newest = rotated(muster, first)
-    assert_accepted(revoke(muster, expired(muster, first) if is_expired else first.access))
+    assert_accepted(revoke(muster, expired(first) if is_expired else first.access))
     assert not is_signed_in(muster, newest)
 
 

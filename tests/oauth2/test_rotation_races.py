@@ -49,7 +49,7 @@ def ada(muster: Muster) -> Account:
 def rounds(muster: Muster, number: int, *, on_sqlite: int = 1) -> range:
     """`number` rounds on PostgreSQL: where a session may end, enough for 200 races in all. SQLite carries out one
     transaction that writes after the other, so one round finds any that did not begin as one that writes."""
-    return range(on_sqlite if muster.database_url.startswith("sqlite") else number)
+    return range(on_sqlite if muster.on_sqlite else number)
 
 
 # ---- Many presentations of one token: R1 ----
@@ -107,7 +107,7 @@ def test_a_retry_that_waited_for_the_database_is_judged_by_its_arrival(muster: M
 @contextmanager
 def sessions_locked(muster: Muster) -> Iterator[None]:
     """A block in which the service's requests for sessions wait."""
-    on_sqlite = muster.database_url.startswith("sqlite")
+    on_sqlite = muster.on_sqlite
     with muster.engine.begin() as connection:
         connection.execute(text("BEGIN IMMEDIATE" if on_sqlite else "LOCK TABLE refresh_token"))
         yield
@@ -323,7 +323,7 @@ def kill_while_refreshing(muster: Muster, phones: list[Tokens]) -> list[Tokens]:
             wait_for(lambda: len(answered) > len(phones), what="refreshes")
             kill_at_a_change(muster, stored, lambda: before + len(answered))
         finally:
-            if muster.process is not None:  # without an end of the service the phones would go on for ever
+            if muster.process is not None:  # the phones go on until the service ends
                 muster.kill()
         return [phone.result() for phone in stored]
 

@@ -51,11 +51,11 @@ def test_a_token_with_any_one_bit_flipped_is_refused_and_changes_nothing(muster:
 
 
 MALFORMED: dict[str, Callable[[str], str]] = {
-    "a character less": lambda token: token[:-1],
-    "four characters less": lambda token: token[:-4],
-    "a character more": lambda token: token + "A",
+    "one character fewer": lambda token: token[:-1],
+    "four characters fewer": lambda token: token[:-4],
+    "one character more": lambda token: token + "A",
     "four characters more": lambda token: token + "AAAA",
-    "padding behind it": lambda token: token + "=",
+    "padding after it": lambda token: token + "=",
     "padding in it": lambda token: token[:-1] + "=",
     "a character of base64 alone": lambda token: token[:-1] + "+",
     "an accent": lambda token: token[:-1] + "é",
@@ -177,7 +177,7 @@ def forms_of(token: str) -> list[bytes]:
 
 def dump_database(muster: Muster) -> bytes:
     """Every byte of the SQLite files, with the secrets of the rows in hex as well; every row of PostgreSQL as text."""
-    if muster.database_url.startswith("sqlite"):
+    if muster.on_sqlite:
         path = Path(muster.database_url.removeprefix("sqlite:///"))
         files = [path, path.with_name(path.name + "-wal")]
         secrets = muster.sql("SELECT lower(hex(secret)) AS secret FROM refresh_token")

@@ -12,12 +12,12 @@ from app.models.base import utcnow
 from app.models.user import User
 from app.oauth2.access_tokens import Signers
 from tests.support.assertions import assert_problem
-from tests.support.bearer_tokens import NOBODY, rsa_forged
+from tests.support.bearer_tokens import rsa_forged
 from tests.support.cookie_browser import Browser
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file
 from tests.support.servers import PASSWORD, Account, Muster, Tokens, claims_of
-from tests.support.sessions import assert_lives, assert_signed_out, is_refused, row_of
+from tests.support.sessions import NOBODY, assert_lives, assert_signed_out, is_refused, row_of
 
 OTHER_KEY = "a key that somebody else made up, of 48 characters"
 NEW_PASSWORD = "copper-violin-glacier"

@@ -268,7 +268,7 @@ def test_text_that_is_slow_to_normalize_does_not_block_other_requests(serve: Cal
 def test_a_busy_database_is_503_and_the_same_request_works_later(serve: Callable[..., Muster]) -> None:
     muster = serve(STATEMENT_TIMEOUT="1", SLOT_TIMEOUT="1", DB_SLOTS="1")
     pair = muster.new_account().tokens()
-    lock = "BEGIN IMMEDIATE" if muster.database_url.startswith("sqlite") else "LOCK TABLE refresh_token"
+    lock = "BEGIN IMMEDIATE" if muster.on_sqlite else "LOCK TABLE refresh_token"
     with muster.engine.begin() as connection, ThreadPoolExecutor() as pool:
         connection.execute(text(lock))
         answers = list(pool.map(lambda _: muster.refresh(pair.refresh), range(2)))

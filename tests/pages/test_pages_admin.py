@@ -197,7 +197,7 @@ def test_a_failed_job_says_why_and_is_started_again(muster: Muster, admin: Brows
     account = muster.new_account()
     started = muster.client.post("/api/jobs/statement", json={}, headers=account.tokens().bearer).json()
     here, retry = page_of(account), f"/admin/jobs/{started['id']}/retry"
-    job = started["id"].replace("-", "") if muster.database_url.startswith("sqlite") else started["id"]
+    job = started["id"].replace("-", "") if muster.on_sqlite else started["id"]
     fail = "UPDATE job SET state = 'failed', error = 'It broke.' WHERE id = :id AND state = 'done' RETURNING id"
     wait_for(lambda: muster.sql(fail, id=job), what="the job's end")
     for path in (here, "/admin/jobs"):

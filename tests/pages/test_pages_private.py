@@ -80,8 +80,8 @@ def test_errors_are_shown_beside_their_fields(browser: Browser, field: str, valu
 def test_an_operation_is_changed_and_another_change_is_not_overwritten(browser: Browser) -> None:
     headers = {"Origin": browser.origin}
     exact = {**OPERATION, "date": "2023-10-26T08:29:31.123456Z"}
-    new_link = browser.call("POST", "/api/operations", json=exact, headers=headers).json()
-    path = f"/operations/{new_link['id']}"
+    row = browser.call("POST", "/api/operations", json=exact, headers=headers).json()
+    path = f"/operations/{row['id']}"
     page = Elements(browser.call("GET", path).text)
     form = {name: page.value(name) for name in (*OPERATION, "etag", "original_date")}
     assert form["date"] == "2023-10-26T08:29:31.123"

@@ -21,7 +21,7 @@ from app.routers.audit import list_audit_events, list_my_audit_events
 from app.routers.heroes import list_heroes, list_teams
 from app.routers.jobs import list_jobs
 from app.routers.tasks import list_task_history, list_tasks
-from tests.support.plans import FirstPage, plans
+from tests.support.plans import ListPage, plans
 from tests.support.resources import call, new_hero, new_task, new_team
 from tests.support.servers import Muster, Tokens
 
@@ -86,14 +86,14 @@ def test_a_mail_by_address_takes_the_same_statements_whether_or_not_there_is_an_
 
 @dataclass(frozen=True)
 class List:
-    """A list as its route reads it: with the first page, the one behind `position`, and what the plan has to name."""
+    """How a route reads a list, a position in it to continue after, and the index that the plan has to name."""
 
     read: Callable[[Session, Page, Any], object]
     position: str
     index: str
 
 
-def tasks_by(**filters: object) -> TaskFilter:
+def by(**filters: object) -> TaskFilter:
     return TaskFilter.model_validate(filters)
 
 
@@ -102,9 +102,9 @@ AN_ID, A_UUID = str(10**9), "ffffffff-0000-7000-8000-000000000000"
 PLANS = {
     "heroes": List(lambda s, p, me: list_heroes(me, s, p), "a", "uq_hero_name|sqlite_autoindex_hero_1"),
     "teams": List(lambda s, p, _: list_teams(s, p), "a", "uq_team_name|sqlite_autoindex_team_1"),
-    "tasks of an author": List(lambda s, p, me: list_tasks(s, p, tasks_by(author=me.user_id)), AN_ID, "ix_task_author"),
-    "assigned tasks": List(lambda s, p, me: list_tasks(s, p, tasks_by(assignee=me.user_id)), AN_ID, "ix_task_assignee"),
-    "open tasks": List(lambda s, p, _: list_tasks(s, p, tasks_by(open=True)), AN_ID, "ix_task_id"),
+    "tasks of an author": List(lambda s, p, me: list_tasks(s, p, by(author=me.user_id)), AN_ID, "ix_task_author_id_id"),
+    "assigned tasks": List(lambda s, p, me: list_tasks(s, p, by(assignee=me.user_id)), AN_ID, "ix_task_assignee_id_id"),
+    "open tasks": List(lambda s, p, _: list_tasks(s, p, by(open=True)), AN_ID, "ix_task_id"),
     "history of a task": List(lambda s, p, me: list_task_history(me.task, s, p), "0", "ix_task_history_task_id_id"),
     "own jobs": List(lambda session, page, me: list_jobs(me, session, page, JobFilter()), A_UUID, "ix_job_owner_id_id"),
     "audit events": List(
@@ -139,7 +139,7 @@ def test_a_list_has_an_index_that_gives_its_order(
     counting: Muster, names: dict[str, object], listed: List, *, is_continued: bool
 ) -> None:
     me: Any = SimpleNamespace(user_id=UUID(str(names["me"])), scopes=frozenset({"jobs"}), **names)
-    page = FirstPage(listed.position if is_continued else None)
+    page = ListPage(listed.position if is_continued else None)
     with counting.engine.begin() as connection:
         if connection.dialect.name != "sqlite":
             # So few rows are read faster without an index: ask what could be done.

@@ -82,7 +82,7 @@ def while_held(muster: Muster, statement: str, **request: Any) -> httpx.Response
 
 def key(muster: Muster, tokens: Tokens) -> str:
     """The id of a user as its database writes it."""
-    return id_of(tokens).replace("-", "") if muster.database_url.startswith("sqlite") else id_of(tokens)
+    return id_of(tokens).replace("-", "") if muster.on_sqlite else id_of(tokens)
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])

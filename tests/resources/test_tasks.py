@@ -9,9 +9,7 @@ import pytest
 from tests.support.assertions import assert_problem
 from tests.support.resources import call, new_task, pages
 from tests.support.servers import Muster, Tokens
-from tests.support.sessions import id_of
-
-NOBODY = "01a20be7-0000-7000-8000-000000000000"  # fixed: every worker has to collect the same tests
+from tests.support.sessions import NOBODY, id_of
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from app.oauth2.resource_server import Caller
 from app.routers.heroes import list_team_heroes
 from tests.support.assertions import assert_problem
 from tests.support.concurrency import at_once, wait_until_blocked
-from tests.support.plans import FirstPage, plans
+from tests.support.plans import ListPage, plans
 from tests.support.resources import call, new_hero, new_team, pages, unique
 from tests.support.servers import Muster, Tokens
 
@@ -167,6 +167,6 @@ def test_the_heroes_of_a_team_are_found_by_an_index(muster: Muster, admin: Token
     with muster.engine.begin() as connection:
         if connection.dialect.name != "sqlite":
             connection.execute(text("SET LOCAL enable_seqscan = off"))
-        _, plan = plans(connection, lambda session: list_team_heroes(team, me, session, FirstPage(None)))
+        _, plan = plans(connection, lambda session: list_team_heroes(team, me, session, ListPage(None)))
     assert "ix_hero_team_link_team_id" in plan, plan
     assert "SCAN" not in plan

@@ -50,14 +50,14 @@ def test_nothing_acknowledged_is_lost_or_doubled(
         ("scripts.fuzzing", ("--phases", "stateful,foo")),
     ],
 )
-def test_what_would_run_nothing_is_refused(module: str, options: tuple[str, ...]) -> None:
+def test_options_that_would_run_nothing_are_refused(module: str, options: tuple[str, ...]) -> None:
     done = fork_module(module, *options, environment={**os.environ})
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"muster: .*--(minutes|kills|phases).*\. Usage: \./scripts/.*\n", done.stderr)
 
 
 def test_a_run_that_is_stopped_leaves_neither_files_nor_a_server(tmp_path: Path) -> None:
-    # A folder as short as the system's: the path of a socket has a limit.
+    # A path as short as the system's: that of a socket is limited in length.
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         environment = {**os.environ, "TMPDIR": place}

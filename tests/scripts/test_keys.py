@@ -1,13 +1,12 @@
 """scripts/keys: following its steps signs nobody out; and no private key is ever shown."""
 
-import json
 import re
 import stat
 from pathlib import Path
 
 import pytest
 
-from app.core.crypto import from_base64url
+from tests.support.bearer_tokens import header_of
 from tests.support.commands import fork, run
 from tests.support.databases import SECRET_KEY, fresh_database
 from tests.support.rsa_keys import key_file
@@ -89,11 +88,6 @@ def test_the_list_tells_secrets_apart_by_the_kid_of_their_tokens(muster: Muster)
     assert [use for _, use in first] == [use for _, use in second] == ["signs", "verifies"]
     assert [kid for kid, _ in first] == [kid for kid, _ in reversed(second)]
     assert header_of(muster.new_account().tokens().access)["kid"] == first[0][0]
-
-
-def header_of(token: str) -> dict[str, str]:
-    header: dict[str, str] = json.loads(from_base64url(token.partition(".")[0]))
-    return header
 
 
 @pytest.mark.slow

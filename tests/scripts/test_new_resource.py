@@ -9,7 +9,7 @@ from tests.support.copies import Copy
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 
-# Of growing length, so that lists which fit into a line no longer do. SQL has a use of its own for the second.
+# Ever longer, so that lists that fit on one line no longer do. The second is a keyword of SQL.
 NAMES = ("note", "order", "invoice", "reminder", "acknowledgement")
 REQUIRED = "    rating: int = Field(default=3)\n"
 WITH_DEFAULT = '    rating: int = Field(default=3, sa_column_kwargs={"server_default": "3"})\n'

@@ -54,6 +54,8 @@ def assert_not_migrated(url: str, log: Path, application: str = "app.main:app") 
     assert "Traceback" not in log.read_text()
     (line,) = [line for line in log.read_text().splitlines() if "muster:" in line]
     assert line.endswith(f"muster: {NOT_MIGRATED}")
+    assert "./scripts/serve" in line
+    assert "alembic upgrade head" in line
 
 
 @pytest.mark.both_databases

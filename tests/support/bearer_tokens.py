@@ -19,7 +19,6 @@ KEY = derive_keys([SECRET_KEY], "access")[0]
 HEADER = {"alg": "HS256", "typ": "at+jwt", "kid": hashlib.sha256(KEY).hexdigest()[:16]}
 HASHES = {"RS256": hashes.SHA256(), "RS384": hashes.SHA384(), "RS512": hashes.SHA512()}
 ABSENT = object()  # instead of a member or a claim that is left out
-NOBODY = "01a20be7-0000-7000-8000-000000000000"
 
 CHALLENGE = 'Bearer realm="muster"'
 INVALID_TOKEN = 'Bearer realm="muster", error="invalid_token"'

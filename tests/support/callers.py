@@ -1,4 +1,4 @@
-"""What the tests take of the environment of whoever runs them."""
+"""What the tests take from the environment of whoever runs them."""
 
 import os
 from pathlib import Path

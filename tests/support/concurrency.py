@@ -31,7 +31,7 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 def wait_until_blocked(muster: Muster) -> None:
     """Wait until a request is blocked by the test's lock: on SQLite in the slot of the one writer, where it waits to
     begin its transaction."""
-    if muster.database_url.startswith("sqlite"):
+    if muster.on_sqlite:
         writes = 'muster_slots_used{side="write"} 1.0\n'
         wait_for(lambda: writes in muster.client.get("/metrics").text, what="a request that waits to write")
     else:

@@ -29,8 +29,8 @@ def plans(connection: Connection, read: Callable[[Session], object]) -> list[str
     ]
 
 
-class FirstPage(Page):
-    """The page of a list that a route reads without a cursor, or the one behind `position`."""
+class ListPage(Page):
+    """The first page of a list, or the one after `position`, without the signed cursor of a request."""
 
     def __init__(self, position: str | None) -> None:
         self.limit, self.position = 50, None if position is None else [position]

@@ -270,11 +270,15 @@ class Muster(Startable):
             result: CursorResult[Any] = connection.execute(text(statement), values)
             return list(result) if result.returns_rows else []
 
+    @property
+    def on_sqlite(self) -> bool:
+        return self.database_url.startswith("sqlite")
+
     @cached_property
     def engine(self) -> Engine:
         """An engine for looking at the database beside the service, or changing it. On PostgreSQL it keeps a
         connection: connecting takes longer than what most tests do then."""
-        if self.database_url.startswith("sqlite"):
+        if self.on_sqlite:
             return create_engine(self.database_url, poolclass=NullPool, connect_args={"timeout": 30})
         url = self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
         unprepared = {"prepare_threshold": None}  # a test may change a table between two statements

@@ -15,6 +15,8 @@ from tests.support.assertions import assert_oauth_error
 from tests.support.databases import SECRET_KEY
 from tests.support.servers import Account, Muster, Tokens, claims_of
 
+NOBODY = "01a20be7-0000-7000-8000-000000000000"  # fixed: every worker has to collect the same tests
+
 GRACE = timedelta(seconds=30)  # the default of REFRESH_GRACE
 WITHIN_GRACE = timedelta(seconds=20)
 BEYOND_GRACE = timedelta(seconds=31)
@@ -50,7 +52,7 @@ def _id_of(session: Tokens | UUID) -> UUID:
 
 def make_older(muster: Muster, *sessions: Tokens | UUID, age: timedelta) -> None:
     """Age these sessions without waiting: move every timestamp of their rows that far into the past."""
-    on_sqlite = muster.database_url.startswith("sqlite")
+    on_sqlite = muster.on_sqlite
     earlier = "strftime('%Y-%m-%d %H:%M:%f000', {0}, '-{1} seconds')" if on_sqlite else "{0} - interval '{1} seconds'"
     moments = [name for name in COLUMNS if name.endswith("_at")]
     changes = ", ".join(f"{name} = {earlier.format(name, age.total_seconds())}" for name in moments)
@@ -143,12 +145,9 @@ def thefts_mailed(muster: Muster, account: Account) -> int:
     return len(muster.mails(account.email, subject="A device was signed out"))
 
 
-def expired(muster: Muster, tokens: Tokens) -> str:
-    """The same access token as if it had been made a year ago."""
-    signer = AccessTokenSigner([SECRET_KEY], f"http://localhost:{muster.port}")
-    claims, year = signer.verify(tokens.access, None), 365 * 24 * 3600
-    earlier = claims.model_copy(update={"issued_at": claims.issued_at - year, "expires_at": claims.expires_at - year})
-    return signer.mint(earlier)
+def expired(tokens: Tokens) -> str:
+    """The access token as if it had been made a year ago."""
+    return sign_access(tokens, claims_of(tokens.access)["gen"], age=365 * 24 * 3600)
 
 
 def id_of(tokens: Tokens) -> str:

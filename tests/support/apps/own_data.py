@@ -1,4 +1,4 @@
-"""The service whose folder of backups is in another folder than the project's data/: in the one that OWN_DATA names."""
+"""The service, with its backups in the folder that OWN_DATA names instead of the project's data/."""
 
 import os
 from pathlib import Path
@@ -7,4 +7,4 @@ from app.routers import system
 
 vars(system)["DATA"] = Path(os.environ["OWN_DATA"])
 
-from app.main import app  # noqa: E402, F401  # after that
+from app.main import app  # noqa: E402, F401  # only once DATA is set
